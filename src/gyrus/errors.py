@@ -1,0 +1,75 @@
+"""What can go wrong, as one small tree.
+
+::
+
+    GyrusError                  a mistake that the user can mend; the CLI prints it and exits with 2
+    ├── ConfigError             a config or an argument is wrong; lists every mistake found
+    │   └── UnknownNameError    a name is not in a table; suggests the nearest
+    ├── DataError               the data cannot be used as asked
+    │   ├── BadFilesError       files that were named one by one in a report
+    │   └── SplitError          the data cannot be split as asked
+    │       └── LeakageError    a subject is in more than one part
+    ├── RunError                a run folder is missing, damaged, or in use
+    ├── WeightsError            weights cannot be found or do not fit
+    └── MissingDependencyError  an optional library is not installed
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class GyrusError(Exception):
+    """A mistake that the user can mend. The message says what was wrong, where, and what to do."""
+
+
+class ConfigError(GyrusError):
+    """A config file or an argument is wrong."""
+
+
+class UnknownNameError(ConfigError):
+    """A name is not in the table it was looked up in."""
+
+
+class DataError(GyrusError):
+    """The data cannot be used as asked."""
+
+
+class BadFilesError(DataError):
+    """Files that cannot be used, each with its reason.
+
+    Attributes:
+        report: One line a file.
+    """
+
+    def __init__(self, message: str, report: Sequence[str]) -> None:
+        super().__init__(message)
+        self.report = tuple(report)
+
+
+class SplitError(DataError):
+    """The data cannot be split as asked."""
+
+
+class LeakageError(SplitError):
+    """A subject is in more than one part.
+
+    Attributes:
+        subjects: All subjects concerned, sorted.
+    """
+
+    def __init__(self, message: str, subjects: Sequence[str]) -> None:
+        super().__init__(message)
+        self.subjects = tuple(sorted(subjects))
+
+
+class RunError(GyrusError):
+    """A run folder is missing, damaged, or in use."""
+
+
+class WeightsError(GyrusError):
+    """Weights cannot be found, or do not fit the model."""
+
+
+class MissingDependencyError(GyrusError):
+    """An optional library is not installed."""

@@ -1,0 +1,18 @@
+"""Names that every layer shares."""
+
+from typing import Literal, get_args
+
+Part = Literal["train", "val", "test"]
+"""A part of a data set: to learn from, to choose by, to be judged on."""
+
+PARTS: tuple[Part, ...] = get_args(Part)
+
+SplitUnit = Literal["subject", "scan", "image"]
+"""What is kept whole when a data set is split; only ``subject`` is free of leakage between people."""
+
+SPLIT_WARNINGS: dict[SplitUnit, str] = {
+    "subject": "",
+    "scan": "scan-level split: repeat scans of a person may be on both sides",
+    "image": "image-level split: subjects may be on both sides",
+}
+"""The words that every result of a split carries."""
