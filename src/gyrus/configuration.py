@@ -1,0 +1,182 @@
+"""Configs from files and from the command line, strict and typed, with all mistakes told at once."""
+
+from __future__ import annotations
+
+import copy
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from gyrus.errors import ConfigError
+from gyrus.files import write_text
+from gyrus.registry import nearest
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def read_document(path: Path) -> dict[str, Any]:
+    """Read a YAML or JSON file that holds a mapping.
+
+    Raises:
+        ConfigError: The file is missing, is not YAML or JSON, or holds something else.
+    """
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"Cannot read the config {path}: {error.strerror or error}.") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is neither YAML nor JSON: {error}") from error
+    if document is None:
+        return {}
+    if not isinstance(document, dict):
+        raise ConfigError(f"{path} must hold fields with values, such as 'seed: 0', not {type(document).__name__}.")
+    return document
+
+
+def write_document(path: Path, config: BaseModel) -> None:
+    """Write a config as YAML, atomically, with every default spelt out."""
+    write_text(path, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
+
+
+def with_overrides(document: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """A copy of ``document`` with fields set by their dotted names.
+
+    Args:
+        document: Nested mappings and lists.
+        overrides: Assignments such as ``training.epochs=5`` or ``preprocessing.steps.1.size=[64, 64]``; the value
+            is YAML.
+
+    Raises:
+        ConfigError: An override is not of the form NAME=VALUE, or steps into something that has no fields.
+
+    Example:
+        >>> with_overrides({"training": {"epochs": 30}}, ["training.epochs=5", "seed=1"])
+        {'training': {'epochs': 5}, 'seed': 1}
+    """
+    result = copy.deepcopy(dict(document))
+    for override in overrides:
+        name, equals, text = override.partition("=")
+        if not equals or not name.strip():
+            raise ConfigError(f"'{override}' must have the form NAME=VALUE, for example training.epochs=5.")
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"The value of '{override}' cannot be read as YAML: {error}") from error
+        _assign(result, name.strip().split("."), value, override)
+    return result
+
+
+def parse(model: type[Model], document: Mapping[str, Any], *, where: str) -> Model:
+    """Check a document against a config class.
+
+    Args:
+        model: The config class.
+        document: Nested mappings and lists.
+        where: What is being read, for the message.
+
+    Raises:
+        ConfigError: Lists every mistake, with the nearest valid name where a name is unknown.
+    """
+    try:
+        return model.model_validate(document)
+    except ValidationError as error:
+        mistakes = list(dict.fromkeys(_describe(detail, model) for detail in error.errors()))
+    count = "1 mistake" if len(mistakes) == 1 else f"{len(mistakes)} mistakes"
+    raise ConfigError(f"{where} has {count}:\n" + "\n".join(f"  - {mistake}" for mistake in mistakes))
+
+
+def _assign(node: Any, path: list[str], value: Any, override: str) -> None:
+    for position, key in enumerate(path):
+        last = position == len(path) - 1
+        if isinstance(node, list):
+            if not key.isdigit() or int(key) >= len(node):
+                raise ConfigError(f"'{override}': '{key}' must be a number below {len(node)}, the length of the list.")
+            index: Any = int(key)
+        elif isinstance(node, dict):
+            index = key
+            if not last and not isinstance(node.get(key), dict | list):
+                node[key] = {}
+        else:
+            raise ConfigError(f"'{override}': '{'.'.join(path[:position])}' is a value and has no field '{key}'.")
+        if last:
+            node[index] = value
+        else:
+            node = node[index]
+
+
+def _describe(detail: ErrorDetails, model: type[BaseModel]) -> str:
+    location, given = detail["loc"], detail.get("input")
+    fields, place = _walk(model, location)
+    if detail["type"] == "extra_forbidden":
+        name = str(location[-1])
+        suggestion = nearest(name, fields)
+        hint = f" Did you mean '{suggestion}'?" if suggestion else f" Known here: {', '.join(fields)}."
+        return f"{place}: there is no such field.{hint}"
+    if detail["type"] == "missing":
+        return f"{place}: is required."
+    if detail["type"] == "union_tag_invalid":
+        allowed = [tag.strip(" '") for tag in detail["ctx"]["expected_tags"].split(",")]
+        suggestion = nearest(str(detail["ctx"]["tag"]), allowed)
+        hint = f" Did you mean '{suggestion}'?" if suggestion else ""
+        return f"{place}: there is no '{detail['ctx']['tag']}'.{hint} Known: {', '.join(allowed)}."
+    message = detail["msg"].removeprefix("Value error, ")
+    if detail["type"] == "literal_error" and isinstance(given, str):
+        allowed = [word.strip(" '") for word in detail["ctx"]["expected"].replace(" or ", ",").split(",")]
+        suggestion = nearest(given, allowed)
+        message += f". Did you mean '{suggestion}'?" if suggestion else ""
+    shown = "" if isinstance(given, dict | list) else f" (got {given!r})"
+    return f"{place or 'the config'}: {message[:1].lower()}{message[1:]}{shown}"
+
+
+def _walk(model: type[BaseModel], location: Sequence[int | str]) -> tuple[list[str], str]:
+    """The field names beside the last step of a pydantic location, and the location as a dotted name.
+
+    Pydantic puts the tag of a union's member into the location; users do not write it, so it is left out.
+    """
+    names: list[str] = []
+    candidates: list[Any] = [model]
+    fields: list[str] = []
+    for step in location:
+        models = [kind for kind in candidates if isinstance(kind, type) and issubclass(kind, BaseModel)]
+        if isinstance(step, int):
+            names.append(str(step))
+            candidates = [inner for kind in candidates for inner in _parts_of(kind)]
+            continue
+        tagged = [kind for kind in models if _is_tagged(kind, step)]
+        if tagged and not any(step in kind.model_fields for kind in models):
+            candidates = tagged
+            continue
+        names.append(step)
+        fields = [name for kind in models for name in kind.model_fields]
+        candidates = [
+            inner
+            for kind in models
+            if step in kind.model_fields
+            for inner in _alternatives(kind.model_fields[step].annotation)
+        ]
+    return list(dict.fromkeys(fields)), ".".join(names)
+
+
+def _is_tagged(kind: type[BaseModel], tag: str) -> bool:
+    return any(tag in typing.get_args(field.annotation) for field in kind.model_fields.values())
+
+
+def _alternatives(annotation: Any) -> list[Any]:
+    """The members of a union, flattened; of anything else, itself."""
+    origin = typing.get_origin(annotation)
+    if origin is typing.Annotated:
+        return _alternatives(typing.get_args(annotation)[0])
+    if origin is typing.Union or origin is types.UnionType:
+        return [inner for member in typing.get_args(annotation) for inner in _alternatives(member)]
+    return [annotation]
+
+
+def _parts_of(annotation: Any) -> list[Any]:
+    """What a container holds."""
+    return [inner for member in typing.get_args(annotation) for inner in _alternatives(member)]
