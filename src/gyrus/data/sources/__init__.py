@@ -1,6 +1,97 @@
-"""Everything that can be scanned into a manifest."""
+"""Everything that can be scanned into a manifest: the table of sources, and how one is recognised."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
 from gyrus.data.manifest import Manifest
+from gyrus.data.sources import folder, table
+from gyrus.data.sources.checking import check
+from gyrus.data.sources.listing import Listing, Progress, Request
+from gyrus.errors import DataError
+from gyrus.registry import look_up
 
 
-def scan(path: object) -> Manifest:
-    raise NotImplementedError
+@dataclass(frozen=True)
+class Source:
+    """A layout in which data sets come.
+
+    Attributes:
+        list_samples: From the path and the request to the samples, not yet opened.
+        description: What such data look like, for people.
+    """
+
+    list_samples: Callable[[Path, Request], Listing]
+    description: str
+
+
+SOURCES: dict[str, Source] = {
+    "folder": Source(folder.list_samples, "a folder of images, a folder per class, also below train/ val/ test/"),
+    "table": Source(table.list_samples, "a CSV, TSV or parquet table with a column of paths"),
+}
+"""The layouts that are known."""
+
+
+def scan(
+    path: str | Path,
+    *,
+    source: str | None = None,
+    subject_rule: str | None = None,
+    subject_pattern: str | None = None,
+    classes: Sequence[str] | None = None,
+    columns: Mapping[str, str] | None = None,
+    labelled: bool = True,
+    progress: Progress | None = None,
+) -> Manifest:
+    """Find out what a data set consists of, and open every image once to know that it is good.
+
+    Images that cannot be used are named in the manifest's ``problems``; call ``require_clean`` to refuse them.
+
+    Args:
+        path: A folder, a table, a parquet file, or "hf:owner/name[:config]".
+        source: The name of the layout in :data:`SOURCES`; by default it is recognised.
+        subject_rule: The name of a rule in :data:`gyrus.data.sources.naming.SUBJECT_RULES`, or "none"; by default
+            a subject column, else the first rule that fits every name.
+        subject_pattern: A regular expression with the group ``subject``, and ``session`` and ``slice`` at will,
+            searched in each path below the root.
+        classes: The class names in their order; by default those that the data have.
+        columns: Names of columns by role: path, image, label, subject, session, slice, part; by default they are
+            found by :data:`gyrus.data.sources.columns.COLUMN_NAMES`.
+        labelled: Whether labels are needed. If not, they are not read either, and a single image or a flat folder
+            will do.
+        progress: Called with the images checked so far and their number.
+
+    Raises:
+        ConfigError: An argument is not valid.
+        DataError: The data are not there, are of no known layout, or nothing in them can be used.
+        MissingDependencyError: The data need a library that is not installed.
+    """
+    request = Request(
+        subject_rule=subject_rule,
+        subject_pattern=subject_pattern,
+        classes=tuple(classes) if classes is not None else None,
+        columns=dict(columns or {}),
+        labelled=labelled,
+        progress=progress,
+    )
+    place = Path(path).absolute()
+    name = source or _recognise(place, request)
+    return check(look_up(name, SOURCES, "source").list_samples(place, request), request)
+
+
+def _recognise(path: Path, request: Request) -> str:
+    if not path.exists():
+        raise DataError(f"{path} does not exist.")
+    if path.is_file():
+        return _recognise_file(path, request)
+    return "table" if len(table.tables_in(path, request.columns)) == 1 else "folder"
+
+
+def _recognise_file(path: Path, request: Request) -> str:
+    if folder.is_image(path.name):
+        return "folder"
+    if path.suffix.lower() in table.TABLE_EXTENSIONS:
+        return "table"
+    raise DataError(f"{path} is of no known kind. " + "; ".join(f"{k}: {v.description}" for k, v in SOURCES.items()))

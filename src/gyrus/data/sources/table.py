@@ -1,0 +1,153 @@
+"""A table that names image files: CSV, TSV or parquet, one row an image."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from gyrus.data.manifest import COLUMNS
+from gyrus.data.sources import columns as roles
+from gyrus.data.sources.listing import Listing, Request
+from gyrus.errors import DataError
+
+TABLE_EXTENSIONS = (".csv", ".tsv", ".parquet")
+"""The kinds of tables, in any case."""
+
+_SEPARATORS = (",", ";", "\t")
+
+
+def list_samples(path: Path, request: Request) -> Listing:
+    """List the images that a table names.
+
+    Paths are relative to the folder of the table, or absolute. Where some lie outside of that folder, the root is
+    the innermost folder that holds all of them.
+
+    Args:
+        path: The table; or a folder that holds exactly one with a path column.
+        request: Its ``columns``, ``classes`` and ``labelled`` are used.
+
+    Raises:
+        ConfigError: A column that the user named is not there.
+        DataError: The table cannot be read, has no row, or lacks a path or label column.
+    """
+    file = _only_table(path, request.columns) if path.is_dir() else path
+    table = read_table(file)
+    found = roles.find_columns(list(table.columns), request.columns)
+    if "path" not in found:
+        raise DataError(f"{file} has no column with paths{_known(table, 'path')}")
+    if request.labelled and "label" not in found:
+        raise DataError(f"{file} has no column with labels{_known(table, 'label')}")
+    if table.empty:
+        raise DataError(f"{file} has no row.")
+    root, below = _below_one_root(file, table[found["path"]])
+    rows = pd.DataFrame({"sample": below, "path": below})
+    rows = add_columns(rows, table, found, request)
+    return Listing(root, rows, tuple(below), subject_column=found.get("subject"))
+
+
+def tables_in(folder: Path, asked: Mapping[str, str]) -> list[Path]:
+    """The tables of a folder that have a path column, sorted."""
+    files = [
+        file
+        for file in sorted(folder.iterdir())
+        if file.suffix.lower() in TABLE_EXTENSIONS and file.is_file() and not file.name.startswith(".")
+    ]
+    return [file for file in files if has_paths(file, asked)]
+
+
+def has_paths(file: Path, asked: Mapping[str, str]) -> bool:
+    """Whether a table has a column of text that may hold paths."""
+    try:
+        names = _text_columns(file)
+    except DataError:
+        return False
+    return "path" in roles.find_columns(names, {role: name for role, name in asked.items() if name in names})
+
+
+def read_table(file: Path) -> pd.DataFrame:
+    """Read a table; every cell of a CSV or TSV stays the text it is.
+
+    Raises:
+        DataError: It cannot be read.
+    """
+    try:
+        if file.suffix.lower() == ".parquet":
+            return pq.read_table(file).to_pandas(types_mapper=_nullable)
+        return pd.read_csv(file, sep=_separator(file), dtype="string", keep_default_na=False, encoding="utf-8-sig")
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise DataError(f"{file} cannot be read as a table: {error}") from error
+
+
+def add_columns(rows: pd.DataFrame, table: pd.DataFrame, found: Mapping[str, str], request: Request) -> pd.DataFrame:
+    """Add the columns with roles under the names of the manifest, and the further ones under their own."""
+    added: dict[str, object] = {}
+    if request.labelled and "label" in found:
+        added["label"] = roles.name_labels(roles.texts(table[found["label"]]), request.classes)
+    for role in ("subject", "session"):
+        if role in found:
+            added[role] = roles.texts(table[found[role]])
+    if "slice" in found:
+        added["slice"] = roles.whole_numbers(table[found["slice"]], found["slice"])
+    if request.labelled and "part" in found:
+        added["part"] = roles.parts(table[found["part"]], found["part"])
+    for name in table.columns:
+        if name not in found.values():
+            added[f"source_{name}" if name in COLUMNS else name] = roles.further(table[name]).array
+    return rows.assign(**added)
+
+
+def _only_table(folder: Path, asked: Mapping[str, str]) -> Path:
+    tables = tables_in(folder, asked)
+    if len(tables) == 1:
+        return tables[0]
+    words = f"{len(tables)} tables with paths: {', '.join(file.name for file in tables)}" if tables else "no table"
+    raise DataError(f"{folder} holds {words}. Give the path of the table to use.")
+
+
+def _text_columns(file: Path) -> list[str]:
+    try:
+        if file.suffix.lower() != ".parquet":
+            return [str(name) for name in read_table(file).columns]
+        schema = pq.read_schema(file)
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(f"{file} cannot be read as a table: {error}") from error
+    return [field.name for field in schema if pa.types.is_string(field.type) or pa.types.is_large_string(field.type)]
+
+
+def _separator(file: Path) -> str:
+    """Tab for TSV; else whatever the header has most of, since spreadsheets write semicolons in some countries."""
+    if file.suffix.lower() == ".tsv":
+        return "\t"
+    with file.open(encoding="utf-8-sig") as lines:
+        header = lines.readline()
+    return max(_SEPARATORS, key=header.count)
+
+
+def _nullable(kind: pa.DataType) -> pd.api.extensions.ExtensionDtype | None:
+    """Whole numbers stay whole where cells are missing."""
+    return pd.Int64Dtype() if pa.types.is_integer(kind) else None
+
+
+def _known(table: pd.DataFrame, role: str) -> str:
+    return (
+        f". Its columns: {', '.join(map(str, table.columns))}. Call one of them {' or '.join(roles.COLUMN_NAMES[role][:3])}, "
+        f'or name it with columns={{"{role}": "..."}}.'
+    )
+
+
+def _below_one_root(file: Path, cells: pd.Series) -> tuple[Path, list[str]]:
+    folder = Path(os.path.abspath(file.parent))
+    texts = roles.texts(cells.to_list())
+    nameless = [number for number, text in enumerate(texts) if text is None]
+    if nameless:
+        raise DataError(f"{file} has {len(nameless)} rows without a path, the first is row {nameless[0] + 1}.")
+    # Tables written on Windows have backslashes; a slash is understood everywhere.
+    full = [os.path.normpath(folder / str(text).replace("\\", "/")) for text in texts]
+    inside = all(Path(path).is_relative_to(folder) for path in full)
+    root = folder if inside else Path(os.path.commonpath([os.path.dirname(path) for path in full]))
+    return root, [Path(path).relative_to(root).as_posix() for path in full]
