@@ -1,0 +1,62 @@
+"""Options of models and heads: typed, strict, every mistake reported at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from gyrus.errors import ConfigError
+from gyrus.registry import nearest
+
+Item = TypeVar("Item", bound=int | float | str)
+
+
+class Options(BaseModel):
+    """What can be set about a model or a head. Values only, checked when made, never changed."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+OptionsType = TypeVar("OptionsType", bound=Options)
+
+
+def complete(defaults: OptionsType, given: Mapping[str, Any], owner: str) -> OptionsType:
+    """The defaults with what was given put in their place.
+
+    Args:
+        defaults: A preset.
+        given: Option name to value, as a config file has it.
+        owner: Whose options they are, for the message: "model 'convnext'".
+
+    Raises:
+        ConfigError: Names all unknown options, with the nearest known name, and all wrong values.
+    """
+    try:
+        return type(defaults).model_validate({**defaults.model_dump(), **given})
+    except ValidationError as error:
+        known = list(type(defaults).model_fields)
+        mistakes = [_describe(mistake, known) for mistake in error.errors()]
+        raise ConfigError(f"Options of {owner}: {'; '.join(mistakes)}. Known: {', '.join(known)}.") from error
+
+
+def each(value: Item | tuple[Item, ...], count: int, name: str) -> tuple[Item, ...]:
+    """One value for each of ``count`` parts: a tuple of that length as it is, a single value repeated.
+
+    Raises:
+        ConfigError: A tuple of another length.
+    """
+    if not isinstance(value, tuple):
+        return (value,) * count
+    if len(value) != count:
+        raise ConfigError(f"`{name}` must be one value or {count} of them, got {len(value)}: {list(value)}.")
+    return value
+
+
+def _describe(mistake: Any, known: list[str]) -> str:
+    name = ".".join(str(part) for part in mistake["loc"]) or "options"
+    if mistake["type"] != "extra_forbidden":
+        return f"`{name}`: {mistake['msg']}, got {mistake['input']!r}"
+    suggestion = nearest(name, known)
+    return f"there is no option '{name}'" + (f", did you mean '{suggestion}'?" if suggestion else "")

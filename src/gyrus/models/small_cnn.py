@@ -1,0 +1,113 @@
+"""Small convolutional networks: system D's family and system C's Neuroflux, by their layer lists.
+
+Units of convolution, ReLU, batch norm, max pooling and dropout, then flattened. They differ by widths and by where
+the norm and the dropout stand, so each is a preset of :class:`SmallCNNOptions`.
+"""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+from typing import Annotated, Literal
+
+from pydantic import Field
+from torch import Tensor, nn
+
+from gyrus.models.contract import Backbone, Signature
+from gyrus.models.heads import Share, Width
+from gyrus.models.layers import BATCH_NORMS, CONVOLUTIONS, MAX_POOLS
+from gyrus.models.options import Options, each
+
+UnitNorm = Literal["none", "before activation", "before pooling", "after pooling"]
+
+
+class SmallCNNOptions(Options):
+    """The form of a small CNN.
+
+    Attributes:
+        channels: Output channels of each unit.
+        kernel: Width of the convolutions; an odd number.
+        norm: Where batch norm stands in a unit; one for all, or one a unit.
+        dropout: Dropout at the end of a unit; one for all, or one a unit.
+        global_pool: Average the last map instead of flattening it: far fewer weights, and any image size.
+    """
+
+    channels: Annotated[tuple[Width, ...], Field(min_length=1)] = (32, 64)
+    kernel: Literal[1, 3, 5, 7, 9, 11] = 3
+    norm: UnitNorm | tuple[UnitNorm, ...] = "none"
+    dropout: Share | tuple[Share, ...] = 0.0
+    global_pool: bool = False
+
+
+class SmallCNN(Backbone):
+    """Units of convolution and max pooling, then the flattened map.
+
+    Args:
+        signature: Channels and size of the images.
+        options: The form.
+
+    Raises:
+        ConfigError: A tuple of options does not have one value a unit.
+    """
+
+    def __init__(self, signature: Signature, options: SmallCNNOptions) -> None:
+        super().__init__()
+        count = len(options.channels)
+        norms: tuple[UnitNorm, ...] = each(options.norm, count, "norm")
+        dropouts = each(options.dropout, count, "dropout")
+        channels = (signature.in_channels, *options.channels)
+        units = [
+            conv_unit(signature.spatial_dims, before, after, options.kernel, norm=norms[index], dropout=dropouts[index])
+            for index, (before, after) in enumerate(pairwise(channels))
+        ]
+        self.units = nn.Sequential(*units)
+        self.global_pool = options.global_pool
+        self.num_channels = channels[-1]
+        self.num_features = self.num_channels * (1 if self.global_pool else halved_voxels(signature, count))
+        self.smallest = (2**count,) * signature.spatial_dims
+        self.fixed_size = None if self.global_pool else signature.image_size
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Feature map, halved in size by each unit."""
+        return self.units(images)
+
+    def pool(self, features: Tensor) -> Tensor:
+        """The flattened map, or its mean over space."""
+        return super().pool(features) if self.global_pool else features.flatten(1)
+
+    def stages(self) -> tuple[nn.Module, ...]:
+        """The units."""
+        return tuple(self.units)
+
+
+def conv_unit(
+    spatial_dims: int,
+    in_channels: int,
+    channels: int,
+    kernel: int,
+    *,
+    norm: UnitNorm = "none",
+    dropout: float = 0.0,
+    convolutions: int = 1,
+) -> nn.Sequential:
+    """Convolutions with ReLU, a max pooling that halves each axis, and where asked batch norm and dropout."""
+    layers: list[nn.Module] = []
+    for _ in range(convolutions):
+        layers.append(CONVOLUTIONS[spatial_dims](in_channels, channels, kernel, padding=kernel // 2))
+        if norm == "before activation":
+            layers.append(BATCH_NORMS[spatial_dims](channels))
+        layers.append(nn.ReLU())
+        in_channels = channels
+    if norm == "before pooling":
+        layers.append(BATCH_NORMS[spatial_dims](channels))
+    layers.append(MAX_POOLS[spatial_dims](2))
+    if norm == "after pooling":
+        layers.append(BATCH_NORMS[spatial_dims](channels))
+    if dropout:
+        layers.append(nn.Dropout(dropout))
+    return nn.Sequential(*layers)
+
+
+def halved_voxels(signature: Signature, times: int) -> int:
+    """Voxels of a map after each axis of an image was halved ``times``, rounding down."""
+    return math.prod(size // 2**times for size in signature.image_size)
