@@ -1,0 +1,193 @@
+"""How well scores rank the samples of one class above the rest, exactly, for many weightings of the samples at once.
+
+The samples are sorted once. What is then needed of any weighting are three sums for each group of equal score that
+holds a sample of the class: the weight of the class in the group, the weight of the rest in the group (ties), and the
+weight of the rest above it. Each is linear in the weights, so a sparse matrix gives it for all resamples of a
+bootstrap together, in blocks of groups that stay in the processor's cache.
+
+Sources: Hanley and McNeil 1982, "The meaning and use of the area under a ROC curve" (ties count one half); average
+precision as in scikit-learn: the sum over thresholds of precision times the step in recall, without interpolation.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from scipy import sparse
+
+Floats = npt.NDArray[np.float64]
+
+GROUPS_AT_ONCE = 4096
+"""Groups of equal score whose sums are held at a time; 4,096 by 32 resamples by 8 bytes is one megabyte."""
+
+
+class Areas(NamedTuple):
+    """Areas under curves, one for each weighting; NaN where it leaves no sample of the class, or none of the rest."""
+
+    roc: Floats
+    precision_recall: Floats
+
+
+class RocCurve(NamedTuple):
+    """Points of a ROC curve from (0, 0) to (1, 1), one for each distinct score, and the score at each."""
+
+    false_positive_rate: Floats
+    true_positive_rate: Floats
+    threshold: Floats
+
+
+@dataclass(frozen=True)
+class _Block:
+    """Some groups, by falling score; each matrix is (groups, clusters) and sums weights of samples."""
+
+    positives: sparse.csr_array
+    tied: sparse.csr_array | None
+    others: sparse.csr_array  # those at or above the group and below the group before
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Samples sorted by score, ready for any weighting of their clusters. Made by :func:`rank`."""
+
+    blocks: tuple[_Block, ...]
+    positives: Floats  # (clusters,) weight of the class in each cluster
+    others: Floats  # (clusters,) weight of the rest
+
+    def areas(self, counts: npt.ArrayLike) -> Areas:
+        """The areas under both curves when cluster s counts ``counts[s, b]`` times, for each b.
+
+        Args:
+            counts: Weights that are not negative, shape (clusters, B).
+
+        Returns:
+            Two arrays of shape (B,).
+        """
+        counts = np.asarray(counts, dtype=np.float64)
+        all_positives, all_others = self.positives @ counts, self.others @ counts
+        pairs, precisions = np.zeros_like(all_positives), np.zeros_like(all_positives)
+        hits, alarms = np.zeros_like(all_positives), np.zeros_like(all_positives)
+        for block in self.blocks:
+            positives = block.positives @ counts
+            hit = _running(positives, hits)
+            alarm = _running(block.others @ counts, alarms)
+            hits, alarms = hit[-1].copy(), alarm[-1].copy()
+            pairs += np.einsum("gb,gb->b", positives, all_others - alarm)
+            if block.tied is not None:
+                pairs += np.einsum("gb,gb->b", positives, block.tied @ counts) / 2
+            alarm += hit
+            np.divide(hit, alarm, out=hit, where=alarm > 0)
+            precisions += np.einsum("gb,gb->b", positives, hit)
+        defined = (all_positives > 0) & (all_others > 0)
+        return Areas(
+            np.divide(pairs, all_positives * all_others, out=np.full_like(pairs, np.nan), where=defined),
+            np.divide(precisions, all_positives, out=np.full_like(pairs, np.nan), where=defined),
+        )
+
+
+def rank(
+    relevant: npt.ArrayLike,
+    scores: npt.ArrayLike,
+    *,
+    clusters: npt.ArrayLike | None = None,
+    weights: npt.ArrayLike | None = None,
+) -> Ranking:
+    """Sort samples by score once, so that any weighting of their clusters can be scored.
+
+    Args:
+        relevant: Whether each sample is of the class, shape (N,).
+        scores: The higher, the more likely of the class, shape (N,), finite.
+        clusters: The index of each sample's cluster (its subject), shape (N,); by default all are in one.
+        weights: A weight for each sample that is not negative, shape (N,); by default one.
+    """
+    relevant = np.asarray(relevant, dtype=bool)
+    group, tied = _groups(relevant, np.asarray(scores, dtype=np.float64))
+    cluster = np.zeros(len(relevant), np.int64) if clusters is None else np.asarray(clusters, dtype=np.int64)
+    weight = np.ones(len(relevant)) if weights is None else np.asarray(weights, dtype=np.float64)
+    shape = (int(relevant.sum() and group[relevant].max() + 1), int(cluster.max(initial=-1)) + 1)
+
+    def matrix(chosen: npt.NDArray[np.bool_]) -> sparse.csr_array:
+        cells = (group[chosen], cluster[chosen])
+        return sparse.coo_array((weight[chosen], cells), shape=shape).tocsr()
+
+    positives, ties = matrix(relevant), matrix(tied)
+    others = matrix(~relevant & (group < shape[0]))
+    starts = range(0, shape[0], GROUPS_AT_ONCE)
+    return Ranking(
+        tuple(_block(positives, ties, others, slice(start, start + GROUPS_AT_ONCE)) for start in starts),
+        _sums(cluster, weight * relevant, shape[1]),
+        _sums(cluster, weight * ~relevant, shape[1]),
+    )
+
+
+def roc_auc(relevant: npt.ArrayLike, scores: npt.ArrayLike, weights: npt.ArrayLike | None = None) -> float:
+    """Area under the ROC curve: the chance that a sample of the class scores above one of the rest, ties one half.
+
+    Args:
+        relevant: Whether each sample is of the class, shape (N,).
+        scores: The higher, the more likely of the class, shape (N,).
+        weights: A weight for each sample, shape (N,); by default one.
+
+    Returns:
+        The area, or NaN where no sample is of the class, or every one is.
+    """
+    return float(rank(relevant, scores, weights=weights).areas([[1.0]]).roc[0])
+
+
+def average_precision(relevant: npt.ArrayLike, scores: npt.ArrayLike, weights: npt.ArrayLike | None = None) -> float:
+    """Area under the precision-recall curve as average precision, without interpolation.
+
+    Args:
+        relevant: Whether each sample is of the class, shape (N,).
+        scores: The higher, the more likely of the class, shape (N,).
+        weights: A weight for each sample, shape (N,); by default one.
+
+    Returns:
+        The area, or NaN where no sample is of the class, or every one is: there is nothing to find then.
+    """
+    return float(rank(relevant, scores, weights=weights).areas([[1.0]]).precision_recall[0])
+
+
+def roc_curve(relevant: npt.ArrayLike, scores: npt.ArrayLike, weights: npt.ArrayLike | None = None) -> RocCurve:
+    """The points of the ROC curve, one for each distinct score, from strict to lenient.
+
+    Args:
+        relevant: Whether each sample is of the class, shape (N,), some True and some False.
+        scores: The higher, the more likely of the class, shape (N,).
+        weights: A weight for each sample, shape (N,); by default one.
+    """
+    relevant, scores = np.asarray(relevant, dtype=bool), np.asarray(scores, dtype=np.float64)
+    weight = np.ones(len(scores)) if weights is None else np.asarray(weights, dtype=np.float64)
+    levels, group = np.unique(-scores, return_inverse=True)
+    hits = np.bincount(group, weight * relevant, minlength=len(levels)).cumsum()
+    alarms = np.bincount(group, weight * ~relevant, minlength=len(levels)).cumsum()
+    return RocCurve(np.append(0.0, alarms / alarms[-1]), np.append(0.0, hits / hits[-1]), np.append(np.inf, -levels))
+
+
+def _groups(relevant: npt.NDArray[np.bool_], scores: Floats) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+    """For each sample the first group that its score reaches, by falling score, and whether it ties with it.
+
+    Only distinct scores of relevant samples make a group; what scores below all of them gets one number more.
+    """
+    levels = np.unique(-scores[relevant])
+    group = np.searchsorted(levels, -scores, side="left")
+    reached = np.append(levels, np.nan)[group]
+    return group.astype(np.int64), ~relevant & (reached == -scores)
+
+
+def _sums(cluster: npt.NDArray[np.int64], weights: Floats, clusters: int) -> Floats:
+    return np.bincount(cluster, weights, minlength=clusters).astype(np.float64)
+
+
+def _block(positives: sparse.csr_array, ties: sparse.csr_array, others: sparse.csr_array, rows: slice) -> _Block:
+    tied = ties[rows]
+    return _Block(positives[rows], tied if tied.nnz else None, others[rows])
+
+
+def _running(values: Floats, before: Floats) -> Floats:
+    """Cumulative sums along the first axis, on top of what came before; ``values`` stays as it is."""
+    total = np.cumsum(values, axis=0)
+    total += before
+    return np.asarray(total)
