@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from gyrus.data.manifest import Manifest
-from gyrus.data.sources import folder, table
+from gyrus.data.sources import folder, huggingface, parquet, table
 from gyrus.data.sources.checking import check
+from gyrus.data.sources.columns import require_roles
 from gyrus.data.sources.listing import Listing, Progress, Request
 from gyrus.errors import DataError
 from gyrus.registry import look_up
@@ -19,17 +21,20 @@ class Source:
     """A layout in which data sets come.
 
     Attributes:
-        list_samples: From the path and the request to the samples, not yet opened.
+        list_samples: From the place and the request to the samples, not yet opened. The place is a path, or for
+            data sets of the Hub a name.
         description: What such data look like, for people.
     """
 
-    list_samples: Callable[[Path, Request], Listing]
+    list_samples: Callable[[Any, Request], Listing]
     description: str
 
 
 SOURCES: dict[str, Source] = {
-    "folder": Source(folder.list_samples, "a folder of images, a folder per class, also below train/ val/ test/"),
-    "table": Source(table.list_samples, "a CSV, TSV or parquet table with a column of paths"),
+    "folder": Source(folder.list_samples, "a folder of images, one folder a class, also below train/, val/, test/"),
+    "table": Source(table.list_samples, "a CSV, TSV or parquet table with a column of paths, or a folder with one"),
+    "parquet": Source(parquet.list_samples, "parquet with a column of image bytes, or a folder of such files"),
+    "huggingface": Source(huggingface.list_samples, "hf:owner/name or hf:owner/name:config"),
 }
 """The layouts that are known."""
 
@@ -76,22 +81,35 @@ def scan(
         labelled=labelled,
         progress=progress,
     )
-    place = Path(path).absolute()
-    name = source or _recognise(place, request)
-    return check(look_up(name, SOURCES, "source").list_samples(place, request), request)
+    require_roles(request.columns)
+    hub = str(path).startswith(huggingface.PREFIX) or source == "huggingface"
+    place = path if hub else Path(path).absolute()
+    name = source or ("huggingface" if hub else _recognise(Path(place), request))
+    layout = look_up(name, SOURCES, "source")
+    if not hub and not Path(place).exists():
+        raise DataError(f"{place} does not exist.")
+    return check(layout.list_samples(place, request), request)
 
 
 def _recognise(path: Path, request: Request) -> str:
-    if not path.exists():
-        raise DataError(f"{path} does not exist.")
-    if path.is_file():
-        return _recognise_file(path, request)
-    return "table" if len(table.tables_in(path, request.columns)) == 1 else "folder"
-
-
-def _recognise_file(path: Path, request: Request) -> str:
-    if folder.is_image(path.name):
+    if path.is_dir():
+        return _recognise_folder(path, request)
+    image = request.columns.get("image")
+    if folder.is_image(path.name) or not path.exists():
         return "folder"
     if path.suffix.lower() in table.TABLE_EXTENSIONS:
-        return "table"
-    raise DataError(f"{path} is of no known kind. " + "; ".join(f"{k}: {v.description}" for k, v in SOURCES.items()))
+        return "parquet" if parquet.holds_images(path, image) else "table"
+    known = "".join(f"\n  {name}: {layout.description}" for name, layout in SOURCES.items())
+    raise DataError(f"{path} is of no layout that is known:{known}")
+
+
+def _recognise_folder(path: Path, request: Request) -> str:
+    if parquet.image_files(path, request.columns.get("image")):
+        return "parquet"
+    tables = table.tables_in(path, request.columns)
+    if len(tables) > 1:
+        raise DataError(
+            f"{path} holds {len(tables)} tables with paths: {', '.join(file.name for file in tables)}. "
+            'Give the path of one of them, or take the folders themselves with source="folder".'
+        )
+    return "table" if tables else "folder"

@@ -6,13 +6,15 @@ import os
 import re
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
 
 import pandas as pd
 
 from gyrus.data.manifest import Manifest, Problem
 from gyrus.data.reading import EncodedImages, Inspection, UnusableImageError, inspect
 from gyrus.data.sources.listing import Listing, Request
-from gyrus.data.sources.naming import Names, read_names
+from gyrus.data.sources.naming import Names, read_names, untold
 from gyrus.errors import DataError
 
 _CHUNK = 64
@@ -61,14 +63,22 @@ def in_order(names: Iterable[str]) -> tuple[str, ...]:
 def _subjects(listing: Listing, request: Request) -> Names:
     asked = request.subject_rule is not None or request.subject_pattern is not None
     if listing.subject_column is not None and not asked:
-        subjects = listing.rows["subject"].to_list()
-        nothing = [None] * len(subjects)
-        return Names(subjects, nothing, list(nothing), "subject", f"column {listing.subject_column}")
+        return _subjects_of_column(listing.rows, listing.subject_column)
     if not listing.names:
         if asked and request.subject_rule != "none":
             raise DataError("The images have no file names that a subject rule could read; leave the rule out.")
-        return read_names([""] * len(listing.rows), [], rule="none")
+        return untold(len(listing.rows))
     return read_names(listing.names, _labels(listing.rows), rule=request.subject_rule, pattern=request.subject_pattern)
+
+
+def _subjects_of_column(rows: pd.DataFrame, column: str) -> Names:
+    nameless = rows["sample"][rows["subject"].isna()]
+    if len(nameless):
+        raise DataError(
+            f"The subject column '{column}' is empty for {len(nameless)} of {len(rows)} images, the first: "
+            f"{nameless.iloc[0]}. Fill it in, or do without subjects by `subject_rule` 'none'."
+        )
+    return replace(untold(len(rows)), subjects=rows["subject"].to_list(), kind="subject", rule=f"column {column}")
 
 
 def _labels(rows: pd.DataFrame) -> list[str | None]:
@@ -77,9 +87,9 @@ def _labels(rows: pd.DataFrame) -> list[str | None]:
 
 def _with_names(rows: pd.DataFrame, names: Names) -> pd.DataFrame:
     """Fill in what the names tell; a column of the source says more than a name does."""
-    told = {"label": None, "row": None, "session": names.sessions, "slice": names.slices}
+    told: dict[str, Any] = {"label": None, "row": None, "session": names.sessions, "slice": names.slices}
     missing = {column: values for column, values in told.items() if column not in rows}
-    return rows.assign(subject=names.subjects, **missing)
+    return rows.assign(**{"subject": names.subjects, **missing})
 
 
 def _inspect_all(images: EncodedImages, request: Request) -> list[Inspection | UnusableImageError]:
@@ -113,7 +123,8 @@ def _bad_files(samples: pd.Series, findings: Sequence[Inspection | UnusableImage
 def _with_findings(rows: pd.DataFrame, findings: Sequence[Inspection | UnusableImageError]) -> pd.DataFrame:
     good = [finding for finding in findings if isinstance(finding, Inspection)]
     usable = rows[[isinstance(finding, Inspection) for finding in findings]]
-    return usable.assign(shape=[one.shape for one in good], digest=[one.digest for one in good])
+    shapes = pd.Series([one.shape for one in good], index=usable.index, dtype="object")
+    return usable.assign(shape=shapes, digest=[one.digest for one in good])
 
 
 def _unlabelled(rows: pd.DataFrame) -> list[Problem]:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 
+from gyrus.data.reading import IMAGE_COLUMN_NAMES
 from gyrus.data.sources.listing import PART_WORDS
 from gyrus.errors import ConfigError, DataError
 from gyrus.registry import look_up
 
 COLUMN_NAMES: dict[str, tuple[str, ...]] = {
     "path": ("path", "file", "filename", "file_name", "filepath", "file_path", "image_path", "image", "img"),
-    "image": ("image", "img", "image_bytes", "bytes", "jpeg", "png", "scan"),
     "label": ("label", "labels", "class", "diagnosis", "dx", "group", "target"),
     "subject": ("subject", "subject_id", "patient", "patient_id", "participant", "participant_id", "person"),
     "session": ("session", "session_id", "visit", "visit_id", "scan_id"),
@@ -21,9 +22,22 @@ COLUMN_NAMES: dict[str, tuple[str, ...]] = {
 }
 """The names under which the column of each role is found, in any case; the first one present plays the role."""
 
+ROLES = {**COLUMN_NAMES, "image": IMAGE_COLUMN_NAMES}
+"""The same with the role of encoded images, which only columns of bytes in a parquet file can play."""
+
 _MISSING = ("", "n/a", "na", "nan", "null", "none")
 """What counts as nothing in a further column, in any case. In labels only an empty cell or BIDS' n/a does:
 "None" may be the name of a class."""
+
+
+def require_roles(asked: Mapping[str, str]) -> None:
+    """Refuse a role that no column can play.
+
+    Raises:
+        UnknownNameError: There is no such role.
+    """
+    for role in asked:
+        look_up(role, ROLES, "column role")
 
 
 def find_columns(present: Sequence[str], asked: Mapping[str, str]) -> dict[str, str]:
@@ -34,10 +48,9 @@ def find_columns(present: Sequence[str], asked: Mapping[str, str]) -> dict[str, 
         asked: Columns that the user named, by role.
 
     Raises:
-        ConfigError: A role is unknown, or a named column is not there.
+        ConfigError: A named column is not there.
     """
     for role, name in asked.items():
-        look_up(role, COLUMN_NAMES, "column role")
         if name not in present:
             raise ConfigError(f"There is no column '{name}' for the role '{role}'. Columns: {', '.join(present)}.")
     lowered = {name.lower().strip(): name for name in reversed(present)}
@@ -49,13 +62,13 @@ def find_columns(present: Sequence[str], asked: Mapping[str, str]) -> dict[str, 
     return found
 
 
-def texts(cells: Sequence[object]) -> list[str | None]:
+def texts(cells: Iterable[Any]) -> list[str | None]:
     """Cells of a role as text; None where the cell is empty, or BIDS' n/a."""
-    words = [None if pd.isna(cell) else str(cell).strip() for cell in cells]  # type: ignore[call-overload]
+    words = [None if pd.isna(cell) else str(cell).strip() for cell in cells]
     return [word if word not in (None, "", "n/a") else None for word in words]
 
 
-def parts(cells: Sequence[object], column: str) -> list[str | None]:
+def parts(cells: Iterable[Any], column: str) -> list[str | None]:
     """Cells of the part column as train, val or test.
 
     Raises:
@@ -71,13 +84,13 @@ def parts(cells: Sequence[object], column: str) -> list[str | None]:
     return [PART_WORDS[word.lower()] if word is not None else None for word in words]
 
 
-def whole_numbers(cells: Sequence[object], column: str) -> list[int | None]:
+def whole_numbers(cells: Iterable[Any], column: str) -> list[int | None]:
     """Cells of the slice column as numbers.
 
     Raises:
         DataError: A cell is not a whole number.
     """
-    numbers = []
+    numbers: list[int | None] = []
     for word in texts(cells):
         try:
             numbers.append(None if word is None else _whole(word))
@@ -94,15 +107,18 @@ def _whole(word: str) -> int:
 
 
 def name_labels(labels: Sequence[str | None], classes: Sequence[str] | None) -> list[str | None]:
-    """Integer labels become the class at that position, unless the integers are names of classes themselves."""
+    """Integer labels become the class at that position, unless the integers are names of classes themselves.
+
+    -1 stands for no label, as the ``datasets`` library writes it.
+    """
     found = {label for label in labels if label is not None}
     if not classes or found <= set(classes) or not all(_is_index(label, len(classes)) for label in found):
         return list(labels)
-    return [None if label is None else classes[int(label)] for label in labels]
+    return [None if label in (None, "-1") else classes[int(label)] for label in labels]
 
 
 def _is_index(label: str, count: int) -> bool:
-    return label.isdecimal() and int(label) < count
+    return label == "-1" or (label.isdecimal() and int(label) < count)
 
 
 def further(cells: pd.Series) -> pd.Series:

@@ -6,6 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import pandas as pd
 
@@ -69,8 +70,9 @@ def _walk(root: Path) -> Iterator[str]:
                 folders.clear()
                 continue
             seen.add(real)
-            waiting += [os.path.join(folder, name) for name in folders if os.path.islink(os.path.join(folder, name))]
-            below = PurePosixPath(Path(folder).relative_to(root).as_posix())
+            here = Path(folder)
+            waiting += [str(here / name) for name in folders if (here / name).is_symlink()]
+            below = PurePosixPath(here.relative_to(root).as_posix())
             yield from (str(below / name) for name in files if not name.startswith("."))
 
 
@@ -89,25 +91,25 @@ def _is_text(name: str) -> bool:
 
 
 def _bad_name(name: str) -> Problem:
-    shown = name.encode("utf-8", "backslashreplace").decode("utf-8")
+    shown = name.encode("utf-8", "replace").decode("utf-8")
     return Problem(shown, "unreadable", "the file name is not valid UTF-8; rename the file")
 
 
-def _labels_and_parts(root: Path, names: list[str]) -> dict[str, list[str | None]]:
+def _labels_and_parts(root: Path, names: list[str]) -> dict[str, Any]:
     parents = [PurePosixPath(name).parent.parts for name in names]
     parts: list[Part | None] = [PART_WORDS.get(folders[0].lower()) if folders else None for folders in parents]
     if not any(parts):
-        return {"label": [_first(folders, root) for folders in parents], "part": list(parts)}
+        return {"label": [_first(folders) for folders in parents], "part": parts}
     outside = [name for name, part in zip(names, parts, strict=True) if part is None]
     if outside:
         raise DataError(
             f"{root} has folders for parts such as train/ and test/, but also {len(outside)} images outside of "
             f"them, the first: {outside[0]}. Move them into a part, or away."
         )
-    return {"label": [_first(folders[1:], root) for folders in parents], "part": list(parts)}
+    return {"label": [_first(folders[1:]) for folders in parents], "part": parts}
 
 
-def _first(folders: tuple[str, ...], root: Path) -> str | None:
+def _first(folders: tuple[str, ...]) -> str | None:
     return folders[0] if folders else None
 
 

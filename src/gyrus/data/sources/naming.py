@@ -86,6 +86,11 @@ class Names:
     rule: str
 
 
+def untold(count: int) -> Names:
+    """What names that tell nothing tell of ``count`` images."""
+    return Names([None] * count, [None] * count, [None] * count, "unknown", "none")
+
+
 def read_names(
     names: Sequence[str],
     labels: Sequence[str | None],
@@ -110,7 +115,7 @@ def read_names(
             raise ConfigError("Give `subject_rule` or `subject_pattern`, not both.")
         return _told(names, _compile(pattern), "subject", f"pattern {pattern}", whole=False)
     if rule == "none":
-        return _untold(len(names))
+        return untold(len(names))
     if rule is not None:
         chosen = look_up(rule, {**SUBJECT_RULES, "none": None}, "subject rule")
         assert chosen is not None
@@ -124,7 +129,7 @@ def _found(names: Sequence[str], labels: Sequence[str | None]) -> Names:
         matches = [expression.fullmatch(_stem(text)) for text in names]
         if matches and all(matches) and (rule.kind == "subject" or _plausible(matches, labels)):
             return _told(names, expression, rule.kind, name, whole=True)
-    return _untold(len(names))
+    return untold(len(names))
 
 
 def _plausible(matches: Sequence[re.Match[str] | None], labels: Sequence[str | None]) -> bool:
@@ -164,11 +169,6 @@ def _slice_number(text: str | None, name: str, rule: str) -> int | None:
     if not text.isdecimal():
         raise DataError(f"The subject rule '{rule}' reads '{text}' as the slice of {name}; it must be a number.")
     return int(text)
-
-
-def _untold(count: int) -> Names:
-    nothing: list[None] = [None] * count
-    return Names(list(nothing), list(nothing), list(nothing), "unknown", "none")
 
 
 def _stem(name: str) -> str:

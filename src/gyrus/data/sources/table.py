@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
@@ -13,11 +14,12 @@ import pyarrow.parquet as pq
 from gyrus.data.manifest import COLUMNS
 from gyrus.data.sources import columns as roles
 from gyrus.data.sources.listing import Listing, Request
-from gyrus.errors import DataError
+from gyrus.errors import ConfigError, DataError
 
 TABLE_EXTENSIONS = (".csv", ".tsv", ".parquet")
 """The kinds of tables, in any case."""
 
+_READ_ERRORS = (OSError, ValueError, pa.ArrowException)
 _SEPARATORS = (",", ";", "\t")
 
 
@@ -37,6 +39,8 @@ def list_samples(path: Path, request: Request) -> Listing:
     """
     file = _only_table(path, request.columns) if path.is_dir() else path
     table = read_table(file)
+    if "image" in request.columns:
+        raise ConfigError("The role 'image' is for image bytes in a parquet file. Here, name the 'path' column.")
     found = roles.find_columns(list(table.columns), request.columns)
     if "path" not in found:
         raise DataError(f"{file} has no column with paths{_known(table, 'path')}")
@@ -64,7 +68,7 @@ def has_paths(file: Path, asked: Mapping[str, str]) -> bool:
     """Whether a table has a column of text that may hold paths."""
     try:
         names = _text_columns(file)
-    except DataError:
+    except _READ_ERRORS:
         return False
     return "path" in roles.find_columns(names, {role: name for role, name in asked.items() if name in names})
 
@@ -79,15 +83,40 @@ def read_table(file: Path) -> pd.DataFrame:
         if file.suffix.lower() == ".parquet":
             return pq.read_table(file).to_pandas(types_mapper=_nullable)
         return pd.read_csv(file, sep=_separator(file), dtype="string", keep_default_na=False, encoding="utf-8-sig")
-    except (OSError, ValueError, pa.ArrowException) as error:
+    except _READ_ERRORS as error:
         raise DataError(f"{file} cannot be read as a table: {error}") from error
 
 
-def add_columns(rows: pd.DataFrame, table: pd.DataFrame, found: Mapping[str, str], request: Request) -> pd.DataFrame:
-    """Add the columns with roles under the names of the manifest, and the further ones under their own."""
-    added: dict[str, object] = {}
+def in_pandas(content: pa.Table) -> pd.DataFrame:
+    """The plain columns of a parquet table; nested ones and bytes are left out."""
+    plain = [field.name for field in content.schema if not _is_nested_or_bytes(field.type)]
+    return content.select(plain).to_pandas(types_mapper=_nullable, strings_to_categorical=False)
+
+
+def _is_nested_or_bytes(kind: pa.DataType) -> bool:
+    tests = (pa.types.is_nested, pa.types.is_binary, pa.types.is_large_binary, pa.types.is_fixed_size_binary)
+    return any(test(kind) for test in tests)
+
+
+def add_columns(
+    rows: pd.DataFrame,
+    table: pd.DataFrame,
+    found: Mapping[str, str],
+    request: Request,
+    label_names: Sequence[str] | None = None,
+) -> pd.DataFrame:
+    """Add the columns with roles under the names of the manifest, and the further ones under their own.
+
+    Args:
+        rows: What is added to.
+        table: The columns of the source.
+        found: The column of each role.
+        request: Its ``classes`` name integer labels where the source does not.
+        label_names: What integer labels mean, where the source says so.
+    """
+    added: dict[str, Any] = {}
     if request.labelled and "label" in found:
-        added["label"] = roles.name_labels(roles.texts(table[found["label"]]), request.classes)
+        added["label"] = roles.name_labels(roles.texts(table[found["label"]]), label_names or request.classes)
     for role in ("subject", "session"):
         if role in found:
             added[role] = roles.texts(table[found[role]])
@@ -110,13 +139,22 @@ def _only_table(folder: Path, asked: Mapping[str, str]) -> Path:
 
 
 def _text_columns(file: Path) -> list[str]:
-    try:
-        if file.suffix.lower() != ".parquet":
-            return [str(name) for name in read_table(file).columns]
-        schema = pq.read_schema(file)
-    except (OSError, pa.ArrowException) as error:
-        raise DataError(f"{file} cannot be read as a table: {error}") from error
-    return [field.name for field in schema if pa.types.is_string(field.type) or pa.types.is_large_string(field.type)]
+    if file.suffix.lower() != ".parquet":
+        return list(_read_csv(file, rows=0).columns)
+    text = (pa.types.is_string, pa.types.is_large_string)
+    return [field.name for field in pq.read_schema(file) if any(is_text(field.type) for is_text in text)]
+
+
+def _read_csv(file: Path, rows: int | None = None) -> pd.DataFrame:
+    return pd.read_csv(
+        file,
+        sep=_separator(file),
+        dtype="string",
+        keep_default_na=False,
+        encoding="utf-8-sig",
+        index_col=False,
+        nrows=rows,
+    )
 
 
 def _separator(file: Path) -> str:
@@ -129,19 +167,20 @@ def _separator(file: Path) -> str:
 
 
 def _nullable(kind: pa.DataType) -> pd.api.extensions.ExtensionDtype | None:
-    """Whole numbers stay whole where cells are missing."""
+    # Whole numbers stay whole where cells are missing; pandas would make them 1.0.
     return pd.Int64Dtype() if pa.types.is_integer(kind) else None
 
 
 def _known(table: pd.DataFrame, role: str) -> str:
+    names = " or ".join(roles.COLUMN_NAMES[role][:3])
     return (
-        f". Its columns: {', '.join(map(str, table.columns))}. Call one of them {' or '.join(roles.COLUMN_NAMES[role][:3])}, "
-        f'or name it with columns={{"{role}": "..."}}.'
+        f"; it has {', '.join(map(str, table.columns))}. Call one of them {names}, "
+        f'or name it with columns={{"{role}": "..."}}, or take the folders themselves with source="folder".'
     )
 
 
 def _below_one_root(file: Path, cells: pd.Series) -> tuple[Path, list[str]]:
-    folder = Path(os.path.abspath(file.parent))
+    folder = file.parent.absolute()
     texts = roles.texts(cells.to_list())
     nameless = [number for number, text in enumerate(texts) if text is None]
     if nameless:
@@ -149,5 +188,5 @@ def _below_one_root(file: Path, cells: pd.Series) -> tuple[Path, list[str]]:
     # Tables written on Windows have backslashes; a slash is understood everywhere.
     full = [os.path.normpath(folder / str(text).replace("\\", "/")) for text in texts]
     inside = all(Path(path).is_relative_to(folder) for path in full)
-    root = folder if inside else Path(os.path.commonpath([os.path.dirname(path) for path in full]))
+    root = folder if inside else Path(os.path.commonpath([Path(path).parent for path in full]))
     return root, [Path(path).relative_to(root).as_posix() for path in full]
