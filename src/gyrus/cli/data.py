@@ -1,0 +1,163 @@
+"""``gyrus data``: look at data, split them, make phantoms."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from gyrus.cli.display import Terminal, console, table
+from gyrus.cli.options import (
+    Classes,
+    Columns,
+    Source,
+    SubjectPattern,
+    SubjectRule,
+    classes_of,
+    columns_of,
+)
+
+if TYPE_CHECKING:
+    from gyrus.data.manifest import Manifest
+
+app = typer.Typer(help="Look at data, split them, make phantoms.", no_args_is_help=True)
+
+
+@app.command("scan")
+def scan(
+    path: Annotated[str, typer.Argument(help="Folder, table, parquet file, or hf:owner/name.")],
+    source: Source = None,
+    classes: Classes = None,
+    column: Columns = None,
+    subject_rule: SubjectRule = None,
+    subject_pattern: SubjectPattern = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Write the manifest here, as parquet.")] = None,
+) -> None:
+    """Say what a data set consists of, and name every file that cannot be used."""
+    manifest = _scan(path, source, classes, column, subject_rule, subject_pattern)
+    _show(manifest)
+    if out:
+        manifest.save(out)
+        console.print(f"Manifest: {out}")
+
+
+@app.command("split")
+def split(
+    path: Annotated[str, typer.Argument(help="Folder, table, parquet file, or hf:owner/name.")],
+    out: Annotated[Path, typer.Option("--out", help="Where to write the split, as JSON.")],
+    split_unit: Annotated[
+        Literal["subject", "image"], typer.Option("--split-unit", help="What is kept whole.")
+    ] = "subject",
+    method: Annotated[
+        Literal["auto", "holdout", "kfold", "given"], typer.Option("--method", help="How to cut.")
+    ] = "auto",
+    val: Annotated[float, typer.Option("--val", help="Share to choose by.")] = 0.15,
+    test: Annotated[float, typer.Option("--test", help="Share to be judged on.")] = 0.2,
+    folds: Annotated[int, typer.Option("--folds", help="Number of folds (kfold).")] = 5,
+    fold: Annotated[int, typer.Option("--fold", help="Which fold is tested, from 0 (kfold).")] = 0,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the split.")] = 0,
+    source: Source = None,
+    classes: Classes = None,
+    column: Columns = None,
+    subject_rule: SubjectRule = None,
+    subject_pattern: SubjectPattern = None,
+) -> None:
+    """Cut a data set into train, val and test, by subject."""
+    from gyrus.configuration import parse
+    from gyrus.data.splits import SplitConfig
+    from gyrus.data.splits import split as cut
+
+    manifest = _scan(path, source, classes, column, subject_rule, subject_pattern)
+    manifest.require_clean()
+    fields = {"unit": split_unit, "method": method, "val": val, "test": test, "folds": folds, "fold": fold}
+    result = cut(manifest, parse(SplitConfig, fields, where="The split"), seed=seed)
+    result.save(out)
+    rows = [
+        [part, len(result.subjects[part]) or "-", len(samples), *_label_counts(manifest, samples)]
+        for part, samples in result.samples.items()
+    ]
+    console.print(table(["part", "subjects", "images", *manifest.classes], rows))
+    for note in (*result.notes, *([result.statement] if result.statement else [])):
+        console.print(f"Note: {note}", markup=False)
+    console.print(f"Split: {out}")
+
+
+@app.command("phantom")
+def phantom(
+    out: Annotated[Path, typer.Argument(help="A new folder.")],
+    subjects: Annotated[int, typer.Option("--subjects", help="How many people.")] = 60,
+    slices: Annotated[int, typer.Option("--slices", help="Slices a person.")] = 16,
+    classes: Annotated[int, typer.Option("--classes", help="How many classes.")] = 4,
+    size: Annotated[int, typer.Option("--size", help="Rows and columns of a slice.")] = 128,
+    seed: Annotated[int, typer.Option("--seed", help="Seed.")] = 0,
+    layout: Annotated[str, typer.Option("--layout", help="How the files are laid out.")] = "folder",
+) -> None:
+    """Make synthetic heads whose ventricles and sulci widen with the class."""
+    from gyrus.data.phantom import generate, write
+
+    folder = write(generate(subjects=subjects, slices=slices, classes=classes, size=size, seed=seed), out, layout)
+    console.print(f"{subjects} people with {slices} slices each: {folder}")
+
+
+def _scan(
+    path: str,
+    source: str | None,
+    classes: str | None,
+    column: list[str] | None,
+    subject_rule: str | None,
+    subject_pattern: str | None,
+) -> Manifest:
+    from gyrus.data.sources import scan as scan_source
+
+    with Terminal().progress("Reading") as progress:
+        return scan_source(
+            path,
+            source=source,
+            classes=classes_of(classes),
+            columns=columns_of(column),
+            subject_rule=subject_rule,
+            subject_pattern=subject_pattern,
+            progress=progress,
+        )
+
+
+def _label_counts(manifest: Manifest, samples: tuple[str, ...]) -> list[int]:
+    labels = manifest.table["label"][manifest.table["sample"].isin(samples)]
+    return [int((labels == name).sum()) for name in manifest.classes]
+
+
+def _show(manifest: Manifest) -> None:
+    rows = [
+        [name, inside["subject"].nunique() or "-", len(inside)]
+        for name in manifest.classes
+        for inside in [manifest.table[manifest.table["label"] == name]]
+    ]
+    rows.append(["all", manifest.table["subject"].nunique() or "-", len(manifest)])
+    kinds = {"subject": "subjects", "scan": "scans", "unknown": "subjects"}
+    console.print(table(["class", kinds[manifest.subject_kind], "images"], rows))
+    shapes = manifest.table["shape"].value_counts()
+    sizes = ", ".join(f"{' x '.join(map(str, shape))} ({count})" for shape, count in shapes.head(5).items())
+    console.print(f"Sizes: {sizes}" + (f" and {len(shapes) - 5} more" if len(shapes) > 5 else ""), markup=False)
+    console.print(_about_subjects(manifest), markup=False)
+    parts = manifest.table["part"].value_counts()
+    if len(parts):
+        console.print("Parts given by the data: " + ", ".join(f"{name} ({count})" for name, count in parts.items()))
+    for problem in manifest.problems:
+        console.print(f"Problem: {problem}", markup=False)
+    if manifest.problems:
+        console.print(f"{len(manifest.problems)} samples cannot be used; training stops at them by default.")
+
+
+def _about_subjects(manifest: Manifest) -> str:
+    if manifest.subject_kind == "unknown":
+        return (
+            "Subjects: unknown. Without them a score cannot be trusted; name them with --subject-pattern, "
+            "--subject-rule or a table with a subject column."
+        )
+    if manifest.subject_kind == "scan":
+        return (
+            f"Subjects: unknown; the names hold scan ids only (rule {manifest.subject_rule}). "
+            "Repeat scans of a person would be counted as different people."
+        )
+    return f"Subjects: by {manifest.subject_rule}"

@@ -1,0 +1,49 @@
+"""``gyrus doctor``: what is here, and what is missing."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+from importlib.metadata import requires
+
+from gyrus.cli.display import console, table
+
+OPTIONAL = {"datasets": "reading hf:owner/name", "tensorboard": "training.loggers: tensorboard"}
+
+
+def doctor() -> None:
+    """Show versions, devices, memory and what is missing."""
+    import psutil
+    import torch
+
+    from gyrus.data.store import cache_folder
+    from gyrus.runs import installed_version
+
+    memory = psutil.virtual_memory()
+    cache = cache_folder()
+    existing = next(folder for folder in (cache, *cache.parents) if folder.exists())
+    facts = [
+        ["Python", platform.python_version()],
+        ["System", f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"],
+        ["Memory", f"{memory.available / 2**30:.1f} of {memory.total / 2**30:.1f} GiB free"],
+        ["Store", f"{cache}, {shutil.disk_usage(existing).free / 2**30:.0f} GiB free"],
+        ["Devices", ", ".join(_devices(torch))],
+    ]
+    names = [_name(requirement) for requirement in requires("gyrus") or [] if "extra ==" not in requirement]
+    facts += [[name, installed_version(name) or "MISSING: run pip install gyrus again"] for name in names]
+    facts += [
+        [name, installed_version(name) or f"not installed (optional: {purpose})"] for name, purpose in OPTIONAL.items()
+    ]
+    console.print(table(["what", "here"], facts))
+
+
+def _devices(torch: object) -> list[str]:
+    found = ["cpu"]
+    cuda, mps = torch.cuda, torch.backends.mps  # type: ignore[attr-defined]
+    found += [f"cuda:{number} ({cuda.get_device_name(number)})" for number in range(cuda.device_count())]
+    return [*found, "mps"] if mps.is_available() else found
+
+
+def _name(requirement: str) -> str:
+    return requirement.split(">")[0].split("=")[0].split(";")[0].strip()

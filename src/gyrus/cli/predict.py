@@ -1,0 +1,38 @@
+"""``gyrus predict``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from gyrus.cli.display import Terminal, console
+from gyrus.cli.options import Columns, Quiet, Source, columns_of
+
+
+def predict(
+    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    inputs: Annotated[list[str], typer.Argument(help="Image files, folders or tables.")],
+    out: Annotated[Path, typer.Option("--out", help="A .csv, .parquet or .json file.")],
+    source: Source = None,
+    column: Columns = None,
+    on_bad_file: Annotated[
+        Literal["fail", "skip"], typer.Option("--on-bad-file", help="Whether unusable files stop it.")
+    ] = "fail",
+    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")] = "auto",
+    quiet: Quiet = False,
+) -> None:
+    """Say what a trained classifier thinks of new images."""
+    from gyrus import experiment
+    from gyrus.errors import ConfigError
+
+    if out.suffix not in (".csv", ".parquet", ".json"):
+        raise ConfigError(f"--out must end in .csv, .parquet or .json, got '{out}'.")
+    config = experiment.DataConfig(source=source, columns=columns_of(column), on_bad_file=on_bad_file)
+    display = experiment.SILENT if quiet else Terminal()
+    predictions = experiment.predict(run, inputs, data=config, device=device, display=display)
+    predictions.export(out)
+    if predictions.statement:
+        console.print(f"Note: the classifier was judged on an {predictions.statement}.")
+    console.print(f"{len(predictions.table)} predictions: {out}")

@@ -1,0 +1,91 @@
+"""``gyrus train``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from gyrus.cli.display import Terminal, console
+from gyrus.cli.options import Classes, Columns, Quiet, Source, SubjectPattern, SubjectRule, classes_of, columns_of
+from gyrus.errors import ConfigError
+
+
+def train(
+    data: Annotated[str | None, typer.Option("--data", help="Folder, table, parquet file, or hf:owner/name.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="The run folder, new or empty.")] = None,
+    recipe: Annotated[str | None, typer.Option("--recipe", help="A recipe; `gyrus recipes` lists them.")] = None,
+    config: Annotated[Path | None, typer.Option("--config", help="A YAML or JSON file.")] = None,
+    setting: Annotated[
+        list[str] | None, typer.Option("--set", help="Any field of the config, as training.epochs=5. May be repeated.")
+    ] = None,
+    split_unit: Annotated[
+        Literal["subject", "image", "both"] | None,
+        typer.Option("--split-unit", help="Keep whole: subject (default); image leaks; both shows them side by side."),
+    ] = None,
+    on_bad_file: Annotated[
+        Literal["fail", "skip"] | None, typer.Option("--on-bad-file", help="Whether unusable files stop the run.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="Seed of the split, the weights and the order.")] = None,
+    source: Source = None,
+    classes: Classes = None,
+    column: Columns = None,
+    subject_rule: SubjectRule = None,
+    subject_pattern: SubjectPattern = None,
+    resume: Annotated[Path | None, typer.Option("--resume", help="Continue the run in this folder.")] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Train a classifier and judge it on people it has never seen."""
+    from gyrus import experiment
+
+    display = experiment.SILENT if quiet else Terminal()
+    if resume:
+        if data or out or recipe or config or setting or split_unit:
+            raise ConfigError("--resume continues a run with its own config; give no other option with it.")
+        _finish(experiment.resume(resume, display=display))
+        return
+    if out is None:
+        raise ConfigError("Name the run folder with --out.")
+    if recipe and config:
+        raise ConfigError("Give either --recipe or --config, not both.")
+    overrides = [
+        *_assignments(
+            {
+                "split.unit": None if split_unit == "both" else split_unit,
+                "data.on_bad_file": on_bad_file,
+                "seed": seed,
+                "data.source": source,
+                "data.classes": classes_of(classes),
+                "data.columns": columns_of(column) or None,
+                "data.subject_rule": subject_rule,
+                "data.subject_pattern": subject_pattern,
+            }
+        ),
+        *(setting or []),
+    ]
+    chosen = recipe or config
+    if split_unit == "both":
+        comparison = experiment.train_both(chosen, data=data, out=out, overrides=overrides, display=display)
+        console.print(comparison.text(), markup=False)
+        console.print(f"Report: {comparison.report}")
+        return
+    _finish(experiment.train(chosen, data=data, out=out, overrides=overrides, display=display))
+
+
+def _assignments(fields: dict[str, object]) -> list[str]:
+    """Overrides for the options that were given; JSON is YAML."""
+    import json
+
+    return [f"{name}={json.dumps(value)}" for name, value in fields.items() if value is not None]
+
+
+def _finish(run: object) -> None:
+    from gyrus.runs import Run
+
+    assert isinstance(run, Run)
+    if run.status == "interrupted":
+        console.print(f"Interrupted. Continue with: gyrus train --resume {run.folder}")
+        raise typer.Exit(130)
+    console.print(run.classification_report.read_text(encoding="utf-8"), markup=False)
+    console.print(f"Report: {run.report}")
