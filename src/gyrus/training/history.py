@@ -1,0 +1,75 @@
+"""What happened in each epoch; best epoch, early stopping and resuming all follow from it alone."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from gyrus.files import write_text
+from gyrus.training.config import EarlyStopping, Monitor
+
+Row = Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class History:
+    """One row an epoch, the first epoch being 1.
+
+    Attributes:
+        rows: Name to number; NaN where a number has no meaning.
+    """
+
+    rows: tuple[Row, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def with_row(self, row: Row) -> History:
+        """This history and one epoch more."""
+        return History((*self.rows, dict(row)))
+
+    def best_epoch(self, monitor: Monitor) -> int | None:
+        """The number of the best epoch, counted from 1; None before the first epoch.
+
+        A tie goes to the lower validation loss, then to the earlier epoch. An undefined score is the worst.
+        """
+        ranks = [(_goodness(row, monitor), _goodness(row, "val_loss"), -number) for number, row in enumerate(self.rows)]
+        return 1 - max(ranks)[2] if ranks else None
+
+    def should_stop(self, rule: EarlyStopping | None, monitor: Monitor) -> bool:
+        """Whether ``rule`` ends the training after the last of these epochs."""
+        if rule is None:
+            return False
+        best, waited = -math.inf, 0
+        for row in self.rows:
+            score = _goodness(row, rule.monitor or monitor)
+            better = score > best + rule.min_delta
+            best, waited = (score, 0) if better else (best, waited + 1)
+            if waited >= rule.patience:
+                return True
+        return False
+
+    def write_csv(self, path: Path) -> None:
+        """Write all rows, atomically; an undefined number is an empty cell."""
+        text = io.StringIO()
+        if self.rows:
+            writer = csv.writer(text, lineterminator="\n")
+            writer.writerow(self.rows[0])
+            writer.writerows(_cells(list(row.values())) for row in self.rows)
+        write_text(path, text.getvalue())
+
+
+def _goodness(row: Row, monitor: Monitor) -> float:
+    """The score, turned so that higher is better."""
+    score = row[monitor]
+    if math.isnan(score):
+        return -math.inf
+    return -score if monitor == "val_loss" else score
+
+
+def _cells(values: Sequence[float]) -> list[str]:
+    return ["" if math.isnan(value) else repr(value) for value in values]

@@ -1,0 +1,45 @@
+"""Random numbers that depend on nothing but the seed and where in the training they are drawn.
+
+Nothing has to be saved to resume: an epoch that was interrupted is repeated with the same numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal
+
+import numpy as np
+import torch
+from torch.utils import deterministic as fill_settings
+
+Purpose = Literal["order", "torch"]
+_PURPOSES: dict[Purpose, int] = {"order": 0, "torch": 1}
+
+
+def generator(seed: int, purpose: Purpose, *place: int) -> np.random.Generator:
+    """A generator for one purpose at one place, for example an epoch, or an epoch and a step of it."""
+    return np.random.default_rng([seed, _PURPOSES[purpose], *place])
+
+
+def seed_torch(seed: int, epoch: int) -> None:
+    """Seed PyTorch on every device (dropout, stochastic depth) for one epoch."""
+    torch.manual_seed(int(generator(seed, "torch", epoch).integers(2**63)))
+
+
+@contextmanager
+def kept_torch_state(*, cuda: bool) -> Iterator[None]:
+    """Put PyTorch's random state and its choice of algorithms back when the block ends."""
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    fill = fill_settings.fill_uninitialized_memory  # type: ignore[attr-defined]
+    benchmark = torch.backends.cudnn.benchmark
+    # Deterministic mode would also fill every new tensor with NaN before it is written to, which costs time.
+    fill_settings.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    with torch.random.fork_rng(range(torch.cuda.device_count()) if cuda else ()):
+        try:
+            yield
+        finally:
+            torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
+            fill_settings.fill_uninitialized_memory = fill  # type: ignore[attr-defined]
+            torch.backends.cudnn.benchmark = benchmark

@@ -1,0 +1,32 @@
+"""The order in which an epoch goes through the training part, as a pure function of seed and epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from gyrus.training.randomness import generator
+
+Sampler = Callable[[np.ndarray, int, int], np.ndarray]
+"""From targets int64 (N,), seed and epoch to positions int64 (N,)."""
+
+
+def shuffle(targets: np.ndarray, seed: int, epoch: int) -> np.ndarray:
+    """Every image once, in random order."""
+    return generator(seed, "order", epoch).permutation(len(targets))
+
+
+SAMPLERS: dict[str, Sampler] = {"shuffle": shuffle}
+
+
+def batches(order: np.ndarray, batch_size: int) -> list[list[int]]:
+    """Cut an order into batches.
+
+    A last batch of one image joins the batch before it, since batch normalisation cannot learn from one image.
+    """
+    parts = [order[start : start + batch_size].tolist() for start in range(0, len(order), batch_size)]
+    if len(parts) > 1 and len(parts[-1]) == 1 and batch_size > 1:
+        single = parts.pop()
+        parts[-1] += single
+    return parts
