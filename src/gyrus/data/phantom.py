@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from gyrus.data.phantom_head import FIELD_OF_VIEW, SLAB, draw_person, render
+from gyrus.data.phantom_anatomy import FIELD_OF_VIEW, SLAB
+from gyrus.data.phantom_head import draw_person, render
 from gyrus.data.phantom_layouts import LAYOUTS, new_folder
 from gyrus.errors import ConfigError
 from gyrus.registry import look_up
@@ -76,7 +77,7 @@ def generate(
         subjects: Number of people.
         slices: Axial slices of each person, evenly spread over 40 mm.
         classes: Number of classes; atrophy is a scale from 0 to 1 that is cut into that many equal parts.
-        size: Rows and columns of a slice; the field of view is 192 mm.
+        size: Rows and columns of a slice; the field of view is 184 mm.
         seed: Another seed, other people.
         balance: Relative frequency of each class, one number a class. By default the classes take turns, so that
             they are of equal size; with a balance they are drawn.
@@ -94,7 +95,7 @@ def generate(
         generator = np.random.default_rng([seed, number])
         drawn = int(generator.choice(classes, p=weights))
         labels[number] = number % classes if balance is None else drawn
-        person = draw_person(generator, (labels[number] + generator.random()) / classes)
+        person = draw_person(generator, (labels[number] + generator.uniform(0.2, 0.8)) / classes)
         volumes[number], structures[number] = render(person, generator, slices, size)
         people.append(person)
     return Phantom(
@@ -125,7 +126,7 @@ def write(phantom: Phantom, folder: Path, layout: str = "folder") -> Path:
         GyrusError: The folder is not empty, or cannot be written to.
     """
     write_files = look_up(layout, LAYOUTS, "layout")
-    with new_folder(Path(folder)) as temporary:
+    with new_folder(Path(folder).resolve()) as temporary:
         write_files(phantom, temporary)
     return Path(folder)
 

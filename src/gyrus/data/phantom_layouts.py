@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
+from gyrus.data.phantom_anatomy import SLAB
 from gyrus.errors import GyrusError
 
 if TYPE_CHECKING:
@@ -28,16 +30,18 @@ def new_folder(folder: Path) -> Iterator[Path]:
     Raises:
         GyrusError: ``folder`` is not empty or not a folder, or cannot be written to.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise GyrusError(f"{folder} is not an empty folder. Give a new folder, or remove this one first.")
     temporary = None
     try:
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise GyrusError(f"{folder} is not an empty folder. Give a new folder, or remove this one first.")
         folder.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name[:40]}-"))
         yield temporary
         umask = os.umask(0)
         os.umask(umask)
         temporary.chmod(0o777 & ~umask)
+        if folder.exists():
+            folder.rmdir()
         temporary.replace(folder)
     except OSError as error:
         raise GyrusError(f"Cannot write {folder}: {error.strerror or error}.") from error
@@ -123,14 +127,16 @@ def write_nifti(phantom: Phantom, folder: Path) -> None:
     import nibabel as nib
     import pandas as pd
 
-    affine = np.diag([*phantom.spacing[::-1], 1.0])
     for name, volume in zip(phantom.subjects, phantom.volumes, strict=True):
+        # Slices, rows to the back, columns to the left become right, front, up.
         voxels = np.ascontiguousarray(volume[:, ::-1, ::-1].transpose(2, 1, 0))
-        affine[:3, 3] = -affine[:3, :3] @ (np.array(voxels.shape) - 1) / 2
-        image = nib.Nifti1Image(voxels, affine)
+        image = nib.Nifti1Image(voxels, _affine(phantom))
+        for set_affine in (image.set_qform, image.set_sform):
+            set_affine(_affine(phantom), code="scanner")
         image.header.set_xyzt_units("mm")
-        (folder / f"sub-{name}" / "anat").mkdir(parents=True)
-        nib.save(image, folder / f"sub-{name}" / "anat" / f"sub-{name}_T1w.nii.gz")
+        path = folder / f"sub-{name}" / "anat" / f"sub-{name}_T1w.nii.gz"
+        path.parent.mkdir(parents=True)
+        nib.save(image, path)
     table = pd.DataFrame(
         {
             "participant_id": [f"sub-{name}" for name in phantom.subjects],
@@ -153,6 +159,15 @@ LAYOUTS: dict[str, Callable[[Phantom, Path], None]] = {
     "nifti": write_nifti,
 }
 """Layout name to the function that writes it into an empty folder."""
+
+
+def _affine(phantom: Phantom) -> NDArray[np.float64]:
+    """From voxel numbers (right, front, up) to mm in the frame of the scanner."""
+    between, rows, columns = phantom.spacing
+    size = phantom.volumes.shape[-1]
+    affine = np.diag([columns, rows, between, 1.0])
+    affine[:3, 3] = (-columns * (size - 1) / 2, -rows * (size - 1) / 2, SLAB[0] + between / 2)
+    return affine
 
 
 def _slices(phantom: Phantom) -> Iterator[tuple[int, int, str]]:
@@ -182,7 +197,7 @@ def _save(phantom: Phantom, subject: int, slice_number: int, path: Path) -> None
     image.save(path, quality=95) if path.suffix == ".jpeg" else image.save(path)
 
 
-def _png(pixels: np.ndarray) -> bytes:
+def _png(pixels: NDArray[np.uint8]) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, format="PNG")
     return buffer.getvalue()
