@@ -12,16 +12,12 @@ The verbs of the command line, for Python; each is imported when it is first use
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.metadata import version
 from typing import Any
-
-__version__ = version("gyrus")
 
 _VERBS = {
     "scan": "gyrus.data.sources",
     "split": "gyrus.data.splits",
     "kfold": "gyrus.data.splits",
-    "phantom": "gyrus.data.phantom",
     "train": "gyrus.experiment",
     "evaluate": "gyrus.experiment",
     "predict": "gyrus.experiment",
@@ -31,6 +27,10 @@ __all__ = ["__version__", *_VERBS]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("gyrus")
     if name not in _VERBS:
         raise AttributeError(f"module 'gyrus' has no attribute '{name}'")
     return getattr(import_module(_VERBS[name]), name)

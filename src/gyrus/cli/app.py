@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from gyrus import __version__
 from gyrus.cli import data, demo, doctor, evaluate, models, predict, recipes, train
 from gyrus.errors import BadFilesError, GyrusError
 
@@ -31,6 +30,8 @@ app.command("doctor")(doctor.doctor)
 
 def _version(*, value: bool) -> None:
     if value:
+        from gyrus import __version__
+
         typer.echo(f"gyrus {__version__}")
         raise typer.Exit
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -136,8 +137,8 @@ def _show(manifest: Manifest) -> None:
     rows.append(["all", manifest.table["subject"].nunique() or "-", len(manifest)])
     kinds = {"subject": "subjects", "scan": "scans", "unknown": "subjects"}
     console.print(table(["class", kinds[manifest.subject_kind], "images"], rows))
-    shapes = manifest.table["shape"].value_counts()
-    sizes = ", ".join(f"{' x '.join(map(str, shape))} ({count})" for shape, count in shapes.head(5).items())
+    shapes = Counter(manifest.table["shape"])
+    sizes = ", ".join(f"{' x '.join(map(str, shape))} ({count})" for shape, count in shapes.most_common(5))
     console.print(f"Sizes: {sizes}" + (f" and {len(shapes) - 5} more" if len(shapes) > 5 else ""), markup=False)
     console.print(_about_subjects(manifest), markup=False)
     parts = manifest.table["part"].value_counts()

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 console = Console(highlight=False, soft_wrap=True)
@@ -25,6 +24,8 @@ class Terminal:
     @contextmanager
     def progress(self, title: str) -> Iterator[Callable[[int, int], None]]:
         """Show a bar while the block runs; it goes away at the end."""
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         with Progress(*columns, console=self._console, transient=True) as bar:
             task = bar.add_task(title, total=None)
@@ -33,12 +34,12 @@ class Terminal:
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str | None = None) -> Table:
     """A plain table; columns of numbers stand to the right."""
-    rows = [[str(value) for value in row] for row in rows]
+    texts = [[str(value) for value in row] for row in rows]
     result = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, header_style="bold")
     for index, name in enumerate(columns):
-        numeric = bool(rows) and all(_is_number(row[index]) for row in rows)
+        numeric = bool(texts) and all(_is_number(row[index]) for row in texts)
         result.add_column(name, justify="right" if numeric else "left", overflow="fold")
-    for row in rows:
+    for row in texts:
         result.add_row(*row)
     return result
 

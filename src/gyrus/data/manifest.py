@@ -124,7 +124,7 @@ class Manifest:
         for column in _NUMBER:
             table[column] = table[column].astype("Int64")
         for column in ("shape", "spacing"):
-            table[column] = [None if value is None else tuple(value) for value in table[column]]
+            table[column] = _objects(table, column, tuple)
         further = [column for column in table.columns if column not in COLUMNS]
         table = table[[*COLUMNS, *further]].sort_values("sample", kind="stable").reset_index(drop=True)
 
@@ -188,7 +188,7 @@ class Manifest:
         }
         frame = self.table.copy()
         for column in ("shape", "spacing"):
-            frame[column] = [None if value is None else list(value) for value in frame[column]]
+            frame[column] = _objects(frame, column, list)
         content = pa.Table.from_pandas(frame, preserve_index=False)
         content = content.replace_schema_metadata({**(content.schema.metadata or {}), b"gyrus": json.dumps(about)})
         with atomic_path(path) as temporary:
@@ -214,3 +214,8 @@ class Manifest:
             subject_rule=about["subject_rule"],
             problems=[Problem(*problem) for problem in about["problems"]],
         )
+
+
+def _objects(table: pd.DataFrame, column: str, kind: type[tuple] | type[list]) -> pd.Series:
+    """A column of sequences as one of tuples or lists; None where there is none."""
+    return pd.Series([None if value is None else kind(value) for value in table[column]], table.index, dtype=object)
