@@ -5,6 +5,8 @@ timm: Ross Wightman, https://github.com/huggingface/pytorch-image-models, Apache
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor, nn
@@ -13,6 +15,7 @@ from gyrus.errors import UnknownNameError
 from gyrus.models.contract import Backbone, Signature
 from gyrus.models.heads import Share
 from gyrus.models.options import Options
+from gyrus.models.weights import NOT_STATED, HubWeights
 from gyrus.registry import nearest
 
 
@@ -49,6 +52,8 @@ class TimmBackbone(Backbone):
         self.num_features = self.network.head_hidden_size if self.own_pool else self.num_channels
         fixed = self.network.pretrained_cfg.get("fixed_input_size", False)
         self.fixed_size = signature.image_size if fixed else None
+        head = self.network.pretrained_cfg.get("classifier") or ()
+        self.pretrained_head = (head,) if isinstance(head, str) else tuple(head)
         self.smallest = (self.network.feature_info[-1]["reduction"],) * 2
 
     def forward(self, images: Tensor) -> Tensor:
@@ -70,6 +75,27 @@ class TimmBackbone(Backbone):
         matcher = self.network.group_matcher(coarse=True)
         groups = group_with_matcher(self.network.named_parameters(), matcher, return_values=False)
         return tuple(nn.ModuleList(self._owners(groups[key])) for key in sorted(groups))
+
+    def published(self) -> HubWeights | None:
+        """The weights that timm publishes on the hub: of the tag in the name, or of timm's default tag."""
+        about = self.network.pretrained_cfg
+        if not about.get("hf_hub_id"):
+            return None
+        names = (about.get("hf_hub_filename"), "model.safetensors", "pytorch_model.bin")
+        licence = about.get("license") or NOT_STATED
+        return HubWeights(about["hf_hub_id"], tuple(name for name in names if name), licence)
+
+    def pretrained_part(self) -> nn.Module:
+        """The network as timm has it."""
+        return self.network
+
+    def translate(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """What timm's own filter of this family makes of them: other authors' names, position tables of other sizes."""
+        module = sys.modules[type(self.network).__module__]
+        own_filter = getattr(module, "checkpoint_filter_fn", None)
+        if own_filter is None or self.network.state_dict().keys() <= weights.keys():
+            return dict(weights)
+        return own_filter(dict(weights), self.network)
 
     def _owners(self, parameters: list[str]) -> list[nn.Module]:
         free = [self.network.get_parameter(name) for name in parameters if "." not in name]

@@ -7,6 +7,7 @@ differ by their backbone only, so heads, freezing, explanation and export need n
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,7 @@ from gyrus.errors import ConfigError, DataError, GyrusError
 from gyrus.models.heads import Head
 
 if TYPE_CHECKING:
-    from gyrus.models.weights import WeightsRecord
+    from gyrus.models.weights import HubWeights, WeightsRecord
 
 
 @dataclass(frozen=True)
@@ -59,12 +60,14 @@ class Backbone(nn.Module, ABC):
         num_channels: Channels of the feature map.
         smallest: The smallest image, voxels along each axis, that the network can take.
         fixed_size: The one image size it takes, where it can take no other.
+        pretrained_head: Names of layers of pretrained weights that are its publisher's head.
     """
 
     num_features: int
     num_channels: int
     smallest: tuple[int, ...]
     fixed_size: tuple[int, ...] | None = None
+    pretrained_head: tuple[str, ...] = ()
 
     @abstractmethod
     def forward(self, images: Tensor) -> Tensor:
@@ -80,6 +83,18 @@ class Backbone(nn.Module, ABC):
     def pool(self, features: Tensor) -> Tensor:
         """One vector ``(B, num_features)`` of each feature map: the mean over space, unless a net says otherwise."""
         return features.flatten(2).mean(-1)
+
+    def published(self) -> HubWeights | None:
+        """The weights that are published for it, if any."""
+        return None
+
+    def pretrained_part(self) -> nn.Module:
+        """The module whose names pretrained weights use."""
+        return self
+
+    def translate(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Pretrained weights under the names, and in the shapes, of :meth:`pretrained_part`."""
+        return dict(weights)
 
     def require_size(self, size: tuple[int, ...], error: type[GyrusError]) -> None:
         """Refuse images that the network cannot take.
@@ -100,6 +115,7 @@ class Classifier(nn.Module):
     Attributes:
         signature: What goes in and what comes out.
         pretrained: Where the weights came from, if not from a random start.
+        frozen_norms: Batch norms whose statistics stay as they are, also while training.
     """
 
     def __init__(self, signature: Signature, backbone: Backbone, head: Head) -> None:
@@ -108,6 +124,7 @@ class Classifier(nn.Module):
         self.backbone = backbone
         self.head = head
         self.pretrained: WeightsRecord | None = None
+        self.frozen_norms: tuple[nn.Module, ...] = ()
 
     @property
     def spatial_dims(self) -> int:
@@ -152,6 +169,13 @@ class Classifier(nn.Module):
             DataError: As :meth:`forward`.
         """
         return self._embed(self.forward_features(images))
+
+    def train(self, mode: bool = True) -> Classifier:
+        """Switch to training or evaluation; frozen norms always stay in evaluation."""
+        super().train(mode)
+        for norm in self.frozen_norms:
+            norm.eval()
+        return self
 
     def reset_head(self, num_classes: int) -> None:
         """Put a fresh last layer, with ``num_classes`` outputs, in the place of the old one."""

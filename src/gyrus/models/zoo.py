@@ -1,72 +1,21 @@
-"""The zoo: every model by name, in one table, and the one function that builds them."""
+"""The zoo: which model, as a config, and the one function that builds it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
-from gyrus.errors import ConfigError
-from gyrus.models.backbones import TimmBackbone, TimmOptions
+from gyrus.errors import ConfigError, WeightsError
 from gyrus.models.contract import Backbone, Classifier, Signature
+from gyrus.models.freezing import FreezeConfig, apply_freezing
 from gyrus.models.heads import HeadConfig, build_head
-from gyrus.models.options import Options, complete
-from gyrus.models.small_cnn import SmallCNN, SmallCNNOptions
-from gyrus.registry import look_up
+from gyrus.models.options import complete
+from gyrus.models.table import MODELS, find
+from gyrus.models.weights import HubWeights, StemRule, load_pretrained
 
-TIMM = "timm:"
-"""Prefix of the models that timm provides; any name of timm may follow it."""
-
-
-@dataclass(frozen=True)
-class ModelSpec:
-    """An entry of :data:`MODELS`.
-
-    Attributes:
-        backbone: Builds the backbone from a signature and options.
-        options: The options with their defaults.
-        head: The head that it has unless another is asked for.
-        summary: One line.
-        source: Paper or reference system.
-        dims: The numbers of spatial axes it can be built for.
-    """
-
-    backbone: Callable[[Signature, Any], Backbone]
-    options: Options
-    head: HeadConfig
-    summary: str
-    source: str
-    dims: tuple[int, ...] = (2, 3)
-
-
-def _head(name: str, **options: Any) -> HeadConfig:
-    return HeadConfig(name=name, options=options)
-
-
-def _dense(*hidden: int, dropout: float | tuple[float, ...] = 0.0, norm: Any = "none") -> HeadConfig:
-    return _head("mlp", hidden=hidden, dropout=dropout, norm=norm)
-
-
-def _small(summary: str, source: str, head: HeadConfig, **options: Any) -> ModelSpec:
-    return ModelSpec(SmallCNN, SmallCNNOptions(**options), head, summary, source)
-
-
-def _timm(architecture: str, summary: str, source: str) -> ModelSpec:
-    return ModelSpec(partial(TimmBackbone, architecture), TimmOptions(), _head("linear"), summary, source, dims=(2,))
-
-
-MODELS: dict[str, ModelSpec] = {
-    "baseline-cnn": _small(
-        "two convolutions, batch norm behind the first, one dense layer",
-        "system D, BaselineCNN",
-        _dense(128),
-        norm=("after pooling", "none"),
-    ),
-    "timm:resnet18": _timm("resnet18", "residual network, 18 layers", "He et al. 2016"),
-}
+__all__ = ["MODELS", "ModelConfig", "build", "find"]
 
 
 class ModelConfig(BaseModel):
@@ -76,6 +25,9 @@ class ModelConfig(BaseModel):
         name: A name in :data:`MODELS`, or ``timm:`` and any name of timm.
         options: Fields of the model's options; filled up with its defaults, so that a saved config is whole.
         head: Another head than the model's own.
+        pretrained: True for the weights that are published for it, or the path of a file.
+        stem_weights: How pretrained kernels of the first layer are adapted to another number of channels.
+        freezing: Which part is not trained.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -83,6 +35,9 @@ class ModelConfig(BaseModel):
     name: str = "baseline-cnn"
     options: dict[str, Any] = Field(default_factory=dict, validate_default=True)
     head: HeadConfig | None = None
+    pretrained: bool | str = False
+    stem_weights: StemRule = "sum"
+    freezing: FreezeConfig = FreezeConfig()
 
     @field_validator("name")
     @classmethod
@@ -105,29 +60,26 @@ class ModelConfig(BaseModel):
             raise ValueError(str(error)) from error
 
 
-def find(name: str) -> ModelSpec:
-    """The model of that name; behind ``timm:`` any name is taken, and looked up in timm when it is built.
-
-    Raises:
-        UnknownNameError: There is no such model; the message has the nearest name.
-    """
-    if name not in MODELS and name.startswith(TIMM):
-        architecture = name.removeprefix(TIMM)
-        return _timm(architecture, f"timm's {architecture}", "timm")
-    return look_up(name, MODELS, "model")
-
-
-def build(config: ModelConfig, *, in_channels: int, num_classes: int, image_size: Sequence[int]) -> Classifier:
-    """Build a classifier.
+def build(
+    config: ModelConfig,
+    *,
+    in_channels: int,
+    num_classes: int,
+    image_size: Sequence[int],
+    with_pretrained: bool = True,
+) -> Classifier:
+    """Build a classifier, with the first epoch's freezing.
 
     Args:
         config: Which model.
         in_channels: Channels of an image.
         num_classes: Logits of a sample.
         image_size: Voxels along each axis: (rows, columns), or (depth, rows, columns).
+        with_pretrained: Get the pretrained weights that the config asks for; not needed where a checkpoint follows.
 
     Raises:
         ConfigError: The model cannot be built for such images, or an option does not fit.
+        WeightsError: The pretrained weights cannot be had, or do not fit.
     """
     spec = find(config.name)
     signature = Signature(in_channels, tuple(image_size), num_classes)
@@ -140,4 +92,20 @@ def build(config: ModelConfig, *, in_channels: int, num_classes: int, image_size
     backbone = spec.backbone(signature, type(spec.options).model_validate(config.options))
     backbone.require_size(signature.image_size, ConfigError)
     head = build_head(config.head or spec.head, backbone.num_channels, backbone.num_features, num_classes)
-    return Classifier(signature, backbone, head)
+    classifier = Classifier(signature, backbone, head)
+    if with_pretrained and config.pretrained:
+        classifier.pretrained = load_pretrained(backbone, _weights_source(config, backbone), stem=config.stem_weights)
+    apply_freezing(classifier, config.freezing)
+    return classifier
+
+
+def _weights_source(config: ModelConfig, backbone: Backbone) -> str | HubWeights:
+    if isinstance(config.pretrained, str):
+        return config.pretrained
+    published = backbone.published()
+    if published is None:
+        raise WeightsError(
+            f"No weights are published for model '{config.name}'. Give the path of a file in `pretrained`, or start "
+            "from random weights with `pretrained: false`. The models named timm:... mostly have published weights."
+        )
+    return published
