@@ -172,19 +172,24 @@ def decode(data: bytes) -> np.ndarray:
             raise _explain(error) from error
 
 
+def byte_columns(schema: pa.Schema) -> list[str]:
+    """The parquet columns that may hold encoded images: bytes, or a struct with ``bytes``."""
+    return [field.name for field in schema if _holds_bytes(field.type)]
+
+
 def find_image_column(schema: pa.Schema, named: str | None = None) -> str | None:
-    """The parquet column that holds encoded images, as bytes or as a struct with ``bytes``; None where none does.
+    """The parquet column that holds encoded images; None where there is none, or none stands out.
 
     Args:
         schema: The columns of the file.
-        named: The column that the user named; None to find it by :data:`IMAGE_COLUMN_NAMES`.
+        named: The column that the user named; None to find it by :data:`IMAGE_COLUMN_NAMES`, or as the only one.
     """
-    holding = [field.name for field in schema if _holds_bytes(field.type)]
+    holding = byte_columns(schema)
     if named is not None:
         return named if named in holding else None
     lowered = {name.lower(): name for name in reversed(holding)}
     known = [lowered[name] for name in IMAGE_COLUMN_NAMES if name in lowered]
-    return (known or holding or [None])[0]
+    return known[0] if known else holding[0] if len(holding) == 1 else None
 
 
 def _holds_bytes(kind: pa.DataType) -> bool:
@@ -289,7 +294,7 @@ class _QuietPillow:
             if self._users == 1:
                 self._saved = warnings.catch_warnings()
                 self._saved.__enter__()
-                warnings.simplefilter("ignore")
+                warnings.filterwarnings("ignore", module=r"PIL(\.|$)")
         try:
             yield
         finally:

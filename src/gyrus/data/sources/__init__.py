@@ -12,7 +12,7 @@ from gyrus.data.sources import folder, huggingface, parquet, table
 from gyrus.data.sources.checking import check
 from gyrus.data.sources.columns import require_roles
 from gyrus.data.sources.listing import Listing, Progress, Request
-from gyrus.errors import DataError
+from gyrus.errors import ConfigError, DataError
 from gyrus.registry import look_up
 
 
@@ -82,25 +82,37 @@ def scan(
         progress=progress,
     )
     require_roles(request.columns)
-    hub = str(path).startswith(huggingface.PREFIX) or source == "huggingface"
-    place = path if hub else Path(path).absolute()
-    name = source or ("huggingface" if hub else _recognise(Path(place), request))
+    _require_distinct(request.classes or ())
+    name = source or _recognise(path, request)
     layout = look_up(name, SOURCES, "source")
-    if not hub and not Path(place).exists():
-        raise DataError(f"{place} does not exist.")
+    place = path if name == "huggingface" else _existing(path)
     return check(layout.list_samples(place, request), request)
 
 
-def _recognise(path: Path, request: Request) -> str:
-    if path.is_dir():
-        return _recognise_folder(path, request)
-    image = request.columns.get("image")
-    if folder.is_image(path.name) or not path.exists():
+def _require_distinct(classes: Sequence[str]) -> None:
+    if len(set(classes)) < len(classes):
+        raise ConfigError(f"`classes` names a class twice: {', '.join(classes)}.")
+
+
+def _existing(path: str | Path) -> Path:
+    place = Path(path).absolute()
+    if not place.exists():
+        raise DataError(f"{place} does not exist.")
+    return place
+
+
+def _recognise(path: str | Path, request: Request) -> str:
+    if str(path).startswith(huggingface.PREFIX):
+        return "huggingface"
+    place = _existing(path)
+    if place.is_dir():
+        return _recognise_folder(place, request)
+    if folder.is_image(place.name):
         return "folder"
-    if path.suffix.lower() in table.TABLE_EXTENSIONS:
-        return "parquet" if parquet.holds_images(path, image) else "table"
+    if place.suffix.lower() in table.TABLE_EXTENSIONS:
+        return "parquet" if parquet.holds_images(place, request.columns.get("image")) else "table"
     known = "".join(f"\n  {name}: {layout.description}" for name, layout in SOURCES.items())
-    raise DataError(f"{path} is of no layout that is known:{known}")
+    raise DataError(f"{place} is of no layout that is known:{known}")
 
 
 def _recognise_folder(path: Path, request: Request) -> str:

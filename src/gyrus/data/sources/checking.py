@@ -36,8 +36,7 @@ def check(listing: Listing, request: Request) -> Manifest:
     problems = [*listing.problems, *_bad_files(rows["sample"], findings)]
     rows = _with_findings(rows, findings)
     if request.labelled:
-        for separate in (_unlabelled, _two_labels):
-            found = separate(rows)
+        for found in (_unlabelled(rows), _two_labels(rows, names)):
             rows = rows[~rows["sample"].isin({problem.sample for problem in found})]
             problems += found
     if rows.empty:
@@ -132,13 +131,14 @@ def _unlabelled(rows: pd.DataFrame) -> list[Problem]:
     return [Problem(sample, "label missing", "give it a class, or take it out") for sample in samples]
 
 
-def _two_labels(rows: pd.DataFrame) -> list[Problem]:
+def _two_labels(rows: pd.DataFrame, names: Names) -> list[Problem]:
     problems: list[Problem] = []
-    for subject, group in rows[rows["subject"].notna()].groupby("subject", sort=True):
+    known = rows[rows["subject"].notna() & rows["label"].notna()]
+    for subject, group in known.groupby("subject", sort=True):
         counts = group["label"].value_counts().sort_index()
         if len(counts) > 1:
             words = " and ".join(f"{count} x '{label}'" for label, count in counts.items())
-            message = f"subject '{subject}' has {words}; one person can be of one class only"
+            message = f"{names.kind} '{subject}' (told by {names.rule}) has {words}; only one can be true"
             problems += [Problem(sample, "two labels", message) for sample in group["sample"]]
     return problems
 

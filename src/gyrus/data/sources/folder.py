@@ -63,7 +63,7 @@ def _walk(root: Path) -> Iterator[str]:
     waiting = [str(root)]
     while waiting:
         # Real folders first: which of a folder and a link to it gives the name must not depend on their order.
-        for folder, folders, files in os.walk(waiting.pop(0)):
+        for folder, folders, files in os.walk(waiting.pop(0), onerror=_refuse):
             folders[:] = sorted(name for name in folders if not name.startswith("."))
             real = os.path.realpath(folder)
             if real in seen:
@@ -74,6 +74,10 @@ def _walk(root: Path) -> Iterator[str]:
             waiting += [str(here / name) for name in folders if (here / name).is_symlink()]
             below = PurePosixPath(here.relative_to(root).as_posix())
             yield from (str(below / name) for name in files if not name.startswith("."))
+
+
+def _refuse(error: OSError) -> None:
+    raise DataError(f"The folder {error.filename} cannot be read: {error.strerror}.") from error
 
 
 def _other_files(found: list[str]) -> str:
@@ -120,7 +124,7 @@ def _require_same_classes(root: Path, rows: pd.DataFrame, request: Request) -> N
             f"{root} has {len(rows)} images, but no folder per class. Put the images of each class into a folder "
             "with its name, or give a table with the columns path and label."
         )
-    classes = {part: sorted(set(group)) for part, group in labelled.groupby("part")["label"]}
+    classes = {str(part): sorted(set(group)) for part, group in labelled.groupby("part")["label"]}
     if request.classes is None and len({tuple(names) for names in classes.values()}) > 1:
         words = "; ".join(f"{part}: {', '.join(names)}" for part, names in classes.items())
         raise DataError(

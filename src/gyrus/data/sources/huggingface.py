@@ -57,9 +57,10 @@ def _load(name: str, config: str | None) -> Mapping[str, Any]:
     try:
         return datasets.load_dataset(name, config)
     except Exception as error:  # the library and the ones below it have no common error
+        reason = f"{type(error).__name__}: {str(error).rstrip('.')}"
         raise DataError(
-            f"The data set '{name}' cannot be had from the Hugging Face Hub: {type(error).__name__}: {error}. Check "
-            "the name, the connection and, for data sets behind a gate, that you are logged in to the Hub."
+            f"The data set '{name}' cannot be had from the Hugging Face Hub: {reason}. Check the name, "
+            "the connection and, for data sets behind a gate, that you are logged in to the Hub."
         ) from error
 
 

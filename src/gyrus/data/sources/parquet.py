@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from gyrus.data.reading import IMAGE_COLUMN, find_image_column
+from gyrus.data.reading import IMAGE_COLUMN, byte_columns, find_image_column
 from gyrus.data.sources import columns as roles
 from gyrus.data.sources.listing import PART_WORDS, Listing, Request
 from gyrus.data.sources.table import add_columns, in_pandas
@@ -61,9 +61,10 @@ def image_files(folder: Path, named: str | None) -> list[Path]:
 def holds_images(file: Path, named: str | None) -> bool:
     """Whether a parquet file has a column of image bytes."""
     try:
-        return find_image_column(pq.read_schema(file), named) is not None
+        found = byte_columns(pq.read_schema(file))
     except (OSError, pa.ArrowException):
         return False
+    return bool(found) if named is None else named in found
 
 
 def _together(path: Path, root: Path, listings: list[Listing]) -> Listing:
@@ -120,11 +121,14 @@ def _without_pixels(file: Path, named: str | None) -> tuple[pa.Table, str]:
 
 def _image_column(file: Path, schema: pa.Schema, named: str | None) -> str:
     column = find_image_column(schema, named)
-    if column is None and named is not None:
+    if column is not None:
+        return column
+    if named is not None:
         raise ConfigError(f"{file} has no column '{named}' with image bytes; it has {', '.join(schema.names)}.")
-    if column is None:
-        raise DataError(f"{file} has no column with image bytes; it has {', '.join(schema.names)}.")
-    return column
+    candidates = ", ".join(byte_columns(schema))
+    if candidates:
+        raise DataError(f'Which column of {file} holds the images: {candidates}? Name it, columns={{"image": "..."}}.')
+    raise DataError(f"{file} has no column with image bytes; it has {', '.join(schema.names)}.")
 
 
 def _inner_paths(file: Path, kind: pa.DataType, image: str, count: int) -> pa.Array | pa.ChunkedArray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from gyrus.errors import ConfigError, DataError
 TABLE_EXTENSIONS = (".csv", ".tsv", ".parquet")
 """The kinds of tables, in any case."""
 
-_READ_ERRORS = (OSError, ValueError, pa.ArrowException)
+_READ_ERRORS = (OSError, ValueError, pa.ArrowException, pd.errors.ParserWarning)
 _SEPARATORS = (",", ";", "\t")
 
 
@@ -146,15 +147,18 @@ def _text_columns(file: Path) -> list[str]:
 
 
 def _read_csv(file: Path, rows: int | None = None) -> pd.DataFrame:
-    return pd.read_csv(
-        file,
-        sep=_separator(file),
-        dtype="string",
-        keep_default_na=False,
-        encoding="utf-8-sig",
-        index_col=False,
-        nrows=rows,
-    )
+    with warnings.catch_warnings():
+        # Rows longer than the header: pandas would drop the cells, and with them shift or lose the labels.
+        warnings.simplefilter("error", pd.errors.ParserWarning)
+        return pd.read_csv(
+            file,
+            sep=_separator(file),
+            dtype="string",
+            keep_default_na=False,
+            encoding="utf-8-sig",
+            index_col=False,
+            nrows=rows,
+        )
 
 
 def _separator(file: Path) -> str:
