@@ -156,8 +156,6 @@ def estimate(value: float, resampled: Floats, level: float, words: Words) -> Est
     defined = resampled[~np.isnan(resampled)]
     missed = len(resampled) - len(defined)
     share = f"{missed} of {len(resampled)} resamples have no value ({words.scarce})" if missed else ""
-    if not len(resampled):
-        return Estimate(float(value), note=_join(words.always, "no interval: no resamples were asked for"))
     if len(defined) < DEFINED_SHARE * len(resampled):
         return Estimate(float(value), note=_join(words.always, f"no interval: {share}"))
     if defined.min() == defined.max():

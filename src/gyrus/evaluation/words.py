@@ -88,7 +88,7 @@ def _size_cautions(evaluation: Evaluation) -> list[str]:
     scores, found = evaluation.headline, []
     if scores.count < FEW_IN_ALL:
         units = unit_word(evaluation, scores, scores.count)
-        found.append(f"There are only {scores.count} {units}: every score is uncertain.")
+        found.append(f"Only {scores.count} {units} could be judged: every score is uncertain.")
     for name, count in scores.class_counts.items():
         units = unit_word(evaluation, scores, count)
         if not count:
@@ -149,8 +149,6 @@ def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _interval_line(evaluation: Evaluation) -> str:
-    if not evaluation.resamples:
-        return "No intervals: no resamples were asked for."
     return (
         f"In brackets: {evaluation.level:.0%} intervals, percentiles of {evaluation.resamples} bootstrap resamples "
         f"of {evaluation.group}s, seed {evaluation.seed}."

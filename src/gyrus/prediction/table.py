@@ -177,12 +177,12 @@ class Predictions:
     def targets(self) -> npt.NDArray[np.int64]:
         """The index of the true class, shape (N,); -1 where it is not known."""
         index = {name: number for number, name in enumerate(self.classes)}
-        return self.table["target"].map(index).fillna(-1).to_numpy(dtype=np.int64)
+        return np.asarray(self.table["target"].map(index).fillna(-1), dtype=np.int64)
 
     @property
     def choices(self) -> npt.NDArray[np.int64]:
         """The index of the predicted class, shape (N,): the highest logit, the first among equals."""
-        return np.asarray(self.logits.argmax(axis=1), dtype=np.int64)
+        return self.logits.argmax(axis=1).astype(np.int64)
 
     @property
     def predicted(self) -> npt.NDArray[np.object_]:

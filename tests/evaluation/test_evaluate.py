@@ -1,0 +1,206 @@
+"""An evaluation as a whole: what must not change it, what must be said, and that it survives being saved."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn import metrics as sklearn_metrics
+
+from gyrus.errors import ConfigError, DataError
+from gyrus.evaluation.evaluate import Evaluation, evaluate
+from gyrus.evaluation.metrics import CLASS_METRICS, METRICS
+from gyrus.evaluation.words import cautions, verdict
+from gyrus.prediction.aggregate import pool_by_subject
+from gyrus.prediction.table import Predictions
+from gyrus.types import SPLIT_WARNINGS
+
+CLASSES = ("Non", "Very Mild", "Mild", "Moderate")
+PEOPLE = (20, 14, 6, 2)
+
+
+def study(
+    people: tuple[int, ...] = PEOPLE, *, slices: int = 5, skill: float = 1.0, seed: int = 0, **changes: object
+) -> Predictions:
+    """Predictions for people of each class, whose slices are alike."""
+    random = np.random.default_rng(seed)
+    person = np.repeat(np.arange(sum(people)), slices)
+    target = np.repeat(np.arange(len(people)), people)[person]
+    logits = random.normal(size=(sum(people), len(CLASSES)))[person] + random.normal(size=(len(person), len(CLASSES)))
+    logits[np.arange(len(person)), target] += skill
+    keywords: dict = {
+        "classes": CLASSES,
+        "split_unit": "subject",
+        "subjects": [f"p{number}" for number in person],
+        "targets": [CLASSES[index] for index in target],
+    }
+    return Predictions.from_logits([f"s{row:04}" for row in range(len(person))], logits, **(keywords | changes))
+
+
+def test_both_units_are_scored_as_scikit_learn_scores_them() -> None:
+    predictions = study()
+    evaluation = evaluate(predictions, resamples=20)
+    assert list(evaluation.scores) == ["subject", "image"]
+    for unit, rows in (("subject", pool_by_subject(predictions)), ("image", predictions)):
+        scores = evaluation.scores[unit]
+        truth, called = rows.table["target"].tolist(), rows.predicted.tolist()
+        report = sklearn_metrics.classification_report(truth, called, output_dict=True, zero_division=0)
+        assert scores.metrics["accuracy"].value == pytest.approx(report["accuracy"], abs=1e-12)
+        for name in CLASSES:
+            for ours, theirs in (("precision", "precision"), ("recall", "recall"), ("f1", "f1-score")):
+                assert scores.by_class[name][ours].value == pytest.approx(report[name][theirs], abs=1e-12)
+        auc = sklearn_metrics.roc_auc_score(rows.targets, rows.probabilities, multi_class="ovr")
+        assert scores.metrics["macro_roc_auc"].value == pytest.approx(auc, abs=1e-12)
+        confusion = sklearn_metrics.confusion_matrix(truth, called, labels=CLASSES)
+        np.testing.assert_array_equal(scores.confusion, confusion)
+    assert evaluation.scores["subject"].class_counts == dict(zip(CLASSES, PEOPLE, strict=True))
+    assert evaluation.scores["subject"].majority_share == 20 / 42
+    assert evaluation.headline.unit == "subject"
+
+
+def test_the_order_of_the_rows_changes_nothing() -> None:
+    predictions = study()
+    order = np.random.default_rng(1).permutation(len(predictions))
+    assert evaluate(predictions.select(order), resamples=50) == evaluate(predictions, resamples=50)
+
+
+def test_slices_that_are_there_twice_change_no_score_of_a_subject() -> None:
+    predictions = study()
+    twice = pd.concat([predictions.table, predictions.table.assign(sample=predictions.table["sample"] + " again")])
+    doubled = Predictions.from_table(twice, classes=CLASSES, split_unit="subject")
+    one, two = evaluate(predictions, resamples=200), evaluate(doubled, resamples=200)
+    for name in METRICS:
+        for unit in ("subject", "image"):  # images too: not more certain for having been counted twice
+            first, second = one.scores[unit].metrics[name], two.scores[unit].metrics[name]
+            assert (second.value, second.low, second.high) == pytest.approx((first.value, first.low, first.high))
+
+
+def test_the_interval_holds_the_score_and_is_decided_by_the_seed() -> None:
+    predictions = study((30, 30, 30, 30))
+    first, again, other = (evaluate(predictions, resamples=300, seed=seed) for seed in (0, 0, 1))
+    assert first == again
+    assert first.scores["subject"].metrics != other.scores["subject"].metrics
+    for scores in first.scores.values():
+        for estimate in scores.metrics.values():
+            assert estimate.low < estimate.value < estimate.high
+    narrow = evaluate(predictions, resamples=300, level=0.5).headline.metrics["accuracy"]
+    assert first.headline.metrics["accuracy"].low < narrow.low < narrow.high < first.headline.metrics["accuracy"].high
+
+
+def test_by_image_the_interval_resamples_subjects_and_says_so_where_it_cannot() -> None:
+    predictions = study((20, 20, 20, 20), slices=20)
+    known = evaluate(predictions, resamples=300)
+    unknown = evaluate(
+        Predictions.from_table(predictions.table.drop(columns="subject"), classes=CLASSES, split_unit="image"),
+        resamples=300,
+    )
+    assert list(unknown.scores) == ["image"]
+    assert unknown.group == "image"
+    assert "resample images: they are too narrow" in unknown.text()
+    clustered, naive = known.scores["image"].metrics["accuracy"], unknown.scores["image"].metrics["accuracy"]
+    assert clustered.value == naive.value
+    assert clustered.high - clustered.low > 2 * (naive.high - naive.low)
+
+
+@pytest.mark.parametrize(
+    ("people", "words"),
+    [
+        ((20, 10, 6, 1), "no interval: "),
+        ((20, 10, 6, 2), "Class 'Moderate' has only 2 subjects: its scores say little."),
+        ((20, 10, 6, 0), "There are no subjects of class 'Moderate'"),
+        ((20, 0, 0, 0), "there is only class 'Non', and nothing to tell it from"),
+        ((1, 0, 0, 0), "Only 1 subject could be judged"),
+    ],
+)
+def test_too_few_people_get_words_not_nan(people: tuple[int, ...], words: str, tmp_path) -> None:
+    evaluation = evaluate(study(people), resamples=200)
+    text = evaluation.text()
+    assert words in text
+    assert "nan" not in text.lower()
+    evaluation.save(tmp_path / "metrics.json")
+    assert Evaluation.load(tmp_path / "metrics.json") == evaluation
+    for scores in evaluation.scores.values():
+        estimates = [*scores.metrics.values(), *(one for each in scores.by_class.values() for one in each.values())]
+        assert all(estimate.note for estimate in estimates if estimate.value is None or estimate.low is None)
+
+
+def test_an_absent_class_is_left_out_of_the_averages_with_a_note() -> None:
+    scores = evaluate(study((20, 10, 6, 0)), resamples=100).headline
+    assert scores.by_class["Moderate"]["roc_auc"].value is None
+    areas = [scores.by_class[name]["roc_auc"].value for name in CLASSES[:3]]
+    assert scores.metrics["macro_roc_auc"].value == pytest.approx(np.mean(areas))
+    assert "averaged without 'Moderate', of which there is no subject" in scores.metrics["macro_roc_auc"].note
+    assert not scores.metrics["accuracy"].note
+
+
+@pytest.mark.parametrize("unit", SPLIT_WARNINGS)
+def test_the_words_of_the_split_come_first(unit: str, tmp_path) -> None:
+    evaluation = evaluate(study(split_unit=unit), resamples=10)
+    words = SPLIT_WARNINGS[unit]
+    assert evaluation.statement == words
+    assert ("WARNING" in evaluation.text()) == bool(words)
+    assert evaluation.text().splitlines()[1] == (f"WARNING: {words}" if words else "")
+    evaluation.save(tmp_path / "metrics.json")
+    assert json.loads((tmp_path / "metrics.json").read_text())["statement"] == words
+    assert not words or cautions(evaluation)[0].lower().startswith(words)
+
+
+def test_scans_are_not_called_subjects() -> None:
+    evaluation = evaluate(study(split_unit="scan"), resamples=10)
+    assert evaluation.group == "scan"
+    assert "By scan (42 scans)" in evaluation.text()
+
+
+def test_rows_without_a_class_are_left_out_and_counted() -> None:
+    predictions = study()
+    table = predictions.table.copy()
+    table.loc[:4, "target"] = pd.NA
+    evaluation = evaluate(Predictions.from_table(table, classes=CLASSES, split_unit="subject"), resamples=10)
+    assert evaluation.unlabelled == 5
+    assert evaluation.scores["image"].count == len(predictions) - 5
+    assert "5 images without a known class were left out" in evaluation.text()
+
+
+@pytest.mark.parametrize(
+    ("skill", "words"),
+    [(4.0, "better than that by more"), (0.3, "not shown to be better"), (-4.0, "should not be used")],
+)
+def test_the_verdict_compares_with_the_majority_class(skill: float, words: str) -> None:
+    text = " ".join(verdict(evaluate(study((25, 15, 15, 15), skill=skill), resamples=300)))
+    assert "always saying 'Non' gets 36%" in text
+    assert words in text
+
+
+def test_what_cannot_be_evaluated_is_refused() -> None:
+    with pytest.raises(DataError, match="nothing to evaluate"):
+        evaluate(study(targets=None))
+    with pytest.raises(DataError, match="more than one class"):
+        evaluate(study(subjects=["p"] * 210))
+    with pytest.raises(ConfigError, match="level"):
+        evaluate(study(), level=95)
+    with pytest.raises(ConfigError, match="resamples"):
+        evaluate(study(), resamples=0)
+
+
+def test_a_file_of_another_schema_is_refused(tmp_path) -> None:
+    path = tmp_path / "metrics.json"
+    path.write_text('{"schema": "gyrus.metrics/99"}')
+    with pytest.raises(DataError, match="gyrus[.]metrics/99"):
+        Evaluation.load(path)
+    path.write_text('{"schema": "gyrus.metrics/1", "classes": 3}')
+    with pytest.raises(DataError, match="damaged"):
+        Evaluation.load(path)
+
+
+def test_the_file_has_what_the_schema_says(tmp_path) -> None:
+    evaluation = evaluate(study(), resamples=10)
+    evaluation.save(tmp_path / "metrics.json")
+    content = json.loads((tmp_path / "metrics.json").read_text())
+    assert set(content) == {"schema", "statement", *asdict(evaluation)}
+    scores = content["scores"]["subject"]
+    assert set(scores["metrics"]) == set(METRICS)
+    assert set(scores["by_class"]["Mild"]) == set(CLASS_METRICS)
+    assert set(scores["metrics"]["accuracy"]) == {"value", "low", "high", "note"}

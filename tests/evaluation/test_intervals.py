@@ -1,0 +1,127 @@
+"""The vectorised bootstrap against a plain loop over the same resamples, and its coverage."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pytest
+from sklearn import metrics as sklearn_metrics
+
+from gyrus.evaluation.intervals import Words, arrange, bootstrap, draw_counts, estimate, score
+from gyrus.evaluation.metrics import CLASS_METRICS, METRICS
+
+CLASSES = 3
+WORDS = Words(undefined="only one class", scarce="class 'x' has 1 subject", always="by the way")
+
+
+def study(seed: int, people: int = 12, slices: int = 4, rounded: bool = True) -> tuple[np.ndarray, ...]:
+    """Targets, choices, scores and clusters of people whose slices are alike; scores have ties."""
+    random = np.random.default_rng(seed)
+    clusters = np.repeat(np.arange(people), random.integers(1, slices + 1, size=people))
+    targets = random.integers(CLASSES, size=people)[clusters]
+    scores = random.random((people, CLASSES))[clusters] + random.random((len(clusters), CLASSES))
+    scores[np.arange(len(targets)), targets] += 0.3
+    scores = np.round(scores, 1) if rounded else scores
+    return targets, scores.argmax(axis=1), scores, clusters
+
+
+def plain(targets, choices, scores, rows, present) -> dict:
+    """All metrics of one resample, by scikit-learn."""
+    targets, choices, scores = targets[rows], choices[rows], scores[rows]
+    occurs = np.isin(present, targets)
+    values = {"accuracy": np.mean(targets == choices)}
+    keywords = {"labels": present, "average": None, "zero_division": 0}
+    by_class = {
+        "precision": sklearn_metrics.precision_score(targets, choices, **keywords),
+        "recall": sklearn_metrics.recall_score(targets, choices, **keywords),
+        "f1": sklearn_metrics.f1_score(targets, choices, **keywords),
+        "roc_auc": [area(sklearn_metrics.roc_auc_score, targets == one, scores[:, one]) for one in present],
+        "pr_auc": [area(sklearn_metrics.average_precision_score, targets == one, scores[:, one]) for one in present],
+    }
+    by_class = {name: np.where(occurs, numbers, np.nan) for name, numbers in by_class.items()}
+    values |= {f"macro_{name}": numbers.mean() for name, numbers in by_class.items()}
+    return values | {"balanced_accuracy": values["macro_recall"]} | by_class
+
+
+def area(function, relevant, scores) -> float:
+    return np.nan if relevant.all() or not relevant.any() else function(relevant, scores)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_all_resamples_at_once_equal_a_plain_loop(seed: int) -> None:
+    targets, choices, scores, clusters = study(seed)
+    arrangement = arrange(targets, choices, scores, clusters)
+    _, reference, _ = score(arrangement)
+    resampled = bootstrap(arrangement, reference, resamples=50, seed=seed)
+    present, majority = np.flatnonzero(reference.present), reference.majority
+    for number in range(50):
+        drawn = np.random.default_rng((seed, number)).integers(len(np.unique(clusters)), size=clusters.max() + 1)
+        rows = np.concatenate([np.flatnonzero(clusters == one) for one in drawn])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # scikit-learn on absent classes
+            expected = plain(targets, choices, scores, rows, present)
+        expected["accuracy_gain"] = expected["accuracy"] - np.mean(targets[rows] == majority)
+        for name in METRICS:
+            np.testing.assert_allclose(resampled.overall[name][number], expected[name], rtol=0, atol=1e-12)
+        for name in CLASS_METRICS:
+            np.testing.assert_allclose(resampled.by_class[name][number, present], expected[name], rtol=0, atol=1e-12)
+
+
+def test_the_result_does_not_depend_on_how_many_resamples_fit_at_once(monkeypatch) -> None:
+    arrangement = arrange(*study(0))
+    _, reference, _ = score(arrangement)
+    whole = bootstrap(arrangement, reference, resamples=50, seed=3)
+    monkeypatch.setattr("gyrus.evaluation.intervals.RESAMPLES_AT_ONCE", 7)
+    parts = bootstrap(arrangement, reference, resamples=50, seed=3)
+    for name in METRICS:
+        np.testing.assert_array_equal(whole.overall[name], parts.overall[name])
+
+
+def test_resamples_are_decided_by_the_seed() -> None:
+    np.testing.assert_array_equal(draw_counts(20, range(5, 9), 1), draw_counts(20, range(9), 1)[:, 5:])
+    assert (draw_counts(20, range(9), 1) != draw_counts(20, range(9), 2)).any()
+    np.testing.assert_array_equal(draw_counts(20, range(9), 1).sum(axis=0), 20)
+
+
+def test_the_interval_is_the_central_share() -> None:
+    values = np.append(np.arange(1001.0), [np.nan] * 10)
+    result = estimate(500.0, values, 0.9, WORDS)
+    assert (result.low, result.high) == pytest.approx((50, 950))
+    assert result.note == "by the way; 10 of 1011 resamples have no value (class 'x' has 1 subject)"
+
+
+@pytest.mark.parametrize(
+    ("value", "resampled", "words"),
+    [
+        (np.nan, [np.nan] * 9, "only one class"),
+        (0.5, [0.4, 0.5, 0.6, np.nan], "1 of 4 resamples have no value (class 'x' has 1 subject)"),
+        (1.0, [1.0] * 9, "every resample gives the same value"),
+    ],
+)
+def test_where_there_is_no_interval_there_are_words(value: float, resampled: list[float], words: str) -> None:
+    result = estimate(value, np.array(resampled), 0.95, WORDS)
+    assert result.low is None
+    assert result.high is None
+    assert words in result.note
+
+
+def test_by_subject_the_interval_covers_and_by_image_it_does_not() -> None:
+    """A short form of the coverage study: accuracy over slices of people who are easy or hard as a whole."""
+    random, trials, people, slices = np.random.default_rng(7), 100, 40, 16
+    covered = {"subject": 0, "image": 0}
+    for _ in range(trials):
+        right = random.random((people, slices)) < random.beta(0.7, 0.3, size=people)[:, None]
+        targets = np.zeros(people * slices, np.int64)
+        choices = 1 - right.ravel().astype(np.int64)
+        for unit, clusters in {
+            "subject": np.repeat(np.arange(people), slices),
+            "image": np.arange(people * slices),
+        }.items():
+            arrangement = arrange(targets, choices, np.zeros((len(targets), 2)), clusters)
+            _, reference, _ = score(arrangement)
+            values = bootstrap(arrangement, reference, resamples=200, seed=0).overall["accuracy"]
+            interval = estimate(0.7, values, 0.95, WORDS)
+            covered[unit] += bool(interval.low <= 0.7 <= interval.high)
+    assert covered["subject"] / trials > 0.88
+    assert covered["image"] / trials < 0.6
