@@ -1,6 +1,7 @@
 """What simple classifiers reach on phantom data, by image and by subject.
 
-Run ``python benchmarks/phantom_baselines.py --seeds 5`` (add ``--cnn`` for a small network, which takes minutes).
+Run ``python benchmarks/phantom_baselines.py --seeds 5``; add ``--cnn`` for a small network too, which takes minutes.
+``--figure FILE`` draws people of the first population instead.
 Each seed is another population. Scores are accuracies; those by subject are means over 5 folds of subjects, in which
 each subject of the test fold counts once, except where the table says "per image".
 """
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression
@@ -142,6 +144,33 @@ def cnn(phantom: Phantom, seed: int, epochs: int) -> tuple[float, float, float]:
     return float((mixed.argmax(1) == targets[test]).mean()), float((mean.argmax(1) == truth).mean()), float(area)
 
 
+def figure(phantom: Phantom, path: Path) -> None:
+    """Two people of each class at three heights, and where the structures lie that differ by class."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+    from matplotlib.colors import ListedColormap
+
+    classes, slices = len(phantom.class_names), phantom.volumes.shape[1]
+    heights = [slices // 8, slices * 7 // 16, slices * 7 // 8]
+    canvas, axes = plt.subplots(classes, 7, figsize=(9.4, 1.31 * classes + 0.2), layout="constrained")
+    canvas.get_layout_engine().set(w_pad=0.01, h_pad=0.01, wspace=0.0, hspace=0.0)
+    for row, name in enumerate(phantom.class_names):
+        first, second = np.flatnonzero(phantom.labels == row)[:2]
+        shown = [(person, height) for person in (first, second) for height in heights] + [(second, heights[1])]
+        for axis, (person, height) in zip(axes[row], shown, strict=True):
+            axis.imshow(phantom.volumes[person, height], cmap="gray", vmin=0, vmax=255)
+            axis.set(xticks=[], yticks=[])
+            axis.spines[:].set_visible(False)
+        mask = np.ma.masked_equal(phantom.structures[shown[-1]], 0)
+        axes[row, -1].imshow(mask, cmap=ListedColormap(["#e69f00", "#56b4e9"]), vmin=1, vmax=2, alpha=0.85)
+        axes[row, 0].set_ylabel(name.replace("_", " ").replace(" Demented", "\ndemented"), fontsize=9)
+    for column, title in ((1, "one person"), (4, "another person"), (6, "what widens")):
+        axes[0, column].set_title(title, fontsize=9)
+    canvas.savefig(path, dpi=150)
+
+
 BASELINES: dict[str, Score] = {
     "1-nearest-neighbour on pixels, split by image (per image)": nearest_by_image,
     "1-nearest-neighbour on pixels, split by subject (per image)": nearest_by_subject,
@@ -156,7 +185,11 @@ def main() -> None:
     for name, value in (("subjects", 60), ("slices", 16), ("classes", 4), ("size", 128), ("seeds", 5), ("epochs", 10)):
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--cnn", action="store_true", help="train a small network too, on slices of 64 pixels")
+    parser.add_argument("--figure", type=Path, help="draw people into this file and stop")
     options = parser.parse_args()
+    if options.figure:
+        figure(generate(options.subjects, options.slices, options.classes, options.size, 0), options.figure)
+        return
     rows: dict[str, list[float]] = {}
     for seed in range(options.seeds):
         phantom = generate(options.subjects, options.slices, options.classes, options.size, seed)

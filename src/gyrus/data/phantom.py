@@ -77,7 +77,7 @@ def generate(
         subjects: Number of people.
         slices: Axial slices of each person, evenly spread over 40 mm.
         classes: Number of classes; atrophy is a scale from 0 to 1 that is cut into that many equal parts.
-        size: Rows and columns of a slice; the field of view is 184 mm.
+        size: Rows and columns of a slice; the field of view is 192 mm.
         seed: Another seed, other people.
         balance: Relative frequency of each class, one number a class. By default the classes take turns, so that
             they are of equal size; with a balance they are drawn.

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-FIELD_OF_VIEW = 184.0
+FIELD_OF_VIEW = 192.0
 """Side of a slice, mm."""
 
 SLAB = (-6.0, 34.0)
@@ -163,7 +163,7 @@ def sulci(
 
     # Above the corpus callosum the fissure parts the whole brain, beside it only the front and the back.
     reach = 40.0 * np.sqrt(np.clip(1.0 - ((points.z - 2.0) / 25.0) ** 2, 0.0, 1.0))
-    beyond = np.maximum(reach - np.where(points.y > 0, points.y, -points.y - 6.0), 0.0)
+    beyond = np.maximum(reach - np.maximum(points.y, -points.y - 6.0).clip(0.0), 0.0)
     fissure = np.hypot(midline, beyond)
     wall = np.abs(midline)
     along = points.y + np.where(midline > 0, np.float32(100.0), np.float32(300.0))

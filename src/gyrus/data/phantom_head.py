@@ -70,7 +70,7 @@ def draw_person(generator: np.random.Generator, atrophy: float) -> Person:
     sex = "FM"[int(generator.integers(2))]
     age = round(float(np.clip(73.0 + 4.0 * atrophy + 7.0 * normal(), 55.0, 95.0)), 1)
     decades = (age - 75.0) / 10.0
-    head = (1.03 if sex == "M" else 0.98) * (1.0 + 0.025 * normal())
+    head = (1.03 if sex == "M" else 0.98) * (1.0 + float(np.clip(0.025 * normal(), -0.05, 0.05)))
     white = 208.0 + 6.0 * normal()
     return Person(
         atrophy=atrophy,
@@ -79,10 +79,11 @@ def draw_person(generator: np.random.Generator, atrophy: float) -> Person:
         ventricles=float(np.clip(-0.8 + 5.6 * atrophy + 0.3 * decades + 0.6 * normal(), -2.0, 8.0)),
         sulci=float(np.clip(0.5 + 2.4 * atrophy + 0.15 * decades + 0.3 * normal(), 0.2, 4.5)),
         asymmetry=0.5 * normal(),
-        axes=(67.0 * head * (1.0 + 0.02 * normal()), 84.0 * head * (1.0 + 0.02 * normal())),
+        axes=(68.0 * head * (1.0 + 0.02 * normal()), 82.0 * head * (1.0 + 0.02 * normal())),
         signals=(38.0 + 5.0 * normal(), white * (0.66 + 0.02 * normal()), white),
         noise=float(generator.uniform(3.5, 6.0)),
-        shift=(2.0 * normal(), 2.0 * normal(), 1.5 * normal()),
+        # The back of the head is longer than the front: moved forward, it lies in the middle of the slice.
+        shift=(2.0 * normal(), 2.5 + 2.0 * normal(), 1.5 * normal()),
         turn=(0.03 * normal(), 0.04 * normal(), 0.02 * normal()),
     )
 
