@@ -38,9 +38,9 @@ def make(rows: int, slices: int, classes: int, seed: int = 0) -> Predictions:
 
 
 def timed(title: str, work: Callable[[], object]) -> None:
-    start = time.perf_counter()
+    start, used = time.perf_counter(), time.process_time()
     work()
-    print(f"{title:<70} {time.perf_counter() - start:7.1f} s")
+    print(f"{title:<70} {time.perf_counter() - start:7.1f} s, {time.process_time() - used:.1f} s of processor time")
 
 
 def confusion_metrics(predictions: Predictions, resamples: int) -> None:

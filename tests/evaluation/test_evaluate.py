@@ -182,13 +182,19 @@ def test_what_cannot_be_evaluated_is_refused() -> None:
     with pytest.raises(ConfigError, match="level"):
         evaluate(study(), level=95)
     with pytest.raises(ConfigError, match="resamples"):
-        evaluate(study(), resamples=0)
+        evaluate(study(), resamples=-1)
+
+
+def test_without_resamples_there_are_scores_and_words() -> None:
+    evaluation = evaluate(study(), resamples=0)
+    assert "No intervals: no resamples were asked for." in evaluation.text()
+    assert evaluation.headline.metrics["macro_f1"].note == "no interval: no resamples were asked for"
 
 
 def test_a_file_of_another_schema_is_refused(tmp_path) -> None:
     path = tmp_path / "metrics.json"
     path.write_text('{"schema": "gyrus.metrics/99"}')
-    with pytest.raises(DataError, match="gyrus[.]metrics/99"):
+    with pytest.raises(DataError, match=r"gyrus\.metrics/99"):
         Evaluation.load(path)
     path.write_text('{"schema": "gyrus.metrics/1", "classes": 3}')
     with pytest.raises(DataError, match="damaged"):

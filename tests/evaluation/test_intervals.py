@@ -96,6 +96,7 @@ def test_the_interval_is_the_central_share() -> None:
     [
         (np.nan, [np.nan] * 9, "only one class"),
         (0.5, [0.4, 0.5, 0.6, np.nan], "1 of 4 resamples have no value (class 'x' has 1 subject)"),
+        (0.5, [], "no resamples were asked for"),
         (1.0, [1.0] * 9, "every resample gives the same value"),
     ],
 )

@@ -148,7 +148,7 @@ def test_classes_that_differ_from_the_columns_are_refused(tmp_path) -> None:
 
 
 def test_files_that_are_no_predictions_are_refused(tmp_path) -> None:
-    with pytest.raises(DataError, match="missing[.]csv"):
+    with pytest.raises(DataError, match=r"missing\.csv"):
         Predictions.from_file(tmp_path / "missing.csv", split_unit="subject")
     foreign().to_parquet(tmp_path / "p.parquet")
     with pytest.raises(DataError, match=r"Predictions\.from_file"):

@@ -33,7 +33,7 @@ def evaluate(predictions: Predictions, *, resamples: int = 2000, seed: int = 0, 
 
     Args:
         predictions: What a classifier said, with the true classes. Rows without a true class are left out and counted.
-        resamples: How many bootstrap resamples, at least 1.
+        resamples: How many bootstrap resamples; 0 for no intervals.
         seed: Decides the resamples.
         level: The share that the intervals cover.
 
@@ -43,8 +43,8 @@ def evaluate(predictions: Predictions, *, resamples: int = 2000, seed: int = 0, 
     """
     if not 0 < level < 1:
         raise ConfigError(f"`level` must lie in (0, 1), got {level}. Give the share to cover, for example 0.95.")
-    if resamples < 1:
-        raise ConfigError(f"`resamples` must be at least 1, got {resamples}. 2000 is usual.")
+    if resamples < 0:
+        raise ConfigError(f"`resamples` must not be negative, got {resamples}. 2000 is usual; 0 gives no intervals.")
     labelled = _labelled(predictions)
     known = labelled.subjects_known
     clusters = pd.factorize(labelled.table["subject" if known else "sample"], sort=True)[0]

@@ -102,7 +102,7 @@ def bootstrap(arrangement: Arrangement, reference: Reference, *, resamples: int,
         B values each. Memory is bounded however large N and B are.
     """
     step = int(np.clip(COUNTS_AT_ONCE // max(arrangement.clusters, 1), 1, RESAMPLES_AT_ONCE))
-    blocks = [range(start, min(start + step, resamples)) for start in range(0, resamples, step)]
+    blocks = [range(start, min(start + step, resamples)) for start in range(0, max(resamples, 1), step)]
     parts = [_values(arrangement.tally(draw_counts(arrangement.clusters, block, seed)), reference) for block in blocks]
     return Values(
         {name: np.concatenate([part.overall[name] for part in parts]) for name in METRICS},
@@ -113,7 +113,8 @@ def bootstrap(arrangement: Arrangement, reference: Reference, *, resamples: int,
 def draw_counts(clusters: int, resamples: range, seed: int) -> Floats:
     """How often each cluster is drawn in each of some resamples, shape (clusters, len(resamples))."""
     draws = (np.random.default_rng((seed, number)).integers(clusters, size=clusters) for number in resamples)
-    return np.stack([np.bincount(draw, minlength=clusters) for draw in draws], axis=1).astype(np.float64)
+    counts = [np.bincount(draw, minlength=clusters) for draw in draws]
+    return np.array(counts, dtype=np.float64).reshape(-1, clusters).T.copy()
 
 
 def percentile_interval(resampled: Floats, level: float) -> tuple[float, float]:
@@ -154,6 +155,8 @@ def estimate(value: float, resampled: Floats, level: float, words: Words) -> Est
     if np.isnan(value):
         return Estimate(None, note=words.undefined)
     defined = resampled[~np.isnan(resampled)]
+    if not len(resampled):
+        return Estimate(float(value), note=_join(words.always, "no interval: no resamples were asked for"))
     missed = len(resampled) - len(defined)
     share = f"{missed} of {len(resampled)} resamples have no value ({words.scarce})" if missed else ""
     if len(defined) < DEFINED_SHARE * len(resampled):

@@ -149,6 +149,8 @@ def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _interval_line(evaluation: Evaluation) -> str:
+    if not evaluation.resamples:
+        return "No intervals: no resamples were asked for."
     return (
         f"In brackets: {evaluation.level:.0%} intervals, percentiles of {evaluation.resamples} bootstrap resamples "
         f"of {evaluation.group}s, seed {evaluation.seed}."
