@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError
 
 from gyrus.data.manifest import Manifest
 from gyrus.errors import DataError
@@ -252,10 +252,14 @@ def _bits_per_sample(image: Image.Image) -> int:
         return 32 if image.mode in _DEEP_MODES and image.format != "PPM" else 16
     if image.format == "TIFF":
         return max(_tiff_tag(image, 258) or (1,))
-    # Deeper colour images come out as 8-bit RGB; only how the samples were stored tells.
-    stored = [str(tile[3]) for tile in getattr(image, "tile", [])] if image.format in ("PNG", "PPM") else []
-    deep = any(";16" in words or "65535" in words for words in stored)
-    return 16 if deep else 8
+    # Deeper colour images come out as 8-bit RGB; only what the decoder was told says how they are stored.
+    told = [image.tile[0].args] if isinstance(image, ImageFile.ImageFile) and image.tile else []
+    if image.format == "PNG":
+        return 16 if any(";16" in str(words) for words in told) else 8
+    if image.format == "PPM":
+        largest = [words[1] for words in told if isinstance(words, tuple) and isinstance(words[1], int)]
+        return max([8, *(value.bit_length() for value in largest)])
+    return 8
 
 
 def _tiff_tag(image: Image.Image, number: int) -> Any:

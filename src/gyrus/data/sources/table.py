@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import os
-import warnings
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from gyrus.errors import ConfigError, DataError
 TABLE_EXTENSIONS = (".csv", ".tsv", ".parquet")
 """The kinds of tables, in any case."""
 
-_READ_ERRORS = (OSError, ValueError, pa.ArrowException, pd.errors.ParserWarning)
+_READ_ERRORS = (OSError, ValueError, csv.Error, pa.ArrowException)
 _SEPARATORS = (",", ";", "\t")
 
 
@@ -82,8 +83,8 @@ def read_table(file: Path) -> pd.DataFrame:
     """
     try:
         if file.suffix.lower() == ".parquet":
-            return pq.read_table(file).to_pandas(types_mapper=_nullable)
-        return pd.read_csv(file, sep=_separator(file), dtype="string", keep_default_na=False, encoding="utf-8-sig")
+            return in_pandas(pq.read_table(file))
+        return _read_csv(file)
     except _READ_ERRORS as error:
         raise DataError(f"{file} cannot be read as a table: {error}") from error
 
@@ -91,7 +92,7 @@ def read_table(file: Path) -> pd.DataFrame:
 def in_pandas(content: pa.Table) -> pd.DataFrame:
     """The plain columns of a parquet table; nested ones and bytes are left out."""
     plain = [field.name for field in content.schema if not _is_nested_or_bytes(field.type)]
-    return content.select(plain).to_pandas(types_mapper=_nullable, strings_to_categorical=False)
+    return content.select(plain).to_pandas(types_mapper=_nullable)
 
 
 def _is_nested_or_bytes(kind: pa.DataType) -> bool:
@@ -147,27 +148,27 @@ def _text_columns(file: Path) -> list[str]:
 
 
 def _read_csv(file: Path, rows: int | None = None) -> pd.DataFrame:
-    with warnings.catch_warnings():
-        # Rows longer than the header: pandas would drop the cells, and with them shift or lose the labels.
-        warnings.simplefilter("error", pd.errors.ParserWarning)
-        return pd.read_csv(
-            file,
-            sep=_separator(file),
-            dtype="string",
-            keep_default_na=False,
-            encoding="utf-8-sig",
-            index_col=False,
-            nrows=rows,
-        )
+    # Not by pandas, which shifts or drops cells of uneven rows, and with them the labels.
+    with file.open(encoding="utf-8-sig", newline="") as text:
+        header = text.readline()
+        separator = _separator(file, header)
+        names = next(csv.reader([header], delimiter=separator, strict=True), [])
+        lines = csv.reader(text, delimiter=separator, strict=True)
+        cells = [_as_long_as(names, row, lines.line_num + 1) for row in islice(lines, rows) if row]
+    if len(set(names)) < len(names):
+        raise ValueError("two columns have the same name")
+    return pd.DataFrame(cells, columns=names, dtype="string")
 
 
-def _separator(file: Path) -> str:
+def _as_long_as(names: list[str], row: list[str], line: int) -> list[str]:
+    if len(row) != len(names):
+        raise ValueError(f"line {line} has {len(row)} cells, and the header has {len(names)}")
+    return row
+
+
+def _separator(file: Path, header: str) -> str:
     """Tab for TSV; else whatever the header has most of, since spreadsheets write semicolons in some countries."""
-    if file.suffix.lower() == ".tsv":
-        return "\t"
-    with file.open(encoding="utf-8-sig") as lines:
-        header = lines.readline()
-    return max(_SEPARATORS, key=header.count)
+    return "\t" if file.suffix.lower() == ".tsv" else max(_SEPARATORS, key=header.count)
 
 
 def _nullable(kind: pa.DataType) -> pd.api.extensions.ExtensionDtype | None:
