@@ -198,7 +198,7 @@ def _running(values: Floats, before: Floats) -> Floats:
     groups, resamples = values.shape
     total = np.zeros((-(-groups // RUN) * RUN, resamples))
     total[:groups] = values
-    runs = total.reshape(-1, RUN, resamples)
+    runs = total.reshape(len(total) // RUN, RUN, resamples)
     for row in range(1, RUN):
         runs[:, row] += runs[:, row - 1]
     runs[1:] += runs[:-1, -1].cumsum(axis=0)[:, None]
