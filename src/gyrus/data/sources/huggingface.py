@@ -20,7 +20,7 @@ from gyrus.files import digest
 PREFIX = "hf:"
 """What a name starts with, to tell it from a path."""
 
-_NAME = re.compile(r"(?P<name>[\w.-]+(?:/[\w.-]+)?)(?::(?P<config>[\w.-]+))?")
+_NAME = re.compile(r"(?P<name>\w[\w.-]*(?:/\w[\w.-]*)?)(?::(?P<config>\w[\w.-]*))?")
 _ROWS_AT_A_TIME = 256
 
 
@@ -46,14 +46,14 @@ def list_samples(name: str | Path, request: Request) -> Listing:
 
 
 def _load(name: str, config: str | None) -> Mapping[str, Any]:
+    if Path(name).exists():
+        raise DataError(f"There is a folder {name} here, which would hide the data set of that name. Go elsewhere.")
     try:
         import datasets
     except ImportError as error:
         raise MissingDependencyError(
             'Data sets of the Hugging Face Hub need one more library: pip install "gyrus[huggingface]".'
         ) from error
-    if Path(name).exists():
-        raise DataError(f"There is a folder {name} here, which would hide the data set of that name. Go elsewhere.")
     try:
         return datasets.load_dataset(name, config)
     except Exception as error:  # the library and the ones below it have no common error

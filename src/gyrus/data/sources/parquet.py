@@ -93,7 +93,7 @@ def _list_file(file: Path, root: Path, request: Request, *, with_part: bool) -> 
     found = roles.find_columns([name for name in table.columns if name != _INNER_PATH], asked)
     if request.labelled and "label" not in found:
         raise DataError(
-            f"{file} has no column with labels; it has {', '.join(table.columns)}. "
+            f"{file} has no column with labels; it has {', '.join([image, *table.columns.drop(_INNER_PATH)])}. "
             'Name it with columns={"label": "..."}.'
         )
     names = _names(table, found.pop("path", None))

@@ -1,0 +1,229 @@
+"""One small data set, written in every layout by the libraries that people use, is always the same data set."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from gyrus.data import Manifest, scan
+from gyrus.data.reading import Reader, decode, inspect
+from gyrus.data.sources import SOURCES
+from tests.data import images
+from tests.data.sources.hub import Hub, scan_in_new_process
+
+CLASSES = ("AD", "MCI", "NC")
+
+
+@dataclass(frozen=True)
+class Slice:
+    """One image of the data set."""
+
+    label: str
+    subject: str
+    number: int
+    part: str
+    content: bytes
+
+    @property
+    def name(self) -> str:
+        return f"{self.subject}_slice-{self.number}.png"
+
+    @property
+    def digest(self) -> str:
+        return inspect(self.content).digest
+
+
+SLICES = [
+    Slice(label, f"sub-{label}{person}", number, ("train", "train", "test")[person], images.gray(seed))
+    for seed, (label, person, number) in enumerate(
+        (label, person, number) for label in CLASSES for person in range(3) for number in range(2)
+    )
+]
+BY_DIGEST = {one.digest: one for one in SLICES}
+
+
+def _write_files(root: Path, place: Callable[[Slice], str]) -> None:
+    for one in SLICES:
+        file = root / place(one)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(one.content)
+
+
+def _table() -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "path": [f"images/{one.name}" for one in SLICES],
+            "label": [one.label for one in SLICES],
+            "subject": [one.subject for one in SLICES],
+            "slice": [one.number for one in SLICES],
+            "part": [one.part for one in SLICES],
+        }
+    )
+
+
+def folder_per_class(root: Path) -> Manifest:
+    _write_files(root, lambda one: f"{one.label}/{one.name}")
+    return scan(root)
+
+
+def folder_per_part_and_class(root: Path) -> Manifest:
+    _write_files(root, lambda one: f"{one.part}/{one.label}/{one.name}")
+    return scan(root)
+
+
+def folder_per_person(root: Path) -> Manifest:
+    _write_files(root, lambda one: f"{one.label}/{one.subject}/{one.name}")
+    return scan(root)
+
+
+def csv_table(root: Path) -> Manifest:
+    _write_files(root, lambda one: f"images/{one.name}")
+    _table().to_csv(root / "labels.csv", index=False)
+    return scan(root / "labels.csv")
+
+
+def tsv_table(root: Path) -> Manifest:
+    _write_files(root, lambda one: f"images/{one.name}")
+    _table().to_csv(root / "labels.tsv", index=False, sep="\t")
+    return scan(root)
+
+
+def parquet_table(root: Path) -> Manifest:
+    _write_files(root, lambda one: f"images/{one.name}")
+    _table().to_parquet(root / "labels.parquet")
+    return scan(root / "labels.parquet")
+
+
+def parquet_by_pandas(root: Path) -> Manifest:
+    table = _table().drop(columns=["path", "part"]).assign(image=[one.content for one in SLICES])
+    table.to_parquet(root / "brains.parquet")
+    return scan(root / "brains.parquet")
+
+
+def parquet_by_pyarrow(root: Path) -> Manifest:
+    for part in ("train", "test"):
+        chosen = [one for one in SLICES if one.part == part]
+        table = pa.table(
+            {
+                "image": [{"bytes": one.content, "path": one.name} for one in chosen],
+                "label": pa.array([one.label for one in chosen]).dictionary_encode(),
+            }
+        )
+        pq.write_table(table, root / f"{part}-00000-of-00001.parquet", row_group_size=5)
+    return scan(root)
+
+
+def _write_by_datasets(root: Path) -> None:
+    import datasets
+
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=list(CLASSES))})
+    for part in ("train", "test"):
+        chosen = [one for one in SLICES if one.part == part]
+        columns = {
+            "image": [{"bytes": one.content, "path": one.name} for one in chosen],
+            "label": [CLASSES.index(one.label) for one in chosen],
+        }
+        file = root / "data" / f"{part}-00000-of-00001-0123456789abcdef.parquet"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        datasets.Dataset.from_dict(columns, features=features).to_parquet(file)
+
+
+def parquet_by_datasets(root: Path) -> Manifest:
+    _write_by_datasets(root)
+    return scan(root)
+
+
+def hub(root: Path) -> Manifest:
+    _write_by_datasets(root / "served")
+    with Hub("owner/brains", root / "served").serve() as address:
+        results = scan_in_new_process(address, root, "hf:owner/brains")
+    return Manifest.load(Path(results["hf:owner/brains"]))
+
+
+LAYOUTS = {
+    "folder": [folder_per_class, folder_per_part_and_class, folder_per_person],
+    "table": [csv_table, tsv_table, parquet_table],
+    "parquet": [parquet_by_pandas, parquet_by_pyarrow, parquet_by_datasets],
+    "huggingface": [hub],
+}
+WITHOUT_PARTS = ("folder_per_class", "folder_per_person", "parquet_by_pandas")
+
+
+@pytest.fixture(scope="module", params=[write for writers in LAYOUTS.values() for write in writers])
+def layout(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Manifest]:
+    """The name of a layout, and the manifest of the data set written in it."""
+    write = request.param
+    return write.__name__, write(tmp_path_factory.mktemp(write.__name__))
+
+
+def test_every_source_is_met() -> None:
+    assert set(LAYOUTS) == set(SOURCES)
+
+
+def test_all_images_are_found_and_good(layout: tuple[str, Manifest]) -> None:
+    _, manifest = layout
+
+    assert manifest.problems == ()
+    assert sorted(manifest.table["digest"]) == sorted(BY_DIGEST)
+    assert manifest.table["sample"].is_monotonic_increasing
+
+
+def test_labels_subjects_and_slices_are_the_same(layout: tuple[str, Manifest]) -> None:
+    name, manifest = layout
+
+    assert manifest.classes == CLASSES
+    assert manifest.subject_kind == "subject"
+    for row in manifest.table.itertuples():
+        one = BY_DIGEST[row.digest]
+        assert (row.label, row.subject, row.slice) == (one.label, one.subject, one.number)
+        assert pd.isna(row.part) if name in WITHOUT_PARTS else row.part == one.part
+
+
+def test_pixels_are_the_same(layout: tuple[str, Manifest]) -> None:
+    _, manifest = layout
+    reader = Reader(manifest)
+
+    for position, (digest, shape) in enumerate(zip(manifest.table["digest"], manifest.table["shape"], strict=True)):
+        pixels = reader.read(position)
+        assert pixels.shape == (1, *shape)
+        np.testing.assert_array_equal(pixels, decode(BY_DIGEST[digest].content))
+
+
+def test_a_saved_manifest_is_the_same(layout: tuple[str, Manifest], tmp_path: Path) -> None:
+    _, manifest = layout
+
+    manifest.save(tmp_path / "manifest.parquet")
+    loaded = Manifest.load(tmp_path / "manifest.parquet")
+
+    pd.testing.assert_frame_equal(loaded.table, manifest.table)
+    assert (loaded.classes, loaded.root, loaded.digest) == (manifest.classes, manifest.root, manifest.digest)
+    assert (loaded.subject_kind, loaded.subject_rule) == (manifest.subject_kind, manifest.subject_rule)
+    np.testing.assert_array_equal(Reader(loaded).read(0), Reader(manifest).read(0))
+
+
+def test_a_moved_data_set_is_recognised_and_the_same(layout: tuple[str, Manifest], tmp_path: Path) -> None:
+    _, manifest = layout
+    shutil.copytree(manifest.root, tmp_path / "moved")
+
+    moved = scan(tmp_path / "moved")
+
+    assert moved.digest == manifest.digest
+    assert moved.root != manifest.root
+
+
+def test_without_labels_only_the_labels_are_missing(layout: tuple[str, Manifest]) -> None:
+    _, manifest = layout
+
+    unlabelled = scan(manifest.root, labelled=False)
+
+    assert unlabelled.table["label"].isna().all()
+    assert unlabelled.table["digest"].to_list() == manifest.table["digest"].to_list()
+    assert unlabelled.table["subject"].to_list() == manifest.table["subject"].to_list()
