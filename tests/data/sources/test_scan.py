@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import shutil
 import warnings
 from pathlib import Path
@@ -7,7 +8,12 @@ from pathlib import Path
 import pytest
 
 from gyrus.data import scan
-from gyrus.data.manifest import Manifest
+from gyrus.data.manifest import PROBLEM_KINDS, Manifest
+from gyrus.data.reading import READABLE_FORMATS
+from gyrus.data.sources import SOURCES
+from gyrus.data.sources.columns import ROLES
+from gyrus.data.sources.listing import PART_WORDS
+from gyrus.data.sources.naming import SUBJECT_RULES
 from gyrus.errors import BadFilesError, ConfigError, DataError, UnknownNameError
 from tests.data import images
 from tests.data.sources.builders import write_images, write_table
@@ -138,3 +144,11 @@ def test_a_manifest_survives_saving(tmp_path: Path) -> None:
     assert loaded.table.equals(manifest.table)
     assert loaded.problems == manifest.problems
     assert loaded.digest == manifest.digest
+
+
+def test_the_page_about_data_names_everything_that_can_be_met() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "data.md").read_text(encoding="utf-8")
+    names = [*SOURCES, *SUBJECT_RULES, *PROBLEM_KINDS, *PART_WORDS, *ROLES, *itertools.chain(*ROLES.values())]
+
+    assert [name for name in names if f"`{name}`" not in page] == []
+    assert [name for name in READABLE_FORMATS if name not in page] == []
