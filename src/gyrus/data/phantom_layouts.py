@@ -57,7 +57,7 @@ def write_class_folders(phantom: Phantom, folder: Path) -> None:
 
 
 def write_train_test(phantom: Phantom, folder: Path) -> None:
-    """``train|test/<class>/sub-P001_slice-07.png``; a quarter of the subjects of each class is in ``test``."""
+    """``train|test/<class>/sub-P001_slice-07.png``; every fourth subject of a class is in ``test``."""
     test = _test_subjects(phantom)
     for subject, slice_number, name in _slices(phantom):
         part = "test" if test[subject] else "train"
@@ -182,12 +182,12 @@ def _class(phantom: Phantom, subject: int) -> str:
 
 
 def _test_subjects(phantom: Phantom) -> list[bool]:
-    """Whether each subject is held out: every fourth of its class."""
+    """Whether each subject is held out: every fourth of its class, from the second on."""
     seen = [0] * len(phantom.class_names)
     held_out = []
     for label in phantom.labels:
         seen[label] += 1
-        held_out.append(seen[label] % 4 == 0)
+        held_out.append(seen[label] % 4 == 2)
     return held_out
 
 
