@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from gyrus.data import Manifest, scan
-from gyrus.data.reading import Reader, decode, inspect
+from gyrus.data.decoding import decode, inspect
+from gyrus.data.reading import Reader
 from gyrus.data.sources import SOURCES
 from tests.data import images
 from tests.data.sources.hub import Hub, scan_in_new_process

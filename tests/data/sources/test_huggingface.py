@@ -10,7 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from gyrus.data import Manifest, scan
-from gyrus.data.reading import Reader, decode
+from gyrus.data.decoding import decode
+from gyrus.data.reading import Reader
 from gyrus.errors import ConfigError, DataError, MissingDependencyError
 from tests.data import images
 from tests.data.sources.hub import Hub, scan_in_new_process

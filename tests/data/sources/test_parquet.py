@@ -10,7 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from gyrus.data import Manifest, scan
-from gyrus.data.reading import Reader, decode
+from gyrus.data.decoding import decode
+from gyrus.data.reading import Reader
 from gyrus.errors import ConfigError, DataError
 from tests.data import images
 

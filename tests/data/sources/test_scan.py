@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from gyrus.data import scan
+from gyrus.data.decoding import READABLE_FORMATS
 from gyrus.data.manifest import PROBLEM_KINDS, Manifest
-from gyrus.data.reading import READABLE_FORMATS
 from gyrus.data.sources import SOURCES
 from gyrus.data.sources.columns import ROLES
 from gyrus.data.sources.listing import PART_WORDS

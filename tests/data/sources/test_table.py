@@ -205,6 +205,23 @@ def test_a_table_without_paths_does_not_hide_the_folders(root: Path) -> None:
     assert scan(root).classes == ("img", "other")
 
 
+def test_a_manifest_saved_beside_the_images_is_not_taken_for_their_table(root: Path) -> None:
+    write_images(root, "other/d.png")
+    scan(root).save(root / "manifest.parquet")
+    write_images(root, "other/e.png")
+
+    assert "other/e.png" in scan(root).table["sample"].to_list()
+
+
+def test_columns_with_the_names_of_the_manifest_are_kept_under_others(root: Path) -> None:
+    columns = {"path": FILES, "label": LABELS, "digest": ["x"] * 3, "image_column": ["y"] * 3}
+
+    table = scan(write_table(root / "t.csv", columns)).table
+
+    assert table["source_digest"].to_list() == ["x"] * 3
+    assert table["source_image_column"].to_list() == ["y"] * 3
+
+
 def test_real_slices_are_recognised_by_their_table(shared_data: Path) -> None:
     import pandas as pd
 

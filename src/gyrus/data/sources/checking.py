@@ -11,8 +11,9 @@ from typing import Any
 
 import pandas as pd
 
+from gyrus.data.decoding import Inspection, UnusableImageError, inspect
 from gyrus.data.manifest import Manifest, Problem
-from gyrus.data.reading import EncodedImages, Inspection, UnusableImageError, inspect
+from gyrus.data.reading import EncodedImages
 from gyrus.data.sources.listing import Listing, Request
 from gyrus.data.sources.naming import Names, read_names, untold
 from gyrus.errors import DataError

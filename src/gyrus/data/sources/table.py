@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gyrus.data.manifest import COLUMNS
+from gyrus.data.reading import IMAGE_COLUMN
 from gyrus.data.sources import columns as roles
 from gyrus.data.sources.listing import Listing, Request
 from gyrus.errors import ConfigError, DataError
@@ -22,6 +23,7 @@ TABLE_EXTENSIONS = (".csv", ".tsv", ".parquet")
 """The kinds of tables, in any case."""
 
 _READ_ERRORS = (OSError, ValueError, csv.Error, pa.ArrowException)
+_TAKEN = (*COLUMNS, IMAGE_COLUMN)
 _SEPARATORS = (",", ";", "\t")
 
 
@@ -128,7 +130,7 @@ def add_columns(
         added["part"] = roles.parts(table[found["part"]], found["part"])
     for name in table.columns:
         if name not in found.values():
-            added[f"source_{name}" if name in COLUMNS else name] = roles.further(table[name]).array
+            added[f"source_{name}" if name in _TAKEN else name] = roles.further(table[name]).array
     return rows.assign(**added)
 
 
@@ -143,8 +145,11 @@ def _only_table(folder: Path, asked: Mapping[str, str]) -> Path:
 def _text_columns(file: Path) -> list[str]:
     if file.suffix.lower() != ".parquet":
         return list(_read_csv(file, rows=0).columns)
+    schema = pq.read_schema(file)
+    if b"gyrus" in (schema.metadata or {}):
+        return []  # a manifest that was saved beside the images says what was there, not what is
     text = (pa.types.is_string, pa.types.is_large_string)
-    return [field.name for field in pq.read_schema(file) if any(is_text(field.type) for is_text in text)]
+    return [field.name for field in schema if any(is_text(field.type) for is_text in text)]
 
 
 def _read_csv(file: Path, rows: int | None = None) -> pd.DataFrame:
