@@ -16,3 +16,35 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real scans at {folder} (set GYRUS_SHARED_DATA to their folder)")
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Keep the tests' stores out of the user's cache."""
+    os.environ["GYRUS_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="session")
+def phantom_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """24 synthetic people of two classes, four slices of 32 x 32 each, in a folder a class."""
+    from gyrus.data.phantom import generate, write
+
+    phantom = generate(subjects=24, slices=4, classes=2, size=32, seed=0)
+    return write(phantom, tmp_path_factory.mktemp("data") / "phantom")
+
+
+SMALL = (
+    "preprocessing.steps.1.size=[32, 32]",
+    "training.epochs=2",
+    "evaluation.resamples=50",
+)
+"""Overrides that make the first recipe fit the small phantom."""
+
+
+@pytest.fixture(scope="session")
+def finished_run(phantom_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished training on the small phantom; not to be written into."""
+    from gyrus.experiment import train
+
+    out = tmp_path_factory.mktemp("runs") / "run"
+    return train("dementia-baseline", data=phantom_folder, out=out, overrides=SMALL).folder

@@ -10,10 +10,10 @@ import json
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, cast
 
 import numpy as np
 import pandas as pd
@@ -33,10 +33,12 @@ from gyrus.evaluation.evaluate import Evaluation
 from gyrus.evaluation.evaluate import evaluate as evaluate_predictions
 from gyrus.files import atomic_path, read_json, write_json, write_text
 from gyrus.models.contract import Classifier
+from gyrus.models.freezing import apply_freezing
 from gyrus.models.zoo import ModelConfig, build
 from gyrus.prediction.predict import pick_device, predict_logits
 from gyrus.prediction.table import Predictions
 from gyrus.registry import look_up
+from gyrus.report.of_runs import report_comparison, report_run
 from gyrus.runs import Run
 from gyrus.training.config import TrainingConfig
 from gyrus.training.fit import fit
@@ -180,6 +182,61 @@ def resume(folder: str | Path, *, display: Display = SILENT) -> Run:
         return _carry_out(run, settings, manifest, parts, display)
 
 
+@dataclass(frozen=True)
+class SplitComparison:
+    """The same training, judged on people it has never seen and, for comparison, on images it has never seen.
+
+    Attributes:
+        subject: The run with the split by subject: the score to quote.
+        image: The run with the split by image: the score that flatters.
+        words: The scores side by side and why they differ.
+        report: The page that shows both.
+    """
+
+    subject: Run
+    image: Run
+    words: str
+    report: Path
+
+    def text(self) -> str:
+        """The scores side by side and why they differ."""
+        return self.words
+
+
+def train_both(
+    config: ExperimentConfig | str | Path | None = None,
+    *,
+    out: str | Path,
+    data: str | Path | None = None,
+    overrides: Sequence[str] = (),
+    display: Display = SILENT,
+) -> SplitComparison:
+    """Train twice, split by subject and by image, and set the scores side by side.
+
+    The arguments are those of :func:`train`. The runs lie in ``out/subject`` and ``out/image``; what is there and
+    finished is not trained again, and what was interrupted goes on.
+
+    Raises:
+        GyrusError: As :func:`train`.
+        KeyboardInterrupt: Training was interrupted; the same call continues it.
+    """
+    runs: dict[SplitUnit, Run] = {}
+    for unit in ("subject", "image"):
+        display.say(f"Split by {unit}:")
+        folder = Path(out) / unit
+        if not (folder / "run.json").exists():
+            run = train(config, out=folder, data=data, overrides=[*overrides, f"split.unit={unit}"], display=display)
+        else:
+            run = Run.open(folder, finished=False)
+            run = run if run.status == "finished" else resume(folder, display=display)
+        if run.status == "interrupted":
+            raise KeyboardInterrupt
+        runs[unit] = run
+    report = Path(out) / "report.html"
+    words = report_comparison({f"split by {unit}": run for unit, run in runs.items()}, report)
+    return SplitComparison(runs["subject"], runs["image"], words, report)
+
+
 def evaluate(run: Run | str | Path, *, config: EvaluationConfig | None = None) -> Evaluation:
     """Judge a finished run again from its predictions, and write its metrics and report anew.
 
@@ -258,9 +315,11 @@ def _carry_out(run: Run, settings: ExperimentConfig, manifest: Manifest, parts: 
     with display.progress("Decoding images") as progress:
         store = open_store(manifest, settings.preprocessing, progress=progress)
     data = _Parts.of(manifest, parts, store, settings.preprocessing)
-    write_json(run.preprocessing, {"normalisation": data.normalisation.__dict__})
-    model = _new_model(settings, store, len(manifest.classes))
-    _describe_model(run, settings, model, manifest.classes, parts.unit)
+    write_json(run.preprocessing, {"normalisation": asdict(data.normalisation)})
+    resuming = (run.folder / "checkpoints" / "last.ckpt").exists()
+    model = _new_model(settings, store, len(manifest.classes), with_pretrained=not resuming)
+    if not resuming:
+        _describe_model(run, settings, model, manifest.classes, parts.unit)
     fitted = fit(
         model,
         data.dataset("train"),
@@ -269,9 +328,12 @@ def _carry_out(run: Run, settings: ExperimentConfig, manifest: Manifest, parts: 
         run.folder,
         classes=manifest.classes,
         seed=settings.seed,
-        resume=(run.folder / "checkpoints" / "last.ckpt").exists(),
+        resume=resuming,
         progress=not isinstance(display, Silent),
+        before_epoch=lambda epoch, network: apply_freezing(cast(Classifier, network), settings.model.freezing, epoch),
     )
+    for warning in fitted.warnings:
+        display.say(f"Note: {warning}")
     if fitted.stopped == "interrupted":
         run.mark("interrupted")
         return run
@@ -280,8 +342,9 @@ def _carry_out(run: Run, settings: ExperimentConfig, manifest: Manifest, parts: 
     for part in ("val", "test"):
         predictions = data.predict(part, model, device, display)
         predictions.save(run.predictions(part))
+    run.mark("started", best_epoch=fitted.best_epoch, **{fitted.monitor: fitted.best_score})
     _judge(run, settings)
-    run.mark("finished", best_epoch=fitted.best_epoch, **{fitted.monitor: fitted.best_score})
+    run.mark("finished")
     return run
 
 
@@ -321,9 +384,15 @@ class _Parts:
         )
 
 
-def _new_model(settings: ExperimentConfig, store: Store, classes: int) -> Classifier:
+def _new_model(settings: ExperimentConfig, store: Store, classes: int, *, with_pretrained: bool) -> Classifier:
     torch.manual_seed(settings.seed)
-    return build(settings.model, in_channels=store.channels, num_classes=classes, image_size=store.image_size)
+    return build(
+        settings.model,
+        in_channels=store.channels,
+        num_classes=classes,
+        image_size=store.image_size,
+        with_pretrained=with_pretrained,
+    )
 
 
 def _describe_model(
@@ -338,6 +407,7 @@ def _describe_model(
             "classes": classes,
             "split_unit": unit,
             "parameters": sum(parameter.numel() for parameter in model.parameters()),
+            "pretrained": asdict(model.pretrained) if model.pretrained else None,
         },
     )
 
@@ -366,6 +436,7 @@ class _Trained:
             in_channels=about["in_channels"],
             num_classes=len(about["classes"]),
             image_size=about["image_size"],
+            with_pretrained=False,
         )
         model.load_state_dict(load_file(run.weights))
         fitted = read_json(run.preprocessing)["normalisation"]
@@ -415,4 +486,5 @@ def _judge(run: Run, settings: ExperimentConfig) -> Evaluation:
     )
     evaluation.save(run.metrics)
     write_text(run.classification_report, evaluation.text())
+    report_run(run)
     return evaluation

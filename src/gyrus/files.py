@@ -14,6 +14,11 @@ from typing import Any
 from gyrus.errors import GyrusError
 
 
+def cache_folder() -> Path:
+    """Where decoded images and fetched data are kept: the environment variable GYRUS_CACHE, or ``~/.cache/gyrus``."""
+    return Path(os.environ.get("GYRUS_CACHE") or Path.home() / ".cache" / "gyrus")
+
+
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """A temporary path beside ``path`` that takes its place when the block ends well.

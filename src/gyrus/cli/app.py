@@ -48,7 +48,7 @@ def _common(
 def main() -> None:
     """Run the command line. A mistake of the user's is one message and exit code 2, never a traceback."""
     try:
-        app()
+        app(prog_name="gyrus")
     except GyrusError as error:
         if isinstance(error, BadFilesError):
             for line in error.report:

@@ -17,7 +17,7 @@ def doctor() -> None:
     import psutil
     import torch
 
-    from gyrus.data.store import cache_folder
+    from gyrus.files import cache_folder
     from gyrus.runs import installed_version
 
     memory = psutil.virtual_memory()

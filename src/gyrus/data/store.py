@@ -25,17 +25,12 @@ from gyrus.data.manifest import Manifest
 from gyrus.data.preprocessing import PreprocessingConfig, image_statistics
 from gyrus.data.reading import Reader
 from gyrus.errors import DataError
-from gyrus.files import digest, read_json, write_json
+from gyrus.files import cache_folder, digest, read_json, write_json
 
 FORMAT = 1
 CHUNK = 256
 
 Progress = Callable[[int, int], None]
-
-
-def cache_folder() -> Path:
-    """Where stores are kept: the environment variable GYRUS_CACHE, or ``~/.cache/gyrus``."""
-    return Path(os.environ.get("GYRUS_CACHE") or Path.home() / ".cache" / "gyrus")
 
 
 @dataclass(frozen=True)

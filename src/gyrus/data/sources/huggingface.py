@@ -13,9 +13,8 @@ import pyarrow.parquet as pq
 
 from gyrus.data.sources import parquet
 from gyrus.data.sources.listing import Listing, Request
-from gyrus.data.store import cache_folder
 from gyrus.errors import ConfigError, DataError, GyrusError, MissingDependencyError
-from gyrus.files import digest
+from gyrus.files import cache_folder, digest
 
 PREFIX = "hf:"
 """What a name starts with, to tell it from a path."""

@@ -1,0 +1,183 @@
+"""The reports of run folders: everything that they say is read from what the runs have saved."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from gyrus.data.manifest import Manifest
+from gyrus.data.splits import Split
+from gyrus.evaluation.result import Evaluation
+from gyrus.evaluation.words import unit_word
+from gyrus.files import read_json
+from gyrus.prediction.table import Predictions
+from gyrus.report.content import (
+    ComparedRun,
+    Comparison,
+    Drawing,
+    Facts,
+    Picture,
+    ReportContent,
+    draw_comparison,
+    draw_scores,
+    draw_training,
+)
+from gyrus.report.html import write_report
+from gyrus.report.reasons import reasons
+from gyrus.runs import Run
+from gyrus.types import PARTS
+
+TEXT_METRICS = ("accuracy", "balanced_accuracy", "macro_roc_auc")
+
+
+def report_run(run: Run) -> None:
+    """Write the figures and the page of a run.
+
+    Args:
+        run: It must have its predictions on the test part, its metrics and its history.
+    """
+    facts = read_json(run.folder / "run.json")
+    predictions, evaluation = Predictions.load(run.predictions("test")), Evaluation.load(run.metrics)
+    scores = draw_scores(predictions, evaluation)
+    training = draw_training(pd.read_csv(run.history), best_epoch=facts.get("best_epoch"))
+    manifest, split, model = Manifest.load(run.manifest), Split.load(run.split), read_json(run.model)
+    write_report(
+        run.report,
+        ReportContent(
+            title=run.folder.resolve().name,
+            created=facts["created"],
+            evaluation=evaluation,
+            score_pictures=_saved(run, scores),
+            training_pictures=_saved(run, training),
+            data=_data_facts(manifest),
+            split=_split_facts(split),
+            training=_training_facts(facts, model),
+            config_text=run.config.read_text(encoding="utf-8"),
+            command=_command(facts),
+            environment=_environment_facts(run),
+        ),
+    )
+
+
+def report_comparison(runs: Mapping[str, Run], path: Path) -> str:
+    """Write one page that sets runs side by side.
+
+    Args:
+        runs: Finished runs, by the name to show.
+        path: Where to write the page; its figure goes into ``figures`` beside it.
+
+    Returns:
+        The same in words, for the terminal.
+    """
+    evaluations = {name: Evaluation.load(run.metrics) for name, run in runs.items()}
+    drawing = draw_comparison(evaluations)
+    drawing.save(path.parent / "figures")
+    compared = tuple(
+        ComparedRun(
+            name,
+            evaluations[name],
+            _command(read_json(run.folder / "run.json")),
+            tuple(
+                Picture.of(each, prefix=f"run{number}_")
+                for each in draw_scores(Predictions.load(run.predictions("test")), evaluations[name])
+            ),
+        )
+        for number, (name, run) in enumerate(runs.items())
+    )
+    created = read_json(next(iter(runs.values())).folder / "run.json")["created"]
+    title = path.parent.resolve().name
+    write_report(path, Comparison(title, created, compared, (Picture.of(drawing),)))
+    return _comparison_text(evaluations, {name: Split.load(run.split) for name, run in runs.items()})
+
+
+def shared_subjects(split: Split) -> tuple[int, int]:
+    """How many subjects of the test part are also in training, and how many there are."""
+    tested = set(split.subjects["test"])
+    return len(tested & set(split.subjects["train"])), len(tested)
+
+
+def _saved(run: Run, drawings: tuple[Drawing, ...]) -> tuple[Picture, ...]:
+    for drawing in drawings:
+        drawing.save(run.figures)
+    return tuple(Picture.of(drawing) for drawing in drawings)
+
+
+def _data_facts(manifest: Manifest) -> Facts:
+    table = manifest.table
+    counts = [
+        (name, f"{_count(inside['subject'].nunique(), manifest)}{len(inside):,} images")
+        for name in manifest.classes
+        for inside in [table[table["label"] == name]]
+    ]
+    rule = "unknown" if manifest.subject_kind == "unknown" else f"by {manifest.subject_rule}"
+    return (
+        *counts,
+        ("Subjects", rule if manifest.subject_kind != "scan" else f"{rule} (scan ids, not people)"),
+        ("Left out", f"{len(manifest.problems)} samples"),
+        ("Digest", manifest.digest[:16]),
+    )
+
+
+def _count(subjects: int, manifest: Manifest) -> str:
+    return "" if manifest.subject_kind == "unknown" else f"{subjects:,} {manifest.subject_kind}s, "
+
+
+def _split_facts(split: Split) -> Facts:
+    parts = [
+        (part, f"{len(split.subjects[part]):,} subjects, {len(split.samples[part]):,} images")
+        if split.subjects[part]
+        else (part, f"{len(split.samples[part]):,} images")
+        for part in PARTS
+    ]
+    shared, tested = shared_subjects(split)
+    how = split.method if split.fold is None else f"{split.method}, fold {split.fold}"
+    facts = [("Kept whole", split.unit), ("Method", f"{how}, seed {split.seed}"), *parts]
+    if tested:
+        facts.append(("Test subjects also in training", f"{shared} of {tested}"))
+    return (*facts, *[("Note", note) for note in split.notes])
+
+
+def _training_facts(facts: Mapping[str, Any], model: Mapping[str, Any]) -> Facts:
+    size = " x ".join(map(str, model["image_size"]))
+    return (
+        ("Model", model["model"]["name"]),
+        ("Parameters", f"{model['parameters']:,}"),
+        ("Input", f"{model['in_channels']} x {size}"),
+        ("Weights at the start", (model["pretrained"] or {}).get("source", "random")),
+        ("Best epoch", f"{facts.get('best_epoch')}, chosen on the validation part"),
+    )
+
+
+def _environment_facts(run: Run) -> Facts:
+    environment = read_json(run.folder / "environment.json")
+    return (("python", environment["python"]), ("system", environment["system"]), *environment["libraries"].items())
+
+
+def _command(facts: Mapping[str, Any]) -> str:
+    program, *arguments = facts["command"]
+    return shlex.join([Path(program).name, *arguments])
+
+
+def _comparison_text(evaluations: Mapping[str, Evaluation], splits: Mapping[str, Split]) -> str:
+    width = max(map(len, evaluations)) + 2
+    rows = [
+        (f"{metric.replace('_', ' ')} by {unit_word(evaluation, scores)}", name, scores.metrics[metric].text())
+        for metric in TEXT_METRICS
+        for name, evaluation in evaluations.items()
+        for scores in evaluation.scores.values()
+    ]
+    rows.sort(key=lambda row: rows.index(next(other for other in rows if other[0] == row[0])))
+    lines = [
+        f"{what if index % len(evaluations) == 0 else '':32}{name:{width}}{text}"
+        for index, (what, name, text) in enumerate(rows)
+    ]
+    overlaps = []
+    for name, split in splits.items():
+        shared, tested = shared_subjects(split)
+        if tested:
+            overlaps.append(f"{name}: {shared} of {tested} test subjects are also in training.")
+    return "\n".join([*lines, "", *overlaps, *reasons(evaluations)])
