@@ -17,27 +17,7 @@ from gyrus.evaluation.words import cautions, verdict
 from gyrus.prediction.aggregate import pool_by_subject
 from gyrus.prediction.table import Predictions
 from gyrus.types import SPLIT_WARNINGS
-
-CLASSES = ("Non", "Very Mild", "Mild", "Moderate")
-PEOPLE = (20, 14, 6, 2)
-
-
-def study(
-    people: tuple[int, ...] = PEOPLE, *, slices: int = 5, skill: float = 1.0, seed: int = 0, **changes: object
-) -> Predictions:
-    """Predictions for people of each class, whose slices are alike."""
-    random = np.random.default_rng(seed)
-    person = np.repeat(np.arange(sum(people)), slices)
-    target = np.repeat(np.arange(len(people)), people)[person]
-    logits = random.normal(size=(sum(people), len(CLASSES)))[person] + random.normal(size=(len(person), len(CLASSES)))
-    logits[np.arange(len(person)), target] += skill
-    keywords: dict = {
-        "classes": CLASSES,
-        "split_unit": "subject",
-        "subjects": [f"p{number}" for number in person],
-        "targets": [CLASSES[index] for index in target],
-    }
-    return Predictions.from_logits([f"s{row:04}" for row in range(len(person))], logits, **(keywords | changes))
+from tests.evaluation.studies import CLASSES, PEOPLE, study
 
 
 def test_both_units_are_scored_as_scikit_learn_scores_them() -> None:

@@ -7,6 +7,11 @@ from collections.abc import Mapping, Sequence
 from gyrus.evaluation.metrics import CLASS_METRICS, METRICS
 from gyrus.evaluation.result import Estimate, Evaluation, Scores
 
+TITLES = {name: metric.title for name, metric in METRICS.items() if name != "macro_recall"}
+TITLES["balanced_accuracy"] = "Balanced accuracy (macro recall)"
+CLASS_TITLES = {name: metric.title for name, metric in CLASS_METRICS.items()}
+"""What is shown, by name; macro recall is the balanced accuracy under its other name."""
+
 FEW_OF_A_CLASS = 10
 FEW_IN_ALL = 50
 """Below these numbers of subjects a score is called uncertain in words, whatever its interval says."""
@@ -19,7 +24,9 @@ def verdict(evaluation: Evaluation) -> tuple[str, ...]:
         Sentences, the most important first.
     """
     scores = evaluation.headline
-    return (*_accuracy_sentences(evaluation, scores), *_ranking_sentences(scores))
+    if evaluation.statement:
+        return _accuracy_sentence(evaluation, scores), "That does not tell how it does on people it has never seen."
+    return _accuracy_sentence(evaluation, scores), _gain_sentence(scores), *_ranking_sentences(scores)
 
 
 def cautions(evaluation: Evaluation) -> tuple[str, ...]:
@@ -41,7 +48,7 @@ def report_text(evaluation: Evaluation) -> str:
     for scores in evaluation.scores.values():
         lines += ["", *_block(evaluation, scores)]
     lines += ["", _interval_line(evaluation)]
-    lines += [f"Note: {caution}" for caution in cautions(evaluation)[bool(evaluation.statement) :]]
+    lines += [f"Note: {note}" for note in (*score_notes(evaluation), *cautions(evaluation))]
     return "\n".join(lines) + "\n"
 
 
@@ -51,28 +58,51 @@ def unit_word(evaluation: Evaluation, scores: Scores, number: int = 1) -> str:
     return word if number == 1 else f"{word}s"
 
 
+def percent(share: float) -> str:
+    """A share as whole per cent; never 0% or 100% for what is neither none nor all."""
+    if 0 < share < 0.005:
+        return "<1%"
+    return ">99%" if 0.995 <= share < 1 else f"{share:.0%}"
+
+
 _LEAK = (
     "The classifier may have seen other images of the same people while it learnt, "
-    "so that these scores do not tell how it does on new people"
+    "so that these scores do not tell how it does on new people."
 )
 
 
-def _accuracy_sentences(evaluation: Evaluation, scores: Scores) -> list[str]:
-    metrics = scores.metrics
-    units = unit_word(evaluation, scores, scores.count)
-    first = (
-        f"Of {scores.count} {units} the classifier gets {_percent(metrics['accuracy'].value)} right"
-        f"{_percent_interval(metrics['accuracy'].low, metrics['accuracy'].high)}; "
-        f"always saying '{scores.majority_class}' gets {_percent(scores.majority_share)}."
+def _accuracy_sentence(evaluation: Evaluation, scores: Scores) -> str:
+    accuracy, interval = scores.metrics["accuracy"], ""
+    if accuracy.low is not None and accuracy.high is not None:
+        interval = f" ({evaluation.level:.0%} interval {percent(accuracy.low)} to {percent(accuracy.high)})"
+    return (
+        f"Of {scores.count:,} {_whom(evaluation, scores)} the classifier gets {percent(accuracy.value or 0.0)} right"
+        f"{interval}; always saying '{scores.majority_class}' gets {percent(scores.majority_share)}."
     )
-    gain = metrics["accuracy_gain"]
+
+
+def _gain_sentence(scores: Scores) -> str:
+    gain = scores.metrics["accuracy_gain"]
     if gain.low is None or gain.high is None:
-        return [first, "Whether that is a real difference cannot be told from so few data."]
+        return "Whether that is a real difference cannot be told from so few data."
     if gain.low > 0:
-        return [first, "It is better than that by more than chance explains."]
+        return "It is better than that by more than chance explains."
     if gain.high < 0:
-        return [first, "It is worse than that: as it is, it should not be used."]
-    return [first, "It is not shown to be better than that."]
+        return "It is worse than that: as it is, it should not be used."
+    return "It is not shown to be better than that."
+
+
+def _whom(evaluation: Evaluation, scores: Scores) -> str:
+    """Who was judged, and what the classifier had seen of them."""
+    units = unit_word(evaluation, scores, scores.count)
+    whose = units if units.startswith("subject") else f"{units} of people"
+    if evaluation.part == "train":
+        return f"{units} that it was trained on,"
+    if evaluation.statement:
+        return f"{whose} that it may have seen while it learnt,"
+    return (
+        f"{units} by which its weights were chosen," if evaluation.part == "val" else f"{whose} that it has never seen,"
+    )
 
 
 def _ranking_sentences(scores: Scores) -> list[str]:
@@ -104,37 +134,54 @@ def _unlabelled_caution(evaluation: Evaluation) -> list[str]:
     return [f"{evaluation.unlabelled} images without a known class were left out."]
 
 
+def score_notes(evaluation: Evaluation) -> tuple[str, ...]:
+    """What must be said about single scores: each note once, with the scores that it is about."""
+    units: dict[str, list[str]] = {}
+    for scores in evaluation.scores.values():
+        for note, about in _notes_of(scores).items():
+            units.setdefault(f"{', '.join(about)}: {note}.", []).append(unit_word(evaluation, scores))
+    return tuple(f"By {' and by '.join(words)}, {line}" for line, words in units.items())
+
+
+def _notes_of(scores: Scores) -> dict[str, list[str]]:
+    """Each note with what it is about; those of a class only where there is no interval for it."""
+    notes: dict[str, list[str]] = {}
+    for note, names in _by_note(scores.metrics, TITLES).items():
+        averages = [name for name in TITLES if not name.startswith("accuracy")]
+        notes[note] = ["averages over the classes"] if names == averages else [TITLES[name] for name in names]
+    for name, values in scores.by_class.items():
+        without = {metric: value for metric, value in values.items() if value.low is None}
+        for note, metrics in _by_note(without, CLASS_TITLES).items():
+            some = "" if len(metrics) == len(CLASS_TITLES) else f" ({', '.join(CLASS_TITLES[one] for one in metrics)})"
+            notes.setdefault(note, []).append(f"class '{name}'{some}")
+    return notes
+
+
+def _by_note(estimates: Mapping[str, Estimate], titles: Mapping[str, str]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for name in titles:
+        if name in estimates and estimates[name].note:
+            found.setdefault(estimates[name].note, []).append(name)
+    return found
+
+
 def _block(evaluation: Evaluation, scores: Scores) -> list[str]:
-    head = f"By {unit_word(evaluation, scores)} ({scores.count} {unit_word(evaluation, scores, scores.count)})"
+    head = f"By {unit_word(evaluation, scores)} ({scores.count:,} {unit_word(evaluation, scores, scores.count)})"
     return [head, "-" * len(head), *_overall_rows(scores), "", *_class_rows(scores), "", *_confusion_rows(scores)]
 
 
 def _overall_rows(scores: Scores) -> list[str]:
-    rows = [(metric.title, scores.metrics[name].text()) for name, metric in METRICS.items()]
+    rows = [(title, scores.metrics[name].text()) for name, title in TITLES.items()]
     rows.insert(1, (f"Always '{scores.majority_class}'", f"{scores.majority_share:.3f}"))
-    titles = {name: metric.title for name, metric in METRICS.items()}
-    return _aligned(rows) + note_lines(scores.metrics, titles)
+    return _aligned(rows)
 
 
 def _class_rows(scores: Scores) -> list[str]:
-    titles = {name: metric.title for name, metric in CLASS_METRICS.items()}
     rows = [
-        (name, *(estimates[metric].text(2) for metric in titles), str(scores.class_counts[name]))
+        (name, *(estimates[metric].text(2) for metric in CLASS_TITLES), str(scores.class_counts[name]))
         for name, estimates in scores.by_class.items()
     ]
-    notes = [f"{name}: {line}" for name, values in scores.by_class.items() for line in note_lines(values, titles)]
-    return _aligned([("Class", *titles.values(), "Count"), *rows]) + notes
-
-
-def note_lines(estimates: Mapping[str, Estimate], titles: Mapping[str, str]) -> list[str]:
-    """Each note once, with the scores that it is about: "Precision, Recall: no interval: ..."."""
-    notes = dict.fromkeys(estimate.note for estimate in estimates.values() if estimate.note)
-    about = {note: [titles[name] for name, value in estimates.items() if value.note == note] for note in notes}
-    return [f"{_listed(names, titles)}: {note}" for note, names in about.items()]
-
-
-def _listed(names: Sequence[str], titles: Mapping[str, str]) -> str:
-    return "All scores" if len(names) == len(titles) else ", ".join(names)
+    return _aligned([("Class", *CLASS_TITLES.values(), "Count"), *rows])
 
 
 def _confusion_rows(scores: Scores) -> list[str]:
@@ -155,14 +202,6 @@ def _interval_line(evaluation: Evaluation) -> str:
         f"In brackets: {evaluation.level:.0%} intervals, percentiles of {evaluation.resamples} bootstrap resamples "
         f"of {evaluation.group}s, seed {evaluation.seed}."
     )
-
-
-def _percent(share: float | None) -> str:
-    return "an unknown share" if share is None else f"{share:.0%}"
-
-
-def _percent_interval(low: float | None, high: float | None) -> str:
-    return "" if low is None or high is None else f" (between {low:.0%} and {high:.0%})"
 
 
 def _capital(words: str) -> str:

@@ -1,0 +1,173 @@
+"""What a report says, as plain values: no torch, no files, nothing that is not in the page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from gyrus.evaluation.result import Evaluation
+from gyrus.evaluation.words import unit_word
+from gyrus.prediction.table import Predictions
+from gyrus.report.figures import (
+    comparison_figure,
+    confusion_figure,
+    inline_svg,
+    learning_rate_figure,
+    roc_figure,
+    save_figure,
+    training_figure,
+)
+
+Facts = tuple[tuple[str, str], ...]
+"""Pairs of what and how much, in the order to be read."""
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure with its words.
+
+    Attributes:
+        name: File name without suffix, unique in a report: lower-case letters, digits and underscores.
+        title: What it shows.
+        caption: How to read it.
+        figure: The figure itself.
+    """
+
+    name: str
+    title: str
+    caption: str
+    figure: Figure
+
+    def save(self, folder: Path) -> tuple[Path, Path]:
+        """Write as PNG and SVG."""
+        return save_figure(self.figure, folder, self.name)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A drawing as it stands in the page: ``svg`` is an element, the rest text."""
+
+    title: str
+    caption: str
+    svg: str
+
+    @classmethod
+    def of(cls, drawing: Drawing, prefix: str = "") -> Picture:
+        """The picture of a drawing; ``prefix`` keeps the ids of two runs in one page apart."""
+        return cls(drawing.title, drawing.caption, inline_svg(drawing.figure, prefix + drawing.name))
+
+
+@dataclass(frozen=True)
+class ReportContent:
+    """The report of one run.
+
+    Attributes:
+        title: Name of the run.
+        created: When, as it should be read.
+        evaluation: The scores.
+        score_pictures: What goes with the scores.
+        training_pictures: What goes with the training.
+        data: What was learnt from and judged on.
+        split: How it was divided.
+        training: What was trained, and how.
+        config_text: The resolved config.
+        command: The exact command that does it again.
+        environment: Versions and machine.
+    """
+
+    title: str
+    created: str
+    evaluation: Evaluation
+    score_pictures: tuple[Picture, ...] = ()
+    training_pictures: tuple[Picture, ...] = ()
+    data: Facts = ()
+    split: Facts = ()
+    training: Facts = ()
+    config_text: str = ""
+    command: str = ""
+    environment: Facts = ()
+
+
+@dataclass(frozen=True)
+class ComparedRun:
+    """One of the runs of a comparison."""
+
+    name: str
+    evaluation: Evaluation
+    command: str = ""
+    pictures: tuple[Picture, ...] = ()
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Runs side by side, with the reasons why they differ."""
+
+    title: str
+    created: str
+    runs: tuple[ComparedRun, ...]
+    pictures: tuple[Picture, ...] = ()
+
+    @property
+    def evaluations(self) -> dict[str, Evaluation]:
+        """By the name of the run."""
+        return {run.name: run.evaluation for run in self.runs}
+
+
+def draw_scores(predictions: Predictions, evaluation: Evaluation) -> tuple[Drawing, ...]:
+    """Confusion matrix and ROC curves of each unit.
+
+    Args:
+        predictions: Those that ``evaluation`` was made from.
+        evaluation: The scores.
+    """
+    drawings = []
+    for unit, scores in evaluation.scores.items():
+        word = unit_word(evaluation, scores)
+        drawings += [
+            Drawing(
+                f"confusion_{unit}",
+                f"Confusion matrix by {word}",
+                "Each row is a true class, each column what the classifier said. Percentages are shares of the row.",
+                confusion_figure(evaluation, unit),
+            ),
+            Drawing(
+                f"roc_{unit}",
+                f"ROC curves by {word}",
+                "Each class against the rest: how many are found, for how many false alarms. The diagonal is chance.",
+                roc_figure(predictions, evaluation, unit),
+            ),
+        ]
+    return tuple(drawings)
+
+
+def draw_training(history: pd.DataFrame, *, best_epoch: int | None = None) -> tuple[Drawing, ...]:
+    """Training curves and learning rate.
+
+    Args:
+        history: One row an epoch, as :func:`gyrus.report.figures.training_figure` takes it.
+        best_epoch: The epoch whose weights were kept.
+    """
+    curves = Drawing(
+        "training_curves",
+        "Training curves",
+        "A training loss that falls while the validation loss rises means that people are being learnt by heart.",
+        training_figure(history, best_epoch=best_epoch),
+    )
+    if "lr" not in history:
+        return (curves,)
+    rate = Drawing("learning_rate", "Learning rate", "At the end of each epoch.", learning_rate_figure(history))
+    return curves, rate
+
+
+def draw_comparison(evaluations: Mapping[str, Evaluation], metric: str = "accuracy") -> Drawing:
+    """One score of several evaluations side by side."""
+    return Drawing(
+        f"comparison_{metric}",
+        "The same score, judged in different ways",
+        "By subject, the images of each person are pooled to one answer; by image, each counts by itself.",
+        comparison_figure(evaluations, metric),
+    )
