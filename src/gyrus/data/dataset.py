@@ -1,13 +1,17 @@
-"""Batches from a store: whole batches at once, float32, normalised."""
+"""Batches from a store: whole batches at once, float32, augmented if asked for, normalised."""
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from gyrus.data.augmentation.config import AugmentationConfig
+from gyrus.data.augmentation.streams import Streams
 from gyrus.data.preprocessing import Normalisation
 from gyrus.data.store import Store
 
@@ -29,7 +33,16 @@ class Batch(NamedTuple):
 class PixelDataset(Dataset[Batch]):
     """One part of a store."""
 
-    def __init__(self, store: Store, rows: np.ndarray, targets: np.ndarray, normalisation: Normalisation) -> None:
+    def __init__(
+        self,
+        store: Store,
+        rows: np.ndarray,
+        targets: np.ndarray,
+        normalisation: Normalisation,
+        *,
+        augmentation: AugmentationConfig | None = None,
+        seed: int = 0,
+    ) -> None:
         """Store the arguments.
 
         Args:
@@ -37,11 +50,32 @@ class PixelDataset(Dataset[Batch]):
             rows: int64 (N,), the rows of the store that make up this part.
             targets: int64 (N,), the class of each.
             normalisation: The fitted intensity scaling.
+            augmentation: Random steps before normalisation; for the train part only.
+            seed: Of the random steps.
         """
         self.store = store
         self.rows = rows
         self.targets = targets
         self.normalisation = normalisation
+        self.augmentation = augmentation or AugmentationConfig()
+        self.seed = seed
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Say which epoch the next batches are for, from 0, so that the random steps differ from epoch to epoch.
+
+        Worker processes learn of it when they are started, so they are to be started anew for every epoch.
+        """
+        self.epoch = epoch
+
+    def number_visits(self, batches: Sequence[Sequence[int]]) -> list[list[int]]:
+        """Tell apart the visits of an epoch in which images come more than once, as from a balanced sampler.
+
+        The k-th further visit of a position is asked for as ``position + k * len(self)`` and is augmented anew.
+        Without this, all copies of an image in an epoch would be alike.
+        """
+        visits: Counter[int] = Counter()
+        return [[self._visit(position, visits) for position in batch] for batch in batches]
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -51,15 +85,26 @@ class PixelDataset(Dataset[Batch]):
         return self.__getitems__([position])
 
     def __getitems__(self, positions: list[int]) -> Batch:
-        """A whole batch, in the order of ``positions``; PyTorch's loader calls it instead of asking one by one."""
-        index = np.asarray(positions, dtype=np.int64)
+        """A whole batch, in the order of ``positions``; PyTorch's loader calls it instead of asking one by one.
+
+        Positions from ``len(self)`` on are further visits; see :meth:`number_visits`.
+        """
+        visits, index = np.divmod(np.asarray(positions, dtype=np.int64), len(self))
         rows = self.rows[index]
         images = torch.from_numpy(self.store.pixels[rows]).float().div_(255.0)
         return Batch(
-            self._normalise(images, self.store.statistics[rows]),
+            self._normalise(self._augment(images, index, visits), self.store.statistics[rows]),
             torch.from_numpy(self.targets[index]),
             torch.from_numpy(index),
         )
+
+    def _visit(self, position: int, visits: Counter[int]) -> int:
+        visits[position] += 1
+        return position + (visits[position] - 1) * len(self)
+
+    def _augment(self, images: torch.Tensor, index: np.ndarray, visits: np.ndarray) -> torch.Tensor:
+        streams = Streams.at(self.seed, self.epoch, index, visits)
+        return self.augmentation.apply(images, self.augmentation.draw(streams, images.shape[2:]))
 
     def _normalise(self, images: torch.Tensor, statistics: np.ndarray) -> torch.Tensor:
         shift, scale = self.normalisation.shift_and_scale(statistics)
