@@ -102,7 +102,7 @@ def test_phantoms_of_every_layout_can_be_trained_on_or_scanned(tmp_path):
         assert gyrus("data", "phantom", tmp_path / layout, *options).returncode == 0
         scanned = gyrus("data", "scan", tmp_path / layout)
         assert "all" in scanned.stdout, scanned.stderr
-    assert "not empty" in refused("data", "phantom", tmp_path / "csv")
+    assert "not an empty folder" in refused("data", "phantom", tmp_path / "csv")
 
 
 def test_train_evaluate_predict(phantom_folder, tmp_path):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import pandas as pd
 from gyrus.data.manifest import Manifest
 from gyrus.data.splits import Split
 from gyrus.evaluation.result import Evaluation
-from gyrus.evaluation.words import unit_word
+from gyrus.evaluation.words import TITLES
 from gyrus.files import read_json
 from gyrus.prediction.table import Predictions
 from gyrus.report.content import (
@@ -163,21 +163,20 @@ def _command(facts: Mapping[str, Any]) -> str:
 
 
 def _comparison_text(evaluations: Mapping[str, Evaluation], splits: Mapping[str, Split]) -> str:
-    width = max(map(len, evaluations)) + 2
-    rows = [
-        (f"{metric.replace('_', ' ')} by {unit_word(evaluation, scores)}", name, scores.metrics[metric].text())
-        for metric in TEXT_METRICS
-        for name, evaluation in evaluations.items()
-        for scores in evaluation.scores.values()
-    ]
-    rows.sort(key=lambda row: rows.index(next(other for other in rows if other[0] == row[0])))
-    lines = [
-        f"{what if index % len(evaluations) == 0 else '':32}{name:{width}}{text}"
-        for index, (what, name, text) in enumerate(rows)
-    ]
+    units = list(dict.fromkeys(unit for evaluation in evaluations.values() for unit in evaluation.scores))
+    lines = [_line("", list(evaluations))]
+    for metric in TEXT_METRICS:
+        for unit in units:
+            scores = [evaluation.scores.get(unit) for evaluation in evaluations.values()]
+            texts = [each.metrics[metric].text() if each else "" for each in scores]
+            lines.append(_line(f"{TITLES[metric]} by {unit}", texts))
     overlaps = []
     for name, split in splits.items():
         shared, tested = shared_subjects(split)
         if tested:
             overlaps.append(f"{name}: {shared} of {tested} test subjects are also in training.")
     return "\n".join([*lines, "", *overlaps, *reasons(evaluations)])
+
+
+def _line(title: str, cells: Sequence[str]) -> str:
+    return f"{title:44}" + "".join(f"{cell:25}" for cell in cells).rstrip()
