@@ -304,7 +304,7 @@ def test_bad_loss_names_epoch_and_step(tmp_path):
 def test_bad_validation_loss(tmp_path):
     _, part = parts()
     part.images[3] = math.nan
-    with pytest.raises(RunError, match="validation loss became NaN or infinite after epoch 1"):
+    with pytest.raises(RunError, match="output for the validation part became NaN or infinite after epoch 1"):
         train(tmp_path, val=part)
 
 
@@ -336,7 +336,7 @@ def test_what_cannot_work_is_refused_in_words(tmp_path, problem, error, message)
 
 def test_absent_device_is_refused(tmp_path):
     absent = next(name for name, there in DEVICES.items() if not there)
-    with pytest.raises(ConfigError, match=f"training.device is '{absent}'"):
+    with pytest.raises(ConfigError, match=f"no device '{absent}' here"):
         train(tmp_path, changed(device=absent))
 
 
@@ -347,7 +347,7 @@ def test_lacking_classes_are_named(tmp_path):
     val = MemoryPart(20, seed=2, classes=2)
     fitted, _ = train(tmp_path, val=val)
     assert fitted.warnings == ("The validation part has no image of severe; its scores leave them out.",)
-    assert {row["val_f1_severe"] for row in rows(tmp_path)} <= {"", "0.0"}
+    assert {row["val_f1_severe"] for row in rows(tmp_path)} == {""}
 
 
 def test_a_folder_in_use_is_refused(tmp_path):

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.plugins.environments import LightningEnvironment
 from torch import nn
 
 from gyrus.errors import ConfigError, DataError, RunError
 from gyrus.files import digest
+from gyrus.prediction.predict import pick_device
 from gyrus.training.checkpoints import load_checkpoint, remove_abandoned, save_checkpoint
 from gyrus.training.config import Monitor, TrainingConfig
 from gyrus.training.history import History
@@ -254,13 +254,8 @@ def _check_batches(model: nn.Module, train: PartDataset, config: TrainingConfig)
 
 
 def _device(config: TrainingConfig) -> str:
-    """The device, chosen and checked."""
-    available = {"cpu": True, "mps": torch.backends.mps.is_available(), "cuda": torch.cuda.is_available()}
-    device = config.device
-    if device == "auto":
-        device = "cuda" if available["cuda"] else "mps" if available["mps"] else "cpu"
-    if not available[device]:
-        raise ConfigError(f"training.device is '{device}', but there is none here. Use auto or cpu.")
+    """The kind of device, chosen and checked."""
+    device = pick_device(config.device).type
     if device == "cpu" and config.precision == "16-mixed":
         raise ConfigError("training.precision 16-mixed needs a GPU. On the CPU use bf16-mixed or 32-true.")
     return device

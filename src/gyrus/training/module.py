@@ -158,9 +158,6 @@ class TrainingModule(LightningModule):
 
     def on_train_epoch_end(self) -> None:
         """Called by Lightning after the validation at the end of the epoch."""
-        self._checked_loss()
-        if not math.isfinite(self._val_scores["val_loss"]):
-            raise _not_finite("validation loss", f"after epoch {len(self.history) + 1}")
         row = {
             "epoch": len(self.history) + 1,
             "lr": max(group["lr"] for group in self.optimizers(use_pl_optimizer=False).param_groups),  # type: ignore[union-attr]
@@ -186,7 +183,10 @@ class TrainingModule(LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Called by Lightning after the validation part."""
+        self._checked_loss()
         logits = torch.cat(self._val_logits).cpu().numpy()
+        if not np.isfinite(logits).all():
+            raise _not_finite("output for the validation part", f"after epoch {len(self.history) + 1}")
         targets = torch.cat(self._val_targets).cpu().numpy()
         self._val_scores = validation_scores(logits, targets, self._classes)
 

@@ -1,0 +1,127 @@
+"""How close training comes to the bare loop: the same network and optimiser, tensors in memory, no framework.
+
+Both take turns in one process, epoch by epoch, so that whatever else the machine does hits both alike. Gyrus reads its
+batches from a store on disk, normalises, shuffles, counts the training accuracy and looks at every loss; the bare loop
+does none of this. Both keep convolution weights in the same memory order.
+
+    python benchmarks/training_speed.py [--steps 40] [--epochs 7] [--threads 2] [--workers 0] [--batch 32]
+
+A ratio is bare time over Gyrus's time; 0.9 or more is the aim. Gyrus's time has the validation of 64 images and the
+checkpoint of 8.4 million weights with their optimiser state in it, once an epoch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from gyrus.data.dataset import PixelDataset
+from gyrus.data.preprocessing import Normalisation
+from gyrus.data.store import Store
+from gyrus.models.zoo import ModelConfig, build
+from gyrus.training.config import TrainingConfig
+from gyrus.training.fit import fit
+
+SIDE = 128
+CLASSES = ("none", "very mild", "mild", "moderate")
+
+
+class BareLoop:
+    """The peer."""
+
+    def __init__(self, options: argparse.Namespace, device: torch.device) -> None:
+        self.model = network().to(device, memory_format=memory_format(options))
+        self.optimiser = torch.optim.AdamW(self.model.parameters(), lr=1e-3, weight_decay=0.01)
+        shape = (options.batch, 1, SIDE, SIDE)
+        self.images = [torch.rand(shape, device=device) for _ in range(options.steps)]
+        self.targets = [torch.randint(4, (options.batch,), device=device) for _ in range(options.steps)]
+
+    def epoch(self) -> None:
+        """Train an epoch."""
+        for images, targets in zip(self.images, self.targets, strict=True):
+            self.optimiser.zero_grad()
+            functional.cross_entropy(self.model(images), targets).backward()
+            self.optimiser.step()
+
+
+def network() -> nn.Module:
+    return build(ModelConfig(name="baseline-cnn"), in_channels=1, num_classes=4, image_size=(SIDE, SIDE))
+
+
+def memory_format(options: argparse.Namespace) -> torch.memory_format:
+    return torch.channels_last if options.channels_last else torch.contiguous_format
+
+
+def clocks() -> np.ndarray:
+    """Seconds on the wall, and of this process on all processors."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return np.array([time.perf_counter(), time.process_time()])
+
+
+def part(folder: Path, count: int, seed: int) -> PixelDataset:
+    """A part of a store that is filled with noise."""
+    folder.mkdir()
+    numbers = np.random.default_rng(seed)
+    np.save(folder / "pixels.npy", numbers.integers(0, 256, (count, 1, SIDE, SIDE), dtype=np.uint8))
+    np.save(folder / "statistics.npy", np.tile(np.float32([0.5, 0.29, 0.0, 1.0]), (count, 1, 1)))
+    targets = numbers.permutation(np.arange(count) % 4)
+    return PixelDataset(Store(folder), np.arange(count), targets, Normalisation("zscore", (0.0,), (1.0,)))
+
+
+def measure(options: argparse.Namespace, folder: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Seconds of each epoch (wall, processors): of the bare loop, and of Gyrus with all that belongs to an epoch."""
+    bare = BareLoop(options, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    begun, ended = [], []
+
+    def take_turns(_epoch: int, _model: nn.Module) -> None:
+        begun.append(clocks())
+        bare.epoch()
+        ended.append(clocks())
+
+    config = TrainingConfig(
+        epochs=options.epochs + 2,
+        batch_size=options.batch,
+        workers=options.workers,
+        channels_last=options.channels_last,
+        deterministic=options.deterministic,
+    )
+    train, val = part(folder / "train", options.steps * options.batch, 1), part(folder / "val", 64, 2)
+    run = {"classes": CLASSES, "seed": 0, "progress": False, "before_epoch": take_turns}
+    fit(network(), train, val, config, folder / "run", **run)
+    # The first turn of each pays for memory and lazy imports; the last of Gyrus has no end that is seen here.
+    return np.array(ended)[1:-1] - np.array(begun)[1:-1], np.array(begun)[2:] - np.array(ended)[1:-1]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=40)
+    parser.add_argument("--epochs", type=int, default=7)
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--workers", type=int, default=0)
+    parser.add_argument("--channels-last", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument("--deterministic", action=argparse.BooleanOptionalAction, default=True)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    with tempfile.TemporaryDirectory() as folder:
+        bare, gyrus = (1000 * seconds / options.steps for seconds in measure(options, Path(folder)))
+    print(f"ms a step of {options.batch} images; {options.steps} steps an epoch, {len(bare)} epochs in turn")
+    for column, clock in enumerate(("wall", "processors")):
+        one, other = bare[:, column], gyrus[:, column]
+        print(
+            f"{clock:10}  bare: minimum {one.min():.2f}, median {np.median(one):.2f}"
+            f"  gyrus: minimum {other.min():.2f}, median {np.median(other):.2f}"
+            f"  ratio of minima {one.min() / other.min():.3f}, median of ratios {np.median(one / other):.3f}"
+        )
+
+
+if __name__ == "__main__":
+    main()
