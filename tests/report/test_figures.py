@@ -63,6 +63,13 @@ def test_training_curves_show_what_there_is() -> None:
     assert len(draw_training(history().drop(columns="lr"))) == 1
 
 
+def test_each_class_has_its_curve() -> None:
+    table = history().assign(**{f"val_f1_{name}": 0.5 for name in ("Non", "a $b$", "C")})
+    drawings = draw_training(table)
+    assert [drawing.name for drawing in drawings] == ["training_curves", "class_curves", "learning_rate"]
+    assert all(name in words(drawings[1].figure) for name in ("Non", "a $b$", "C"))
+
+
 @pytest.mark.parametrize("epochs", [1, 2])
 def test_a_very_short_training_can_be_seen(epochs: int) -> None:
     axes = draw_training(history(epochs))[0].figure.axes[0]

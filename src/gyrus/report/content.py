@@ -13,6 +13,7 @@ from gyrus.evaluation.result import Evaluation
 from gyrus.evaluation.words import unit_word
 from gyrus.prediction.table import Predictions
 from gyrus.report.figures import (
+    class_curves_figure,
     comparison_figure,
     confusion_figure,
     inline_svg,
@@ -145,7 +146,7 @@ def draw_scores(predictions: Predictions, evaluation: Evaluation) -> tuple[Drawi
 
 
 def draw_training(history: pd.DataFrame, *, best_epoch: int | None = None) -> tuple[Drawing, ...]:
-    """Training curves and learning rate.
+    """Training curves, F1 of each class and learning rate, as far as the history has them.
 
     Args:
         history: One row an epoch, as :func:`gyrus.report.figures.training_figure` takes it.
@@ -157,10 +158,15 @@ def draw_training(history: pd.DataFrame, *, best_epoch: int | None = None) -> tu
         "A training loss that falls while the validation loss rises means that people are being learnt by heart.",
         training_figure(history, best_epoch=best_epoch),
     )
-    if "lr" not in history:
-        return (curves,)
-    rate = Drawing("learning_rate", "Learning rate", "At the end of each epoch.", learning_rate_figure(history))
-    return curves, rate
+    drawings = [curves]
+    by_class = class_curves_figure(history)
+    if by_class:
+        caption = "A class that stays at zero is never found: look at how many there are of it."
+        drawings.append(Drawing("class_curves", "F1 of each class", caption, by_class))
+    if "lr" in history:
+        rate = learning_rate_figure(history)
+        drawings.append(Drawing("learning_rate", "Learning rate", "At the end of each epoch.", rate))
+    return tuple(drawings)
 
 
 def draw_comparison(evaluations: Mapping[str, Evaluation], metric: str = "accuracy") -> Drawing:

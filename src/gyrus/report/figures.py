@@ -132,9 +132,25 @@ def training_figure(history: pd.DataFrame, *, best_epoch: int | None = None) -> 
             panels[1].set_ylim(0, 1.02)
             panels[1].set_title("Validation scores", pad=_LEGEND_ROW * -(-len(scores) // 2) + 5)
         for panel in panels:
-            panel.legend(loc="lower left", bbox_to_anchor=(-0.02, 0.98), ncols=2, handlelength=1.4, columnspacing=1.4)
+            _legend(panel)
             _mark_best(panel, best_epoch)
         panels[-1].set_xlabel("Epoch")
+    return figure
+
+
+def class_curves_figure(history: pd.DataFrame) -> Figure | None:
+    """F1 of each class on the validation part, from the columns ``epoch`` and ``val_f1_<class>``; None without any."""
+    columns = [name for name in map(str, history) if name.startswith(_CLASS_SCORE)]
+    if not columns:
+        return None
+    with mpl.rc_context(STYLE):
+        rows = -(-len(columns) // 2)
+        figure = _figure(COLUMN, 2.3 + _LEGEND_ROW * rows / 72)
+        axes = figure.subplots()
+        _curves(axes, history, {name: _plain(name.removeprefix(_CLASS_SCORE)) for name in columns})
+        axes.set(ylim=(0, 1.02), xlabel="Epoch")
+        axes.set_title("Validation F1 of each class", pad=_LEGEND_ROW * rows + 5)
+        _legend(axes)
     return figure
 
 
@@ -212,6 +228,9 @@ _SCORES = {
 }
 
 
+_CLASS_SCORE = "val_f1_"
+
+
 def _canvas(evaluation: Evaluation, width: float, height: float) -> tuple[Figure, Axes]:
     figure = _figure(width, height + 0.32 * bool(evaluation.statement))
     _warn(figure, evaluation.statement)
@@ -259,10 +278,10 @@ def _area_title(evaluation: Evaluation) -> str:
     return f"Class against the rest, ROC AUC [{evaluation.level:.0%} interval]"
 
 
-def _lines(names: Sequence[str]) -> list[tuple[str, str, Any]]:
-    """A colour for each class, and other dashes when the colours come round again."""
+def _lines(names: Sequence[str], colours: Sequence[str] = COLOURS) -> list[tuple[str, str, Any]]:
+    """A colour for each name, and other dashes when the colours come round again."""
     dashes = ["-", (0, (4, 1.5)), (0, (1, 1)), (0, (4, 1, 1, 1))]
-    pairs = cycle([(colour, dash) for dash in dashes for colour in COLOURS])
+    pairs = cycle([(colour, dash) for dash in dashes for colour in colours])
     return [(name, *pair) for name, pair in zip(names, pairs, strict=False)]
 
 
@@ -278,10 +297,17 @@ def _corners(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _curves(axes: Axes, history: pd.DataFrame, columns: Mapping[str, str], first_colour: int = 0) -> None:
     marker = "o" if len(history) <= 2 else ""
-    for name, colour in zip(columns, COLOURS[first_colour:] + COLOURS[:first_colour], strict=False):
-        axes.plot(history["epoch"], history[name], color=colour, label=columns[name], marker=marker, markersize=3)
+    lines = _lines(tuple(columns), COLOURS[first_colour:] + COLOURS[:first_colour])
+    for name, colour, dashes in lines:
+        style: dict[str, Any] = {"color": colour, "linestyle": dashes, "marker": marker, "markersize": 3}
+        axes.plot(history["epoch"], history[name], label=columns[name], **style)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.margins(x=0.02)
+
+
+def _legend(axes: Axes) -> None:
+    """Between the panel and its title, where it covers no curve."""
+    axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 0.98), ncols=2, handlelength=1.4, columnspacing=1.4)
 
 
 def _mark_best(axes: Axes, epoch: int | None) -> None:
