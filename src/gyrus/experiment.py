@@ -22,11 +22,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from safetensors.torch import load_file, save_file
 
 from gyrus.configuration import parse, read_document, with_overrides, write_document
+from gyrus.data.augmentation.config import AugmentationConfig
 from gyrus.data.dataset import PixelDataset
 from gyrus.data.manifest import Manifest
 from gyrus.data.preprocessing import Normalisation, PreprocessingConfig
 from gyrus.data.sources import scan
 from gyrus.data.splits import Split, SplitConfig, check, split
+from gyrus.data.stacking import StackConfig, stack
 from gyrus.data.store import Store, open_store
 from gyrus.errors import ConfigError, DataError, RunError
 from gyrus.evaluation.evaluate import Evaluation
@@ -59,6 +61,7 @@ class DataConfig(_Section):
     subject_rule: str | None = Field(None, description="name of the rule that tells subjects from file names")
     subject_pattern: str | None = Field(None, description="regular expression with a group named subject")
     on_bad_file: Literal["fail", "skip"] = Field("fail", description="whether unusable files stop the run")
+    stack: StackConfig | None = Field(None, description="volumes from the slices of each scan; null: single slices")
 
 
 class EvaluationConfig(_Section):
@@ -68,13 +71,26 @@ class EvaluationConfig(_Section):
     level: float = Field(0.95, gt=0, lt=1, description="coverage of the intervals")
 
 
+class About(_Section):
+    """Where a recipe comes from, and what to think of its published score."""
+
+    title: str = Field(description="what it is, in one line")
+    system: str = Field("", description="the reference system that it follows")
+    expects: str = Field("", description="the data that it is meant for")
+    published: str = Field("", description="the score that was published for it")
+    measured: str = Field("", description="how that was measured")
+    wrong: tuple[str, ...] = Field((), description="what is wrong with the score or the method")
+    changed: tuple[str, ...] = Field((), description="what is changed against the original, and why")
+
+
 class ExperimentConfig(_Section):
     """Everything that decides a run. Strict: an unknown name is an error."""
 
-    about: str = Field("", description="what the config is for, in one line")
+    about: About | None = Field(None, description="where the config comes from")
     data: DataConfig = DataConfig()
     split: SplitConfig = SplitConfig()
     preprocessing: PreprocessingConfig = PreprocessingConfig()
+    augmentation: AugmentationConfig = AugmentationConfig()
     model: ModelConfig = ModelConfig()
     training: TrainingConfig = TrainingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
@@ -298,6 +314,13 @@ def _scan(config: DataConfig, display: Display) -> Manifest:
             columns=config.columns,
             progress=progress,
         )
+    return _usable(manifest, config, display)
+
+
+def _usable(manifest: Manifest, config: DataConfig, display: Display) -> Manifest:
+    """Stack where that is asked for, and stop at or leave out what cannot be used."""
+    if config.stack:
+        manifest = stack(manifest, config.stack)
     if config.on_bad_file == "fail":
         manifest.require_clean()
     for problem in manifest.problems:
@@ -322,7 +345,7 @@ def _carry_out(run: Run, settings: ExperimentConfig, manifest: Manifest, parts: 
         _describe_model(run, settings, model, manifest.classes, parts.unit)
     fitted = fit(
         model,
-        data.dataset("train"),
+        data.dataset("train", settings.augmentation, settings.seed),
         data.dataset("val"),
         settings.training,
         run.folder,
@@ -365,9 +388,10 @@ class _Parts:
     def rows(self, part: Part) -> np.ndarray:
         return np.flatnonzero(self.manifest.table["sample"].isin(self.split.samples[part]))
 
-    def dataset(self, part: Part) -> PixelDataset:
+    def dataset(self, part: Part, augmentation: AugmentationConfig | None = None, seed: int = 0) -> PixelDataset:
         rows = self.rows(part)
-        return PixelDataset(self.store, rows, self.manifest.targets.to_numpy()[rows], self.normalisation)
+        targets = self.manifest.targets.to_numpy()[rows]
+        return PixelDataset(self.store, rows, targets, self.normalisation, augmentation=augmentation, seed=seed)
 
     def predict(self, part: Part, model: Classifier, device: torch.device, display: Display) -> Predictions:
         with display.progress(f"Predicting {part}") as progress:
@@ -427,6 +451,7 @@ class _Trained:
     split_unit: SplitUnit
     preprocessing: PreprocessingConfig
     normalisation: Normalisation
+    stack: StackConfig | None
 
     @classmethod
     def load(cls, run: Run) -> _Trained:
@@ -441,7 +466,14 @@ class _Trained:
         model.load_state_dict(load_file(run.weights))
         fitted = read_json(run.preprocessing)["normalisation"]
         normalisation = Normalisation(fitted["method"], tuple(fitted["mean"]), tuple(fitted["std"]))
-        return cls(model, tuple(about["classes"]), about["split_unit"], settings.preprocessing, normalisation)
+        return cls(
+            model,
+            tuple(about["classes"]),
+            about["split_unit"],
+            settings.preprocessing,
+            normalisation,
+            settings.data.stack,
+        )
 
 
 def _predict_input(
@@ -457,10 +489,7 @@ def _predict_input(
             labelled=False,
             progress=progress,
         )
-    if config.on_bad_file == "fail":
-        manifest.require_clean()
-    for problem in manifest.problems:
-        display.say(f"Left out: {problem}")
+    manifest = _usable(manifest, config.model_copy(update={"stack": trained.stack}), display)
     with tempfile.TemporaryDirectory(prefix="gyrus-") as cache, display.progress(f"Predicting {path}") as progress:
         store = open_store(manifest, trained.preprocessing, cache=Path(cache))
         rows = np.arange(len(manifest))

@@ -12,7 +12,7 @@ def recipes() -> None:
 
     documents = {name: read_document(path) for name, path in find().items()}
     rows = [
-        [name, document.get("model", {}).get("name", ""), document.get("about", "")]
+        [name, document.get("model", {}).get("name", ""), document["about"]["title"]]
         for name, document in documents.items()
     ]
     console.print(table(["recipe", "model", "about"], rows))

@@ -32,6 +32,10 @@ COLUMNS = (
     "digest",  # str: SHA-256 of the encoded bytes
 )
 
+MEMBERS = "members"
+"""A further column of stacks: for each volume a tuple of {path, row, digest}, one a slice, bottom to top; a slice
+whose path is None is black."""
+
 _TEXT = ("sample", "path", "label", "subject", "session", "part", "digest")
 _NUMBER = ("row", "slice")
 
@@ -67,6 +71,7 @@ PROBLEM_KINDS = {
     "label missing": "the sample has no label",
     "two labels": "the subject has samples of more than one class",
     "missing": "the table names a file that is not there",
+    "too few slices": "the scan has fewer slices than the stack needs",
 }
 
 
@@ -123,7 +128,7 @@ class Manifest:
             table[column] = table[column].astype("string")
         for column in _NUMBER:
             table[column] = table[column].astype("Int64")
-        for column in ("shape", "spacing"):
+        for column in _sequences(table):
             table[column] = _objects(table, column, tuple)
         further = [column for column in table.columns if column not in COLUMNS]
         table = table[[*COLUMNS, *further]].sort_values("sample", kind="stable").reset_index(drop=True)
@@ -187,7 +192,7 @@ class Manifest:
             "problems": [[problem.sample, problem.kind, problem.message] for problem in self.problems],
         }
         frame = self.table.copy()
-        for column in ("shape", "spacing"):
+        for column in _sequences(frame):
             frame[column] = _objects(frame, column, list)
         content = pa.Table.from_pandas(frame, preserve_index=False)
         content = content.replace_schema_metadata({**(content.schema.metadata or {}), b"gyrus": json.dumps(about)})
@@ -214,6 +219,11 @@ class Manifest:
             subject_rule=about["subject_rule"],
             problems=[Problem(*problem) for problem in about["problems"]],
         )
+
+
+def _sequences(table: pd.DataFrame) -> list[str]:
+    """The columns whose cells are sequences."""
+    return [column for column in ("shape", "spacing", MEMBERS) if column in table]
 
 
 def _objects(table: pd.DataFrame, column: str, kind: type[tuple] | type[list]) -> pd.Series:

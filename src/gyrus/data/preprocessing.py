@@ -148,7 +148,9 @@ class PreprocessingConfig(BaseModel):
     intensity: Intensity = Intensity()
 
     def apply(self, image: np.ndarray) -> np.ndarray:
-        """Run the steps on one image (C, rows, columns); uint8 stays uint8."""
+        """Run the steps on one image (C, rows, columns), or on each slice of a stack (C, slices, rows, columns)."""
+        if image.ndim == 4:
+            return np.stack([self.apply(image[:, number]) for number in range(image.shape[1])], axis=1)
         for step in self.steps:
             image = step(image)
         return np.ascontiguousarray(image)

@@ -9,6 +9,7 @@ from bisect import bisect_right
 from collections import OrderedDict
 from itertools import accumulate
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -16,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gyrus.data.decoding import UnusableImageError, decode
-from gyrus.data.manifest import Manifest
+from gyrus.data.manifest import MEMBERS, Manifest
 from gyrus.errors import DataError
 
 ROW_CACHE_BYTES = 256 * 1024**2
@@ -30,36 +31,68 @@ IMAGE_COLUMN_NAMES = ("image", "img", "image_bytes", "bytes", "jpeg", "png", "sc
 
 
 class Reader:
-    """The pixels of a manifest's samples. Threads may share one."""
+    """The pixels of a manifest's samples: images, or stacks of slices. Threads may share one."""
 
     def __init__(self, manifest: Manifest) -> None:
-        self._manifest = manifest
-        self._encoded = EncodedImages(manifest.root, manifest.table)
+        self._root = manifest.root
         self._samples = manifest.table["sample"].to_list()
-        self._digests = manifest.table["digest"].to_list()
+        slices, self._bounds = _slices_of(manifest.table)
+        self._encoded = EncodedImages(manifest.root, slices)
+        self._digests = slices["digest"].to_list()
+        self._stacked = MEMBERS in manifest.table
 
     def __len__(self) -> int:
         return len(self._samples)
 
     def read(self, position: int) -> np.ndarray:
-        """Decode the image in row ``position`` of the manifest's table.
+        """Decode the image or stack in row ``position`` of the manifest's table.
 
         Returns:
-            uint8, shape (C, rows, columns), C = 1 (gray) or 3 (RGB); exactly the values that Pillow decodes.
+            uint8, shape (C, rows, columns), or (C, slices, rows, columns) for a stack; C = 1 (gray) or 3 (RGB);
+            exactly the values that Pillow decodes.
 
         Raises:
-            DataError: The image is gone or damaged, or is not the one that was scanned.
+            DataError: An image is gone or damaged, or is not the one that was scanned, or the slices of a stack
+                differ in size or colour.
         """
         try:
-            data = self._encoded.read(position)
-            if hashlib.sha256(data).hexdigest() != self._digests[position]:
-                raise UnusableImageError("unreadable", "the content is not the one that was scanned")
-            return decode(data)
+            decoded = [self._decode(number) for number in range(*self._bounds[position : position + 2])]
         except UnusableImageError as error:
             raise DataError(
-                f"{self._samples[position]} below {self._manifest.root} cannot be read: {error.message}. "
+                f"{self._samples[position]} below {self._root} cannot be read: {error.message}. "
                 "It was usable when the data were scanned; put it back, or scan them again."
             ) from error
+        return _stack(decoded, self._samples[position]) if self._stacked else cast(np.ndarray, decoded[0])
+
+    def _decode(self, number: int) -> np.ndarray | None:
+        """One slice; None for a black one."""
+        if self._digests[number] is None:
+            return None
+        data = self._encoded.read(number)
+        if hashlib.sha256(data).hexdigest() != self._digests[number]:
+            raise UnusableImageError("unreadable", "the content is not the one that was scanned")
+        return decode(data)
+
+
+def _slices_of(table: pd.DataFrame) -> tuple[pd.DataFrame, list[int]]:
+    """Where the slices of each sample are, one row a slice, and the bounds of each sample's rows."""
+    if MEMBERS not in table:
+        return table, list(range(len(table) + 1))
+    further = {IMAGE_COLUMN: table[IMAGE_COLUMN]} if IMAGE_COLUMN in table else {}
+    slices = pd.DataFrame({MEMBERS: table[MEMBERS], **further}).explode(MEMBERS, ignore_index=True)
+    members = slices.pop(MEMBERS).to_list()
+    for column in ("path", "row", "digest"):
+        slices[column] = pd.Series([member[column] for member in members], dtype=object)
+    return slices, [0, *accumulate(table[MEMBERS].map(len))]
+
+
+def _stack(slices: list[np.ndarray | None], sample: str) -> np.ndarray:
+    """(C, slices, rows, columns) of images (C, rows, columns)."""
+    shapes = {image.shape for image in slices if image is not None}
+    if len(shapes) != 1:
+        raise DataError(f"The slices of {sample} differ in size or colour: {sorted(shapes)}. A stack needs them alike.")
+    black = np.zeros(shapes.pop(), np.uint8)
+    return np.stack([black if image is None else image for image in slices], axis=1)
 
 
 class EncodedImages:
