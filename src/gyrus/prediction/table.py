@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from gyrus.errors import DataError
 from gyrus.files import atomic_path
+from gyrus.prediction.exchange import LOGIT, PROBABILITY, numbers, read_scores, require_columns, write_table
 from gyrus.registry import look_up
 from gyrus.types import SPLIT_WARNINGS, SplitUnit
 
@@ -24,14 +25,9 @@ COLUMNS = (
     "subject",  # str or NA: whose image it is
     "target",  # str, one of the classes; NA where the truth is not known
 )
+
 SubjectKind = Literal["subject", "scan"]
 """What the subject column holds: people, or scans, of which a person may have several."""
-
-LOGIT = "logit:"
-PROBABILITY = "probability:"
-
-SUM_TOLERANCE = 0.01
-"""How far a row of probabilities may be from one: room for tables that were rounded to two or three digits."""
 
 
 @dataclass(frozen=True)
@@ -78,12 +74,12 @@ class Predictions:
         classes = _checked_classes(classes)
         look_up(split_unit, {str(unit): words for unit, words in SPLIT_WARNINGS.items()}, "split unit")
         logits = [LOGIT + name for name in classes]
-        _require_columns(table, ["sample", *logits])
+        require_columns(table, ["sample", *logits])
         table = table.copy()
         for column in COLUMNS:
             table[column] = (table[column] if column in table else pd.Series(pd.NA, table.index)).astype("string")
         for column in logits:
-            table[column] = _numbers(table, column)
+            table[column] = numbers(table, column)
         further = [column for column in table.columns if column not in {*COLUMNS, *logits}]
         table = table[[*COLUMNS, *logits, *further]].reset_index(drop=True)
         _check_samples(table["sample"])
@@ -149,13 +145,7 @@ class Predictions:
             DataError: The file cannot be read, a probability is missing, outside [0, 1] or does not sum to one over
                 the classes, or a target is no class; the message names the first row.
         """
-        table = _read(Path(path))
-        _require_columns(table, ["sample"])
-        prefix, names = _score_columns(table, classes)
-        if prefix != LOGIT:
-            logits = _logits_of([prefix + name for name in names], table)
-            table = table.drop(columns=[prefix + name for name in names if prefix])
-            table = table.assign(**{LOGIT + name: logits[:, index] for index, name in enumerate(names)})
+        table, names = read_scores(Path(path), classes)
         return cls.from_table(table, classes=names, split_unit=split_unit, part=part)
 
     def __len__(self) -> int:
@@ -243,90 +233,10 @@ class Predictions:
         Raises:
             UnknownNameError: The suffix is none of these.
         """
-        path = Path(path)
-        write = look_up(path.suffix.lower(), _WRITERS, "format of a predictions table")
-        with atomic_path(path) as temporary:
-            write(self._export_table(), temporary)
-
-    def _export_table(self) -> pd.DataFrame:
         table = self.table[list(COLUMNS)].assign(predicted=pd.array(self.predicted, dtype="string"))
         probabilities = self.probabilities
         columns = {PROBABILITY + name: probabilities[:, index] for index, name in enumerate(self.classes)}
-        return table.assign(**columns)
-
-
-_WRITERS: dict[str, Callable[[pd.DataFrame, Path], object]] = {
-    ".csv": lambda table, path: table.to_csv(path, index=False),
-    ".parquet": lambda table, path: table.to_parquet(path, index=False),
-    ".json": lambda table, path: table.to_json(path, orient="records", indent=1, double_precision=15),
-}
-
-_TEXT = {"sample": "string", "subject": "string", "target": "string"}
-
-_READERS: dict[str, Callable[[Path], pd.DataFrame]] = {
-    # Only an empty field is missing: "NA", "None" and "null" are names that a class or a person may have, and
-    # "007" is not a number.
-    ".csv": lambda path: pd.read_csv(path, dtype=_TEXT, keep_default_na=False, na_values=[""]),
-    ".parquet": lambda path: pd.read_parquet(path),
-    ".json": lambda path: pd.read_json(path, orient="records", dtype=_TEXT),
-}
-
-
-def _read(path: Path) -> pd.DataFrame:
-    read = look_up(path.suffix.lower(), _READERS, "format of a predictions table")
-    try:
-        return read(path)
-    except (OSError, ValueError, pa.ArrowException) as error:
-        raise DataError(f"Cannot read the predictions table {path}: {error}") from error
-
-
-def _score_columns(table: pd.DataFrame, classes: Sequence[str] | None) -> tuple[str, tuple[str, ...]]:
-    """The prefix of the columns that hold the scores, and the class names in their order."""
-    for prefix in (PROBABILITY, LOGIT):
-        found = [column.removeprefix(prefix) for column in map(str, table.columns) if column.startswith(prefix)]
-        if found:
-            strangers = sorted(set(found) ^ set(classes or found))
-            if strangers:
-                raise DataError(f"The columns {prefix}<class> are of {found}, the classes given {list(classes or ())}.")
-            return prefix, tuple(classes or found)
-    if classes is None:
-        raise DataError(
-            f"No column '{PROBABILITY}<class>' or '{LOGIT}<class>' among {list(table.columns)}. "
-            "Rename the columns of the scores, or name the classes."
-        )
-    _require_columns(table, classes)
-    return "", tuple(classes)
-
-
-def _logits_of(columns: Sequence[str], table: pd.DataFrame) -> npt.NDArray[np.float64]:
-    values = np.column_stack([_numbers(table, column) for column in columns])
-    sums = values.sum(axis=1)
-    bad = ((values < 0) | (values > 1)).any(axis=1) | (np.abs(sums - 1) > SUM_TOLERANCE + 1e-9)
-    if bad.any():
-        row = int(np.flatnonzero(bad)[0])
-        raise DataError(
-            f"{int(bad.sum())} rows are not probabilities; the first is '{table['sample'].iloc[row]}' with "
-            f"{values[row].tolist()}, which sum to {sums[row]:.6g}. Each must lie in [0, 1] and a row sum to one."
-        )
-    return np.asarray(np.log(np.maximum(values, np.finfo(np.float64).tiny)))
-
-
-def _numbers(table: pd.DataFrame, column: str) -> npt.NDArray[np.float64]:
-    values = pd.to_numeric(table[column], errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
-    bad = ~np.isfinite(values)
-    if bad.any():
-        row = int(np.flatnonzero(bad)[0])
-        raise DataError(
-            f"Column '{column}' has {int(bad.sum())} values that are missing or not finite numbers; "
-            f"the first is {table[column].iloc[row]!r} for sample '{table['sample'].iloc[row]}'."
-        )
-    return values
-
-
-def _require_columns(table: pd.DataFrame, columns: Sequence[str]) -> None:
-    missing = [column for column in columns if column not in table.columns]
-    if missing:
-        raise DataError(f"The predictions table lacks the columns {missing}; it has {list(table.columns)}.")
+        write_table(table.assign(**columns), Path(path))
 
 
 def _checked_classes(classes: Sequence[str]) -> tuple[str, ...]:

@@ -12,16 +12,8 @@ from matplotlib.figure import Figure
 from gyrus.evaluation.result import Evaluation
 from gyrus.evaluation.words import unit_word
 from gyrus.prediction.table import Predictions
-from gyrus.report.figures import (
-    class_curves_figure,
-    comparison_figure,
-    confusion_figure,
-    inline_svg,
-    learning_rate_figure,
-    roc_figure,
-    save_figure,
-    training_figure,
-)
+from gyrus.report.curves import class_curves_figure, learning_rate_figure, training_figure
+from gyrus.report.figures import comparison_figure, confusion_figure, inline_svg, roc_figure, save_figure
 
 Facts = tuple[tuple[str, str], ...]
 """Pairs of what and how much, in the order to be read."""

@@ -1,27 +1,22 @@
-"""The figures of a report: sober, colour-blind safe, one column of a journal wide; two fill a double column.
+"""The figures of an evaluation: sober, colour-blind safe, one column of a journal wide; two fill a double column.
 
-Each function returns a matplotlib Figure and touches no global state. Colours are those of Okabe and Ito 2008,
-"Color universal design". A result of a split that is not by subject carries its warning in the figure itself.
+Each function returns a matplotlib Figure and touches no global state. A result of a split that is not by subject
+carries its warning in the figure itself.
 """
 
 from __future__ import annotations
 
 import io
 import re
-from collections.abc import Mapping, Sequence
-from itertools import cycle
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import matplotlib as mpl
 import numpy as np
-import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import MaxNLocator
 
 from gyrus.evaluation.metrics import METRICS
 from gyrus.evaluation.ranking import roc_curve
@@ -30,39 +25,7 @@ from gyrus.evaluation.words import percent, unit_word
 from gyrus.files import atomic_path
 from gyrus.prediction.aggregate import pool_by_subject
 from gyrus.prediction.table import Predictions
-
-COLUMN = 3.5
-"""Width of a figure in inches: one column of a journal, 89 mm."""
-
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F6A00")
-INK, MUTED, WARNING = "#1b1f23", "#767d86", "#c24a00"
-STYLE: Any = {
-    "font.size": 8,
-    "axes.titlesize": 8.5,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.labelsize": 8,
-    "xtick.labelsize": 7.5,
-    "ytick.labelsize": 7.5,
-    "legend.fontsize": 7,
-    "legend.frameon": False,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.linewidth": 0.7,
-    "axes.edgecolor": MUTED,
-    "axes.labelcolor": INK,
-    "axes.titlecolor": INK,
-    "text.color": INK,
-    "xtick.color": MUTED,
-    "ytick.color": MUTED,
-    "xtick.labelcolor": INK,
-    "ytick.labelcolor": INK,
-    "xtick.major.width": 0.7,
-    "ytick.major.width": 0.7,
-    "lines.linewidth": 1.25,
-    "svg.fonttype": "none",
-    "svg.hashsalt": "gyrus",
-}
+from gyrus.report.style import COLOURS, COLUMN, INK, MUTED, STYLE, WARNING, lines, new_figure, plain, warn
 
 
 def confusion_figure(evaluation: Evaluation, unit: Unit) -> Figure:
@@ -97,71 +60,18 @@ def roc_figure(predictions: Predictions, evaluation: Evaluation, unit: Unit) -> 
         below = 0.16 * (len(predictions.classes) + 1)
         figure, axes = _canvas(evaluation, COLUMN, COLUMN + 0.25 + below)
         axes.plot([0, 1], [0, 1], color=MUTED, linewidth=0.8, linestyle=(0, (3, 3)))
-        for index, (name, colour, dashes) in enumerate(_lines(predictions.classes)):
+        for index, (name, colour, dashes) in enumerate(lines(predictions.classes)):
             estimate = scores.by_class[name]["roc_auc"]
             if estimate.value is None:
-                axes.plot([], [], color=colour, label=f"{_plain(name)}: undefined, {estimate.note}")
+                axes.plot([], [], color=colour, label=f"{plain(name)}: undefined, {estimate.note}")
                 continue
             curve = roc_curve(judged.targets == index, judged.probabilities[:, index])
-            label = f"{_plain(name)}  {estimate.text(2)}"
+            label = f"{plain(name)}  {estimate.text(2)}"
             axes.plot(*_corners(curve[0], curve[1]), color=colour, linestyle=dashes, label=label)
         axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), box_aspect=1)
         axes.set(xlabel="False positive rate", ylabel="True positive rate")
         axes.set_title(f"By {unit_word(evaluation, scores)} ({scores.count:,})")
         figure.legend(loc="outside lower left", title=_area_title(evaluation), alignment="left", title_fontsize=7)
-    return figure
-
-
-def training_figure(history: pd.DataFrame, *, best_epoch: int | None = None) -> Figure:
-    """Loss and validation scores over the epochs, one above the other.
-
-    Args:
-        history: One row an epoch: ``epoch``, ``train_loss``, ``val_loss`` and any ``val_<score>``.
-        best_epoch: The epoch whose weights were kept, marked by a line.
-    """
-    scores = [name for name in _SCORES if name in history and history[name].notna().any()]
-    with mpl.rc_context(STYLE):
-        figure = _figure(COLUMN, 4.6 if scores else 2.4)
-        panels = figure.subplots(2 if scores else 1, sharex=True, squeeze=False)[:, 0]
-        losses = {"train_loss": "training", "val_loss": "validation"}
-        _curves(panels[0], history, {name: title for name, title in losses.items() if name in history})
-        panels[0].set_ylim(0, None)
-        panels[0].set_title("Loss", pad=_LEGEND_ROW + 5)
-        if scores:
-            _curves(panels[1], history, {name: _SCORES[name] for name in scores}, first_colour=2)
-            panels[1].set_ylim(0, 1.02)
-            panels[1].set_title("Validation scores", pad=_LEGEND_ROW * -(-len(scores) // 2) + 5)
-        for panel in panels:
-            _legend(panel)
-            _mark_best(panel, best_epoch)
-        panels[-1].set_xlabel("Epoch")
-    return figure
-
-
-def class_curves_figure(history: pd.DataFrame) -> Figure | None:
-    """F1 of each class on the validation part, from the columns ``epoch`` and ``val_f1_<class>``; None without any."""
-    columns = [name for name in map(str, history) if name.startswith(_CLASS_SCORE)]
-    if not columns:
-        return None
-    with mpl.rc_context(STYLE):
-        rows = -(-len(columns) // 2)
-        figure = _figure(COLUMN, 2.3 + _LEGEND_ROW * rows / 72)
-        axes = figure.subplots()
-        _curves(axes, history, {name: _plain(name.removeprefix(_CLASS_SCORE)) for name in columns})
-        axes.set(ylim=(0, 1.02), xlabel="Epoch")
-        axes.set_title("Validation F1 of each class", pad=_LEGEND_ROW * rows + 5)
-        _legend(axes)
-    return figure
-
-
-def learning_rate_figure(history: pd.DataFrame) -> Figure:
-    """The learning rate over the epochs, from the columns ``epoch`` and ``lr``."""
-    with mpl.rc_context(STYLE):
-        figure = _figure(COLUMN, 2.3)
-        axes = figure.subplots()
-        _curves(axes, history, {"lr": "learning rate"})
-        axes.set(title="Learning rate", xlabel="Epoch", ylim=(0, None))
-        axes.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3), useMathText=True)
     return figure
 
 
@@ -174,12 +84,12 @@ def comparison_figure(evaluations: Mapping[str, Evaluation], metric: str = "accu
     """
     rows = [(name, each, scores) for name, each in evaluations.items() for scores in each.scores.values()]
     with mpl.rc_context(STYLE):
-        figure = _figure(COLUMN, 1.4 + 0.42 * len(rows))
-        _warn(figure, next((f"Orange bars, {each.statement}" for _, each, _ in rows if each.statement), ""))
+        figure = new_figure(COLUMN, 1.4 + 0.42 * len(rows))
+        warn(figure, next((f"Orange bars, {each.statement}" for _, each, _ in rows if each.statement), ""))
         axes = figure.subplots()
         for height, (_, evaluation, scores) in enumerate(rows):
             _bar(axes, height, evaluation, scores, metric)
-        labels = [f"{_plain(name)}\nby {unit_word(each, scores)}" for name, each, scores in rows]
+        labels = [f"{plain(name)}\nby {unit_word(each, scores)}" for name, each, scores in rows]
         axes.set_yticks(range(len(rows)), labels)
         axes.set(ylim=(len(rows) - 0.5, -0.5), xlim=(0, 1.0))
         axes.tick_params(axis="y", length=0)
@@ -217,38 +127,10 @@ def inline_svg(figure: Figure, name: str) -> str:
     return re.sub(r'(url\(#|href="#)', rf"\g<1>{name}-", svg)
 
 
-_LEGEND_ROW = 10.5
-"""Height of a row of a legend between a panel and its title, in points."""
-
-_SCORES = {
-    "val_accuracy": "accuracy",
-    "val_balanced_accuracy": "balanced accuracy",
-    "val_macro_f1": "macro F1",
-    "val_auc": "macro ROC AUC",
-}
-
-
-_CLASS_SCORE = "val_f1_"
-
-
 def _canvas(evaluation: Evaluation, width: float, height: float) -> tuple[Figure, Axes]:
-    figure = _figure(width, height + 0.32 * bool(evaluation.statement))
-    _warn(figure, evaluation.statement)
+    figure = new_figure(width, height + 0.32 * bool(evaluation.statement))
+    warn(figure, evaluation.statement)
     return figure, figure.subplots()
-
-
-def _figure(width: float, height: float) -> Figure:
-    return Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.06))
-
-
-def _warn(figure: Figure, statement: str) -> None:
-    if statement:
-        figure.suptitle(_wrapped_warning(statement), color=WARNING, fontsize=7, x=0.02, ha="left")
-
-
-def _wrapped_warning(statement: str) -> str:
-    head, _, tail = statement.partition(": ")
-    return f"{head}:\n{tail}" if tail else head
 
 
 def _cell(axes: Axes, row: int, column: int, count: int, share: float) -> None:
@@ -264,7 +146,7 @@ def _cell(axes: Axes, row: int, column: int, count: int, share: float) -> None:
 
 
 def _label_classes(axes: Axes, scores: Scores) -> None:
-    names = [_plain(name) for name in scores.class_counts]
+    names = [plain(name) for name in scores.class_counts]
     counts = [f"{name}\n({count:,})" for name, count in zip(names, scores.class_counts.values(), strict=True)]
     slanted = max(map(len, names)) * len(names) > 40
     axes.set_xticks(range(len(names)), names, rotation=35 if slanted else 0, ha="right" if slanted else "center")
@@ -278,13 +160,6 @@ def _area_title(evaluation: Evaluation) -> str:
     return f"Class against the rest, ROC AUC [{evaluation.level:.0%} interval]"
 
 
-def _lines(names: Sequence[str], colours: Sequence[str] = COLOURS) -> list[tuple[str, str, Any]]:
-    """A colour for each name, and other dashes when the colours come round again."""
-    dashes = ["-", (0, (4, 1.5)), (0, (1, 1)), (0, (4, 1, 1, 1))]
-    pairs = cycle([(colour, dash) for dash in dashes for colour in colours])
-    return [(name, *pair) for name, pair in zip(names, pairs, strict=False)]
-
-
 def _corners(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """A curve without the points on its straight stretches, and no finer than can be seen."""
     keep = np.ones(len(x), bool)
@@ -293,36 +168,6 @@ def _corners(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     seen = np.unique(np.round(np.column_stack([x, y]) * 2000), axis=0, return_index=True)[1]
     seen.sort()
     return x[seen], y[seen]
-
-
-def _curves(axes: Axes, history: pd.DataFrame, columns: Mapping[str, str], first_colour: int = 0) -> None:
-    marker = "o" if len(history) <= 2 else ""
-    lines = _lines(tuple(columns), COLOURS[first_colour:] + COLOURS[:first_colour])
-    for name, colour, dashes in lines:
-        style: dict[str, Any] = {"color": colour, "linestyle": dashes, "marker": marker, "markersize": 3}
-        axes.plot(history["epoch"], history[name], label=columns[name], **style)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    axes.margins(x=0.02)
-
-
-def _legend(axes: Axes) -> None:
-    """Between the panel and its title, where it covers no curve."""
-    axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 0.98), ncols=2, handlelength=1.4, columnspacing=1.4)
-
-
-def _mark_best(axes: Axes, epoch: int | None) -> None:
-    if epoch is not None:
-        axes.axvline(epoch, color=MUTED, linewidth=0.8, linestyle=(0, (3, 3)), zorder=0)
-        axes.annotate(
-            f"kept: {epoch}",
-            (epoch, 1),
-            xycoords=("data", "axes fraction"),
-            xytext=(3, -2),
-            textcoords="offset points",
-            fontsize=6.5,
-            color=MUTED,
-            va="top",
-        )
 
 
 def _bar(axes: Axes, height: int, evaluation: Evaluation, scores: Scores, metric: str) -> None:
@@ -341,8 +186,3 @@ def _bar(axes: Axes, height: int, evaluation: Evaluation, scores: Scores, metric
 def _bar_key(evaluation: Evaluation, metric: str) -> str:
     interval = f"Line: {evaluation.level:.0%} interval"
     return f"{interval}; dots: always saying the most frequent class" if metric == "accuracy" else interval
-
-
-def _plain(text: str) -> str:
-    """Text that matplotlib does not take for mathematics."""
-    return text.replace("$", r"\$")
