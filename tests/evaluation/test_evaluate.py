@@ -89,8 +89,8 @@ def test_by_image_the_interval_resamples_subjects_and_says_so_where_it_cannot() 
     ("people", "words"),
     [
         ((20, 10, 6, 1), "no interval: "),
-        ((20, 10, 6, 2), "Class 'Moderate' has only 2 subjects: its scores say little."),
-        ((20, 10, 6, 0), "There are no subjects of class 'Moderate'"),
+        ((20, 10, 6, 2), "Few subjects of a class ('Mild' 6, 'Moderate' 2): its scores say little."),
+        ((20, 10, 6, 0), "No subject of class 'Moderate': nothing is known about it."),
         ((20, 0, 0, 0), "there is only class 'Non', and nothing to tell it from"),
         ((1, 0, 0, 0), "Only 1 subject could be judged"),
     ],

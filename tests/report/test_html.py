@@ -161,6 +161,14 @@ def test_figures_of_two_runs_can_stand_in_one_page() -> None:
     assert not ids[0] & ids[1]
 
 
+def test_a_matrix_of_many_classes_gets_the_whole_width() -> None:
+    predictions = study((2,) * 12, classes=tuple(f"class {index}" for index in range(12)))
+    matrix, curves = map(Picture.of, draw_scores(predictions, evaluate(predictions, resamples=10))[:2])
+    assert matrix.is_wide
+    assert not curves.is_wide
+    assert render(replace(typical(), score_pictures=(matrix, curves))).count('<figure class="wide"') == 1
+
+
 def test_neither_evaluation_nor_report_needs_torch_or_pyplot() -> None:
     code = (
         "import sys, gyrus.evaluation.evaluate, gyrus.report.html;"

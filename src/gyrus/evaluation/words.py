@@ -119,12 +119,13 @@ def _size_cautions(evaluation: Evaluation) -> list[str]:
     if scores.count < FEW_IN_ALL:
         units = unit_word(evaluation, scores, scores.count)
         found.append(f"Only {scores.count} {units} could be judged: every score is uncertain.")
-    for name, count in scores.class_counts.items():
-        units = unit_word(evaluation, scores, count)
-        if not count:
-            found.append(f"There are no {units} of class '{name}': nothing is known about it.")
-        elif count < FEW_OF_A_CLASS:
-            found.append(f"Class '{name}' has only {count} {units}: its scores say little.")
+    few = {name: count for name, count in scores.class_counts.items() if 0 < count < FEW_OF_A_CLASS}
+    if few:
+        counts = ", ".join(f"'{name}' {count}" for name, count in few.items())
+        found.append(f"Few {unit_word(evaluation, scores, 0)} of a class ({counts}): its scores say little.")
+    absent = [f"'{name}'" for name, count in scores.class_counts.items() if not count]
+    if absent:
+        found.append(f"No {unit_word(evaluation, scores)} of class {', '.join(absent)}: nothing is known about it.")
     return found
 
 

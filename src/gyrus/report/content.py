@@ -14,6 +14,7 @@ from gyrus.evaluation.words import unit_word
 from gyrus.prediction.table import Predictions
 from gyrus.report.curves import class_curves_figure, learning_rate_figure, training_figure
 from gyrus.report.figures import comparison_figure, confusion_figure, inline_svg, roc_figure, save_figure
+from gyrus.report.style import COLUMN
 
 Facts = tuple[tuple[str, str], ...]
 """Pairs of what and how much, in the order to be read."""
@@ -42,16 +43,18 @@ class Drawing:
 
 @dataclass(frozen=True)
 class Picture:
-    """A drawing as it stands in the page: ``svg`` is an element, the rest text."""
+    """A drawing as it stands in the page: ``svg`` is an element, the rest text; ``is_wide`` needs the whole width."""
 
     title: str
     caption: str
     svg: str
+    is_wide: bool = False
 
     @classmethod
     def of(cls, drawing: Drawing, prefix: str = "") -> Picture:
         """The picture of a drawing; ``prefix`` keeps the ids of two runs in one page apart."""
-        return cls(drawing.title, drawing.caption, inline_svg(drawing.figure, prefix + drawing.name))
+        is_wide = drawing.figure.get_figwidth() > 1.3 * COLUMN
+        return cls(drawing.title, drawing.caption, inline_svg(drawing.figure, prefix + drawing.name), is_wide)
 
 
 @dataclass(frozen=True)

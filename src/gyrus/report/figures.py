@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -34,9 +35,8 @@ def confusion_figure(evaluation: Evaluation, unit: Unit) -> Figure:
     counts = np.array(scores.confusion)
     support = counts.sum(axis=1, keepdims=True)
     shares = np.divide(counts, support, out=np.zeros(counts.shape), where=support > 0)
-    width = max(COLUMN, 1.3 + 0.5 * len(counts))
     with mpl.rc_context(STYLE):
-        figure, axes = _canvas(evaluation, width, 0.88 * width)
+        figure, axes = _canvas(evaluation, *_matrix_size(evaluation.classes))
         axes.set(xlim=(-0.5, len(counts) - 0.5), ylim=(len(counts) - 0.5, -0.5))
         for (row, column), share in np.ndenumerate(shares):
             _cell(axes, row, column, int(counts[row, column]), float(share))
@@ -133,6 +133,18 @@ def _canvas(evaluation: Evaluation, width: float, height: float) -> tuple[Figure
     return figure, figure.subplots()
 
 
+def _matrix_size(classes: Sequence[str]) -> tuple[float, float]:
+    """Width and height in inches that leave room for the names and for a number in each cell."""
+    longest = max(map(len, classes))
+    names = 0.6 + 0.065 * longest
+    width = max(COLUMN, names + 0.55 * len(classes))
+    return width, 0.75 + 0.85 * (width - names) + (0.045 * longest if _is_slanted(classes) else 0)
+
+
+def _is_slanted(classes: Sequence[str]) -> bool:
+    return max(map(len, classes)) * len(classes) > 40
+
+
 def _cell(axes: Axes, row: int, column: int, count: int, share: float) -> None:
     """A number on a blue that fades into the background, so that it works on paper and on a dark page."""
     shade = to_rgba(COLOURS[0], share)
@@ -141,14 +153,15 @@ def _cell(axes: Axes, row: int, column: int, count: int, share: float) -> None:
         axes.text(column, row, "0", ha="center", va="center", color=MUTED, fontsize=8)
         return
     colour = "white" if share > 0.9 else INK
-    axes.text(column, row - 0.1, f"{count:,}", ha="center", va="center", color=colour, fontsize=9)
-    axes.text(column, row + 0.22, percent(share), ha="center", va="center", color=colour, fontsize=6.5)
+    style: dict[str, Any] = {"ha": "center", "va": "center", "color": colour, "textcoords": "offset points"}
+    axes.annotate(f"{count:,}", (column, row), (0, 4), fontsize=9, **style)
+    axes.annotate(percent(share), (column, row), (0, -7), fontsize=6.5, **style)
 
 
 def _label_classes(axes: Axes, scores: Scores) -> None:
     names = [plain(name) for name in scores.class_counts]
     counts = [f"{name}\n({count:,})" for name, count in zip(names, scores.class_counts.values(), strict=True)]
-    slanted = max(map(len, names)) * len(names) > 40
+    slanted = _is_slanted(tuple(scores.class_counts))
     axes.set_xticks(range(len(names)), names, rotation=35 if slanted else 0, ha="right" if slanted else "center")
     axes.set_yticks(range(len(names)), counts)
     axes.set(xlabel="Predicted class", ylabel="True class (number)")
