@@ -55,7 +55,7 @@ def test_scores_are_those_of_scikit_learn_on_the_saved_predictions(finished_run)
     expected = balanced_accuracy_score(targets, predictions.probabilities.argmax(axis=1))
     assert by_image["balanced_accuracy"].value == pytest.approx(expected, abs=1e-12)
     auc = roc_auc_score(targets, predictions.probabilities[:, 1])
-    assert by_image["roc_auc"].value == pytest.approx(auc, abs=1e-12)
+    assert by_image["macro_roc_auc"].value == pytest.approx(auc, abs=1e-12)
 
 
 def test_prediction_needs_the_run_only_and_gives_the_same_answers(finished_run, phantom_folder, tmp_path):
@@ -118,6 +118,30 @@ def test_both_splits_side_by_side_say_why_they_differ(phantom_folder, tmp_path):
     assert "also in training" in comparison.text()
     assert comparison.report == tmp_path / "both" / "report.html"
     assert "image-level split" in comparison.report.read_text()
+
+
+def test_seeds_share_the_split_and_show_their_spread(phantom_folder, tmp_path):
+    from gyrus.experiment import train_seeds
+
+    overrides = [*SMALL, "training.epochs=1"]
+    arguments = {"seeds": [0, 1], "data": phantom_folder, "out": tmp_path / "seeds", "overrides": overrides}
+    repeats = train_seeds("dementia-baseline", **arguments)
+    splits = [Split.load(run.split) for run in repeats.runs.values()]
+    assert splits[0].samples == splits[1].samples
+    weights = [load_file(run.weights) for run in repeats.runs.values()]
+    assert any((value != weights[1][name]).any() for name, value in weights[0].items())
+    by_image = pd.read_csv(repeats.table).query("unit == 'image'")["accuracy"]
+    assert f"{by_image.mean():.3f}" in repeats.text()
+    before = repeats.runs[0].weights.stat().st_mtime_ns
+    assert train_seeds("dementia-baseline", **arguments).runs[0].weights.stat().st_mtime_ns == before
+
+
+def test_the_random_steps_of_a_recipe_are_drawn_on_the_data(phantom_folder):
+    from gyrus.experiment import preview_augmentation
+
+    every = preview_augmentation(phantom_folder, images=2)
+    some = preview_augmentation(phantom_folder, "neuroflux-cnn", images=2)
+    assert 0 < len(some.axes) < len(every.axes)
 
 
 @pytest.mark.parametrize(
@@ -198,7 +222,10 @@ def test_a_run_stopped_in_the_middle_resumes_to_the_same_weights(phantom_folder,
 def test_every_recipe_can_be_read():
     assert "dementia-baseline" in recipes()
     for name in recipes():
-        assert load_config(name).about
+        about = load_config(name).about
+        assert about
+        assert about.title
+        assert about.expects
 
 
 def test_the_python_verbs_are_those_of_the_command_line(finished_run):

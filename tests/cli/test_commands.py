@@ -160,6 +160,10 @@ def test_mistakes_are_told_in_words_and_leave_nothing_behind(phantom_folder, tmp
 def test_models_recipes_doctor_and_version_list_what_is_here():
     assert "baseline-cnn" in gyrus("models").stdout
     assert "dementia-baseline" in gyrus("recipes").stdout
+    shown = gyrus("recipes", "show", "dementia-exp8").stdout
+    assert "The attention was taken over the batch" in shown
+    assert "attention-blocks" in shown
+    assert "'dementia-exp8'" in refused("recipes", "show", "dementia-exp88")
     facts = gyrus("doctor").stdout
     assert "torch" in facts
     assert "MISSING" not in facts

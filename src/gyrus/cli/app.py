@@ -24,7 +24,7 @@ app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("predict")(predict.predict)
 app.command("models")(models.models)
-app.command("recipes")(recipes.recipes)
+app.add_typer(recipes.app, name="recipes")
 app.command("doctor")(doctor.doctor)
 
 

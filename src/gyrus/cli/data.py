@@ -101,6 +101,28 @@ def phantom(
     console.print(f"{subjects} people with {slices} slices each: {folder}")
 
 
+@app.command("augment-preview")
+def augment_preview(
+    path: Annotated[str, typer.Argument(help="Folder, table, parquet file, or hf:owner/name.")],
+    out: Annotated[Path, typer.Option("--out", help="A .png, .svg or .pdf file.")],
+    recipe: Annotated[str | None, typer.Option("--recipe", help="Its steps only; by default every step.")] = None,
+    config: Annotated[Path | None, typer.Option("--config", help="Likewise, of a YAML or JSON file.")] = None,
+    images: Annotated[int, typer.Option("--images", min=1, help="How many images the steps take in turn.")] = 4,
+    seed: Annotated[int, typer.Option("--seed", help="Which images, and what is left to chance.")] = 0,
+) -> None:
+    """Draw each random step at low, middle and high strength, on images of your own."""
+    from gyrus.errors import ConfigError
+    from gyrus.experiment import preview_augmentation
+    from gyrus.files import atomic_path
+
+    if out.suffix not in (".png", ".svg", ".pdf"):
+        raise ConfigError(f"--out must end in .png, .svg or .pdf, got '{out}'.")
+    figure = preview_augmentation(path, recipe or config, images=images, seed=seed)
+    with atomic_path(out) as temporary:
+        figure.savefig(temporary)
+    console.print(f"Contact sheet: {out}")
+
+
 def _scan(
     path: str,
     source: str | None,

@@ -38,7 +38,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: st
     result = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, header_style="bold")
     for index, name in enumerate(columns):
         numeric = bool(texts) and all(_is_number(row[index]) for row in texts)
-        result.add_column(name, justify="right" if numeric else "left", overflow="fold")
+        result.add_column(name, justify="right" if numeric else "left", overflow="fold", no_wrap=index == 0)
     for row in texts:
         result.add_row(*row)
     return result

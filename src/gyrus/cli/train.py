@@ -28,6 +28,9 @@ def train(
         Literal["fail", "skip"] | None, typer.Option("--on-bad-file", help="Whether unusable files stop the run.")
     ] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Seed of the split, the weights and the order.")] = None,
+    seeds: Annotated[
+        str | None, typer.Option("--seeds", help="Repeat with these seeds on one split: 0,1,2. Shows the spread.")
+    ] = None,
     source: Source = None,
     classes: Classes = None,
     column: Columns = None,
@@ -41,7 +44,7 @@ def train(
 
     display = experiment.SILENT if quiet else Terminal()
     if resume:
-        if data or out or recipe or config or setting or split_unit:
+        if data or out or recipe or config or setting or split_unit or seeds:
             raise ConfigError("--resume continues a run with its own config; give no other option with it.")
         _finish(experiment.resume(resume, display=display))
         return
@@ -65,12 +68,29 @@ def train(
         *(setting or []),
     ]
     chosen = recipe or config
+    if seeds:
+        if seed is not None or split_unit == "both":
+            raise ConfigError("--seeds repeats one run; give neither --seed nor --split-unit both with it.")
+        numbers = _numbers(seeds)
+        repeats = experiment.train_seeds(
+            chosen, seeds=numbers, data=data, out=out, overrides=overrides, display=display
+        )
+        console.print(repeats.text(), markup=False)
+        console.print(f"Scores of each seed: {repeats.table}")
+        return
     if split_unit == "both":
         comparison = experiment.train_both(chosen, data=data, out=out, overrides=overrides, display=display)
         console.print(comparison.text(), markup=False)
         console.print(f"Report: {comparison.report}")
         return
     _finish(experiment.train(chosen, data=data, out=out, overrides=overrides, display=display))
+
+
+def _numbers(text: str) -> list[int]:
+    try:
+        return [int(number) for number in text.split(",")]
+    except ValueError as error:
+        raise ConfigError(f"--seeds must be whole numbers with commas between, such as 0,1,2, got '{text}'.") from error
 
 
 def _assignments(fields: dict[str, object]) -> list[str]:

@@ -1,0 +1,75 @@
+"""The data of an experiment: scanned, stacked, and looked at."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gyrus.data.manifest import Manifest
+from gyrus.data.reading import Reader
+from gyrus.data.sources import scan
+from gyrus.data.stacking import stack
+from gyrus.errors import ConfigError
+from gyrus.experiment.config import DataConfig, ExperimentConfig, load_config
+from gyrus.experiment.display import SILENT, Display
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def scan_data(config: DataConfig, display: Display) -> Manifest:
+    """The manifest of the labelled data that a config names.
+
+    Raises:
+        ConfigError: No data are named.
+        DataError: They cannot be read, or hold files that cannot be used.
+    """
+    if config.path is None:
+        raise ConfigError("No data: name a folder, a table or hf:owner/name with --data, or as data.path.")
+    with display.progress("Reading files") as progress:
+        manifest = scan(
+            config.path,
+            source=config.source,
+            subject_rule=config.subject_rule,
+            subject_pattern=config.subject_pattern,
+            classes=config.classes,
+            columns=config.columns,
+            progress=progress,
+        )
+    return usable(manifest, config, display)
+
+
+def usable(manifest: Manifest, config: DataConfig, display: Display) -> Manifest:
+    """Stack where that is asked for, and stop at or leave out what cannot be used."""
+    if config.stack:
+        manifest = stack(manifest, config.stack)
+    if config.on_bad_file == "fail":
+        manifest.require_clean()
+    for problem in manifest.problems:
+        display.say(f"Left out: {problem}")
+    return manifest
+
+
+def preview_augmentation(
+    data: str | Path, config: ExperimentConfig | str | Path | None = None, *, images: int = 4, seed: int = 0
+) -> Figure:
+    """A contact sheet of the random steps on images of a data set.
+
+    Args:
+        data: Folder, table, parquet file, or hf:owner/name.
+        config: Whose steps; by default every step there is.
+        images: How many images the steps take in turn.
+        seed: Which images, and what is left to chance.
+    """
+    from gyrus.data.augmentation.preview import preview
+
+    settings = load_config(config)
+    source = settings.data.model_copy(update={"path": str(data), "on_bad_file": "skip"})
+    manifest = scan_data(source, SILENT)
+    chosen = np.random.default_rng(seed).permutation(len(manifest))[:images]
+    reader = Reader(manifest)
+    pixels = np.stack([settings.preprocessing.apply(reader.read(int(number))) for number in chosen])
+    steps = settings.augmentation if settings.augmentation.steps else None
+    return preview(pixels.astype(np.float32) / 255, steps, seed=seed)

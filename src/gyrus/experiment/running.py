@@ -1,0 +1,228 @@
+"""One training from files to an honest score: :func:`train` is the whole road."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+
+from gyrus.configuration import write_document
+from gyrus.data.augmentation.config import AugmentationConfig
+from gyrus.data.dataset import PixelDataset
+from gyrus.data.manifest import Manifest
+from gyrus.data.preprocessing import Normalisation, PreprocessingConfig
+from gyrus.data.splits import Split, check, split
+from gyrus.data.store import Store, open_store
+from gyrus.errors import RunError
+from gyrus.evaluation.evaluate import Evaluation
+from gyrus.evaluation.evaluate import evaluate as evaluate_predictions
+from gyrus.experiment.config import EvaluationConfig, ExperimentConfig, load_config
+from gyrus.experiment.display import SILENT, Display, Silent
+from gyrus.experiment.inputs import scan_data
+from gyrus.files import atomic_path, write_json, write_text
+from gyrus.models.contract import Classifier
+from gyrus.models.freezing import apply_freezing
+from gyrus.models.zoo import build
+from gyrus.prediction.predict import pick_device, predict_logits
+from gyrus.prediction.table import Predictions
+from gyrus.report.of_runs import report_run
+from gyrus.runs import Run
+from gyrus.training.fit import fit
+from gyrus.types import Part, SplitUnit
+
+
+def train(
+    config: ExperimentConfig | str | Path | None = None,
+    *,
+    out: str | Path,
+    data: str | Path | None = None,
+    overrides: Sequence[str] = (),
+    display: Display = SILENT,
+) -> Run:
+    """Train a classifier and judge it on people it has never seen.
+
+    Args:
+        config: A recipe's name, the path of a YAML or JSON file, or a config.
+        out: The run folder, new or empty.
+        data: Overrides ``data.path``.
+        overrides: Assignments such as ``training.epochs=5``.
+        display: Where progress is shown.
+
+    Returns:
+        The run; its status is "interrupted" where training was stopped by Ctrl-C or SIGTERM.
+
+    Raises:
+        GyrusError: The config, the data or the folder cannot be used; told before training begins.
+    """
+    settings = load_config(config, [*overrides, *([f"data.path={json.dumps(str(data))}"] if data else [])])
+    manifest = scan_data(settings.data, display)
+    parts = split(manifest, settings.split, seed=settings.seed)
+    run = Run.create(Path(out))
+    with run.locked():
+        write_document(run.config, settings)
+        manifest.save(run.manifest)
+        parts.save(run.split)
+        return _carry_out(run, settings, manifest, parts, display)
+
+
+def resume(folder: str | Path, *, display: Display = SILENT) -> Run:
+    """Continue a run that was killed or interrupted; it reaches the weights of an unbroken run.
+
+    Raises:
+        RunError: There is no run, or it has finished already.
+    """
+    run = Run.open(Path(folder), finished=False)
+    if run.status == "finished":
+        raise RunError(f"The run in {run.folder} has finished; there is nothing to resume. Its report: {run.report}")
+    with run.locked():
+        settings, manifest, parts = load_config(run.config), Manifest.load(run.manifest), Split.load(run.split)
+        return _carry_out(run, settings, manifest, parts, display)
+
+
+def evaluate(run: Run | str | Path, *, config: EvaluationConfig | None = None) -> Evaluation:
+    """Judge a finished run again from its predictions, and write its metrics and report anew.
+
+    Args:
+        run: The run, or its folder.
+        config: Other settings of the intervals than the run's.
+
+    Raises:
+        RunError: There is no finished run.
+    """
+    run = run if isinstance(run, Run) else Run.open(Path(run))
+    settings = load_config(run.config)
+    return _judge(run, settings.model_copy(update={"evaluation": config or settings.evaluation}))
+
+
+def _carry_out(run: Run, settings: ExperimentConfig, manifest: Manifest, parts: Split, display: Display) -> Run:
+    """Everything behind the split; also what a resumed run does, from the nouns that were saved."""
+    check(parts, manifest)
+    for note in (parts.statement, *parts.notes):
+        if note:
+            display.say(f"Note: {note}.")
+    run.mark("started", manifest=manifest.digest)
+    with display.progress("Decoding images") as progress:
+        store = open_store(manifest, settings.preprocessing, progress=progress)
+    data = _Parts.of(manifest, parts, store, settings.preprocessing)
+    write_json(run.preprocessing, {"normalisation": asdict(data.normalisation)})
+    resuming = (run.folder / "checkpoints" / "last.ckpt").exists()
+    model = _new_model(settings, store, len(manifest.classes), with_pretrained=not resuming)
+    if not resuming:
+        _describe_model(run, settings, model, manifest.classes, parts.unit)
+    fitted = fit(
+        model,
+        data.dataset("train", settings.augmentation, settings.seed),
+        data.dataset("val"),
+        settings.training,
+        run.folder,
+        classes=manifest.classes,
+        seed=settings.seed,
+        resume=resuming,
+        progress=not isinstance(display, Silent),
+        before_epoch=lambda epoch, network: apply_freezing(cast(Classifier, network), settings.model.freezing, epoch),
+    )
+    for warning in fitted.warnings:
+        display.say(f"Note: {warning}")
+    if fitted.stopped == "interrupted":
+        run.mark("interrupted")
+        return run
+    _save_weights(run.weights, model)
+    device = pick_device(settings.training.device)
+    for part in ("val", "test"):
+        predictions = data.predict(part, model, device, display)
+        predictions.save(run.predictions(part))
+    run.mark("started", best_epoch=fitted.best_epoch, **{fitted.monitor: fitted.best_score})
+    _judge(run, settings)
+    run.mark("finished")
+    return run
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """The parts of a split as data sets, and who the rows are."""
+
+    manifest: Manifest
+    split: Split
+    store: Store
+    normalisation: Normalisation
+
+    @classmethod
+    def of(cls, manifest: Manifest, split: Split, store: Store, preprocessing: PreprocessingConfig) -> _Parts:
+        train = manifest.table["sample"].isin(split.samples["train"]).to_numpy()
+        return cls(manifest, split, store, Normalisation.fit(preprocessing.intensity, store.statistics[train]))
+
+    def rows(self, part: Part) -> np.ndarray:
+        return np.flatnonzero(self.manifest.table["sample"].isin(self.split.samples[part]))
+
+    def dataset(self, part: Part, augmentation: AugmentationConfig | None = None, seed: int = 0) -> PixelDataset:
+        rows = self.rows(part)
+        targets = self.manifest.targets.to_numpy()[rows]
+        return PixelDataset(self.store, rows, targets, self.normalisation, augmentation=augmentation, seed=seed)
+
+    def predict(self, part: Part, model: Classifier, device: torch.device, display: Display) -> Predictions:
+        with display.progress(f"Predicting {part}") as progress:
+            logits = predict_logits(model, self.dataset(part), device=device, progress=progress)
+        table = self.manifest.table.iloc[self.rows(part)]
+        return Predictions.from_logits(
+            table["sample"].tolist(),
+            logits,
+            classes=self.manifest.classes,
+            split_unit=self.split.unit,
+            part=part,
+            subjects=table["subject"].tolist(),
+            targets=table["label"].tolist(),
+        )
+
+
+def _new_model(settings: ExperimentConfig, store: Store, classes: int, *, with_pretrained: bool) -> Classifier:
+    torch.manual_seed(settings.seed)
+    return build(
+        settings.model,
+        in_channels=store.channels,
+        num_classes=classes,
+        image_size=store.image_size,
+        with_pretrained=with_pretrained,
+    )
+
+
+def _describe_model(
+    run: Run, settings: ExperimentConfig, model: Classifier, classes: Sequence[str], unit: SplitUnit
+) -> None:
+    write_json(
+        run.model,
+        {
+            "model": settings.model.model_dump(mode="json"),
+            "in_channels": model.in_channels,
+            "image_size": model.signature.image_size,
+            "classes": classes,
+            "split_unit": unit,
+            "parameters": sum(parameter.numel() for parameter in model.parameters()),
+            "pretrained": asdict(model.pretrained) if model.pretrained else None,
+        },
+    )
+
+
+def _save_weights(path: Path, model: Classifier) -> None:
+    weights = {name: value.detach().cpu().contiguous().clone() for name, value in model.state_dict().items()}
+    with atomic_path(path) as temporary:
+        save_file(weights, temporary)
+
+
+def _judge(run: Run, settings: ExperimentConfig) -> Evaluation:
+    """Evaluate the test part only: the validation part chose the weights, so its scores would flatter."""
+    evaluation = evaluate_predictions(
+        Predictions.load(run.predictions("test")),
+        resamples=settings.evaluation.resamples,
+        level=settings.evaluation.level,
+        seed=settings.seed,
+    )
+    evaluation.save(run.metrics)
+    write_text(run.classification_report, evaluation.text())
+    report_run(run)
+    return evaluation
