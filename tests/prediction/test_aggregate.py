@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -25,6 +25,7 @@ logit_tables = hnp.arrays(
 )
 
 
+@settings(max_examples=40, deadline=None)
 @given(logit_tables, st.randoms())
 def test_the_pooled_probability_is_the_mean_over_the_slices(logits: np.ndarray, random) -> None:
     subjects = [f"p{random.randrange(3)}" for _ in logits]
@@ -37,6 +38,7 @@ def test_the_pooled_probability_is_the_mean_over_the_slices(logits: np.ndarray, 
         np.testing.assert_allclose(pooled.probabilities[row], mean, atol=1e-12)
 
 
+@settings(max_examples=40, deadline=None)
 @given(logit_tables, st.randoms())
 def test_the_order_of_the_rows_does_not_matter(logits: np.ndarray, random) -> None:
     predictions = make(logits, [f"p{row % 3}" for row in range(len(logits))])

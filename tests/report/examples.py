@@ -37,9 +37,9 @@ def history(epochs: int = 6) -> pd.DataFrame:
 
 
 def content(predictions: Predictions, **changes: object) -> ReportContent:
-    evaluation = evaluate(predictions, resamples=50)
-    pictures = tuple(map(Picture.of, draw_scores(predictions, evaluation)))
-    return replace(typical(), evaluation=evaluation, score_pictures=pictures, **changes)
+    """A report on some predictions, without figures unless ``changes`` has them."""
+    without = {"evaluation": evaluate(predictions, resamples=50), "score_pictures": (), "training_pictures": ()}
+    return replace(typical(), **(without | changes))
 
 
 @cache

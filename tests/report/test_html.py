@@ -108,8 +108,17 @@ def test_a_leaky_split_is_warned_of_before_the_verdict(unit: str) -> None:
 def test_whatever_comes_from_outside_is_escaped() -> None:
     evil = "<script>alert('x')</script>"
     predictions = study(classes=("Non", evil, "<b>", '" onload="x'))
+    pictures = tuple(map(Picture.of, draw_scores(predictions, evaluate(predictions, resamples=10))))
     page = render(
-        content(predictions, title=evil, config_text=evil, command=evil, data=((evil, evil),), created="<img src=x>")
+        content(
+            predictions,
+            score_pictures=pictures,
+            title=evil,
+            config_text=evil,
+            command=evil,
+            data=((evil, evil),),
+            created="<img src=x>",
+        )
     )
     reader = read(page)
     assert not {"script", "img"} & reader.tags
