@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import pytest
 import torch
@@ -11,14 +12,38 @@ from gyrus.errors import ConfigError, DataError
 from gyrus.models.contract import Classifier
 from gyrus.models.zoo import MODELS, ModelConfig, build
 
-SIZES = {2: (64, 96), 3: (32, 32, 64)}
-CASES = [(name, dims) for name, spec in MODELS.items() for dims in spec.dims]
+SIZES = {2: (32, 48), 3: (16, 16, 24)}
+DEEP_SIZES = {2: (32, 64), 3: (32, 32, 64)}
+"""For networks that halve their input five times."""
+
+# the presets of a family differ by widths and depths alone, which are cut so that the suite stays quick; the exact
+# forms are counted in tests/models/test_parameter_counts.py
+SHRUNK: dict[str, dict[str, Any]] = {
+    "convnext": {"depths": (1, 2), "dims": (8, 12), "kernel": 3},
+    "resnet": {"depth": 10, "width": 4},
+    "densenet": {"growth": 4, "width": 8},
+    "study-cnn": {"channels": ((2, 3, 4), (3, 4, 5)), "hidden": 8},
+    "keras-like-cnn": {"channels": (4, 4, 6, 6, 8)},
+    "gpt-cnn": {"channels": (4, 6, 8)},
+    "neuroflux-cnn": {"channels": (4, 6, 8, 10)},
+}
+LARGE = {name for name in MODELS if name.startswith("timm:")} - {"timm:mobilenetv2_035", "timm:resnet18"}
+
+CASES = [
+    pytest.param(name, dims, marks=[pytest.mark.slow] if name in LARGE else [])
+    for name, spec in MODELS.items()
+    for dims in spec.dims
+]
 every_model = pytest.mark.parametrize(("name", "dims"), CASES)
 
 
 def make(name: str, dims: int, *, in_channels: int = 2, num_classes: int = 3) -> Classifier:
+    family = "convnext" if name.startswith("convnext") else name
+    config = ModelConfig(name=name, options=SHRUNK.get(family, {}))
+    deep = name in {"resnet", "densenet", "keras-like-cnn"} or name.startswith("timm:")
+    size = (DEEP_SIZES if deep else SIZES)[dims]
     torch.manual_seed(0)
-    return build(ModelConfig(name=name), in_channels=in_channels, num_classes=num_classes, image_size=SIZES[dims])
+    return build(config, in_channels=in_channels, num_classes=num_classes, image_size=size)
 
 
 def images(model: Classifier, batch: int = 3) -> torch.Tensor:

@@ -76,12 +76,13 @@ class TwoPathCNN(Backbone):
         parts: list[tuple[int, int] | None] = [None, *zip(narrow, wide, strict=True)]
         self.units = nn.Sequential(*(self._stage(signature, options, index, parts[index]) for index in range(count)))
         self.parts = (narrow[-1], wide[-1])
+        self.smallest = (2**count,) * signature.spatial_dims
+        self.fixed_size = signature.image_size
+        self.require_size(signature.image_size, ConfigError)
         voxels = halved_voxels(signature, count)
         self.merge = nn.ModuleList(nn.Linear(width * voxels, options.hidden) for width in self.parts)
         self.num_channels = sum(self.parts)
         self.num_features = 2 * options.hidden
-        self.smallest = (2**count,) * signature.spatial_dims
-        self.fixed_size = signature.image_size
 
     @staticmethod
     def _stage(signature: Signature, options: TwoPathOptions, index: int, parts: tuple[int, int] | None) -> Parallel:

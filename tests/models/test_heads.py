@@ -1,0 +1,108 @@
+"""Heads: their layers, and an attention that looks at one sample at a time."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from pydantic import ValidationError
+from torch import Tensor, nn
+
+from gyrus.errors import ConfigError
+from gyrus.models.heads import HEADS, ChannelAttention, Head, HeadConfig, HeadOptions, build_head
+
+CHANNELS = 24
+every_head = pytest.mark.parametrize("name", HEADS)
+
+
+def make(name: str, **options: object) -> Head:
+    torch.manual_seed(0)
+    return build_head(HeadConfig(name=name, options=options), CHANNELS, CHANNELS, 3)
+
+
+def answer(head: Head, features: Tensor) -> Tensor:
+    return head.classify(head.embed(head.attend(features).flatten(2).mean(-1)))
+
+
+@every_head
+@pytest.mark.parametrize("spatial", [(5, 4), (3, 4, 2)])
+def test_a_prediction_never_depends_on_its_neighbours(name: str, spatial: tuple[int, ...]) -> None:
+    head = make(name).eval()
+    generator = torch.Generator().manual_seed(1)
+    features = torch.randn(6, CHANNELS, *spatial, generator=generator)
+    together = answer(head, features)
+    assert together.shape == (6, 3)
+    alone = torch.cat([answer(head, sample[None]) for sample in features])
+    torch.testing.assert_close(alone, together)
+    torch.testing.assert_close(answer(head, features.flip(0)).flip(0), together)
+    others = torch.cat([features[:1], 100 * torch.randn(5, CHANNELS, *spatial, generator=generator)])
+    torch.testing.assert_close(answer(head, others)[:1], together[:1])
+
+
+@every_head
+def test_reset_keeps_all_but_the_last_layer(name: str) -> None:
+    head = make(name).double()
+    before = {key: value.clone() for key, value in head.state_dict().items()}
+    head.reset(7)
+    assert answer(head, torch.randn(4, CHANNELS, 2, 2, dtype=torch.double)).shape == (4, 7)
+    after = head.state_dict()
+    changed = {
+        key for key in before if before[key].shape != after[key].shape or not torch.equal(before[key], after[key])
+    }
+    assert {"classify.weight", "classify.bias"} <= changed
+    assert all(key.startswith("classify") or "running" in key or "tracked" in key for key in changed)
+
+
+def test_attention_scales_by_the_mean_and_the_maximum_over_space() -> None:
+    torch.manual_seed(0)
+    attention = ChannelAttention(32, ratio=4)
+    features = torch.randn(2, 32, 3, 5)
+    mean, highest = features.mean((2, 3)), features.amax((2, 3))
+    first, _, second = attention.shared
+    hidden = [torch.relu(first(path)) @ second.weight.T + second.bias for path in (mean, highest)]
+    expected = features * torch.sigmoid(hidden[0] + hidden[1])[:, :, None, None]
+    torch.testing.assert_close(attention(features), expected)
+    features[1] = 0
+    torch.testing.assert_close(attention(features)[0], expected[0])
+
+
+@pytest.mark.parametrize(
+    ("channels", "expected"), [(1408, 249_304), (64, 64 * 8 + 8 + 8 * 64 + 64), (4, 4 * 4 * 2 + 8)]
+)
+def test_attention_has_a_sixteenth_of_the_channels_but_not_fewer_than_eight(channels: int, expected: int) -> None:
+    assert sum(value.numel() for value in ChannelAttention(channels).parameters()) == expected
+
+
+def test_layers_of_system_e_and_c() -> None:
+    def kinds(name: str) -> list[str]:
+        return [type(layer).__name__ for layer in make(name).embed]
+
+    assert kinds("dense-blocks") == ["Linear", "BatchNorm1d", "ReLU", "Dropout"] * 3
+    assert kinds("mlp-norm") == ["Linear", "BatchNorm1d", "ReLU", "Dropout"]
+    assert kinds("dropout-mlp") == ["Dropout", "Linear", "ReLU", "Dropout"]
+    assert [layer.p for layer in make("dense-blocks").embed if isinstance(layer, nn.Dropout)] == [0.4, 0.3, 0.2]
+
+
+def test_initial_width_holds_for_every_linear_layer_and_after_a_reset() -> None:
+    torch.manual_seed(0)
+    head = Head(400, 400, 300, HeadOptions(hidden=(300,), initial_std=0.02))
+    head.reset(200)
+    for layer in (head.embed[0], head.classify):
+        assert layer.weight.std().item() == pytest.approx(0.0176, rel=0.15)
+        assert layer.bias.abs().max() == 0
+
+
+def test_config_names_all_mistakes_and_is_filled_up() -> None:
+    with pytest.raises(ValidationError) as caught:
+        HeadConfig(name="mlp", options={"droput": 0.1, "hidden": [0]})
+    assert "did you mean 'dropout'?" in str(caught.value)
+    assert "greater than or equal to 1" in str(caught.value)
+    with pytest.raises(ValidationError, match="Did you mean 'linear'"):
+        HeadConfig(name="liner")
+    config = HeadConfig(name="mlp", options={"dropout": 0.2})
+    assert config.options["hidden"] == [512]
+    assert HeadConfig.model_validate_json(config.model_dump_json()) == config
+
+
+def test_one_value_a_dense_layer() -> None:
+    with pytest.raises(ConfigError, match=r"`dropout` must be one value or 3 of them, got 2"):
+        make("dense-blocks", dropout=[0.1, 0.2])

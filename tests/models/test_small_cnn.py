@@ -1,0 +1,88 @@
+"""The order of layers in the small CNNs, as the reference systems have it."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from gyrus.errors import ConfigError, DataError
+from gyrus.models.contract import Classifier
+from gyrus.models.zoo import ModelConfig, build
+
+LETTERS = {
+    nn.Conv2d: "C",
+    nn.ReLU: "r",
+    nn.MaxPool2d: "P",
+    nn.BatchNorm2d: "B",
+    nn.BatchNorm1d: "B",
+    nn.Dropout: "D",
+    nn.Linear: "F",
+}
+
+
+def make(name: str, size: tuple[int, ...] = (64, 64), **config: object) -> Classifier:
+    return build(ModelConfig(name=name, **config), in_channels=1, num_classes=4, image_size=size)
+
+
+def layers(classifier: Classifier) -> str:
+    return "".join(LETTERS[type(layer)] for layer in classifier.modules() if type(layer) in LETTERS)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("baseline-cnn", "CrPB CrP FrF"),
+        ("baseline-cnn-dropout", "CrPBD CrPBD FrDF"),
+        ("baseline-cnn-less-dropout", "CrPB CrPBD FrDF"),
+        ("baseline-cnn-dense-dropout", "CrPB CrPB FrDF"),
+        ("baseline-cnn-deep", "CrPB CrPB CrPB FrDF"),
+        ("baseline-cnn-deep-plain", "CrPB CrPB CrPB FrF"),
+        ("conv5-cnn", "CrP CrP FrF"),
+        ("keras-like-cnn", "CrBPD CrBP CrBPD CrBP CrBPD FrB FrDF"),
+        ("gpt-cnn", "CrBPD CrBPD CrBPD FrFrF"),
+        ("neuroflux-cnn", "CrP CrP CrP CrP FrDF"),
+        # two paths side by side, stage by stage; the merging dense layers have their ReLU in code
+        ("study-cnn", "CrCrP CrCrP CrCrP CrCrP CrPBD CrPBD FF FrF"),
+    ],
+)
+def test_order_of_layers(name: str, expected: str) -> None:
+    assert layers(make(name)) == expected.replace(" ", "")
+
+
+def test_dropout_rates_of_the_heaviest_variant() -> None:
+    rates = [layer.p for layer in make("baseline-cnn-dropout").modules() if isinstance(layer, nn.Dropout)]
+    assert rates == [0.3, 0.4, 0.5]
+
+
+def test_two_paths_are_apart_until_they_are_merged() -> None:
+    classifier = make("study-cnn").eval()
+    image = torch.randn(1, 1, 64, 64, generator=torch.Generator().manual_seed(0))
+    before = classifier.forward_features(image)
+    with torch.no_grad():
+        for stage in classifier.backbone.units:
+            for value in stage.units[1].parameters():
+                value.zero_()
+    after = classifier.forward_features(image)
+    torch.testing.assert_close(after[:, :256], before[:, :256])
+    assert not torch.equal(after[:, 256:], before[:, 256:])
+
+
+def test_flattened_map_wants_the_size_it_was_built_for_and_global_pooling_does_not() -> None:
+    with pytest.raises(DataError, match=r"size \(64, 64\), got \(64, 80\)"):
+        make("baseline-cnn")(torch.zeros(1, 1, 64, 80))
+    pooled = make("baseline-cnn", options={"global_pool": True})
+    assert pooled(torch.zeros(1, 1, 50, 80)).shape == (1, 4)
+    assert sum(value.numel() for value in pooled.parameters()) == 320 + 64 + 18_496 + 65 * 128 + 129 * 4
+
+
+@pytest.mark.parametrize("size", [(65, 63), (17, 33, 20)])
+def test_odd_sizes(size: tuple[int, ...]) -> None:
+    assert make("baseline-cnn", size)(torch.zeros(1, 1, *size)).shape == (1, 4)
+
+
+def test_a_tuple_must_have_one_value_a_unit() -> None:
+    with pytest.raises(ConfigError, match=r"`dropout` must be one value or 2 of them, got 3"):
+        make("baseline-cnn", options={"dropout": [0.1, 0.2, 0.3]})
+    with pytest.raises(ConfigError, match="as many units"):
+        make("study-cnn", options={"convolutions": [1, 1]})
