@@ -69,7 +69,8 @@ def _numbers(streams: Streams, ends: tuple[int, int]) -> np.ndarray:
 
 def _placed(streams: Streams, sides: Floats, shape: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
     """Whole-voxel boxes anywhere within the image, from their sides of the image's side, (B, boxes, D)."""
-    lengths = np.rint(sides * shape).astype(np.int64)
+    # In a volume of few slices a small box would vanish by rounding.
+    lengths = np.maximum(np.rint(sides * shape), sides > 0).astype(np.int64)
     places = streams.uniforms(lengths.shape[1] * lengths.shape[2]).reshape(lengths.shape)
     starts = (places * (np.array(shape) - lengths + 1)).astype(np.int64)
     return starts, starts + lengths
