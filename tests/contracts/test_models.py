@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -35,6 +36,15 @@ CASES = [
     for dims in spec.dims
 ]
 every_model = pytest.mark.parametrize(("name", "dims"), CASES)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Networks this small only lose by being shared out between threads."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def make(name: str, dims: int, *, in_channels: int = 2, num_classes: int = 3) -> Classifier:
