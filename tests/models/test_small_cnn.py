@@ -50,6 +50,11 @@ def test_order_of_layers(name: str, expected: str) -> None:
     assert layers(make(name)) == expected.replace(" ", "")
 
 
+def test_norm_before_activation() -> None:
+    model = make("conv5-cnn", options={"norm": ["before activation", "none"]})
+    assert layers(model) == "CBrPCrPFrF"
+
+
 def test_dropout_rates_of_the_heaviest_variant() -> None:
     rates = [layer.p for layer in make("baseline-cnn-dropout").modules() if isinstance(layer, nn.Dropout)]
     assert rates == [0.3, 0.4, 0.5]

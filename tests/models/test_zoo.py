@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 from pydantic import ValidationError
 
 from gyrus.errors import ConfigError, DataError, UnknownNameError
+from gyrus.models.catalogue import count_parameters, with_tables
 from gyrus.models.contract import Signature
 from gyrus.models.zoo import MODELS, ModelConfig, build, find
 
@@ -28,7 +30,13 @@ def test_all_mistakes_are_named_at_once() -> None:
             pretraind=True,
         )
     text = str(caught.value)
-    for part in ("did you mean 'depths'?", "`drop_path`", "got 1.5", "'layer' or 'batch'", "Did you mean 'linear'?"):
+    for part in (
+        "did you mean 'depths'?",
+        "`drop_path` 1.5",
+        "less than 1",
+        "'layer' or 'batch'",
+        "Did you mean 'linear'?",
+    ):
         assert part in text
     assert "freezing" in text
     assert "pretraind" in text
@@ -100,3 +108,9 @@ def test_every_name_can_be_typed_and_every_entry_says_what_it_is() -> None:
         assert re.fullmatch(r"[a-z0-9:_-]+", name)
         assert spec.summary
         assert spec.source
+
+
+def test_the_guide_shows_the_table_as_it_is() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "models.md").read_text(encoding="utf-8")
+    assert page == with_tables(page), "run: python -m gyrus.models.catalogue"
+    assert count_parameters(torch.nn.Linear(3, 2).requires_grad_(False)) == (8, 0)

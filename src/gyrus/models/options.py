@@ -37,7 +37,7 @@ def complete(defaults: OptionsType, given: Mapping[str, Any], owner: str) -> Opt
         return type(defaults).model_validate({**defaults.model_dump(), **given})
     except ValidationError as error:
         known = list(type(defaults).model_fields)
-        mistakes = [_describe(mistake, known) for mistake in error.errors()]
+        mistakes = _describe(error, given, known)
         raise ConfigError(f"Options of {owner}: {'; '.join(mistakes)}. Known: {', '.join(known)}.") from error
 
 
@@ -54,9 +54,16 @@ def each(value: Item | tuple[Item, ...], count: int, name: str) -> tuple[Item, .
     return value
 
 
-def _describe(mistake: Any, known: list[str]) -> str:
-    name = ".".join(str(part) for part in mistake["loc"]) or "options"
-    if mistake["type"] != "extra_forbidden":
-        return f"`{name}`: {mistake['msg']}, got {mistake['input']!r}"
-    suggestion = nearest(name, known)
-    return f"there is no option '{name}'" + (f", did you mean '{suggestion}'?" if suggestion else "")
+def _describe(error: ValidationError, given: Mapping[str, Any], known: list[str]) -> list[str]:
+    """One sentence a field: a field that takes several forms fails in each of them."""
+    found: dict[str, list[str]] = {}
+    for mistake in error.errors():
+        found.setdefault(str(mistake["loc"][0]), []).append(mistake["msg"])
+    sentences = []
+    for name, messages in found.items():
+        if name in known:
+            sentences.append(f"`{name}` {given[name]!r}: {' / '.join(dict.fromkeys(messages))}")
+        else:
+            suggestion = nearest(name, known)
+            sentences.append(f"there is no option '{name}'" + (f", did you mean '{suggestion}'?" if suggestion else ""))
+    return sentences
