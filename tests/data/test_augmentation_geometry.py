@@ -142,6 +142,7 @@ def test_a_whole_voxel_crop_is_torchvisions():
     torch.testing.assert_close(cropped[..., 1:-1, 1:-1], expected[..., 1:-1, 1:-1], atol=1e-5, rtol=0)
 
 
+@settings(deadline=None)
 @given(
     low=st.floats(0.05, 1),
     high=st.floats(0.05, 1),
@@ -199,7 +200,7 @@ def test_a_run_of_steps_is_one_interpolation_and_agrees_with_one_after_the_other
     assert (chain.apply(smooth, draws) - smooth).abs().max() > 0.2
 
 
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 @given(degrees=st.floats(-180, 180), factor=st.floats(0.5, 2), shift=st.floats(-0.2, 0.2))
 def test_going_there_and_back_gives_the_identity(degrees, factor, shift):
     draw = applied(1, degrees=[degrees], factor=factor, translation=[shift, -shift], shear=[10.0])

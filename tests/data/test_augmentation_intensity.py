@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage, stats
 from torchvision.transforms.v2 import functional as torchvision
@@ -136,6 +136,7 @@ def test_the_drawn_boxes_are_painted_and_nothing_else(step, shape):
         assert torch.equal(erased[number][:, ~inside], images[number][:, ~inside])
 
 
+@settings(deadline=None)
 @given(low=st.floats(0, 1), high=st.floats(0, 1), stretch=st.floats(1, 5), three=st.booleans(), seed=st.integers(0, 99))
 def test_boxes_lie_within_the_image(low, high, stretch, three, seed):
     shape = (7, 12, 14) if three else (12, 14)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -18,6 +18,7 @@ def test_the_numbers_are_those_of_splitmix64():
     assert [int(streams.seeds()[0]) for _ in expected] == expected
 
 
+@settings(deadline=None)
 @given(seed=places, epoch=places, positions=st.lists(places, min_size=1, max_size=20))
 def test_a_row_depends_on_its_own_place_alone(seed, epoch, positions):
     together = Streams.at(seed, epoch, np.array(positions)).uniforms(3)
@@ -25,6 +26,7 @@ def test_a_row_depends_on_its_own_place_alone(seed, epoch, positions):
     np.testing.assert_array_equal(together, alone)
 
 
+@settings(deadline=None)
 @given(place=st.tuples(places, places), other=st.tuples(places, places))
 def test_another_place_gives_other_numbers(place, other):
     same = np.array_equal(Streams.at(*place).uniforms(4), Streams.at(*other).uniforms(4))
