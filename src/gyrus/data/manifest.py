@@ -15,8 +15,9 @@ import pyarrow.parquet as pq
 from gyrus.errors import BadFilesError, DataError
 from gyrus.files import atomic_path, digest
 
-SubjectKind = Literal["subject", "scan", "unknown"]
-"""What the subject column holds: people; scans, of which a person may have several; or nothing."""
+SubjectKind = Literal["subject", "scan", "inferred", "unknown"]
+"""What the subject column holds: people; scans, of which a person may have several; groups of images that look like a
+person's, found by the audit; or nothing."""
 
 COLUMNS = (
     "sample",  # str, unique: path below the root, or path#row

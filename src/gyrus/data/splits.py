@@ -145,7 +145,9 @@ def split(manifest: Manifest, config: SplitConfig | None = None, *, seed: int = 
         parts = _cut(units, {"test": config.test, "val": config.val}, seed)
 
     by_sample = units["unit_of_sample"].map(parts)
-    split_unit: SplitUnit = "scan" if config.unit == "subject" and manifest.subject_kind == "scan" else config.unit
+    split_unit: SplitUnit = config.unit
+    if config.unit == "subject" and manifest.subject_kind in ("scan", "inferred"):
+        split_unit = manifest.subject_kind
     result = Split(
         samples=_members(manifest.table["sample"], by_sample),
         subjects=_members(manifest.table["subject"], by_sample),

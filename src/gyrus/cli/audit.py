@@ -1,0 +1,88 @@
+"""``gyrus audit``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gyrus.cli.display import Terminal, console
+from gyrus.cli.options import Classes, Columns, Source, SubjectPattern, SubjectRule, classes_of, columns_of
+
+if TYPE_CHECKING:
+    from gyrus.data.manifest import Manifest
+    from gyrus.data.splits import Split
+
+
+def audit(
+    path: Annotated[
+        str | None, typer.Argument(help="Folder, table, parquet file, or hf:owner/name. Not needed with --run.")
+    ] = None,
+    split: Annotated[Path | None, typer.Option("--split", help="Judge the parts of this split file.")] = None,
+    run: Annotated[Path | None, typer.Option("--run", help="Judge the data and the split of this run folder.")] = None,
+    out: Annotated[Path, typer.Option("--out", help="Folder for the page, the findings and the groups.")] = Path(
+        "audit"
+    ),
+    check: Annotated[list[str] | None, typer.Option("--check", help="Run this check only. May be repeated.")] = None,
+    maps: Annotated[
+        bool, typer.Option("--maps/--no-maps", help="Draw maps of the images, which takes longest.")
+    ] = True,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of everything random.")] = 0,
+    source: Source = None,
+    classes: Classes = None,
+    column: Columns = None,
+    subject_rule: SubjectRule = None,
+    subject_pattern: SubjectPattern = None,
+) -> None:
+    """Find out what is wrong with a data set before it is believed."""
+    from gyrus.data.audit.checks import audit as run_checks
+    from gyrus.data.audit.checks import gather
+    from gyrus.report.audit import write_audit
+
+    manifest, parts = _subject_of_audit(path, split, run, source, classes, column, subject_rule, subject_pattern)
+    with Terminal().progress("Looking") as progress:
+        material = gather(manifest, split=parts, seed=seed, progress=progress)
+    title = Path(path).name if path else manifest.root.name
+    findings = run_checks(material, title=title or "data", checks=check)
+    page = write_audit(out, material, findings, maps=maps)
+    console.print(findings.verdict, markup=False)
+    console.print(findings.text(), markup=False)
+    console.print(f"Page: {page}")
+
+
+def _subject_of_audit(
+    path: str | None,
+    split: Path | None,
+    run: Path | None,
+    source: str | None,
+    classes: str | None,
+    column: list[str] | None,
+    subject_rule: str | None,
+    subject_pattern: str | None,
+) -> tuple[Manifest, Split | None]:
+    from gyrus.data.manifest import Manifest
+    from gyrus.data.sources import scan
+    from gyrus.data.splits import Split
+    from gyrus.errors import ConfigError
+    from gyrus.runs import Run
+
+    if split and run:
+        raise ConfigError("--split and --run exclude each other: a run has its own split. Give one of them.")
+    if not path and not run:
+        raise ConfigError("There is nothing to audit. Give the path of the data, or a run folder with --run.")
+    opened = Run.open(run, finished=False) if run else None
+    parts = Split.load(opened.split) if opened else Split.load(split) if split else None
+    if opened and not path:
+        return Manifest.load(opened.manifest), parts
+    with Terminal().progress("Reading") as progress:
+        manifest = scan(
+            str(path),
+            source=source,
+            classes=classes_of(classes),
+            columns=columns_of(column),
+            subject_rule=subject_rule,
+            subject_pattern=subject_pattern,
+            progress=progress,
+        )
+    return manifest, parts

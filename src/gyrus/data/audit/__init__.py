@@ -1,0 +1,1 @@
+"""Find out what is wrong with a data set before it is believed."""

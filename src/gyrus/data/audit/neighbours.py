@@ -1,0 +1,223 @@
+"""Which images look most alike: nearest neighbours among small pictures, mirrored ones too.
+
+Anatomy that all heads share makes any two slices at the same height similar. So the search works on whitened principal
+components, in which what is common to many images counts little and what tells people apart counts much. Small sets
+cannot tell the components, and are searched by plain correlation.
+
+Large sets are cut into cells around centres (an inverted file: Jegou et al. 2011, "Product quantization for nearest
+neighbor search"), and an image is compared with the nearest cells only: time and memory grow with the number of
+images, not with its square.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+Kind = TypeVar("Kind", bound=np.generic)
+
+COUNT = 8
+"""Neighbours of each image."""
+
+COMPONENTS = 128
+"""Principal components that are kept."""
+
+SMALLEST_WHITENED = 4 * COMPONENTS
+"""Images at least for whitening; fewer are compared as they are."""
+
+FITTED_ON = 4_000
+"""Images that the components are computed from, chosen at random in larger sets."""
+
+EXACT_LIMIT = 8_192
+"""Up to here every image is compared with every other one."""
+
+CELL = 256
+"""Images a cell, in larger sets."""
+
+PROBED = 8
+"""Cells that an image is compared with."""
+
+BLOCK = 1_024
+"""Images that are worked on at a time."""
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """The nearest neighbours of each image.
+
+    Attributes:
+        index: Row of each neighbour, int64 (N, k).
+        similarity: Cosine of the vectors, float32 (N, k), the most similar first.
+        correlation: Pearson correlation of the small pictures themselves, float32 (N, k).
+        mirrored: Whether the picture had to be mirrored left to right to look so similar, (N, k).
+        vectors: The whitened pictures (N, components), or the standardised ones in small sets; rows of length 1.
+    """
+
+    index: NDArray[np.int64]
+    similarity: Floats
+    correlation: Floats
+    mirrored: NDArray[np.bool_]
+    vectors: Floats
+
+
+def find_neighbours(thumbnails: NDArray[np.uint8], *, count: int = COUNT, seed: int = 0) -> Neighbours:
+    """The nearest neighbours of each picture among all others and their mirror images.
+
+    Args:
+        thumbnails: (N, rows, columns), N at least 2.
+        count: How many neighbours.
+        seed: Of the random choice of images that components and cells are computed from.
+    """
+    count = min(count, len(thumbnails) - 1)
+    project = _Whitening(thumbnails, seed) if len(thumbnails) >= SMALLEST_WHITENED else standardise
+    vectors, mirrors = project(thumbnails), project(thumbnails[:, :, ::-1])
+    index = np.zeros((len(vectors), 2 * count), np.int64)
+    similarity = np.full((len(vectors), 2 * count), -2, np.float32)
+    cells = _Cells(vectors, seed)
+    for half, queries in enumerate((vectors, mirrors)):
+        columns = slice(half * count, (half + 1) * count)
+        for rows, candidates in cells.pairs(queries):
+            found, values = _best(queries[rows], vectors[candidates], count, rows, candidates)
+            index[rows, columns], similarity[rows, columns] = found, values
+    mirrored = np.broadcast_to(np.arange(2 * count) >= count, index.shape)
+    return _merge(index, similarity, mirrored, thumbnails, vectors, count)
+
+
+def standardise(thumbnails: NDArray[np.uint8]) -> Floats:
+    """Pictures as rows of mean 0 and length 1, so that a scalar product is their correlation."""
+    rows = thumbnails.reshape(len(thumbnails), -1).astype(np.float32)
+    rows -= rows.mean(axis=1, keepdims=True)
+    rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-6)
+    return rows
+
+
+class _Whitening:
+    """Projection to whitened principal components, fitted on pictures and their mirror images."""
+
+    def __init__(self, thumbnails: NDArray[np.uint8], seed: int) -> None:
+        size = len(thumbnails)
+        chosen = np.sort(np.random.default_rng(seed).choice(size, min(size, FITTED_ON), replace=False))
+        turned = thumbnails[chosen].copy()
+        turned[1::2] = turned[1::2, :, ::-1]
+        rows = standardise(turned)
+        self._mean = rows.mean(axis=0)
+        rows -= self._mean
+        # The smaller of the two products has the same leading components, and costs little.
+        if len(rows) <= rows.shape[1]:
+            values, left = np.linalg.eigh(rows @ rows.T)
+            basis = rows.T @ left[:, -COMPONENTS:]
+        else:
+            values, basis = np.linalg.eigh(rows.T @ rows)
+            basis = basis[:, -COMPONENTS:]
+        scale = np.sqrt(np.maximum(values[-COMPONENTS:], values[-1] * 1e-6))
+        basis = basis / np.maximum(np.linalg.norm(basis, axis=0), 1e-12)
+        self._basis = (basis / scale).astype(np.float32)
+
+    def __call__(self, thumbnails: NDArray[np.uint8]) -> Floats:
+        result = np.empty((len(thumbnails), self._basis.shape[1]), np.float32)
+        for start in range(0, len(thumbnails), BLOCK):
+            block = slice(start, start + BLOCK)
+            result[block] = (standardise(thumbnails[block]) - self._mean) @ self._basis
+        result /= np.maximum(np.linalg.norm(result, axis=1, keepdims=True), 1e-9)
+        return result
+
+
+class _Cells:
+    """Which images have to be compared with which."""
+
+    def __init__(self, vectors: Floats, seed: int) -> None:
+        self._size = len(vectors)
+        self._centres: Floats | None = None
+        if self._size > EXACT_LIMIT:
+            self._centres = _centres(vectors, seed)
+            self._members = _grouped(_nearest_centre(vectors, self._centres), len(self._centres))
+            self._probed = np.argsort(-(self._centres @ self._centres.T), axis=1)[:, :PROBED]
+
+    def pairs(self, queries: Floats) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+        """Rows of queries, and the rows of all images that they have to be compared with."""
+        if self._centres is None:
+            for start in range(0, self._size, BLOCK):
+                yield np.arange(start, min(start + BLOCK, self._size)), np.arange(self._size)
+            return
+        for cell, rows in enumerate(_grouped(_nearest_centre(queries, self._centres), len(self._centres))):
+            candidates = np.concatenate([self._members[probed] for probed in self._probed[cell]])
+            for start in range(0, len(rows), BLOCK):
+                yield rows[start : start + BLOCK], candidates
+
+
+def _centres(vectors: Floats, seed: int) -> Floats:
+    """Centres of cells: a few rounds of spherical k-means on a part of the images."""
+    generator = np.random.default_rng(seed)
+    number = len(vectors) // CELL
+    sample = vectors[generator.choice(len(vectors), min(len(vectors), 32 * number), replace=False)]
+    centres = sample[:number].copy()
+    for _ in range(5):
+        for cell, rows in enumerate(_grouped(_nearest_centre(sample, centres), number)):
+            if len(rows):
+                centres[cell] = sample[rows].mean(axis=0)
+        centres /= np.maximum(np.linalg.norm(centres, axis=1, keepdims=True), 1e-9)
+    return centres
+
+
+def _nearest_centre(vectors: Floats, centres: Floats) -> NDArray[np.int64]:
+    blocks = (vectors[start : start + 8 * BLOCK] for start in range(0, len(vectors), 8 * BLOCK))
+    return np.concatenate([np.argmax(block @ centres.T, axis=1) for block in blocks])
+
+
+def _grouped(numbers: NDArray[np.int64], count: int) -> list[NDArray[np.int64]]:
+    """The rows that have each number."""
+    order = np.argsort(numbers, kind="stable")
+    return np.split(order, np.searchsorted(numbers[order], np.arange(1, count)))
+
+
+def _best(
+    queries: Floats, vectors: Floats, count: int, rows: NDArray[np.int64], candidates: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], Floats]:
+    similarity = queries @ vectors.T
+    similarity[rows[:, None] == candidates[None]] = -2
+    if len(candidates) <= count:
+        missing = count + 1 - len(candidates)
+        similarity = np.pad(similarity, ((0, 0), (0, missing)), constant_values=-2)
+        candidates = np.pad(candidates, (0, missing))
+    best = np.argpartition(-similarity, count - 1, axis=1)[:, :count]
+    return candidates[best], np.take_along_axis(similarity, best, axis=1)
+
+
+def _merge(
+    index: NDArray[np.int64],
+    similarity: Floats,
+    mirrored: NDArray[np.bool_],
+    thumbnails: NDArray[np.uint8],
+    vectors: Floats,
+    count: int,
+) -> Neighbours:
+    """The best of the plain and the mirrored neighbours; each neighbour once."""
+    order = np.argsort(-similarity, axis=1, kind="stable")
+    index, similarity, mirrored = _taken(index, order), _taken(similarity, order), _taken(mirrored, order)
+    again = np.zeros(index.shape, bool)
+    for column in range(1, index.shape[1]):
+        again[:, column] = (index[:, :column] == index[:, column : column + 1]).any(axis=1)
+    order = np.argsort(again, axis=1, kind="stable")[:, :count]
+    index, similarity, mirrored = _taken(index, order), _taken(similarity, order), _taken(mirrored, order)
+    return Neighbours(index, similarity, _correlation(thumbnails, index, mirrored), mirrored, vectors)
+
+
+def _taken(values: NDArray[Kind], order: NDArray[np.int64]) -> NDArray[Kind]:
+    return np.take_along_axis(values, order, axis=1)
+
+
+def _correlation(thumbnails: NDArray[np.uint8], index: NDArray[np.int64], mirrored: NDArray[np.bool_]) -> Floats:
+    result = np.empty(index.shape, np.float32)
+    for start in range(0, len(index), BLOCK):
+        block = slice(start, start + BLOCK)
+        plain = standardise(thumbnails[block])
+        turned = standardise(thumbnails[block, :, ::-1])
+        for column in range(index.shape[1]):
+            own = np.where(mirrored[block, column, None], turned, plain)
+            result[block, column] = np.einsum("ij,ij->i", own, standardise(thumbnails[index[block, column]]))
+    return result
