@@ -19,11 +19,15 @@ def demo(
     from gyrus.data.phantom import generate, write
 
     display = Terminal()
-    display.say("1. Synthetic heads: 60 people, 16 slices each, four stages.")
-    data = write(generate(subjects=60, slices=16, classes=4, size=128, seed=seed), out / "data")
+    display.say("1. Synthetic heads: 120 people of four stages of atrophy, 12 slices each.")
+    data = write(generate(subjects=120, slices=12, classes=4, size=64, seed=seed), out / "data")
     display.say("2. The baseline CNN, split by person and, for comparison, by image.")
     comparison = experiment.train_both(
-        "dementia-baseline", data=data, out=out / "runs", overrides=[f"seed={seed}"], display=display
+        "dementia-baseline",
+        data=data,
+        out=out / "runs",
+        overrides=["preprocessing.steps.1.size=[64, 64]", f"seed={seed}"],
+        display=display,
     )
     console.print(comparison.text(), markup=False)
     console.print(f"Report: {comparison.report}")

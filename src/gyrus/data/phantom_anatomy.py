@@ -159,7 +159,7 @@ def sulci(
     """
     around, medial = _Folds.draw(generator, 2 * np.pi * _RADIUS, 18.0), _Folds.draw(generator, 400.0, 9.0)
     angle = np.arctan2(midline, points.y)
-    distance = around.distance((angle + np.pi) * _RADIUS, points.z, depth, depth > -3.0)
+    distance = around.distance(np.asarray((angle + np.pi) * _RADIUS, np.float32), points.z, depth, depth > -3.0)
 
     # Above the corpus callosum the fissure parts the whole brain, beside it only the front and the back.
     reach = 40.0 * np.sqrt(np.clip(1.0 - ((points.z - 2.0) / 25.0) ** 2, 0.0, 1.0))

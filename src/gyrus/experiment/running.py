@@ -176,6 +176,7 @@ class _Parts:
             split_unit=self.split.unit,
             part=part,
             subjects=table["subject"].tolist(),
+            subject_kind="scan" if self.manifest.subject_kind == "scan" else "subject",
             targets=table["label"].tolist(),
         )
 
