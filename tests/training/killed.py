@@ -12,16 +12,9 @@ from pathlib import Path
 
 import torch
 
-from gyrus.training.config import TrainingConfig
 from gyrus.training.fit import fit
-from tests.training.toy import CLASSES, HitPart, MemoryPart, tiny_net
-
-CONFIG = TrainingConfig(epochs=4, batch_size=8, device="cpu")
-SEED = 3
-
-
-def parts() -> tuple[MemoryPart, MemoryPart]:
-    return MemoryPart(60, seed=1), MemoryPart(30, seed=2)
+from tests.training.toy import CLASSES, HitPart, tiny_net
+from tests.training.trainings import CONFIG, SEED, parts
 
 
 def train_until_hit(folder: Path, number: int) -> None:

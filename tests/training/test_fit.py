@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import csv
 import math
 import os
 import random
@@ -18,64 +17,17 @@ from torch.nn import functional
 
 from gyrus.errors import ConfigError, DataError, GyrusError, RunError
 from gyrus.training.checkpoints import load_checkpoint
-from gyrus.training.config import EarlyStopping, TrainingConfig
-from gyrus.training.fit import Fitted, fit
+from gyrus.training.config import EarlyStopping
 from gyrus.training.samplers import batches, shuffle
 from gyrus.training.scores import validation_scores
-from tests.training.killed import CONFIG, SEED, parts
 from tests.training.toy import CLASSES, HitPart, MemoryPart, TinyNet, tiny_net
-
-pytestmark = pytest.mark.filterwarnings("error")
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-def train(folder: Path, config: TrainingConfig = CONFIG, model: nn.Module | None = None, **more) -> tuple[Fitted, dict]:
-    """A whole training of the toy; what came of it, and the model's final weights."""
-    model = model or tiny_net()
-    train_part, val_part = parts()
-    fitted = fit(
-        model,
-        more.pop("train", train_part),
-        more.pop("val", val_part),
-        config,
-        folder,
-        **{"classes": CLASSES, "seed": SEED, "progress": False, **more},
-    )
-    return fitted, {name: tensor.clone() for name, tensor in model.state_dict().items()}
-
-
-def changed(config: TrainingConfig = CONFIG, **fields) -> TrainingConfig:
-    return TrainingConfig.model_validate(config.model_dump() | fields)
-
-
-def rows(folder: Path, *, without: str = "seconds") -> list[dict[str, str]]:
-    with (folder / "history.csv").open() as file:
-        return [{name: cell for name, cell in row.items() if name != without} for row in csv.DictReader(file)]
-
-
-def assert_same_training(one: Path, other: Path) -> None:
-    """Every weight of the last epoch, of the best epoch, and every cell of the history are equal, bit for bit."""
-    for name in ("last.ckpt", "best.ckpt"):
-        left, right = (load_checkpoint(folder / "checkpoints" / name)["model"] for folder in (one, other))
-        for key in left:
-            assert torch.equal(left[key], right[key]), (name, key)
-    assert rows(one) == rows(other)
+from tests.training.trainings import SEED, assert_same_training, changed, parts, rows, train
 
 
 @pytest.fixture(scope="module")
 def unbroken(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("unbroken")
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     train(folder)
-    torch.set_num_threads(threads)
     return folder
 
 
@@ -277,7 +229,8 @@ def test_history_is_complete(unbroken):
 
 
 def test_nothing_else_is_written(unbroken):
-    assert sorted(path.name for path in unbroken.rglob("*")) == ["best.ckpt", "checkpoints", "history.csv", "last.ckpt"]
+    found = sorted(str(path.relative_to(unbroken)) for path in unbroken.rglob("*"))
+    assert found == ["checkpoints", "checkpoints/best.ckpt", "checkpoints/last.ckpt", "history.csv", "history.txt"]
 
 
 @pytest.mark.parametrize("precision", ["bf16-mixed"])

@@ -37,7 +37,7 @@ class History:
 
         A tie goes to the lower validation loss, then to the earlier epoch. An undefined score is the worst.
         """
-        ranks = [(_goodness(row, monitor), _goodness(row, "val_loss"), -number) for number, row in enumerate(self.rows)]
+        ranks = [(goodness(row, monitor), goodness(row, "val_loss"), -number) for number, row in enumerate(self.rows)]
         return 1 - max(ranks)[2] if ranks else None
 
     def should_stop(self, rule: EarlyStopping | None, monitor: Monitor) -> bool:
@@ -46,7 +46,7 @@ class History:
             return False
         best, waited = -math.inf, 0
         for row in self.rows:
-            score = _goodness(row, rule.monitor or monitor)
+            score = goodness(row, rule.monitor or monitor)
             better = score > best + rule.min_delta
             best, waited = (score, 0) if better else (best, waited + 1)
             if waited >= rule.patience:
@@ -63,7 +63,7 @@ class History:
         write_text(path, text.getvalue())
 
 
-def _goodness(row: Row, monitor: Monitor) -> float:
+def goodness(row: Row, monitor: Monitor) -> float:
     """The score, turned so that higher is better."""
     score = row[monitor]
     if math.isnan(score):

@@ -59,6 +59,9 @@ class Loader:
         set_epoch = getattr(self._part, "set_epoch", None)
         if set_epoch is not None:
             set_epoch(self.epoch)
+        number_visits = getattr(self._part, "number_visits", None)
+        if number_visits is not None:
+            batches = number_visits(batches)
         if self._workers:
             yield from self._worker_batches(batches)
         else:

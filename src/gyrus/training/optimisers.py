@@ -1,33 +1,71 @@
-"""From a model and the settings to a PyTorch optimiser."""
+"""From a model and the settings to a PyTorch optimiser, and its learning rates."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from torch import nn, optim
 
-from gyrus.training.config import SGD, Adam, AdamW, Optimiser, RMSprop
+from gyrus.errors import ConfigError
+from gyrus.training.config import Optimiser
 
-BASE = "base_lr"
+PEAK = "peak_lr"
 """The key of a parameter group under which its peak learning rate is kept."""
+
+Groups = list[dict[str, Any]]
+
+OPTIMISERS: dict[str, Callable[[Groups, Any], optim.Optimizer]] = {
+    "adam": lambda groups, config: optim.Adam(groups, betas=(config.beta1, config.beta2)),
+    "adamw": lambda groups, config: optim.AdamW(groups, betas=(config.beta1, config.beta2)),
+    "sgd": lambda groups, config: optim.SGD(groups, momentum=config.momentum, nesterov=config.nesterov),
+    "rmsprop": lambda groups, config: optim.RMSprop(groups, momentum=config.momentum, alpha=config.alpha),
+}
 
 
 def build_optimiser(model: nn.Module, config: Optimiser) -> optim.Optimizer:
-    """The optimiser over all parameters, frozen ones included, so that they may be unfrozen later."""
-    groups = [{"params": list(model.parameters()), BASE: config.lr}]
-    common: dict[str, Any] = {"lr": config.lr, "weight_decay": config.weight_decay}
-    match config:
-        case Adam():
-            return optim.Adam(groups, betas=(config.beta1, config.beta2), **common)
-        case AdamW():
-            return optim.AdamW(groups, betas=(config.beta1, config.beta2), **common)
-        case SGD():
-            return optim.SGD(groups, momentum=config.momentum, nesterov=config.nesterov, **common)
-        case RMSprop():
-            return optim.RMSprop(groups, momentum=config.momentum, alpha=config.alpha, **common)
+    """The optimiser over all parameters, frozen ones included, so that they may be unfrozen later.
+
+    Raises:
+        ConfigError: Layer-wise learning rates are asked for, but the model does not tell its stages.
+    """
+    return OPTIMISERS[config.name](parameter_groups(model, config), config)
+
+
+def parameter_groups(model: nn.Module, config: Optimiser) -> Groups:
+    """Parameters that share a learning rate and a weight decay, from the stem to the head.
+
+    With n stages, stage i (from 0) has ``layer_decay ** (n - i)`` of the peak and the head has the peak (as for BEiT,
+    Bao et al. 2022). What has one dimension (norms, biases, layer scales) can be spared weight decay.
+    """
+    groups: dict[tuple[float, float], dict[str, Any]] = {}
+    for parameter, share in _shares(model, config.layer_decay):
+        spared = parameter.ndim <= 1 and not config.decay_norms_and_biases
+        rate, decay = config.lr * share, 0.0 if spared else config.weight_decay
+        empty = {"params": [], "lr": rate, PEAK: rate, "weight_decay": decay}
+        groups.setdefault((rate, decay), empty)["params"].append(parameter)
+    return list(groups.values())
 
 
 def set_learning_rates(optimiser: optim.Optimizer, factor: float) -> None:
     """Scale every group's peak learning rate by ``factor``."""
     for group in optimiser.param_groups:
-        group["lr"] = group[BASE] * factor
+        group["lr"] = group[PEAK] * factor
+
+
+def _shares(model: nn.Module, layer_decay: float) -> list[tuple[nn.Parameter, float]]:
+    """Every parameter with its share of the peak learning rate."""
+    if layer_decay == 1:
+        return [(parameter, 1.0) for parameter in model.parameters()]
+    stages = getattr(model, "stages", None)
+    if stages is None:
+        raise ConfigError(
+            "training.optimiser.layer_decay needs a model of the zoo, which tells its stages. Set it to 1."
+        )
+    modules = stages()
+    shares = {
+        id(parameter): layer_decay ** (len(modules) - number)
+        for number, module in enumerate(modules)
+        for parameter in module.parameters()
+    }
+    return [(parameter, shares.get(id(parameter), 1.0)) for parameter in model.parameters()]

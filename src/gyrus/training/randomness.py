@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch.utils import deterministic as fill_settings
 
-Purpose = Literal["order", "torch"]
-_PURPOSES: dict[Purpose, int] = {"order": 0, "torch": 1}
+Purpose = Literal["order", "torch", "mixing"]
+_PURPOSES: dict[Purpose, int] = {"order": 0, "torch": 1, "mixing": 2}
 
 
 def generator(seed: int, purpose: Purpose, *place: int) -> np.random.Generator:

@@ -17,7 +17,13 @@ def shuffle(targets: np.ndarray, seed: int, epoch: int) -> np.ndarray:
     return generator(seed, "order", epoch).permutation(len(targets))
 
 
-SAMPLERS: dict[str, Sampler] = {"shuffle": shuffle}
+def balanced(targets: np.ndarray, seed: int, epoch: int) -> np.ndarray:
+    """As many draws as images, with replacement, each class being as likely: weight 1 / count(class)."""
+    weights = 1 / np.bincount(targets)[targets]
+    return generator(seed, "order", epoch).choice(len(targets), len(targets), p=weights / weights.sum())
+
+
+SAMPLERS: dict[str, Sampler] = {"shuffle": shuffle, "balanced": balanced}
 
 
 def batches(order: np.ndarray, batch_size: int) -> list[list[int]]:

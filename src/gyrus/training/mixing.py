@@ -1,0 +1,96 @@
+"""MixUp and CutMix: what is drawn, and how it is applied."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gyrus.training.config import Mixing, MixingSchedule, MixingStrength
+
+OFF = MixingStrength(probability=0.0)
+
+
+@dataclass(frozen=True)
+class Mix:
+    """How a batch is mixed with itself, as plain values.
+
+    Attributes:
+        order: Image ``order[i]`` is mixed into image i.
+        share: What is left of the first image, and of its label.
+        box: CutMix: first and last (exclusive) voxel along each axis of what is pasted. MixUp: None.
+    """
+
+    order: tuple[int, ...]
+    share: float
+    box: tuple[tuple[int, int], ...] | None = None
+
+
+def strength(mixing: Mixing | None, epoch: int, epochs: int) -> MixingStrength:
+    """How strongly an epoch is mixed.
+
+    Args:
+        mixing: The settings.
+        epoch: Counted from 1.
+        epochs: In all.
+    """
+    if mixing is None or epoch < mixing.first_epoch:
+        return OFF
+    if mixing.schedule is None:
+        return mixing
+    return _scheduled(mixing, mixing.schedule, epoch, epochs)
+
+
+def draw_mix(mixing: MixingStrength, size: tuple[int, ...], random: np.random.Generator) -> Mix | None:
+    """Draw how a batch of images (B, C, *spatial) of shape ``size`` is mixed; None if it stays as it is."""
+    kinds = [kind for kind, alpha in (("mixup", mixing.mixup_alpha), ("cutmix", mixing.cutmix_alpha)) if alpha > 0]
+    if not kinds or random.random() >= mixing.probability:
+        return None
+    kind = kinds[random.integers(len(kinds))]
+    alpha = mixing.mixup_alpha if kind == "mixup" else mixing.cutmix_alpha
+    share = float(random.beta(alpha, alpha))
+    order = tuple(random.permutation(size[0]).tolist())
+    if kind == "mixup":
+        return Mix(order, share)
+    box = _draw_box(size[2:], share, random)
+    covered = np.prod([end - start for start, end in box]) / np.prod(size[2:])
+    return Mix(order, 1 - float(covered), box)
+
+
+def mix_images(images: Tensor, mix: Mix) -> Tensor:
+    """Mixed images; the batch that was handed in stays as it is."""
+    others = images[torch.tensor(mix.order, device=images.device)]
+    if mix.box is None:
+        return images * mix.share + others * (1 - mix.share)
+    mixed = images.clone()
+    inside = (slice(None), slice(None), *(slice(start, end) for start, end in mix.box))
+    mixed[inside] = others[inside]
+    return mixed
+
+
+def _scheduled(mixing: Mixing, schedule: MixingSchedule, epoch: int, epochs: int) -> MixingStrength:
+    time = epoch / epochs
+    if time <= schedule.explore_until:
+        return mixing
+    if time <= schedule.fade_until:
+        done = (time - schedule.explore_until) / (schedule.fade_until - schedule.explore_until)
+        return MixingStrength(
+            **{
+                name: (1 - done) * getattr(mixing, name) + done * getattr(schedule.fade_to, name)
+                for name in MixingStrength.model_fields
+            }
+        )
+    return schedule.refine if epoch < int(schedule.refine_until * epochs) else OFF
+
+
+def _draw_box(spatial: tuple[int, ...], share: float, random: np.random.Generator) -> tuple[tuple[int, int], ...]:
+    """A box of ``1 - share`` of the voxels around a uniform centre, cut off at the border (Yun et al. 2019, eq. 2)."""
+    ratio = (1 - share) ** (1 / len(spatial))
+    box = []
+    for length in spatial:
+        centre, side = int(random.integers(length)), int(length * ratio)
+        start = centre - side // 2
+        box.append((max(start, 0), min(start + side, length)))
+    return tuple(box)

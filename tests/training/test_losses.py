@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from sklearn.utils.class_weight import compute_class_weight
+from torch.nn import functional
+from torchvision.ops import sigmoid_focal_loss
+
+from gyrus.errors import ConfigError
+from gyrus.training.config import LOSS_NAMES, CrossEntropy, Focal, HardExamples
+from gyrus.training.losses import LOSSES, class_weights, cross_entropy, focal, hardest, reduce
+
+CLASSES = ("mild", "moderate", "none", "very mild")
+DEMENTIA = np.repeat(np.arange(4), [724, 49, 2566, 1781])
+
+
+@pytest.fixture
+def batch():
+    numbers = torch.Generator().manual_seed(0)
+    logits = 3 * torch.randn(12, 4, generator=numbers)
+    return logits.requires_grad_(), torch.randint(4, (12,), generator=numbers)
+
+
+def test_every_name_of_the_config_has_a_loss():
+    assert set(LOSSES) == set(LOSS_NAMES)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("weights", [None, torch.tensor([1.0, 5.0, 0.3, 2.0])])
+def test_cross_entropy_is_that_of_pytorch(batch, smoothing, weights):
+    logits, targets = batch
+    mine = reduce(cross_entropy(CrossEntropy(label_smoothing=smoothing), logits, targets, weights), targets, weights)
+    torch.testing.assert_close(mine, functional.cross_entropy(logits, targets, weights, label_smoothing=smoothing))
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
+def test_focal_of_two_classes_is_the_binary_focal_loss(gamma):
+    score = torch.linspace(-4, 4, 9)
+    targets = torch.arange(9) % 2
+    mine = focal(Focal(gamma=gamma), torch.stack([torch.zeros(9), score], dim=1), targets, None)
+    torch.testing.assert_close(mine, sigmoid_focal_loss(score, targets.float(), alpha=-1, gamma=gamma))
+
+
+def test_focal_without_focus_is_cross_entropy(batch):
+    logits, targets = batch
+    weights = torch.tensor([1.0, 5.0, 0.3, 2.0])
+    mine = reduce(focal(Focal(gamma=0), logits, targets, weights), targets, weights)
+    torch.testing.assert_close(mine, functional.cross_entropy(logits, targets, weights))
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 1.0, 2.0])
+def test_focal_has_a_gradient_where_all_is_certain(gamma):
+    logits = torch.tensor([[200.0, 0.0], [0.0, 200.0]], requires_grad=True)
+    focal(Focal(gamma=gamma), logits, torch.tensor([0, 0]), None).sum().backward()
+    assert logits.grad.isfinite().all()
+    assert logits.grad[1, 0] < 0
+
+
+def test_balanced_weights_are_those_of_scikit_learn_and_system_d():
+    weights = class_weights("balanced", DEMENTIA, CLASSES)
+    np.testing.assert_allclose(weights, compute_class_weight("balanced", classes=np.arange(4), y=DEMENTIA), rtol=1e-6)
+    np.testing.assert_allclose(weights, [1.768, 26.122, 0.4988, 0.7187], rtol=1e-3)
+
+
+def test_inverse_weights_are_those_of_system_e():
+    np.testing.assert_allclose(class_weights("inverse", DEMENTIA, CLASSES), [0.0607, 0.8974, 0.0171, 0.0247], atol=1e-4)
+
+
+def test_weights_of_absent_classes_are_zero():
+    targets = np.array([0, 0, 2])
+    np.testing.assert_allclose(class_weights("balanced", targets, CLASSES), [0.75, 0, 1.5, 0])
+    np.testing.assert_allclose(class_weights("inverse", targets, CLASSES), [1 / 3, 0, 2 / 3, 0], rtol=1e-6)
+
+
+def test_given_weights_must_fit_the_classes():
+    assert class_weights("none", DEMENTIA, CLASSES) is None
+    np.testing.assert_array_equal(class_weights((1.0, 2.0, 3.0, 4.0), DEMENTIA, CLASSES), [1, 2, 3, 4])
+    with pytest.raises(ConfigError, match="must be 4 numbers, not all 0, for the classes"):
+        class_weights((1.0, 2.0), DEMENTIA, CLASSES)
+    with pytest.raises(ConfigError, match="not all 0"):
+        class_weights((0.0, 0.0, 0.0, 0.0), DEMENTIA, CLASSES)
+
+
+@pytest.mark.parametrize(("size", "count"), [(32, 6), (16, 3), (64, 12), (9, 1), (4, 1), (1, 1)])
+def test_hard_examples_are_a_fifth_but_at_least_one(size, count):
+    values = torch.randperm(size, generator=torch.Generator().manual_seed(1)).float()
+    chosen = hardest(values, HardExamples(share=0.2))
+    assert sorted(values[chosen].tolist()) == sorted(values.tolist())[-count:]

@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from gyrus.training.config import CrossEntropy, HardExamples, TrainingConfig
+from gyrus.training.mixing import Mix, mix_images
+from gyrus.training.objective import Objective
+from tests.training.toy import MemoryPart, tiny_net
+
+BATCH = MemoryPart(20, seed=4).__getitems__(list(range(20)))
+
+
+def net() -> nn.Module:
+    model = tiny_net()
+    model.head[0] = nn.Identity()
+    return model.train()
+
+
+def objective(**fields) -> Objective:
+    return Objective(TrainingConfig(**fields), None)
+
+
+def run(model: nn.Module, aim: Objective, mix: Mix | None = None, images: Tensor = BATCH.images) -> Tensor:
+    loss, logits = aim(model, model, images, BATCH.targets[: len(images)], mix)
+    assert logits.shape == (len(images), 3)
+    model.zero_grad()
+    loss.backward()
+    return loss.detach()
+
+
+def gradients(model: nn.Module) -> list[Tensor]:
+    return [parameter.grad.clone() for parameter in model.parameters()]
+
+
+def statistics(model: nn.Module) -> list[Tensor]:
+    norm = model.features[1]
+    return [norm.running_mean.clone(), norm.running_var.clone(), norm.num_batches_tracked.clone()]
+
+
+def test_plain():
+    model, other = net(), net()
+    torch.testing.assert_close(run(model, objective()), functional.cross_entropy(other(BATCH.images), BATCH.targets))
+
+
+def test_mining_in_one_pass_is_the_mean_of_the_largest_losses():
+    model, other = net(), net()
+    loss = run(model, objective(mining=HardExamples(share=0.2, passes=1)))
+    values = functional.cross_entropy(other(BATCH.images), BATCH.targets, reduction="none")
+    expected = values.sort(descending=True).values[:4].mean()
+    torch.testing.assert_close(loss, expected.detach())
+    other.zero_grad()
+    expected.backward()
+    for mine, its in zip(gradients(model), gradients(other), strict=True):
+        torch.testing.assert_close(mine, its)
+
+
+def test_mining_in_two_passes_normalises_the_chosen_among_themselves():
+    """System D's rule: all forward, the hardest fifth forward again, learn from the second pass only."""
+    model, other = net(), net()
+    loss = run(model, objective(mining=HardExamples(share=0.2, passes=2)))
+    values = functional.cross_entropy(other(BATCH.images), BATCH.targets, reduction="none")
+    chosen = values.topk(4).indices
+    again = functional.cross_entropy(other(BATCH.images[chosen]), BATCH.targets[chosen])
+    torch.testing.assert_close(loss, again.detach())
+    other.zero_grad()
+    again.backward()
+    for mine, its in zip(gradients(model), gradients(other), strict=True):
+        torch.testing.assert_close(mine, its)
+
+
+@pytest.mark.parametrize("passes", [1, 2])
+def test_batch_statistics_are_updated_once(passes):
+    model, other = net(), net()
+    other(BATCH.images)
+    run(model, objective(mining=HardExamples(passes=passes)))
+    for mine, its in zip(statistics(model), statistics(other), strict=True):
+        torch.testing.assert_close(mine, its)
+    assert model.features[1].training
+    assert model.features[1].track_running_stats
+
+
+def test_frozen_statistics_stay_frozen_in_both_passes():
+    model = net()
+    model.features[1].eval()
+    before = statistics(model)
+    run(model, objective(mining=HardExamples(passes=2)))
+    assert all(torch.equal(mine, its) for mine, its in zip(statistics(model), before, strict=True))
+    assert not model.features[1].training
+
+
+def test_one_hard_example_does_not_crash_batch_normalisation():
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.BatchNorm1d(8), nn.Linear(8, 3))
+    assert run(model, objective(mining=HardExamples(passes=2)), images=BATCH.images[:4]).isfinite()
+    assert model[2].training
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_mixed_loss_is_the_mean_over_both_labels(smoothing):
+    model, other = net(), net()
+    mix = Mix(order=tuple(reversed(range(20))), share=0.3)
+    loss = run(model, objective(loss=CrossEntropy(label_smoothing=smoothing)), mix)
+    logits = other(mix_images(BATCH.images, mix))
+    both = [
+        functional.cross_entropy(logits, labels, label_smoothing=smoothing)
+        for labels in (BATCH.targets, BATCH.targets.flip(0))
+    ]
+    torch.testing.assert_close(loss, (0.3 * both[0] + 0.7 * both[1]).detach())
+    soft = 0.3 * functional.one_hot(BATCH.targets, 3) + 0.7 * functional.one_hot(BATCH.targets.flip(0), 3)
+    torch.testing.assert_close(loss, functional.cross_entropy(logits, soft, label_smoothing=smoothing).detach())

@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import io
+import sys
+
+from rich.console import Console
+
+from gyrus.training.progress import Lines, Silence, TerminalBar, choose_progress, epoch_line
+
+ROW = {"epoch": 2, "lr": 0.001, "train_loss": 0.5, "val_loss": 0.75, "val_auc": 0.9, "seconds": 3.14}
+
+
+def test_an_epoch_is_one_line():
+    line = epoch_line(ROW, 10, "val_auc")
+    assert line == "epoch 2/10  train_loss 0.5000  val_loss 0.7500  val_auc 0.9000  lr 1.00e-03  3.1 s"
+    assert epoch_line(ROW, 10, "val_loss").count("val_loss") == 1
+
+
+def test_without_a_terminal_there_is_a_line_an_epoch(capsys):
+    with choose_progress(epochs=10, batches=3, monitor="val_auc", done=0, wanted=True) as progress:
+        progress.begin_epoch(2)
+        progress.advance(0.5)
+        progress.end_epoch(ROW)
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.splitlines() == [epoch_line(ROW, 10, "val_auc")]
+
+
+def test_nothing_is_shown_if_nothing_is_wanted(capsys):
+    with choose_progress(epochs=10, batches=3, monitor="val_auc", done=0, wanted=False) as progress:
+        progress.begin_epoch(2)
+        progress.advance(0.5)
+        progress.end_epoch(ROW)
+    assert isinstance(progress, Silence)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_terminal_shows_epoch_loss_share_and_time():
+    text = io.StringIO()
+    console = Console(file=text, force_terminal=True, width=120, legacy_windows=False)
+    with TerminalBar(console, epochs=10, batches=3, monitor="val_auc", done=1) as progress:
+        progress.begin_epoch(2)
+        progress.advance(None)
+        progress.advance(0.4567)
+        progress._bar.refresh()
+        progress.end_epoch(ROW)
+    shown = text.getvalue()
+    for part in ("epoch 2/10", "5/30", "loss 0.457", epoch_line(ROW, 10, "val_auc")[:30]):
+        assert part in shown
+
+
+def test_terminal_is_told_from_a_file(monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    chosen = choose_progress(epochs=10, batches=3, monitor="val_auc", done=0, wanted=True)
+    assert isinstance(chosen, Lines)
+    assert isinstance(chosen, TerminalBar)
