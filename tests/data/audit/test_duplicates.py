@@ -12,7 +12,7 @@ from gyrus.data.sources import scan
 @pytest.fixture(scope="module")
 def material(tmp_path_factory: pytest.TempPathFactory) -> Material:
     """30 phantom people with two slices each, and copies of some under other names."""
-    phantom = generate(subjects=30, slices=2, classes=2, size=64, seed=6)
+    phantom = generate(subjects=30, slices=2, classes=2, size=128, seed=6)
     folder = write(phantom, tmp_path_factory.mktemp("copies") / "data")
     control = folder / "Control"
     source = sorted(control.glob("*.png"))
@@ -21,7 +21,7 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Material:
     pixels = np.asarray(Image.open(source[2]))
     Image.fromarray(pixels[:, ::-1]).save(control / "mirrored.png")
     brighter = np.clip(pixels.astype(int) * 0.9 + 8, 0, 255).astype(np.uint8)
-    Image.fromarray(brighter).resize((90, 90)).save(control / "altered.jpg", quality=60)
+    Image.fromarray(brighter).resize((120, 120)).save(control / "altered.jpg", quality=70)
     return gather(scan(folder, subject_rule="none"))
 
 

@@ -24,6 +24,9 @@ FOLDS = 5
 MOST_FITTED = 10_000
 """Images of the training folds that the classifier is fitted on."""
 
+MOST_FEATURES = 128
+"""Features that the classifier is fitted on."""
+
 USABLE = 0.3
 """How far balanced accuracy by person must lie above chance, on the way to 1, before labels are doubted."""
 
@@ -143,11 +146,20 @@ def _balance(material: Material) -> Finding:
     return Finding("labels", severity, words, numbers)
 
 
+def _features(vectors: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Some principal components where there are more pixels than a classifier can weigh."""
+    if vectors.shape[1] <= MOST_FEATURES:
+        return vectors
+    left, scale, _ = np.linalg.svd(vectors - vectors.mean(axis=0), full_matrices=False)
+    kept = min(MOST_FEATURES // 2, len(scale))
+    return left[:, :kept] * scale[:kept]
+
+
 def _suspects(material: Material) -> tuple[Finding, ...]:
     people, targets = material.people, material.targets
     known = people is not None
     people = np.arange(len(targets)) if people is None else people
-    probabilities = out_of_fold(material.neighbours.vectors, targets, people, seed=material.seed)
+    probabilities = out_of_fold(_features(material.neighbours.vectors), targets, people, seed=material.seed)
     means, labels, first = pooled(probabilities, targets, people)
     if not len(labels):
         words = "Labels cannot be doubted: a class has too few people to be learnt without each of them."

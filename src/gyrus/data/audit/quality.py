@@ -99,7 +99,8 @@ def otsu(counts: NDArray[np.integer]) -> int:
     below, moment = np.cumsum(shares), np.cumsum(shares * np.arange(len(counts)))
     spread = below * (1 - below)
     between = np.divide((moment[-1] * below - moment) ** 2, spread, out=np.zeros(len(counts)), where=spread > 1e-12)
-    return int(np.argmax(between))
+    # In an empty stretch between the humps all values part alike: its middle is taken.
+    return int(np.flatnonzero(between >= between.max() * (1 - 1e-9)).mean())
 
 
 def outliers(quality: pd.DataFrame) -> pd.DataFrame:
@@ -119,7 +120,7 @@ def classic_outliers(quality: pd.DataFrame) -> pd.Series:
     """The largest plain z-score of the four whole-image measures, one an image."""
     part = quality[list(CLASSIC)]
     scale = part.std(ddof=0)
-    return ((part - part.mean()) / scale.where(scale > 0, 1.0)).abs().max(axis=1)
+    return ((part - part.mean()) / scale.where(scale > 1e-9, 1.0)).abs().max(axis=1)
 
 
 def flag_outliers(quality: pd.DataFrame, samples: pd.Series) -> tuple[Flag, ...]:

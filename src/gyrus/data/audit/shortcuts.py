@@ -62,8 +62,8 @@ def predictability(features: NDArray[np.float64], targets: Rows, *, seed: int = 
         seed: Of the folds and the shuffles.
 
     Returns:
-        Balanced accuracy; what chance comes to, its mean over shuffled labels; p: the share of shuffles that do as well (with one added to each
-        count, Phipson and Smyth 2010).
+        Balanced accuracy; what chance comes to, its mean over shuffled labels; and p, the share of shuffles that do as
+        well (with one added to each count, Phipson and Smyth 2010), or 1 where the accuracy needs no second look.
     """
     reached = _cross_validated(features, targets, seed)
     guessing = 1 / len(np.unique(targets))
