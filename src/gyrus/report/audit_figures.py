@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.ticker import FixedFormatter, FixedLocator, NullFormatter, NullLocator
+from matplotlib.ticker import FixedFormatter, FixedLocator, MaxNLocator, NullFormatter, NullLocator
 from numpy.typing import NDArray
 
 from gyrus.data.audit.quality import CLASSIC
@@ -56,11 +56,12 @@ def sizes_figure(grouping: Grouping) -> Figure:
         figure = _figure(COLUMN, 2.2)
         axes = figure.subplots()
         low, high = int(sizes.min()), int(sizes.max())
-        bins = np.arange(low - 2.5, high + 3.5) if high - low < 60 else 40
+        step = max(1, (high - low) // 40)
+        bins = np.arange(low - 2.5, high + 2.5 + step, step).tolist()
         axes.hist(sizes, bins=bins, color=COLOURS[0], linewidth=0)
         axes.set(title="Images of each group", xlabel="Images", ylabel="Groups")
-        axes.xaxis.get_major_locator().set_params(integer=True)
-        axes.yaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     return figure
 
 
@@ -95,8 +96,8 @@ def quality_figure(quality: pd.DataFrame) -> Figure:
             axes.hist(values, bins=50, color=COLOURS[0], linewidth=0)
             axes.axvline(values.mean(), color=WARNING, linewidth=1.0)
             axes.set_title(name if name == "SNR" else name.capitalize())
-            axes.yaxis.get_major_locator().set_params(integer=True, nbins=3)
-            axes.xaxis.get_major_locator().set_params(nbins=4)
+            axes.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=3))
+            axes.xaxis.set_major_locator(MaxNLocator(nbins=4))
         figure.supxlabel("Line: mean. Heights: images", fontsize=6.5, x=0.02, ha="left", color=MUTED)
     return figure
 
@@ -122,15 +123,27 @@ def map_figure(
         axes = figure.subplots()
         size = float(np.clip(3_000 / len(points), 0.8, 10))
         others = numbers < 0
-        axes.scatter(*points[others].T, s=size, color=MUTED, alpha=0.5, linewidths=0, rasterized=True)
+        axes.scatter(
+            points[others, 0], points[others, 1], s=size, color=MUTED, alpha=0.5, linewidths=0, rasterized=True
+        )
         size = max(size, 9.0) if others.any() else size
         for index, name in enumerate(classes):
             colour = COLOURS[index % len(COLOURS)]
             chosen = numbers == index
-            axes.scatter(*points[chosen].T, s=size, color=colour, linewidths=0, alpha=0.8, rasterized=True)
+            axes.scatter(
+                points[chosen, 0], points[chosen, 1], s=size, color=colour, linewidths=0, alpha=0.8, rasterized=True
+            )
             axes.scatter([], [], s=14, color=colour, label=name.replace("$", r"\$"))
         if outliers.any():
-            axes.scatter(*points[outliers].T, s=9, color=INK, marker="x", linewidths=0.6, label="quality outlier")
+            axes.scatter(
+                points[outliers, 0],
+                points[outliers, 1],
+                s=9,
+                color=INK,
+                marker="x",
+                linewidths=0.6,
+                label="quality outlier",
+            )
         axes.set(xticks=[], yticks=[], box_aspect=1, title=title)
         axes.spines[["left", "bottom"]].set_visible(False)
         figure.legend(loc="outside lower left", ncols=2, handletextpad=0.3, columnspacing=1.2)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.cluster.hierarchy import fcluster, linkage
 from sklearn.metrics import adjusted_rand_score
@@ -25,6 +25,7 @@ def linked(vectors: np.ndarray, neighbours: int = 6) -> Merges:
     return merge(index, np.take_along_axis(similarity, index, axis=1), vectors)
 
 
+@settings(deadline=None, max_examples=25)
 @given(seed=st.integers(0, 1000))
 def test_groups_at_a_threshold_are_those_of_scipy(seed: int) -> None:
     vectors, _ = blobs(4, 6, 0.4, seed)

@@ -123,7 +123,6 @@ def _given(material: Material, train: Rows, test: Rows) -> Finding:
     if not len(shared) and scored.score < LEAKS:
         words = "The given parts share no person: what is judged on has not been learnt from."
         return Finding("leakage", "ok", words, numbers)
-    tested = len(np.unique(people[test]))
     tested = f"{len(np.unique(people[test])):,} people in test"
     words = (
         f"The given parts leak: {len(shared):,} of the {tested} are also in train, "

@@ -45,7 +45,7 @@ def umap(features: Floats, *, neighbours: int = 15, seed: int = SEED) -> NDArray
         MissingDependencyError: umap-learn is not installed.
     """
     try:
-        from umap import UMAP
+        from umap import UMAP  # type: ignore[import-not-found,unused-ignore]
     except ImportError as error:
         raise MissingDependencyError('UMAP needs umap-learn: pip install "gyrus[maps]".') from error
     return UMAP(n_neighbors=min(neighbours, len(features) - 1), random_state=seed, n_jobs=1).fit_transform(features)

@@ -33,13 +33,13 @@ SMALLEST_WHITENED = 4 * COMPONENTS
 FITTED_ON = 4_000
 """Images that the components are computed from, chosen at random in larger sets."""
 
-EXACT_LIMIT = 8_192
+EXACT_LIMIT = 25_000
 """Up to here every image is compared with every other one."""
 
 CELL = 256
 """Images a cell, in larger sets."""
 
-PROBED = 8
+PROBED = 24
 """Cells that an image is compared with."""
 
 BLOCK = 1_024
@@ -100,6 +100,8 @@ class _Whitening:
     """Projection to whitened principal components, fitted on pictures and their mirror images."""
 
     def __init__(self, thumbnails: NDArray[np.uint8], seed: int) -> None:
+        from sklearn.utils.extmath import randomized_svd
+
         size = len(thumbnails)
         chosen = np.sort(np.random.default_rng(seed).choice(size, min(size, FITTED_ON), replace=False))
         turned = thumbnails[chosen].copy()
@@ -107,16 +109,8 @@ class _Whitening:
         rows = standardise(turned)
         self._mean = rows.mean(axis=0)
         rows -= self._mean
-        # The smaller of the two products has the same leading components, and costs little.
-        if len(rows) <= rows.shape[1]:
-            values, left = np.linalg.eigh(rows @ rows.T)
-            basis = rows.T @ left[:, -COMPONENTS:]
-        else:
-            values, basis = np.linalg.eigh(rows.T @ rows)
-            basis = basis[:, -COMPONENTS:]
-        scale = np.sqrt(np.maximum(values[-COMPONENTS:], values[-1] * 1e-6))
-        basis = basis / np.maximum(np.linalg.norm(basis, axis=0), 1e-12)
-        self._basis = (basis / scale).astype(np.float32)
+        _, scale, basis = randomized_svd(rows, COMPONENTS, n_iter=3, random_state=seed)
+        self._basis = (basis / np.maximum(scale, scale[0] * 1e-3)[:, None]).T.astype(np.float32)
 
     def __call__(self, thumbnails: NDArray[np.uint8]) -> Floats:
         result = np.empty((len(thumbnails), self._basis.shape[1]), np.float32)
