@@ -28,13 +28,15 @@ def shrunk(name: str) -> list[str]:
     overrides = [
         f"preprocessing.steps=[{{step: {colour}}}, {SIZE}]",
         "model.pretrained=false",
-        "training.epochs=2",
+        f"training.epochs={2 if config.training.averaging else 1}",
         "training.batch_size=8",
         "training.precision=32-true",
         "evaluation.resamples=0",
     ]
     if config.data.stack:
         overrides.append("data.stack.slices=2")
+    if config.model.name.startswith("convnext"):
+        overrides += ["model.options.depths=[1, 1, 1, 1]", "model.options.dims=[4, 8, 16, 32]"]
     if config.training.mixing:
         overrides.append("training.mixing.first_epoch=1")
     return overrides

@@ -89,7 +89,7 @@ def comparison_figure(evaluations: Mapping[str, Evaluation], metric: str = "accu
         axes = figure.subplots()
         for height, (_, evaluation, scores) in enumerate(rows):
             _bar(axes, height, evaluation, scores, metric)
-        labels = [f"{plain(name)}\nby {unit_word(each, scores)}" for name, each, scores in rows]
+        labels = [f"{plain(name)},\njudged by {unit_word(each, scores)}" for name, each, scores in rows]
         axes.set_yticks(range(len(rows)), labels)
         axes.set(ylim=(len(rows) - 0.5, -0.5), xlim=(0, 1.0))
         axes.tick_params(axis="y", length=0)

@@ -21,7 +21,8 @@ from gyrus.training.keeper import Keeper, settings_of
 from gyrus.training.loading import Loader, PartDataset
 from gyrus.training.loggers import require_loggers
 from gyrus.training.losses import class_weights
-from gyrus.training.module import MEMORY_FORMATS, BeforeEpoch, TrainingModule
+from gyrus.training.memory import freed_memory_kept
+from gyrus.training.module import BeforeEpoch, TrainingModule
 from gyrus.training.progress import choose_progress
 from gyrus.training.randomness import kept_torch_state, seed_torch
 from gyrus.training.samplers import SAMPLERS, batches
@@ -104,7 +105,7 @@ def fit(
     loader = _train_loader(train, config, seed, pinned=device == "cuda")
     done = len(begun["history"]) if begun else 0
     bar = choose_progress(epochs=config.epochs, batches=len(loader), monitor=config.monitor, done=done, wanted=progress)
-    with kept_torch_state(cuda=device == "cuda"):
+    with kept_torch_state(cuda=device == "cuda"), freed_memory_kept(wanted=device == "cpu"):
         module = TrainingModule(
             _laid_out(model, config),
             loader,
@@ -210,8 +211,8 @@ def _val_loader(val: PartDataset, config: TrainingConfig, *, pinned: bool) -> Lo
 def _laid_out(model: nn.Module, config: TrainingConfig) -> nn.Module:
     """The model with convolution weights in the memory order that the config asks for."""
     for parameter in model.parameters():
-        order = MEMORY_FORMATS.get(parameter.ndim) if config.channels_last else None
-        parameter.data = parameter.data.contiguous(memory_format=order or torch.contiguous_format)
+        order = torch.channels_last if config.channels_last and parameter.ndim == 4 else torch.contiguous_format
+        parameter.data = parameter.data.contiguous(memory_format=order)
     return model
 
 
