@@ -39,8 +39,11 @@ EXACT_LIMIT = 25_000
 CELL = 256
 """Images a cell, in larger sets."""
 
-PROBED = 24
+PROBED = 16
 """Cells that an image is compared with."""
+
+PARTITIONS = 3
+"""Different ways to cut a large set into cells: who is in different cells in one way may be in the same in another."""
 
 BLOCK = 1_024
 """Images that are worked on at a time."""
@@ -76,15 +79,14 @@ def find_neighbours(thumbnails: NDArray[np.uint8], *, count: int = COUNT, seed: 
     count = min(count, len(thumbnails) - 1)
     project = _Whitening(thumbnails, seed) if len(thumbnails) >= SMALLEST_WHITENED else standardise
     vectors, mirrors = project(thumbnails), project(thumbnails[:, :, ::-1])
-    index = np.zeros((len(vectors), 2 * count), np.int64)
-    similarity = np.full((len(vectors), 2 * count), -2, np.float32)
-    cells = _Cells(vectors, seed)
-    for half, queries in enumerate((vectors, mirrors)):
-        columns = slice(half * count, (half + 1) * count)
-        for rows, candidates in cells.pairs(queries):
-            found, values = _best(queries[rows], vectors[candidates], count, rows, candidates)
-            index[rows, columns], similarity[rows, columns] = found, values
-    mirrored = np.broadcast_to(np.arange(2 * count) >= count, index.shape)
+    found = [
+        _search(_Cells(vectors, seed + partition), queries, vectors, count)
+        for queries in (vectors, mirrors)
+        for partition in range(PARTITIONS if len(vectors) > EXACT_LIMIT else 1)
+    ]
+    index = np.concatenate([rows for rows, _ in found], axis=1)
+    similarity = np.concatenate([values for _, values in found], axis=1)
+    mirrored = np.broadcast_to(np.arange(index.shape[1]) >= index.shape[1] // 2, index.shape)
     return _merge(index, similarity, mirrored, thumbnails, vectors, count)
 
 
@@ -142,6 +144,14 @@ class _Cells:
             candidates = np.concatenate([self._members[probed] for probed in self._probed[cell]])
             for start in range(0, len(rows), BLOCK):
                 yield rows[start : start + BLOCK], candidates
+
+
+def _search(cells: _Cells, queries: Floats, vectors: Floats, count: int) -> tuple[NDArray[np.int64], Floats]:
+    index = np.zeros((len(vectors), count), np.int64)
+    similarity = np.full((len(vectors), count), -2, np.float32)
+    for rows, candidates in cells.pairs(queries):
+        index[rows], similarity[rows] = _best(queries[rows], vectors[candidates], count, rows, candidates)
+    return index, similarity
 
 
 def _centres(vectors: Floats, seed: int) -> Floats:
