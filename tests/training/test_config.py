@@ -17,6 +17,7 @@ from gyrus.training.config import TrainingConfig
         ({"optimiser": {"name": "sgd", "momentum": 0, "nesterov": True}}, "nesterov needs a momentum"),
         ({"schedule": {"name": "cosine", "final_share": 2}}, "less than or equal to 1"),
         ({"mining": {}, "mixing": {}}, "mining needs images as they are"),
+        ({"mixing": {"schedule": {"explore_until": 0.9}}}, "must not fall"),
         ({"precision": "64"}, "32-true"),
         ({"loggers": ["tensorbored"]}, "tensorboard"),
     ],

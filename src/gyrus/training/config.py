@@ -165,6 +165,12 @@ class MixingSchedule(_Section):
         MixingStrength(probability=0.2, mixup_alpha=0.2, cutmix_alpha=0.3), description="The low strength."
     )
 
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if not self.explore_until <= self.fade_until <= self.refine_until:
+            raise ValueError("explore_until, fade_until and refine_until must not fall")
+        return self
+
 
 class Mixing(MixingStrength):
     """MixUp and CutMix, one or the other by the toss of a coin where both are on."""
@@ -230,7 +236,7 @@ class TrainingConfig(_Section):
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="Where to compute.")
     workers: int = Field(0, ge=0, description="Processes that load batches; 0: the main process.")
     deterministic: bool = Field(True, description="Refuse operations that differ from run to run on the device.")
-    channels_last: bool = Field(True, description="Memory order that is faster for convolutions.")
+    channels_last: bool = Field(True, description="Memory order that is faster for 2D convolutions.")
     compile: bool = Field(False, description="Compile the model by torch.compile; slow to start.")
     loggers: tuple[Literal["tensorboard"], ...] = Field((), description="Where epochs are logged, besides the CSV.")
 

@@ -31,8 +31,6 @@ from gyrus.training.tally import Tally
 HEARTBEAT = 50
 """Steps between two looks at the loss on a GPU, because each look waits for the device."""
 
-MEMORY_FORMATS = {4: torch.channels_last, 5: torch.channels_last_3d}
-
 BeforeEpoch = Callable[[int, nn.Module], None]
 """Called with the epoch, from 0, and the model. It must depend on nothing else, so that a resumed training agrees."""
 
@@ -223,8 +221,9 @@ class TrainingModule(LightningModule):
         return math.ceil(len(self._loader) / self.config.accumulate)
 
     def _laid_out(self, images: Tensor) -> Tensor:
-        if self.config.channels_last and images.ndim in MEMORY_FORMATS:
-            return images.to(memory_format=MEMORY_FORMATS[images.ndim])
+        # Slices only: with volumes this order made 3D ResNets half as fast on the CPU.
+        if self.config.channels_last and images.ndim == 4:
+            return images.to(memory_format=torch.channels_last)
         return images
 
     def _averages_epoch(self) -> bool:
