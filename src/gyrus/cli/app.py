@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from gyrus.cli import data, demo, doctor, evaluate, models, predict, recipes, train
+from gyrus.cli import audit, data, demo, doctor, evaluate, models, predict, recipes, train
 from gyrus.errors import BadFilesError, GyrusError
 
 app = typer.Typer(
@@ -20,6 +20,7 @@ app = typer.Typer(
 )
 app.command("demo")(demo.demo)
 app.add_typer(data.app, name="data")
+app.command("audit")(audit.audit)
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("predict")(predict.predict)

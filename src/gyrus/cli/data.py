@@ -157,8 +157,8 @@ def _show(manifest: Manifest) -> None:
         for inside in [manifest.table[manifest.table["label"] == name]]
     ]
     rows.append(["all", manifest.table["subject"].nunique() or "-", len(manifest)])
-    kinds = {"subject": "subjects", "scan": "scans", "unknown": "subjects"}
-    console.print(table(["class", kinds[manifest.subject_kind], "images"], rows))
+    noun = "scans" if manifest.subject_kind == "scan" else "subjects"
+    console.print(table(["class", noun, "images"], rows))
     shapes = Counter(manifest.table["shape"])
     sizes = ", ".join(f"{' x '.join(map(str, shape))} ({count})" for shape, count in shapes.most_common(5))
     console.print(f"Sizes: {sizes}" + (f" and {len(shapes) - 5} more" if len(shapes) > 5 else ""), markup=False)

@@ -36,6 +36,10 @@ def train(
     column: Columns = None,
     subject_rule: SubjectRule = None,
     subject_pattern: SubjectPattern = None,
+    subjects: Annotated[
+        Literal["known", "inferred"] | None,
+        typer.Option("--subjects", help="inferred: find people from the pixels, where names do not tell them."),
+    ] = None,
     resume: Annotated[Path | None, typer.Option("--resume", help="Continue the run in this folder.")] = None,
     quiet: Quiet = False,
 ) -> None:
@@ -61,6 +65,7 @@ def train(
                 "data.source": source,
                 "data.classes": classes_of(classes),
                 "data.columns": columns_of(column) or None,
+                "data.subjects": subjects,
                 "data.subject_rule": subject_rule,
                 "data.subject_pattern": subject_pattern,
             }

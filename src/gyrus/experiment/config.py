@@ -32,6 +32,9 @@ class DataConfig(_Section):
     columns: dict[str, str] = Field(default_factory=dict, description="role to column name of a table")
     subject_rule: str | None = Field(None, description="name of the rule that tells subjects from file names")
     subject_pattern: str | None = Field(None, description="regular expression with a group named subject")
+    subjects: Literal["known", "inferred"] = Field(
+        "known", description="inferred: found from the pixels, for data whose names do not tell people; results say so"
+    )
     on_bad_file: Literal["fail", "skip"] = Field("fail", description="whether unusable files stop the run")
     stack: StackConfig | None = Field(None, description="volumes from the slices of each scan; null: single slices")
 

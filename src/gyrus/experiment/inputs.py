@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gyrus.data.audit.subjects import with_inferred_subjects
 from gyrus.data.manifest import Manifest
 from gyrus.data.reading import Reader
 from gyrus.data.sources import scan
@@ -38,6 +39,9 @@ def scan_data(config: DataConfig, display: Display) -> Manifest:
             columns=config.columns,
             progress=progress,
         )
+    if config.subjects == "inferred":
+        with display.progress("Finding people") as progress:
+            manifest = with_inferred_subjects(manifest, progress=progress)
     return usable(manifest, config, display)
 
 

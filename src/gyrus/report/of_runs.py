@@ -123,7 +123,8 @@ def _data_facts(manifest: Manifest) -> Facts:
 
 
 def _count(subjects: int, manifest: Manifest) -> str:
-    return "" if manifest.subject_kind == "unknown" else f"{subjects:,} {manifest.subject_kind}s, "
+    noun = "scans" if manifest.subject_kind == "scan" else "subjects"
+    return "" if manifest.subject_kind == "unknown" else f"{subjects:,} {noun}, "
 
 
 def _split_facts(split: Split) -> Facts:
