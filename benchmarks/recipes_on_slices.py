@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import fnmatch
 import json
+import shutil
 import time
 from pathlib import Path
 
@@ -36,6 +37,8 @@ def run_one(name: str, unit: str, arguments: argparse.Namespace) -> None:
     folder = arguments.out / name / unit
     if (folder / "seconds.json").exists():
         return
+    if folder.exists():
+        shutil.rmtree(folder)  # stopped in the middle; its time would not be whole
     begun = time.perf_counter()
     train(name, data=arguments.data, out=folder, overrides=overrides_of(name, unit, arguments))
     seconds = time.perf_counter() - begun
