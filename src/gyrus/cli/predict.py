@@ -34,5 +34,5 @@ def predict(
     predictions = experiment.predict(run, inputs, data=config, device=device, display=display)
     predictions.export(out)
     if predictions.statement:
-        console.print(f"Note: the classifier was judged on an {predictions.statement}.")
+        console.print(f"Note on the scores of this classifier: {predictions.statement}.")
     console.print(f"{len(predictions.table)} predictions: {out}")
