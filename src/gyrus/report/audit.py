@@ -8,10 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import jinja2
 import numpy as np
 import pandas as pd
-from markupsafe import Markup
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -25,6 +23,7 @@ from gyrus.data.reading import Reader
 from gyrus.files import atomic_path, write_text
 from gyrus.report.audit_figures import curve_figure, leak_figure, map_figure, quality_figure, sizes_figure
 from gyrus.report.content import Drawing, Facts, Picture
+from gyrus.report.html import page_environment
 
 GROUPS_SHOWN, SLICES_SHOWN = 6, 12
 OUTLIERS_SHOWN, PAIRS_SHOWN = 12, 6
@@ -114,14 +113,8 @@ def write_audit(folder: Path, material: Material, findings: Findings, *, maps: b
 
 def render_audit(content: AuditContent) -> str:
     """The page as text."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("gyrus.report"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"drawn": Markup, "figure": _figure_words}
+    environment = page_environment()
+    environment.filters["figure"] = _figure_words
     return environment.get_template("audit.html.j2").render(content=content)
 
 

@@ -31,7 +31,8 @@ def write_report(path: Path, content: ReportContent | Comparison) -> None:
     write_text(Path(path), render(content))
 
 
-def _environment() -> jinja2.Environment:
+def page_environment() -> jinja2.Environment:
+    """What every page of ours is made with: everything is escaped but what is marked as drawn by us."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("gyrus.report"),
         autoescape=True,
@@ -39,6 +40,12 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["drawn"] = Markup
+    return environment
+
+
+def _environment() -> jinja2.Environment:
+    environment = page_environment()
     environment.globals |= {
         "titles": TITLES,
         "class_titles": CLASS_TITLES,
@@ -51,7 +58,7 @@ def _environment() -> jinja2.Environment:
         "range_style": range_style,
         "chance": chance,
     }
-    environment.filters |= {"drawn": Markup, "number": _number, "interval": _interval}
+    environment.filters |= {"number": _number, "interval": _interval}
     return environment
 
 
