@@ -22,7 +22,7 @@ from gyrus.cli.options import (
 if TYPE_CHECKING:
     from gyrus.data.manifest import Manifest
 
-app = typer.Typer(help="Look at data, split them, make phantoms.", no_args_is_help=True)
+app = typer.Typer(help="Look at data, split them, make phantoms.", no_args_is_help=True, rich_markup_mode=None)
 
 
 @app.command("scan")

@@ -14,7 +14,10 @@ def demo(
     out: Annotated[Path, typer.Option("--out", help="A new folder for the data and the runs.")] = Path("demo"),
     seed: Annotated[int, typer.Option("--seed", help="Seed of the phantom and of training.")] = 0,
 ) -> None:
-    """Make synthetic heads, train on them split by person and by image, and show both scores side by side."""
+    """Train on synthetic heads and show what a split by person is worth.
+
+    The same network is trained twice, split by person and by image, and both scores are shown side by side.
+    """
     from gyrus import experiment
     from gyrus.data.phantom import generate, write
 

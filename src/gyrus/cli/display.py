@@ -4,17 +4,42 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
+from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.table import Table
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
 
-console = Console(highlight=False, soft_wrap=True)
+
+class Output:
+    """Standard output. Rich is imported when something is printed, so that ``--help`` does not wait for it."""
+
+    def print(self, what: str | Table, *, markup: bool = True) -> None:
+        """Print a text or a table.
+
+        Args:
+            what: The text or table.
+            markup: Whether square brackets in a text are rich's markup; False for texts that are not ours.
+        """
+        self._console.print(what, markup=markup)
+
+    @cached_property
+    def _console(self) -> Console:
+        from rich.console import Console
+
+        return Console(highlight=False, soft_wrap=True)
+
+
+console = Output()
 
 
 class Terminal:
     """Shows progress on standard error, so that standard output holds results only."""
 
     def __init__(self) -> None:
+        from rich.console import Console
+
         self._console = Console(stderr=True, highlight=False, soft_wrap=True)
 
     def say(self, text: str) -> None:
@@ -35,6 +60,8 @@ class Terminal:
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str | None = None) -> Table:
     """A plain table; columns of numbers stand to the right."""
+    from rich.table import Table
+
     texts = [[str(value) for value in row] for row in rows]
     result = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, header_style="bold")
     for index, name in enumerate(columns):

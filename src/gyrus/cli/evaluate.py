@@ -15,7 +15,10 @@ def evaluate(
     resamples: Annotated[int | None, typer.Option("--resamples", help="Bootstrap resamples of the subjects.")] = None,
     level: Annotated[float | None, typer.Option("--level", help="Coverage of the intervals.")] = None,
 ) -> None:
-    """Judge a finished run again from its predictions, and write its metrics and report anew."""
+    """Judge a finished run again from its predictions.
+
+    Its metrics, figures and report are written anew.
+    """
     from gyrus import experiment
     from gyrus.configuration import parse
     from gyrus.runs import Run

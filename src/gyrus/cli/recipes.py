@@ -8,7 +8,7 @@ import typer
 
 from gyrus.cli.display import console, table
 
-app = typer.Typer(help="The configs that come with Gyrus.", invoke_without_command=True)
+app = typer.Typer(help="The configs that come with Gyrus.", invoke_without_command=True, rich_markup_mode=None)
 
 
 @app.callback(invoke_without_command=True)
