@@ -219,6 +219,15 @@ def test_a_run_stopped_in_the_middle_resumes_to_the_same_weights(phantom_folder,
         resume(tmp_path / "broken")
 
 
+def test_a_run_killed_before_its_split_was_written_resumes(finished_run, tmp_path):
+    run = Run.create(tmp_path / "run")
+    shutil.copy(Run(finished_run).config, run.config)
+    resume(run.folder)
+    assert Split.load(run.split) == Split.load(Run(finished_run).split)
+    for name, value in load_file(run.weights).items():
+        np.testing.assert_array_equal(value, load_file(Run(finished_run).weights)[name])
+
+
 def test_every_recipe_can_be_read():
     assert "dementia-baseline" in recipes()
     for name in recipes():

@@ -81,7 +81,14 @@ def resume(folder: str | Path, *, display: Display = SILENT) -> Run:
     if run.status == "finished":
         raise RunError(f"The run in {run.folder} has finished; there is nothing to resume. Its report: {run.report}")
     with run.locked():
-        settings, manifest, parts = load_config(run.config), Manifest.load(run.manifest), Split.load(run.split)
+        settings = load_config(run.config)
+        if run.split.exists():
+            manifest, parts = Manifest.load(run.manifest), Split.load(run.split)
+        else:  # killed before it was written
+            manifest = scan_data(settings.data, display)
+            parts = split(manifest, settings.split, seed=settings.seed)
+            manifest.save(run.manifest)
+            parts.save(run.split)
         return _carry_out(run, settings, manifest, parts, display)
 
 
