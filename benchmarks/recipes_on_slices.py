@@ -40,7 +40,9 @@ def run_one(name: str, unit: str, arguments: argparse.Namespace) -> None:
     if folder.exists():
         shutil.rmtree(folder)  # stopped in the middle; its time would not be whole
     begun = time.perf_counter()
-    train(name, data=arguments.data, out=folder, overrides=overrides_of(name, unit, arguments))
+    run = train(name, data=arguments.data, out=folder, overrides=overrides_of(name, unit, arguments))
+    if run.status != "finished":
+        raise KeyboardInterrupt
     seconds = time.perf_counter() - begun
     (folder / "seconds.json").write_text(json.dumps(seconds))
     print(f"{name} by {unit}: {seconds:.0f} s", flush=True)
