@@ -12,8 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 from torch import Tensor, nn
 
-from gyrus.errors import ConfigError
-from gyrus.models.options import Options, complete, each
+from gyrus.models.options import Options, complete, each, told_by_pydantic
 from gyrus.registry import look_up
 
 Share = Annotated[float, Field(ge=0.0, lt=1.0)]
@@ -108,10 +107,8 @@ class HeadConfig(BaseModel):
     @field_validator("name")
     @classmethod
     def _known(cls, name: str) -> str:
-        try:
+        with told_by_pydantic():
             look_up(name, HEADS, "head")
-        except ConfigError as error:
-            raise ValueError(str(error)) from error
         return name
 
     @field_validator("options")
@@ -120,10 +117,8 @@ class HeadConfig(BaseModel):
         name = info.data.get("name")
         if name is None:
             return options
-        try:
+        with told_by_pydantic():
             return complete(HEADS[name].options, options, f"head '{name}'").model_dump(mode="json")
-        except ConfigError as error:
-            raise ValueError(str(error)) from error
 
 
 class ChannelAttention(nn.Module):

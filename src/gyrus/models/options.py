@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -67,3 +68,12 @@ def _describe(error: ValidationError, given: Mapping[str, Any], known: list[str]
             suggestion = nearest(name, known)
             sentences.append(f"there is no option '{name}'" + (f", did you mean '{suggestion}'?" if suggestion else ""))
     return sentences
+
+
+@contextmanager
+def told_by_pydantic() -> Iterator[None]:
+    """Turn our errors about a config into the kind that pydantic collects and tells all at once."""
+    try:
+        yield
+    except ConfigError as error:
+        raise ValueError(str(error)) from error

@@ -11,7 +11,7 @@ from gyrus.errors import ConfigError, WeightsError
 from gyrus.models.contract import Backbone, Classifier, Signature
 from gyrus.models.freezing import FreezeConfig, apply_freezing
 from gyrus.models.heads import HeadConfig, build_head
-from gyrus.models.options import complete
+from gyrus.models.options import complete, told_by_pydantic
 from gyrus.models.table import MODELS, find
 from gyrus.models.weights import HubWeights, StemRule, load_pretrained
 
@@ -42,10 +42,8 @@ class ModelConfig(BaseModel):
     @field_validator("name")
     @classmethod
     def _known(cls, name: str) -> str:
-        try:
+        with told_by_pydantic():
             find(name)
-        except ConfigError as error:
-            raise ValueError(str(error)) from error
         return name
 
     @field_validator("options")
@@ -54,10 +52,8 @@ class ModelConfig(BaseModel):
         name = info.data.get("name")
         if name is None:
             return options
-        try:
+        with told_by_pydantic():
             return complete(find(name).options, options, f"model '{name}'").model_dump(mode="json")
-        except ConfigError as error:
-            raise ValueError(str(error)) from error
 
 
 def build(
