@@ -10,6 +10,7 @@ from hypothesis.extra import numpy as arrays
 from PIL import Image
 from pydantic import TypeAdapter, ValidationError
 
+from gyrus.data.enhancement import N4, Clahe, Equalise, MinMax, NonLocalMeans
 from gyrus.data.preprocessing import (
     STEPS,
     AnyStep,
@@ -34,6 +35,11 @@ EXAMPLES = {
     "resize": Resize(size=(20, 24)),
     "pad": Pad(size=(40, 40)),
     "crop": Crop(size=(4, 4)),
+    "min-max": MinMax(),
+    "equalise": Equalise(head_only=True),
+    "clahe": Clahe(tiles=4),
+    "non-local-means": NonLocalMeans(patch=3, distance=2),
+    "n4": N4(levels=1, iterations=2),
 }
 
 

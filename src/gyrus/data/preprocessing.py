@@ -1,6 +1,6 @@
 """Deterministic steps from a decoded image to the network's input.
 
-Two halves. The **steps** (colour, size, crop) run once, on 8-bit pixels, and their result is stored. The
+Two halves. The **steps** (colour, size, crop, enhancement) run once, on 8-bit pixels, and their result is stored. The
 **intensity** scaling is affine for every image, ``(x - shift) / scale``, so the store keeps four numbers an image and
 channel instead of a second, larger copy of the pixels; what is fitted on a data set is fitted on its train part only.
 """
@@ -15,20 +15,12 @@ import numpy as np
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from gyrus.data.enhancement import N4, Clahe, Equalise, MinMax, NonLocalMeans
+from gyrus.data.step import Step
 from gyrus.errors import DataError
 
 PositiveInt = Annotated[int, Field(gt=0)]
 Size = tuple[PositiveInt, PositiveInt]
-
-
-class Step(BaseModel):
-    """One deterministic step; every field is part of the store's key."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    def __call__(self, image: np.ndarray) -> np.ndarray:
-        """Apply to an image (C, rows, columns); gives a new array of the same type."""
-        raise NotImplementedError
 
 
 class Grayscale(Step):
@@ -112,9 +104,22 @@ class Crop(Step):
         return _centre(image, self.size)
 
 
-STEPS = {"grayscale": Grayscale, "rgb": Rgb, "resize": Resize, "pad": Pad, "crop": Crop}
+STEPS = {
+    "grayscale": Grayscale,
+    "rgb": Rgb,
+    "resize": Resize,
+    "pad": Pad,
+    "crop": Crop,
+    "min-max": MinMax,
+    "equalise": Equalise,
+    "clahe": Clahe,
+    "non-local-means": NonLocalMeans,
+    "n4": N4,
+}
 
-AnyStep = Annotated[Grayscale | Rgb | Resize | Pad | Crop, Field(discriminator="step")]
+AnyStep = Annotated[
+    Grayscale | Rgb | Resize | Pad | Crop | MinMax | Equalise | Clahe | NonLocalMeans | N4, Field(discriminator="step")
+]
 
 
 class Intensity(BaseModel):

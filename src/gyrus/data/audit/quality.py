@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from gyrus.data.audit.findings import Finding, Flag
+from gyrus.data.enhancement import estimate_noise
 
 if TYPE_CHECKING:
     from gyrus.data.audit.checks import Material
@@ -175,7 +176,7 @@ def _of_head(values: NDArray[np.float64], head: NDArray[np.bool_]) -> dict[str, 
     inside = values[head]
     if len(inside) < 16 or head.all():
         return dict.fromkeys(names, float("nan"))
-    noise, spread = _noise(values), float(inside.std())
+    noise, spread = estimate_noise(values), float(inside.std())
     gradient = np.hypot(*np.gradient(values))[head]
     return {
         "foreground SNR": float(inside.mean() / max(noise, 0.1)),
@@ -184,15 +185,6 @@ def _of_head(values: NDArray[np.float64], head: NDArray[np.bool_]) -> dict[str, 
         "clipping": float((inside >= 255).mean()),
         "bias field": _bias_field(values, head),
     }
-
-
-def _noise(values: NDArray[np.float64]) -> float:
-    """Standard deviation of the noise (Immerkaer 1996, "Fast noise variance estimation")."""
-    if min(values.shape) < 3:
-        return 0.0
-    kernel = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]])
-    inner = ndimage.convolve(values, kernel)[1:-1, 1:-1]
-    return float(np.sqrt(np.pi / 2) * np.abs(inner).mean() / 6)
 
 
 def _ghosting(values: NDArray[np.float64], head: NDArray[np.bool_]) -> float:

@@ -1,0 +1,16 @@
+"""What a deterministic step of preprocessing is; the table of them is in :mod:`gyrus.data.preprocessing`."""
+
+from __future__ import annotations
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+
+class Step(BaseModel):
+    """One deterministic step; every field is part of the store's key."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    def __call__(self, image: np.ndarray) -> np.ndarray:
+        """Apply to an image (C, rows, columns); gives a new array of the same type."""
+        raise NotImplementedError
