@@ -83,6 +83,11 @@ class Run:
         return self.folder / "report.html"
 
     @property
+    def card(self) -> Path:
+        """The model card, Markdown."""
+        return self.folder / "model_card.md"
+
+    @property
     def figures(self) -> Path:
         """Folder of the figures, PNG and SVG."""
         return self.folder / "figures"

@@ -47,9 +47,19 @@ def report_text(evaluation: Evaluation) -> str:
     lines += ["", *verdict(evaluation)]
     for scores in evaluation.scores.values():
         lines += ["", *_block(evaluation, scores)]
-    lines += ["", _interval_line(evaluation)]
+    lines += ["", interval_line(evaluation)]
     lines += [f"Note: {note}" for note in (*score_notes(evaluation), *cautions(evaluation))]
     return "\n".join(lines) + "\n"
+
+
+def interval_line(evaluation: Evaluation) -> str:
+    """How the intervals were made."""
+    if not evaluation.resamples:
+        return "No intervals: no resamples were asked for."
+    return (
+        f"In brackets: {evaluation.level:.0%} intervals, percentiles of {evaluation.resamples} bootstrap resamples "
+        f"of {evaluation.group}s, seed {evaluation.seed}."
+    )
 
 
 def unit_word(evaluation: Evaluation, scores: Scores, number: int = 1) -> str:
@@ -194,15 +204,6 @@ def _confusion_rows(scores: Scores) -> list[str]:
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-
-
-def _interval_line(evaluation: Evaluation) -> str:
-    if not evaluation.resamples:
-        return "No intervals: no resamples were asked for."
-    return (
-        f"In brackets: {evaluation.level:.0%} intervals, percentiles of {evaluation.resamples} bootstrap resamples "
-        f"of {evaluation.group}s, seed {evaluation.seed}."
-    )
 
 
 def _capital(words: str) -> str:

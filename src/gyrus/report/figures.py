@@ -67,7 +67,7 @@ def roc_figure(predictions: Predictions, evaluation: Evaluation, unit: Unit) -> 
                 continue
             curve = roc_curve(judged.targets == index, judged.probabilities[:, index])
             label = f"{plain(name)}  {estimate.text(2)}"
-            axes.plot(*_corners(curve[0], curve[1]), color=colour, linestyle=dashes, label=label)
+            axes.plot(*corners(curve[0], curve[1]), color=colour, linestyle=dashes, label=label)
         axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), box_aspect=1)
         axes.set(xlabel="False positive rate", ylabel="True positive rate")
         axes.set_title(f"By {unit_word(evaluation, scores)} ({scores.count:,})")
@@ -127,6 +127,16 @@ def inline_svg(figure: Figure, name: str) -> str:
     return re.sub(r'(url\(#|href="#)', rf"\g<1>{name}-", svg)
 
 
+def corners(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A curve without the points on its straight stretches, and no finer than can be seen."""
+    keep = np.ones(len(x), bool)
+    keep[1:-1] = (np.diff(x)[:-1] * np.diff(y)[1:]) != (np.diff(y)[:-1] * np.diff(x)[1:])
+    x, y = x[keep], y[keep]
+    seen = np.unique(np.round(np.column_stack([x, y]) * 2000), axis=0, return_index=True)[1]
+    seen.sort()
+    return x[seen], y[seen]
+
+
 def _canvas(evaluation: Evaluation, width: float, height: float) -> tuple[Figure, Axes]:
     figure = new_figure(width, height + 0.32 * bool(evaluation.statement))
     warn(figure, evaluation.statement)
@@ -171,16 +181,6 @@ def _label_classes(axes: Axes, scores: Scores) -> None:
 
 def _area_title(evaluation: Evaluation) -> str:
     return f"Class against the rest, ROC AUC [{evaluation.level:.0%} interval]"
-
-
-def _corners(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """A curve without the points on its straight stretches, and no finer than can be seen."""
-    keep = np.ones(len(x), bool)
-    keep[1:-1] = (np.diff(x)[:-1] * np.diff(y)[1:]) != (np.diff(y)[:-1] * np.diff(x)[1:])
-    x, y = x[keep], y[keep]
-    seen = np.unique(np.round(np.column_stack([x, y]) * 2000), axis=0, return_index=True)[1]
-    seen.sort()
-    return x[seen], y[seen]
 
 
 def _bar(axes: Axes, height: int, evaluation: Evaluation, scores: Scores, metric: str) -> None:

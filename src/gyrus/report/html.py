@@ -19,7 +19,7 @@ HEADLINES = {"accuracy": "Accuracy", "balanced_accuracy": "Balanced accuracy", "
 def render(content: ReportContent | Comparison) -> str:
     """The page as text. Whatever is not a figure of ours is escaped."""
     name = "comparison.html.j2" if isinstance(content, Comparison) else "report.html.j2"
-    return _environment().get_template(name).render(content=content)
+    return report_environment().get_template(name).render(content=content)
 
 
 def write_report(path: Path, content: ReportContent | Comparison) -> None:
@@ -44,7 +44,8 @@ def page_environment() -> jinja2.Environment:
     return environment
 
 
-def _environment() -> jinja2.Environment:
+def report_environment() -> jinja2.Environment:
+    """What the pages that show scores are made with: :func:`page_environment`, and the words for scores."""
     environment = page_environment()
     environment.globals |= {
         "titles": TITLES,

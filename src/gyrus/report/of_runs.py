@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from gyrus.evaluation.result import Evaluation
 from gyrus.evaluation.words import TITLES
 from gyrus.files import read_json
 from gyrus.prediction.table import Predictions
+from gyrus.report.card import write_card
 from gyrus.report.content import (
     ComparedRun,
     Comparison,
@@ -35,7 +37,7 @@ TEXT_METRICS = ("accuracy", "balanced_accuracy", "macro_roc_auc")
 
 
 def report_run(run: Run) -> None:
-    """Write the figures and the page of a run.
+    """Write the figures, the page and the model card of a run.
 
     Args:
         run: It must have its predictions on the test part, its metrics and its history.
@@ -45,22 +47,48 @@ def report_run(run: Run) -> None:
     scores = draw_scores(predictions, evaluation)
     training = draw_training(pd.read_csv(run.history), best_epoch=facts.get("best_epoch"))
     manifest, split, model = Manifest.load(run.manifest), Split.load(run.split), read_json(run.model)
+    content = ReportContent(
+        title=run.folder.resolve().name,
+        created=facts["created"],
+        evaluation=evaluation,
+        score_pictures=_saved(run, scores),
+        training_pictures=_saved(run, training),
+        data=_data_facts(manifest),
+        split=_split_facts(split),
+        training=_training_facts(facts, model),
+        config_text=run.config.read_text(encoding="utf-8"),
+        command=_command(facts),
+        environment=_environment_facts(run),
+    )
+    write_report(run.report, content)
+    write_card(run.card, content)
+
+
+def report_predictions(predictions: Predictions, evaluation: Evaluation, folder: Path) -> Path:
+    """Write the figures and the page of predictions whose training is not known.
+
+    Args:
+        predictions: They have targets.
+        evaluation: Made from them.
+        folder: Where to write ``report.html`` and ``figures``.
+
+    Returns:
+        The page.
+    """
+    drawings = draw_scores(predictions, evaluation)
+    for drawing in drawings:
+        drawing.save(folder / "figures")
+    page = folder / "report.html"
     write_report(
-        run.report,
+        page,
         ReportContent(
-            title=run.folder.resolve().name,
-            created=facts["created"],
+            title=folder.resolve().name,
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
             evaluation=evaluation,
-            score_pictures=_saved(run, scores),
-            training_pictures=_saved(run, training),
-            data=_data_facts(manifest),
-            split=_split_facts(split),
-            training=_training_facts(facts, model),
-            config_text=run.config.read_text(encoding="utf-8"),
-            command=_command(facts),
-            environment=_environment_facts(run),
+            score_pictures=tuple(Picture.of(drawing) for drawing in drawings),
         ),
     )
+    return page
 
 
 def report_comparison(runs: Mapping[str, Run], path: Path) -> str:
