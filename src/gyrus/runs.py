@@ -92,6 +92,16 @@ class Run:
         """Folder of the figures, PNG and SVG."""
         return self.folder / "figures"
 
+    @property
+    def examples(self) -> Path:
+        """The images of the test part that the network was surest about, rightly and wrongly, NumPy."""
+        return self.folder / "examples.npz"
+
+    @property
+    def embeddings(self) -> Path:
+        """Where the network puts images of the test part, NumPy."""
+        return self.folder / "embeddings.npz"
+
     def predictions(self, part: str) -> Path:
         """The predictions on a part, parquet."""
         return self.folder / "predictions" / f"{part}.parquet"

@@ -25,6 +25,7 @@ from gyrus.evaluation.evaluate import evaluate as evaluate_predictions
 from gyrus.experiment.config import EvaluationConfig, ExperimentConfig, load_config
 from gyrus.experiment.display import SILENT, Display, Silent
 from gyrus.experiment.inputs import scan_data
+from gyrus.experiment.showing import save_embeddings, save_examples
 from gyrus.files import atomic_path, write_json, write_text
 from gyrus.models.contract import Classifier
 from gyrus.models.freezing import apply_freezing
@@ -144,6 +145,8 @@ def _carry_out(run: Run, settings: ExperimentConfig, manifest: Manifest, parts: 
     for part in ("val", "test"):
         predictions = data.predict(part, model, device, display)
         predictions.save(run.predictions(part))
+    save_examples(run, predictions, data.dataset("test"))
+    save_embeddings(run, model, data.dataset("test"), seed=settings.seed)
     run.mark("started", best_epoch=fitted.best_epoch, **{fitted.monitor: fitted.best_score})
     _judge(run, settings)
     run.mark("finished")

@@ -66,6 +66,7 @@ class ReportContent:
         created: When, as it should be read.
         evaluation: The scores.
         score_pictures: What goes with the scores.
+        image_pictures: What shows the images that were judged.
         training_pictures: What goes with the training.
         data: What was learnt from and judged on.
         split: How it was divided.
@@ -79,6 +80,7 @@ class ReportContent:
     created: str
     evaluation: Evaluation
     score_pictures: tuple[Picture, ...] = ()
+    image_pictures: tuple[Picture, ...] = ()
     training_pictures: tuple[Picture, ...] = ()
     data: Facts = ()
     split: Facts = ()

@@ -29,6 +29,7 @@ from gyrus.report.content import (
     draw_training,
 )
 from gyrus.report.html import write_report
+from gyrus.report.images import draw_images
 from gyrus.report.reasons import reasons
 from gyrus.runs import Run
 from gyrus.types import PARTS
@@ -52,6 +53,7 @@ def report_run(run: Run) -> None:
         created=facts["created"],
         evaluation=evaluation,
         score_pictures=_saved(run, scores),
+        image_pictures=_saved(run, draw_images(predictions, run.examples, run.embeddings)),
         training_pictures=_saved(run, training),
         data=_data_facts(manifest),
         split=_split_facts(split),
