@@ -1,4 +1,4 @@
-"""``gyrus data``: look at data, split them, make phantoms."""
+"""``gyrus data``: look at data, clean and split them, make phantoms."""
 
 from __future__ import annotations
 
@@ -21,8 +21,11 @@ from gyrus.cli.options import (
 
 if TYPE_CHECKING:
     from gyrus.data.manifest import Manifest
+    from gyrus.data.preparation import Plan
 
-app = typer.Typer(help="Look at data, split them, make phantoms.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(
+    help="Look at data, clean and split them, make phantoms.", no_args_is_help=True, rich_markup_mode=None
+)
 
 
 @app.command("scan")
@@ -121,6 +124,97 @@ def augment_preview(
     with atomic_path(out) as temporary:
         figure.savefig(temporary)
     console.print(f"Contact sheet: {out}")
+
+
+@app.command("prepare")
+def prepare(
+    path: Annotated[str, typer.Argument(help="Folder, table, parquet file, or hf:owner/name.")],
+    out: Annotated[Path | None, typer.Option("--out", help="A new folder.")] = None,
+    rule: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--rule",
+            help="NAME=NUMBER sets the threshold of a rule, NAME=off switches it off: outliers, classic, empty, "
+            "cropped, copies, contrary. May be repeated.",
+        ),
+    ] = None,
+    step: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--step", help="Apply to each image: a name such as clahe, or '{step: clahe, clip_limit: 3}'. Repeatable."
+        ),
+    ] = None,
+    manifest_only: Annotated[
+        bool, typer.Option("--manifest-only", help="Write a table of the kept images, and no image.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and write nothing.")] = False,
+    balance: Annotated[bool, typer.Option("--balance", help="Refused, with what to do instead.")] = False,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of everything random.")] = 0,
+    source: Source = None,
+    classes: Classes = None,
+    column: Columns = None,
+    subject_rule: SubjectRule = None,
+    subject_pattern: SubjectPattern = None,
+) -> None:
+    """Write a cleaned copy, without bad images and copies, and a log of each decision."""
+    from gyrus.configuration import parse, with_overrides
+    from gyrus.data.cleaned_copy import how_to_read, parse_steps, write_copy, write_manifest
+    from gyrus.data.preparation import Rules
+    from gyrus.data.preparation import prepare as plan_for
+
+    _require_possible(out, step, manifest_only=manifest_only, dry_run=dry_run, balance=balance)
+    rules = parse(Rules, with_overrides({}, rule or []), where="--rule")
+    steps = parse_steps(step or [])
+    manifest = _scan(path, source, classes, column, subject_rule, subject_pattern)
+    with Terminal().progress("Looking") as progress:
+        plan = plan_for(manifest, rules, seed=seed, progress=progress)
+    _show_plan(plan)
+    if dry_run or out is None:
+        console.print("Dry run: nothing was written.")
+        return
+    if manifest_only:
+        write_manifest(plan, out)
+    else:
+        with Terminal().progress("Writing") as progress:
+            write_copy(plan, out, steps=steps, progress=progress)
+    console.print(f"Prepared: {out}")
+    if options := how_to_read(plan.cleaned):
+        console.print(f"Read it with {options}", markup=False)
+
+
+def _require_possible(
+    out: Path | None, step: list[str] | None, *, manifest_only: bool, dry_run: bool, balance: bool
+) -> None:
+    from gyrus.errors import ConfigError
+
+    if balance:
+        raise ConfigError(
+            "--balance is refused: copies made before the split end up in training and in test, and the score is then "
+            "of images that were learnt from. Balance inside training, after the split: "
+            "gyrus train --set training.sampler=balanced, with augmentation, draws rare classes more often and alters "
+            "each draw anew."
+        )
+    if out is None and not dry_run:
+        raise ConfigError("Where to? Give a new folder with --out, or see what would be done with --dry-run.")
+    if out is not None and not dry_run and out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ConfigError(f"{out} is there already and is never overwritten. Give a new folder with --out.")
+    if manifest_only and step:
+        raise ConfigError("--step changes pixels, and --manifest-only writes none. Leave one of them out.")
+
+
+def _show_plan(plan: Plan) -> None:
+    manifest, cleaned = plan.manifest, plan.cleaned
+    rows = [
+        [name, int((manifest.table["label"] == name).sum()), len(kept), kept["subject"].nunique() or "-"]
+        for name in manifest.classes
+        for kept in [cleaned.table[cleaned.table["label"] == name]]
+    ]
+    rows.append(["all", len(manifest), len(cleaned), cleaned.table["subject"].nunique() or "-"])
+    console.print(table(["class", "images", "kept", "subjects kept"], rows))
+    for rule, count in plan.removed.items():
+        console.print(f"Removed by the rule {rule}: {count}")
+    for note in plan.notes:
+        console.print(f"Note: {note}", markup=False)
 
 
 def _scan(

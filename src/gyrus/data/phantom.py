@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from gyrus.data.phantom_anatomy import FIELD_OF_VIEW, SLAB
 from gyrus.data.phantom_head import draw_person, render
-from gyrus.data.phantom_layouts import LAYOUTS, new_folder
+from gyrus.data.phantom_layouts import LAYOUTS
 from gyrus.errors import ConfigError
+from gyrus.files import new_folder
 from gyrus.registry import look_up
 
 _NAMES = {

@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-import os
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,37 +13,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from gyrus.data.phantom_anatomy import SLAB
-from gyrus.errors import GyrusError
 
 if TYPE_CHECKING:
     from gyrus.data.phantom import Phantom
-
-
-@contextmanager
-def new_folder(folder: Path) -> Iterator[Path]:
-    """A temporary folder beside ``folder`` that takes its place when the block ends well.
-
-    Raises:
-        GyrusError: ``folder`` is not empty or not a folder, or cannot be written to.
-    """
-    temporary = None
-    try:
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise GyrusError(f"{folder} is not an empty folder. Give a new folder, or remove this one first.")
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name[:40]}-"))
-        yield temporary
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o777 & ~umask)
-        if folder.exists():
-            folder.rmdir()
-        temporary.replace(folder)
-    except OSError as error:
-        raise GyrusError(f"Cannot write {folder}: {error.strerror or error}.") from error
-    finally:
-        if temporary is not None:
-            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def write_class_folders(phantom: Phantom, folder: Path) -> None:

@@ -42,10 +42,16 @@ class Pair:
     correlation: float
 
 
-def find_pairs(manifest: Manifest, neighbours: Neighbours) -> tuple[Pair, ...]:
-    """All pairs of copies that the search can see, the most alike first."""
+def find_pairs(manifest: Manifest, neighbours: Neighbours, least: float = NEAR_COPY) -> tuple[Pair, ...]:
+    """All pairs of copies that the search can see, the most alike first.
+
+    Args:
+        manifest: The images; the same file is told by its digest.
+        neighbours: Which images look alike.
+        least: Correlation from which two images are taken for copies.
+    """
     pairs: dict[tuple[int, int], Pair] = {}
-    for row, column in zip(*np.nonzero(neighbours.correlation >= NEAR_COPY), strict=True):
+    for row, column in zip(*np.nonzero(neighbours.correlation >= least), strict=True):
         one, other = int(row), int(neighbours.index[row, column])
         ends = (min(one, other), max(one, other))
         kind: Kind = "mirrored copy" if neighbours.mirrored[row, column] else "near copy"

@@ -124,20 +124,28 @@ def classic_outliers(quality: pd.DataFrame) -> pd.Series:
     return ((part - part.mean()) / scale.where(scale > 1e-9, 1.0)).abs().max(axis=1)
 
 
+def faults(quality: pd.DataFrame) -> pd.DataFrame:
+    """How far each measure lies on a side that is a fault, as a robust z-score; 0 on one that is none."""
+    scores = outliers(quality)
+    return pd.DataFrame({name: _faulty(scores[name], measure) for name, measure in MEASURES.items()})
+
+
+def fault_in_words(quality: pd.DataFrame, row: int, name: str, height: float) -> str:
+    """What is wrong with an image: the fault, the measure and how far it is out."""
+    measure, number = MEASURES[name], float(quality[name].iloc[row])
+    what = measure.high if number > float(quality[name].median()) else measure.low
+    return f"{what}: {name} {number:.3g}, robust z {height:.1f}"
+
+
 def flag_outliers(quality: pd.DataFrame, samples: pd.Series) -> tuple[Flag, ...]:
     """The images whose quality stands out, the worst first, each with its worst measure in words."""
-    scores = outliers(quality)
-    faults = pd.DataFrame({name: _faulty(scores[name], measure) for name, measure in MEASURES.items()})
-    worst, height = faults.idxmax(axis=1).astype(str), faults.max(axis=1)
+    found = faults(quality)
+    worst, height = found.idxmax(axis=1).astype(str), found.max(axis=1)
     named = height[height >= OUTLIER_Z].sort_values(ascending=False, kind="stable")
-    flags = []
-    names, values = worst[named.index].to_list(), named.to_list()
-    for row, name, value in zip(named.index.to_list(), names, values, strict=True):
-        measure = MEASURES[str(name)]
-        what = measure.high if float(scores[name].iloc[row]) > 0 else measure.low
-        number = float(quality[name].iloc[row])
-        flags.append(Flag(str(samples.iloc[row]), f"{what}: {name} {number:.3g}, robust z {value:.1f}"))
-    return tuple(flags)
+    return tuple(
+        Flag(str(samples.iloc[row]), fault_in_words(quality, row, name, value))
+        for row, name, value in zip(named.index.to_list(), worst[named.index], named, strict=True)
+    )
 
 
 def check(material: Material) -> tuple[Finding, ...]:
