@@ -146,7 +146,7 @@ def test_an_announced_bomb_is_never_decoded(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_warnings_of_others_pass_while_images_are_decoded() -> None:
-    with decoding._quiet_pillow(), pytest.warns(UserWarning, match="mine"):
+    with decoding.quiet_libraries(), pytest.warns(UserWarning, match="mine"):
         warnings.warn("mine", UserWarning, stacklevel=1)
 
 

@@ -92,8 +92,11 @@ class PixelDataset(Dataset[Batch]):
         visits, index = np.divmod(np.asarray(positions, dtype=np.int64), len(self))
         rows = self.rows[index]
         images = torch.from_numpy(self.store.pixels[rows]).float().div_(255.0)
+        statistics = self.store.statistics[rows]
+        if self.normalisation.standard:
+            images = torch.from_numpy(self.normalisation.to_standard_scale(images.numpy(), statistics))
         return Batch(
-            self._normalise(self._augment(images, index, visits), self.store.statistics[rows]),
+            self._normalise(self._augment(images, index, visits), statistics),
             torch.from_numpy(self.targets[index]),
             torch.from_numpy(index),
         )

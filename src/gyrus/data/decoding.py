@@ -55,12 +55,16 @@ class Inspection:
     """What the check of one image found.
 
     Attributes:
-        shape: Rows and columns.
+        shape: Rows and columns; of a volume slices, rows and columns.
         digest: SHA-256 of the encoded bytes.
+        spacing: Millimetres along each axis, where the file says so.
+        notes: What had to be decided, or stands out.
     """
 
     shape: tuple[int, ...]
     digest: str
+    spacing: tuple[float, ...] | None = None
+    notes: tuple[str, ...] = ()
 
 
 def inspect(data: bytes) -> Inspection:
@@ -85,7 +89,7 @@ def decode(data: bytes) -> np.ndarray:
     """
     if not data:
         raise UnusableImageError("empty", "there is nothing in it")
-    with _quiet_pillow():
+    with quiet_libraries():
         try:
             with Image.open(io.BytesIO(data), formats=READABLE_FORMATS) as image:
                 return _pixels(image)
@@ -161,8 +165,8 @@ def _explain(error: Exception) -> UnusableImageError:
     return UnusableImageError("truncated" if "truncated" in words.lower() else "unreadable", words)
 
 
-class _QuietPillow:
-    """Silences Pillow's warnings while any thread is decoding: what they warn of is checked here and named."""
+class _QuietLibraries:
+    """Silences the decoders' warnings while any thread is decoding: what they warn of is checked and named by us."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -177,7 +181,7 @@ class _QuietPillow:
             if self._users == 1:
                 self._saved = warnings.catch_warnings()
                 self._saved.__enter__()
-                warnings.filterwarnings("ignore", module=r"PIL(\.|$)")
+                warnings.filterwarnings("ignore", module=r"(PIL|nibabel|pydicom)(\.|$)")
         try:
             yield
         finally:
@@ -187,4 +191,5 @@ class _QuietPillow:
                     self._saved.__exit__(None, None, None)
 
 
-_quiet_pillow = _QuietPillow()
+quiet_libraries = _QuietLibraries()
+"""A context in which Pillow, nibabel and pydicom do not warn; threads may share it."""

@@ -28,7 +28,7 @@ COLUMNS = (
     "session",  # str or NA: visit or scan of the subject
     "slice",  # Int64 or NA: position within the scan
     "part",  # str or NA: train, val or test, where the layout of the files says so
-    "shape",  # tuple of int: rows, columns (2D) or the voxels along each axis (3D)
+    "shape",  # tuple of int: rows, columns (2D) or slices, rows, columns (3D)
     "spacing",  # tuple of float in mm, one an axis, or NA
     "digest",  # str: SHA-256 of the encoded bytes
 )
@@ -36,6 +36,13 @@ COLUMNS = (
 MEMBERS = "members"
 """A further column of stacks: for each volume a tuple of {path, row, digest}, one a slice, bottom to top; a slice
 whose path is None is black."""
+
+VOLUME_FILES = "files"
+"""A further column of volumes: for each the paths below the root of all files that it consists of."""
+
+VIEW = "view"
+"""A further column of volumes of which only a part is shown: which slices, as JSON; written by
+:mod:`gyrus.data.stacking` and :mod:`gyrus.data.volumes.views`."""
 
 _TEXT = ("sample", "path", "label", "subject", "session", "part", "digest")
 _NUMBER = ("row", "slice")
@@ -72,6 +79,11 @@ PROBLEM_KINDS = {
     "label missing": "the sample has no label",
     "two labels": "the subject has samples of more than one class",
     "missing": "the table names a file that is not there",
+    "orientation unknown": "the volume's header does not say where its axes point to",
+    "spacing unknown": "the volume's header does not say the size of a voxel",
+    "several volumes": "more than one volume in the file or series: times, echoes",
+    "voxel type": "voxels that are not one gray value each: complex numbers, colours, vectors",
+    "geometry": "the slices or axes do not make up one volume: missing slices, different orientations",
     "too few slices": "the scan has fewer slices than the stack needs",
 }
 
@@ -88,6 +100,7 @@ class Manifest:
         subject_kind: What the subject column holds.
         subject_rule: How subjects were told: the name of a rule, "column ...", or "none".
         problems: The samples that were left out of the table.
+        notes: What was decided or stands out without leaving anything out that was asked for.
     """
 
     table: pd.DataFrame
@@ -96,6 +109,7 @@ class Manifest:
     subject_kind: SubjectKind = "unknown"
     subject_rule: str = "none"
     problems: tuple[Problem, ...] = field(default=())
+    notes: tuple[str, ...] = ()
 
     @classmethod
     def from_rows(
@@ -107,6 +121,7 @@ class Manifest:
         subject_kind: SubjectKind = "unknown",
         subject_rule: str = "none",
         problems: Sequence[Problem] = (),
+        notes: Sequence[str] = (),
     ) -> Manifest:
         """Put a source's rows into the manifest's form: columns, types and order.
 
@@ -117,6 +132,7 @@ class Manifest:
             subject_kind: What the subject column holds.
             subject_rule: How subjects were told.
             problems: The samples that were left out.
+            notes: What was decided or stands out.
 
         Raises:
             DataError: Two rows are the same sample, or a label is not among ``classes``.
@@ -145,7 +161,7 @@ class Manifest:
                 f"Labels {strangers} are not among the classes {list(names)}. "
                 "Name all classes in their order, or leave the classes out."
             )
-        return cls(table, names, Path(root), subject_kind, subject_rule, tuple(problems))
+        return cls(table, names, Path(root), subject_kind, subject_rule, tuple(problems), tuple(notes))
 
     def __len__(self) -> int:
         return len(self.table)
@@ -191,6 +207,7 @@ class Manifest:
             "subject_kind": self.subject_kind,
             "subject_rule": self.subject_rule,
             "problems": [[problem.sample, problem.kind, problem.message] for problem in self.problems],
+            "notes": list(self.notes),
         }
         frame = self.table.copy()
         for column in _sequences(frame):
@@ -219,12 +236,13 @@ class Manifest:
             subject_kind=about["subject_kind"],
             subject_rule=about["subject_rule"],
             problems=[Problem(*problem) for problem in about["problems"]],
+            notes=about.get("notes", ()),
         )
 
 
 def _sequences(table: pd.DataFrame) -> list[str]:
     """The columns whose cells are sequences."""
-    return [column for column in ("shape", "spacing", MEMBERS) if column in table]
+    return [column for column in ("shape", "spacing", MEMBERS, VOLUME_FILES) if column in table]
 
 
 def _objects(table: pd.DataFrame, column: str, kind: type[tuple] | type[list]) -> pd.Series:

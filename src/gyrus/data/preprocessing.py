@@ -7,9 +7,9 @@ channel instead of a second, larger copy of the pixels; what is fitted on a data
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from PIL import Image
@@ -17,6 +17,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from gyrus.data.enhancement import N4, Clahe, Equalise, MinMax, NonLocalMeans
 from gyrus.data.step import Step
+from gyrus.data.volumes.landmarks import landmarks_of, map_to_scale, standard_scale
+from gyrus.data.volumes.steps import AnyVolumeStep, Percentiles, require_intensity
 from gyrus.errors import DataError
 
 PositiveInt = Annotated[int, Field(gt=0)]
@@ -127,10 +129,11 @@ class Intensity(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    method: Literal["fixed", "zscore", "dataset", "percentile"] = Field(
+    method: Literal["fixed", "zscore", "dataset", "percentile", "histogram"] = Field(
         "dataset",
         description="fixed: given mean and std; zscore: of each image; dataset: mean and std a channel of the train "
-        "part; percentile: of each image, to 0..1, clipped",
+        "part; percentile: of each image, to 0..1, clipped; histogram: gray values of each image mapped to the mean "
+        "histogram of the train part (Nyul and Udupa), then given mean and std",
     )
     mean: tuple[float, ...] = Field((0.0,), description="one value, or one a channel, of pixels in 0..1 (fixed)")
     std: tuple[Annotated[float, Field(gt=0)], ...] = Field((1.0,), description="likewise (fixed)")
@@ -149,8 +152,16 @@ class PreprocessingConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    volume: tuple[AnyVolumeStep, ...] = Field(
+        (Percentiles(),), description="steps of volumes in mm, before they become slices of 8 bits"
+    )
     steps: tuple[AnyStep, ...] = (Grayscale(), Resize(size=(128, 128)))
     intensity: Intensity = Intensity()
+
+    @model_validator(mode="after")
+    def _volumes_become_pixels(self) -> PreprocessingConfig:
+        require_intensity(self.volume)
+        return self
 
     def apply(self, image: np.ndarray) -> np.ndarray:
         """Run the steps on one image (C, rows, columns), or on each slice of a stack (C, slices, rows, columns)."""
@@ -168,10 +179,16 @@ SMALLEST_SCALE = 1e-6
 
 
 def image_statistics(image: np.ndarray, intensity: Intensity) -> np.ndarray:
-    """The numbers :data:`STATISTICS` of an image (C, *spatial) uint8, as float32 (C, 4)."""
+    """The numbers :data:`STATISTICS` of an image (C, *spatial) uint8, as float32 (C, 4).
+
+    Of the method "histogram" the landmarks of the histogram stand behind them.
+    """
     values = image.reshape(image.shape[0], -1).astype(np.float64) / 255.0
     low, high = np.percentile(values, [intensity.low, intensity.high], axis=1)
-    return np.stack([values.mean(axis=1), values.std(axis=1), low, high], axis=1).astype(np.float32)
+    columns = [values.mean(axis=1), values.std(axis=1), low, high]
+    if intensity.method == "histogram":
+        columns += list(np.stack([landmarks_of(channel) for channel in values], axis=1))
+    return np.stack(columns, axis=1).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -182,11 +199,13 @@ class Normalisation:
         method: As in :class:`Intensity`.
         mean: One value a channel; used by "fixed" and "dataset".
         std: Likewise.
+        standard: The mean landmarks of the train part, one tuple a channel; used by "histogram".
     """
 
     method: str
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    standard: tuple[tuple[float, ...], ...] = ()
 
     @classmethod
     def fit(cls, intensity: Intensity, statistics: np.ndarray) -> Normalisation:
@@ -213,7 +232,33 @@ class Normalisation:
                 f"got {len(given[0])} and {len(given[1])}."
             )
         mean, std = (np.broadcast_to(values, channels) for values in given)
-        return cls(intensity.method, tuple(map(float, mean)), tuple(map(float, std)))
+        standard: tuple[tuple[float, ...], ...] = ()
+        if intensity.method == "histogram":
+            standard = tuple(map(tuple, standard_scale(statistics[..., len(STATISTICS) :]).tolist()))
+        return cls(intensity.method, tuple(map(float, mean)), tuple(map(float, std)), standard)
+
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any]) -> Normalisation:
+        """The way back from :func:`dataclasses.asdict` through JSON."""
+        standard = tuple(map(tuple, document.get("standard", ())))
+        return cls(document["method"], tuple(document["mean"]), tuple(document["std"]), standard)
+
+    def to_standard_scale(self, images: np.ndarray, statistics: np.ndarray) -> np.ndarray:
+        """Map gray values to the histogram of the train part, where the method is "histogram"; else nothing changes.
+
+        Args:
+            images: float32 (N, C, *spatial), pixels in 0..1.
+            statistics: (N, C, 4 + landmarks).
+        """
+        if not self.standard:
+            return images
+        own = statistics[..., len(STATISTICS) :]
+        return np.stack(
+            [
+                [map_to_scale(*one) for one in zip(image, landmarks, self.standard, strict=True)]
+                for image, landmarks in zip(images, own, strict=True)
+            ]
+        )
 
     def shift_and_scale(self, statistics: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Shift and scale of some images, float32 (N, C) each, from their statistics (N, C, 4)."""

@@ -7,6 +7,7 @@ import stat
 import threading
 from bisect import bisect_right
 from collections import OrderedDict
+from collections.abc import Sequence
 from itertools import accumulate
 from pathlib import Path
 from typing import cast
@@ -17,7 +18,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gyrus.data.decoding import UnusableImageError, decode
-from gyrus.data.manifest import MEMBERS, Manifest
+from gyrus.data.manifest import MEMBERS, VOLUME_FILES, Manifest
+from gyrus.data.volumes.prepared import PreparedVolumes
+from gyrus.data.volumes.steps import Percentiles, VolumeStep
 from gyrus.errors import DataError
 
 ROW_CACHE_BYTES = 256 * 1024**2
@@ -31,11 +34,20 @@ IMAGE_COLUMN_NAMES = ("image", "img", "image_bytes", "bytes", "jpeg", "png", "sc
 
 
 class Reader:
-    """The pixels of a manifest's samples: images, or stacks of slices. Threads may share one."""
+    """The pixels of a manifest's samples: images, stacks of slices, or volumes. Threads may share one."""
 
-    def __init__(self, manifest: Manifest) -> None:
+    def __init__(self, manifest: Manifest, steps: Sequence[VolumeStep] = (Percentiles(),)) -> None:
+        """Find out where the samples lie; nothing is opened yet.
+
+        Args:
+            manifest: The samples.
+            steps: What prepares volumes; images come as they are.
+        """
         self._root = manifest.root
         self._samples = manifest.table["sample"].to_list()
+        self._volumes = PreparedVolumes(manifest, steps) if VOLUME_FILES in manifest.table else None
+        if self._volumes is not None:
+            return
         slices, self._bounds = _slices_of(manifest.table)
         self._encoded = EncodedImages(manifest.root, slices)
         self._digests = slices["digest"].to_list()
@@ -45,17 +57,19 @@ class Reader:
         return len(self._samples)
 
     def read(self, position: int) -> np.ndarray:
-        """Decode the image or stack in row ``position`` of the manifest's table.
+        """Decode the image, stack or volume in row ``position`` of the manifest's table.
 
         Returns:
-            uint8, shape (C, rows, columns), or (C, slices, rows, columns) for a stack; C = 1 (gray) or 3 (RGB);
-            exactly the values that Pillow decodes.
+            uint8, shape (C, rows, columns), or (C, slices, rows, columns) for a stack or volume; C = 1 (gray) or 3
+            (RGB), exactly the values that Pillow decodes. Slices of volumes have their neighbours as channels.
 
         Raises:
             DataError: An image is gone or damaged, or is not the one that was scanned, or the slices of a stack
                 differ in size or colour.
         """
         try:
+            if self._volumes is not None:
+                return self._volumes.read(position)
             decoded = [self._decode(number) for number in range(*self._bounds[position : position + 2])]
         except UnusableImageError as error:
             raise DataError(

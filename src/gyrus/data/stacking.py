@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import PurePosixPath
@@ -11,7 +12,7 @@ import numpy as np
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 
-from gyrus.data.manifest import MEMBERS, Manifest, Problem
+from gyrus.data.manifest import MEMBERS, VIEW, VOLUME_FILES, Manifest, Problem
 from gyrus.errors import DataError
 from gyrus.files import digest
 
@@ -34,7 +35,8 @@ def stack(manifest: Manifest, config: StackConfig) -> Manifest:
     """Put the slices of each scan together.
 
     Args:
-        manifest: One row a slice; subject or session, and the number of the slice must be known.
+        manifest: One row a slice; subject or session, and the number of the slice must be known. Or one row a
+            volume, of which the slices are taken.
         config: How many slices, and which.
 
     Returns:
@@ -44,6 +46,8 @@ def stack(manifest: Manifest, config: StackConfig) -> Manifest:
     Raises:
         DataError: It is not known which slices belong together or in which order.
     """
+    if VOLUME_FILES in manifest.table:
+        return _slabs(manifest, config)
     table = manifest.table
     _require_order(table)
     keys = ["part", "label", "subject", "session"]
@@ -69,6 +73,7 @@ def stack(manifest: Manifest, config: StackConfig) -> Manifest:
         subject_kind=manifest.subject_kind,
         subject_rule=manifest.subject_rule,
         problems=tuple(problems),
+        notes=manifest.notes,
     )
 
 
@@ -88,6 +93,15 @@ def chosen(present: int, config: StackConfig) -> list[int | None]:
         return [int(place) for place in np.linspace(0, present - 1, config.slices).round()]
     start = (present - config.slices) // 2
     return list(range(start, start + config.slices))
+
+
+def _slabs(manifest: Manifest, config: StackConfig) -> Manifest:
+    """The same volumes, of which some axial slices are shown; how many there are is known once they are prepared."""
+    rows = manifest.table.copy()
+    rows[VIEW] = [json.dumps({"stack": config.model_dump(), "volume": name}) for name in rows["digest"]]
+    rows["digest"] = [digest(view) for view in rows[VIEW]]
+    rows["shape"] = [(config.slices, *shape[1:]) for shape in rows["shape"]]
+    return replace(manifest, table=rows)
 
 
 def _require_order(table: pd.DataFrame) -> None:

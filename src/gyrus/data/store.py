@@ -21,8 +21,8 @@ from typing import Any, BinaryIO
 import numpy as np
 from filelock import FileLock
 
-from gyrus.data.manifest import Manifest
-from gyrus.data.preprocessing import PreprocessingConfig, image_statistics
+from gyrus.data.manifest import VIEW, VOLUME_FILES, Manifest
+from gyrus.data.preprocessing import Grayscale, PreprocessingConfig, Rgb, image_statistics
 from gyrus.data.reading import Reader
 from gyrus.errors import DataError
 from gyrus.files import cache_folder, digest, read_json, write_json
@@ -89,12 +89,17 @@ def open_store(
         DataError: An image cannot be read any more, sizes differ after the steps, or the disk is full.
     """
     cache = cache or cache_folder()
+    of_volumes = VOLUME_FILES in manifest.table
+    if of_volumes:
+        _keep_neighbours(manifest, preprocessing)
     key = digest(
         {
             "format": FORMAT,
             "contents": manifest.table["digest"].tolist(),
             "steps": [step.model_dump(mode="json") for step in preprocessing.steps],
             "percentiles": [preprocessing.intensity.low, preprocessing.intensity.high],
+            **({"landmarks": True} if preprocessing.intensity.method == "histogram" else {}),
+            **({"volume": [step.model_dump(mode="json") for step in preprocessing.volume]} if of_volumes else {}),
         }
     )[:32]
     folder = cache / "stores" / key
@@ -161,10 +166,13 @@ def _fill(folder: Path, manifest: Manifest, preprocessing: PreprocessingConfig, 
 
 def _images(manifest: Manifest, preprocessing: PreprocessingConfig) -> Iterator[np.ndarray]:
     """Preprocessed images in the order of the manifest, decoded by threads a chunk at a time."""
-    reader = Reader(manifest)
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        for start in range(0, len(manifest), CHUNK):
-            chunk = range(start, min(start + CHUNK, len(manifest)))
+    reader = Reader(manifest, preprocessing.volume)
+    threads = min(8, os.cpu_count() or 1)
+    # A volume is large: no more of them are held than are worked on.
+    length = threads if VOLUME_FILES in manifest.table else CHUNK
+    with ThreadPoolExecutor(threads) as pool:
+        for start in range(0, len(manifest), length):
+            chunk = range(start, min(start + length, len(manifest)))
             yield from pool.map(lambda position: preprocessing.apply(reader.read(position)), chunk)
 
 
@@ -178,5 +186,22 @@ def _refuse_other_form(image: np.ndarray, first: np.ndarray, manifest: Manifest,
         samples = manifest.table["sample"]
         raise DataError(
             f"{samples[number]} has shape {json.dumps(image.shape)} after the steps, but {samples[0]} has "
-            f"{json.dumps(first.shape)}. Add a grayscale or rgb step and a resize step."
+            f"{json.dumps(first.shape)}. {_HOW_TO_MAKE_ALIKE[VOLUME_FILES in manifest.table]}"
+        )
+
+
+_HOW_TO_MAKE_ALIKE = {
+    False: "Add a grayscale or rgb step and a resize step.",
+    True: "Add the steps resample and shape to preprocessing.volume.",
+}
+
+
+def _keep_neighbours(manifest: Manifest, preprocessing: PreprocessingConfig) -> None:
+    """Refuse steps that would take neighbouring slices, which are channels, for colours."""
+    views = manifest.table[VIEW].dropna() if VIEW in manifest.table else ()
+    colour = [step.step for step in preprocessing.steps if isinstance(step, Grayscale | Rgb)]
+    if colour and any(json.loads(view).get("neighbours") for view in views):
+        raise DataError(
+            f"The step '{colour[0]}' would take neighbouring slices (data.slices.neighbours) for colours. "
+            "Leave it out of preprocessing.steps."
         )

@@ -7,13 +7,14 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from gyrus.configuration import parse, read_document, with_overrides
 from gyrus.data.augmentation.config import AugmentationConfig
 from gyrus.data.preprocessing import PreprocessingConfig
 from gyrus.data.splits import SplitConfig
 from gyrus.data.stacking import StackConfig
+from gyrus.data.volumes.views import SliceConfig
 from gyrus.models.zoo import ModelConfig
 from gyrus.registry import look_up
 from gyrus.training.config import TrainingConfig
@@ -37,6 +38,16 @@ class DataConfig(_Section):
     )
     on_bad_file: Literal["fail", "skip"] = Field("fail", description="whether unusable files stop the run")
     stack: StackConfig | None = Field(None, description="volumes from the slices of each scan; null: single slices")
+    slices: SliceConfig | None = Field(None, description="slices of volumes as samples; null: whole volumes")
+    bids: dict[str, str] = Field(default_factory=dict, description="entity to value: suffix, ses, desc, derivatives")
+    orientation: str | None = Field(None, description="of volumes whose headers do not say it, such as RAS")
+    spacing: tuple[float, float, float] | None = Field(None, description="likewise mm along each axis of the array")
+
+    @model_validator(mode="after")
+    def _stack_or_slices(self) -> DataConfig:
+        if self.stack and self.slices:
+            raise ValueError("give stack or slices, not both: a sample is a body of slices, or one slice")
+        return self
 
 
 class EvaluationConfig(_Section):

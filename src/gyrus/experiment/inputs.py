@@ -12,6 +12,7 @@ from gyrus.data.manifest import Manifest
 from gyrus.data.reading import Reader
 from gyrus.data.sources import scan
 from gyrus.data.stacking import stack
+from gyrus.data.volumes.views import slice_volumes
 from gyrus.errors import ConfigError
 from gyrus.experiment.config import DataConfig, ExperimentConfig, load_config
 from gyrus.experiment.display import SILENT, Display
@@ -37,6 +38,9 @@ def scan_data(config: DataConfig, display: Display) -> Manifest:
             subject_pattern=config.subject_pattern,
             classes=config.classes,
             columns=config.columns,
+            bids=config.bids,
+            orientation=config.orientation,
+            spacing=config.spacing,
             progress=progress,
         )
     if config.subjects == "inferred":
@@ -46,9 +50,13 @@ def scan_data(config: DataConfig, display: Display) -> Manifest:
 
 
 def usable(manifest: Manifest, config: DataConfig, display: Display) -> Manifest:
-    """Stack where that is asked for, and stop at or leave out what cannot be used."""
+    """Stack or slice where that is asked for, and stop at or leave out what cannot be used."""
+    for note in manifest.notes:
+        display.say(f"Note: {note}.")
     if config.stack:
         manifest = stack(manifest, config.stack)
+    if config.slices:
+        manifest = slice_volumes(manifest, config.slices)
     if config.on_bad_file == "fail":
         manifest.require_clean()
     for problem in manifest.problems:
@@ -73,7 +81,7 @@ def preview_augmentation(
     source = settings.data.model_copy(update={"path": str(data), "on_bad_file": "skip"})
     manifest = scan_data(source, SILENT)
     chosen = np.random.default_rng(seed).permutation(len(manifest))[:images]
-    reader = Reader(manifest)
+    reader = Reader(manifest, settings.preprocessing.volume)
     pixels = np.stack([settings.preprocessing.apply(reader.read(int(number))) for number in chosen])
     steps = settings.augmentation if settings.augmentation.steps else None
     return preview(pixels.astype(np.float32) / 255, steps, seed=seed)

@@ -17,6 +17,7 @@ from gyrus.data.preprocessing import Normalisation, PreprocessingConfig
 from gyrus.data.sources import scan
 from gyrus.data.stacking import StackConfig
 from gyrus.data.store import open_store
+from gyrus.data.volumes.views import SliceConfig
 from gyrus.errors import DataError
 from gyrus.experiment.config import DataConfig, load_config
 from gyrus.experiment.display import SILENT, Display
@@ -73,6 +74,7 @@ class _Trained:
     preprocessing: PreprocessingConfig
     normalisation: Normalisation
     stack: StackConfig | None
+    slices: SliceConfig | None
 
     @classmethod
     def load(cls, run: Run) -> _Trained:
@@ -86,7 +88,7 @@ class _Trained:
         )
         model.load_state_dict(load_file(run.weights))
         fitted = read_json(run.preprocessing)["normalisation"]
-        normalisation = Normalisation(fitted["method"], tuple(fitted["mean"]), tuple(fitted["std"]))
+        normalisation = Normalisation.from_document(fitted)
         return cls(
             model,
             tuple(about["classes"]),
@@ -94,6 +96,7 @@ class _Trained:
             settings.preprocessing,
             normalisation,
             settings.data.stack,
+            settings.data.slices,
         )
 
 
@@ -107,10 +110,14 @@ def _predict_input(
             columns=config.columns,
             subject_rule=config.subject_rule,
             subject_pattern=config.subject_pattern,
+            bids=config.bids,
+            orientation=config.orientation,
+            spacing=config.spacing,
             labelled=False,
             progress=progress,
         )
-    manifest = usable(manifest, config.model_copy(update={"stack": trained.stack}), display)
+    shown = config.model_copy(update={"stack": trained.stack, "slices": trained.slices})
+    manifest = usable(manifest, shown, display)
     with tempfile.TemporaryDirectory(prefix="gyrus-") as cache, display.progress(f"Predicting {path}") as progress:
         store = open_store(manifest, trained.preprocessing, cache=Path(cache))
         rows = np.arange(len(manifest))

@@ -8,12 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from gyrus.data.manifest import Manifest
-from gyrus.data.sources import folder, huggingface, parquet, table
+from gyrus.data.sources import bids, dicom, folder, huggingface, parquet, table, volumes
 from gyrus.data.sources.checking import check
 from gyrus.data.sources.columns import require_roles
 from gyrus.data.sources.listing import Listing, Progress, Request
+from gyrus.data.volumes.dicom import DICOM_EXTENSIONS, is_dicom
+from gyrus.data.volumes.files import may_be_dicom
+from gyrus.data.volumes.formats import Assumption, is_volume
 from gyrus.errors import ConfigError, DataError
 from gyrus.registry import look_up
+
+_ARRAYS = (".npy", ".npz")
+"""Arrays may be anything; they are taken for volumes only where the source is named."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +40,9 @@ SOURCES: dict[str, Source] = {
     "folder": Source(folder.list_samples, "a folder of images, one folder a class, also below train/, val/, test/"),
     "table": Source(table.list_samples, "a CSV, TSV or parquet table with a column of paths, or a folder with one"),
     "parquet": Source(parquet.list_samples, "parquet with a column of image bytes, or a folder of such files"),
+    "volumes": Source(volumes.list_samples, "a folder of NIfTI or other volumes, one folder a class, or one volume"),
+    "bids": Source(bids.list_samples, "a BIDS data set: sub-*/anat/*.nii.gz and participants.tsv"),
+    "dicom": Source(dicom.list_samples, "a folder of DICOM series, one folder a class, or one DICOM file"),
     "huggingface": Source(huggingface.list_samples, "hf:owner/name or hf:owner/name:config"),
 }
 """The layouts that are known."""
@@ -47,6 +56,9 @@ def scan(
     subject_pattern: str | None = None,
     classes: Sequence[str] | None = None,
     columns: Mapping[str, str] | None = None,
+    bids: Mapping[str, str] | None = None,
+    orientation: str | None = None,
+    spacing: Sequence[float] | None = None,
     labelled: bool = True,
     progress: Progress | None = None,
 ) -> Manifest:
@@ -64,6 +76,10 @@ def scan(
         classes: The class names in their order; by default those that the data have.
         columns: Names of columns by role: path, image, label, subject, session, slice, part; by default they are
             found by :data:`gyrus.data.sources.columns.COLUMN_NAMES`.
+        bids: Entities and the values asked for of a BIDS data set, such as {"suffix": "T1w"}; see
+            :func:`gyrus.data.sources.bids.list_samples`.
+        orientation: Where the axes of volumes point to whose headers do not say so, such as "RAS".
+        spacing: Likewise the millimetres along each axis.
         labelled: Whether labels are needed. If not, they are not read either, and a single image or a flat folder
             will do.
         progress: Called with the images checked so far and their number.
@@ -80,6 +96,9 @@ def scan(
         columns=dict(columns or {}),
         labelled=labelled,
         progress=progress,
+        source=source,
+        bids=dict(bids or {}),
+        assumption=Assumption(orientation, _three(spacing)),
     )
     require_roles(request.columns)
     _require_distinct(request.classes or ())
@@ -92,6 +111,14 @@ def scan(
 def _require_distinct(classes: Sequence[str]) -> None:
     if len(set(classes)) < len(classes):
         raise ConfigError(f"`classes` names a class twice: {', '.join(classes)}.")
+
+
+def _three(spacing: Sequence[float] | None) -> tuple[float, float, float] | None:
+    if spacing is None:
+        return None
+    if len(spacing) != 3:
+        raise ConfigError(f"A spacing is three lengths in mm above 0, such as 1,1,1; got {tuple(spacing)}.")
+    return float(spacing[0]), float(spacing[1]), float(spacing[2])
 
 
 def _existing(path: str | Path) -> Path:
@@ -109,6 +136,10 @@ def _recognise(path: str | Path, request: Request) -> str:
         return _recognise_folder(place, request)
     if folder.is_image(place.name):
         return "folder"
+    if is_volume(place.name):
+        return "volumes"
+    if place.suffix.lower() in DICOM_EXTENSIONS or is_dicom(place):
+        return "dicom"
     if place.suffix.lower() in table.TABLE_EXTENSIONS:
         return "parquet" if parquet.holds_images(place, request.columns.get("image")) else "table"
     known = "".join(f"\n  {name}: {layout.description}" for name, layout in SOURCES.items())
@@ -124,4 +155,18 @@ def _recognise_folder(path: Path, request: Request) -> str:
             f"{path} holds {len(tables)} tables with paths: {', '.join(file.name for file in tables)}. "
             'Give the path of one of them, or take the folders themselves with source="folder".'
         )
-    return "table" if tables else "folder"
+    if tables:
+        return "table"
+    return "bids" if bids.is_bids(path) else _kind_of_files(path)
+
+
+def _kind_of_files(path: Path) -> str:
+    """By the first files that are images, volumes or DICOM; a folder with both images and volumes is refused."""
+    for name in folder.walk(path):
+        if folder.is_image(name):
+            return "folder"
+        if is_volume(name) and not name.lower().endswith(_ARRAYS):
+            return "volumes"
+        if may_be_dicom(path / name) and is_dicom(path / name):
+            return "dicom"
+    return "folder"

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from gyrus.data.decoding import Inspection, UnusableImageError, inspect
-from gyrus.data.manifest import Manifest, Problem
+from gyrus.data.manifest import VOLUME_FILES, Manifest, Problem
 from gyrus.data.reading import EncodedImages
 from gyrus.data.sources.listing import Listing, Request
 from gyrus.data.sources.naming import Names, read_names, untold
+from gyrus.data.volumes.files import VolumeFiles
 from gyrus.errors import DataError
 
 _CHUNK = 64
@@ -33,7 +36,7 @@ def check(listing: Listing, request: Request) -> Manifest:
     """
     names = _subjects(listing, request)
     rows = _with_names(listing.rows, names)
-    findings = _inspect_all(EncodedImages(listing.root, rows), request)
+    findings = _inspect_all(_inspector(listing.root, rows), len(rows), request)
     problems = [*listing.problems, *_bad_files(rows["sample"], findings)]
     rows = _with_findings(rows, findings)
     if request.labelled:
@@ -49,6 +52,7 @@ def check(listing: Listing, request: Request) -> Manifest:
         subject_kind=names.kind,
         subject_rule=names.rule,
         problems=sorted(problems, key=lambda problem: problem.sample),
+        notes=[*listing.notes, *_notes(findings)],
     )
 
 
@@ -92,22 +96,32 @@ def _with_names(rows: pd.DataFrame, names: Names) -> pd.DataFrame:
     return rows.assign(**{"subject": names.subjects, **missing})
 
 
-def _inspect_all(images: EncodedImages, request: Request) -> list[Inspection | UnusableImageError]:
+def _inspector(root: Path, rows: pd.DataFrame) -> Callable[[int], Inspection]:
+    """How a row is opened: as a volume, or as an image."""
+    if VOLUME_FILES in rows:
+        return VolumeFiles(root, rows).inspect
+    images = EncodedImages(root, rows)
+    return lambda position: inspect(images.read(position))
+
+
+def _inspect_all(
+    inspect_one: Callable[[int], Inspection], count: int, request: Request
+) -> list[Inspection | UnusableImageError]:
     def inspect_chunk(start: int) -> list[Inspection | UnusableImageError]:
-        return [_inspect_one(images, position) for position in range(start, min(start + _CHUNK, len(images)))]
+        return [_inspect_one(inspect_one, position) for position in range(start, min(start + _CHUNK, count))]
 
     findings: list[Inspection | UnusableImageError] = []
     with ThreadPoolExecutor(min(_MOST_THREADS, os.cpu_count() or 1)) as pool:
-        for chunk in pool.map(inspect_chunk, range(0, len(images), _CHUNK)):
+        for chunk in pool.map(inspect_chunk, range(0, count, _CHUNK)):
             findings += chunk
             if request.progress is not None:
-                request.progress(len(findings), len(images))
+                request.progress(len(findings), count)
     return findings
 
 
-def _inspect_one(images: EncodedImages, position: int) -> Inspection | UnusableImageError:
+def _inspect_one(inspect_one: Callable[[int], Inspection], position: int) -> Inspection | UnusableImageError:
     try:
-        return inspect(images.read(position))
+        return inspect_one(position)
     except UnusableImageError as error:
         return error
 
@@ -124,7 +138,13 @@ def _with_findings(rows: pd.DataFrame, findings: Sequence[Inspection | UnusableI
     good = [finding for finding in findings if isinstance(finding, Inspection)]
     usable = rows[[isinstance(finding, Inspection) for finding in findings]]
     shapes = pd.Series([one.shape for one in good], index=usable.index, dtype="object")
-    return usable.assign(shape=shapes, digest=[one.digest for one in good])
+    spacings = pd.Series([one.spacing for one in good], index=usable.index, dtype="object")
+    return usable.assign(shape=shapes, spacing=spacings, digest=[one.digest for one in good])
+
+
+def _notes(findings: Sequence[Inspection | UnusableImageError]) -> list[str]:
+    counts = Counter(note for one in findings if isinstance(one, Inspection) for note in one.notes)
+    return [f"{count} x {note}" for note, count in sorted(counts.items())]
 
 
 def _unlabelled(rows: pd.DataFrame) -> list[Problem]:

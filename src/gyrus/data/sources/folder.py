@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -29,18 +29,43 @@ def list_samples(path: Path, request: Request) -> Listing:
     Raises:
         DataError: There is no image, no class folder, or the parts have different classes.
     """
+    return list_files(path, request, IMAGE_EXTENSIONS, "image")
+
+
+def list_files(path: Path, request: Request, extensions: Sequence[str], noun: str) -> Listing:
+    """List the files of a folder that have one of some extensions, with the class and the part of each.
+
+    Args:
+        path: The folder, or one such file.
+        request: Its ``labelled`` and ``classes`` are used.
+        extensions: In small letters, each with its dot.
+        noun: What such a file is, for messages.
+
+    Raises:
+        DataError: As for :func:`list_samples`.
+    """
     if path.is_file():
         return _single(path, request)
-    found = sorted(_walk(path))
-    images = [name for name in found if is_image(name)]
-    if not images:
-        raise DataError(f"There is no image in {path}{_other_files(found)}. Known: {', '.join(IMAGE_EXTENSIONS)}.")
-    readable = [name for name in images if _is_text(name)]
+    found = sorted(walk(path))
+    wanted = [name for name in found if name.lower().endswith(tuple(extensions))]
+    if not wanted:
+        raise DataError(f"There is no {noun} in {path}{_other_files(found)}. Known: {', '.join(extensions)}.")
+    readable = [name for name in wanted if is_text(name)]
     rows = pd.DataFrame({"sample": readable, "path": readable})
+    rows = with_labels_and_parts(rows, path, readable, request)
+    return Listing(path, rows, tuple(readable), problems=tuple(map(_bad_name, sorted({*wanted} - {*readable}))))
+
+
+def with_labels_and_parts(rows: pd.DataFrame, root: Path, names: list[str], request: Request) -> pd.DataFrame:
+    """Add the class and the part that the folders of each name stand for, where labels are needed.
+
+    Raises:
+        DataError: There is no class folder, or the parts have different classes.
+    """
     if request.labelled:
-        rows = rows.assign(**_labels_and_parts(path, readable))
-        _require_same_classes(path, rows, request)
-    return Listing(path, rows, tuple(readable), problems=tuple(map(_bad_name, sorted({*images} - {*readable}))))
+        rows = rows.assign(**_labels_and_parts(root, names))
+        _require_same_classes(root, rows, request)
+    return rows
 
 
 def is_image(name: str) -> bool:
@@ -57,7 +82,7 @@ def _single(path: Path, request: Request) -> Listing:
     return Listing(path.parent, pd.DataFrame({"sample": [path.name], "path": [path.name]}), (path.name,))
 
 
-def _walk(root: Path) -> Iterator[str]:
+def walk(root: Path) -> Iterator[str]:
     """Every visible file below ``root``, with slashes; a linked folder is entered once, and never in a loop."""
     seen: set[str] = set()
     waiting = [str(root)]
@@ -86,7 +111,8 @@ def _other_files(found: list[str]) -> str:
     return f" (but {words})" if words else ""
 
 
-def _is_text(name: str) -> bool:
+def is_text(name: str) -> bool:
+    """Whether a file name is valid text; others cannot be kept in a table."""
     try:
         name.encode("utf-8")
     except UnicodeEncodeError:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from gyrus.data.manifest import Problem
+from gyrus.data.volumes.formats import Assumption
 from gyrus.types import Part
 
 Progress = Callable[[int, int], None]
@@ -38,6 +39,9 @@ class Request:
         columns: Column names of a table, by role.
         labelled: Whether labels are needed, and read.
         progress: Told how far the check of the images is.
+        source: The name of the layout, where the user named it.
+        bids: Entities and the values asked for, of a BIDS data set.
+        assumption: What the user states where the header of a volume says nothing.
     """
 
     subject_rule: str | None = None
@@ -46,6 +50,9 @@ class Request:
     columns: Mapping[str, str] = field(default_factory=dict)
     labelled: bool = True
     progress: Progress | None = None
+    source: str | None = None
+    bids: Mapping[str, str] = field(default_factory=dict)
+    assumption: Assumption = field(default_factory=Assumption)
 
 
 @dataclass(frozen=True)
@@ -60,6 +67,7 @@ class Listing:
         classes: The class names in their order, where the source knows them.
         subject_column: The name of the column that the subjects came from, if any.
         problems: What could not be listed.
+        notes: What was set aside, or stands out.
     """
 
     root: Path
@@ -68,3 +76,4 @@ class Listing:
     classes: tuple[str, ...] | None = None
     subject_column: str | None = None
     problems: tuple[Problem, ...] = ()
+    notes: tuple[str, ...] = ()

@@ -17,6 +17,7 @@ from gyrus.data.manifest import COLUMNS
 from gyrus.data.reading import IMAGE_COLUMN
 from gyrus.data.sources import columns as roles
 from gyrus.data.sources.listing import Listing, Request
+from gyrus.data.sources.volumes import with_files
 from gyrus.errors import ConfigError, DataError
 
 TABLE_EXTENSIONS = (".csv", ".tsv", ".parquet")
@@ -54,7 +55,7 @@ def list_samples(path: Path, request: Request) -> Listing:
         raise DataError(f"{file} has no row.")
     root, below = _below_one_root(file, table[found["path"]])
     rows = pd.DataFrame({"sample": below, "path": below})
-    rows = add_columns(rows, table, found, request)
+    rows = with_files(root, add_columns(rows, table, found, request), request)
     return Listing(root, rows, tuple(below), subject_column=found.get("subject"))
 
 

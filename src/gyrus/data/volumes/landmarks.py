@@ -1,0 +1,71 @@
+"""Histograms made alike by landmarks, fitted on the train part (Nyul and Udupa, Magn Reson Med 42, 1999).
+
+MRI has no unit: the same tissue is bright in one scan and dark in the next. Percentiles of the foreground are landmarks
+of each image; their means over the train part are the standard scale, to which every image is mapped piece by piece.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+PERCENTILES = (1, 10, 20, 30, 40, 50, 60, 70, 80, 90, 99)
+"""Of the voxels of the foreground. The outermost are not 0 and 100, which noise decides (Nyul et al. 2000)."""
+
+
+def landmarks_of(values: NDArray[np.floating]) -> NDArray[np.float64]:
+    """The percentiles :data:`PERCENTILES` of the foreground, which is what is brighter than the mean.
+
+    Args:
+        values: Of one channel, in any shape.
+    """
+    foreground = values[values > values.mean()]
+    return np.percentile(foreground if foreground.size else values, PERCENTILES)
+
+
+def standard_scale(landmarks: NDArray[np.floating]) -> NDArray[np.float64]:
+    """The mean landmarks, after those of each image were brought to the same first and last one.
+
+    Args:
+        landmarks: (N, ..., landmarks), of the train part only.
+
+    Returns:
+        (..., landmarks), rising.
+    """
+    first, last = landmarks[..., :1], landmarks[..., -1:]
+    share = (landmarks - first) / np.maximum(last - first, 1e-6)
+    low, high = first.mean(axis=0), last.mean(axis=0)
+    return np.asarray(low + share.mean(axis=0) * (high - low), dtype=np.float64)
+
+
+def map_to_scale(
+    values: NDArray[np.float32], landmarks: Sequence[float], standard: Sequence[float]
+) -> NDArray[np.float32]:
+    """Map values so that the landmarks of an image fall on the standard ones, straight between them and beyond.
+
+    Args:
+        values: Of one channel, in 0..1 and in any shape.
+        landmarks: Of this image.
+        standard: Of the train part.
+
+    Returns:
+        In 0..1.
+    """
+    own, wanted = _rising(landmarks, standard)
+    if len(own) < 2:
+        return values
+    slope = (wanted[-1] - wanted[0]) / (own[-1] - own[0])
+    below = wanted[0] + (values - own[0]) * slope
+    above = wanted[-1] + (values - own[-1]) * slope
+    inside = np.interp(values, own, wanted)
+    mapped = np.where(values < own[0], below, np.where(values > own[-1], above, inside))
+    return np.clip(mapped, 0, 1).astype(np.float32)
+
+
+def _rising(landmarks: Sequence[float], standard: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+    """Without landmarks that fall together, as they do in images of few gray values."""
+    own, wanted = np.asarray(landmarks, dtype=np.float64), np.asarray(standard, dtype=np.float64)
+    keep = np.concatenate([[True], np.diff(own) > 1e-6])
+    return own[keep], wanted[keep]
