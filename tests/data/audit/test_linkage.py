@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.cluster.hierarchy import fcluster, linkage
 from sklearn.metrics import adjusted_rand_score
 
-from gyrus.data.audit.linkage import Merges, find_plateau, margins, merge
+from gyrus.data.audit.linkage import Merges, find_plateau, loose_ends, margins, merge
 
 
 def blobs(groups: int, size: int, spread: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -69,3 +69,13 @@ def test_margins_are_larger_for_tighter_groups() -> None:
     merges = linked(vectors)
     found = margins(merges, np.repeat(np.arange(4), 10))
     assert found[2:].min() > found[:2].max()
+
+
+def test_threads_have_no_loose_ends_too_many_and_stars_have() -> None:
+    thread, star = np.arange(9), np.zeros(9, np.int64)
+    others, groups = np.arange(1, 10), np.zeros(10, np.int64)
+    similarity, effective = np.full(9, 0.9), np.ones(9)
+    assert loose_ends(Merges(thread, others, similarity, effective, 10), groups) == pytest.approx(0.0)
+    assert loose_ends(Merges(star, others, similarity, effective, 10), groups) == pytest.approx(0.9 - 0.2)
+    pairs = np.repeat(np.arange(5), 2)
+    assert loose_ends(Merges(thread, others, similarity, effective, 10), pairs) == 0.0

@@ -14,7 +14,7 @@ def pictures() -> np.ndarray:
 
 
 def test_small_sets_are_searched_by_correlation(pictures: np.ndarray) -> None:
-    few = pictures[::4]
+    few = pictures[::8]
     found = find_neighbours(few, count=3)
     correlation = np.corrcoef(few.reshape(len(few), -1).astype(float))
     mirrored = np.corrcoef(few.reshape(len(few), -1), few[:, :, ::-1].reshape(len(few), -1).astype(float))

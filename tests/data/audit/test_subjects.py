@@ -54,12 +54,34 @@ def test_one_slice_a_person_gives_no_people(height: int) -> None:
     assert found.trust == 0.0
 
 
+@pytest.mark.parametrize(("slices", "strength"), [(12, "weak"), (16, "clear"), (24, "clear")])
+def test_fewer_slices_with_wider_gaps_are_found_less_surely(slices: int, strength: str) -> None:
+    volumes = generate(subjects=20, slices=slices, classes=2, size=64, seed=1).volumes
+    found = grouped(volumes.reshape(-1, 64, 64))
+    assert found.strength == strength
+    assert adjusted_rand_score(np.repeat(np.arange(20), slices), found.groups) > 0.98
+
+
+def test_many_people_at_a_few_heights_are_no_people() -> None:
+    """Two slices of each of 40 people, far apart: they fall into two groups, the heights."""
+    volumes = generate(subjects=40, slices=2, classes=2, size=64, seed=2).volumes.copy()
+    volumes[:, 1, 20:44, 20:44] //= 4
+    found = grouped(volumes.reshape(-1, 64, 64))
+    assert found.strength == "none"
+
+
+def test_what_lies_too_far_apart_is_not_guessed_at() -> None:
+    volumes = generate(subjects=20, slices=6, classes=2, size=64, seed=1).volumes
+    assert grouped(volumes.reshape(-1, 64, 64)).strength == "none"
+
+
 @pytest.mark.parametrize("layout", ["folder", "train-test", "id-slice", "csv", "parquet"])
-def test_the_verdict_is_the_same_in_every_layout(layout: str, tmp_path: Path) -> None:
-    phantom = generate(subjects=8, slices=32, classes=2, size=64, seed=4)
+@pytest.mark.parametrize("size", [64, 128])
+def test_the_verdict_is_the_same_in_every_layout(layout: str, size: int, tmp_path: Path) -> None:
+    phantom = generate(subjects=8, slices=16, classes=2, size=size, seed=4)
     manifest = scan(write(phantom, tmp_path / "data", layout))
     material = gather(manifest)
-    assert material.grouping.strength == "clear"
+    assert material.grouping.found
     assert adjusted_rand_score(manifest.table["subject"], material.grouping.groups) == 1.0
 
 
@@ -134,6 +156,16 @@ def test_real_people_are_found_in_altered_images(real_slices: tuple[pd.DataFrame
     found = grouped(altered(data))
     assert found.strength == "clear"
     assert adjusted_rand_score(table["subject"], found.groups) == 1.0
+
+
+@pytest.mark.parametrize("heights", [(0, 10), (2, 28), (8, 16), (0, 15, 31), (0, 8, 16, 24)])
+def test_a_few_real_slices_a_person_far_apart_give_no_people(
+    heights: tuple[int, ...], real_slices: tuple[pd.DataFrame, list[bytes]]
+) -> None:
+    table, data = real_slices
+    rows = np.nonzero(table["slice"].isin(heights).to_numpy())[0]
+    found = grouped(np.stack([make_thumbnail(decode(data[row])[0]) for row in rows]))
+    assert found.strength == "none"
 
 
 def test_one_real_slice_a_person_gives_no_people(real_slices: tuple[pd.DataFrame, list[bytes]]) -> None:

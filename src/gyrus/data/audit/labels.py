@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gyrus.data.audit.findings import Finding, Flag, Number, Severity
+from gyrus.data.audit.neighbours import COMPONENTS
 
 if TYPE_CHECKING:
     from gyrus.data.audit.checks import Material
@@ -147,9 +148,9 @@ def _balance(material: Material) -> Finding:
 
 
 def _features(vectors: NDArray[np.floating]) -> NDArray[np.floating]:
-    """Some principal components where there are more pixels than a classifier can weigh."""
-    if vectors.shape[1] <= MOST_FEATURES:
-        return vectors
+    """As many features as a classifier can weigh: the first whitened components, or some components of pixels."""
+    if vectors.shape[1] <= COMPONENTS:
+        return vectors[:, :MOST_FEATURES]
     left, scale, _ = np.linalg.svd(vectors - vectors.mean(axis=0), full_matrices=False)
     kept = min(MOST_FEATURES // 2, len(scale))
     return left[:, :kept] * scale[:kept]

@@ -27,6 +27,9 @@ SMALLEST_GROUP = 1.9
 FEWEST_GROUPS = 1.8
 """Effective groups at least: where all images are one group, nothing has been found either."""
 
+SMALLEST_THREAD = 5
+"""Images of a group at least, before its shape says anything."""
+
 REPRESENTATIVES = 16
 """Images of each group that are compared with those of other groups, where the graph falls apart."""
 
@@ -134,6 +137,25 @@ def margins(merges: Merges, groups: NDArray[np.int64]) -> NDArray[np.float64]:
         np.minimum.at(outside, side[left != right], distance[left != right])
     single = np.bincount(groups, minlength=number) == 1
     return np.where(single, 0.0, np.maximum(np.log(outside / inside), 0.0))
+
+
+def loose_ends(merges: Merges, groups: NDArray[np.int64]) -> float:
+    """How far the groups are from threads, of which only the two ends have a single link: 0 for threads, 1 for stars.
+
+    Slices of a person make a thread, each linked to the next one. Images of many people at one height make a bunch,
+    about half of whose images have a single link. Groups of fewer than five images can be either and are left out.
+
+    Returns:
+        Mean over the images of the share of loose ends in excess of a thread's; 0 where all groups are small.
+    """
+    linked = groups[merges.first] == groups[merges.second]
+    ends = np.concatenate([merges.first[linked], merges.second[linked]])
+    links = np.bincount(ends, minlength=merges.count)
+    size = np.bincount(groups)[groups]
+    large = size >= SMALLEST_THREAD
+    if not large.any():
+        return 0.0
+    return float((links[large] == 1).mean() - (2 / size[large]).mean())
 
 
 Links = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]

@@ -1,8 +1,8 @@
 """Which images look most alike: nearest neighbours among small pictures, mirrored ones too.
 
 Anatomy that all heads share makes any two slices at the same height similar. So the search works on whitened principal
-components, in which what is common to many images counts little and what tells people apart counts much. Small sets
-cannot tell the components, and are searched by plain correlation.
+components, in which what is common to many images counts little and what tells people apart counts much. Very small
+sets cannot tell the components, and are searched by plain correlation.
 
 Large sets are cut into cells around centres (an inverted file: Jegou et al. 2011, "Product quantization for nearest
 neighbor search"), and an image is compared with the nearest cells only: time and memory grow with the number of
@@ -24,10 +24,14 @@ Kind = TypeVar("Kind", bound=np.generic)
 COUNT = 8
 """Neighbours of each image."""
 
-COMPONENTS = 128
-"""Principal components that are kept."""
+COMPONENTS = 256
+"""Principal components that are kept at most."""
 
-SMALLEST_WHITENED = 4 * COMPONENTS
+IMAGES_PER_COMPONENT = 3
+"""Images that it takes to tell one component. With fewer components, people whose slices lie far apart are missed; with
+as many as images, all images are equally unlike each other."""
+
+SMALLEST_WHITENED = 96
 """Images at least for whitening; fewer are compared as they are."""
 
 FITTED_ON = 4_000
@@ -111,7 +115,8 @@ class _Whitening:
         rows = standardise(turned)
         self._mean = rows.mean(axis=0)
         rows -= self._mean
-        _, scale, basis = randomized_svd(rows, COMPONENTS, n_iter=3, random_state=seed)
+        kept = min(COMPONENTS, size // IMAGES_PER_COMPONENT)
+        _, scale, basis = randomized_svd(rows, kept, n_iter=3, random_state=seed)
         self._basis = (basis / np.maximum(scale, scale[0] * 1e-3)[:, None]).T.astype(np.float32)
 
     def __call__(self, thumbnails: NDArray[np.uint8]) -> Floats:

@@ -16,8 +16,8 @@ from scipy.sparse.csgraph import laplacian
 
 from gyrus.data.audit.findings import Finding, Flag, Number, Severity
 from gyrus.data.audit.images import Progress, look_at_images
-from gyrus.data.audit.linkage import Merges, Plateau, find_plateau, margins, merge
-from gyrus.data.audit.neighbours import Neighbours, find_neighbours, standardise
+from gyrus.data.audit.linkage import Merges, Plateau, find_plateau, loose_ends, margins, merge
+from gyrus.data.audit.neighbours import SMALLEST_WHITENED, Neighbours, find_neighbours, standardise
 from gyrus.data.manifest import Manifest
 from gyrus.errors import DataError
 
@@ -36,13 +36,18 @@ LARGEST_ORDERED = 1_024
 Strength = Literal["clear", "weak", "none"]
 
 
+FEW, LOOSE = 12, 0.15
+"""Fewer groups than the first must be threads, of which no more images than the second are loose ends too many. Images
+of many people at a few heights also fall into a few groups, which are bunches."""
+
+
 def needed_width(images: int) -> float:
     """Width that a plateau must have to count.
 
-    Sets of slices with one image a person have plateaus of up to 0.08 by chance, and wider ones where images are few;
+    Sets of slices with one image a person have plateaus of up to 0.07 by chance, and wider ones where images are few;
     `docs/audit.md` has the figures.
     """
-    return 0.12 + 8.0 / images
+    return 0.09 + 8.0 / images
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,19 +95,16 @@ def find_groups(neighbours: Neighbours, thumbnails: NDArray[np.uint8]) -> Groupi
         neighbours: The nearest neighbours of each image.
         thumbnails: (N, rows, columns), for the order within the groups.
     """
-    candidates = {"similarity": neighbours.similarity, "correlation": neighbours.correlation}
-    if np.allclose(neighbours.similarity, neighbours.correlation, atol=1e-4):
-        del candidates["similarity"]
-    tried = []
-    for measure, values in candidates.items():
-        merges = merge(neighbours.index, values, neighbours.vectors)
-        tried.append((find_plateau(merges), measure, merges))
-    plateau, measure, merges = max(tried, key=lambda each: each[0].width if each[0] else -1.0)
     count = len(thumbnails)
+    measure = "correlation" if len(thumbnails) < SMALLEST_WHITENED else "similarity"
+    merges = merge(neighbours.index, neighbours.similarity, neighbours.vectors)
+    plateau = find_plateau(merges)
+    nothing = np.full(count, -1, np.int64)
     if plateau is None or count < FEWEST_IMAGES or plateau.width < needed_width(count):
-        nothing = np.full(count, -1, np.int64)
         return Grouping(nothing, nothing, np.zeros(0), "none", measure, plateau, merges)
     groups = merges.groups(plateau.threshold)
+    if plateau.effective < FEW and loose_ends(merges, groups) > LOOSE:
+        return Grouping(nothing, nothing, np.zeros(0), "none", measure, plateau, merges)
     strength: Strength = "clear" if plateau.width >= CLEAR else "weak"
     confidence = _confidence(margins(merges, groups))
     return Grouping(groups, _order(groups, thumbnails), confidence, strength, measure, plateau, merges)
@@ -191,11 +193,15 @@ def mixed_groups(manifest: Manifest, groups: NDArray[np.int64]) -> list[int]:
 
 
 def _nothing(material: Material) -> Finding:
-    images = len(material.manifest)
-    numbers = {"groups": 0, "needed width": needed_width(images), **_plateau_numbers(material.grouping)}
+    grouping, images = material.grouping, len(material.manifest)
+    numbers = {"groups": 0, "needed width": needed_width(images), **_plateau_numbers(grouping)}
     verdict = "The pixels do not tell who is on the images: no groups of images stand apart from the rest."
-    known = material.manifest.subject_kind == "subject"
-    if not known:
+    if grouping.plateau is not None and grouping.plateau.width >= needed_width(images):
+        verdict = (
+            "The pixels do not tell who is on the images: they fall into a few bunches of like pictures, such as "
+            "slices of many people at one height, and not into rows of neighbouring slices."
+        )
+    if material.manifest.subject_kind != "subject":
         verdict += " Each may be another person, or slices of a person may lie too far apart; the names have to tell."
     return Finding("subjects", "note", verdict, numbers)
 
