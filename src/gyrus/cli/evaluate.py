@@ -8,24 +8,53 @@ from typing import Annotated
 import typer
 
 from gyrus.cli.display import console
+from gyrus.cli.options import SplitUnitOption
 
 
 def evaluate(
-    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    source: Annotated[
+        Path, typer.Argument(help="A run folder, or a table of predictions of any tool (.csv, .parquet, .json).")
+    ],
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Of a table: folder for metrics, figures and report.")
+    ] = None,
+    split_unit: SplitUnitOption = None,
     resamples: Annotated[int | None, typer.Option("--resamples", help="Bootstrap resamples of the subjects.")] = None,
     level: Annotated[float | None, typer.Option("--level", help="Coverage of the intervals.")] = None,
 ) -> None:
-    """Judge a finished run again from its predictions.
+    """Judge a finished run again from its predictions, or the predictions of another tool.
 
-    Its metrics, figures and report are written anew.
+    Of a run, its metrics, figures and report are written anew. A table needs the columns sample, target and
+    probability:<class> for each class, and subject, so that people are judged and not slices.
     """
+    given = {name: value for name, value in {"resamples": resamples, "level": level}.items() if value is not None}
+    if source.is_file():
+        _evaluate_table(source, out or source.parent / f"{source.stem}-evaluation", split_unit, given)
+    else:
+        _evaluate_run(source, out, split_unit, given)
+
+
+def _evaluate_run(folder: Path, out: Path | None, split_unit: str | None, given: dict[str, float]) -> None:
     from gyrus import experiment
     from gyrus.configuration import parse
+    from gyrus.errors import ConfigError
     from gyrus.runs import Run
 
-    opened = Run.open(run)
+    if out or split_unit:
+        raise ConfigError("--out and --split-unit are for tables of predictions: a run knows its split and its folder.")
+    opened = Run.open(folder)
     known = experiment.load_config(opened.config).evaluation.model_dump()
-    given = {name: value for name, value in {"resamples": resamples, "level": level}.items() if value is not None}
     settings = parse(experiment.EvaluationConfig, known | given, where="The evaluation")
     console.print(experiment.evaluate(opened, config=settings).text(), markup=False)
-    console.print(f"Report: {opened.report}")
+    console.print(f"Report: {opened.report}", markup=False)
+
+
+def _evaluate_table(table: Path, out: Path, split_unit: str | None, given: dict[str, float]) -> None:
+    from gyrus import experiment
+    from gyrus.configuration import parse
+    from gyrus.experiment.comparing import evaluate_table
+
+    settings = parse(experiment.EvaluationConfig, given, where="The evaluation")
+    evaluation, page = evaluate_table(table, out=out, split_unit=split_unit, config=settings)  # type: ignore[arg-type]
+    console.print(evaluation.text(), markup=False)
+    console.print(f"Report: {page}", markup=False)

@@ -25,6 +25,13 @@ SubjectPattern = Annotated[
     typer.Option("--subject-pattern", help="Regular expression with a group (?P<subject>...), instead of a rule."),
 ]
 Out = Annotated[Path, typer.Option("--out", help="Where to write.")]
+Unit = Annotated[
+    str | None, typer.Option("--unit", help="Judge by subject or by image; by subject where subjects are known.")
+]
+SplitUnitOption = Annotated[
+    str | None,
+    typer.Option("--split-unit", help="How the data behind a table of predictions were split: subject, scan or image."),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
 
 

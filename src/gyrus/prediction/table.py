@@ -265,3 +265,11 @@ def _check_targets(table: pd.DataFrame, classes: tuple[str, ...]) -> None:
             f"{int(strangers.sum())} targets are not among the classes {list(classes)}; the first is "
             f"'{first['target']}' of sample '{first['sample']}'."
         )
+
+
+def knows_its_split(path: Path) -> bool:
+    """Whether a parquet file is a predictions table that :meth:`Predictions.save` wrote."""
+    try:
+        return b"gyrus" in (pq.read_schema(path).metadata or {})
+    except (OSError, pa.ArrowException):
+        return False
