@@ -303,7 +303,7 @@ def _about(table: Table) -> list[str]:
     first = table.standings[0]
     words = f"{table.count:,} {unit_word(table.evaluation, table.evaluation.scores[table.unit], table.count)}"
     if len(table.standings) == 1:
-        return [f"'{first.entry.name}' alone was judged on these {words}."]
+        return [f"'{first.entry.name}' alone was judged in its way, on {words}."]
     title = METRICS[table.metric].title.lower()
     sentences = [_first_sentence(table, first, words, title)]
     if table.chosen and table.chosen != first.entry.name:

@@ -152,13 +152,17 @@ def read_predictions(path: Path, split_unit: SplitUnit | None = None) -> Predict
 
 
 def _named(paths: Sequence[Path]) -> dict[str, Path]:
-    """Each path under the shortest name that tells it from the others."""
-    resolved = {path: path.resolve() for path in paths}
-    for depth in range(1, max(len(path.parts) for path in resolved.values()) + 1 if resolved else 0):
-        names = {"/".join(whole.parts[-depth:]): path for path, whole in resolved.items()}
-        if len(names) == len(resolved):
-            return names
-    return {str(path): path for path in paths}
+    """Each path under the shortest name that tells it from the others: the ends that all share are left out."""
+    parts = {path: path.resolve().parts for path in dict.fromkeys(paths)}
+    while len(parts) > 1 and len({whole[-1] for whole in parts.values()}) == 1:
+        parts = {path: whole[:-1] for path, whole in parts.items()}
+    deepest = max(map(len, parts.values()), default=1)
+    names: dict[str, Path] = {}
+    for depth in range(1, deepest + 1):
+        names = {"/".join(whole[-depth:]): path for path, whole in parts.items()}
+        if len(names) == len(parts):
+            break
+    return names
 
 
 def _facts(run: Run) -> dict[str, str]:

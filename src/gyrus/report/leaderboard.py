@@ -113,16 +113,18 @@ def _drawings(number: int, table: Table) -> list[Drawing]:
             "Dot: score; line: interval. Overlapping intervals do not show that two are equal: see the differences.",
             ranking_figure(table),
         ),
+    ]
+    if len(table.standings) > 1:
+        caption = "Share for which two classifiers say the same. Much agreement between weak ones is a shared mistake."
+        drawings.append(Drawing(f"agreement_{number}", "Agreement", caption, agreement_figure(table)))
+    drawings.append(
         Drawing(
             f"roc_{number}",
             "ROC curves",
             "How many are found, for how many false alarms. The diagonal is chance.",
             overlaid_roc_figure(table),
-        ),
-    ]
-    if len(table.standings) > 1:
-        caption = "Share for which two classifiers say the same. Much agreement between weak ones is a shared mistake."
-        drawings.append(Drawing(f"agreement_{number}", "Agreement", caption, agreement_figure(table)))
+        )
+    )
     return drawings
 
 

@@ -53,7 +53,7 @@ def ranking_figure(table: Table) -> Figure:
         axes.set(ylim=(len(table.standings) - 0.5, -0.5), xlim=(min(0.0, *_lows(table)), 1.0))
         axes.tick_params(axis="y", length=0)
         axes.set_title(f"{METRICS[table.metric].title} by {unit_word(table.evaluation, scores)} ({scores.count:,})")
-        axes.set_xlabel(_key(table), fontsize=6.5, color=MUTED, loc="left")
+        figure.supxlabel(_key(table), fontsize=6.5, x=0.02, ha="left", color=MUTED)
     return figure
 
 
