@@ -4,19 +4,25 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from gyrus.cli import data_volumes
 from gyrus.cli.display import Terminal, console, table
 from gyrus.cli.options import (
+    Bids,
     Classes,
     Columns,
+    Orientation,
     Source,
+    Spacing,
     SubjectPattern,
     SubjectRule,
+    bids_of,
     classes_of,
     columns_of,
+    spacing_of,
 )
 
 if TYPE_CHECKING:
@@ -26,6 +32,7 @@ if TYPE_CHECKING:
 app = typer.Typer(
     help="Look at data, clean and split them, make phantoms.", no_args_is_help=True, rich_markup_mode=None
 )
+data_volumes.register(app)
 
 
 @app.command("scan")
@@ -36,11 +43,16 @@ def scan(
     column: Columns = None,
     subject_rule: SubjectRule = None,
     subject_pattern: SubjectPattern = None,
+    bids: Bids = None,
+    orientation: Orientation = None,
+    spacing: Spacing = None,
     out: Annotated[Path | None, typer.Option("--out", help="Write the manifest here, as parquet.")] = None,
 ) -> None:
     """Say what a data set consists of, and name every file that cannot be used."""
-    manifest = _scan(path, source, classes, column, subject_rule, subject_pattern)
+    about_volumes = {"bids": bids_of(bids), "orientation": orientation, "spacing": spacing_of(spacing)}
+    manifest = _scan(path, source, classes, column, subject_rule, subject_pattern, **about_volumes)
     _show(manifest)
+    data_volumes.show_notes(manifest)
     if out:
         manifest.save(out)
         console.print(f"Manifest: {out}")
@@ -224,6 +236,7 @@ def _scan(
     column: list[str] | None,
     subject_rule: str | None,
     subject_pattern: str | None,
+    **about_volumes: Any,
 ) -> Manifest:
     from gyrus.data.sources import scan as scan_source
 
@@ -236,6 +249,7 @@ def _scan(
             subject_rule=subject_rule,
             subject_pattern=subject_pattern,
             progress=progress,
+            **about_volumes,
         )
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from gyrus.cli.display import Terminal, console
-from gyrus.cli.options import Columns, Quiet, Source, columns_of
+from gyrus.cli.options import Bids, Columns, Orientation, Quiet, Source, Spacing, bids_of, columns_of, spacing_of
 
 
 def predict(
@@ -17,6 +17,9 @@ def predict(
     out: Annotated[Path, typer.Option("--out", help="A .csv, .parquet or .json file.")],
     source: Source = None,
     column: Columns = None,
+    bids: Bids = None,
+    orientation: Orientation = None,
+    spacing: Spacing = None,
     on_bad_file: Annotated[
         Literal["fail", "skip"], typer.Option("--on-bad-file", help="Whether unusable files stop it.")
     ] = "fail",
@@ -29,7 +32,14 @@ def predict(
 
     if out.suffix not in (".csv", ".parquet", ".json"):
         raise ConfigError(f"--out must end in .csv, .parquet or .json, got '{out}'.")
-    config = experiment.DataConfig(source=source, columns=columns_of(column), on_bad_file=on_bad_file)
+    config = experiment.DataConfig(
+        source=source,
+        columns=columns_of(column),
+        bids=bids_of(bids),
+        orientation=orientation,
+        spacing=spacing_of(spacing),
+        on_bad_file=on_bad_file,
+    )
     display = experiment.SILENT if quiet else Terminal()
     predictions = experiment.predict(run, inputs, data=config, device=device, display=display)
     predictions.export(out)

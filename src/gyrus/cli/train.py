@@ -8,7 +8,21 @@ from typing import Annotated, Literal
 import typer
 
 from gyrus.cli.display import Terminal, console
-from gyrus.cli.options import Classes, Columns, Quiet, Source, SubjectPattern, SubjectRule, classes_of, columns_of
+from gyrus.cli.options import (
+    Bids,
+    Classes,
+    Columns,
+    Orientation,
+    Quiet,
+    Source,
+    Spacing,
+    SubjectPattern,
+    SubjectRule,
+    bids_of,
+    classes_of,
+    columns_of,
+    spacing_of,
+)
 from gyrus.errors import ConfigError
 
 
@@ -40,6 +54,9 @@ def train(
         Literal["known", "inferred"] | None,
         typer.Option("--subjects", help="inferred: find people from the pixels, where names do not tell them."),
     ] = None,
+    bids: Bids = None,
+    orientation: Orientation = None,
+    spacing: Spacing = None,
     resume: Annotated[Path | None, typer.Option("--resume", help="Continue the run in this folder.")] = None,
     quiet: Quiet = False,
 ) -> None:
@@ -68,6 +85,9 @@ def train(
                 "data.subjects": subjects,
                 "data.subject_rule": subject_rule,
                 "data.subject_pattern": subject_pattern,
+                "data.bids": bids_of(bids) or None,
+                "data.orientation": orientation,
+                "data.spacing": spacing_of(spacing),
             }
         ),
         *(setting or []),

@@ -21,6 +21,9 @@ _ENTITY = re.compile(r"(?:^|_)(?P<name>[a-z]+)-(?P<value>[A-Za-z0-9+]+)")
 _FURTHER = ("datatype", "suffix", "extension")
 _DERIVATIVES = "derivatives"
 
+ORIGINAL = "original_id"
+"""A column of participants.tsv and sessions.tsv with names that BIDS does not allow, written by a conversion."""
+
 ENTITIES = [
     *(
         "sub",
@@ -77,6 +80,9 @@ def list_samples(path: Path, request: Request) -> Listing:
     rows = pd.DataFrame({"sample": paths, "path": paths, "subject": [f"sub-{one['sub']}" for one in found]})
     rows["session"] = [f"ses-{one['ses']}" if "ses" in one else None for one in found]
     rows = _with_people(with_files(path, rows, request), path, request)
+    rows["session"] = _original_visits(path, rows)
+    rows["subject"] = _original_people(rows)
+    rows = rows.drop(columns=ORIGINAL, errors="ignore")
     return Listing(path, rows, tuple(paths), subject_column="participant_id")
 
 
@@ -161,6 +167,8 @@ def _with_people(rows: pd.DataFrame, root: Path, request: Request) -> pd.DataFra
             f"{file} has no column with labels; it has {', '.join(people.columns)}. Name it by --column label=NAME."
         )
     told = people.reindex(rows["subject"])
+    if ORIGINAL in told:
+        told[ORIGINAL] = roles.texts(told[ORIGINAL])
     for role, name in found.items():
         if role in ("label", "part") and request.labelled:
             cells = told[name].to_list()
@@ -176,8 +184,30 @@ def _with_further(rows: pd.DataFrame, told: pd.DataFrame, names: Sequence[str]) 
     added: dict[str, Any] = {
         f"source_{name}" if name in taken else name: roles.further(told[name].reset_index(drop=True)).array
         for name in names
+        if name != ORIGINAL
     }
+    if ORIGINAL in told:
+        added[ORIGINAL] = told[ORIGINAL].to_list()
     return rows.assign(**added)
+
+
+def _original_people(rows: pd.DataFrame) -> list[str]:
+    """The names of people before they were made to fit BIDS, where participants.tsv keeps them."""
+    original = rows[ORIGINAL] if ORIGINAL in rows else [None] * len(rows)
+    return [own if pd.isna(name) else name for name, own in zip(original, rows["subject"], strict=True)]
+
+
+def _original_visits(root: Path, rows: pd.DataFrame) -> list[str | None]:
+    """The names of visits before they were made to fit BIDS, where a sessions.tsv keeps them."""
+    originals: dict[tuple[str, str], str | None] = {}
+    for subject in rows["subject"][rows["session"].notna()].unique():
+        file = root / subject / f"{subject}_sessions.tsv"
+        table = _keyed(read_table(file), "session_id", "ses-", file) if file.is_file() else pd.DataFrame()
+        if ORIGINAL in table:
+            originals |= {
+                (subject, name): text for name, text in zip(table.index, roles.texts(table[ORIGINAL]), strict=True)
+            }
+    return [originals.get((subject, own)) or own for subject, own in zip(rows["subject"], rows["session"], strict=True)]
 
 
 def _sessions(root: Path, rows: pd.DataFrame, column: str | None) -> list[str | None] | None:

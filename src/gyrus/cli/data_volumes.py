@@ -1,0 +1,128 @@
+"""``gyrus data convert`` and ``gyrus data preview``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gyrus.cli.display import Terminal, console
+from gyrus.cli.options import (
+    Bids,
+    Classes,
+    Columns,
+    Orientation,
+    Source,
+    Spacing,
+    SubjectPattern,
+    SubjectRule,
+    bids_of,
+    classes_of,
+    columns_of,
+    spacing_of,
+)
+
+if TYPE_CHECKING:
+    from gyrus.data.manifest import Manifest
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands about volumes and layouts."""
+    app.command("convert")(convert)
+    app.command("preview")(preview)
+
+
+def convert(
+    path: Annotated[str, typer.Argument(help="Folder, table, volume, DICOM folder, BIDS, parquet, or hf:owner/name.")],
+    to: Annotated[str, typer.Option("--to", help="folder, parquet, nifti, bids or stack.")],
+    out: Annotated[Path, typer.Option("--out", help="A new folder.")],
+    slice_spacing: Annotated[
+        str | None,
+        typer.Option(
+            "--slice-spacing", help="mm between slices, rows and columns, of slices that become volumes: 5,1,1."
+        ),
+    ] = None,
+    recipe: Annotated[
+        str | None, typer.Option("--recipe", help="Its steps bring volumes to 8 bits where they become slices.")
+    ] = None,
+    config: Annotated[Path | None, typer.Option("--config", help="Likewise, of a YAML or JSON file.")] = None,
+    source: Source = None,
+    classes: Classes = None,
+    column: Columns = None,
+    subject_rule: SubjectRule = None,
+    subject_pattern: SubjectPattern = None,
+    bids: Bids = None,
+    orientation: Orientation = None,
+    spacing: Spacing = None,
+) -> None:
+    """Write data in another layout; labels, people and visits travel along."""
+    from gyrus import experiment
+    from gyrus.data.convert import Options
+    from gyrus.data.convert import convert as write
+    from gyrus.data.sources import scan
+
+    with Terminal().progress("Reading") as progress:
+        manifest = scan(
+            path,
+            source=source,
+            classes=classes_of(classes),
+            columns=columns_of(column),
+            subject_rule=subject_rule,
+            subject_pattern=subject_pattern,
+            bids=bids_of(bids),
+            orientation=orientation,
+            spacing=spacing_of(spacing),
+            progress=progress,
+        )
+    manifest.require_clean()
+    show_notes(manifest)
+    steps = experiment.load_config(recipe or config).preprocessing.volume
+    with Terminal().progress("Converting") as progress:
+        notes = write(manifest, to, out, Options(spacing_of(slice_spacing), steps, progress))
+    for note in notes:
+        console.print(f"Note: {note}", markup=False)
+    console.print(f"{len(manifest)} samples as {to}: {out}", markup=False)
+
+
+def preview(
+    path: Annotated[Path, typer.Argument(help="A volume, or a folder of DICOM files.")],
+    out: Annotated[Path, typer.Option("--out", help="A .png, .svg or .pdf file.")],
+    recipe: Annotated[str | None, typer.Option("--recipe", help="Whose preprocessing.volume is shown.")] = None,
+    config: Annotated[Path | None, typer.Option("--config", help="Likewise, of a YAML or JSON file.")] = None,
+    setting: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Any field, as preprocessing.volume=[{step: mask}, {step: zscore}]."),
+    ] = None,
+    orientation: Orientation = None,
+    spacing: Spacing = None,
+) -> None:
+    """Draw a volume in three planes, as it was read and after each step of preprocessing."""
+    from gyrus import experiment
+    from gyrus.data.sources import scan
+    from gyrus.data.volumes.prepared import PreparedVolumes
+    from gyrus.data.volumes.preview import preview as draw
+    from gyrus.data.volumes.views import require_volumes
+    from gyrus.errors import ConfigError
+    from gyrus.files import atomic_path
+
+    if out.suffix not in (".png", ".svg", ".pdf"):
+        raise ConfigError(f"--out must end in .png, .svg or .pdf, got '{out}'.")
+    settings = experiment.load_config(recipe or config, setting or [])
+    manifest = scan(path, labelled=False, orientation=orientation, spacing=spacing_of(spacing))
+    require_volumes(manifest, "A preview")
+    show_notes(manifest)
+    figure = draw(PreparedVolumes(manifest, ()).volume(0), settings.preprocessing.volume)
+    with atomic_path(out) as temporary:
+        figure.savefig(temporary)
+    console.print(f"Contact sheet of {manifest.table['sample'].iloc[0]}: {out}", markup=False)
+
+
+def show_notes(manifest: Manifest) -> None:
+    """Print what a scan of volumes decided or set aside, and warn of what looks like a person in names or headers."""
+    from gyrus.data.volumes.privacy import warnings_about_people
+
+    for note in manifest.notes:
+        console.print(f"Note: {note}.", markup=False)
+    for warning in warnings_about_people(manifest):
+        console.print(f"Privacy: {warning}. Gyrus copies none of it from headers; file names are kept as they are.")
