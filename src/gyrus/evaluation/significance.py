@@ -1,0 +1,150 @@
+"""Classical tests between two classifiers, each with its paper. Those that resample are in ``comparison``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats
+
+from gyrus.errors import DataError
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Areas:
+    """Areas under the ROC curves of classifiers on the same subjects, with their covariance.
+
+    Attributes:
+        values: The areas, shape (M,).
+        covariance: Of the areas, shape (M, M).
+    """
+
+    values: Floats
+    covariance: Floats
+
+    def interval(self, index: int = 0, level: float = 0.95) -> tuple[float, float]:
+        """Interval of one area, on the logit scale so that it stays within [0, 1] (Pepe 2003, section 4.3.3).
+
+        For an area of exactly 0 or 1 the variance is 0 and tells nothing: the interval is then [value, value].
+        """
+        value, error = float(self.values[index]), float(np.sqrt(self.covariance[index, index]))
+        if value in (0.0, 1.0):
+            return value, value
+        half = stats.norm.ppf((1 + level) / 2) * error / (value * (1 - value))
+        logit = np.log(value / (1 - value))
+        return float(1 / (1 + np.exp(half - logit))), float(1 / (1 + np.exp(-half - logit)))
+
+    def p_value(self, first: int = 0, second: int = 1) -> float:
+        """Of no difference between two areas, two-sided; 1 where the two rank all subjects alike."""
+        contrast = np.zeros(len(self.values))
+        contrast[first], contrast[second] = 1.0, -1.0
+        variance = float(contrast @ self.covariance @ contrast)
+        difference = float(contrast @ self.values)
+        if variance <= 1e-15:
+            return 1.0 if abs(difference) <= 1e-12 else 0.0
+        return float(2 * stats.norm.sf(abs(difference) / np.sqrt(variance)))
+
+
+def delong(targets: npt.ArrayLike, scores: npt.ArrayLike) -> Areas:
+    """Areas under ROC curves and their covariance without resampling (DeLong, DeLong and Clarke-Pearson 1988).
+
+    In the fast form of Sun and Xu 2014, from mid-ranks: N log N. It takes every row for an independent subject: pool
+    the slices of a person first.
+
+    Args:
+        targets: Whether each subject is a case, shape (N,).
+        scores: A row for each classifier, higher for cases, shape (M, N) or (N,).
+
+    Raises:
+        DataError: There are fewer than two cases or two others.
+    """
+    cases = np.asarray(targets, dtype=bool)
+    values = np.atleast_2d(np.asarray(scores, dtype=np.float64))
+    positives, negatives = values[:, cases], values[:, ~cases]
+    m, n = positives.shape[1], negatives.shape[1]
+    if min(m, n) < 2:
+        raise DataError(f"DeLong's method needs two cases and two others at least, got {m} and {n}.")
+    whole = stats.rankdata(np.concatenate([positives, negatives], axis=1), axis=1)
+    of_positives = (whole[:, :m] - stats.rankdata(positives, axis=1)) / n
+    of_negatives = 1 - (whole[:, m:] - stats.rankdata(negatives, axis=1)) / m
+    covariance = np.atleast_2d(np.cov(of_positives)) / m + np.atleast_2d(np.cov(of_negatives)) / n
+    return Areas(np.asarray(of_positives.mean(axis=1)), covariance)
+
+
+@dataclass(frozen=True)
+class McNemar:
+    """Who is right where two classifiers disagree.
+
+    Attributes:
+        only_first: Subjects that only the first has right.
+        only_second: Subjects that only the second has right.
+        exact: Two-sided p-value of the binomial test (McNemar 1947).
+        mid_p: The same with half of the observed probability: less conservative (Fagerland, Lydersen and Laake 2013).
+    """
+
+    only_first: int
+    only_second: int
+    exact: float
+    mid_p: float
+
+
+def mcnemar(first_right: npt.ArrayLike, second_right: npt.ArrayLike) -> McNemar:
+    """McNemar's test of equal accuracy on the same subjects.
+
+    It takes every row for an independent subject: pool the slices of a person first.
+
+    Args:
+        first_right: Whether the first classifier is right, shape (N,).
+        second_right: Whether the second is, shape (N,).
+    """
+    first, second = np.asarray(first_right, dtype=bool), np.asarray(second_right, dtype=bool)
+    only_first, only_second = int((first & ~second).sum()), int((~first & second).sum())
+    differing, fewer = only_first + only_second, min(only_first, only_second)
+    if not differing:
+        return McNemar(0, 0, 1.0, 1.0)
+    exact = min(1.0, float(2 * stats.binom.cdf(fewer, differing, 0.5)))
+    observed = float(stats.binom.pmf(fewer, differing, 0.5))
+    mid_p = 1 - observed if only_first == only_second else 2 * float(stats.binom.cdf(fewer, differing, 0.5)) - observed
+    return McNemar(only_first, only_second, exact, min(1.0, mid_p))
+
+
+@dataclass(frozen=True)
+class ResampledT:
+    """A t-test over folds or repeats that accounts for their sharing of training people.
+
+    Attributes:
+        mean: The mean difference.
+        statistic: t, with one degree of freedom less than there are differences.
+        p_value: Two-sided.
+    """
+
+    mean: float
+    statistic: float
+    p_value: float
+
+
+def corrected_resampled_t(differences: npt.ArrayLike, *, train_size: int, test_size: int) -> ResampledT:
+    """Student's t over repeated splits with the variance of Nadeau and Bengio 2003.
+
+    The training parts of folds overlap, so that the plain t-test finds differences where there are none; the variance is
+    multiplied by ``1/k + test/train`` in place of ``1/k``.
+
+    Args:
+        differences: The difference of two scores in each of k folds or repeats, shape (k,).
+        train_size: Subjects in a training part.
+        test_size: Subjects in a test part.
+
+    Raises:
+        DataError: There are fewer than two differences.
+    """
+    values = np.asarray(differences, dtype=np.float64)
+    if len(values) < 2:
+        raise DataError(f"A t-test over folds needs two at least, got {len(values)}.")
+    mean, variance = float(values.mean()), float(values.var(ddof=1))
+    if variance == 0:
+        return ResampledT(mean, float(np.sign(mean) * np.inf) if mean else 0.0, 0.0 if mean else 1.0)
+    statistic = mean / np.sqrt((1 / len(values) + test_size / train_size) * variance)
+    return ResampledT(mean, float(statistic), float(2 * stats.t.sf(abs(statistic), len(values) - 1)))

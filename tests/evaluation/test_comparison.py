@@ -1,0 +1,105 @@
+"""Paired differences against brute force, and what is refused."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import balanced_accuracy_score, roc_auc_score
+
+from gyrus.errors import DataError, UnknownNameError
+from gyrus.evaluation.comparison import compare, judged_rows
+from gyrus.evaluation.intervals import draw_counts
+from gyrus.evaluation.metrics import METRICS
+from gyrus.prediction.table import Predictions
+from tests.evaluation.studies import study
+
+TWO = ("Healthy", "Sick")
+
+
+def pair(first: float = 2.0, second: float = 0.5, **changes: object) -> tuple[Predictions, Predictions]:
+    return tuple(
+        study((20, 20), classes=TWO, skill=skill, seed=seed, slices=3, **changes)
+        for seed, skill in enumerate((first, second))
+    )
+
+
+@pytest.mark.parametrize("unit", ["subject", "image"])
+def test_the_interval_is_that_of_the_same_resamples_row_by_row(unit: str) -> None:
+    first, second = pair()
+    found = compare(first, second, metric="balanced_accuracy", unit=unit, resamples=40, seed=3)
+    one, other = judged_rows(first, unit), judged_rows(second, unit)
+    people = pd.factorize(one.table["subject"], sort=True)[0]
+    counts = draw_counts(people.max() + 1, range(40), 3)
+    differences = []
+    for column in counts.T:
+        rows = np.repeat(np.arange(len(one)), column[people].astype(int))
+        scores = [balanced_accuracy_score(each.targets[rows], each.choices[rows]) for each in (one, other)]
+        differences.append(scores[0] - scores[1])
+    assert found.estimate.low == pytest.approx(np.quantile(differences, 0.025))
+    assert found.estimate.high == pytest.approx(np.quantile(differences, 0.975))
+    assert found.estimate.value == pytest.approx(found.first - found.second)
+
+
+def test_the_areas_are_those_of_scikit_learn() -> None:
+    first, second = pair()
+    found = compare(first, second, metric="macro_roc_auc", resamples=0)
+    for value, each in ((found.first, first), (found.second, second)):
+        rows = judged_rows(each, "subject")
+        assert value == pytest.approx(roc_auc_score(rows.targets, rows.probabilities[:, 1]))
+    assert found.p_value is None
+
+
+def test_the_permutation_test_is_exact_on_few_subjects() -> None:
+    """Six subjects that only the first has right: of 64 ways to swap them, two are as extreme."""
+    people = [f"p{number}" for number in range(12)]
+    targets = ["Healthy"] * 6 + ["Sick"] * 6
+    right = np.array([[1.0, 0.0]] * 6 + [[0.0, 1.0]] * 6)
+    wrong = right.copy()
+    wrong[[0, 1, 2, 6, 7, 8]] = right[[0, 1, 2, 6, 7, 8]][:, ::-1]
+    keywords = {"classes": TWO, "split_unit": "subject", "subjects": people, "targets": targets}
+    one, other = (Predictions.from_logits(people, logits, **keywords) for logits in (right, wrong))
+    assert compare(one, other, metric="accuracy", resamples=4000).p_value == pytest.approx(2 / 64, abs=0.012)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_turned_round_the_difference_changes_its_sign_only(metric: str) -> None:
+    first, second = pair()
+    there, back = (
+        compare(one, other, metric=metric, resamples=60) for one, other in ((first, second), (second, first))
+    )
+    assert there.estimate.value == pytest.approx(-back.estimate.value, abs=1e-12)
+    assert there.p_value == back.p_value
+    if there.estimate.low is not None:
+        assert (there.estimate.low, there.estimate.high) == pytest.approx((-back.estimate.high, -back.estimate.low))
+
+
+def test_the_p_value_holds_its_level_where_there_is_no_difference() -> None:
+    """Of 40 pairs without a difference about 2 are below 0.05; more than 7 would come once in 500 times."""
+    p_values = [
+        compare(
+            study((20, 20), classes=TWO, seed=seed), study((20, 20), classes=TWO, seed=1000 + seed), resamples=199
+        ).p_value
+        for seed in range(40)
+    ]
+    assert sum(value < 0.05 for value in p_values if value is not None) <= 7
+
+
+def test_the_order_of_the_rows_does_not_matter() -> None:
+    first, second = pair()
+    shuffled = second.select(np.random.default_rng(0).permutation(len(second)))
+    assert compare(first, second, resamples=30) == compare(first, shuffled, resamples=30)
+
+
+def test_what_cannot_be_compared_is_refused() -> None:
+    first, second = pair()
+    with pytest.raises(DataError, match="not judged on the same"):
+        compare(first, second.select(np.arange(60)))
+    with pytest.raises(DataError, match="different questions"):
+        compare(first, replace(second, split_unit="image"))
+    with pytest.raises(DataError, match="classes differ"):
+        compare(first, study((20, 20), classes=("A", "B")))
+    with pytest.raises(UnknownNameError, match="macro_roc_auc"):
+        compare(first, second, metric="auc")
