@@ -1,7 +1,7 @@
 """How many slices a person it takes to find people from pixels, and how wide plateaus get by chance.
 
-Phantom people (seed 1), as ``gyrus data phantom`` makes them: slices evenly spread over 40 mm. For chance, one slice of each
-of 400 phantom people (seed 5), of whom some are drawn at random 40 times for each size of set. Run
+Phantom people (seed 1), as ``gyrus data phantom`` makes them: slices evenly spread over 40 mm. For chance, one slice of
+each of 400 phantom people (seed 5), of whom some are drawn at random 40 times for each size of set. Run
 ``python benchmarks/audit_subjects.py``; it takes a minute.
 """
 

@@ -16,6 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from gyrus.data.audit.copies import find_overlays
 from gyrus.data.audit.duplicates import NEAR_COPY, Pair, find_pairs
 from gyrus.data.audit.images import Progress, look_at_images
 from gyrus.data.audit.neighbours import find_neighbours
@@ -139,7 +140,9 @@ def prepare(manifest: Manifest, rules: Rules | None = None, *, seed: int = 0, pr
     images = look_at_images(manifest, progress=progress)
     pairs: tuple[Pair, ...] = ()
     if rules.copies is not None and len(manifest) > 1:
-        pairs = find_pairs(manifest, find_neighbours(images.thumbnails, seed=seed), rules.copies)
+        neighbours = find_neighbours(images.thumbnails, seed=seed)
+        overlays = find_overlays(images.thumbnails, seed=seed)
+        pairs = find_pairs(manifest, neighbours, overlays, least=rules.copies, strangers=rules.copies)
     return decide(manifest, images.quality, pairs, rules)
 
 

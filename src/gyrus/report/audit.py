@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from gyrus.data.audit.checks import Material
+from gyrus.data.audit.duplicates import in_words
 from gyrus.data.audit.findings import Finding, Findings, Number
 from gyrus.data.audit.maps import standard, tsne
 from gyrus.data.audit.quality import MEASURES, flag_outliers
@@ -307,7 +308,7 @@ def _pair_strips(material: Material) -> tuple[Strip, ...]:
     samples = material.manifest.table["sample"]
     return tuple(
         Strip(
-            f"{pair.kind}, correlation {pair.correlation:.4f}",
+            f"{in_words(pair).capitalize()}, correlation {pair.correlation:.4f}",
             f"{samples[pair.first]} and {samples[pair.second]}",
             (_original(material, pair.first), _original(material, pair.second)),
             pair.kind,

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gyrus.data.audit import duplicates, labels, leakage, quality, shortcuts, subjects
+from gyrus.data.audit.copies import find_overlays
 from gyrus.data.audit.duplicates import Pair, find_pairs
 from gyrus.data.audit.findings import Finding, Findings
 from gyrus.data.audit.images import Images, Progress, look_at_images
@@ -101,7 +102,7 @@ def gather(
     images = look_at_images(manifest, progress=progress)
     neighbours = find_neighbours(images.thumbnails, seed=seed)
     grouping = find_groups(neighbours, images.thumbnails)
-    pairs = find_pairs(manifest, neighbours)
+    pairs = find_pairs(manifest, neighbours, find_overlays(images.thumbnails, seed=seed))
     return Material(manifest, parts, images, neighbours, grouping, pairs, seed)
 
 

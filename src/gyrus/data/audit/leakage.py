@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from gyrus.data.audit.duplicates import in_words
 from gyrus.data.audit.findings import Finding, Flag, Number, Severity
 from gyrus.data.audit.neighbours import standardise
 
@@ -166,7 +167,7 @@ def _copies_across(material: Material) -> tuple[Finding, ...]:
     flags = tuple(
         Flag(
             str(samples[pair.second]),
-            f"{pair.kind} of {samples[pair.first]}: {parts[pair.second]} and {parts[pair.first]}",
+            f"{in_words(pair)} of {samples[pair.first]}: {parts[pair.second]} and {parts[pair.first]}",
         )
         for pair in across
     )

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,7 +84,7 @@ def find_neighbours(thumbnails: NDArray[np.uint8], *, count: int = COUNT, seed: 
     project = _Whitening(thumbnails, seed) if len(thumbnails) >= SMALLEST_WHITENED else standardise
     vectors, mirrors = project(thumbnails), project(thumbnails[:, :, ::-1])
     found = [
-        _search(_Cells(vectors, seed + partition), queries, vectors, count)
+        search(queries, vectors, count, seed=seed + partition)
         for queries in (vectors, mirrors)
         for partition in range(PARTITIONS if len(vectors) > EXACT_LIMIT else 1)
     ]
@@ -94,7 +94,7 @@ def find_neighbours(thumbnails: NDArray[np.uint8], *, count: int = COUNT, seed: 
     return _merge(index, similarity, mirrored, thumbnails, vectors, count)
 
 
-def standardise(thumbnails: NDArray[np.uint8]) -> Floats:
+def standardise(thumbnails: NDArray[Any]) -> Floats:
     """Pictures as rows of mean 0 and length 1, so that a scalar product is their correlation."""
     rows = thumbnails.reshape(len(thumbnails), -1).astype(np.float32)
     rows -= rows.mean(axis=1, keepdims=True)
@@ -128,6 +128,26 @@ class _Whitening:
         return result
 
 
+def search(queries: Floats, vectors: Floats, count: int, *, seed: int) -> tuple[NDArray[np.int64], Floats]:
+    """The nearest vectors of each query, its own row left out; nearly so in large sets, which are cut into cells.
+
+    Args:
+        queries: (N, D), row by row belonging to those of ``vectors``, of length 1.
+        vectors: (N, D).
+        count: How many of the nearest.
+        seed: Of the cells.
+
+    Returns:
+        Rows (N, count) in no order, and their scalar products.
+    """
+    cells = _Cells(vectors, seed)
+    index = np.zeros((len(vectors), count), np.int64)
+    similarity = np.full((len(vectors), count), -2, np.float32)
+    for rows, candidates in cells.pairs(queries):
+        index[rows], similarity[rows] = _best(queries[rows], vectors[candidates], count, rows, candidates)
+    return index, similarity
+
+
 class _Cells:
     """Which images have to be compared with which."""
 
@@ -149,14 +169,6 @@ class _Cells:
             candidates = np.concatenate([self._members[probed] for probed in self._probed[cell]])
             for start in range(0, len(rows), BLOCK):
                 yield rows[start : start + BLOCK], candidates
-
-
-def _search(cells: _Cells, queries: Floats, vectors: Floats, count: int) -> tuple[NDArray[np.int64], Floats]:
-    index = np.zeros((len(vectors), count), np.int64)
-    similarity = np.full((len(vectors), count), -2, np.float32)
-    for rows, candidates in cells.pairs(queries):
-        index[rows], similarity[rows] = _best(queries[rows], vectors[candidates], count, rows, candidates)
-    return index, similarity
 
 
 def _centres(vectors: Floats, seed: int) -> Floats:
