@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from sklearn import metrics as sklearn_metrics
 
-from gyrus.errors import ConfigError, DataError
+from gyrus.errors import ConfigError, DataError, UnknownNameError
 from gyrus.evaluation.evaluate import Evaluation, evaluate
 from gyrus.evaluation.metrics import CLASS_METRICS, METRICS
 from gyrus.evaluation.words import cautions, verdict
@@ -190,3 +191,18 @@ def test_the_file_has_what_the_schema_says(tmp_path) -> None:
     assert set(scores["metrics"]) == set(METRICS)
     assert set(scores["by_class"]["Mild"]) == set(CLASS_METRICS)
     assert set(scores["metrics"]["accuracy"]) == {"value", "low", "high", "note"}
+
+
+def test_bca_moves_the_interval_and_is_named(tmp_path: Path) -> None:
+    percentile, bca = (evaluate(study(skill=2.5), resamples=300, interval=kind) for kind in ("percentile", "bca"))
+    one, other = (each.headline.metrics["accuracy"] for each in (percentile, bca))
+    assert one.value == other.value
+    assert (one.low, one.high) != (other.low, other.high)
+    assert "bias-corrected and accelerated" in bca.text()
+    bca.save(tmp_path / "metrics.json")
+    assert Evaluation.load(tmp_path / "metrics.json") == bca
+
+
+def test_a_kind_of_interval_that_is_not_known_is_refused() -> None:
+    with pytest.raises(UnknownNameError, match="percentile, bca"):
+        evaluate(study(), interval="wald")

@@ -6,9 +6,20 @@ import warnings
 
 import numpy as np
 import pytest
+from scipy import stats
 from sklearn import metrics as sklearn_metrics
 
-from gyrus.evaluation.intervals import Words, arrange, bootstrap, draw_counts, estimate, score
+from gyrus.evaluation import intervals
+from gyrus.evaluation.intervals import (
+    Words,
+    arrange,
+    bca_interval,
+    bootstrap,
+    draw_counts,
+    estimate,
+    jackknife,
+    score,
+)
 from gyrus.evaluation.metrics import CLASS_METRICS, METRICS
 
 CLASSES = 3
@@ -126,3 +137,33 @@ def test_by_subject_the_interval_covers_and_by_image_it_does_not() -> None:
             covered[unit] += bool(interval.low <= 0.7 <= interval.high)
     assert covered["subject"] / trials > 0.88
     assert covered["image"] / trials < 0.6
+
+
+def variation(sample: np.ndarray, axis: int = -1) -> np.ndarray:
+    return np.std(sample, axis=axis) / np.mean(sample, axis=axis)
+
+
+@pytest.mark.parametrize("statistic", [np.mean, np.median, variation])
+def test_bca_is_that_of_scipy_on_the_same_resamples(statistic) -> None:
+    sample = np.random.default_rng(3).lognormal(size=40)
+    ours = stats.bootstrap((sample,), statistic, n_resamples=3000, method="BCa", rng=np.random.default_rng(1))
+    left_out = np.array([statistic(np.delete(sample, row)) for row in range(len(sample))])
+    found = bca_interval(statistic(sample), ours.bootstrap_distribution, left_out, 0.95)
+    assert found == pytest.approx(tuple(ours.confidence_interval), rel=1e-6)
+
+
+def test_left_out_values_are_those_without_each_cluster() -> None:
+    targets, choices, scores, clusters = study(5)
+    arrangement = arrange(targets, choices, scores, clusters)
+    left_out = jackknife(arrangement, score(arrangement)[1])
+    for person in range(12):
+        kept = clusters != person
+        assert left_out.overall["accuracy"][person] == pytest.approx((choices == targets)[kept].mean())
+
+
+def test_groups_are_left_out_where_there_are_many_clusters(monkeypatch) -> None:
+    monkeypatch.setattr(intervals, "JACKKNIFE_GROUPS", 5)
+    targets, choices, scores, clusters = study(5)
+    arrangement = arrange(targets, choices, scores, clusters)
+    left_out = jackknife(arrangement, score(arrangement)[1]).overall["accuracy"]
+    assert left_out == pytest.approx([(choices == targets)[clusters % 5 != group].mean() for group in range(5)])

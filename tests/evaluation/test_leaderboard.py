@@ -45,7 +45,8 @@ def test_a_classifier_against_itself_is_not_shown_to_differ() -> None:
     (same,) = entries(1.0)
     (table,) = rank_entries([same, replace(same, name="again")], resamples=200).tables
     assert [standing.rank for standing in table.standings] == [1, 1]
-    assert table.standings[1].behind is not None and table.standings[1].behind.value == 0
+    assert table.standings[1].behind is not None
+    assert table.standings[1].behind.value == 0
     assert table.standings[1].p_value == 1
     assert table.agreement.to_numpy().tolist() == [[1.0, 1.0], [1.0, 1.0]]
 
@@ -53,7 +54,8 @@ def test_a_classifier_against_itself_is_not_shown_to_differ() -> None:
 def test_a_much_better_classifier_is_shown_to_be_better_and_a_like_one_is_not() -> None:
     board = rank_entries(entries(6.0, -1.0), resamples=500)
     (table,) = board.tables
-    assert table.standings[1].p_value is not None and table.standings[1].p_value < 0.05
+    assert table.standings[1].p_value is not None
+    assert table.standings[1].p_value < 0.05
     assert table.standings[0].ranks == (1, 1)
     assert "by more than chance explains" in describe(board)[0]
     like = rank_entries(entries(1.0, 1.0), resamples=200)
@@ -65,7 +67,9 @@ def test_p_values_are_corrected_for_their_number() -> None:
     many = rank_entries(entries(6.0, 1.2, 1.1, 1.0, 0.9), resamples=500).tables[0].standings
     p_few = next(each.p_value for each in few if each.entry.name == "1: skill 1.2")
     p_many = next(each.p_value for each in many if each.entry.name == "1: skill 1.2")
-    assert p_few is not None and p_many is not None and p_many >= p_few
+    assert p_few is not None
+    assert p_many is not None
+    assert p_many >= p_few
 
 
 def test_other_people_or_another_split_unit_make_a_table_of_their_own() -> None:
@@ -97,9 +101,7 @@ def test_without_validation_the_first_is_said_to_be_a_maximum() -> None:
 
 def test_those_missed_by_all_are_named() -> None:
     (table,) = rank_entries(entries(2.0, 2.0), resamples=0).tables
-    wrong = [
-        set(each.entry.test.table["subject"]) - set(_right(each.entry.test)) for each in table.standings
-    ]
+    wrong = [set(each.entry.test.table["subject"]) - set(_right(each.entry.test)) for each in table.standings]
     assert set(table.missed) == wrong[0] & wrong[1]
 
 
@@ -112,7 +114,7 @@ def _right(predictions: Predictions) -> list[str]:
 
 def test_what_cannot_be_ranked_is_refused_in_words() -> None:
     (first,) = entries(1.0)
-    with pytest.raises(DataError, match="two classifiers|Two classifiers"):
+    with pytest.raises(DataError, match="Two classifiers"):
         rank_entries([first, first])
     with pytest.raises(DataError, match="nothing to rank"):
         rank_entries([])

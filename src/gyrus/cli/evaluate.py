@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -21,20 +21,24 @@ def evaluate(
     split_unit: SplitUnitOption = None,
     resamples: Annotated[int | None, typer.Option("--resamples", help="Bootstrap resamples of the subjects.")] = None,
     level: Annotated[float | None, typer.Option("--level", help="Coverage of the intervals.")] = None,
+    interval: Annotated[
+        str | None, typer.Option("--interval", help="percentile, or bca: corrected for bias and skewness.")
+    ] = None,
 ) -> None:
     """Judge a finished run again from its predictions, or the predictions of another tool.
 
     Of a run, its metrics, figures and report are written anew. A table needs the columns sample, target and
     probability:<class> for each class, and subject, so that people are judged and not slices.
     """
-    given = {name: value for name, value in {"resamples": resamples, "level": level}.items() if value is not None}
+    options = {"resamples": resamples, "level": level, "interval": interval}
+    given = {name: value for name, value in options.items() if value is not None}
     if source.is_file():
         _evaluate_table(source, out or source.parent / f"{source.stem}-evaluation", split_unit, given)
     else:
         _evaluate_run(source, out, split_unit, given)
 
 
-def _evaluate_run(folder: Path, out: Path | None, split_unit: str | None, given: dict[str, float]) -> None:
+def _evaluate_run(folder: Path, out: Path | None, split_unit: str | None, given: dict[str, Any]) -> None:
     from gyrus import experiment
     from gyrus.configuration import parse
     from gyrus.errors import ConfigError
@@ -49,7 +53,7 @@ def _evaluate_run(folder: Path, out: Path | None, split_unit: str | None, given:
     console.print(f"Report: {opened.report}", markup=False)
 
 
-def _evaluate_table(table: Path, out: Path, split_unit: str | None, given: dict[str, float]) -> None:
+def _evaluate_table(table: Path, out: Path, split_unit: str | None, given: dict[str, Any]) -> None:
     from gyrus import experiment
     from gyrus.configuration import parse
     from gyrus.experiment.comparing import evaluate_table

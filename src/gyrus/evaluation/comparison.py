@@ -197,14 +197,14 @@ def _permutation_p(value: float, permuted: Floats) -> float | None:
 def _require_same(first: Predictions, second: Predictions) -> None:
     if first.split_unit != second.split_unit:
         raise DataError(
-            f"One was judged after a split by {first.split_unit}, the other by {second.split_unit}: their scores answer "
-            "different questions. Compare classifiers whose data were split in the same way."
+            f"One was judged after a split by {first.split_unit}, the other by {second.split_unit}: their scores "
+            "answer different questions. Compare classifiers whose data were split in the same way."
         )
     if first.classes != second.classes:
         raise DataError(f"The classes differ: {list(first.classes)} and {list(second.classes)}.")
     one, other = (set(zip(each.table["sample"], each.table["target"], strict=True)) for each in (first, second))
     if one != other:
         raise DataError(
-            f"The two were not judged on the same: of {len(one)} and {len(other)}, {len(one & other)} are the same with "
-            "the same class. Compare on the people that both were judged on, or not at all."
+            f"The two were not judged on the same: of {len(one)} and {len(other)}, {len(one & other)} are the same "
+            "with the same class. Compare on the people that both were judged on, or not at all."
         )

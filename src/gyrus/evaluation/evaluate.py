@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import get_args
 
 import numpy as np
 import pandas as pd
@@ -15,17 +16,26 @@ from gyrus.evaluation.intervals import (
     arrange,
     bootstrap,
     estimate,
+    jackknife,
     score,
 )
 from gyrus.evaluation.metrics import CLASS_METRICS, METRICS
-from gyrus.evaluation.result import Estimate, Evaluation, Group, Scores, Unit
+from gyrus.evaluation.result import Estimate, Evaluation, Group, Interval, Scores, Unit
 from gyrus.prediction.aggregate import pool_by_subject
 from gyrus.prediction.table import Predictions
+from gyrus.registry import look_up
 
 __all__ = ["Evaluation", "evaluate"]
 
 
-def evaluate(predictions: Predictions, *, resamples: int = 2000, seed: int = 0, level: float = 0.95) -> Evaluation:
+def evaluate(
+    predictions: Predictions,
+    *,
+    resamples: int = 2000,
+    seed: int = 0,
+    level: float = 0.95,
+    interval: Interval = "percentile",
+) -> Evaluation:
     """Measure predictions by subject (slices pooled by mean probability) and by image, with intervals.
 
     The intervals resample subjects, for the scores by image too; where subjects are not known they resample images,
@@ -36,6 +46,7 @@ def evaluate(predictions: Predictions, *, resamples: int = 2000, seed: int = 0, 
         resamples: How many bootstrap resamples; 0 for no intervals.
         seed: Decides the resamples.
         level: The share that the intervals cover.
+        interval: "percentile", or "bca" for bias-corrected and accelerated ones (Efron 1987).
 
     Raises:
         DataError: No row has a true class, or a subject has images of two classes.
@@ -45,6 +56,7 @@ def evaluate(predictions: Predictions, *, resamples: int = 2000, seed: int = 0, 
         raise ConfigError(f"`level` must lie in (0, 1), got {level}. Give the share to cover, for example 0.95.")
     if resamples < 0:
         raise ConfigError(f"`resamples` must not be negative, got {resamples}. 2000 is usual; 0 gives no intervals.")
+    look_up(interval, {name: None for name in get_args(Interval)}, "kind of interval")
     labelled = _labelled(predictions)
     known = labelled.subjects_known
     clusters = pd.factorize(labelled.table["subject" if known else "sample"], sort=True)[0]
@@ -54,7 +66,7 @@ def evaluate(predictions: Predictions, *, resamples: int = 2000, seed: int = 0, 
         pooled = pool_by_subject(labelled)
         judged["subject"] = pooled, np.arange(len(pooled))
     judged["image"] = labelled, clusters.astype(np.int64)
-    plan = _Plan(group, resamples, seed, level)
+    plan = _Plan(group, resamples, seed, level, interval)
     return Evaluation(
         scores={unit: _scores(unit, rows, of, plan) for unit, (rows, of) in judged.items()},
         classes=predictions.classes,
@@ -66,6 +78,7 @@ def evaluate(predictions: Predictions, *, resamples: int = 2000, seed: int = 0, 
         seed=seed,
         unlabelled=len(predictions) - len(labelled),
         notes=_notes(labelled),
+        interval=interval,
     )
 
 
@@ -99,12 +112,14 @@ class _Plan:
     resamples: int
     seed: int
     level: float
+    interval: Interval
 
 
 def _scores(unit: Unit, predictions: Predictions, clusters: Integers, plan: _Plan) -> Scores:
     arrangement = arrange(predictions.targets, predictions.choices, predictions.probabilities, clusters)
     point, reference, confusion = score(arrangement)
     resampled = bootstrap(arrangement, reference, resamples=plan.resamples, seed=plan.seed)
+    left_out = jackknife(arrangement, reference) if plan.interval == "bca" and plan.resamples else None
     groups = _Groups.of(predictions, clusters, plan.group)
     support = confusion.sum(axis=1)
     return Scores(
@@ -115,22 +130,34 @@ def _scores(unit: Unit, predictions: Predictions, clusters: Integers, plan: _Pla
         majority_share=float(support[reference.majority] / support.sum()),
         confusion=tuple(tuple(int(cell) for cell in row) for row in confusion),
         metrics={
-            name: estimate(point.overall[name][0], resampled.overall[name], plan.level, groups.overall_words(name))
+            name: estimate(
+                point.overall[name][0],
+                resampled.overall[name],
+                plan.level,
+                groups.overall_words(name),
+                left_out.overall[name] if left_out else None,
+            )
             for name in METRICS
         },
         by_class={
-            name: _class_estimates(index, point, resampled, plan.level, groups)
+            name: _class_estimates(index, point, resampled, left_out, plan.level, groups)
             for index, name in enumerate(predictions.classes)
         },
     )
 
 
 def _class_estimates(
-    index: int, point: Values, resampled: Values, level: float, groups: _Groups
+    index: int, point: Values, resampled: Values, left_out: Values | None, level: float, groups: _Groups
 ) -> dict[str, Estimate]:
     words = groups.class_words(index)
     return {
-        name: estimate(point.by_class[name][0, index], resampled.by_class[name][:, index], level, words)
+        name: estimate(
+            point.by_class[name][0, index],
+            resampled.by_class[name][:, index],
+            level,
+            words,
+            left_out.by_class[name][:, index] if left_out else None,
+        )
         for name in CLASS_METRICS
     }
 

@@ -8,11 +8,12 @@ is ever built row by row.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import sparse
+from scipy import sparse, stats
 
 from gyrus.evaluation.metrics import CLASS_METRICS, METRICS, Reference, Tallies, class_values
 from gyrus.evaluation.ranking import Ranking, rank
@@ -24,6 +25,9 @@ Integers = npt.NDArray[np.int64]
 RESAMPLES_AT_ONCE = 32
 COUNTS_AT_ONCE = 2**22
 """Bounds on what is held at a time: resamples, and their counts of clusters (32 MB)."""
+
+JACKKNIFE_GROUPS = 500
+"""Of more clusters than these, groups are left out in place of single ones (Shao and Tu 1995, section 2.3)."""
 
 DEFINED_SHARE = 0.8
 """An interval is given only where at least this share of the resamples has a value."""
@@ -104,10 +108,25 @@ def bootstrap(arrangement: Arrangement, reference: Reference, *, resamples: int,
     step = int(np.clip(COUNTS_AT_ONCE // max(arrangement.clusters, 1), 1, RESAMPLES_AT_ONCE))
     blocks = [range(start, min(start + step, resamples)) for start in range(0, max(resamples, 1), step)]
     parts = [_values(arrangement.tally(draw_counts(arrangement.clusters, block, seed)), reference) for block in blocks]
-    return Values(
-        {name: np.concatenate([part.overall[name] for part in parts]) for name in METRICS},
-        {name: np.concatenate([part.by_class[name] for part in parts]) for name in CLASS_METRICS},
-    )
+    return _joined(parts)
+
+
+def jackknife(arrangement: Arrangement, reference: Reference) -> Values:
+    """The metrics without each cluster in turn, or without each of :data:`JACKKNIFE_GROUPS` groups of clusters.
+
+    Args:
+        arrangement: The judged samples, by cluster.
+        reference: The classes to average over, and the majority class.
+
+    Returns:
+        A value for each cluster or group.
+    """
+    groups = np.arange(arrangement.clusters) % JACKKNIFE_GROUPS
+    blocks = np.array_split(np.unique(groups), -(-min(arrangement.clusters, JACKKNIFE_GROUPS) // RESAMPLES_AT_ONCE))
+    parts = [
+        _values(arrangement.tally((groups[:, None] != block[None]).astype(np.float64)), reference) for block in blocks
+    ]
+    return _joined(parts)
 
 
 def draw_counts(clusters: int, resamples: range, seed: int) -> Floats:
@@ -128,6 +147,24 @@ def percentile_interval(resampled: Floats, level: float) -> tuple[float, float]:
     return float(low), float(high)
 
 
+def bca_interval(value: float, resampled: Floats, left_out: Floats, level: float) -> tuple[float, float]:
+    """Bias-corrected and accelerated interval (Efron 1987): percentiles that are moved for bias and skewness.
+
+    Args:
+        value: The metric of the sample itself.
+        resampled: The metric of each resample, shape (B,), at least one.
+        left_out: The metric without each cluster, shape (S,); where it is not defined or does not vary, there is no
+            acceleration.
+        level: The share, 0.95 for a 95 % interval.
+    """
+    below = (resampled < value).mean() + 0.5 * (resampled == value).mean()
+    bias = stats.norm.ppf(np.clip(below, 0.5 / len(resampled), 1 - 0.5 / len(resampled)))
+    acceleration = _acceleration(left_out[~np.isnan(left_out)])
+    ends = bias + stats.norm.ppf([(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(resampled, stats.norm.cdf(bias + ends / (1 - acceleration * ends)))
+    return float(low), float(high)
+
+
 @dataclass(frozen=True)
 class Words:
     """What to say about a score where the numbers cannot.
@@ -143,7 +180,7 @@ class Words:
     always: str = ""
 
 
-def estimate(value: float, resampled: Floats, level: float, words: Words) -> Estimate:
+def estimate(value: float, resampled: Floats, level: float, words: Words, left_out: Floats | None = None) -> Estimate:
     """A score with its interval, or with the reason in words why there is none.
 
     Args:
@@ -151,6 +188,7 @@ def estimate(value: float, resampled: Floats, level: float, words: Words) -> Est
         resampled: The score of each resample, NaN where it is not defined, shape (B,).
         level: The share that the interval covers.
         words: What to say where the numbers cannot.
+        left_out: The score without each cluster, for a BCa interval in place of percentiles.
     """
     if np.isnan(value):
         return Estimate(None, note=words.undefined)
@@ -163,10 +201,25 @@ def estimate(value: float, resampled: Floats, level: float, words: Words) -> Est
         return Estimate(float(value), note=_join(words.always, f"no interval: {share}"))
     if defined.min() == defined.max():
         return Estimate(float(value), note=_join(words.always, f"no interval: {_CONSTANT}"))
-    return Estimate(float(value), *percentile_interval(defined, level), _join(words.always, share))
+    ends = percentile_interval(defined, level) if left_out is None else bca_interval(value, defined, left_out, level)
+    return Estimate(float(value), *ends, _join(words.always, share))
 
 
 _CONSTANT = "every resample gives the same value, so that they cannot tell how uncertain it is"
+
+
+def _acceleration(left_out: Floats) -> float:
+    """Sixth of the skewness of the jackknife (Efron 1987, equation 6.6)."""
+    deviations = left_out.mean() - left_out if len(left_out) else left_out
+    squares = float((deviations**2).sum())
+    return float((deviations**3).sum() / (6 * squares**1.5)) if squares > 0 else 0.0
+
+
+def _joined(parts: Sequence[Values]) -> Values:
+    return Values(
+        {name: np.concatenate([part.overall[name] for part in parts]) for name in METRICS},
+        {name: np.concatenate([part.by_class[name] for part in parts]) for name in CLASS_METRICS},
+    )
 
 
 def _join(*parts: str) -> str:

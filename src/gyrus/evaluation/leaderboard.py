@@ -21,7 +21,6 @@ from gyrus.evaluation.intervals import arrange, bootstrap, percentile_interval, 
 from gyrus.evaluation.metrics import METRICS
 from gyrus.evaluation.result import Estimate, Evaluation, Unit
 from gyrus.evaluation.words import unit_word
-from gyrus.prediction.aggregate import pool_by_subject
 from gyrus.prediction.table import Predictions
 from gyrus.registry import look_up
 
@@ -319,7 +318,8 @@ def _about(table: Table) -> list[str]:
 def _first_sentence(table: Table, first: Standing, words: str, title: str) -> str:
     others = table.standings[1:]
     beaten = [each for each in others if each.p_value is not None and each.p_value < 1 - table.evaluation.level]
-    head = f"Of {len(table.standings)} classifiers judged on the same {words}, '{first.entry.name}' has the best {title}"
+    number = len(table.standings)
+    head = f"Of {number} classifiers judged on the same {words}, '{first.entry.name}' has the best {title}"
     if len(beaten) == len(others):
         return f"{head}, by more than chance explains."
     if beaten:

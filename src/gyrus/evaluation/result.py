@@ -19,6 +19,9 @@ Unit = Literal["subject", "image"]
 Group = Literal["subject", "scan", "image"]
 """What is drawn again and again for the intervals."""
 
+Interval = Literal["percentile", "bca"]
+"""How an interval is made from the resamples."""
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -86,6 +89,7 @@ class Evaluation:
         seed: What decided them.
         unlabelled: How many images were left out because their class is not known.
         notes: What a reader must know about the data, in words.
+        interval: How the intervals were made from the resamples.
     """
 
     scores: Mapping[Unit, Scores]
@@ -98,6 +102,7 @@ class Evaluation:
     seed: int
     unlabelled: int = 0
     notes: tuple[str, ...] = ()
+    interval: Interval = "percentile"
 
     @property
     def statement(self) -> str:

@@ -129,8 +129,8 @@ class ResampledT:
 def corrected_resampled_t(differences: npt.ArrayLike, *, train_size: int, test_size: int) -> ResampledT:
     """Student's t over repeated splits with the variance of Nadeau and Bengio 2003.
 
-    The training parts of folds overlap, so that the plain t-test finds differences where there are none; the variance is
-    multiplied by ``1/k + test/train`` in place of ``1/k``.
+    The training parts of folds overlap, so that the plain t-test finds differences where there are none; the variance
+    is multiplied by ``1/k + test/train`` in place of ``1/k``.
 
     Args:
         differences: The difference of two scores in each of k folds or repeats, shape (k,).

@@ -9,6 +9,7 @@ from gyrus.evaluation.result import Estimate, Evaluation, Scores
 
 TITLES = {name: metric.title for name, metric in METRICS.items() if name != "macro_recall"}
 TITLES["balanced_accuracy"] = "Balanced accuracy (macro recall)"
+INTERVAL_WORDS = {"percentile": "percentiles of", "bca": "bias-corrected and accelerated, from"}
 CLASS_TITLES = {name: metric.title for name, metric in CLASS_METRICS.items()}
 """What is shown, by name; macro recall is the balanced accuracy under its other name."""
 
@@ -57,7 +58,8 @@ def interval_line(evaluation: Evaluation) -> str:
     if not evaluation.resamples:
         return "No intervals: no resamples were asked for."
     return (
-        f"In brackets: {evaluation.level:.0%} intervals, percentiles of {evaluation.resamples} bootstrap resamples "
+        f"In brackets: {evaluation.level:.0%} intervals, {INTERVAL_WORDS[evaluation.interval]} "
+        f"{evaluation.resamples} bootstrap resamples "
         f"of {evaluation.group}s, seed {evaluation.seed}."
     )
 

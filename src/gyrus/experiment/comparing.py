@@ -77,7 +77,7 @@ def evaluate_table(
     """
     settings, folder = config or EvaluationConfig(), Path(out)
     predictions = read_predictions(Path(path), split_unit)
-    evaluation = evaluate(predictions, resamples=settings.resamples, level=settings.level)
+    evaluation = evaluate(predictions, resamples=settings.resamples, level=settings.level, interval=settings.interval)
     evaluation.save(folder / "metrics.json")
     write_text(folder / "classification_report.txt", evaluation.text())
     return evaluation, report_predictions(predictions, evaluation, folder)

@@ -15,6 +15,7 @@ from gyrus.data.preprocessing import PreprocessingConfig
 from gyrus.data.splits import SplitConfig
 from gyrus.data.stacking import StackConfig
 from gyrus.data.volumes.views import SliceConfig
+from gyrus.evaluation.result import Interval
 from gyrus.models.zoo import ModelConfig
 from gyrus.registry import look_up
 from gyrus.training.config import TrainingConfig
@@ -55,6 +56,7 @@ class EvaluationConfig(_Section):
 
     resamples: int = Field(2000, ge=0, description="bootstrap resamples of the subjects; 0 for no intervals")
     level: float = Field(0.95, gt=0, lt=1, description="coverage of the intervals")
+    interval: Interval = Field("percentile", description="percentile, or bca: corrected for bias and skewness")
 
 
 class About(_Section):

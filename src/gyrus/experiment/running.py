@@ -231,6 +231,7 @@ def _judge(run: Run, settings: ExperimentConfig) -> Evaluation:
         Predictions.load(run.predictions("test")),
         resamples=settings.evaluation.resamples,
         level=settings.evaluation.level,
+        interval=settings.evaluation.interval,
         seed=settings.seed,
     )
     evaluation.save(run.metrics)

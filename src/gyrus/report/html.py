@@ -8,7 +8,7 @@ import jinja2
 from markupsafe import Markup
 
 from gyrus.evaluation.result import Estimate, Scores
-from gyrus.evaluation.words import CLASS_TITLES, TITLES, cautions, score_notes, unit_word, verdict
+from gyrus.evaluation.words import CLASS_TITLES, INTERVAL_WORDS, TITLES, cautions, score_notes, unit_word, verdict
 from gyrus.files import write_text
 from gyrus.report.content import Comparison, ReportContent
 from gyrus.report.reasons import reasons
@@ -50,6 +50,7 @@ def report_environment() -> jinja2.Environment:
     environment.globals |= {
         "titles": TITLES,
         "class_titles": CLASS_TITLES,
+        "interval_words": INTERVAL_WORDS,
         "headlines": HEADLINES,
         "verdict": verdict,
         "cautions": cautions,
