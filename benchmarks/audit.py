@@ -1,4 +1,4 @@
-"""Time and memory to find people among many images, and how both grow.
+"""Time and memory to find people and copies among many images, and how both grow.
 
 The images are made up: each person is a random smooth pattern that drifts from slice to slice. Run, for example:
 ``python benchmarks/audit.py 5120 20480 100000``. Each size runs in a process of its own, so that memory is its own too.
@@ -39,6 +39,7 @@ def pictures(count: int) -> np.ndarray:
 def measure(count: int) -> None:
     from sklearn.metrics import adjusted_rand_score
 
+    from gyrus.data.audit.copies import find_overlays
     from gyrus.data.audit.neighbours import find_neighbours
     from gyrus.data.audit.subjects import find_groups
 
@@ -48,12 +49,14 @@ def measure(count: int) -> None:
     neighbours = find_neighbours(made)
     searched = time.perf_counter()
     grouping = find_groups(neighbours, made)
+    linked = time.perf_counter()
+    find_overlays(made)
     end = time.perf_counter()
     agreement = adjusted_rand_score(np.arange(count) // SLICES, grouping.groups)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     print(
-        f"{count:>9,} images: search {searched - start:7.1f} s, groups {end - searched:6.1f} s,"
-        f" peak {peak / 2**20:5.2f} GiB "
+        f"{count:>9,} images: search {searched - start:7.1f} s, groups {linked - searched:6.1f} s,"
+        f" copies {end - linked:6.1f} s, peak {peak / 2**20:5.2f} GiB "
         f"({before / 2**20:.2f} before), {len(grouping.sizes):,} groups, adjusted Rand index {agreement:.4f}",
         flush=True,
     )
