@@ -56,7 +56,7 @@ def evaluate(
         raise ConfigError(f"`level` must lie in (0, 1), got {level}. Give the share to cover, for example 0.95.")
     if resamples < 0:
         raise ConfigError(f"`resamples` must not be negative, got {resamples}. 2000 is usual; 0 gives no intervals.")
-    look_up(interval, {name: None for name in get_args(Interval)}, "kind of interval")
+    look_up(interval, dict.fromkeys(get_args(Interval)), "kind of interval")
     labelled = _labelled(predictions)
     known = labelled.subjects_known
     clusters = pd.factorize(labelled.table["subject" if known else "sample"], sort=True)[0]
