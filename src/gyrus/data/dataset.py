@@ -42,6 +42,7 @@ class PixelDataset(Dataset[Batch]):
         *,
         augmentation: AugmentationConfig | None = None,
         seed: int = 0,
+        keys: np.ndarray | None = None,
     ) -> None:
         """Store the arguments.
 
@@ -52,6 +53,7 @@ class PixelDataset(Dataset[Batch]):
             normalisation: The fitted intensity scaling.
             augmentation: Random steps before normalisation; for the train part only.
             seed: Of the random steps.
+            keys: int64 (N,), what the random steps know each image by; by default its position in the part.
         """
         self.store = store
         self.rows = rows
@@ -59,6 +61,7 @@ class PixelDataset(Dataset[Batch]):
         self.normalisation = normalisation
         self.augmentation = augmentation or AugmentationConfig()
         self.seed = seed
+        self.keys = keys
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -106,7 +109,8 @@ class PixelDataset(Dataset[Batch]):
         return position + (visits[position] - 1) * len(self)
 
     def _augment(self, images: torch.Tensor, index: np.ndarray, visits: np.ndarray) -> torch.Tensor:
-        streams = Streams.at(self.seed, self.epoch, index, visits)
+        keys = index if self.keys is None else self.keys[index]
+        streams = Streams.at(self.seed, self.epoch, keys, visits)
         return self.augmentation.apply(images, self.augmentation.draw(streams, images.shape[2:]))
 
     def _normalise(self, images: torch.Tensor, statistics: np.ndarray) -> torch.Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import cast
@@ -16,7 +16,7 @@ from gyrus.configuration import write_document
 from gyrus.data.augmentation.config import AugmentationConfig
 from gyrus.data.dataset import PixelDataset
 from gyrus.data.manifest import Manifest
-from gyrus.data.preprocessing import Normalisation, PreprocessingConfig
+from gyrus.data.preprocessing import Normalisation
 from gyrus.data.splits import Split, check, split
 from gyrus.data.store import Store, open_store
 from gyrus.errors import RunError
@@ -30,7 +30,7 @@ from gyrus.files import atomic_path, write_json, write_text
 from gyrus.models.contract import Classifier
 from gyrus.models.freezing import apply_freezing
 from gyrus.models.zoo import build
-from gyrus.prediction.predict import pick_device, predict_logits
+from gyrus.prediction.predict import image_keys, pick_device, predict_with_copies, steps_for_copies
 from gyrus.prediction.table import Predictions
 from gyrus.report.of_runs import report_run
 from gyrus.runs import Run
@@ -61,15 +61,51 @@ def train(
     Raises:
         GyrusError: The config, the data or the folder cannot be used; told before training begins.
     """
-    settings = load_config(config, [*overrides, *([f"data.path={json.dumps(str(data))}"] if data else [])])
+    settings = load_config(config, with_data(overrides, data))
     manifest = scan_data(settings.data, display)
     parts = split(manifest, settings.split, seed=settings.seed)
+    return train_on(manifest, parts, settings, out=out, display=display)
+
+
+def with_data(overrides: Sequence[str], data: str | Path | None) -> list[str]:
+    """Overrides that also name the data, where they are given."""
+    return [*overrides, *([f"data.path={json.dumps(str(data))}"] if data else [])]
+
+
+def train_on(
+    manifest: Manifest, parts: Split, settings: ExperimentConfig, *, out: str | Path, display: Display = SILENT
+) -> Run:
+    """Train a classifier on data that are known and split already; otherwise as :func:`train`.
+
+    Args:
+        manifest: The data.
+        parts: A split of them.
+        settings: The config; what it says of data and split is kept for whoever repeats the run.
+        out: The run folder, new or empty.
+        display: Where progress is shown.
+    """
     run = Run.create(Path(out))
     with run.locked():
         write_document(run.config, settings)
         manifest.save(run.manifest)
         parts.save(run.split)
         return _carry_out(run, settings, manifest, parts, display)
+
+
+def complete(folder: Path, start: Callable[[], Run], *, display: Display = SILENT) -> Run:
+    """The finished run of a folder: the one that is there, or resumed, or started now.
+
+    Raises:
+        KeyboardInterrupt: Training was interrupted; the same call continues it.
+    """
+    if not (folder / "run.json").exists():
+        run = start()
+    else:
+        run = Run.open(folder, finished=False)
+        run = run if run.status == "finished" else resume(folder, display=display)
+    if run.status == "interrupted":
+        raise KeyboardInterrupt
+    return run
 
 
 def resume(folder: str | Path, *, display: Display = SILENT) -> Run:
@@ -108,6 +144,13 @@ def evaluate(run: Run | str | Path, *, config: EvaluationConfig | None = None) -
     return _judge(run, settings.model_copy(update={"evaluation": config or settings.evaluation}))
 
 
+def judge(predictions: Predictions, config: EvaluationConfig, *, seed: int = 0) -> Evaluation:
+    """The evaluation of predictions as a config asks for it; see :func:`gyrus.evaluation.evaluate.evaluate`."""
+    return evaluate_predictions(
+        predictions, resamples=config.resamples, level=config.level, interval=config.interval, seed=seed
+    )
+
+
 def _carry_out(run: Run, settings: ExperimentConfig, manifest: Manifest, parts: Split, display: Display) -> Run:
     """Everything behind the split; also what a resumed run does, from the nouns that were saved."""
     check(parts, manifest)
@@ -117,7 +160,7 @@ def _carry_out(run: Run, settings: ExperimentConfig, manifest: Manifest, parts: 
     run.mark("started", manifest=manifest.digest)
     with display.progress("Decoding images") as progress:
         store = open_store(manifest, settings.preprocessing, progress=progress)
-    data = _Parts.of(manifest, parts, store, settings.preprocessing)
+    data = _Parts.of(manifest, parts, store, settings)
     write_json(run.preprocessing, {"normalisation": asdict(data.normalisation)})
     resuming = (run.folder / "checkpoints" / "last.ckpt").exists()
     model = _new_model(settings, store, len(manifest.classes), with_pretrained=not resuming)
@@ -125,7 +168,7 @@ def _carry_out(run: Run, settings: ExperimentConfig, manifest: Manifest, parts: 
         _describe_model(run, settings, model, manifest.classes, parts.unit)
     fitted = fit(
         model,
-        data.dataset("train", settings.augmentation, settings.seed),
+        data.dataset("train", settings.augmentation),
         data.dataset("val"),
         settings.training,
         run.folder,
@@ -161,24 +204,39 @@ class _Parts:
     split: Split
     store: Store
     normalisation: Normalisation
+    settings: ExperimentConfig
 
     @classmethod
-    def of(cls, manifest: Manifest, split: Split, store: Store, preprocessing: PreprocessingConfig) -> _Parts:
+    def of(cls, manifest: Manifest, split: Split, store: Store, settings: ExperimentConfig) -> _Parts:
         train = manifest.table["sample"].isin(split.samples["train"]).to_numpy()
-        return cls(manifest, split, store, Normalisation.fit(preprocessing.intensity, store.statistics[train]))
+        normalisation = Normalisation.fit(settings.preprocessing.intensity, store.statistics[train])
+        return cls(manifest, split, store, normalisation, settings)
 
     def rows(self, part: Part) -> np.ndarray:
         return np.flatnonzero(self.manifest.table["sample"].isin(self.split.samples[part]))
 
-    def dataset(self, part: Part, augmentation: AugmentationConfig | None = None, seed: int = 0) -> PixelDataset:
+    def dataset(
+        self, part: Part, augmentation: AugmentationConfig | None = None, keys: np.ndarray | None = None
+    ) -> PixelDataset:
         rows = self.rows(part)
         targets = self.manifest.targets.to_numpy()[rows]
-        return PixelDataset(self.store, rows, targets, self.normalisation, augmentation=augmentation, seed=seed)
+        seed = self.settings.seed
+        return PixelDataset(
+            self.store, rows, targets, self.normalisation, augmentation=augmentation, seed=seed, keys=keys
+        )
 
     def predict(self, part: Part, model: Classifier, device: torch.device, display: Display) -> Predictions:
-        with display.progress(f"Predicting {part}") as progress:
-            logits = predict_logits(model, self.dataset(part), device=device, progress=progress)
         table = self.manifest.table.iloc[self.rows(part)]
+        altered = self.dataset(part, steps_for_copies(self.settings.augmentation), image_keys(table["digest"]))
+        with display.progress(f"Predicting {part}") as progress:
+            logits = predict_with_copies(
+                model,
+                self.dataset(part),
+                altered,
+                copies=self.settings.evaluation.tta,
+                device=device,
+                progress=progress,
+            )
         return Predictions.from_logits(
             table["sample"].tolist(),
             logits,
@@ -227,13 +285,7 @@ def _save_weights(path: Path, model: Classifier) -> None:
 
 def _judge(run: Run, settings: ExperimentConfig) -> Evaluation:
     """Evaluate the test part only: the validation part chose the weights, so its scores would flatter."""
-    evaluation = evaluate_predictions(
-        Predictions.load(run.predictions("test")),
-        resamples=settings.evaluation.resamples,
-        level=settings.evaluation.level,
-        interval=settings.evaluation.interval,
-        seed=settings.seed,
-    )
+    evaluation = judge(Predictions.load(run.predictions("test")), settings.evaluation, seed=settings.seed)
     evaluation.save(run.metrics)
     write_text(run.classification_report, evaluation.text())
     report_run(run)

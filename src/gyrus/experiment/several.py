@@ -12,10 +12,7 @@ from gyrus.errors import ConfigError
 from gyrus.evaluation.evaluate import Evaluation
 from gyrus.experiment.config import ExperimentConfig, load_config
 from gyrus.experiment.display import SILENT, Display
-from gyrus.experiment.running import (
-    resume,
-    train,
-)
+from gyrus.experiment.running import complete, train
 from gyrus.files import write_text
 from gyrus.report.html import HEADLINES
 from gyrus.report.of_runs import report_comparison
@@ -144,11 +141,6 @@ def _train_or_resume(
     display: Display,
 ) -> Run:
     """A finished run: the one that is there, or resumed, or trained."""
-    if not (folder / "run.json").exists():
-        run = train(config, out=folder, data=data, overrides=overrides, display=display)
-    else:
-        run = Run.open(folder, finished=False)
-        run = run if run.status == "finished" else resume(folder, display=display)
-    if run.status == "interrupted":
-        raise KeyboardInterrupt
-    return run
+    return complete(
+        folder, lambda: train(config, out=folder, data=data, overrides=overrides, display=display), display=display
+    )

@@ -1,13 +1,16 @@
-"""From pixels to logits: a trained network on one part of a store."""
+"""From pixels to logits: a trained network on one part of a store, on images as they are or on altered copies too."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
+from scipy.special import softmax
 from torch import nn
 
+from gyrus.data.augmentation.config import AugmentationConfig
+from gyrus.data.augmentation.geometry import Flip, Translation
 from gyrus.data.dataset import PixelDataset
 from gyrus.errors import ConfigError
 
@@ -62,3 +65,48 @@ def predict_logits(
         if progress:
             progress(positions[-1] + 1, len(dataset))
     return np.concatenate(parts)
+
+
+def steps_for_copies(own: AugmentationConfig) -> AugmentationConfig:
+    """How the copies of test-time augmentation are altered: as in training, or a little where it altered nothing."""
+    return own if own.steps else AugmentationConfig(steps=(Flip(), Translation(share=0.03)))
+
+
+def image_keys(digests: Sequence[str]) -> np.ndarray:
+    """Numbers that stand for images by their content, int64 (N,), so that an answer does not depend on its company."""
+    return np.array([int(str(digest)[:15], 16) for digest in digests], dtype=np.int64)
+
+
+def predict_with_copies(
+    model: nn.Module,
+    plain: PixelDataset,
+    altered: PixelDataset,
+    *,
+    copies: int,
+    device: torch.device | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> np.ndarray:
+    """Test-time augmentation: the mean probability over an image as it is and altered copies of it.
+
+    Args:
+        model: As for :func:`predict_logits`.
+        plain: N images.
+        altered: The same images through random steps, which its seed and ``keys`` decide; copy k is epoch k of it.
+        copies: How many altered copies; with 0 the result is that of :func:`predict_logits`.
+        device: Where to compute.
+        progress: Called with the number of images done and of all, copies counted.
+
+    Returns:
+        float32 (N, K), the logarithm of the mean probability, so that the softmax gives the mean back.
+    """
+    if not copies:
+        return predict_logits(model, plain, device=device, progress=progress)
+    answers = []
+    for copy in range(copies + 1):
+        altered.set_epoch(copy)
+        logits = predict_logits(model, altered if copy else plain, device=device)
+        answers.append(softmax(logits.astype(np.float64), axis=1))
+        if progress:
+            progress(len(plain) * (copy + 1), len(plain) * (copies + 1))
+    mean = np.mean(answers, axis=0)
+    return np.log(np.maximum(mean, np.finfo(np.float32).tiny)).astype(np.float32)
