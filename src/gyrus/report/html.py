@@ -50,7 +50,7 @@ def report_environment() -> jinja2.Environment:
     environment.globals |= {
         "titles": TITLES,
         "class_titles": CLASS_TITLES,
-        "interval_words": INTERVAL_WORDS,
+        "interval_rules": INTERVAL_WORDS,
         "headlines": HEADLINES,
         "verdict": verdict,
         "cautions": cautions,
