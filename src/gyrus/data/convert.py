@@ -156,10 +156,10 @@ def write_bids(manifest: Manifest, folder: Path, options: Options) -> tuple[str,
         write_nifti(
             scan.volume, folder / Path(*entities[: 2 if visit else 1]) / "anat" / f"{'_'.join(entities)}_T1w.nii.gz"
         )
-    _write_people(folder, people, visits, found)
+    notes = _write_people(folder, people, visits, found)
     about = {"Name": "Converted by Gyrus", "BIDSVersion": "1.10.0", "DatasetType": "raw"}
     write_json(folder / "dataset_description.json", about)
-    return ("The scans are called T1w; rename them where they are something else.",)
+    return ("The scans are called T1w; rename them where they are something else.", *notes)
 
 
 TARGETS: dict[str, Callable[[Manifest, Path, Options], tuple[str, ...]]] = {
@@ -338,17 +338,12 @@ def _bids_names(values: pd.Series, entity: str) -> dict[str, str]:
 
 def _write_people(
     folder: Path, people: dict[str, str], visits: dict[str, str], found: dict[str, list[dict[str, Any]]]
-) -> None:
-    rows = []
+) -> tuple[str, ...]:
+    rows: list[dict[str, Any]] = []
+    lost: set[str] = set()
     for original, person in people.items():
-        shared = {
-            name: value
-            for name, value in found[person][0].items()
-            if all(one.get(name) == value for one in found[person])
-        }
-        shared = {
-            name: value for name, value in shared.items() if name not in ("subject", "session", "label", SLICE_NUMBERS)
-        }
+        shared, differing = _shared(found[person])
+        lost |= differing
         rows.append({"participant_id": person, ORIGINAL: original, "group": found[person][0].get("label"), **shared})
         sessions = list(dict.fromkeys(one["session"] for one in found[person] if one["session"] is not None))
         if sessions:
@@ -356,6 +351,14 @@ def _write_people(
             told.to_csv(folder / person / f"{person}_sessions.tsv", sep="\t", index=False, lineterminator="\n")
     table = pd.DataFrame(rows).dropna(axis=1, how="all")
     table.to_csv(folder / "participants.tsv", sep="\t", index=False, na_rep="n/a", lineterminator="\n")
+    return tuple(f"{name} differs between the scans of a person and is not kept." for name in sorted(lost))
+
+
+def _shared(scans_of_person: Sequence[dict[str, Any]]) -> tuple[dict[str, Any], set[str]]:
+    """What all scans of a person share, and the names of what they do not."""
+    names = [name for name in scans_of_person[0] if name not in ("subject", "session", "label")]
+    alike = {name for name in names if len({str(one.get(name)) for one in scans_of_person}) == 1}
+    return {name: scans_of_person[0][name] for name in names if name in alike}, set(names) - alike
 
 
 def _scan_count(manifest: Manifest) -> int:

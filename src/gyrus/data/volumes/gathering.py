@@ -94,7 +94,7 @@ def _affine_of(scan: pd.DataFrame, shape: tuple[int, ...], spacing: Sequence[flo
     if AFFINE in scan and scan[AFFINE].notna().all():
         return np.array(json.loads(scan[AFFINE].iloc[0]))
     if spacing is None:
-        raise DataError("The slices do not say how many mm a voxel measures. State it: --spacing SLICE,ROW,COLUMN.")
+        raise DataError("The slices do not say how many mm a voxel measures. State it: --slice-spacing 5,1,1.")
     return affine_from_slices((spacing[0], spacing[1], spacing[2]), (shape[0], shape[1], shape[2]))
 
 

@@ -18,11 +18,16 @@ _GRID = 2.0  # mm
 _BRAIN_HEIGHT = 150.0
 """Millimetres from the top of the head down to which there may be brain: what is below is neck and face."""
 
-_OPENING = 4.0
-"""Millimetres by which the tissue is eroded, so that scalp and eyes come off the brain."""
+_OPENINGS = (4.0, 5.0, 6.0, 7.0, 8.0)
+"""Millimetres by which the tissue is eroded, so that scalp, eyes and neck come off."""
 
-_REGROWTH = 7.0
-"""Millimetres by which the core is grown again: what was eroded, and the rim of cortex and fluid."""
+_LEAK = 0.05
+"""Share of its volume that a brain loses at most when it is eroded a millimetre more; what loses more had a part of the
+face or neck attached, which came off."""
+
+_REGROWTH = 1.75
+"""The core is grown again by so many times what was eroded, within the tissue: the rim of cortex and its folds."""
+
 
 _THRESHOLD_SHARE = 0.75
 """The share of Otsu's threshold above which is tissue: the threshold lies between gray and white matter."""
@@ -62,7 +67,7 @@ def otsu(values: NDArray[np.float32]) -> float:
 
 def _on_grid(volume: Volume, find: object) -> Mask:
     assert callable(find)
-    factors = np.maximum(1.0, _GRID / np.array(volume.spacing))
+    factors = _GRID / np.array(volume.spacing)
     shape = tuple(int(length) for length in np.maximum(1, np.round(np.array(volume.shape) / factors)))
     small = resample_array(volume.array, shape, order=1)
     if small.max() <= small.min():
@@ -90,11 +95,15 @@ def _brain(values: NDArray[np.float32], spacing: np.ndarray) -> Mask:
     inside = head & _below_top(head, spacing)
     threshold = otsu(np.minimum(values, np.percentile(values[inside], 98))[inside])
     tissue = inside & (values > _THRESHOLD_SHARE * threshold)
-    core = _largest(_eroded(tissue, spacing, _OPENING))
-    if not core.any():
-        core = _largest(tissue)
-    grown = _grown(core, spacing, _REGROWTH) & tissue
-    return _filled(_closed(grown, spacing, 8.0)) & inside
+    found = _largest(tissue)
+    for opening in _OPENINGS:
+        core = _largest(_eroded(tissue, spacing, opening))
+        grown = _grown(core, spacing, _REGROWTH * opening) & tissue
+        smaller = _filled(_closed(grown, spacing, 8.0)) & inside
+        if smaller.sum() >= (1 - _LEAK) * found.sum() and opening > _OPENINGS[0]:
+            return found
+        found = smaller if smaller.any() else found
+    return found
 
 
 def _below_top(head: Mask, spacing: np.ndarray) -> Mask:
