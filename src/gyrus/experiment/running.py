@@ -4,38 +4,30 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import cast
 
-import numpy as np
-import torch
 from safetensors.torch import save_file
 
 from gyrus.configuration import write_document
-from gyrus.data.augmentation.config import AugmentationConfig
-from gyrus.data.dataset import PixelDataset
 from gyrus.data.manifest import Manifest
-from gyrus.data.preprocessing import Normalisation
 from gyrus.data.splits import Split, check, split
-from gyrus.data.store import Store, open_store
+from gyrus.data.store import open_store
 from gyrus.errors import RunError
 from gyrus.evaluation.evaluate import Evaluation
 from gyrus.evaluation.evaluate import evaluate as evaluate_predictions
 from gyrus.experiment.config import EvaluationConfig, ExperimentConfig, load_config
-from gyrus.experiment.display import SILENT, Display, Silent
+from gyrus.experiment.display import SILENT, Display
 from gyrus.experiment.inputs import scan_data
+from gyrus.experiment.parts import Parts, fit_parts, new_model
 from gyrus.experiment.showing import save_embeddings, save_examples
 from gyrus.files import atomic_path, write_json, write_text
 from gyrus.models.contract import Classifier
-from gyrus.models.freezing import apply_freezing
-from gyrus.models.zoo import build
-from gyrus.prediction.predict import image_keys, pick_device, predict_with_copies, steps_for_copies
+from gyrus.prediction.predict import pick_device
 from gyrus.prediction.table import Predictions
 from gyrus.report.of_runs import report_run
 from gyrus.runs import Run
-from gyrus.training.fit import fit
-from gyrus.types import Part, SplitUnit
+from gyrus.types import SplitUnit
 
 
 def train(
@@ -160,24 +152,13 @@ def _carry_out(run: Run, settings: ExperimentConfig, manifest: Manifest, parts: 
     run.mark("started", manifest=manifest.digest)
     with display.progress("Decoding images") as progress:
         store = open_store(manifest, settings.preprocessing, progress=progress)
-    data = _Parts.of(manifest, parts, store, settings)
+    data = Parts.of(manifest, parts, store, settings)
     write_json(run.preprocessing, {"normalisation": asdict(data.normalisation)})
     resuming = (run.folder / "checkpoints" / "last.ckpt").exists()
-    model = _new_model(settings, store, len(manifest.classes), with_pretrained=not resuming)
+    model = new_model(settings, store, len(manifest.classes), with_pretrained=not resuming)
     if not resuming:
         _describe_model(run, settings, model, manifest.classes, parts.unit)
-    fitted = fit(
-        model,
-        data.dataset("train", settings.augmentation),
-        data.dataset("val"),
-        settings.training,
-        run.folder,
-        classes=manifest.classes,
-        seed=settings.seed,
-        resume=resuming,
-        progress=not isinstance(display, Silent),
-        before_epoch=lambda epoch, network: apply_freezing(cast(Classifier, network), settings.model.freezing, epoch),
-    )
+    fitted = fit_parts(model, data, run.folder, resume=resuming, display=display)
     for warning in fitted.warnings:
         display.say(f"Note: {warning}")
     if fitted.stopped == "interrupted":
@@ -194,70 +175,6 @@ def _carry_out(run: Run, settings: ExperimentConfig, manifest: Manifest, parts: 
     _judge(run, settings)
     run.mark("finished")
     return run
-
-
-@dataclass(frozen=True)
-class _Parts:
-    """The parts of a split as data sets, and who the rows are."""
-
-    manifest: Manifest
-    split: Split
-    store: Store
-    normalisation: Normalisation
-    settings: ExperimentConfig
-
-    @classmethod
-    def of(cls, manifest: Manifest, split: Split, store: Store, settings: ExperimentConfig) -> _Parts:
-        train = manifest.table["sample"].isin(split.samples["train"]).to_numpy()
-        normalisation = Normalisation.fit(settings.preprocessing.intensity, store.statistics[train])
-        return cls(manifest, split, store, normalisation, settings)
-
-    def rows(self, part: Part) -> np.ndarray:
-        return np.flatnonzero(self.manifest.table["sample"].isin(self.split.samples[part]))
-
-    def dataset(
-        self, part: Part, augmentation: AugmentationConfig | None = None, keys: np.ndarray | None = None
-    ) -> PixelDataset:
-        rows = self.rows(part)
-        targets = self.manifest.targets.to_numpy()[rows]
-        seed = self.settings.seed
-        return PixelDataset(
-            self.store, rows, targets, self.normalisation, augmentation=augmentation, seed=seed, keys=keys
-        )
-
-    def predict(self, part: Part, model: Classifier, device: torch.device, display: Display) -> Predictions:
-        table = self.manifest.table.iloc[self.rows(part)]
-        altered = self.dataset(part, steps_for_copies(self.settings.augmentation), image_keys(table["digest"]))
-        with display.progress(f"Predicting {part}") as progress:
-            logits = predict_with_copies(
-                model,
-                self.dataset(part),
-                altered,
-                copies=self.settings.evaluation.tta,
-                device=device,
-                progress=progress,
-            )
-        return Predictions.from_logits(
-            table["sample"].tolist(),
-            logits,
-            classes=self.manifest.classes,
-            split_unit=self.split.unit,
-            part=part,
-            subjects=table["subject"].tolist(),
-            subject_kind="scan" if self.manifest.subject_kind == "scan" else "subject",
-            targets=table["label"].tolist(),
-        )
-
-
-def _new_model(settings: ExperimentConfig, store: Store, classes: int, *, with_pretrained: bool) -> Classifier:
-    torch.manual_seed(settings.seed)
-    return build(
-        settings.model,
-        in_channels=store.channels,
-        num_classes=classes,
-        image_size=store.image_size,
-        with_pretrained=with_pretrained,
-    )
 
 
 def _describe_model(

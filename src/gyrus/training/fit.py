@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -17,7 +17,7 @@ from gyrus.training.checks import check_batch_norm, check_device, check_parts
 from gyrus.training.config import SWA, Monitor, TrainingConfig
 from gyrus.training.engine import run_epochs
 from gyrus.training.history import History, goodness
-from gyrus.training.keeper import Keeper, settings_of
+from gyrus.training.keeper import Keeper, Snapshot, settings_of
 from gyrus.training.loading import Loader, PartDataset
 from gyrus.training.loggers import require_loggers
 from gyrus.training.losses import class_weights
@@ -30,6 +30,9 @@ from gyrus.training.scores import validation_scores
 
 Stopped = Literal["finished", "early", "interrupted"]
 Source = Literal["epoch", "swa"]
+
+AfterEpoch = Callable[[History], None]
+"""Called with all epochs that are over. What it raises ends the training and comes out of :func:`fit`."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,7 @@ def fit(
     resume: bool = False,
     progress: bool = True,
     before_epoch: BeforeEpoch | None = None,
+    after_epoch: AfterEpoch | None = None,
 ) -> Fitted:
     """Train ``model`` and leave it with its best weights, on the CPU, in evaluation mode.
 
@@ -87,6 +91,7 @@ def fit(
         resume: Go on from ``last.ckpt``; where no epoch was finished yet, begin.
         progress: Show a bar on a terminal, or a line an epoch elsewhere.
         before_epoch: Called with the epoch, from 0, and the model; for example to unfreeze layers.
+        after_epoch: Called when an epoch has been written; for example to give up a training that leads nowhere.
 
     Raises:
         ConfigError: A setting does not fit this machine, these classes or this model.
@@ -104,6 +109,12 @@ def fit(
     begun = keeper.begin(resume=resume)
     loader = _train_loader(train, config, seed, pinned=device == "cuda")
     done = len(begun["history"]) if begun else 0
+
+    def epoch_over(snapshot: Snapshot) -> None:
+        keeper.epoch_over(snapshot)
+        if after_epoch is not None:
+            after_epoch(History(tuple(snapshot["history"])))
+
     bar = choose_progress(epochs=config.epochs, batches=len(loader), monitor=config.monitor, done=done, wanted=progress)
     with kept_torch_state(cuda=device == "cuda"), freed_memory_kept(wanted=device == "cpu"):
         module = TrainingModule(
@@ -114,7 +125,7 @@ def fit(
             classes=classes,
             seed=seed,
             progress=bar,
-            epoch_over=keeper.epoch_over,
+            epoch_over=epoch_over,
             before_epoch=before_epoch,
         )
         if begun:

@@ -1,0 +1,121 @@
+"""The parts of a split as data sets, and a network that learns from them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import torch
+
+from gyrus.data.augmentation.config import AugmentationConfig
+from gyrus.data.dataset import PixelDataset
+from gyrus.data.manifest import Manifest
+from gyrus.data.preprocessing import Normalisation
+from gyrus.data.splits import Split
+from gyrus.data.store import Store
+from gyrus.experiment.config import ExperimentConfig
+from gyrus.experiment.display import Display, Silent
+from gyrus.models.contract import Classifier
+from gyrus.models.freezing import apply_freezing
+from gyrus.models.zoo import build
+from gyrus.prediction.predict import image_keys, predict_with_copies, steps_for_copies
+from gyrus.prediction.table import Predictions
+from gyrus.training.fit import AfterEpoch, Fitted, fit
+from gyrus.types import Part
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The parts of a split as data sets, and who the rows are."""
+
+    manifest: Manifest
+    split: Split
+    store: Store
+    normalisation: Normalisation
+    settings: ExperimentConfig
+
+    @classmethod
+    def of(cls, manifest: Manifest, split: Split, store: Store, settings: ExperimentConfig) -> Parts:
+        """Fit the intensity scaling on the train part."""
+        train = manifest.table["sample"].isin(split.samples["train"]).to_numpy()
+        normalisation = Normalisation.fit(settings.preprocessing.intensity, store.statistics[train])
+        return cls(manifest, split, store, normalisation, settings)
+
+    def rows(self, part: Part) -> np.ndarray:
+        """The rows of the manifest, and of the store, that make up a part."""
+        return np.flatnonzero(self.manifest.table["sample"].isin(self.split.samples[part]))
+
+    def dataset(
+        self, part: Part, augmentation: AugmentationConfig | None = None, keys: np.ndarray | None = None
+    ) -> PixelDataset:
+        """A part as whole batches, altered at random where steps are given."""
+        rows = self.rows(part)
+        targets = self.manifest.targets.to_numpy()[rows]
+        seed = self.settings.seed
+        return PixelDataset(
+            self.store, rows, targets, self.normalisation, augmentation=augmentation, seed=seed, keys=keys
+        )
+
+    def predict(self, part: Part, model: Classifier, device: torch.device, display: Display) -> Predictions:
+        """What a network says of a part."""
+        table = self.manifest.table.iloc[self.rows(part)]
+        altered = self.dataset(part, steps_for_copies(self.settings.augmentation), image_keys(table["digest"]))
+        with display.progress(f"Predicting {part}") as progress:
+            logits = predict_with_copies(
+                model,
+                self.dataset(part),
+                altered,
+                copies=self.settings.evaluation.tta,
+                device=device,
+                progress=progress,
+            )
+        return Predictions.from_logits(
+            table["sample"].tolist(),
+            logits,
+            classes=self.manifest.classes,
+            split_unit=self.split.unit,
+            part=part,
+            subjects=table["subject"].tolist(),
+            subject_kind="scan" if self.manifest.subject_kind == "scan" else "subject",
+            targets=table["label"].tolist(),
+        )
+
+
+def new_model(settings: ExperimentConfig, store: Store, classes: int, *, with_pretrained: bool) -> Classifier:
+    """The network of a config with its first weights, which the seed decides."""
+    torch.manual_seed(settings.seed)
+    return build(
+        settings.model,
+        in_channels=store.channels,
+        num_classes=classes,
+        image_size=store.image_size,
+        with_pretrained=with_pretrained,
+    )
+
+
+def fit_parts(
+    model: Classifier,
+    data: Parts,
+    folder: Path,
+    *,
+    resume: bool,
+    display: Display,
+    after_epoch: AfterEpoch | None = None,
+) -> Fitted:
+    """Train on the train part and choose by the val part; see :func:`gyrus.training.fit.fit`."""
+    settings = data.settings
+    return fit(
+        model,
+        data.dataset("train", settings.augmentation),
+        data.dataset("val"),
+        settings.training,
+        folder,
+        classes=data.manifest.classes,
+        seed=settings.seed,
+        resume=resume,
+        progress=not isinstance(display, Silent),
+        before_epoch=lambda epoch, network: apply_freezing(cast(Classifier, network), settings.model.freezing, epoch),
+        after_epoch=after_epoch,
+    )
