@@ -85,13 +85,14 @@ def compare(
     pair = judged_rows(first, chosen), judged_rows(second, chosen)
     _require_same(*pair)
     both = _Both.of(*pair, metric)
-    scores = [float(each[0]) for each in both.values(np.ones((both.clusters, 1)), np.zeros((both.clusters, 1)))]
-    value = scores[0] - scores[1]
+    one, other = (float(each[0]) for each in both.values(np.ones((both.clusters, 1)), np.zeros((both.clusters, 1))))
+    value = one - other
     words = Words(f"{METRICS[metric].title} is not defined here", "a class is missing in them")
     return Difference(
         metric,
         chosen,
-        *scores,
+        one,
+        other,
         estimate(value, both.bootstrap(resamples, seed), level, words),
         _permutation_p(value, both.permuted(resamples, seed)),
     )

@@ -39,7 +39,7 @@ class OperatingPoint:
             probability.
         goal: A name of :data:`GOALS`.
         target: What the goal asks for; None where it has no number.
-        threshold: In [0, 1].
+        threshold: From 0, everybody, to just above 1, nobody.
         unit: What it was chosen on: apply it to rows of the same kind.
         count: On how many.
         validation: What it reached there, by name of :data:`RATES`; None where not defined. Too good, having been
@@ -128,9 +128,9 @@ class _Counts:
 
     @property
     def healthy_precision(self) -> Floats:
-        """Of those called negative, the share that is; 1 where nobody is called so."""
+        """Of those called negative, the share that is; 0 where nobody is called so, which serves nobody."""
         healthy, missed = self.negatives - self.false_positives, self.positives - self.true_positives
-        return np.nan_to_num(divide(healthy, healthy + missed), nan=1.0)
+        return np.nan_to_num(divide(healthy, healthy + missed), nan=0.0)
 
 
 @dataclass(frozen=True)
@@ -362,7 +362,8 @@ def _count(scores: Floats, positive: Bools) -> _Counts:
         )
     levels, index = np.unique(scores, return_inverse=True)
     above = [np.bincount(index, kind, minlength=len(levels))[::-1].cumsum()[::-1] for kind in (positive, ~positive)]
-    thresholds = np.append((levels[1:] + levels[:-1]) / 2, (levels[-1] + 1) / 2)
+    nobody = max((levels[-1] + 1) / 2, float(np.nextafter(levels[-1], 2)))
+    thresholds = np.append((levels[1:] + levels[:-1]) / 2, nobody)
     return _Counts(
         np.append(0.0, thresholds),
         np.append(above[0], 0.0),
