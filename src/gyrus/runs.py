@@ -93,6 +93,16 @@ class Run:
         return self.folder / "figures"
 
     @property
+    def baselines(self) -> Path:
+        """What the classifier must beat, judged on the same people, JSON."""
+        return self.folder / "baselines.json"
+
+    @property
+    def shuffled(self) -> Path:
+        """The run of the same network on labels dealt out anew among the people, where that was asked for."""
+        return self.folder / "shuffled-labels"
+
+    @property
     def examples(self) -> Path:
         """The images of the test part that the network was surest about, rightly and wrongly, NumPy."""
         return self.folder / "examples.npz"

@@ -210,3 +210,8 @@ def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
 
 def _capital(words: str) -> str:
     return words[:1].upper() + words[1:]
+
+
+def join_words(words: Sequence[str], last: str) -> str:
+    """``a, b or c``, with ``last`` before the last one."""
+    return f" {last} ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)

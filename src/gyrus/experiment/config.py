@@ -56,6 +56,10 @@ class EvaluationConfig(_Section):
 
     resamples: int = Field(2000, ge=0, description="bootstrap resamples of the subjects; 0 for no intervals")
     level: float = Field(0.95, gt=0, lt=1, description="coverage of the intervals")
+    baselines: bool = Field(True, description="judge answers without a network beside it: on raw pixels, on metadata")
+    shuffled_labels: bool = Field(
+        False, description="train the same network once more, with labels dealt out anew among the people"
+    )
     interval: Interval = Field("percentile", description="percentile, or bca: corrected for bias and skewness")
     tta: int = Field(0, ge=0, description="altered copies of each image to predict as well (test-time augmentation)")
 

@@ -14,8 +14,10 @@ from gyrus.data.manifest import Manifest
 from gyrus.data.splits import Split, check, split
 from gyrus.data.store import open_store
 from gyrus.errors import RunError
+from gyrus.evaluation.baselines import baseline_sentences
 from gyrus.evaluation.evaluate import Evaluation
 from gyrus.evaluation.evaluate import evaluate as evaluate_predictions
+from gyrus.experiment.baselines import baseline_answers, judge_saved, save_answers, shuffle_labels
 from gyrus.experiment.config import EvaluationConfig, ExperimentConfig, load_config
 from gyrus.experiment.display import SILENT, Display
 from gyrus.experiment.inputs import scan_data
@@ -171,10 +173,35 @@ def _carry_out(run: Run, settings: ExperimentConfig, manifest: Manifest, parts: 
         predictions.save(run.predictions(part))
     save_examples(run, predictions, data.dataset("test"))
     save_embeddings(run, model, data.dataset("test"), seed=settings.seed)
+    if settings.evaluation.baselines:
+        display.say("Judging baselines on the same people")
+        save_answers(run, *baseline_answers(manifest, parts, store, seed=settings.seed))
     run.mark("started", best_epoch=fitted.best_epoch, **{fitted.monitor: fitted.best_score})
+    if settings.evaluation.shuffled_labels and not _train_shuffled(run, settings, manifest, parts, display):
+        run.mark("interrupted")
+        return run
     _judge(run, settings)
     run.mark("finished")
     return run
+
+
+def _train_shuffled(run: Run, settings: ExperimentConfig, manifest: Manifest, parts: Split, display: Display) -> bool:
+    """Train on shuffled labels in a folder inside the run; False where that was interrupted."""
+    evaluation = settings.evaluation.model_copy(update={"shuffled_labels": False, "baselines": False})
+    other = settings.model_copy(update={"evaluation": evaluation})
+    inner = Run(run.shuffled)
+    if not (inner.folder / "run.json").exists():
+        inner = Run.create(run.shuffled)
+        write_document(inner.config, other)
+        shuffled = shuffle_labels(manifest, parts, seed=settings.seed)
+        for noun, path in zip(shuffled, (inner.manifest, inner.split), strict=True):
+            noun.save(path)
+    if inner.status == "finished":
+        return True
+    display.say("The same network on labels dealt out anew among the people:")
+    return (
+        _carry_out(inner, other, Manifest.load(inner.manifest), Split.load(inner.split), display).status == "finished"
+    )
 
 
 def _describe_model(
@@ -202,8 +229,11 @@ def _save_weights(path: Path, model: Classifier) -> None:
 
 def _judge(run: Run, settings: ExperimentConfig) -> Evaluation:
     """Evaluate the test part only: the validation part chose the weights, so its scores would flatter."""
-    evaluation = judge(Predictions.load(run.predictions("test")), settings.evaluation, seed=settings.seed)
+    test = Predictions.load(run.predictions("test"))
+    evaluation = judge(test, settings.evaluation, seed=settings.seed)
     evaluation.save(run.metrics)
-    write_text(run.classification_report, evaluation.text())
+    baselines = judge_saved(run, test, settings.evaluation, seed=settings.seed)
+    first = baseline_sentences(evaluation, baselines) if baselines else ()
+    write_text(run.classification_report, "\n".join([*first, evaluation.text()]))
     report_run(run)
     return evaluation

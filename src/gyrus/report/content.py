@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
+from gyrus.evaluation.baselines import Baselines
 from gyrus.evaluation.result import Evaluation
 from gyrus.evaluation.words import unit_word
 from gyrus.prediction.table import Predictions
@@ -65,6 +66,7 @@ class ReportContent:
         title: Name of the run.
         created: When, as it should be read.
         evaluation: The scores.
+        baselines: What it must beat, where that was judged.
         score_pictures: What goes with the scores.
         image_pictures: What shows the images that were judged.
         training_pictures: What goes with the training.
@@ -79,6 +81,7 @@ class ReportContent:
     title: str
     created: str
     evaluation: Evaluation
+    baselines: Baselines | None = None
     score_pictures: tuple[Picture, ...] = ()
     image_pictures: tuple[Picture, ...] = ()
     training_pictures: tuple[Picture, ...] = ()

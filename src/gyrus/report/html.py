@@ -7,6 +7,8 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup
 
+from gyrus.evaluation.baselines import TITLES as BASELINE_TITLES
+from gyrus.evaluation.baselines import baseline_sentences
 from gyrus.evaluation.result import Estimate, Scores
 from gyrus.evaluation.words import CLASS_TITLES, INTERVAL_WORDS, TITLES, cautions, score_notes, unit_word, verdict
 from gyrus.files import write_text
@@ -53,6 +55,8 @@ def report_environment() -> jinja2.Environment:
         "interval_rules": INTERVAL_WORDS,
         "headlines": HEADLINES,
         "verdict": verdict,
+        "baseline_sentences": baseline_sentences,
+        "baseline_titles": BASELINE_TITLES,
         "cautions": cautions,
         "reasons": reasons,
         "score_notes": score_notes,

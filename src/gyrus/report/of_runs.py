@@ -12,6 +12,7 @@ import pandas as pd
 
 from gyrus.data.manifest import Manifest
 from gyrus.data.splits import Split
+from gyrus.evaluation.baselines import Baselines
 from gyrus.evaluation.result import Evaluation
 from gyrus.evaluation.words import TITLES
 from gyrus.files import read_json
@@ -52,14 +53,15 @@ def report_run(run: Run) -> None:
         title=run.folder.resolve().name,
         created=facts["created"],
         evaluation=evaluation,
+        baselines=Baselines.load(run.baselines) if run.baselines.is_file() else None,
         score_pictures=_saved(run, scores),
         image_pictures=_saved(run, draw_images(predictions, run.examples, run.embeddings)),
         training_pictures=_saved(run, training),
-        data=_data_facts(manifest),
+        data=data_facts(manifest),
         split=_split_facts(split),
         training=_training_facts(facts, model),
         config_text=run.config.read_text(encoding="utf-8"),
-        command=_command(facts),
+        command=command_text(facts),
         environment=_environment_facts(run),
     )
     write_report(run.report, content)
@@ -110,7 +112,7 @@ def report_comparison(runs: Mapping[str, Run], path: Path) -> str:
         ComparedRun(
             name,
             evaluations[name],
-            _command(read_json(run.folder / "run.json")),
+            command_text(read_json(run.folder / "run.json")),
             tuple(
                 Picture.of(each, prefix=f"run{number}_")
                 for each in draw_scores(Predictions.load(run.predictions("test")), evaluations[name])
@@ -136,7 +138,8 @@ def _saved(run: Run, drawings: tuple[Drawing, ...]) -> tuple[Picture, ...]:
     return tuple(Picture.of(drawing) for drawing in drawings)
 
 
-def _data_facts(manifest: Manifest) -> Facts:
+def data_facts(manifest: Manifest) -> Facts:
+    """What the data consist of."""
     table = manifest.table
     counts = [
         (name, f"{_count(inside['subject'].nunique(), manifest)}{len(inside):,} images")
@@ -188,7 +191,8 @@ def _environment_facts(run: Run) -> Facts:
     return (("python", environment["python"]), ("system", environment["system"]), *environment["libraries"].items())
 
 
-def _command(facts: Mapping[str, Any]) -> str:
+def command_text(facts: Mapping[str, Any]) -> str:
+    """The command that a folder was made by, from the facts that it keeps."""
     program, *arguments = facts["command"]
     return shlex.join([Path(program).name, *arguments])
 
