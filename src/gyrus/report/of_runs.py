@@ -12,6 +12,7 @@ import pandas as pd
 
 from gyrus.data.manifest import Manifest
 from gyrus.data.splits import Split
+from gyrus.evaluation.baselines import Baselines
 from gyrus.evaluation.result import Evaluation
 from gyrus.evaluation.words import TITLES
 from gyrus.files import read_json
@@ -52,6 +53,7 @@ def report_run(run: Run) -> None:
         title=run.folder.resolve().name,
         created=facts["created"],
         evaluation=evaluation,
+        baselines=Baselines.load(run.baselines) if run.baselines.is_file() else None,
         score_pictures=_saved(run, scores),
         image_pictures=_saved(run, draw_images(predictions, run.examples, run.embeddings)),
         training_pictures=_saved(run, training),
