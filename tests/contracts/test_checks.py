@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -65,3 +66,9 @@ def test_other_json_is_no_findings(tmp_path: Path) -> None:
     (tmp_path / "other.json").write_text('{"title": "x"}')
     with pytest.raises(DataError, match="does not hold the findings"):
         Findings.load(tmp_path / "other.json")
+
+
+def test_volumes_are_refused_in_words(material: Material) -> None:
+    table = material.manifest.table.assign(shape=[(8, 8, 8)] * len(material.manifest))
+    with pytest.raises(DataError, match="An audit looks at slices"):
+        gather(replace(material.manifest, table=table))

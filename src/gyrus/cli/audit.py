@@ -28,6 +28,7 @@ def audit(
     maps: Annotated[
         bool, typer.Option("--maps/--no-maps", help="Draw maps of the images, which takes longest.")
     ] = True,
+    with_umap: Annotated[bool, typer.Option("--umap", help='Draw a map by UMAP too (needs "gyrus[umap]").')] = False,
     seed: Annotated[int, typer.Option("--seed", help="Seed of everything random.")] = 0,
     source: Source = None,
     classes: Classes = None,
@@ -45,7 +46,7 @@ def audit(
         material = gather(manifest, split=parts, seed=seed, progress=progress)
     title = Path(path).name if path else manifest.root.name
     findings = run_checks(material, title=title or "data", checks=check)
-    page = write_audit(out, material, findings, maps=maps)
+    page = write_audit(out, material, findings, maps=maps, with_umap=with_umap)
     console.print(findings.verdict, markup=False)
     console.print(findings.text(), markup=False)
     console.print(f"Page: {page}")

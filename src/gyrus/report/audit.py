@@ -2,54 +2,35 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
-from PIL import Image
 
 from gyrus.data.audit.checks import Material
-from gyrus.data.audit.duplicates import in_words
 from gyrus.data.audit.findings import Finding, Findings, Number
-from gyrus.data.audit.maps import standard, tsne
-from gyrus.data.audit.quality import MEASURES, flag_outliers
-from gyrus.data.audit.subjects import group_names
-from gyrus.data.preprocessing import Grayscale
-from gyrus.data.reading import Reader
+from gyrus.data.audit.maps import Clustering
+from gyrus.data.audit.quality import CLASSIC_Z, classic_outliers, classic_scores, faults
+from gyrus.data.audit.subjects import group_names, needed_width
 from gyrus.files import atomic_path, write_text
-from gyrus.report.audit_figures import curve_figure, leak_figure, map_figure, quality_figure, sizes_figure
+from gyrus.report.audit_figures import (
+    boxes_figure,
+    correlation_figure,
+    curve_figure,
+    leak_figure,
+    outliers_figure,
+    quality_figure,
+    sizes_figure,
+)
+from gyrus.report.audit_maps import NO_MAPS, Maps, draw_maps
+from gyrus.report.audit_strips import Strip, group_strips, original, outlier_strips, pair_strips
 from gyrus.report.content import Drawing, Facts, Picture
 from gyrus.report.html import page_environment
 
-GROUPS_SHOWN, SLICES_SHOWN = 6, 12
-OUTLIERS_SHOWN, PAIRS_SHOWN = 12, 6
-SHOWN_SIDE = 160
-"""Pixels of the longer side of a picture of a single image."""
-
-MOST_MAPPED = 2_000
-"""Images on a map, chosen at random among more."""
-
-
-@dataclass(frozen=True)
-class Strip:
-    """Pictures in a row.
-
-    Attributes:
-        title: What they are.
-        note: How sure, or why.
-        images: Data addresses, one a picture.
-        alt: What to say instead of the pictures.
-    """
-
-    title: str
-    note: str
-    images: tuple[str, ...]
-    alt: str
+CLASSIC_SHOWN = 10
+"""Images that stand out by their whole-image measures, shown with their z-scores."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +47,10 @@ class AuditContent:
         subject_pictures: The curve and the sizes of the groups.
         leak_pictures: What remembering is worth.
         quality_pictures: Distributions.
+        more_quality: Further pictures of quality, folded away.
         maps: Maps.
+        clusters: What clusters go with, one row a way of finding them.
+        classic_maps: Maps of the whole-image measures, folded away.
         data: What was looked at.
     """
 
@@ -79,36 +63,46 @@ class AuditContent:
     subject_pictures: tuple[Picture, ...]
     leak_pictures: tuple[Picture, ...]
     quality_pictures: tuple[Picture, ...]
+    more_quality: tuple[Picture, ...]
     maps: tuple[Picture, ...]
+    clusters: tuple[tuple[str, ...], ...]
+    classic_maps: tuple[Picture, ...]
     data: Facts
 
 
-def write_audit(folder: Path, material: Material, findings: Findings, *, maps: bool = True) -> Path:
+def write_audit(
+    folder: Path, material: Material, findings: Findings, *, maps: bool = True, with_umap: bool = False
+) -> Path:
     """Write the findings, the groups, the quality of each image, the figures and the page.
 
     Args:
-        folder: ``audit.html``, ``findings.json``, ``findings.csv``, ``subjects.csv``, ``quality.csv`` and ``figures/``
-            go into it.
+        folder: ``audit.html``, ``findings.json``, ``findings.csv``, ``subjects.csv``, ``quality.csv``, ``maps.csv`` and
+            ``figures/`` go into it.
         material: What was looked at.
         findings: What was found.
         maps: Whether to draw maps, which takes longest.
+        with_umap: Whether to draw a map by UMAP too.
 
     Returns:
         The page.
 
     Raises:
         GyrusError: The folder cannot be written to.
+        MissingDependencyError: UMAP is asked for and not installed.
     """
+    drawn = draw_maps(material, with_umap=with_umap) if maps else NO_MAPS
     findings.save(folder / "findings.json")
     findings.save_csv(folder / "findings.csv")
-    _write_table(folder / "quality.csv", material.images.quality.assign(sample=material.manifest.table["sample"]))
+    _write_table(folder / "quality.csv", quality_table(material))
     if material.grouping.found:
         _write_table(folder / "subjects.csv", subject_table(material))
-    drawings = _draw(material, findings, maps=maps)
+    if len(drawn.table):
+        _write_table(folder / "maps.csv", drawn.table)
+    drawings = {**_draw(material, findings), "maps": drawn.drawings, "classic_maps": drawn.classic}
     for each in (drawing for group in drawings.values() for drawing in group):
         each.save(folder / "figures")
     page = folder / "audit.html"
-    write_text(page, render_audit(_content(material, findings, drawings)))
+    write_text(page, render_audit(_content(material, findings, drawings, drawn)))
     return page
 
 
@@ -132,6 +126,18 @@ def subject_table(material: Material) -> pd.DataFrame:
     )
 
 
+def quality_table(material: Material) -> pd.DataFrame:
+    """The measures of each image, how far its worst one is out, and its largest plain z-score."""
+    quality = material.images.quality
+    return quality.assign(
+        **{
+            "sample": material.manifest.table["sample"],
+            "worst robust z": faults(quality).max(axis=1),
+            "largest plain z": classic_outliers(quality),
+        }
+    )
+
+
 def _figure_words(value: Number) -> str:
     """A number as people read it."""
     if value is None or value != value:
@@ -147,7 +153,8 @@ def _write_table(path: Path, table: pd.DataFrame) -> None:
         table[columns].to_csv(temporary, index=False, lineterminator="\n", float_format="%.6g")
 
 
-def _draw(material: Material, findings: Findings, *, maps: bool) -> dict[str, tuple[Drawing, ...]]:
+def _draw(material: Material, findings: Findings) -> dict[str, tuple[Drawing, ...]]:
+    quality = material.images.quality
     return {
         "subjects": _draw_subjects(material),
         "leakage": _draw_leakage(findings),
@@ -156,26 +163,63 @@ def _draw(material: Material, findings: Findings, *, maps: bool) -> dict[str, tu
                 "quality",
                 "Whole-image measures",
                 "A second hump is often a second scanner, or slices from another height.",
-                quality_figure(material.images.quality),
+                quality_figure(quality),
+            ),
+            Drawing(
+                "quality_correlation",
+                "What goes together",
+                "Spearman's rank correlation. The first four mostly say how much of the slice is head.",
+                correlation_figure(quality),
             ),
         ),
-        "maps": _draw_maps(material) if maps and len(material.targets) >= 8 else (),
+        "more_quality": (*_draw_by_class(material), *_draw_classic(material)),
     }
+
+
+def _draw_by_class(material: Material) -> tuple[Drawing, ...]:
+    if len(np.unique(material.targets[material.targets >= 0])) < 2:
+        return ()
+    words = (
+        "Boxes that lie apart are a warning: the class may be told from the quality. Images, not people, are counted."
+    )
+    figure = boxes_figure(material.images.quality, material.manifest.classes, material.targets)
+    return (Drawing("quality_by_class", "Quality by class", words, figure),)
+
+
+def _draw_classic(material: Material) -> tuple[Drawing, ...]:
+    quality = material.images.quality
+    height = classic_outliers(quality)
+    rows = [
+        int(row) for row in np.argsort(-height.to_numpy(), kind="stable")[:CLASSIC_SHOWN] if height[row] > CLASSIC_Z
+    ]
+    if not rows:
+        return ()
+    words = (
+        f"{int((height > CLASSIC_Z).sum()):,} images have a plain z-score beyond {CLASSIC_Z:g} (dots), as one in "
+        "twenty normal numbers has: most of them are no bad images. All are in quality.csv."
+    )
+    figure = outliers_figure([original(material, row) for row in rows], classic_scores(quality).iloc[rows], CLASSIC_Z)
+    return (Drawing("classic_outliers", "Furthest from the mean", words, figure),)
 
 
 def _draw_subjects(material: Material) -> tuple[Drawing, ...]:
     if len(material.grouping.merges.similarity) < 2:
         return ()
-    words = (
-        "Shaded: the range over which the number of groups holds still; line: the threshold chosen in it."
-        if material.grouping.found
-        else "There is no range over which the number of groups holds still: one group swallows the rest bit by bit."
-    )
+    words = _curve_words(material)
     curve = Drawing("groups_by_threshold", "How many groups", words, curve_figure(material.grouping))
     if not material.grouping.found:
         return (curve,)
     caption = "People are scanned alike: groups of one size are a good sign."
     return curve, Drawing("group_sizes", "How large they are", caption, sizes_figure(material.grouping))
+
+
+def _curve_words(material: Material) -> str:
+    plateau = material.grouping.plateau
+    if material.grouping.found:
+        return "Shaded: the range over which the number of groups holds still; line: the threshold chosen in it."
+    if plateau is not None and plateau.width >= needed_width(len(material.targets)):
+        return "The groups that hold still are few and no threads: heights or directions, and not people."
+    return "There is no range over which the number of groups holds still: one group swallows the rest bit by bit."
 
 
 def _draw_leakage(findings: Findings) -> tuple[Drawing, ...]:
@@ -202,55 +246,32 @@ def _draw_leakage(findings: Findings) -> tuple[Drawing, ...]:
     return (Drawing("leakage", "What remembering is worth", caption, figure),)
 
 
-def _draw_maps(material: Material) -> tuple[Drawing, ...]:
-    generator = np.random.default_rng(material.seed)
-    count = len(material.targets)
-    rows = np.sort(generator.choice(count, min(count, MOST_MAPPED), replace=False))
-    flagged = {flag.sample for flag in flag_outliers(material.images.quality, material.manifest.table["sample"])}
-    odd = material.manifest.table["sample"].isin(flagged).to_numpy()[rows]
-    points = tsne(material.neighbours.vectors[rows], seed=42)
-    classes, targets = material.manifest.classes, material.targets[rows]
-    chosen = f" {len(rows):,} of {count:,} images, at random." if len(rows) < count else ""
-    drawings = [
-        Drawing(
-            "map_by_class",
-            "Map by class",
-            f"t-SNE of the pixels: like images are near each other, far distances mean nothing.{chosen}",
-            map_figure(points, classes, targets, odd, "By class"),
-        )
-    ]
-    if material.people is not None:
-        people = material.people[rows]
-        names = np.unique(people)
-        shown = names[np.linspace(0, len(names) - 1, min(6, len(names))).astype(int)]
-        numbers = np.select([people == name for name in shown], range(len(shown)), -1)
-        words = "The same map with six people coloured: thread after thread, each a person's slices."
-        figure = map_figure(
-            points, [f"person {number + 1}" for number in range(len(shown))], numbers, odd & False, "By person"
-        )
-        drawings.append(Drawing("map_by_person", "Map by person", words, figure))
-    features = standard(material.images.quality[list(MEASURES)].to_numpy()[rows])
-    figure = map_figure(tsne(features), classes, targets, odd, "By quality")
-    words = "t-SNE of the standardised quality measures; crosses are the images named as outliers."
-    drawings.append(Drawing("map_of_quality", "Map of quality", words, figure))
-    return tuple(drawings)
-
-
-def _content(material: Material, findings: Findings, drawings: dict[str, tuple[Drawing, ...]]) -> AuditContent:
+def _content(
+    material: Material, findings: Findings, drawings: dict[str, tuple[Drawing, ...]], drawn: Maps
+) -> AuditContent:
     pictures = {name: tuple(Picture.of(drawing) for drawing in group) for name, group in drawings.items()}
     return AuditContent(
         title=findings.title,
         findings=findings,
         tiles=_tiles(material, findings),
-        groups=_group_strips(material),
-        outliers=_outlier_strips(material),
-        pairs=_pair_strips(material),
+        groups=group_strips(material),
+        outliers=outlier_strips(material),
+        pairs=pair_strips(material),
         subject_pictures=pictures["subjects"],
         leak_pictures=pictures["leakage"],
         quality_pictures=pictures["quality"],
+        more_quality=pictures["more_quality"],
         maps=pictures["maps"],
+        clusters=tuple(map(_cluster_row, drawn.clusterings)),
+        classic_maps=pictures["classic_maps"],
         data=_data_facts(material),
     )
+
+
+def _cluster_row(clustering: Clustering) -> tuple[str, ...]:
+    agreement = (clustering.agreement.get(what) for what in ("class", "person", "part"))
+    told = ("–" if value is None else f"{value:.2f}" for value in agreement)
+    return (clustering.name, f"{clustering.count:,}", f"{clustering.outside:.0%}", *told)
 
 
 def _tiles(material: Material, findings: Findings) -> tuple[tuple[str, str, str], ...]:
@@ -278,45 +299,6 @@ def _first_number(entries: Sequence[Finding], name: str) -> float | None:
     return float(values[0]) if values and isinstance(values[0], int | float) and values[0] == values[0] else None
 
 
-def _group_strips(material: Material) -> tuple[Strip, ...]:
-    grouping = material.grouping
-    if not grouping.found:
-        return ()
-    ranked = np.argsort(-grouping.confidence, kind="stable")
-    chosen = ranked[np.linspace(0, len(ranked) - 1, min(GROUPS_SHOWN, len(ranked))).astype(int)]
-    strips = []
-    for number in chosen:
-        rows = np.nonzero(grouping.groups == number)[0]
-        rows = rows[np.argsort(grouping.order[rows])]
-        shown = rows[np.unique(np.linspace(0, len(rows) - 1, min(SLICES_SHOWN, len(rows))).astype(int))]
-        name, labels = group_names([int(number)])[0], material.manifest.table["label"].iloc[rows].dropna().unique()
-        note = f"{len(rows)} images, {' and '.join(labels) or 'no label'}, confidence {grouping.confidence[number]:.2f}"
-        images = tuple(data_address(material.images.thumbnails[row]) for row in shown)
-        strips.append(Strip(name, note, images, f"{len(shown)} images of group {name} in the order found"))
-    return tuple(strips)
-
-
-def _outlier_strips(material: Material) -> tuple[Strip, ...]:
-    flags = flag_outliers(material.images.quality, material.manifest.table["sample"])[:OUTLIERS_SHOWN]
-    rows = {sample: row for row, sample in enumerate(material.manifest.table["sample"])}
-    return tuple(
-        Strip(flag.sample, flag.reason, (_original(material, rows[flag.sample]),), flag.reason) for flag in flags
-    )
-
-
-def _pair_strips(material: Material) -> tuple[Strip, ...]:
-    samples = material.manifest.table["sample"]
-    return tuple(
-        Strip(
-            f"{in_words(pair).capitalize()}, correlation {pair.correlation:.4f}",
-            f"{samples[pair.first]} and {samples[pair.second]}",
-            (_original(material, pair.first), _original(material, pair.second)),
-            pair.kind,
-        )
-        for pair in material.pairs[:PAIRS_SHOWN]
-    )
-
-
 def _data_facts(material: Material) -> Facts:
     manifest = material.manifest
     known = manifest.subject_kind != "unknown"
@@ -336,16 +318,3 @@ def _data_facts(material: Material) -> Facts:
         ("Digest", manifest.digest[:16]),
         ("Seed", str(material.seed)),
     )
-
-
-def _original(material: Material, row: int) -> str:
-    return data_address(Grayscale()(Reader(material.manifest).read(row))[0])
-
-
-def data_address(gray: NDArray[np.uint8]) -> str:
-    """A gray image as an address that holds the picture itself, at most 160 pixels wide or high."""
-    image = Image.fromarray(gray)
-    image.thumbnail((SHOWN_SIDE, SHOWN_SIDE))
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

@@ -10,12 +10,13 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.patches import Patch
 from matplotlib.ticker import FixedFormatter, FixedLocator, MaxNLocator, NullFormatter, NullLocator
 from numpy.typing import NDArray
 
 from gyrus.data.audit.quality import CLASSIC
 from gyrus.data.audit.subjects import Grouping
-from gyrus.report.figures import COLOURS, COLUMN, INK, MUTED, STYLE, WARNING
+from gyrus.report.style import COLOURS, COLUMN, INK, MUTED, STYLE, WARNING, plain
 
 MOST_POINTS = 2_000
 """Points that a curve is drawn with."""
@@ -77,7 +78,9 @@ def leak_figure(bars: Sequence[tuple[str, float, bool]], majority: float) -> Fig
         axes = figure.subplots()
         for height, (_, share, remembered) in enumerate(bars):
             axes.barh(height, share, height=0.56, color=WARNING if remembered else COLOURS[0], linewidth=0)
-            axes.text(share + 0.015, height, f"{share:.0%}", va="center", fontsize=7.5)
+            # The line of the most frequent class must not run through the words.
+            beside = majority if share <= majority < share + 0.13 else share
+            axes.text(beside + 0.015, height, f"{share:.0%}", va="center", fontsize=7.5)
         axes.axvline(majority, color=INK, linewidth=1.0, linestyle=":")
         axes.set_yticks(range(len(bars)), [name for name, _, _ in bars])
         axes.set(xlim=(0, 1.14), ylim=(len(bars) - 0.4, -0.6), xticks=[0, 0.25, 0.5, 0.75, 1.0])
@@ -133,7 +136,7 @@ def map_figure(
             axes.scatter(
                 points[chosen, 0], points[chosen, 1], s=size, color=colour, linewidths=0, alpha=0.8, rasterized=True
             )
-            axes.scatter([], [], s=14, color=colour, label=name.replace("$", r"\$"))
+            axes.scatter([], [], s=14, color=colour, label=plain(name))
         if outliers.any():
             axes.scatter(
                 points[outliers, 0],
@@ -147,6 +150,111 @@ def map_figure(
         axes.set(xticks=[], yticks=[], box_aspect=1, title=title)
         axes.spines[["left", "bottom"]].set_visible(False)
         figure.legend(loc="outside lower left", ncols=2, handletextpad=0.3, columnspacing=1.2)
+    return figure
+
+
+def cluster_figure(points: NDArray[np.floating], clusters: NDArray[np.int64], title: str) -> Figure:
+    """A map with its points coloured by cluster; those of no cluster are gray.
+
+    Args:
+        points: (N, 2).
+        clusters: Cluster of each point, below 0 for none.
+        title: What the map is of.
+    """
+    with mpl.rc_context(STYLE):
+        figure = _figure(COLUMN, COLUMN)
+        axes = figure.subplots()
+        size = float(np.clip(3_000 / len(points), 0.8, 10))
+        palette = np.array([MUTED, *COLOURS])
+        colours = palette[np.where(clusters < 0, 0, 1 + clusters % len(COLOURS))]
+        axes.scatter(points[:, 0], points[:, 1], s=size, c=colours, linewidths=0, alpha=0.8, rasterized=True)
+        axes.set(xticks=[], yticks=[], box_aspect=1, title=title)
+        axes.spines[["left", "bottom"]].set_visible(False)
+    return figure
+
+
+def boxes_figure(quality: pd.DataFrame, classes: Sequence[str], targets: NDArray[np.int64]) -> Figure:
+    """Every quality measure by class: median, quartiles, and whiskers to 1.5 times their distance.
+
+    Args:
+        quality: One column a measure.
+        classes: Names in their order.
+        targets: Index into ``classes`` of each row; below 0 for none of them.
+    """
+    present = [index for index in range(len(classes)) if (targets == index).any()]
+    names = [name for name in quality.columns if quality[name].nunique() > 1]
+    with mpl.rc_context(STYLE):
+        figure = _figure(2 * COLUMN, 1.25 * -(-len(names) // 4) + 0.3)
+        panels = figure.subplots(-(-len(names) // 4), 4, squeeze=False).ravel()
+        for axes, name in zip(panels, names, strict=False):
+            values = [quality[name].to_numpy()[targets == index] for index in present]
+            drawn = axes.boxplot(
+                [each[np.isfinite(each)] for each in values], widths=0.6, showfliers=False, patch_artist=True
+            )
+            for index, box, median in zip(present, drawn["boxes"], drawn["medians"], strict=True):
+                box.set(facecolor=COLOURS[index % len(COLOURS)], alpha=0.75, linewidth=0.6)
+                median.set(color=INK, linewidth=1.0)
+            for line in (*drawn["whiskers"], *drawn["caps"]):
+                line.set(linewidth=0.6, color=MUTED)
+            axes.set_title(name[0].upper() + name[1:])
+            axes.set_xticks([])
+            axes.yaxis.set_major_locator(MaxNLocator(nbins=3))
+        for axes in panels[len(names) :]:
+            axes.set_visible(False)
+        handles = [Patch(color=COLOURS[i % len(COLOURS)], alpha=0.75, label=plain(classes[i])) for i in present]
+        figure.legend(handles=handles, loc="outside lower left", ncols=4, handlelength=1, columnspacing=1.4)
+    return figure
+
+
+def correlation_figure(quality: pd.DataFrame) -> Figure:
+    """Spearman correlation of the quality measures with each other."""
+    varying = quality.loc[:, quality.nunique() > 1]
+    values = varying.corr("spearman").to_numpy()
+    with mpl.rc_context(STYLE):
+        figure = _figure(COLUMN, COLUMN)
+        axes = figure.subplots()
+        drawn = axes.imshow(values, cmap="RdBu_r", vmin=-1, vmax=1)
+        names = list(varying.columns)
+        axes.set_xticks(range(len(names)), names, rotation=60, ha="right", rotation_mode="anchor", fontsize=6.5)
+        axes.set_yticks(range(len(names)), names, fontsize=6.5)
+        axes.tick_params(length=0)
+        axes.spines[:].set_visible(False)
+        axes.set_title("Rank correlation")
+        bar = figure.colorbar(drawn, ax=axes, shrink=0.6, ticks=[-1, 0, 1])
+        bar.outline.set_visible(False)
+    return figure
+
+
+def outliers_figure(pictures: Sequence[NDArray[np.uint8]], scores: pd.DataFrame, threshold: float) -> Figure:
+    """Images with the plain z-scores of their whole-image measures as bars.
+
+    Args:
+        pictures: Gray, one an image, ten at most.
+        scores: Signed z-scores, one column a measure and one row a picture.
+        threshold: Drawn as lines.
+    """
+    columns = min(5, len(pictures))
+    lines = -(-len(pictures) // columns)
+    reach = max(float(np.abs(scores.to_numpy()).max()) * 1.1, threshold * 1.2)
+    with mpl.rc_context(STYLE):
+        figure = _figure(2 * COLUMN, 2.15 * lines + 0.2)
+        grid = figure.subplots(2 * lines, columns, squeeze=False, height_ratios=[1.6, 1] * lines)
+        for axes in grid.ravel():
+            axes.set_axis_off()
+        for number, picture in enumerate(pictures):
+            line, column = divmod(number, columns)
+            grid[2 * line, column].imshow(picture, cmap="gray", vmin=0, vmax=255)
+            axes = grid[2 * line + 1, column]
+            axes.set_axis_on()
+            values = scores.iloc[number]
+            colours = [WARNING if abs(value) > threshold else COLOURS[0] for value in values]
+            axes.barh(range(len(values)), values, color=colours, height=0.7)
+            for side in (-threshold, threshold):
+                axes.axvline(side, color=MUTED, linewidth=0.6, linestyle=":")
+            axes.set(xlim=(-reach, reach), ylim=(len(values) - 0.4, -0.6))
+            axes.set_yticks(range(len(values)), list(scores.columns) if column == 0 else [""] * len(values))
+            axes.tick_params(axis="y", length=0)
+            axes.xaxis.set_major_locator(MaxNLocator(nbins=3, integer=True))
     return figure
 
 

@@ -16,7 +16,7 @@ from gyrus.data.audit.findings import Finding, Findings
 from gyrus.data.audit.images import Images, Progress, look_at_images
 from gyrus.data.audit.neighbours import Neighbours, find_neighbours
 from gyrus.data.audit.subjects import Grouping, find_groups
-from gyrus.data.manifest import Manifest
+from gyrus.data.manifest import MEMBERS, Manifest
 from gyrus.data.splits import Split
 from gyrus.errors import DataError
 from gyrus.registry import look_up
@@ -94,10 +94,13 @@ def gather(
         progress: Called with the number of images done and of all.
 
     Raises:
-        DataError: There are fewer than two images, an image cannot be read, or the split is of other data.
+        DataError: There are fewer than two images, they are volumes, an image cannot be read, or the split is of
+            other data.
     """
     if len(manifest) < 2:
         raise DataError(f"An audit compares images with each other, but there are only {len(manifest)}.")
+    if MEMBERS in manifest.table or any(len(shape) != 2 for shape in manifest.table["shape"]):
+        raise DataError("An audit looks at slices, and these data are volumes or stacks. Audit the slices themselves.")
     parts = _parts(manifest, split)
     images = look_at_images(manifest, progress=progress)
     neighbours = find_neighbours(images.thumbnails, seed=seed)

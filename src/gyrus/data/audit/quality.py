@@ -117,11 +117,16 @@ def outliers(quality: pd.DataFrame) -> pd.DataFrame:
     return ((quality - centre) / scale).fillna(0.0)
 
 
-def classic_outliers(quality: pd.DataFrame) -> pd.Series:
-    """The largest plain z-score of the four whole-image measures, one an image."""
+def classic_scores(quality: pd.DataFrame) -> pd.DataFrame:
+    """Plain z-scores of the four whole-image measures."""
     part = quality[list(CLASSIC)]
     scale = part.std(ddof=0)
-    return ((part - part.mean()) / scale.where(scale > 1e-9, 1.0)).abs().max(axis=1)
+    return (part - part.mean()) / scale.where(scale > 1e-9, 1.0)
+
+
+def classic_outliers(quality: pd.DataFrame) -> pd.Series:
+    """The largest plain z-score of the four whole-image measures, without its sign, one an image."""
+    return classic_scores(quality).abs().max(axis=1)
 
 
 def faults(quality: pd.DataFrame) -> pd.DataFrame:
