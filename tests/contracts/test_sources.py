@@ -19,6 +19,7 @@ from gyrus.data.reading import Reader
 from gyrus.data.sources import SOURCES
 from tests.data import images
 from tests.data.sources.hub import Hub, scan_in_new_process
+from tests.data.sources.test_volume_sources import LAYOUTS as VOLUME_LAYOUTS
 
 CLASSES = ("AD", "MCI", "NC")
 
@@ -166,7 +167,7 @@ def layout(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 def test_every_source_is_met() -> None:
-    assert set(LAYOUTS) | {"volumes", "bids", "dicom"} == set(SOURCES)
+    assert {*LAYOUTS, *VOLUME_LAYOUTS} == set(SOURCES)
 
 
 def test_all_images_are_found_and_good(layout: tuple[str, Manifest]) -> None:

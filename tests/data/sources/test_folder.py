@@ -28,7 +28,7 @@ def test_every_extension_in_any_case_is_an_image(tmp_path: Path) -> None:
 
 def test_what_is_hidden_or_no_image_is_left_aside(tmp_path: Path) -> None:
     write_images(tmp_path, "AD/x.png", "AD/._x.png", ".git/x.png", "NC/y.png")
-    for name in ("AD/Thumbs.db", "AD/.DS_Store", "notes.txt", "NC/y.nii.gz"):
+    for name in ("AD/Thumbs.db", "AD/.DS_Store", "notes.txt", "NC/y.mat"):
         (tmp_path / name).write_bytes(b"something else")
 
     manifest = scan(tmp_path)
@@ -94,9 +94,9 @@ def test_a_class_that_was_not_named_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_images_says_what_it_has(tmp_path: Path) -> None:
-    (tmp_path / "brain.nii").write_bytes(b"")
+    (tmp_path / "brain.mat").write_bytes(b"")
 
-    with pytest.raises(DataError, match=r"no image in .*\(but 1 x \.nii\)"):
+    with pytest.raises(DataError, match=r"no image in .*\(but 1 x \.mat\)"):
         scan(tmp_path)
 
 

@@ -161,12 +161,19 @@ def _recognise_folder(path: Path, request: Request) -> str:
 
 
 def _kind_of_files(path: Path) -> str:
-    """By the first files that are images, volumes or DICOM; a folder with both images and volumes is refused."""
-    for name in folder.walk(path):
-        if folder.is_image(name):
-            return "folder"
-        if is_volume(name) and not name.lower().endswith(_ARRAYS):
-            return "volumes"
-        if may_be_dicom(path / name) and is_dicom(path / name):
-            return "dicom"
-    return "folder"
+    """By the files of a folder: images, volumes or DICOM.
+
+    Raises:
+        DataError: There are both images and volumes.
+    """
+    names = list(folder.walk(path))
+    images = [name for name in names if folder.is_image(name)]
+    scans = [name for name in names if is_volume(name) and not name.lower().endswith(_ARRAYS)]
+    if images and scans:
+        raise DataError(
+            f"{path} has {len(images)} images and {len(scans)} volumes, such as {images[0]} and {scans[0]}. "
+            "Choose: --source folder for the images, --source volumes for the volumes."
+        )
+    if images or scans:
+        return "volumes" if scans else "folder"
+    return "dicom" if any(may_be_dicom(path / name) and is_dicom(path / name) for name in names) else "folder"
