@@ -141,9 +141,10 @@ def _class_notes(pooled: Evaluation, folds: int) -> list[str]:
                 "other tests it. Nothing can be said about it; leave it out, or find more people."
             )
         elif 0 < count < folds:
+            without = f"{folds - count} folds test" if folds - count > 1 else "1 fold tests"
             notes.append(
-                f"Class '{name}' has {count} {units} for {folds} folds: {folds - count} folds test none of it, and "
-                "their averages over the classes leave it out. Look at the pooled scores only."
+                f"Class '{name}' has {count} {units} for {folds} folds: at least {without} none of it, and averages "
+                "over the classes leave it out there. Look at the pooled scores only."
             )
     return notes
 

@@ -1,9 +1,9 @@
-"""Cross-validation by person: every person is judged once, by a network that has never seen anyone's image of them."""
+"""Cross-validation by person: each person is judged once a repeat, by a network that has never seen them."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -157,10 +157,10 @@ def cross_validate(
         KeyboardInterrupt: Training was interrupted; the same call continues it.
     """
     settings, folder = load_config(config, with_data(overrides, data)), Path(out)
-    if repeats < 1:
-        raise ConfigError(f"`repeats` must be 1 or more, got {repeats}.")
+    if folds < 2 or repeats < 1:
+        raise ConfigError(f"A cross-validation needs 2 or more folds and 1 or more repeats, got {folds} and {repeats}.")
     manifest = scan_data(settings.data, display)
-    dealt = {repeat: _deal(settings, manifest, folds, repeat) for repeat in range(repeats)}
+    dealt = deal_folds(settings, manifest, folds=folds, repeats=repeats)
     plan = _plan(settings, manifest, folds, nested=choose is not None)
     _open(folder, plan, repeats)
     with Run(folder).locked():
@@ -169,7 +169,7 @@ def cross_validate(
         _record(folder, plan, repeats, "started")
         if manifest.table["part"].notna().any():
             display.say("Note: the parts that the data give are not used; everyone is dealt into the folds.")
-        for repeat, fold, fold_settings, parts in _each_fold(settings, dealt):
+        for (repeat, fold), (fold_settings, parts) in dealt.items():
             display.say(f"Repeat {repeat + 1} of {repeats}, fold {fold + 1} of {folds}:")
             _run_fold(folder / f"repeat-{repeat}", fold, fold_settings, manifest, parts, choose, display)
         found = _gather(folder, settings, manifest, folds, repeats)
@@ -240,23 +240,22 @@ def fold_runs(folder: Path) -> tuple[Run, ...]:
     return tuple(Run.open(path) for path in paths)
 
 
-def _deal(settings: ExperimentConfig, manifest: Manifest, folds: int, repeat: int) -> tuple[Split, ...]:
-    return kfold(manifest, settings.split.model_copy(update={"folds": folds, "seed": _split_seed(settings) + repeat}))
+def deal_folds(
+    settings: ExperimentConfig, manifest: Manifest, *, folds: int, repeats: int
+) -> dict[tuple[int, int], tuple[ExperimentConfig, Split]]:
+    """The config that trains each fold by itself, and its split, by repeat and fold.
 
-
-def _split_seed(settings: ExperimentConfig) -> int:
-    return settings.seed if settings.split.seed is None else settings.split.seed
-
-
-def _each_fold(
-    settings: ExperimentConfig, dealt: Mapping[int, Sequence[Split]]
-) -> Iterator[tuple[int, int, ExperimentConfig, Split]]:
-    """Repeat, fold, the config that trains this fold alone, and its split."""
-    for repeat, splits in dealt.items():
-        for fold, parts in enumerate(splits):
-            how = {"method": "kfold", "folds": len(splits), "fold": fold, "seed": parts.seed}
-            changes = {"split": settings.split.model_copy(update=how), "seed": settings.seed + repeat}
-            yield repeat, fold, settings.model_copy(update=changes), parts
+    Raises:
+        SplitError: There are fewer people than folds, or a part would be empty.
+    """
+    first = settings.seed if settings.split.seed is None else settings.split.seed
+    dealt = {}
+    for repeat in range(repeats):
+        how = settings.split.model_copy(update={"method": "kfold", "folds": folds, "seed": first + repeat})
+        for fold, parts in enumerate(kfold(manifest, how)):
+            changes = {"split": how.model_copy(update={"fold": fold}), "seed": settings.seed + repeat}
+            dealt[repeat, fold] = settings.model_copy(update=changes), parts
+    return dealt
 
 
 def _run_fold(

@@ -1,0 +1,206 @@
+"""Cross-validation: who is in which fold, what is kept, what is refused, and what is said."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gyrus.data.manifest import Manifest
+from gyrus.data.phantom import generate, write
+from gyrus.data.splits import Split
+from gyrus.errors import ConfigError, RunError, SplitError
+from gyrus.evaluation.evaluate import evaluate
+from gyrus.evaluation.result import Evaluation
+from gyrus.experiment import crossval
+from gyrus.experiment.config import ExperimentConfig, load_config
+from gyrus.experiment.crossval import CrossValidation, cross_validate, cross_validate_both, deal_folds
+from gyrus.prediction.table import Predictions
+from gyrus.runs import Run
+from gyrus.types import PARTS
+from tests.conftest import SMALL
+from tests.data.builders import manifest_of, people
+
+QUICK = (*SMALL, "training.epochs=1", "evaluation.baselines=false", "preprocessing.steps.1.size=[16, 16]")
+counts = st.integers(min_value=2, max_value=15)
+
+
+@pytest.fixture(scope="module")
+def crossed(phantom_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> CrossValidation:
+    """Three folds of the small phantom; not to be written into."""
+    out = tmp_path_factory.mktemp("crossval") / "folds"
+    return cross_validate("dementia-baseline", data=phantom_folder, out=out, folds=3, overrides=QUICK)
+
+
+@settings(max_examples=30, deadline=None)
+@given(sick=counts, healthy=counts, seed=st.integers(0, 1000), folds=st.integers(2, 4))
+def test_each_person_is_tested_once_a_repeat_and_never_in_two_parts(sick, healthy, seed, folds):
+    manifest = manifest_of(people(sick=sick, healthy=healthy, more=4))
+    dealt = deal_folds(ExperimentConfig(seed=seed), manifest, folds=folds, repeats=2)
+    everyone = sorted(manifest.table["subject"].unique())
+    for repeat in range(2):
+        tested = [name for fold in range(folds) for name in dealt[repeat, fold][1].subjects["test"]]
+        assert sorted(tested) == everyone
+    for config, parts in dealt.values():
+        names = [name for part in PARTS for name in parts.subjects[part]]
+        assert sorted(names) == everyone
+        assert config.split.fold == parts.fold
+    again = deal_folds(ExperimentConfig(seed=seed), manifest, folds=folds, repeats=2)
+    assert [parts for _, parts in again.values()] == [parts for _, parts in dealt.values()]
+
+
+def test_repeats_deal_anew_and_a_fold_can_be_trained_by_its_config_alone():
+    from gyrus.data.splits import split
+
+    manifest = manifest_of(people(a=12, b=12))
+    dealt = deal_folds(ExperimentConfig(), manifest, folds=3, repeats=2)
+    assert dealt[0, 0][1].subjects != dealt[1, 0][1].subjects
+    for config, parts in dealt.values():
+        assert split(manifest, config.split, seed=config.seed) == parts
+
+
+def test_what_is_out_of_fold_is_what_the_folds_said_about_their_test_people(crossed):
+    everybody = crossed.predictions()
+    manifest = Manifest.load(crossed.folder / "manifest.parquet")
+    assert sorted(everybody.table["sample"]) == sorted(manifest.table["sample"])
+    for fold, run in enumerate(crossed.runs):
+        own = everybody.select(everybody.table["fold"] == fold)
+        np.testing.assert_array_equal(own.logits, Predictions.load(run.predictions("test")).logits)
+        assert set(own.table["subject"]) == set(Split.load(run.split).subjects["test"])
+        assert load_config(run.config).split.fold == fold
+    pooled = evaluate(everybody, resamples=50)
+    assert crossed.pooled[0].scores == pooled.scores
+    by_fold = pd.read_csv(crossed.table).query("unit == 'subject'")["accuracy"]
+    expected = [Evaluation.load(run.metrics).headline.metrics["accuracy"].value for run in crossed.runs]
+    np.testing.assert_allclose(by_fold, expected)
+
+
+def test_the_words_say_what_folds_are_worth(crossed):
+    for text in (crossed.text(), crossed.report.read_text()):
+        assert "not independent" in text
+        assert "as the mean of the folds and" in text
+    assert "nan" not in crossed.text().lower()
+
+
+def test_saved_and_loaded_is_the_same(crossed):
+    loaded = CrossValidation.load(crossed.folder)
+    assert loaded.pooled == crossed.pooled
+    pd.testing.assert_frame_equal(loaded.scores, crossed.scores)
+    assert loaded.text() == crossed.text()
+
+
+def test_finished_folds_are_kept_and_a_missing_one_is_trained_to_the_same_answers(crossed, phantom_folder, tmp_path):
+    copy = Path(shutil.copytree(crossed.folder, tmp_path / "copy"))
+    shutil.rmtree(copy / "repeat-0" / "fold-1")
+    before = Run(copy / "repeat-0" / "fold-0").weights.stat().st_mtime_ns
+    again = cross_validate("dementia-baseline", data=phantom_folder, out=copy, folds=3, overrides=QUICK)
+    assert Run(copy / "repeat-0" / "fold-0").weights.stat().st_mtime_ns == before
+    np.testing.assert_array_equal(again.predictions().logits, crossed.predictions().logits)
+
+
+def test_an_interrupted_fold_goes_on(crossed, phantom_folder, tmp_path, monkeypatch):
+    train_on, out = crossval.train_on, tmp_path / "folds"
+    copied = iter(crossed.runs[:2])
+
+    def stopped(*_: object, **keywords: object) -> Run:
+        run = next(copied, None)
+        if run is None:
+            raise KeyboardInterrupt
+        return Run(Path(shutil.copytree(run.folder, str(keywords["out"]))))
+
+    arguments = {"data": phantom_folder, "out": out, "folds": 3, "overrides": QUICK}
+    monkeypatch.setattr(crossval, "train_on", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        cross_validate("dementia-baseline", **arguments)
+    with pytest.raises(RunError, match="has not finished"):
+        CrossValidation.load(out)
+    monkeypatch.setattr(crossval, "train_on", train_on)
+    again = cross_validate("dementia-baseline", **arguments)
+    np.testing.assert_array_equal(again.predictions().logits, crossed.predictions().logits)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"overrides": [*QUICK, "model.dropout=0.1"]}, "different are: model"),
+        ({"folds": 4}, "different are: folds"),
+        ({"choose": lambda config, *_: config}, "different are: nested"),
+    ],
+)
+def test_another_cross_validation_is_refused(crossed, phantom_folder, changes, words):
+    arguments = {"data": phantom_folder, "out": crossed.folder, "folds": 3, "overrides": QUICK} | changes
+    with pytest.raises(RunError, match=words):
+        cross_validate("dementia-baseline", **arguments)
+
+
+def test_other_data_and_other_folders_are_refused(crossed, phantom_folder, tmp_path):
+    fewer = Path(shutil.copytree(phantom_folder, tmp_path / "fewer"))
+    sorted(fewer.rglob("*.png"))[0].unlink()
+    with pytest.raises(RunError, match="different are: manifest"):
+        cross_validate("dementia-baseline", data=fewer, out=crossed.folder, folds=3, overrides=QUICK)
+    with pytest.raises(RunError, match="not empty"):
+        cross_validate("dementia-baseline", data=phantom_folder, out=phantom_folder, overrides=QUICK)
+    with pytest.raises(SplitError, match="at most the 24 units"):
+        cross_validate("dementia-baseline", data=phantom_folder, out=tmp_path / "new", folds=30, overrides=QUICK)
+    with pytest.raises(ConfigError, match="2 or more folds"):
+        cross_validate("dementia-baseline", data=phantom_folder, out=tmp_path / "new", folds=1, overrides=QUICK)
+    assert not (tmp_path / "new").exists()
+
+
+def test_the_choice_of_a_nested_fold_sees_nobody_of_its_test_part(phantom_folder, tmp_path):
+    seen: list[set[str]] = []
+
+    def choose(config: ExperimentConfig, manifest: Manifest, folder: Path) -> ExperimentConfig:
+        seen.append(set(manifest.table["subject"]))
+        assert not folder.exists()
+        rate = 0.01 * len(seen)
+        optimiser = config.training.optimiser.model_copy(update={"lr": rate})
+        return config.model_copy(update={"training": config.training.model_copy(update={"optimiser": optimiser})})
+
+    arguments = {"data": phantom_folder, "out": tmp_path / "nested", "folds": 2, "overrides": QUICK}
+    nested = cross_validate("dementia-baseline", choose=choose, **arguments)
+    for number, (run, known) in enumerate(zip(nested.runs, seen, strict=True), 1):
+        split = Split.load(run.split)
+        assert known == {*split.subjects["train"], *split.subjects["val"]}
+        assert load_config(run.config).training.optimiser.lr == 0.01 * number
+    cross_validate("dementia-baseline", choose=choose, **arguments)
+    assert len(seen) == 2
+
+
+def test_a_choice_may_not_change_who_is_learnt_from(phantom_folder, tmp_path):
+    def choose(config: ExperimentConfig, *_: object) -> ExperimentConfig:
+        return config.model_copy(update={"split": config.split.model_copy(update={"fold": 0, "val": 0.5})})
+
+    with pytest.raises(ConfigError, match="may not change data or split"):
+        cross_validate(
+            "dementia-baseline", data=phantom_folder, out=tmp_path / "x", folds=2, overrides=QUICK, choose=choose
+        )
+
+
+def test_folds_by_image_stand_beside_folds_by_subject(crossed, phantom_folder, tmp_path):
+    shutil.copytree(crossed.folder, tmp_path / "both" / "subject")
+    both = cross_validate_both(
+        "dementia-baseline", data=phantom_folder, out=tmp_path / "both", folds=3, overrides=QUICK
+    )
+    assert both.subject.pooled == crossed.pooled
+    assert "image-level split" in both.image.text()
+    assert "image-level split" in both.report.read_text()
+    assert "Quote the scores of 'folds by subject'" in both.text()
+
+
+def test_two_people_of_a_class_among_twenty_are_a_matter_of_words(tmp_path):
+    phantom = generate(subjects=40, slices=2, classes=2, size=16, seed=0)
+    data = write(phantom, tmp_path / "data")
+    label = sorted(path for path in data.iterdir() if path.is_dir())[-1]
+    kept = sorted({path.name.split("_")[0] for path in label.iterdir()})[:2]
+    for path in label.iterdir():
+        if path.name.split("_")[0] not in kept:
+            path.unlink()
+    found = cross_validate("dementia-baseline", data=data, out=tmp_path / "folds", folds=5, overrides=QUICK)
+    assert f"Class '{label.name}' has 2 subjects for 5 folds" in found.text()
+    assert "nan" not in found.text().lower()
