@@ -98,6 +98,16 @@ class Run:
         return self.folder / "baselines.json"
 
     @property
+    def assessment(self) -> Path:
+        """Calibration, operating points, decision curve, abstention and sets of classes, JSON."""
+        return self.folder / "assessment.json"
+
+    @property
+    def subgroups(self) -> Path:
+        """Scores of groups of people and images, JSON."""
+        return self.folder / "subgroups.json"
+
+    @property
     def shuffled(self) -> Path:
         """The run of the same network on labels dealt out anew among the people, where that was asked for."""
         return self.folder / "shuffled-labels"

@@ -15,7 +15,13 @@ QUOTED_COVERAGE = 0.8
 def assessment_text(assessment: Assessment) -> str:
     """What was found, in about ten lines; the warning about the split first."""
     lines = [f"WARNING: {assessment.statement}"] if assessment.statement else []
-    lines += [
+    lines += [*assessment_sentences(assessment), *[f"Note: {note}" for note in assessment.notes]]
+    return "\n".join(lines) + "\n"
+
+
+def assessment_sentences(assessment: Assessment) -> list[str]:
+    """What was found, without the warning and the notes."""
+    return [
         f"Chosen on {_many(assessment.validation_count, assessment.group)} of the validation part, "
         f"judged on {_many(assessment.test_count, assessment.group)} of the test part; "
         f"in brackets {assessment.level:.0%} intervals.",
@@ -24,9 +30,7 @@ def assessment_text(assessment: Assessment) -> str:
         *_curve_sentence(assessment),
         _abstention_sentence(assessment),
         *_set_sentences(assessment),
-        *[f"Note: {note}" for note in assessment.notes],
     ]
-    return "\n".join(lines) + "\n"
 
 
 def calibration_sentences(assessment: Assessment) -> list[str]:

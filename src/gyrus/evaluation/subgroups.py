@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -20,10 +21,13 @@ from gyrus.evaluation.evaluate import evaluate
 from gyrus.evaluation.metrics import METRICS
 from gyrus.evaluation.result import Estimate, Unit
 from gyrus.evaluation.sampling import USUAL, Sampling
+from gyrus.evaluation.saving import load_value, save_value
 from gyrus.evaluation.words import FEW_OF_A_CLASS
 from gyrus.prediction.aggregate import pool_by_subject
 from gyrus.prediction.table import Predictions
 from gyrus.registry import look_up
+
+SCHEMA = "gyrus.subgroups/1"
 
 BANDS = 3
 """Numeric columns are cut into so many bands of as many people, unless edges are given."""
@@ -250,3 +254,23 @@ def _corrected(p_values: Sequence[float | None]) -> list[float | None]:
 
 def _number(count: int, word: str) -> str:
     return f"{count} {word}" if count == 1 else f"{count} {word}s"
+
+
+@dataclass(frozen=True)
+class Subgroups:
+    """The groups of all columns, as they are kept in a run."""
+
+    groupings: tuple[Grouping, ...]
+
+    def save(self, path: Path) -> None:
+        """Write as JSON."""
+        save_value(self, path, SCHEMA)
+
+    @classmethod
+    def load(cls, path: Path) -> Subgroups:
+        """Read what :meth:`save` wrote.
+
+        Raises:
+            DataError: The file holds something else, or is damaged.
+        """
+        return load_value(cls, path, SCHEMA)

@@ -60,6 +60,12 @@ class EvaluationConfig(_Section):
     shuffled_labels: bool = Field(
         False, description="train the same network once more, with labels dealt out anew among the people"
     )
+    healthy: str | None = Field(
+        None, description="class that counts as negative in operating points; null: recognised by its name"
+    )
+    groups: tuple[str, ...] | None = Field(
+        None, description="columns of the data whose groups are judged; null: age, sex, site, scanner, slice if there"
+    )
     interval: Interval = Field("percentile", description="percentile, or bca: corrected for bias and skewness")
     tta: int = Field(0, ge=0, description="altered copies of each image to predict as well (test-time augmentation)")
 

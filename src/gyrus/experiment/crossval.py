@@ -27,7 +27,8 @@ from gyrus.evaluation.result import Evaluation
 from gyrus.experiment.config import ExperimentConfig, load_config
 from gyrus.experiment.display import SILENT, Display
 from gyrus.experiment.inputs import scan_data
-from gyrus.experiment.running import complete, judge, train_on, with_data
+from gyrus.experiment.judging import check_asked, judge
+from gyrus.experiment.running import complete, train_on, with_data
 from gyrus.files import read_json, write_json, write_text
 from gyrus.prediction.table import Predictions
 from gyrus.report.folds import report_folds, report_folds_by_unit
@@ -98,7 +99,7 @@ class CrossValidation:
         if about["status"] != "finished":
             raise RunError(f"The cross-validation in {folder} has not finished. Give the same command again to go on.")
         pooled = tuple(Evaluation.load(_metrics_path(folder, repeat)) for repeat in range(about["repeats"]))
-        return cls(folder, about["folds"], pooled, pd.read_csv(folder / "folds.csv", float_precision="round_trip"))
+        return cls(folder, about["folds"], pooled, pd.read_csv(folder / "folds.csv"))
 
 
 @dataclass(frozen=True)
@@ -160,6 +161,7 @@ def cross_validate(
     if folds < 2 or repeats < 1:
         raise ConfigError(f"A cross-validation needs 2 or more folds and 1 or more repeats, got {folds} and {repeats}.")
     manifest = scan_data(settings.data, display)
+    check_asked(manifest, settings.evaluation)
     dealt = deal_folds(settings, manifest, folds=folds, repeats=repeats)
     plan = _plan(settings, manifest, folds, nested=choose is not None)
     _open(folder, plan, repeats)
@@ -173,8 +175,8 @@ def cross_validate(
             display.say(f"Repeat {repeat + 1} of {repeats}, fold {fold + 1} of {folds}:")
             _run_fold(folder / f"repeat-{repeat}", fold, fold_settings, manifest, parts, choose, display)
         found = _gather(folder, settings, manifest, folds, repeats)
-        _record(folder, plan, repeats, "finished")
         report_folds(folder, found.predictions(), found.pooled[0], found.scores, found.summary)
+        _record(folder, plan, repeats, "finished")
     return found
 
 

@@ -14,20 +14,17 @@ from gyrus.data.manifest import Manifest
 from gyrus.data.splits import Split, check, split
 from gyrus.data.store import open_store
 from gyrus.errors import RunError
-from gyrus.evaluation.baselines import baseline_sentences
 from gyrus.evaluation.evaluate import Evaluation
-from gyrus.evaluation.evaluate import evaluate as evaluate_predictions
-from gyrus.experiment.baselines import baseline_answers, judge_saved, save_answers, shuffle_labels
+from gyrus.experiment.baselines import baseline_answers, save_answers, shuffle_labels
 from gyrus.experiment.config import EvaluationConfig, ExperimentConfig, load_config
 from gyrus.experiment.display import SILENT, Display
 from gyrus.experiment.inputs import scan_data
+from gyrus.experiment.judging import check_asked, judge_run
 from gyrus.experiment.parts import Parts, fit_parts, new_model
 from gyrus.experiment.showing import save_embeddings, save_examples
-from gyrus.files import atomic_path, write_json, write_text
+from gyrus.files import atomic_path, write_json
 from gyrus.models.contract import Classifier
 from gyrus.prediction.predict import pick_device
-from gyrus.prediction.table import Predictions
-from gyrus.report.of_runs import report_run
 from gyrus.runs import Run
 from gyrus.types import SplitUnit
 
@@ -57,6 +54,7 @@ def train(
     """
     settings = load_config(config, with_data(overrides, data))
     manifest = scan_data(settings.data, display)
+    check_asked(manifest, settings.evaluation)
     parts = split(manifest, settings.split, seed=settings.seed)
     return train_on(manifest, parts, settings, out=out, display=display)
 
@@ -135,14 +133,7 @@ def evaluate(run: Run | str | Path, *, config: EvaluationConfig | None = None) -
     """
     run = run if isinstance(run, Run) else Run.open(Path(run))
     settings = load_config(run.config)
-    return _judge(run, settings.model_copy(update={"evaluation": config or settings.evaluation}))
-
-
-def judge(predictions: Predictions, config: EvaluationConfig, *, seed: int = 0) -> Evaluation:
-    """The evaluation of predictions as a config asks for it; see :func:`gyrus.evaluation.evaluate.evaluate`."""
-    return evaluate_predictions(
-        predictions, resamples=config.resamples, level=config.level, interval=config.interval, seed=seed
-    )
+    return judge_run(run, settings.model_copy(update={"evaluation": config or settings.evaluation}))
 
 
 def _carry_out(run: Run, settings: ExperimentConfig, manifest: Manifest, parts: Split, display: Display) -> Run:
@@ -180,7 +171,7 @@ def _carry_out(run: Run, settings: ExperimentConfig, manifest: Manifest, parts: 
     if settings.evaluation.shuffled_labels and not _train_shuffled(run, settings, manifest, parts, display):
         run.mark("interrupted")
         return run
-    _judge(run, settings)
+    judge_run(run, settings)
     run.mark("finished")
     return run
 
@@ -225,15 +216,3 @@ def _save_weights(path: Path, model: Classifier) -> None:
     weights = {name: value.detach().cpu().contiguous().clone() for name, value in model.state_dict().items()}
     with atomic_path(path) as temporary:
         save_file(weights, temporary)
-
-
-def _judge(run: Run, settings: ExperimentConfig) -> Evaluation:
-    """Evaluate the test part only: the validation part chose the weights, so its scores would flatter."""
-    test = Predictions.load(run.predictions("test"))
-    evaluation = judge(test, settings.evaluation, seed=settings.seed)
-    evaluation.save(run.metrics)
-    baselines = judge_saved(run, test, settings.evaluation, seed=settings.seed)
-    first = baseline_sentences(evaluation, baselines) if baselines else ()
-    write_text(run.classification_report, "\n".join([*first, evaluation.text()]))
-    report_run(run)
-    return evaluation

@@ -39,4 +39,6 @@ def render_card(content: ReportContent) -> str:
 
 def _factors(content: ReportContent) -> str:
     """What is known of the scores of groups of people."""
-    return "This run was not judged by group: its scores say nothing about any of these."
+    if not content.groupings:
+        return "This run was not judged by group: its scores say nothing about any of these."
+    return "Judged by group: " + " ".join(each.text(content.evaluation.level) for each in content.groupings)

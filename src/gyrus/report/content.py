@@ -9,8 +9,10 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
+from gyrus.evaluation.assessment import Assessment
 from gyrus.evaluation.baselines import Baselines
 from gyrus.evaluation.result import Evaluation
+from gyrus.evaluation.subgroups import Grouping
 from gyrus.evaluation.words import unit_word
 from gyrus.prediction.table import Predictions
 from gyrus.report.curves import class_curves_figure, learning_rate_figure, training_figure
@@ -67,7 +69,11 @@ class ReportContent:
         created: When, as it should be read.
         evaluation: The scores.
         baselines: What it must beat, where that was judged.
+        assessment: What was chosen on the validation part and judged on the test part.
+        groupings: Scores of groups of people and images.
         score_pictures: What goes with the scores.
+        assessment_pictures: What goes with the assessment.
+        group_pictures: What goes with the groups.
         image_pictures: What shows the images that were judged.
         training_pictures: What goes with the training.
         data: What was learnt from and judged on.
@@ -82,7 +88,11 @@ class ReportContent:
     created: str
     evaluation: Evaluation
     baselines: Baselines | None = None
+    assessment: Assessment | None = None
+    groupings: tuple[Grouping, ...] = ()
     score_pictures: tuple[Picture, ...] = ()
+    assessment_pictures: tuple[Picture, ...] = ()
+    group_pictures: tuple[Picture, ...] = ()
     image_pictures: tuple[Picture, ...] = ()
     training_pictures: tuple[Picture, ...] = ()
     data: Facts = ()

@@ -7,11 +7,13 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup
 
+from gyrus.evaluation.assessment_words import assessment_sentences
 from gyrus.evaluation.baselines import TITLES as BASELINE_TITLES
 from gyrus.evaluation.baselines import baseline_sentences
 from gyrus.evaluation.result import Estimate, Scores
 from gyrus.evaluation.words import CLASS_TITLES, INTERVAL_WORDS, TITLES, cautions, score_notes, unit_word, verdict
 from gyrus.files import write_text
+from gyrus.report.assessment import GOAL_TITLES, RATE_TITLES
 from gyrus.report.content import Comparison, ReportContent
 from gyrus.report.reasons import reasons
 
@@ -56,6 +58,9 @@ def report_environment() -> jinja2.Environment:
         "headlines": HEADLINES,
         "verdict": verdict,
         "baseline_sentences": baseline_sentences,
+        "assessment_sentences": assessment_sentences,
+        "rate_titles": RATE_TITLES,
+        "goal_titles": GOAL_TITLES,
         "baseline_titles": BASELINE_TITLES,
         "cautions": cautions,
         "reasons": reasons,

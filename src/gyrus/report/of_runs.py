@@ -12,11 +12,14 @@ import pandas as pd
 
 from gyrus.data.manifest import Manifest
 from gyrus.data.splits import Split
+from gyrus.evaluation.assessment import Assessment
 from gyrus.evaluation.baselines import Baselines
 from gyrus.evaluation.result import Evaluation
+from gyrus.evaluation.subgroups import Subgroups
 from gyrus.evaluation.words import TITLES
 from gyrus.files import read_json
 from gyrus.prediction.table import Predictions
+from gyrus.report.assessment import draw_assessment, draw_groups
 from gyrus.report.card import write_card
 from gyrus.report.content import (
     ComparedRun,
@@ -49,12 +52,18 @@ def report_run(run: Run) -> None:
     scores = draw_scores(predictions, evaluation)
     training = draw_training(pd.read_csv(run.history), best_epoch=facts.get("best_epoch"))
     manifest, split, model = Manifest.load(run.manifest), Split.load(run.split), read_json(run.model)
+    assessment = Assessment.load(run.assessment) if run.assessment.is_file() else None
+    groupings = Subgroups.load(run.subgroups).groupings if run.subgroups.is_file() else ()
     content = ReportContent(
         title=run.folder.resolve().name,
         created=facts["created"],
         evaluation=evaluation,
         baselines=Baselines.load(run.baselines) if run.baselines.is_file() else None,
+        assessment=assessment,
+        groupings=groupings,
         score_pictures=_saved(run, scores),
+        assessment_pictures=_saved(run, draw_assessment(assessment)) if assessment else (),
+        group_pictures=_saved(run, draw_groups(groupings, evaluation.statement)),
         image_pictures=_saved(run, draw_images(predictions, run.examples, run.embeddings)),
         training_pictures=_saved(run, training),
         data=data_facts(manifest),
