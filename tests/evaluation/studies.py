@@ -32,3 +32,26 @@ def study(
         "targets": [classes[index] for index in target],
     }
     return Predictions.from_logits([f"s{row:04}" for row in range(len(person))], logits, **(keywords | changes))
+
+
+def answers(seed: int, count: int, classes: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Logits, their softmax, which is calibrated, and targets."""
+    random = np.random.default_rng(seed)
+    logits = random.normal(size=(count, classes))
+    powers = np.exp(logits)
+    probabilities = powers / powers.sum(axis=1, keepdims=True)
+    targets = np.array([random.choice(classes, p=row) for row in probabilities])
+    return logits, probabilities, targets
+
+
+def as_predictions(logits: np.ndarray, targets: np.ndarray, *, prefix: str = "p", **changes: object) -> Predictions:
+    """Predictions of people with one image each."""
+    names = [f"class {index}" for index in range(logits.shape[1])]
+    people = [f"{prefix}{row:04}" for row in range(len(logits))]
+    keywords: dict = {
+        "classes": names,
+        "split_unit": "subject",
+        "subjects": people,
+        "targets": [names[index] for index in targets],
+    }
+    return Predictions.from_logits(people, logits, **(keywords | changes))

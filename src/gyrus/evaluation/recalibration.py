@@ -72,7 +72,8 @@ class Calibrator:
         """
         if predictions.classes != self.classes:
             raise DataError(f"The calibration is for classes {list(self.classes)}, not {list(predictions.classes)}.")
-        values = look_up(self.kind, CALIBRATORS, "calibration").apply(predictions.logits, self.parameters)
+        kind = look_up(self.kind, CALIBRATORS, "calibration")
+        values = kind.apply(_normalised(predictions.logits), self.parameters)
         columns = {LOGIT + name: values[:, index] for index, name in enumerate(self.classes)}
         return replace(predictions, table=predictions.table.assign(**columns))
 
@@ -112,7 +113,7 @@ def fit_calibrator(validation: Predictions, kind: str = "temperature", *, unit: 
         raise DataError(
             f"The validation part has {numbers}; to calibrate, each class needs {LEAST_OF_A_CLASS} {chosen}s at least."
         )
-    parameters = look_up(kind, CALIBRATORS, "calibration").fit(rows.logits, rows.targets)
+    parameters = look_up(kind, CALIBRATORS, "calibration").fit(_normalised(rows.logits), rows.targets)
     return Calibrator(kind, rows.classes, chosen, len(rows), parameters, _notes(kind, parameters, len(rows)))
 
 
@@ -131,7 +132,10 @@ def require_validation(predictions: Predictions) -> None:
 
 @dataclass(frozen=True)
 class CalibratorKind:
-    """How a map is fitted, from logits (N, K) and classes (N,), and applied, from logits to logits (N, K)."""
+    """How a map is fitted, from logits (N, K) and classes (N,), and applied, from logits to logits (N, K).
+
+    The logits given are logarithms of probabilities: a constant that is added to all logits of a row means nothing.
+    """
 
     title: str
     fit: Callable[[Floats, Integers], Parameters]
