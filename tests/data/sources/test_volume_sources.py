@@ -163,7 +163,7 @@ def test_what_headers_do_not_say_is_a_problem_until_it_is_stated(tmp_path):
 
 @pytest.fixture
 def visits(tmp_path):
-    """Two people, two visits each, T1w and FLAIR, of which one is a derivative; diagnoses change from visit to visit."""
+    """Two people of two visits each with T1w and FLAIR, a derivative of the first, and a diagnosis for each visit."""
     for subject in ("sub-1", "sub-2"):
         for session in ("ses-01", "ses-02"):
             for suffix in ("T1w", "FLAIR"):
