@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from gyrus.cli import audit, compare, data, demo, doctor, evaluate, models, predict, recipes, train
+from gyrus.cli import audit, compare, crossval, data, demo, doctor, evaluate, models, predict, recipes, train
 from gyrus.errors import BadFilesError, GyrusError
 
 app = typer.Typer(
@@ -24,9 +24,11 @@ app.command("demo")(demo.demo)
 app.add_typer(data.app, name="data")
 app.command("audit")(audit.audit)
 app.command("train")(train.train)
+app.command("crossval")(crossval.crossval)
 app.command("evaluate")(evaluate.evaluate)
 app.command("compare")(compare.compare)
 app.command("leaderboard")(compare.leaderboard)
+app.command("ensemble")(crossval.ensemble)
 app.command("predict")(predict.predict)
 app.command("models")(models.models)
 app.add_typer(recipes.app, name="recipes")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -41,6 +41,22 @@ Unit = Annotated[
 SplitUnitOption = Annotated[
     str | None,
     typer.Option("--split-unit", help="How the data behind a table of predictions were split: subject, scan or image."),
+]
+Recipe = Annotated[str | None, typer.Option("--recipe", help="A recipe; `gyrus recipes` lists them.")]
+Config = Annotated[Path | None, typer.Option("--config", help="A YAML or JSON file.")]
+Settings = Annotated[
+    list[str] | None, typer.Option("--set", help="Any field of the config, as training.epochs=5. May be repeated.")
+]
+OnBadFile = Annotated[
+    Literal["fail", "skip"] | None, typer.Option("--on-bad-file", help="Whether unusable files stop the run.")
+]
+Subjects = Annotated[
+    Literal["known", "inferred"] | None,
+    typer.Option("--subjects", help="inferred: find people from the pixels, where names do not tell them."),
+]
+Weights = Annotated[
+    Literal["equal", "validation"],
+    typer.Option("--weights", help="Of several runs: all alike, or fitted on the validation part that all share."),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
 
@@ -93,3 +109,38 @@ def _assigned(assignments: list[str] | None, option: str, form: str) -> dict[str
 def classes_of(text: str | None) -> list[str] | None:
     """Class names from a text with commas between."""
     return [name.strip() for name in text.split(",")] if text else None
+
+
+def data_fields(
+    *,
+    on_bad_file: str | None,
+    source: str | None,
+    classes: str | None,
+    column: list[str] | None,
+    subjects: str | None,
+    subject_rule: str | None,
+    subject_pattern: str | None,
+    bids: list[str] | None,
+    orientation: str | None,
+    spacing: str | None,
+) -> dict[str, object]:
+    """The fields of a config that the options about the data set, by dotted name; None where one was not given."""
+    return {
+        "data.on_bad_file": on_bad_file,
+        "data.source": source,
+        "data.classes": classes_of(classes),
+        "data.columns": columns_of(column) or None,
+        "data.subjects": subjects,
+        "data.subject_rule": subject_rule,
+        "data.subject_pattern": subject_pattern,
+        "data.bids": bids_of(bids) or None,
+        "data.orientation": orientation,
+        "data.spacing": spacing_of(spacing),
+    }
+
+
+def assignments(fields: dict[str, object]) -> list[str]:
+    """Overrides of a config for the options that were given, by dotted name; JSON is YAML."""
+    import json
+
+    return [f"{name}={json.dumps(value)}" for name, value in fields.items() if value is not None]

@@ -8,11 +8,22 @@ from typing import Annotated, Literal
 import typer
 
 from gyrus.cli.display import Terminal, console
-from gyrus.cli.options import Bids, Columns, Orientation, Quiet, Source, Spacing, bids_of, columns_of, spacing_of
+from gyrus.cli.options import (
+    Bids,
+    Columns,
+    Orientation,
+    Quiet,
+    Source,
+    Spacing,
+    Weights,
+    bids_of,
+    columns_of,
+    spacing_of,
+)
 
 
 def predict(
-    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    run: Annotated[Path, typer.Argument(help="A run folder, or the folder of gyrus crossval: all its folds together.")],
     inputs: Annotated[list[str], typer.Argument(help="Image files, folders or tables.")],
     out: Annotated[Path, typer.Option("--out", help="A .csv, .parquet or .json file.")],
     source: Source = None,
@@ -24,9 +35,17 @@ def predict(
         Literal["fail", "skip"], typer.Option("--on-bad-file", help="Whether unusable files stop it.")
     ] = "fail",
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")] = "auto",
+    others: Annotated[
+        list[Path] | None, typer.Option("--with", help="A further run, for the mean of all. May be repeated.")
+    ] = None,
+    weights: Weights = "equal",
+    tta: Annotated[
+        int | None,
+        typer.Option("--tta", min=0, help="Altered copies of each image to ask about too; by default as in the run."),
+    ] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Say what a trained classifier thinks of new images."""
+    """Say what a trained classifier, or several together, thinks of new images."""
     from gyrus import experiment
     from gyrus.errors import ConfigError
 
@@ -41,7 +60,9 @@ def predict(
         on_bad_file=on_bad_file,
     )
     display = experiment.SILENT if quiet else Terminal()
-    predictions = experiment.predict(run, inputs, data=config, device=device, display=display)
+    predictions = experiment.predict(
+        [run, *(others or [])], inputs, data=config, device=device, tta=tta, weighting=weights, display=display
+    )
     predictions.export(out)
     if predictions.statement:
         console.print(f"Note on the scores of this classifier: {predictions.statement}.")

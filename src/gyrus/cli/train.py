@@ -12,16 +12,19 @@ from gyrus.cli.options import (
     Bids,
     Classes,
     Columns,
+    Config,
+    OnBadFile,
     Orientation,
     Quiet,
+    Recipe,
+    Settings,
     Source,
     Spacing,
     SubjectPattern,
     SubjectRule,
-    bids_of,
-    classes_of,
-    columns_of,
-    spacing_of,
+    Subjects,
+    assignments,
+    data_fields,
 )
 from gyrus.errors import ConfigError
 
@@ -29,18 +32,14 @@ from gyrus.errors import ConfigError
 def train(
     data: Annotated[str | None, typer.Option("--data", help="Folder, table, parquet file, or hf:owner/name.")] = None,
     out: Annotated[Path | None, typer.Option("--out", help="The run folder, new or empty.")] = None,
-    recipe: Annotated[str | None, typer.Option("--recipe", help="A recipe; `gyrus recipes` lists them.")] = None,
-    config: Annotated[Path | None, typer.Option("--config", help="A YAML or JSON file.")] = None,
-    setting: Annotated[
-        list[str] | None, typer.Option("--set", help="Any field of the config, as training.epochs=5. May be repeated.")
-    ] = None,
+    recipe: Recipe = None,
+    config: Config = None,
+    setting: Settings = None,
     split_unit: Annotated[
         Literal["subject", "image", "both"] | None,
         typer.Option("--split-unit", help="Keep whole: subject (default); image leaks; both shows them side by side."),
     ] = None,
-    on_bad_file: Annotated[
-        Literal["fail", "skip"] | None, typer.Option("--on-bad-file", help="Whether unusable files stop the run.")
-    ] = None,
+    on_bad_file: OnBadFile = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Seed of the split, the weights and the order.")] = None,
     seeds: Annotated[
         str | None, typer.Option("--seeds", help="Repeat with these seeds on one split: 0,1,2. Shows the spread.")
@@ -50,10 +49,7 @@ def train(
     column: Columns = None,
     subject_rule: SubjectRule = None,
     subject_pattern: SubjectPattern = None,
-    subjects: Annotated[
-        Literal["known", "inferred"] | None,
-        typer.Option("--subjects", help="inferred: find people from the pixels, where names do not tell them."),
-    ] = None,
+    subjects: Subjects = None,
     bids: Bids = None,
     orientation: Orientation = None,
     spacing: Spacing = None,
@@ -73,25 +69,20 @@ def train(
         raise ConfigError("Name the run folder with --out.")
     if recipe and config:
         raise ConfigError("Give either --recipe or --config, not both.")
-    overrides = [
-        *_assignments(
-            {
-                "split.unit": None if split_unit == "both" else split_unit,
-                "data.on_bad_file": on_bad_file,
-                "seed": seed,
-                "data.source": source,
-                "data.classes": classes_of(classes),
-                "data.columns": columns_of(column) or None,
-                "data.subjects": subjects,
-                "data.subject_rule": subject_rule,
-                "data.subject_pattern": subject_pattern,
-                "data.bids": bids_of(bids) or None,
-                "data.orientation": orientation,
-                "data.spacing": spacing_of(spacing),
-            }
-        ),
-        *(setting or []),
-    ]
+    options = data_fields(
+        on_bad_file=on_bad_file,
+        source=source,
+        classes=classes,
+        column=column,
+        subjects=subjects,
+        subject_rule=subject_rule,
+        subject_pattern=subject_pattern,
+        bids=bids,
+        orientation=orientation,
+        spacing=spacing,
+    )
+    fields = options | {"split.unit": None if split_unit == "both" else split_unit, "seed": seed}
+    overrides = [*assignments(fields), *(setting or [])]
     chosen = recipe or config
     if seeds:
         if seed is not None or split_unit == "both":
@@ -116,13 +107,6 @@ def _numbers(text: str) -> list[int]:
         return [int(number) for number in text.split(",")]
     except ValueError as error:
         raise ConfigError(f"--seeds must be whole numbers with commas between, such as 0,1,2, got '{text}'.") from error
-
-
-def _assignments(fields: dict[str, object]) -> list[str]:
-    """Overrides for the options that were given; JSON is YAML."""
-    import json
-
-    return [f"{name}={json.dumps(value)}" for name, value in fields.items() if value is not None]
 
 
 def _finish(run: object) -> None:

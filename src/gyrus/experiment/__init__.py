@@ -5,7 +5,9 @@ nothing else.
 """
 
 from gyrus.experiment.config import About, DataConfig, EvaluationConfig, ExperimentConfig, load_config, recipes
+from gyrus.experiment.crossval import CrossValidation, cross_validate, cross_validate_both
 from gyrus.experiment.display import SILENT, Display, Silent
+from gyrus.experiment.ensembles import Ensemble, ensemble
 from gyrus.experiment.inputs import preview_augmentation
 from gyrus.experiment.predicting import predict
 from gyrus.experiment.running import evaluate, resume, train
@@ -14,13 +16,18 @@ from gyrus.experiment.several import Repeats, SplitComparison, train_both, train
 __all__ = [
     "SILENT",
     "About",
+    "CrossValidation",
     "DataConfig",
     "Display",
+    "Ensemble",
     "EvaluationConfig",
     "ExperimentConfig",
     "Repeats",
     "Silent",
     "SplitComparison",
+    "cross_validate",
+    "cross_validate_both",
+    "ensemble",
     "evaluate",
     "load_config",
     "predict",

@@ -10,6 +10,7 @@ from gyrus.evaluation.evaluate import evaluate
 from gyrus.evaluation.leaderboard import Entry, Leaderboard, rank_entries
 from gyrus.evaluation.result import Evaluation, Unit
 from gyrus.experiment.config import EvaluationConfig, load_config
+from gyrus.experiment.crossval import CrossValidation, read_crossval
 from gyrus.files import read_json, write_text
 from gyrus.prediction.table import Predictions, knows_its_split
 from gyrus.report.leaderboard import write_leaderboard
@@ -96,9 +97,10 @@ def find_runs(folder: str | Path) -> tuple[list[Path], list[Path]]:
     whole = sorted(path.parent for path in folder.rglob("crossval.json"))
     runs = [path for path in found if not any(other in path.parents for other in [*found, *whole])]
     finished = [path for path in runs if Run(path).status == "finished"]
-    if not finished and not whole:
+    finished += [path for path in whole if read_crossval(path)["status"] == "finished"]
+    if not finished:
         raise RunError(f"There is no finished run below {folder}. Name the folder that holds your run folders.")
-    return sorted([*finished, *whole]), [path for path in runs if path not in finished]
+    return sorted(finished), sorted(path for path in [*runs, *whole] if path not in finished)
 
 
 def read_entry(path: Path, name: str, split_unit: SplitUnit | None = None) -> Entry:
@@ -177,8 +179,8 @@ def _facts(run: Run) -> dict[str, str]:
 
 
 def _cross_validated(folder: Path, name: str) -> Entry:
-    about = read_json(folder / "crossval.json")
-    tables = sorted((folder / "predictions").glob("out-of-fold*.parquet"))
-    if not tables:
-        raise RunError(f"The cross-validation in {folder} has no out-of-fold predictions. Run gyrus crossval again.")
-    return Entry(name, Predictions.load(tables[0]), facts={"Model": f"{about['folds']} folds"})
+    """The out-of-fold predictions of the first repeat."""
+    found, about = CrossValidation.load(folder), read_crossval(folder)
+    model = load_config(folder / "config.yaml").model.name
+    repeats = f", first of {about['repeats']} repeats" if about["repeats"] > 1 else ""
+    return Entry(name, found.predictions(), facts={"Model": f"{model}, {found.folds} folds{repeats}"})

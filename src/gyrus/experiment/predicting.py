@@ -1,11 +1,12 @@
-"""What a trained classifier says of new images."""
+"""What a trained classifier, or several together, say of new images."""
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,39 +14,45 @@ import torch
 from safetensors.torch import load_file
 
 from gyrus.data.dataset import PixelDataset
-from gyrus.data.preprocessing import Normalisation, PreprocessingConfig
+from gyrus.data.manifest import Manifest
+from gyrus.data.preprocessing import Normalisation
 from gyrus.data.sources import scan
-from gyrus.data.stacking import StackConfig
 from gyrus.data.store import open_store
-from gyrus.data.volumes.views import SliceConfig
-from gyrus.errors import DataError
-from gyrus.experiment.config import DataConfig, load_config
+from gyrus.errors import ConfigError, DataError
+from gyrus.experiment.config import DataConfig, ExperimentConfig, load_config
 from gyrus.experiment.display import SILENT, Display
+from gyrus.experiment.ensembles import Weighting, members_of, weights_of
 from gyrus.experiment.inputs import usable
 from gyrus.files import read_json
 from gyrus.models.contract import Classifier
 from gyrus.models.zoo import build
-from gyrus.prediction.predict import pick_device, predict_logits
+from gyrus.prediction.aggregate import average
+from gyrus.prediction.predict import image_keys, pick_device, predict_with_copies, steps_for_copies
 from gyrus.prediction.table import Predictions
 from gyrus.runs import Run
 from gyrus.types import SplitUnit
 
 
 def predict(
-    run: Run | str | Path,
+    run: Run | str | Path | Sequence[Run | str | Path],
     inputs: Sequence[str | Path],
     *,
     data: DataConfig | None = None,
     device: str = "auto",
+    tta: int | None = None,
+    weighting: Weighting = "equal",
     display: Display = SILENT,
 ) -> Predictions:
     """What a trained classifier says of new images. Needs the run folder only, never the training data.
 
     Args:
-        run: The run, or its folder.
+        run: The run, or its folder. Several, or the folder of a cross-validation, are an ensemble: the mean of their
+            probabilities.
         inputs: Image files, folders or tables.
         data: How to read them; labels are not needed.
         device: "auto", "cpu", "cuda" or "mps".
+        tta: Altered copies of each image to predict as well; by default as many as each run was judged with.
+        weighting: Of an ensemble: "equal", or "validation"; see :func:`gyrus.experiment.ensembles.weights_of`.
         display: Where progress is shown.
 
     Returns:
@@ -54,14 +61,18 @@ def predict(
     Raises:
         RunError: There is no finished run.
         DataError: An input cannot be read.
+        ConfigError: The runs cannot make up one classifier.
     """
-    run = run if isinstance(run, Run) else Run.open(Path(run))
+    runs = members_of([run] if isinstance(run, Run | str | Path) else run)
     if not inputs:
         raise DataError("Nothing to predict: name at least one image, folder or table.")
-    trained = _Trained.load(run)
-    parts = [_predict_input(trained, path, data or DataConfig(), pick_device(device), display) for path in inputs]
+    weights = weights_of(runs, weighting)
+    members = [_Trained.load(each, tta) for each in runs]
+    _require_alike(members)
+    ensemble = _Members(tuple(members), weights, pick_device(device), display)
+    parts = [ensemble.predict(path, data or DataConfig()) for path in inputs]
     table = pd.concat([part.table for part in parts], ignore_index=True).drop_duplicates("sample")
-    return Predictions.from_table(table, classes=trained.classes, split_unit=trained.split_unit, part="new")
+    return Predictions.from_table(table, classes=parts[0].classes, split_unit=parts[0].split_unit, part="new")
 
 
 @dataclass(frozen=True)
@@ -71,13 +82,12 @@ class _Trained:
     model: Classifier
     classes: tuple[str, ...]
     split_unit: SplitUnit
-    preprocessing: PreprocessingConfig
     normalisation: Normalisation
-    stack: StackConfig | None
-    slices: SliceConfig | None
+    settings: ExperimentConfig
+    tta: int
 
     @classmethod
-    def load(cls, run: Run) -> _Trained:
+    def load(cls, run: Run, tta: int | None) -> _Trained:
         about, settings = read_json(run.model), load_config(run.config)
         model = build(
             settings.model,
@@ -89,20 +99,67 @@ class _Trained:
         model.load_state_dict(load_file(run.weights))
         fitted = read_json(run.preprocessing)["normalisation"]
         normalisation = Normalisation.from_document(fitted)
-        return cls(
-            model,
-            tuple(about["classes"]),
-            about["split_unit"],
-            settings.preprocessing,
-            normalisation,
-            settings.data.stack,
-            settings.data.slices,
+        copies = settings.evaluation.tta if tta is None else tta
+        return cls(model, tuple(about["classes"]), about["split_unit"], normalisation, settings, copies)
+
+    @property
+    def view(self) -> dict[str, Any]:
+        """What of a scan is shown to it."""
+        return {"stack": self.settings.data.stack, "slices": self.settings.data.slices}
+
+    def logits(
+        self, manifest: Manifest, cache: Path, device: torch.device, progress: Callable[[int, int], None]
+    ) -> np.ndarray:
+        """What it says of each image, (N, K)."""
+        store = open_store(manifest, self.settings.preprocessing, cache=cache)
+        arguments = store, np.arange(len(manifest)), np.full(len(manifest), -1), self.normalisation
+        altered = PixelDataset(
+            *arguments,
+            augmentation=steps_for_copies(self.settings.augmentation),
+            seed=self.settings.seed,
+            keys=image_keys(manifest.table["digest"]),
         )
+        plain = PixelDataset(*arguments)
+        return predict_with_copies(self.model, plain, altered, copies=self.tta, device=device, progress=progress)
 
 
-def _predict_input(
-    trained: _Trained, path: str | Path, config: DataConfig, device: torch.device, display: Display
-) -> Predictions:
+@dataclass(frozen=True)
+class _Members:
+    """Classifiers that answer together, and where they compute."""
+
+    trained: tuple[_Trained, ...]
+    weights: tuple[float, ...]
+    device: torch.device
+    display: Display
+
+    def predict(self, path: str | Path, config: DataConfig) -> Predictions:
+        manifest = _scan_unlabelled(path, config.model_copy(update=self.trained[0].view), self.display)
+        answers = []
+        with tempfile.TemporaryDirectory(prefix="gyrus-") as cache:
+            for number, member in enumerate(self.trained, 1):
+                which = f", classifier {number} of {len(self.trained)}" if len(self.trained) > 1 else ""
+                with self.display.progress(f"Predicting {path}{which}") as progress:
+                    logits = member.logits(manifest, Path(cache), self.device, progress)
+                answers.append(_as_predictions(manifest, logits, member))
+        return average(answers, self.weights) if len(answers) > 1 else answers[0]
+
+
+def _require_alike(members: Sequence[_Trained]) -> None:
+    first = members[0]
+    for number, member in enumerate(members[1:], 2):
+        if set(member.classes) != set(first.classes):
+            raise ConfigError(
+                f"Classifier {number} knows the classes {list(member.classes)}, the first {list(first.classes)}: "
+                "they cannot answer together."
+            )
+        if member.view != first.view:
+            raise ConfigError(
+                f"Classifier {number} is shown other slices or stacks of a scan than the first (data.slices, "
+                "data.stack): they cannot answer together."
+            )
+
+
+def _scan_unlabelled(path: str | Path, config: DataConfig, display: Display) -> Manifest:
     with display.progress(f"Reading {path}") as progress:
         manifest = scan(
             path,
@@ -116,18 +173,15 @@ def _predict_input(
             labelled=False,
             progress=progress,
         )
-    shown = config.model_copy(update={"stack": trained.stack, "slices": trained.slices})
-    manifest = usable(manifest, shown, display)
-    with tempfile.TemporaryDirectory(prefix="gyrus-") as cache, display.progress(f"Predicting {path}") as progress:
-        store = open_store(manifest, trained.preprocessing, cache=Path(cache))
-        rows = np.arange(len(manifest))
-        dataset = PixelDataset(store, rows, np.full(len(manifest), -1), trained.normalisation)
-        logits = predict_logits(trained.model, dataset, device=device, progress=progress)
+    return usable(manifest, config, display)
+
+
+def _as_predictions(manifest: Manifest, logits: np.ndarray, member: _Trained) -> Predictions:
     return Predictions.from_logits(
         [str(manifest.root / sample) for sample in manifest.table["sample"]],
         logits,
-        classes=trained.classes,
-        split_unit=trained.split_unit,
+        classes=member.classes,
+        split_unit=member.split_unit,
         part="new",
         subjects=manifest.table["subject"].tolist(),
     )

@@ -1,0 +1,229 @@
+"""Several runs as one classifier: the mean of their probabilities."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from gyrus.data.manifest import Manifest
+from gyrus.data.splits import Split
+from gyrus.errors import ConfigError, DataError, LeakageError, RunError
+from gyrus.evaluation.result import Evaluation
+from gyrus.experiment.config import EvaluationConfig
+from gyrus.experiment.crossval import fold_runs
+from gyrus.experiment.judging import judge
+from gyrus.files import read_json, write_json, write_text
+from gyrus.prediction.aggregate import average, fit_weights
+from gyrus.prediction.table import Predictions
+from gyrus.report.of_runs import report_predictions
+from gyrus.runs import Run
+
+SCHEMA = "gyrus.ensemble/1"
+
+Weighting = Literal["equal", "validation"]
+"""All members alike, or by weights fitted on the validation part that all of them share."""
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """An ensemble of runs that was judged on the test part that they share.
+
+    Attributes:
+        folder: With ``predictions.parquet``, ``metrics.json``, ``ensemble.json`` and the page.
+        members: The run folders.
+        weights: The share of each.
+        weighting: Where the weights come from.
+        evaluation: Of the mean of the probabilities.
+        alone: The evaluation of each member on the same test part.
+    """
+
+    folder: Path
+    members: tuple[str, ...]
+    weights: tuple[float, ...]
+    weighting: Weighting
+    evaluation: Evaluation
+    alone: tuple[Evaluation, ...]
+
+    @property
+    def report(self) -> Path:
+        """The page for people, HTML."""
+        return self.folder / "report.html"
+
+    @property
+    def predictions(self) -> Path:
+        """The table of predictions, parquet; ``gyrus compare`` takes it."""
+        return self.folder / "predictions.parquet"
+
+    def text(self) -> str:
+        """Members and weights with their own scores, then the classification report of the ensemble."""
+        width = max(map(len, self.members), default=0) + 2
+        lines = [f"{'Member':{width}}{'weight':>7}  {'accuracy':22}macro ROC AUC"]
+        for name, weight, evaluation in zip(self.members, self.weights, self.alone, strict=True):
+            metrics = evaluation.headline.metrics
+            cells = f"{metrics['accuracy'].text():22}{metrics['macro_roc_auc'].text()}"
+            lines.append(f"{name:{width}}{weight:7.3f}  {cells}")
+        return "\n".join([*lines, "", self.evaluation.text()])
+
+    @classmethod
+    def load(cls, folder: Path) -> Ensemble:
+        """Open what :func:`ensemble` wrote.
+
+        Raises:
+            RunError: There is no ensemble.
+        """
+        path = folder / "ensemble.json"
+        about = read_json(path) if path.is_file() else {}
+        if about.get("schema") != SCHEMA:
+            raise RunError(f"There is no ensemble in {folder}: it has no ensemble.json of schema {SCHEMA}.")
+        return cls(
+            folder,
+            tuple(about["members"]),
+            tuple(about["weights"]),
+            about["weighting"],
+            Evaluation.load(folder / "metrics.json"),
+            tuple(Evaluation.load(folder / "members" / f"{number}.json") for number in range(len(about["members"]))),
+        )
+
+
+def ensemble(
+    sources: Sequence[Run | str | Path],
+    *,
+    out: str | Path,
+    weighting: Weighting = "equal",
+    config: EvaluationConfig | None = None,
+) -> Ensemble:
+    """Judge the mean of the probabilities of runs on the test part that they share.
+
+    Nothing is chosen on the test part: which runs take part is the caller's to say before looking, and weights come
+    from the validation part.
+
+    Args:
+        sources: Two or more runs, or their folders.
+        out: The folder to write into, new, empty, or of an earlier ensemble.
+        weighting: "equal", or "validation": fitted on the validation part, which all must share.
+        config: Settings of the intervals.
+
+    Raises:
+        RunError: A folder holds no finished run, or ``out`` holds something else.
+        ConfigError: There are fewer than two runs; one was split by image; weights cannot be fitted.
+        DataError: The test parts or the classes differ.
+        LeakageError: Someone who is tested was learnt from or chosen by in one of the runs.
+    """
+    runs, folder = members_of(sources), Path(out)
+    if len(runs) < 2:
+        raise ConfigError(f"An ensemble needs two or more runs, got {len(runs)}.")
+    if folder.exists() and not (folder / "ensemble.json").exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise RunError(f"{folder} is not empty, and holds no ensemble. Give a new folder with --out.")
+    _require_shared_test(runs)
+    weights = weights_of(runs, weighting)
+    together = average([Predictions.load(run.predictions("test")) for run in runs], weights)
+    settings = config or EvaluationConfig()
+    evaluation = judge(together, settings)
+    evaluation = replace(evaluation, notes=(*evaluation.notes, _words(runs, weights, weighting)))
+    names = tuple(str(run.folder) for run in runs)
+    alone = tuple(judge(Predictions.load(run.predictions("test")), settings) for run in runs)
+    found = Ensemble(folder, names, weights, weighting, evaluation, alone)
+    _save(found, together)
+    return found
+
+
+def members_of(sources: Sequence[Run | str | Path]) -> tuple[Run, ...]:
+    """The finished runs of folders; the folder of a cross-validation stands for the runs of all its folds.
+
+    Raises:
+        RunError: A folder holds neither, or a run has not finished.
+        ConfigError: A run is named twice.
+    """
+    runs: list[Run] = []
+    for source in sources:
+        folder = source.folder if isinstance(source, Run) else Path(source)
+        runs.extend(fold_runs(folder) if (folder / "crossval.json").is_file() else [Run.open(folder)])
+    folders = [run.folder.resolve() for run in runs]
+    twice = [folder for folder in folders if folders.count(folder) > 1]
+    if twice:
+        raise ConfigError(f"The run {twice[0]} is named twice; each member counts once.")
+    return tuple(runs)
+
+
+def weights_of(runs: Sequence[Run], weighting: Weighting) -> tuple[float, ...]:
+    """The share of each run in the mean.
+
+    Args:
+        runs: Finished runs.
+        weighting: "equal", or "validation": the likeliest on the validation part.
+
+    Raises:
+        ConfigError: The validation parts differ.
+    """
+    if weighting == "equal":
+        return (1 / len(runs),) * len(runs)
+    tables = [Predictions.load(run.predictions("val")) for run in runs]
+    try:
+        return fit_weights(tables)
+    except DataError as error:
+        raise ConfigError(
+            f"Weights can be fitted only where all runs share the validation part. {error} "
+            "The folds of a cross-validation never share it; use equal weights."
+        ) from error
+
+
+def _require_shared_test(runs: Sequence[Run]) -> None:
+    splits = [Split.load(run.split) for run in runs]
+    for run, split in zip(runs, splits, strict=True):
+        if split.unit == "image":
+            raise ConfigError(
+                f"{run.folder} was split by image, so that people who are tested were also learnt from. Judge an "
+                "ensemble of runs that were split by person."
+            )
+    for run, split in zip(runs[1:], splits[1:], strict=True):
+        if split.samples["test"] != splits[0].samples["test"]:
+            shared = len(set(split.samples["test"]) & set(splits[0].samples["test"]))
+            raise DataError(
+                f"The test parts differ: {run.folder} was judged on {len(split.samples['test'])} samples, "
+                f"{runs[0].folder} on {len(splits[0].samples['test'])}, and {shared} are the same. Judge an ensemble "
+                "of runs with one split (split.seed). What the folds of a cross-validation reach is told by their "
+                "out-of-fold predictions; as an ensemble they have learnt from everyone."
+            )
+    for run, split in zip(runs, splits, strict=True):
+        _refuse_known(run, split, splits[0])
+
+
+def _refuse_known(run: Run, split: Split, tested: Split) -> None:
+    """Refuse test people, or test images under another name, that a run has learnt from or was chosen by."""
+    learnt = {*split.samples["train"], *split.samples["val"]}
+    known = set(tested.subjects["test"]) & {*split.subjects["train"], *split.subjects["val"]}
+    table = Manifest.load(run.manifest).table
+    digests = set(table.loc[table["sample"].isin(learnt), "digest"].dropna())
+    copies = table[table["sample"].isin(tested.samples["test"]) & table["digest"].isin(digests)]
+    known |= set(copies["subject"].dropna())
+    if known:
+        names = sorted(known)
+        more = f" and {len(names) - 10} more" if len(names) > 10 else ""
+        raise LeakageError(
+            f"{len(names)} subjects of the test part, or copies of their images, were in the train or val part of "
+            f"{run.folder}: {', '.join(names[:10])}{more}. An ensemble with this run cannot be judged on them.",
+            names,
+        )
+
+
+def _words(runs: Sequence[Run], weights: Sequence[float], weighting: Weighting) -> str:
+    if weighting == "equal":
+        return f"This is the mean of the probabilities of {len(runs)} runs, all alike."
+    shares = ", ".join(f"{weight:.2f}" for weight in weights)
+    return (
+        f"This is the mean of the probabilities of {len(runs)} runs with the weights {shares}, fitted on the "
+        "validation part that also chose the epoch of each."
+    )
+
+
+def _save(found: Ensemble, together: Predictions) -> None:
+    together.save(found.predictions)
+    found.evaluation.save(found.folder / "metrics.json")
+    for number, evaluation in enumerate(found.alone):
+        evaluation.save(found.folder / "members" / f"{number}.json")
+    write_text(found.folder / "classification_report.txt", found.text())
+    report_predictions(together, found.evaluation, found.folder)
+    about = {"members": found.members, "weights": found.weights, "weighting": found.weighting}
+    write_json(found.folder / "ensemble.json", {"schema": SCHEMA} | about)
