@@ -21,7 +21,7 @@ def draw_assessment(assessment: Assessment) -> tuple[Drawing, ...]:
     drawings = [
         Drawing(
             "reliability",
-            "Do the probabilities mean what they say?",
+            "Reliability",
             "Each dot: those given about this probability. On the diagonal, of those given 80 %, 80 % are right.",
             reliability_figure(assessment),
         )
@@ -34,12 +34,12 @@ def draw_assessment(assessment: Assessment) -> tuple[Drawing, ...]:
         )
         drawings.append(
             Drawing(
-                "decision_curve", "What is it worth?", caption, decision_figure(assessment.curve, assessment.statement)
+                "decision_curve", "Decision curve", caption, decision_figure(assessment.curve, assessment.statement)
             )
         )
     caption = "A curve that falls to the left: it knows what it does not know."
     figure = abstention_figure(assessment.abstention, assessment.statement)
-    return (*drawings, Drawing("abstention", "Mistakes, if it may abstain", caption, figure))
+    return (*drawings, Drawing("abstention", "Risk and coverage", caption, figure))
 
 
 def draw_groups(groupings: tuple[Grouping, ...], statement: str) -> tuple[Drawing, ...]:
@@ -53,4 +53,4 @@ def draw_groups(groupings: tuple[Grouping, ...], statement: str) -> tuple[Drawin
         return ()
     caption = "In brackets how many were judged. Small groups differ by chance alone."
     figure = groups_figure(groupings, GROUP_METRIC, METRICS[GROUP_METRIC].title, statement)
-    return (Drawing("groups", "For whom does it work?", caption, figure),)
+    return (Drawing("groups", "Groups", caption, figure),)

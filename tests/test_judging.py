@@ -1,0 +1,81 @@
+"""What a run says of itself beyond its scores."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+
+from gyrus.errors import ConfigError
+from gyrus.evaluation.assessment import Assessment
+from gyrus.evaluation.subgroups import Subgroups
+from gyrus.experiment import train
+from gyrus.experiment.judging import healthy_class
+from gyrus.prediction.table import Predictions
+from gyrus.runs import Run
+from tests.conftest import SMALL
+
+
+def test_a_run_holds_choices_of_its_validation_part_and_groups(finished_run):
+    run = Run.open(finished_run)
+    assessment, groups = Assessment.load(run.assessment), Subgroups.load(run.subgroups)
+    assert assessment.healthy == "Control"
+    assert assessment.validation_count == Predictions.load(run.predictions("val")).table["subject"].nunique()
+    assert [grouping.column for grouping in groups.groupings] == ["slice"]
+    page = run.report.read_text()
+    for words in ("Calibration and use", "Operating points", "For whom", "Decision curve", "Reliability"):
+        assert words in page
+    assert assessment.text().splitlines()[0] in run.classification_report.read_text()
+    assert (run.figures / "reliability.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("classes", "expected"),
+    [
+        (("Mild_Demented", "Non_Demented"), "Non_Demented"),
+        (("AD", "CN", "MCI"), "CN"),
+        (("Healthy Control", "Sick"), "Healthy Control"),
+        (("NC", "CN"), None),
+        (("PTE", "LO"), None),
+    ],
+)
+def test_the_healthy_class_is_recognised_by_its_name_or_not_at_all(classes, expected):
+    assert healthy_class(classes) == expected
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ("evaluation.healthy=Sane", "the classes are"),
+        ("evaluation.groups=[age]", "the data have the columns"),
+    ],
+)
+def test_what_could_not_be_judged_is_told_before_training(phantom_folder, tmp_path, setting, words):
+    with pytest.raises(ConfigError, match=words):
+        train("dementia-baseline", data=phantom_folder, out=tmp_path / "run", overrides=[*SMALL, setting])
+    assert not (tmp_path / "run").exists()
+
+
+def test_groups_of_people_come_from_the_columns_of_a_table(phantom_folder, tmp_path):
+    paths = sorted(phantom_folder.rglob("*.png"))
+    people = {path.stem.rsplit("_", 1)[0]: number for number, path in enumerate(paths)}
+    rows = [
+        {
+            "path": str(path),
+            "label": path.parent.name,
+            "subject": path.stem.rsplit("_", 1)[0],
+            "sex": "FM"[sorted(people).index(path.stem.rsplit("_", 1)[0]) % 2],
+        }
+        for path in paths
+    ]
+    pd.DataFrame(rows).to_csv(tmp_path / "data.csv", index=False)
+    run = train(
+        "dementia-baseline",
+        data=tmp_path / "data.csv",
+        out=tmp_path / "run",
+        overrides=[*SMALL, "training.epochs=1"],
+    )
+    (sex,) = Subgroups.load(run.subgroups).groupings
+    assert (sex.column, sex.of) == ("sex", "subject")
+    assert sum(group.count for group in sex.groups) == len(
+        set(Predictions.load(run.predictions("test")).table["subject"])
+    )
