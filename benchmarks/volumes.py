@@ -2,9 +2,10 @@
 
 Run: ``python benchmarks/volumes.py``; ``--sizes``, ``--edge`` and ``--epochs`` change the work. Each measurement runs
 in a process of its own, all on the same files, in turn; one thread for numbers, one process for reading. The first
-epoch counts the time to decode; Gyrus also opens every file once in the scan before it. Memory is what a process holds by itself (RssAnon): pages of mapped files can be taken back
-by the system at any time, and are named beside it. ``--limit`` shows training under a limit of memory: the process may
-hold so many MiB more than it does before any data are read (RLIMIT_DATA), and the cohort is ten times as large.
+epoch counts the time to decode; Gyrus also opens every file once in the scan before it. Memory is what a process holds
+by itself (RssAnon): pages of mapped files can be taken back by the system at any time, and are named beside it.
+``--limit`` shows training under a limit of memory: the process may hold so many MiB more than it does before any data
+are read (RLIMIT_DATA), and the cohort is ten times as large.
 """
 
 from __future__ import annotations

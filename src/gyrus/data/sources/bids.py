@@ -176,7 +176,7 @@ def _with_people(rows: pd.DataFrame, root: Path, request: Request) -> pd.DataFra
     if in_sessions is not None and request.labelled:
         before = rows["label"] if "label" in rows else pd.Series(None, rows.index, dtype=object)
         rows["label"] = [new if new is not None else old for new, old in zip(in_sessions, before, strict=True)]
-    return _with_further(rows, told, [name for name in told if name not in found.values()])
+    return _with_further(rows, told, [name for name in map(str, told.columns) if name not in found.values()])
 
 
 def _with_further(rows: pd.DataFrame, told: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
@@ -218,7 +218,7 @@ def _sessions(root: Path, rows: pd.DataFrame, column: str | None) -> list[str | 
         if not file.is_file():
             continue
         table = _keyed(read_table(file), "session_id", "ses-", file)
-        found = roles.find_columns(list(table.columns), {"label": column} if column in table else {})
+        found = roles.find_columns(list(table.columns), {"label": column} if column is not None and column in table else {})
         if "label" in found and (column is None or found["label"] == column):
             cells = zip(table.index, roles.texts(table[found["label"]]), strict=True)
             labels.update({(subject, session): label for session, label in cells})
