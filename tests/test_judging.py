@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import html
+import shutil
+
 import pandas as pd
 import pytest
 
+from gyrus.data.audit.findings import Findings
 from gyrus.errors import ConfigError
 from gyrus.evaluation.assessment import Assessment
 from gyrus.evaluation.subgroups import Subgroups
@@ -12,6 +16,7 @@ from gyrus.experiment import train
 from gyrus.experiment.judging import healthy_class
 from gyrus.prediction.table import Predictions
 from gyrus.runs import Run
+from tests.cli.test_commands import gyrus
 from tests.conftest import SMALL
 
 
@@ -79,3 +84,14 @@ def test_groups_of_people_come_from_the_columns_of_a_table(phantom_folder, tmp_p
     assert sum(group.count for group in sex.groups) == len(
         set(Predictions.load(run.predictions("test")).table["subject"])
     )
+
+
+def test_an_audit_of_a_run_stands_in_its_report(finished_run, tmp_path):
+    run = Run(shutil.copytree(finished_run, tmp_path / "run"))
+    assert "were not audited" in run.report.read_text()
+    result = gyrus("audit", "--run", run.folder, "--no-maps", "--check", "leakage", "--check", "duplicates")
+    assert result.returncode == 0, result.stderr
+    findings = Findings.load(run.audit / "findings.json")
+    page = html.unescape(run.report.read_text())
+    assert findings.verdict in page
+    assert "were not audited" not in page

@@ -98,6 +98,11 @@ class Run:
         return self.folder / "baselines.json"
 
     @property
+    def audit(self) -> Path:
+        """Folder of what ``gyrus audit --run`` found out about its data and its split."""
+        return self.folder / "audit"
+
+    @property
     def assessment(self) -> Path:
         """Calibration, operating points, decision curve, abstention and sets of classes, JSON."""
         return self.folder / "assessment.json"

@@ -21,9 +21,10 @@ def audit(
     ] = None,
     split: Annotated[Path | None, typer.Option("--split", help="Judge the parts of this split file.")] = None,
     run: Annotated[Path | None, typer.Option("--run", help="Judge the data and the split of this run folder.")] = None,
-    out: Annotated[Path, typer.Option("--out", help="Folder for the page, the findings and the groups.")] = Path(
-        "audit"
-    ),
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="Folder for the page, the findings and the groups: audit, or with --run RUN/audit."),
+    ] = None,
     check: Annotated[list[str] | None, typer.Option("--check", help="Run this check only. May be repeated.")] = None,
     maps: Annotated[
         bool, typer.Option("--maps/--no-maps", help="Draw maps of the images, which takes longest.")
@@ -40,13 +41,20 @@ def audit(
     from gyrus.data.audit.checks import audit as run_checks
     from gyrus.data.audit.checks import gather
     from gyrus.report.audit import write_audit
+    from gyrus.report.of_runs import report_run
+    from gyrus.runs import Run
 
     manifest, parts = _subject_of_audit(path, split, run, source, classes, column, subject_rule, subject_pattern)
     with Terminal().progress("Looking") as progress:
         material = gather(manifest, split=parts, seed=seed, progress=progress)
     title = Path(path).name if path else manifest.root.name
     findings = run_checks(material, title=title or "data", checks=check)
-    page = write_audit(out, material, findings, maps=maps, with_umap=with_umap)
+    opened = Run.open(run, finished=False) if run else None
+    page = write_audit(
+        out or (opened.audit if opened else Path("audit")), material, findings, maps=maps, with_umap=with_umap
+    )
+    if opened and out is None and opened.status == "finished":
+        report_run(opened)
     console.print(findings.verdict, markup=False)
     console.print(findings.text(), markup=False)
     console.print(f"Page: {page}")

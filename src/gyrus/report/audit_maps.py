@@ -151,7 +151,9 @@ def _by_person(material: Material, rows: Rows, points: Points) -> tuple[Drawing,
     shown = names[np.linspace(0, len(names) - 1, min(PEOPLE_SHOWN, len(names))).astype(int)]
     numbers = np.select([people == name for name in shown], range(len(shown)), -1)
     told = [f"person {number + 1}" for number in range(len(shown))]
-    words = f"The same map with {len(shown)} people coloured; where each is a thread, images tell who somebody is."
+    words = (
+        f"The same map with {len(shown)} people coloured; where each is a thread or a few, the images tell who it is."
+    )
     figure = map_figure(points, told, numbers, np.zeros(len(rows), bool), "Pixels, by person")
     return (Drawing("map_by_person", "Map by person", words, figure),)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +19,7 @@ from gyrus.data.preprocessing import Grayscale
 from gyrus.data.reading import Reader
 
 GROUPS_SHOWN, SLICES_SHOWN = 6, 12
-OUTLIERS_SHOWN, PAIRS_SHOWN = 12, 6
+OUTLIERS_SHOWN, OUTLIERS_A_PERSON, PAIRS_SHOWN = 12, 2, 6
 SHOWN_SIDE = 160
 """Pixels of the longer side of a picture of a single image."""
 
@@ -60,13 +61,17 @@ def group_strips(material: Material) -> tuple[Strip, ...]:
 
 
 def outlier_strips(material: Material) -> tuple[Strip, ...]:
-    """The images that stand out most by their quality."""
-    flags = flag_outliers(material.images.quality, material.manifest.table["sample"])[:OUTLIERS_SHOWN]
+    """The images that stand out most by their quality, a few of each person, whose slices are often bad together."""
     rows = {sample: row for row, sample in enumerate(material.manifest.table["sample"])}
-    return tuple(
-        Strip(flag.sample, flag.reason, (data_address(original(material, rows[flag.sample])),), flag.reason)
-        for flag in flags
-    )
+    shown: list[Strip] = []
+    seen: Counter[int] = Counter()
+    for flag in flag_outliers(material.images.quality, material.manifest.table["sample"]):
+        row = rows[flag.sample]
+        person = row if material.people is None else int(material.people[row])
+        seen[person] += 1
+        if seen[person] <= OUTLIERS_A_PERSON and len(shown) < OUTLIERS_SHOWN:
+            shown.append(Strip(flag.sample, flag.reason, (data_address(original(material, row)),), flag.reason))
+    return tuple(shown)
 
 
 def pair_strips(material: Material) -> tuple[Strip, ...]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
+from gyrus.data.audit.findings import Findings
 from gyrus.evaluation.assessment import Assessment
 from gyrus.evaluation.baselines import Baselines
 from gyrus.evaluation.result import Evaluation
@@ -78,6 +79,7 @@ class ReportContent:
         training_pictures: What goes with the training.
         data: What was learnt from and judged on.
         split: How it was divided.
+        findings: What an audit found out about both; None where there was none.
         training: What was trained, and how.
         config_text: The resolved config.
         command: The exact command that does it again.
@@ -97,6 +99,7 @@ class ReportContent:
     training_pictures: tuple[Picture, ...] = ()
     data: Facts = ()
     split: Facts = ()
+    findings: Findings | None = None
     training: Facts = ()
     config_text: str = ""
     command: str = ""

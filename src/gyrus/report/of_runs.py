@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from gyrus.data.audit.findings import Findings
 from gyrus.data.manifest import Manifest
 from gyrus.data.splits import Split
 from gyrus.evaluation.assessment import Assessment
@@ -68,6 +69,7 @@ def report_run(run: Run) -> None:
         training_pictures=_saved(run, training),
         data=data_facts(manifest),
         split=_split_facts(split),
+        findings=_findings(run, manifest),
         training=_training_facts(facts, model),
         config_text=run.config.read_text(encoding="utf-8"),
         command=command_text(facts),
@@ -182,6 +184,13 @@ def _split_facts(split: Split) -> Facts:
     if tested:
         facts.append(("Test subjects also in training", f"{shared} of {tested}"))
     return (*facts, *[("Note", note) for note in split.notes])
+
+
+def _findings(run: Run, manifest: Manifest) -> Findings | None:
+    """What an audit of this run found out; None where there was none, or of other data."""
+    path = run.audit / "findings.json"
+    found = Findings.load(path) if path.is_file() else None
+    return found if found and found.manifest_digest == manifest.digest else None
 
 
 def _training_facts(facts: Mapping[str, Any], model: Mapping[str, Any]) -> Facts:
