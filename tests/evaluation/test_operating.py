@@ -148,7 +148,7 @@ def test_slices_of_a_subject_stay_together() -> None:
     assert known.high - known.low > 1.7 * (naive.high - naive.low)
 
 
-def test_what_cannot_be_chosen_is_refused(tmp_path) -> None:
+def test_what_cannot_be_chosen_is_refused() -> None:
     val = validation()
     with pytest.raises(DataError, match="part 'test'"):
         choose_threshold(study(), SICK)

@@ -34,7 +34,7 @@ def parts(classes: int = 3, count: int = 400) -> tuple[Predictions, Predictions]
 class Given(ClassifierMixin, BaseEstimator):
     """A classifier for scikit-learn whose features are its logits."""
 
-    def fit(self, x: np.ndarray, y: np.ndarray) -> Given:
+    def fit(self, _: np.ndarray, y: np.ndarray) -> Given:
         self.classes_ = np.unique(y)
         return self
 
@@ -69,7 +69,8 @@ def test_isotonic_regression_is_that_of_scikit_learn_but_never_certain() -> None
     found = fit_calibrator(val, "isotonic").apply(test).probabilities[:, 1]
     np.testing.assert_allclose(found, expected, atol=1 / 402)  # they differ next to where the curve is held from 0
     np.testing.assert_allclose(np.median(np.abs(found - expected)), 0, atol=1e-12)
-    assert 0 < found.min() and found.max() < 1
+    assert found.min() > 0
+    assert found.max() < 1
 
 
 def test_vector_scaling_of_two_classes_is_logistic_regression(monkeypatch) -> None:
@@ -134,7 +135,7 @@ class TestEveryCalibrator:
 
     def test_it_is_fitted_on_the_validation_part_alone(self, kind: str, classes: int) -> None:
         _, test = parts(classes, 60)
-        with pytest.raises(DataError, match="part 'test'.*validation part"):
+        with pytest.raises(DataError, match=r"part 'test'.*validation part"):
             fit_calibrator(test, kind)
 
 

@@ -37,14 +37,14 @@ def lac_scores(probabilities: Floats) -> Floats:
 
 
 def aps_scores(probabilities: Floats) -> Floats:
-    """Adaptive sets: the probability of each class and of all likelier ones (Romano, Sesia and Candès 2020); (N, K).
+    """Adaptive sets: the probability of likelier classes and half of its own (Romano, Sesia and Candès 2020); (N, K).
 
-    Without the random part of the paper, so that sets are a little too large and the same each time. Equally likely
-    classes count in the order of the classes.
+    The paper adds a random share of its own in place of half, which would give one person another set each time. The
+    promise holds for any share that does not look at the truth. Equally likely classes count in their order.
     """
     order = np.argsort(-probabilities, axis=1, kind="stable")
     sums = np.take_along_axis(probabilities, order, axis=1).cumsum(axis=1)
-    return np.take_along_axis(sums, np.argsort(order, axis=1), axis=1)
+    return np.take_along_axis(sums, np.argsort(order, axis=1), axis=1) - probabilities / 2
 
 
 CONFORMAL: dict[str, Callable[[Floats], Floats]] = {"lac": lac_scores, "aps": aps_scores}

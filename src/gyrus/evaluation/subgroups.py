@@ -208,13 +208,12 @@ def _p_value(labelled: Predictions, names: pd.Series, sampling: Sampling) -> flo
     rows, group = _judged(labelled.select(names.notna().to_numpy()), names.dropna())
     if not sampling.resamples or len(np.unique(group)) < 2:
         return None
-    right = (rows.choices == rows.targets).astype(np.float64)
-    expected = right.copy()
-    for one in np.unique(rows.targets):
-        expected[rows.targets == one] = right[rows.targets == one].mean()
+    targets = rows.targets
+    right = (rows.choices == targets).astype(np.float64)
+    expected = (np.bincount(targets, right) / np.maximum(np.bincount(targets), 1))[targets]
     random = np.random.default_rng((sampling.seed, 0x6E0))
     value = _spread(right - expected, group)
-    drawn = [_spread(_shuffled(right, rows.targets, random) - expected, group) for _ in range(sampling.resamples)]
+    drawn = [_spread(_shuffled(right, targets, random) - expected, group) for _ in range(sampling.resamples)]
     return (1 + int((np.array(drawn) >= value - 1e-12).sum())) / (1 + sampling.resamples)
 
 

@@ -1,0 +1,143 @@
+"""Choices on validation people, judged on test people."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gyrus.errors import DataError, LeakageError, UnknownNameError
+from gyrus.evaluation.assessment import Assessment, assess
+from gyrus.evaluation.operating import GOALS
+from gyrus.evaluation.recalibration import CALIBRATORS
+from gyrus.prediction.table import Predictions
+from gyrus.types import SPLIT_WARNINGS
+from tests.evaluation.studies import CLASSES, study
+
+
+def pair(people: tuple[int, ...] = (20, 14, 8, 8), **changes: object) -> tuple[Predictions, Predictions]:
+    """Validation and test predictions of different people."""
+    val, test = (study(people, seed=seed, part=part, **changes) for seed, part in ((1, "val"), (2, "test")))
+    renamed = {column: "t" + test.table[column] for column in ("sample", "subject")}
+    return val, replace(test, table=test.table.assign(**renamed))
+
+
+def judge(people: tuple[int, ...] = (20, 14, 8, 8), **changes: object) -> Assessment:
+    return assess(*pair(people), healthy="Non", **({"resamples": 50} | changes))
+
+
+def test_everything_is_chosen_on_validation_and_judged_on_test() -> None:
+    found = judge()
+    assert (found.unit, found.validation_count, found.test_count) == ("subject", 50, 50)
+    assert found.before.count == found.after.count == 50
+    assert [result.point.goal for result in found.points] == list(GOALS)
+    assert {result.point.positive for result in found.points} == {CLASSES[1:]}
+    assert len(found.sets) == 2
+    assert found.notes == ()
+
+
+def test_the_test_part_changes_no_choice() -> None:
+    val, test = pair()
+    one = assess(val, test, healthy="Non", resamples=0)
+    other = assess(val, test.select(np.arange(60, 250)), healthy="Non", resamples=0)
+    assert one.calibrator == other.calibrator
+    assert [result.point for result in one.points] == [result.point for result in other.points]
+    assert [each.sets for each in one.sets] == [each.sets for each in other.sets]
+    assert one.before != other.before
+
+
+def test_the_order_of_the_rows_changes_nothing() -> None:
+    val, test = pair()
+    mixed = [each.select(np.random.default_rng(0).permutation(len(each))) for each in (val, test)]
+    assert assess(*mixed, healthy="Non", resamples=20) == assess(val, test, healthy="Non", resamples=20)
+
+
+@pytest.mark.parametrize("calibrator", CALIBRATORS)
+def test_it_survives_being_saved(calibrator: str, tmp_path: Path) -> None:
+    found = judge(calibrator=calibrator)
+    found.save(tmp_path / "assessment.json")
+    assert Assessment.load(tmp_path / "assessment.json") == found
+    assert json.loads((tmp_path / "assessment.json").read_text())["schema"] == "gyrus.assessment/1"
+    (tmp_path / "assessment.json").write_text('{"schema": "gyrus.assessment/9"}')
+    with pytest.raises(DataError, match=r"gyrus\.assessment/9"):
+        Assessment.load(tmp_path / "assessment.json")
+
+
+@pytest.mark.parametrize(
+    ("people", "words"),
+    [
+        ((8, 6, 4, 2), "Choices rest on 20 subjects of the validation part"),
+        ((8, 6, 4, 1), "No calibration: The validation part has 1 of 'Moderate'"),
+        ((8, 6, 4, 0), "No calibration: The validation part has 0 of 'Moderate'"),
+        ((20, 0, 0, 0), "No operating points: A threshold cannot be chosen"),
+        ((0, 3, 0, 0), "nobody is negative"),
+        ((1, 1, 0, 0), "Choices rest on 2 subjects"),
+    ],
+)
+def test_too_few_people_get_words_not_nan(people: tuple[int, ...], words: str, tmp_path: Path) -> None:
+    found = judge(people)
+    text = found.text()
+    assert words in text
+    assert "nan" not in text.lower().split()
+    found.save(tmp_path / "assessment.json")
+    content = (tmp_path / "assessment.json").read_text()
+    assert "NaN" not in content
+    assert "Infinity" not in content
+    assert Assessment.load(tmp_path / "assessment.json") == found
+
+
+def test_the_text_is_plain_and_short() -> None:
+    lines = judge().text().splitlines()
+    assert 5 <= len(lines) <= 12
+    assert lines[0].startswith("Chosen on 50 subjects of the validation part, judged on 50 subjects")
+    assert any("Precision of the healthy and recall of the sick" in line for line in lines)
+
+
+def test_without_a_healthy_class_nothing_is_guessed() -> None:
+    found = assess(*pair(), resamples=0)
+    assert found.points == ()
+    assert found.curve is None
+    assert "which class is healthy was not said" in found.text()
+
+
+@pytest.mark.parametrize("unit", SPLIT_WARNINGS)
+def test_the_warning_of_the_split_comes_first(unit: str) -> None:
+    found = assess(*pair(split_unit=unit), healthy="Non", resamples=0)
+    assert found.text().startswith(f"WARNING: {SPLIT_WARNINGS[unit]}") == bool(SPLIT_WARNINGS[unit])
+    assert found.group == ("scan" if unit == "scan" else "subject")
+
+
+def test_where_subjects_are_not_known_images_are_judged() -> None:
+    val, test = pair(split_unit="image")
+    images = replace(test, table=test.table.assign(subject=None).astype({"subject": "string"}))
+    found = assess(val, images, healthy="Non", resamples=20)
+    assert (found.unit, found.group, found.test_count) == ("image", "image", 250)
+
+
+def test_people_in_both_parts_are_refused() -> None:
+    val, test = pair()
+    with pytest.raises(LeakageError, match="250 images are in the validation and in the test part"):
+        assess(val, replace(val, part="test"))
+    both = test.table.assign(subject=val.table["subject"].to_numpy())
+    with pytest.raises(LeakageError, match="50 subjects"):
+        assess(val, replace(test, table=both))
+    assess(replace(val, split_unit="image"), replace(test, table=both, split_unit="image"), resamples=0)
+
+
+def test_what_does_not_fit_is_refused() -> None:
+    val, test = pair()
+    with pytest.raises(DataError, match="part 'test'"):
+        assess(test, val)
+    with pytest.raises(DataError, match="classes differ"):
+        assess(study((9, 9), classes=("a", "b"), part="val"), test)
+    with pytest.raises(DataError, match="split by image"):
+        assess(replace(val, split_unit="image"), test)
+    with pytest.raises(DataError, match="has a true class"):
+        assess(val, replace(test, table=test.table.assign(target=None).astype({"target": "string"})))
+    with pytest.raises(UnknownNameError, match="class 'none'"):
+        assess(val, test, healthy="none")
+    with pytest.raises(UnknownNameError, match="calibration"):
+        assess(val, test, calibrator="beta")
