@@ -1,4 +1,4 @@
-"""Time and memory to find people and copies among many images, and how both grow.
+"""Processor time and memory to find people and copies among many images, and how both grow.
 
 The images are made up: each person is a random smooth pattern that drifts from slice to slice. Run, for example:
 ``python benchmarks/audit.py 5120 20480 100000``. Each size runs in a process of its own, so that memory is its own too.
@@ -45,13 +45,13 @@ def measure(count: int) -> None:
 
     made = pictures(count)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    start = time.perf_counter()
+    start = time.process_time()
     neighbours = find_neighbours(made)
-    searched = time.perf_counter()
+    searched = time.process_time()
     grouping = find_groups(neighbours, made)
-    linked = time.perf_counter()
+    linked = time.process_time()
     find_overlays(made)
-    end = time.perf_counter()
+    end = time.process_time()
     agreement = adjusted_rand_score(np.arange(count) // SLICES, grouping.groups)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     print(

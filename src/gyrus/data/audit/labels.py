@@ -141,6 +141,8 @@ def _balance(material: Material) -> Finding:
     numbers["largest over smallest class"] = ratio
     smallest = manifest.classes[int(np.argmin(counts))]
     words = f"The smallest class, {smallest}, has {min(counts):,} {unit}; the largest has {ratio:.1f} times as many."
+    if ratio == 1:
+        words = f"All classes have {min(counts):,} {unit}."
     if min(counts) < 2 * FOLDS and people is not None:
         words += " So few cannot be learnt from and judged on at once."
     severity: Severity = "warning" if ratio >= IMBALANCE or (people is not None and min(counts) < 10) else "ok"
