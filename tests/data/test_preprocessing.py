@@ -143,3 +143,11 @@ def test_an_unknown_step_and_a_reversed_range_are_refused():
         PreprocessingConfig.model_validate({"steps": [{"step": "resise"}]})
     with pytest.raises(ValidationError, match="low must be below high"):
         Intensity(low=50, high=10)
+
+
+@given(image=gray | colour, low=st.floats(0, 49), high=st.floats(50, 100))
+def test_statistics_agree_with_numpy(image, low, high):
+    values = image.reshape(image.shape[0], -1) / 255.0
+    expected = [values.mean(1), values.std(1), *np.percentile(values, [low, high], axis=1)]
+    found = image_statistics(image, Intensity(low=low, high=high))
+    np.testing.assert_allclose(found, np.stack(expected, axis=1), atol=1e-6)

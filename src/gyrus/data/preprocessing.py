@@ -183,12 +183,22 @@ def image_statistics(image: np.ndarray, intensity: Intensity) -> np.ndarray:
 
     Of the method "histogram" the landmarks of the histogram stand behind them.
     """
-    values = image.reshape(image.shape[0], -1).astype(np.float64) / 255.0
-    low, high = np.percentile(values, [intensity.low, intensity.high], axis=1)
-    columns = [values.mean(axis=1), values.std(axis=1), low, high]
-    if intensity.method == "histogram":
-        columns += list(np.stack([landmarks_of(channel) for channel in values], axis=1))
-    return np.stack(columns, axis=1).astype(np.float32)
+    rows = []
+    for channel in image.reshape(image.shape[0], -1):
+        row = _statistics_of_counts(np.bincount(channel, minlength=256), (intensity.low, intensity.high))
+        rows.append([*row, *(landmarks_of(channel / 255.0) if intensity.method == "histogram" else ())])
+    return np.array(rows, dtype=np.float32)
+
+
+def _statistics_of_counts(counts: np.ndarray, percentiles: tuple[float, float]) -> list[float]:
+    """The same as from the pixels, of which 256 values are known to occur how often: many times quicker."""
+    values, total = np.arange(256) / 255.0, counts.sum()
+    mean = counts @ values / total
+    std = np.sqrt(counts @ (values - mean) ** 2 / total)
+    ends = np.cumsum(counts)
+    places = np.array(percentiles) / 100 * (total - 1)
+    below, above = (values[np.searchsorted(ends, whole(places), side="right")] for whole in (np.floor, np.ceil))
+    return [mean, std, *(below + (above - below) * (places % 1))]
 
 
 @dataclass(frozen=True)
