@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,17 @@ from tests.conftest import SMALL
 from tests.data.builders import manifest_of, people
 
 QUICK = (*SMALL, "training.epochs=1", "evaluation.baselines=false", "preprocessing.steps.1.size=[16, 16]")
-counts = st.integers(min_value=2, max_value=15)
+counts = st.integers(min_value=4, max_value=15)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_pages_of_folds() -> Iterator[None]:
+    """Leave out the pages and maps of single runs: they have tests of their own, and take most of the time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("gyrus.experiment.judging.report_run", lambda *_: None)
+        for name in ("save_examples", "save_embeddings"):
+            patch.setattr(f"gyrus.experiment.running.{name}", lambda *_, **__: None)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -186,14 +197,19 @@ def test_folds_by_image_stand_beside_folds_by_subject(crossed, phantom_folder, t
     assert "Quote the scores of 'folds by subject'" in both.text()
 
 
-def test_two_people_of_a_class_among_twenty_are_a_matter_of_words(tmp_path):
-    phantom = generate(subjects=24, slices=2, classes=2, size=32, seed=0)
-    data = write(phantom, tmp_path / "data")
-    label = sorted(path for path in data.iterdir() if path.is_dir())[-1]
-    kept = sorted({path.name.split("_")[0] for path in label.iterdir()})[:2]
-    for path in label.iterdir():
-        if path.name.split("_")[0] not in kept:
+def test_two_people_of_one_class_of_three_are_a_matter_of_words(tmp_path):
+    data = write(generate(subjects=18, slices=2, classes=3, size=32, seed=0), tmp_path / "data")
+    rare = sorted(path for path in data.iterdir() if path.is_dir())[-1]
+    for path in rare.iterdir():
+        if path.name.split("_")[0] not in sorted({other.name.split("_")[0] for other in rare.iterdir()})[:2]:
             path.unlink()
     found = cross_validate("dementia-baseline", data=data, out=tmp_path / "folds", folds=3, overrides=QUICK)
-    assert f"Class '{label.name}' has 2 subjects for 3 folds" in found.text()
+    assert f"Class '{rare.name}' has 2 subjects for 3 folds" in found.text()
     assert "nan" not in found.text().lower()
+
+
+def test_what_cannot_be_learnt_or_chosen_by_is_refused_before_any_fold_trains():
+    few = manifest_of(people(many=20, few=2))
+    with pytest.raises(SplitError, match=r"only class 'many' in its val part.*3 people at the least"):
+        deal_folds(ExperimentConfig(), few, folds=5, repeats=1)
+    assert len(deal_folds(ExperimentConfig(), manifest_of(people(many=17, few=3)), folds=5, repeats=2)) == 10

@@ -156,8 +156,8 @@ def _area_notes(summary: pd.DataFrame) -> list[str]:
         return []
     return [
         f"Macro ROC AUC is {row['mean']:.3f} as the mean of the folds and {row['pooled']:.3f} pooled. Within a fold "
-        "people are ranked by one network; pooled, across networks whose probabilities may be on different scales, "
-        "which can make it lower. Say which of the two you quote."
+        "people are ranked by one network. Pooled, they are ranked across networks whose probabilities may be on "
+        "different scales, which can make it lower. Say which of the two you quote."
     ]
 
 

@@ -14,7 +14,7 @@ import pandas as pd
 from gyrus.configuration import write_document
 from gyrus.data.manifest import Manifest
 from gyrus.data.splits import Split, kfold
-from gyrus.errors import ConfigError, RunError
+from gyrus.errors import ConfigError, RunError, SplitError
 from gyrus.evaluation.folds import (
     fold_notes,
     fold_scores,
@@ -248,16 +248,30 @@ def deal_folds(
     """The config that trains each fold by itself, and its split, by repeat and fold.
 
     Raises:
-        SplitError: There are fewer people than folds, or a part would be empty.
+        SplitError: There are fewer people than folds, a part would be empty, or a fold could learn or choose by one
+            class only.
     """
     first = settings.seed if settings.split.seed is None else settings.split.seed
     dealt = {}
     for repeat in range(repeats):
         how = settings.split.model_copy(update={"method": "kfold", "folds": folds, "seed": first + repeat})
         for fold, parts in enumerate(kfold(manifest, how)):
+            _require_two_classes(manifest, parts, f"Fold {fold} of repeat {repeat}")
             changes = {"split": how.model_copy(update={"fold": fold}), "seed": settings.seed + repeat}
             dealt[repeat, fold] = settings.model_copy(update=changes), parts
     return dealt
+
+
+def _require_two_classes(manifest: Manifest, parts: Split, where: str) -> None:
+    labels = manifest.table.set_index("sample")["label"]
+    for part in ("train", "val"):
+        found = labels[list(parts.samples[part])].unique()
+        if len(found) < 2:
+            raise SplitError(
+                f"{where} would have only class '{found[0]}' in its {part} part, where nothing could be told apart. "
+                "Two classes need someone to learn from, someone to choose by and someone to judge: 3 people at the "
+                "least. Find more people, leave the class out or join it with another, or change --folds or split.val."
+            )
 
 
 def _run_fold(

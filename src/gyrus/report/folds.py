@@ -130,7 +130,8 @@ def _row(axes: Axes, row: int, of_folds: np.ndarray, line: pd.Series, *, is_firs
     label = (lambda text: text) if is_first else (lambda _: None)
     dots = np.broadcast_to(heights, of_folds.shape)
     axes.scatter(of_folds, dots, s=12, color=COLOURS[5], linewidths=0, label=label("a fold"), clip_on=False)
-    axes.plot([line["mean"]] * 2, [row - 0.32, row], color=COLOURS[0], label=label("mean of the folds"))
+    mean = label("mean of the folds")
+    axes.scatter([line["mean"]], [row - 0.16], s=110, color=COLOURS[0], marker="|", linewidths=1.6, label=mean)
     if not np.isnan(line["low"]):
         axes.plot([line["low"], line["high"]], [row + 0.2] * 2, color=INK, linewidth=1.1)
     pooled = label("pooled, with interval")
