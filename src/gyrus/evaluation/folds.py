@@ -66,7 +66,8 @@ def summarise_folds(scores: pd.DataFrame, pooled: Sequence[Evaluation]) -> pd.Da
         the first repeat), pooled_lowest and pooled_highest (over the repeats). Empty where there is no number.
     """
     rows = []
-    for unit, part in scores.groupby("unit", sort=False):
+    for unit in pooled[0].scores:
+        part = scores[scores["unit"] == unit]
         for name in METRICS:
             values = part[name].dropna()
             first = pooled[0].scores[unit].metrics[name]
@@ -113,15 +114,16 @@ def summary_text(summary: pd.DataFrame, pooled: Evaluation) -> str:
     """The summary as a table for the terminal; a dash where there is no number."""
     lines = []
     several = bool((summary["pooled_highest"] > summary["pooled_lowest"]).any())
-    for unit, part in summary[summary["metric"].isin(SHOWN)].groupby("unit", sort=False):
-        word = unit_word(pooled, pooled.scores[unit])
-        lines.append(f"{f'By {word}':22}{'mean':>8}{'SD':>8}{'lowest':>8}{'highest':>9}{'folds':>7}  pooled")
-        for row in part.itertuples():
-            numbers = "".join(_cell(value) for value in (row.mean, row.sd, row.lowest)) + _cell(row.highest, 9)
-            estimate = pooled.scores[unit].metrics[str(row.metric)].text()
-            spread = f", repeats {row.pooled_lowest:.3f} to {row.pooled_highest:.3f}" if several else ""
-            counts = f"{row.defined}" if row.defined == row.folds else f"{row.defined}/{row.folds}"
-            lines.append(f"{METRICS[str(row.metric)].title:22}{numbers}{counts:>7}  {estimate}{spread}")
+    for unit, scores in pooled.scores.items():
+        title = f"By {unit_word(pooled, scores)}"
+        lines.append(f"{title:22}{'mean':>8}{'SD':>8}{'lowest':>8}{'highest':>9}{'folds':>7}  pooled")
+        shown = summary[(summary["unit"] == unit) & summary["metric"].isin(SHOWN)]
+        for row in shown.to_dict("records"):
+            numbers = "".join(_cell(row[name]) for name in ("mean", "sd", "lowest")) + _cell(row["highest"], 9)
+            spread = f", repeats {row['pooled_lowest']:.3f} to {row['pooled_highest']:.3f}" if several else ""
+            counts = f"{row['defined']}" if row["defined"] == row["folds"] else f"{row['defined']}/{row['folds']}"
+            estimate = scores.metrics[row["metric"]].text()
+            lines.append(f"{METRICS[row['metric']].title:22}{numbers}{counts:>7}  {estimate}{spread}")
         lines.append("")
     return "\n".join(lines).rstrip()
 

@@ -308,7 +308,7 @@ def _gather(folder: Path, settings: ExperimentConfig, manifest: Manifest, folds:
     pooled = []
     for repeat in range(repeats):
         tested = out_of_fold([Predictions.load(runs[repeat, fold].predictions("test")) for fold in range(folds)])
-        require_all_tested(tested, manifest.table["sample"])
+        require_all_tested(tested, manifest.table["sample"].tolist())
         tested.save(_out_of_fold_path(folder, repeat))
         pooled.append(judge(tested, settings.evaluation, seed=settings.seed))
     notes = fold_notes(summarise_folds(scores, pooled), pooled[0], folds)

@@ -117,7 +117,7 @@ class _Trained:
             *arguments,
             augmentation=steps_for_copies(self.settings.augmentation),
             seed=self.settings.seed,
-            keys=image_keys(manifest.table["digest"]),
+            keys=image_keys(manifest.table["digest"].tolist()),
         )
         plain = PixelDataset(*arguments)
         return predict_with_copies(self.model, plain, altered, copies=self.tta, device=device, progress=progress)

@@ -166,14 +166,14 @@ def _nested(about: Mapping[str, object]) -> bool:
 def _summary_facts(evaluation: Evaluation, summary: pd.DataFrame) -> Facts:
     """Each score over the folds and pooled, in words."""
     facts = []
-    for row in summary[summary["metric"].isin(SHOWN)].itertuples():
-        scores = evaluation.scores[row.unit]
+    for row in summary[summary["metric"].isin(SHOWN)].to_dict("records"):
+        scores = evaluation.scores[row["unit"]]
         over = "not defined in any fold"
-        if row.defined:
-            spread = "" if np.isnan(row.sd) else f", SD {row.sd:.3f}, {row.lowest:.3f} to {row.highest:.3f}"
-            over = f"mean {row.mean:.3f}{spread} over {row.defined} of {row.folds} folds"
-        title = f"{METRICS[str(row.metric)].title} by {unit_word(evaluation, scores, 1)}"
-        facts.append((title, f"{over}; pooled {scores.metrics[str(row.metric)].text()}"))
+        if row["defined"]:
+            spread = f", SD {row['sd']:.3f}, {row['lowest']:.3f} to {row['highest']:.3f}" if row["defined"] > 1 else ""
+            over = f"mean {row['mean']:.3f}{spread} over {row['defined']} of {row['folds']} folds"
+        title = f"{METRICS[row['metric']].title} by {unit_word(evaluation, scores, 1)}"
+        facts.append((title, f"{over}; pooled {scores.metrics[row['metric']].text()}"))
     return tuple(facts)
 
 
