@@ -43,7 +43,8 @@ def test_the_promise_is_kept_on_average_however_bad_the_probabilities(method: st
         ).coverage.value
         for seed in range(20)
     ]
-    # Of 39 people the coverage is Beta(32, 8) (Vovk 2012): 0.80 on average; with 200 test people each its mean over 20 has an SD of 0.016.
+    # Of 39 people the coverage is Beta(32, 8) (Vovk 2012), 0.80 on average; with 200 test people each, its mean over
+    # 20 has an SD of 0.016.
     assert abs(np.mean(coverage) - 0.8) < 3 * 0.016
 
 

@@ -46,6 +46,10 @@ def test_delong_agrees_with_the_bootstrap_of_the_same_subjects() -> None:
         draws.append(roc_auc_score(targets[rows], scores[0][rows]) - roc_auc_score(targets[rows], scores[1][rows]))
     variance = found.covariance[0, 0] + found.covariance[1, 1] - 2 * found.covariance[0, 1]
     assert np.sqrt(variance) == pytest.approx(np.std(draws), rel=0.12)
+    value, low, high = found.difference()
+    assert value == pytest.approx(found.values[0] - found.values[1])
+    assert (low, high) == pytest.approx(np.quantile(draws, [0.025, 0.975]), abs=0.015)
+    assert (found.p_value() < 0.05) == (low > 0 or high < 0)
 
 
 def test_delong_of_one_ranking_twice_finds_no_difference() -> None:

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 from scipy import stats
 
 from gyrus.errors import DataError
 from gyrus.evaluation.intervals import Arrangement, Words, arrange, draw_counts, estimate
 from gyrus.evaluation.metrics import METRICS, Reference, Tallies
 from gyrus.evaluation.result import Estimate, Unit
+from gyrus.evaluation.sampling import clusters_of
 from gyrus.prediction.aggregate import pool_by_subject
 from gyrus.prediction.table import Predictions
 from gyrus.registry import look_up
@@ -142,13 +142,13 @@ class _Both:
 
     @classmethod
     def of(cls, first: Predictions, second: Predictions, metric: str) -> _Both:
-        clusters = pd.factorize(first.table["subject" if first.subjects_known else "sample"], sort=True)[0]
+        clusters = clusters_of(first)
         count = int(clusters.max()) + 1
         arrangement = arrange(
             np.concatenate([first.targets, second.targets]),
             np.concatenate([first.choices, second.choices]),
             np.concatenate([_ranked(first.probabilities), _ranked(second.probabilities)]),
-            np.concatenate([clusters, clusters + count]).astype(np.int64),
+            np.concatenate([clusters, clusters + count]),
         )
         whole = arrangement.tally(np.concatenate([np.ones((count, 1)), np.zeros((count, 1))]))
         return cls(arrangement, Reference.of(whole.confusion[0]), metric, count)

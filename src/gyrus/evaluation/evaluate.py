@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import get_args
 
 import numpy as np
-import pandas as pd
 
 from gyrus.errors import ConfigError, DataError
 from gyrus.evaluation.intervals import (
@@ -21,6 +20,7 @@ from gyrus.evaluation.intervals import (
 )
 from gyrus.evaluation.metrics import CLASS_METRICS, METRICS
 from gyrus.evaluation.result import Estimate, Evaluation, Group, Interval, Scores, Unit
+from gyrus.evaluation.sampling import clusters_of
 from gyrus.prediction.aggregate import pool_by_subject
 from gyrus.prediction.table import Predictions
 from gyrus.registry import look_up
@@ -59,13 +59,12 @@ def evaluate(
     look_up(interval, dict.fromkeys(get_args(Interval)), "kind of interval")
     labelled = _labelled(predictions)
     known = labelled.subjects_known
-    clusters = pd.factorize(labelled.table["subject" if known else "sample"], sort=True)[0]
     group: Group = predictions.subject_kind if known else "image"
     judged: dict[Unit, tuple[Predictions, Integers]] = {}
     if known:
         pooled = pool_by_subject(labelled)
         judged["subject"] = pooled, np.arange(len(pooled))
-    judged["image"] = labelled, clusters.astype(np.int64)
+    judged["image"] = labelled, clusters_of(labelled)
     plan = _Plan(group, resamples, seed, level, interval)
     return Evaluation(
         scores={unit: _scores(unit, rows, of, plan) for unit, (rows, of) in judged.items()},

@@ -8,7 +8,7 @@ is ever built row by row.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -105,10 +105,8 @@ def bootstrap(arrangement: Arrangement, reference: Reference, *, resamples: int,
     Returns:
         B values each. Memory is bounded however large N and B are.
     """
-    step = int(np.clip(COUNTS_AT_ONCE // max(arrangement.clusters, 1), 1, RESAMPLES_AT_ONCE))
-    blocks = [range(start, min(start + step, resamples)) for start in range(0, max(resamples, 1), step)]
-    parts = [_values(arrangement.tally(draw_counts(arrangement.clusters, block, seed)), reference) for block in blocks]
-    return _joined(parts)
+    draws = draws_of(arrangement.clusters, resamples, seed)
+    return _joined([_values(arrangement.tally(counts), reference) for counts in draws])
 
 
 def jackknife(arrangement: Arrangement, reference: Reference) -> Values:
@@ -127,6 +125,13 @@ def jackknife(arrangement: Arrangement, reference: Reference) -> Values:
         _values(arrangement.tally((groups[:, None] != block[None]).astype(np.float64)), reference) for block in blocks
     ]
     return _joined(parts)
+
+
+def draws_of(clusters: int, resamples: int, seed: int) -> Iterator[Floats]:
+    """How often each cluster is drawn in each resample: arrays (clusters, a few), at least one, maybe of none."""
+    step = int(np.clip(COUNTS_AT_ONCE // max(clusters, 1), 1, RESAMPLES_AT_ONCE))
+    for start in range(0, max(resamples, 1), step):
+        yield draw_counts(clusters, range(start, min(start + step, resamples)), seed)
 
 
 def draw_counts(clusters: int, resamples: range, seed: int) -> Floats:

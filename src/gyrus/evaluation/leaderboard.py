@@ -20,6 +20,7 @@ from gyrus.evaluation.evaluate import evaluate
 from gyrus.evaluation.intervals import arrange, bootstrap, percentile_interval, score
 from gyrus.evaluation.metrics import METRICS
 from gyrus.evaluation.result import Estimate, Evaluation, Unit
+from gyrus.evaluation.sampling import clusters_of
 from gyrus.evaluation.words import unit_word
 from gyrus.prediction.table import Predictions
 from gyrus.registry import look_up
@@ -233,8 +234,7 @@ def _rank_intervals(predictions: Sequence[Predictions], unit: Unit, plan: _Plan)
 
 def _resampled(predictions: Predictions, unit: Unit, plan: _Plan) -> npt.NDArray[np.float64]:
     judged = judged_rows(predictions, unit)
-    clusters = pd.factorize(judged.table["subject" if judged.subjects_known else "sample"], sort=True)[0]
-    arrangement = arrange(judged.targets, judged.choices, judged.probabilities, clusters.astype(np.int64))
+    arrangement = arrange(judged.targets, judged.choices, judged.probabilities, clusters_of(judged))
     _, reference, _ = score(arrangement)
     return bootstrap(arrangement, reference, resamples=plan.resamples, seed=plan.seed).overall[plan.metric]
 

@@ -6,7 +6,7 @@ was drawn, times the sums of each subject.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import stats
 
-from gyrus.evaluation.intervals import COUNTS_AT_ONCE, RESAMPLES_AT_ONCE, Words, draw_counts, estimate
+from gyrus.evaluation.intervals import Words, draws_of, estimate
 from gyrus.evaluation.result import Estimate
 from gyrus.prediction.table import Predictions
 
@@ -72,8 +72,8 @@ def estimate_all(
     """
     sums = np.column_stack([np.bincount(clusters, column) for column in rows.T])
     values = statistic(sums.sum(axis=0))
-    parts = [statistic(counts.T @ sums) for counts in _draws(len(sums), sampling)]
-    resampled = np.concatenate(parts) if parts else np.empty((0, len(values)))
+    draws = draws_of(len(sums), sampling.resamples, sampling.seed)
+    resampled = np.concatenate([statistic(counts.T @ sums) for counts in draws])
     return tuple(
         estimate(float(value), resampled[:, index], sampling.level, words) for index, value in enumerate(values)
     )
@@ -120,9 +120,3 @@ def divide(part: npt.ArrayLike, whole: npt.ArrayLike) -> Floats:
     """``part / whole`` of arrays of one shape, NaN where ``whole`` is not above 0."""
     part, whole = np.asarray(part, dtype=np.float64), np.asarray(whole, dtype=np.float64)
     return np.divide(part, whole, out=np.full(whole.shape, np.nan), where=whole > 0)
-
-
-def _draws(clusters: int, sampling: Sampling) -> Iterator[Floats]:
-    step = int(np.clip(COUNTS_AT_ONCE // max(clusters, 1), 1, RESAMPLES_AT_ONCE))
-    for start in range(0, sampling.resamples, step):
-        yield draw_counts(clusters, range(start, min(start + step, sampling.resamples)), sampling.seed)

@@ -37,15 +37,23 @@ class Areas:
         logit = np.log(value / (1 - value))
         return float(1 / (1 + np.exp(half - logit))), float(1 / (1 + np.exp(-half - logit)))
 
+    def difference(self, first: int = 0, second: int = 1, level: float = 0.95) -> tuple[float, float, float]:
+        """An area minus another, and the ends of its interval (normal, DeLong et al. 1988)."""
+        value = float(self.values[first] - self.values[second])
+        half = float(stats.norm.ppf((1 + level) / 2)) * float(np.sqrt(max(self._variance(first, second), 0.0)))
+        return value, value - half, value + half
+
     def p_value(self, first: int = 0, second: int = 1) -> float:
         """Of no difference between two areas, two-sided; 1 where the two rank all subjects alike."""
-        contrast = np.zeros(len(self.values))
-        contrast[first], contrast[second] = 1.0, -1.0
-        variance = float(contrast @ self.covariance @ contrast)
-        difference = float(contrast @ self.values)
+        variance = self._variance(first, second)
+        difference = float(self.values[first] - self.values[second])
         if variance <= 1e-15:
             return 1.0 if abs(difference) <= 1e-12 else 0.0
         return float(2 * stats.norm.sf(abs(difference) / np.sqrt(variance)))
+
+    def _variance(self, first: int, second: int) -> float:
+        one = self.covariance
+        return float(one[first, first] + one[second, second] - 2 * one[first, second])
 
 
 def delong(targets: npt.ArrayLike, scores: npt.ArrayLike) -> Areas:
