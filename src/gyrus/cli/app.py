@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from gyrus.cli import audit, compare, crossval, data, demo, doctor, evaluate, models, predict, recipes, train
+from gyrus.cli import audit, compare, crossval, data, demo, doctor, evaluate, models, predict, recipes, train, tune
 from gyrus.errors import BadFilesError, GyrusError
 
 app = typer.Typer(
@@ -25,6 +25,7 @@ app.add_typer(data.app, name="data")
 app.command("audit")(audit.audit)
 app.command("train")(train.train)
 app.command("crossval")(crossval.crossval)
+app.command("tune")(tune.tune)
 app.command("evaluate")(evaluate.evaluate)
 app.command("compare")(compare.compare)
 app.command("leaderboard")(compare.leaderboard)

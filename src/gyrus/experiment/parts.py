@@ -61,7 +61,7 @@ class Parts:
     def predict(self, part: Part, model: Classifier, device: torch.device, display: Display) -> Predictions:
         """What a network says of a part."""
         table = self.manifest.table.iloc[self.rows(part)]
-        altered = self.dataset(part, steps_for_copies(self.settings.augmentation), image_keys(table["digest"]))
+        altered = self.dataset(part, steps_for_copies(self.settings.augmentation), image_keys(table["digest"].tolist()))
         with display.progress(f"Predicting {part}") as progress:
             logits = predict_with_copies(
                 model,

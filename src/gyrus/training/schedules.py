@@ -45,13 +45,14 @@ def cosine(schedule: Cosine, moment: Moment, _: History) -> float:
     time = moment.time(schedule.every)
     if time < schedule.warmup_epochs:
         return _warmup(schedule, time)
-    done = (time - schedule.warmup_epochs) / (moment.epochs - schedule.warmup_epochs)
+    falling = moment.epochs * schedule.length - schedule.warmup_epochs
+    done = (time - schedule.warmup_epochs) / falling if falling > 0 else 1.0
     return _half_cosine(1.0, schedule.final_share, done)
 
 
 def one_cycle(schedule: OneCycle, moment: Moment, _: History) -> float:
     """As PyTorch's OneCycleLR with its default, the cosine."""
-    last = moment.epochs * moment.steps_per_epoch - 1
+    last = max(round(moment.epochs * moment.steps_per_epoch * schedule.length) - 1, 0)
     peak = max(schedule.rise * (last + 1) - 1, 0.0)
     first = 1 / schedule.start_divisor
     if moment.step < peak:

@@ -1,0 +1,164 @@
+"""A study: many configurations of one experiment, tried and compared on people outside the test part."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import optuna
+from filelock import FileLock
+
+from gyrus.configuration import parse, read_document, write_document
+from gyrus.data.manifest import Manifest
+from gyrus.data.splits import Split, split
+from gyrus.errors import ConfigError
+from gyrus.experiment.config import ExperimentConfig, load_config
+from gyrus.experiment.display import SILENT, Display
+from gyrus.experiment.inputs import scan_data
+from gyrus.experiment.listing import differences
+from gyrus.experiment.running import with_data
+from gyrus.files import digest
+from gyrus.tuning.budget import Budget, rank
+from gyrus.tuning.methods import grid_size, make_pruner, make_sampler
+from gyrus.tuning.outcome import write_outcome
+from gyrus.tuning.plan import Plan, StudyFolder
+from gyrus.tuning.space import SearchSpace
+from gyrus.tuning.storage import open_storage, shown
+from gyrus.tuning.trial import inner_splits, without_test
+from gyrus.tuning.tuned import Tuned
+from gyrus.tuning.working import work
+
+
+def tune(
+    plan: Plan,
+    config: ExperimentConfig | str | Path | None = None,
+    *,
+    out: str | Path,
+    data: str | Path | None = None,
+    overrides: Sequence[str] = (),
+    display: Display = SILENT,
+) -> Tuned:
+    """Try configurations until the budget is spent, and write down what was found.
+
+    The same call in several processes shares one study: on one machine by its folder, on several by a storage that all
+    reach. What was broken off is repeated, what is done is not done again, and a call with more trials goes on.
+
+    Args:
+        plan: How to go about it.
+        config: What is tuned: a recipe's name, the path of a YAML or JSON file, or a config.
+        out: The folder of the study.
+        data: Overrides ``data.path``.
+        overrides: Assignments such as ``training.epochs=5``.
+        display: Where progress is shown.
+
+    Returns:
+        The study; its recipe, table, figures and page are in the folder.
+
+    Raises:
+        GyrusError: The config, the space, the data or the storage cannot be used.
+        KeyboardInterrupt: It was interrupted; the same call goes on, beginning with the trial that was broken off.
+    """
+    plan.check()
+    settings = load_config(config, with_data(overrides, data))
+    plan = replace(plan, objectives=plan.objectives or (settings.training.monitor,))
+    settings = load_config(settings, [f"training.monitor={plan.monitor}"])
+    plan.space.check(settings)
+    if plan.sampler == "grid":
+        plan = _within_grid(plan, settings, display)
+    sampler = make_sampler(
+        plan.sampler, plan.space, settings, seed=plan.seed, objectives=len(plan.objectives), rank=rank
+    )
+    longest = _most_epochs(plan.space, settings) * max(1, plan.folds)
+    pruner = make_pruner(plan.chosen_pruner, longest=longest, objectives=len(plan.objectives))
+    folder = StudyFolder(Path(out))
+    manifest, parts = _prepare(folder, plan, settings, display)
+    storage = open_storage(plan.storage, folder.path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        study = optuna.create_study(
+            study_name=folder.path.resolve().name,
+            storage=storage,
+            directions=list(plan.directions),
+            sampler=sampler,
+            pruner=pruner,
+            load_if_exists=True,
+        )
+        _refuse_other_study(study, plan, settings, manifest, parts)
+        tuned = Tuned(folder, plan, settings, manifest, parts, study)
+        budget = Budget(study, storage, plan.trials, lost_after=plan.lost_after)
+        work(tuned, budget, inner_splits(manifest, parts, plan.folds), display)
+    with FileLock(folder.path / ".lock"):
+        write_outcome(tuned)
+    return tuned
+
+
+def _within_grid(plan: Plan, settings: ExperimentConfig, display: Display) -> Plan:
+    size = grid_size(plan.space, settings)
+    display.say(f"Note: the grid has {size} combinations; {min(size, plan.trials)} of them are tried.")
+    return replace(plan, trials=min(size, plan.trials))
+
+
+def _most_epochs(space: SearchSpace, settings: ExperimentConfig) -> int:
+    tuned = [end for each in space.parameters if each.field == "training.epochs" for end in each.ends]
+    return max([settings.training.epochs, *tuned])
+
+
+def _prepare(folder: StudyFolder, plan: Plan, settings: ExperimentConfig, display: Display) -> tuple[Manifest, Split]:
+    """The data without the test part; found once, then the same for every worker and every time."""
+    folder.path.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.path / ".lock"):
+        if folder.split.exists():
+            _refuse_other_settings(folder, plan, settings)
+            return Manifest.load(folder.manifest), Split.load(folder.split)
+        manifest = scan_data(settings.data, display)
+        parts = split(manifest, settings.split, seed=settings.seed)
+        for note in (parts.statement, *parts.notes):
+            if note:
+                display.say(f"Note: {note}.")
+        seen = without_test(manifest, parts)
+        write_document(folder.config, settings)
+        write_document(folder.space, plan.space)
+        seen.save(folder.manifest)
+        parts.save(folder.split)
+        return seen, parts
+
+
+def _refuse_other_settings(folder: StudyFolder, plan: Plan, settings: ExperimentConfig) -> None:
+    before = load_config(folder.config).model_dump(mode="json")
+    changes = differences(before, settings.model_dump(mode="json"))
+    changes = [change for change in changes if change[0] not in ("data.path", "training.device", "training.workers")]
+    if changes:
+        words = "; ".join(f"{field} was {old!r}, is {new!r}" for field, old, new in changes)
+        raise ConfigError(f"The study in {folder.path} began with other settings: {words}. Give another --out.")
+    if parse(SearchSpace, read_document(folder.space), where=str(folder.space)).named != plan.space.named:
+        raise ConfigError(f"The study in {folder.path} began with another search space. Give another --out.")
+
+
+def _refuse_other_study(
+    study: optuna.Study, plan: Plan, settings: ExperimentConfig, manifest: Manifest, parts: Split
+) -> None:
+    """Refuse to mix trials of other data or settings into a study that lies in a shared storage."""
+    config = settings.model_dump(mode="json")
+    for section, name in (("data", "path"), ("training", "device"), ("training", "workers")):
+        config[section].pop(name)
+    marks = {
+        "config": digest(config),
+        "search space": digest(plan.space.model_dump(mode="json")["parameters"]),
+        "objectives": list(plan.objectives),
+        "folds": plan.folds,
+        "data": manifest.digest,
+        "split": digest(dict(parts.samples)),
+    }
+    known = study.user_attrs.get("gyrus")
+    if known is None:
+        study.set_user_attr("gyrus", marks)
+        return
+    other = [name for name, mark in marks.items() if known.get(name) != mark]
+    if other:
+        place = f" in {shown(plan.storage)}" if plan.storage else ""
+        raise ConfigError(
+            f"The study '{study.study_name}'{place} began with another {', '.join(other)}. Its trials cannot be "
+            "compared with these; give another --out."
+        )
