@@ -188,3 +188,20 @@ def test_equal_volumes_are_equal_files_without_text(tmp_path):
     assert (tmp_path / "a.nii.gz").read_bytes() == (tmp_path / "b.nii.gz").read_bytes()
     header = nib.load(tmp_path / "a.nii.gz").header
     assert not any(bytes(header[name]).strip(b"\0") for name in ("descrip", "aux_file", "db_name", "intent_name"))
+
+
+def test_a_column_that_begins_late_is_kept_in_parquet(tmp_path, monkeypatch):
+    from gyrus.data import convert as module
+
+    monkeypatch.setattr(module, "ROWS_AT_A_TIME", 2)
+    (tmp_path / "a").mkdir()
+    manifest = _slices(tmp_path / "a", [("p", "1"), ("qq", "1")])
+    table = pd.read_csv(tmp_path / "a" / "table.csv").assign(grade=[None] * 4 + [1.5, 2.5], site=[None] * 5 + ["x"])
+    table.to_csv(tmp_path / "a" / "table.csv", index=False)
+    manifest = scan(tmp_path / "a")
+    converted = _converted(manifest, "parquet", tmp_path / "b").table.sort_values(["subject", "slice"])
+    original = manifest.table.sort_values(["subject", "slice"])
+    for name in ("grade", "site"):
+        assert (
+            converted[name].astype("string").fillna("").tolist() == original[name].astype("string").fillna("").tolist()
+        )

@@ -177,6 +177,8 @@ STATISTICS = ("mean", "std", "low", "high")
 
 SMALLEST_SCALE = 1e-6
 
+_COUNTED_AT_ONCE = 1 << 16
+
 
 def image_statistics(image: np.ndarray, intensity: Intensity) -> np.ndarray:
     """The numbers :data:`STATISTICS` of an image (C, *spatial) uint8, as float32 (C, 4).
@@ -185,7 +187,10 @@ def image_statistics(image: np.ndarray, intensity: Intensity) -> np.ndarray:
     """
     rows = []
     for channel in image.reshape(image.shape[0], -1):
-        row = _statistics_of_counts(np.bincount(channel, minlength=256), (intensity.low, intensity.high))
+        # Counting takes eight bytes a pixel for a moment; by blocks, large volumes do not need it all at once.
+        blocks = range(0, max(1, len(channel)), _COUNTED_AT_ONCE)
+        counts = sum(np.bincount(channel[start : start + _COUNTED_AT_ONCE], minlength=256) for start in blocks)
+        row = _statistics_of_counts(np.asarray(counts), (intensity.low, intensity.high))
         rows.append([*row, *(landmarks_of(channel / 255.0) if intensity.method == "histogram" else ())])
     return np.array(rows, dtype=np.float32)
 

@@ -13,6 +13,7 @@ from gyrus.data.sources import columns as roles
 from gyrus.data.sources.listing import Listing, Request
 from gyrus.data.sources.table import read_table
 from gyrus.data.sources.volumes import with_files
+from gyrus.data.volumes.bids_writing import ORIGINAL
 from gyrus.errors import ConfigError, DataError
 from gyrus.registry import nearest
 
@@ -20,9 +21,6 @@ _NAME = re.compile(r"sub-[A-Za-z0-9]+(?:_[a-z]+-[A-Za-z0-9+]+)*_(?P<suffix>[A-Za
 _ENTITY = re.compile(r"(?:^|_)(?P<name>[a-z]+)-(?P<value>[A-Za-z0-9+]+)")
 _FURTHER = ("datatype", "suffix", "extension")
 _DERIVATIVES = "derivatives"
-
-ORIGINAL = "original_id"
-"""A column of participants.tsv and sessions.tsv with names that BIDS does not allow, written by a conversion."""
 
 ENTITIES = [
     *(
@@ -218,7 +216,9 @@ def _sessions(root: Path, rows: pd.DataFrame, column: str | None) -> list[str | 
         if not file.is_file():
             continue
         table = _keyed(read_table(file), "session_id", "ses-", file)
-        found = roles.find_columns(list(table.columns), {"label": column} if column is not None and column in table else {})
+        found = roles.find_columns(
+            list(table.columns), {"label": column} if column is not None and column in table else {}
+        )
         if "label" in found and (column is None or found["label"] == column):
             cells = zip(table.index, roles.texts(table[found["label"]]), strict=True)
             labels.update({(subject, session): label for session, label in cells})

@@ -1,10 +1,10 @@
-"""One volume a scan, from volumes in files or from the slices of each scan."""
+"""One volume a scan, from volumes in files or from the slices of each scan; what all conversions share."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ import pandas as pd
 from gyrus.data.manifest import MEMBERS, VIEW, VOLUME_FILES, Manifest
 from gyrus.data.reading import Reader
 from gyrus.data.volumes.prepared import PreparedVolumes
+from gyrus.data.volumes.steps import Percentiles, VolumeStep
 from gyrus.data.volumes.volume import Volume, affine_from_slices, from_slices
 from gyrus.errors import DataError
 
@@ -24,6 +25,24 @@ SLICE_NUMBERS = "slice_numbers"
 
 OWN_COLUMNS = ("sample", "path", "row", "shape", "spacing", "digest", MEMBERS, VIEW, VOLUME_FILES)
 """What a manifest says about files; it is not carried over into other files."""
+
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to convert.
+
+    Attributes:
+        spacing: Millimetres between slices, rows and columns, of slices that become volumes.
+        steps: What brings volumes to 8 bits where they become slices, unless all hold 8-bit gray already.
+        progress: Called with the samples done and their number.
+    """
+
+    spacing: tuple[float, float, float] | None = None
+    steps: tuple[VolumeStep, ...] = (Percentiles(),)
+    progress: Progress | None = field(default=None)
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,3 +131,18 @@ def _about_slices(scan: pd.DataFrame) -> dict[str, Any]:
 
 def _plain(value: Any) -> Any:
     return None if pd.isna(value) else value
+
+
+def scan_count(manifest: Manifest) -> int:
+    """How many scans there are."""
+    if VOLUME_FILES in manifest.table:
+        return len(manifest)
+    return len(manifest.table[["part", "label", "subject", "session"]].drop_duplicates())
+
+
+def with_progress(items: Iterator[Any], count: int, progress: Progress | None) -> Iterator[Any]:
+    """Pass items on, and tell how many are done."""
+    for number, item in enumerate(items, 1):
+        yield item
+        if progress is not None:
+            progress(number, count)
