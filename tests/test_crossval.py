@@ -19,6 +19,7 @@ from gyrus.errors import ConfigError, RunError, SplitError
 from gyrus.evaluation.evaluate import evaluate
 from gyrus.evaluation.result import Evaluation
 from gyrus.experiment import crossval
+from gyrus.experiment.comparing import find_runs, read_entry
 from gyrus.experiment.config import ExperimentConfig, load_config
 from gyrus.experiment.crossval import CrossValidation, cross_validate, cross_validate_both, deal_folds
 from gyrus.prediction.table import Predictions
@@ -91,6 +92,13 @@ def test_what_is_out_of_fold_is_what_the_folds_said_about_their_test_people(cros
     np.testing.assert_allclose(by_fold, expected)
 
 
+def test_a_cross_validation_counts_as_one_classifier_in_a_comparison(crossed):
+    assert find_runs(crossed.folder.parent) == ([crossed.folder], [])
+    entry = read_entry(crossed.folder, "folds")
+    assert len(entry.test) == len(crossed.predictions())
+    assert entry.facts["Model"] == "baseline-cnn, 3 folds"
+
+
 def test_the_words_say_what_folds_are_worth(crossed):
     for text in (crossed.text(), crossed.report.read_text()):
         assert "not independent" in text
@@ -121,6 +129,8 @@ def test_finished_folds_are_kept_and_the_others_give_the_same_answers(crossed, p
         cross_validate("dementia-baseline", **arguments)
     with pytest.raises(RunError, match="has not finished"):
         CrossValidation.load(out)
+    with pytest.raises(RunError, match="no finished run"):
+        find_runs(out.parent)
     monkeypatch.setattr(crossval, "train_on", train_on)
     before = Run(out / "repeat-0" / "fold-1").weights.stat().st_mtime_ns
     again = cross_validate("dementia-baseline", **arguments)
