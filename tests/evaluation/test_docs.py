@@ -7,8 +7,13 @@ import re
 from dataclasses import fields
 from pathlib import Path
 
+from gyrus.evaluation import assessment
+from gyrus.evaluation.calibration import CALIBRATION_ERRORS
+from gyrus.evaluation.conformal import CONFORMAL
 from gyrus.evaluation.evaluate import Evaluation
 from gyrus.evaluation.metrics import CLASS_METRICS, METRICS
+from gyrus.evaluation.operating import GOALS
+from gyrus.evaluation.recalibration import CALIBRATORS
 from gyrus.evaluation.result import SCHEMA, Estimate, Scores
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -20,13 +25,21 @@ def test_the_examples_run(tmp_path: Path, monkeypatch, capsys) -> None:
     assert blocks
     for block in blocks:
         exec(block, {})
-    assert "By subject (3 subjects)" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "By subject (3 subjects)" in printed
+    assert "Chosen on 80 subjects of the validation part" in printed
 
 
 def test_the_schema_names_every_field_and_metric() -> None:
     page = (DOCS / "metrics-schema.md").read_text(encoding="utf-8")
     names = [field.name for value in (Evaluation, Scores, Estimate) for field in fields(value)]
     for name in [*names, *METRICS, *CLASS_METRICS, SCHEMA]:
+        assert f"`{name}`" in page
+
+
+def test_the_page_names_every_choice() -> None:
+    page = (DOCS / "evaluation.md").read_text(encoding="utf-8")
+    for name in [*CALIBRATION_ERRORS, *CALIBRATORS, *GOALS, *CONFORMAL, assessment.SCHEMA]:
         assert f"`{name}`" in page
 
 
