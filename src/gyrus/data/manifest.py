@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -183,6 +183,30 @@ class Manifest:
         """The manifest of some samples only, in the order of the table."""
         keep = self.table["sample"].isin(set(samples))
         return replace(self, table=self.table[keep].reset_index(drop=True))
+
+    def merge(self, groups: Mapping[str, Sequence[str]]) -> Manifest:
+        """The manifest with some classes taken together.
+
+        Args:
+            groups: New class name to the old ones that it is made of; classes that are not named stay as they are.
+
+        Raises:
+            DataError: A class is not there, is named twice, or the new name is that of a class that stays.
+        """
+        taken = [name for names in groups.values() for name in names]
+        strangers = [name for name in taken if name not in self.classes]
+        twice = sorted({name for name in taken if taken.count(name) > 1})
+        clashes = [name for name in groups if name in self.classes and name not in taken]
+        if strangers or twice or clashes:
+            raise DataError(
+                f"The classes cannot be merged as {dict(groups)}: there are {list(self.classes)}; not "
+                f"there: {strangers}, named twice: {twice}, new names of classes that stay: {clashes}."
+            )
+        new = {old: name for name, names in groups.items() for old in names}
+        classes = tuple(dict.fromkeys(new.get(name, name) for name in self.classes))
+        table = self.table.assign(label=self.table["label"].replace(new))
+        words = "; ".join(f"{name}: {', '.join(names)}" for name, names in groups.items())
+        return replace(self, table=table, classes=classes, notes=(*self.notes, f"classes taken together, {words}"))
 
     def require_clean(self) -> None:
         """Refuse a data set from which samples had to be left out.

@@ -32,6 +32,9 @@ class DataConfig(_Section):
     source: str | None = Field(None, description="the kind of source, where it is not to be recognised")
     classes: tuple[str, ...] | None = Field(None, description="class names in the order of the model's outputs")
     columns: dict[str, str] = Field(default_factory=dict, description="role to column name of a table")
+    merge: dict[str, tuple[str, ...]] = Field(
+        default_factory=dict, description="classes to take together, as {Dementia: [Mild, Moderate]}"
+    )
     subject_rule: str | None = Field(None, description="name of the rule that tells subjects from file names")
     subject_pattern: str | None = Field(None, description="regular expression with a group named subject")
     subjects: Literal["known", "inferred"] = Field(

@@ -43,6 +43,8 @@ def scan_data(config: DataConfig, display: Display) -> Manifest:
             spacing=config.spacing,
             progress=progress,
         )
+    if config.merge:
+        manifest = manifest.merge(config.merge)
     if config.subjects == "inferred":
         with display.progress("Finding people") as progress:
             manifest = with_inferred_subjects(manifest, progress=progress)
