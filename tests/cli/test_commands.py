@@ -51,7 +51,20 @@ def test_a_mistake_ends_a_real_process_with_2_and_no_traceback(tmp_path):
     assert "Traceback" not in result.stderr
 
 
-COMMANDS = ["demo", "data", "data scan", "data split", "data phantom", "train", "evaluate", "predict", "models"]
+COMMANDS = [
+    *(
+        "demo",
+        "data",
+        "data scan",
+        "data split",
+        "data phantom",
+        "data prepare",
+        "data convert",
+        "data preview",
+        "audit",
+    ),
+    *("train", "crossval", "ensemble", "compare", "leaderboard", "evaluate", "predict", "models"),
+]
 
 
 @pytest.mark.parametrize("command", [*COMMANDS, "recipes", "doctor", ""])
