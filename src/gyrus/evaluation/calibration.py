@@ -29,8 +29,13 @@ BINS = 15
 LEAST_IN_A_BIN = 5
 """Bins of equal mass are made fewer until each holds so many."""
 
-DRAWS_AT_ONCE = 64
-"""Redrawn outcomes that are held at a time."""
+CELLS_AT_ONCE = 2**20
+"""Rows times redrawn outcomes that are held at a time."""
+
+ENOUGH_DRAWS = 200
+CELLS_IN_ALL = 2**25
+"""So many redrawn outcomes are made in any case; of many rows no more than fit into so many cells, as time would be
+long and chance makes little difference."""
 
 
 @dataclass(frozen=True)
@@ -335,13 +340,15 @@ def find_error(name: str, probabilities: Floats, targets: Integers, sampling: Sa
         name: Of :data:`CALIBRATION_ERRORS`.
         probabilities: Shape (N, K).
         targets: True class of each row, shape (N,).
-        sampling: How often outcomes are redrawn, and by which seed.
+        sampling: How often outcomes are redrawn at most, and by which seed.
     """
     value = float(calibration_error(name, probabilities, targets[:, None])[0])
     if not sampling.resamples:
         return ErrorFinding(value, None, None, None)
     random = np.random.default_rng((sampling.seed, 0xCA11B))
-    sizes = [min(DRAWS_AT_ONCE, sampling.resamples - start) for start in range(0, sampling.resamples, DRAWS_AT_ONCE)]
+    number = min(sampling.resamples, max(ENOUGH_DRAWS, CELLS_IN_ALL // len(probabilities)))
+    step = int(np.clip(CELLS_AT_ONCE // len(probabilities), 1, 64))
+    sizes = [min(step, number - start) for start in range(0, number, step)]
     drawn = [calibration_error(name, probabilities, _redraw(probabilities, size, random)) for size in sizes]
     by_chance = np.concatenate(drawn)
     extreme = int((by_chance >= value - 1e-12).sum())
@@ -349,7 +356,7 @@ def find_error(name: str, probabilities: Floats, targets: Integers, sampling: Sa
         value,
         float(by_chance.mean()),
         float(np.quantile(by_chance, sampling.level)),
-        (1 + extreme) / (1 + sampling.resamples),
+        (1 + extreme) / (1 + number),
     )
 
 
