@@ -113,12 +113,12 @@ def parallel_figure(scored: Scored) -> Figure | None:
         figure = new_figure(2 * COLUMN, 2.9)
         axes = figure.subplots()
         colours = _colours(scored)
+        shades = colours.to_rgba(np.array([score(trial) for trial in scored.whole]))
         places = [_Axis(scored.parameters[name], [trial.params[name] for trial in scored.whole]) for name in names]
         order = sorted(range(len(scored.whole)), key=lambda number: _goodness(scored, scored.whole[number]))
         for number in order:  # the best on top
             heights = [axis.heights[number] for axis in places]
-            colour = colours.cmap(float(colours.norm(np.asarray(score(scored.whole[number])))))
-            axes.plot(range(len(names)), heights, color=colour, linewidth=1.1)
+            axes.plot(range(len(names)), heights, color=shades[number], linewidth=1.1)
         for position, axis in enumerate(places):
             axes.axvline(position, color=MUTED, linewidth=0.7, zorder=0)
             for height, text in axis.ticks:

@@ -44,12 +44,17 @@ class SeededSampler(BaseSampler):
         """
         self._make = make
         self._seed = seed
-        self._inner = make(seed)
+        self._inner = self._begin(seed)
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
         """Begin anew."""
-        self._inner = self._make(int(digest([self._seed, trial.number])[:8], 16))
+        self._inner = self._begin(int(digest([self._seed, trial.number])[:8], 16))
         self._inner.before_trial(study, trial)
+
+    def _begin(self, seed: int) -> BaseSampler:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)  # of options that are meant
+            return self._make(seed)
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """The parameters that are drawn together."""
@@ -148,9 +153,7 @@ def make_sampler(
         raise ConfigError("cma-es has one objective only. Use tpe or random for several.")
     if name == "cma-es" and not any(parameter.is_range for parameter in space.parameters):
         raise ConfigError("cma-es searches ranges of numbers, and this space has none. Use tpe, random or grid.")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)
-        return SeededSampler(_quietly(SAMPLERS[name]), seed)
+    return SeededSampler(SAMPLERS[name], seed)
 
 
 def grid_size(space: SearchSpace, base: ExperimentConfig, limit: int = 100_000) -> int:
@@ -180,14 +183,3 @@ def make_pruner(name: str, *, longest: int, objectives: int) -> BasePruner:
     if objectives > 1 and name != "none":
         raise ConfigError("A trial with several objectives cannot be given up by one of them. Use --pruner none.")
     return make(longest)
-
-
-def _quietly(make: Callable[[int], BaseSampler]) -> Callable[[int], BaseSampler]:
-    """Without what Optuna says about its newer options."""
-
-    def quiet(seed: int) -> BaseSampler:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ExperimentalWarning)
-            return make(seed)
-
-    return quiet

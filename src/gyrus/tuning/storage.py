@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import time
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import optuna
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from gyrus.errors import ConfigError, GyrusError, MissingDependencyError
 
 JOURNALS = (".log", ".journal")
 POSTGRESQL = ("postgresql://", "postgres://", "postgresql+psycopg://")
+
+PATIENCE = 10
+"""How often the tables of a database are tried to be made while another worker makes them."""
 
 
 def open_storage(place: str | None, folder: Path) -> BaseStorage:
@@ -31,22 +37,37 @@ def open_storage(place: str | None, folder: Path) -> BaseStorage:
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     text = str(folder / "study.db") if place is None else str(place)
+    if not text.startswith(POSTGRESQL) and Path(text).suffix not in (*JOURNALS, ".db"):
+        raise ConfigError(
+            f"--storage '{shown(text)}' must be postgresql://user:password@host/database, a journal file (.log) or a "
+            "SQLite file (.db)."
+        )
     try:
-        if text.startswith(POSTGRESQL):
-            return RDBStorage(_with_driver(text), engine_kwargs={"pool_pre_ping": True})
-        path = Path(text)
-        if path.suffix in JOURNALS:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            return JournalStorage(JournalFileBackend(str(path)))
-        if path.suffix == ".db":
-            path.parent.mkdir(parents=True, exist_ok=True)
-            return RDBStorage(f"sqlite:///{path}", engine_kwargs={"connect_args": {"timeout": 60}})
-    except (OSError, ValueError, RuntimeError, _database_error()) as error:
+        return _opened(text)
+    except (OSError, ValueError, RuntimeError, SQLAlchemyError) as error:
         raise GyrusError(f"Cannot use the storage {shown(text)}: {_first_line(error)}") from error
-    raise ConfigError(
-        f"--storage '{shown(text)}' must be postgresql://user:password@host/database, a journal file (.log) or a "
-        "SQLite file (.db)."
-    )
+
+
+def _opened(text: str) -> BaseStorage:
+    if text.startswith(POSTGRESQL):
+        return _database(_with_driver(text), {"pool_pre_ping": True})
+    path = Path(text)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix in JOURNALS:
+        return JournalStorage(JournalFileBackend(str(path)))
+    return _database(f"sqlite:///{path}", {"connect_args": {"timeout": 60}})
+
+
+def _database(url: str, options: dict[str, Any]) -> BaseStorage:
+    """A database, whose tables another worker may be making at this moment."""
+    for _ in range(PATIENCE):
+        try:
+            return RDBStorage(url, engine_kwargs=options)
+        except SQLAlchemyError as error:
+            if not isinstance(error, IntegrityError) and "already exists" not in str(error):
+                raise
+            time.sleep(0.5)
+    return RDBStorage(url, engine_kwargs=options)
 
 
 def shown(place: str) -> str:
@@ -60,12 +81,6 @@ def _with_driver(url: str) -> str:
     if find_spec("psycopg") is None:
         raise MissingDependencyError("PostgreSQL needs a driver: pip install 'gyrus[postgresql]'.")
     return f"postgresql+psycopg://{url.partition('://')[2]}"
-
-
-def _database_error() -> type[Exception]:
-    from sqlalchemy.exc import SQLAlchemyError
-
-    return SQLAlchemyError
 
 
 def _first_line(error: Exception) -> str:

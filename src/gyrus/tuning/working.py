@@ -65,7 +65,7 @@ def _try(tuned: Tuned, budget: Budget, trial: Trial, splits: Sequence[Split], di
                 tuned.manifest,
                 splits,
                 folder,
-                report=_Report(trial, plan),
+                report=_Report(trial, plan, epochs=settings.training.epochs * len(splits)),
                 display=display,
             )
             trial.set_user_attr("parameters", trained.parameters)
@@ -91,15 +91,17 @@ def _try(tuned: Tuned, budget: Budget, trial: Trial, splits: Sequence[Split], di
 class _Report:
     """Tells the study of each epoch, and ends a training that the pruner has given up."""
 
-    def __init__(self, trial: Trial, plan: Plan) -> None:
+    def __init__(self, trial: Trial, plan: Plan, *, epochs: int) -> None:
         self._trial = trial
         self._plan = plan
+        self._epochs = epochs
 
     def __call__(self, epoch: int, score: float) -> None:
         if len(self._plan.objectives) > 1 or not math.isfinite(score):
             return
         self._trial.report(score, epoch)
-        if self._trial.should_prune():
+        is_last = epoch + 1 == self._epochs  # what is done need not be given up
+        if not is_last and self._trial.should_prune():
             raise optuna.TrialPruned
 
 
