@@ -15,10 +15,13 @@ from hypothesis import strategies as st
 from gyrus.data.manifest import Manifest
 from gyrus.data.phantom import generate, write
 from gyrus.data.splits import Split
+from gyrus.data.store import open_store
 from gyrus.errors import ConfigError, RunError, SplitError
+from gyrus.evaluation.baselines import baseline_sentences
 from gyrus.evaluation.evaluate import evaluate
 from gyrus.evaluation.result import Evaluation
 from gyrus.experiment import crossval
+from gyrus.experiment.baselines import baseline_answers, save_answers
 from gyrus.experiment.comparing import find_runs, read_entry
 from gyrus.experiment.config import ExperimentConfig, load_config
 from gyrus.experiment.crossval import CrossValidation, cross_validate, cross_validate_both, deal_folds
@@ -97,6 +100,26 @@ def test_a_cross_validation_counts_as_one_classifier_in_a_comparison(crossed):
     entry = read_entry(crossed.folder, "folds")
     assert len(entry.test) == len(crossed.predictions())
     assert entry.facts["Model"] == "baseline-cnn, 3 folds"
+
+
+def test_baselines_of_all_folds_are_judged_on_everybody_at_once(crossed, phantom_folder, tmp_path):
+    folder = Path(shutil.copytree(crossed.folder, tmp_path / "folds"))
+    for number, kept in enumerate(crossed.runs):
+        manifest, parts = Manifest.load(kept.manifest), Split.load(kept.split)
+        store = open_store(manifest, load_config(kept.config).preprocessing)
+        run = Run(folder / "repeat-0" / f"fold-{number}")
+        save_answers(run, *baseline_answers(manifest, parts, store, seed=0))
+    found = cross_validate("dementia-baseline", data=phantom_folder, out=folder, folds=3, overrides=QUICK)
+    assert crossed.baselines is None
+    assert found.baselines is not None
+    assert found.baselines == CrossValidation.load(folder).baselines
+    for name, baseline in found.baselines.results.items():
+        joined = Predictions.load(Run(folder).predictions(f"baseline-{name}"))
+        assert sorted(joined.table["subject"]) == sorted(manifest.table["subject"].unique())
+        assert baseline.scores["accuracy"].value == pytest.approx((joined.choices == joined.targets).mean())
+    (sentence,) = baseline_sentences(found.pooled[0], found.baselines)
+    assert found.text().startswith(sentence)
+    assert sentence.replace("'", "&#39;") in found.report.read_text()
 
 
 def test_the_words_say_what_folds_are_worth(crossed):

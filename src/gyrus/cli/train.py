@@ -44,6 +44,10 @@ def train(
     seeds: Annotated[
         str | None, typer.Option("--seeds", help="Repeat with these seeds on one split: 0,1,2. Shows the spread.")
     ] = None,
+    shuffled_labels: Annotated[
+        bool,
+        typer.Option("--shuffled-labels", help="Train once more on labels dealt out anew: what chance alone reaches."),
+    ] = False,
     source: Source = None,
     classes: Classes = None,
     column: Columns = None,
@@ -61,7 +65,7 @@ def train(
 
     display = experiment.SILENT if quiet else Terminal()
     if resume:
-        if data or out or recipe or config or setting or split_unit or seeds:
+        if data or out or recipe or config or setting or split_unit or seeds or shuffled_labels:
             raise ConfigError("--resume continues a run with its own config; give no other option with it.")
         _finish(experiment.resume(resume, display=display))
         return
@@ -81,7 +85,11 @@ def train(
         orientation=orientation,
         spacing=spacing,
     )
-    fields = options | {"split.unit": None if split_unit == "both" else split_unit, "seed": seed}
+    fields = options | {
+        "split.unit": None if split_unit == "both" else split_unit,
+        "seed": seed,
+        "evaluation.shuffled_labels": shuffled_labels or None,
+    }
     overrides = [*assignments(fields), *(setting or [])]
     chosen = recipe or config
     if seeds:

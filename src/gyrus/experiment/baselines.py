@@ -6,7 +6,7 @@ people were kept whole they work on one mean image a person; after a split by im
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from gyrus.data.manifest import Manifest
 from gyrus.data.splits import Split
 from gyrus.data.store import Store
 from gyrus.evaluation.baselines import Baselines, judge_baselines
+from gyrus.evaluation.folds import out_of_fold
 from gyrus.experiment.config import EvaluationConfig
 from gyrus.files import read_json, write_json
 from gyrus.prediction.table import Predictions
@@ -106,6 +107,52 @@ def judge_saved(run: Run, test: Predictions, settings: EvaluationConfig, *, seed
     Raises:
         DataError: A file is damaged.
     """
+    kept = _kept_answers(run)
+    if kept is None:
+        return None
+    judged = _judge(test, *kept, settings, seed)
+    judged.save(run.baselines)
+    return judged
+
+
+def judge_folds(
+    runs: Sequence[Run], folder: Run, tested: Predictions, settings: EvaluationConfig, *, seed: int
+) -> Baselines | None:
+    """Set what the baselines of all folds said, each about its own test part, beside the out-of-fold predictions.
+
+    Args:
+        runs: Of the folds of one repeat.
+        folder: That of the cross-validation; ``baselines.json`` and the joined answers are written into it.
+        tested: The out-of-fold predictions of the repeat.
+        settings: How intervals are made.
+        seed: Decides the resamples.
+
+    Returns:
+        None where not every fold has kept answers.
+
+    Raises:
+        DataError: A file is damaged.
+    """
+    kept = [answers for run in runs if (answers := _kept_answers(run)) is not None]
+    if len(kept) < len(runs):
+        return None
+    names = [name for name in kept[0][0] if all(name in answers for answers, _ in kept)]
+    joined = {
+        name: (
+            _common([answers[name][0] for answers, _ in kept]),
+            out_of_fold([answers[name][1] for answers, _ in kept]),
+        )
+        for name in names
+    }
+    notes = tuple(dict.fromkeys(note for _, each in kept for note in each))
+    save_answers(folder, joined, notes)
+    judged = _judge(tested, joined, notes, settings, seed)
+    judged.save(folder.baselines)
+    return judged
+
+
+def _kept_answers(run: Run) -> tuple[dict[str, tuple[str, Predictions]], tuple[str, ...]] | None:
+    """What :func:`save_answers` kept, and what a network said that learnt shuffled labels."""
     if not _index(run).is_file():
         return None
     index = read_json(_index(run))
@@ -114,17 +161,33 @@ def judge_saved(run: Run, test: Predictions, settings: EvaluationConfig, *, seed
     }
     if (run.shuffled / "run.json").is_file() and Run(run.shuffled).status == "finished":
         answers["shuffled-labels"] = "", Predictions.load(Run(run.shuffled).predictions("test"))
-    judged = judge_baselines(
+    return answers, tuple(index["notes"])
+
+
+def _common(abouts: Sequence[str]) -> str:
+    """What a baseline is made of in all folds; what each fold chose for itself is said to be so."""
+    if len(set(abouts)) == 1:
+        return abouts[0]
+    shared = {about.rpartition(", ")[0] for about in abouts}
+    return f"{shared.pop()}, the rest chosen in each fold" if len(shared) == 1 else "chosen in each fold"
+
+
+def _judge(
+    test: Predictions,
+    answers: Mapping[str, tuple[str, Predictions]],
+    notes: tuple[str, ...],
+    settings: EvaluationConfig,
+    seed: int,
+) -> Baselines:
+    return judge_baselines(
         test,
         answers,
         unit="image" if test.split_unit == "image" or not test.subjects_known else "subject",
-        notes=tuple(index["notes"]),
+        notes=notes,
         resamples=settings.resamples,
         seed=seed,
         level=settings.level,
     )
-    judged.save(run.baselines)
-    return judged
 
 
 def shuffle_labels(manifest: Manifest, split: Split, *, seed: int) -> tuple[Manifest, Split]:
@@ -140,7 +203,8 @@ def shuffle_labels(manifest: Manifest, split: Split, *, seed: int) -> tuple[Mani
     table = manifest.table.copy()
     by_person = split.unit != "image" and manifest.subject_kind != "unknown"
     key = table["subject" if by_person else "sample"].astype(str)
-    for number, part in enumerate(("train", "val")):
+    shuffled_parts: tuple[Part, ...] = ("train", "val")
+    for number, part in enumerate(shuffled_parts):
         inside = table["sample"].isin(split.samples[part])
         labels = table[inside].groupby(key[inside], sort=True)["label"].first()
         dealt = np.random.default_rng((seed, number)).permutation(labels.to_numpy())

@@ -15,6 +15,7 @@ from gyrus.configuration import write_document
 from gyrus.data.manifest import Manifest
 from gyrus.data.splits import Split, kfold
 from gyrus.errors import ConfigError, RunError, SplitError
+from gyrus.evaluation.baselines import Baselines, baseline_sentences
 from gyrus.evaluation.folds import (
     fold_notes,
     fold_scores,
@@ -24,6 +25,7 @@ from gyrus.evaluation.folds import (
     summary_text,
 )
 from gyrus.evaluation.result import Evaluation
+from gyrus.experiment.baselines import judge_folds
 from gyrus.experiment.config import ExperimentConfig, load_config
 from gyrus.experiment.display import SILENT, Display
 from gyrus.experiment.inputs import scan_data
@@ -51,12 +53,14 @@ class CrossValidation:
         folds: How many folds.
         pooled: The evaluation of the out-of-fold predictions of each repeat.
         scores: One row a repeat, fold and unit; see :func:`gyrus.evaluation.folds.fold_scores`.
+        baselines: What the networks of the first repeat must beat, over all folds; None where not every fold has any.
     """
 
     folder: Path
     folds: int
     pooled: tuple[Evaluation, ...]
     scores: pd.DataFrame
+    baselines: Baselines | None = None
 
     @property
     def runs(self) -> tuple[Run, ...]:
@@ -86,7 +90,9 @@ class CrossValidation:
         """The scores of the folds, then the classification report of the out-of-fold predictions."""
         repeats = f", {len(self.pooled)} repeats" if len(self.pooled) > 1 else ""
         kept = f"{self.folds} folds, each person in one" if not self.pooled[0].statement else f"{self.folds} folds"
-        return f"{kept}{repeats}\n\n{summary_text(self.summary, self.pooled[0])}\n\n{self.pooled[0].text()}"
+        first = baseline_sentences(self.pooled[0], self.baselines) if self.baselines else ()
+        lines = [*first, f"{kept}{repeats}", "", summary_text(self.summary, self.pooled[0]), "", self.pooled[0].text()]
+        return "\n".join(lines)
 
     @classmethod
     def load(cls, folder: Path) -> CrossValidation:
@@ -99,7 +105,9 @@ class CrossValidation:
         if about["status"] != "finished":
             raise RunError(f"The cross-validation in {folder} has not finished. Give the same command again to go on.")
         pooled = tuple(Evaluation.load(_metrics_path(folder, repeat)) for repeat in range(about["repeats"]))
-        return cls(folder, about["folds"], pooled, pd.read_csv(folder / "folds.csv"))
+        scores = pd.read_csv(folder / "folds.csv")
+        saved = Run(folder).baselines
+        return cls(folder, about["folds"], pooled, scores, Baselines.load(saved) if saved.is_file() else None)
 
 
 @dataclass(frozen=True)
@@ -175,7 +183,9 @@ def cross_validate(
             display.say(f"Repeat {repeat + 1} of {repeats}, fold {fold + 1} of {folds}:")
             _run_fold(folder / f"repeat-{repeat}", fold, fold_settings, manifest, parts, choose, display)
         found = _gather(folder, settings, manifest, folds, repeats)
-        report_folds(folder, found.predictions(), found.pooled[0], found.scores, found.summary)
+        report_folds(
+            folder, found.predictions(), found.pooled[0], found.scores, found.summary, baselines=found.baselines
+        )
         _record(folder, plan, repeats, "finished")
     return found
 
@@ -313,7 +323,10 @@ def _gather(folder: Path, settings: ExperimentConfig, manifest: Manifest, folds:
         pooled.append(judge(tested, settings.evaluation, seed=settings.seed))
     notes = fold_notes(summarise_folds(scores, pooled), pooled[0], folds)
     pooled = [replace(each, notes=(*each.notes, *notes)) for each in pooled]
-    found = CrossValidation(folder, folds, tuple(pooled), scores)
+    first = Predictions.load(_out_of_fold_path(folder, 0))
+    of_first = [runs[0, fold] for fold in range(folds)]
+    baselines = judge_folds(of_first, Run(folder), first, settings.evaluation, seed=settings.seed)
+    found = CrossValidation(folder, folds, tuple(pooled), scores, baselines)
     for repeat, evaluation in enumerate(pooled):
         evaluation.save(_metrics_path(folder, repeat))
     write_text(found.table, scores.to_csv(index=False))

@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from gyrus.data.manifest import Manifest
+from gyrus.evaluation.baselines import Baselines
 from gyrus.evaluation.folds import SHOWN
 from gyrus.evaluation.metrics import METRICS
 from gyrus.evaluation.result import Evaluation
@@ -38,7 +39,13 @@ SPREAD = 0.2
 
 
 def report_folds(
-    folder: Path, predictions: Predictions, evaluation: Evaluation, scores: pd.DataFrame, summary: pd.DataFrame
+    folder: Path,
+    predictions: Predictions,
+    evaluation: Evaluation,
+    scores: pd.DataFrame,
+    summary: pd.DataFrame,
+    *,
+    baselines: Baselines | None = None,
 ) -> Path:
     """Write the figures and the page of a cross-validation.
 
@@ -48,6 +55,7 @@ def report_folds(
         evaluation: Made from them.
         scores: See :func:`gyrus.evaluation.folds.fold_scores`.
         summary: See :func:`gyrus.evaluation.folds.summarise_folds`.
+        baselines: What the networks must beat, where that was judged.
 
     Returns:
         The page.
@@ -64,6 +72,7 @@ def report_folds(
             title=folder.resolve().name,
             created=about["created"],
             evaluation=evaluation,
+            baselines=baselines,
             score_pictures=tuple(map(Picture.of, drawings)),
             data=data_facts(Manifest.load(folder / "manifest.parquet")),
             split=_split_facts(about, evaluation),

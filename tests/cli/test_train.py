@@ -1,0 +1,20 @@
+"""Options of ``gyrus train`` that are fields of the config."""
+
+from __future__ import annotations
+
+import pytest
+
+from gyrus import experiment
+from gyrus.errors import ConfigError
+from tests.cli.test_commands import refused
+
+
+def test_shuffled_labels_are_asked_for_by_an_option(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
+    def told(*_: object, overrides: list[str], **__: object) -> None:
+        raise ConfigError(f"Asked for {overrides}.")
+
+    monkeypatch.setattr(experiment, "train", told)
+    arguments = ("train", "--data", tmp_path, "--out", tmp_path / "run")
+    assert "evaluation.shuffled_labels=true" in refused(*arguments, "--shuffled-labels")
+    assert "shuffled_labels" not in refused(*arguments)
+    assert "no other option" in refused("train", "--resume", tmp_path, "--shuffled-labels")
