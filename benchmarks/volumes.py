@@ -179,23 +179,26 @@ def train_under_limit(folder: Path, cache: Path, way: str, limit: float) -> dict
 
     torch.set_num_threads(1)
     run = warmed_up(way, folder, cache)
-    model = torch.nn.Sequential(torch.nn.AvgPool3d(8), torch.nn.Flatten(), torch.nn.LazyLinear(2))
-    model(torch.zeros(1, 1, *[edge_of(folder)] * 3))
-    optimiser = None
-    before = status("VmData")
-    most = int((before + limit) * MIB)
+    model = torch.nn.Sequential(
+        torch.nn.AvgPool3d(8), torch.nn.Flatten(), torch.nn.Linear((edge_of(folder) // 8) ** 3, 2)
+    )
+    optimiser = torch.optim.SGD(model.parameters(), lr=1e-3)
+
+    def step(images: torch.Tensor) -> None:
+        optimiser.zero_grad()
+        model(images).square().mean().backward()
+        optimiser.step()
+
+    step(torch.zeros(BATCH, 1, *[edge_of(folder)] * 3))
+    most = int((status("VmData") + limit) * MIB)
     resource.setrlimit(resource.RLIMIT_DATA, (most, most))
     steps = 0
     try:
         for images in run(0):
-            loss = model(images).square().mean()
-            optimiser = optimiser or torch.optim.SGD(model.parameters(), lr=1e-3)
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
+            step(images)  # type: ignore[arg-type]
             steps += 1
     except (MemoryError, RuntimeError) as error:
-        return {"steps": steps, "ended": f"{type(error).__name__}: {str(error).splitlines()[0][:80]}"}
+        return {"steps": steps, "ended": f"{type(error).__name__} {str(error)[:80]}"}
     return {"steps": steps, "ended": "whole epoch"}
 
 
