@@ -22,7 +22,7 @@ def evaluate(
     resamples: Annotated[int | None, typer.Option("--resamples", help="Bootstrap resamples of the subjects.")] = None,
     level: Annotated[float | None, typer.Option("--level", help="Coverage of the intervals.")] = None,
     interval: Annotated[
-        str | None, typer.Option("--interval", help="percentile, or bca: corrected for bias and skewness.")
+        str | None, typer.Option("--interval", help="bca (corrected for bias and skewness) or percentile.")
     ] = None,
 ) -> None:
     """Judge a finished run again from its predictions, or the predictions of another tool.

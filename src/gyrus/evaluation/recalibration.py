@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 from scipy import optimize, special
-from sklearn.isotonic import IsotonicRegression
 
 from gyrus.errors import DataError
 from gyrus.evaluation.comparison import judged_rows
@@ -178,6 +177,8 @@ def fit_isotonic(logits: Floats, targets: Integers) -> Parameters:
 
     It never says 0 or 1: so many people cannot show more than ``1 / (n + 2)`` (the rule of succession).
     """
+    from sklearn.isotonic import IsotonicRegression
+
     probabilities, least = special.softmax(logits, axis=1), 1 / (len(targets) + 2)
     knots = []
     for index in range(logits.shape[1]):

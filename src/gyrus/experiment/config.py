@@ -69,7 +69,7 @@ class EvaluationConfig(_Section):
     groups: tuple[str, ...] | None = Field(
         None, description="columns of the data whose groups are judged; null: age, sex, site, scanner, slice if there"
     )
-    interval: Interval = Field("percentile", description="percentile, or bca: corrected for bias and skewness")
+    interval: Interval = Field("bca", description="bca: corrected for bias and skewness; or percentile")
     tta: int = Field(0, ge=0, description="altered copies of each image to predict as well (test-time augmentation)")
 
 
