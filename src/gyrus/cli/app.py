@@ -7,7 +7,22 @@ from typing import Annotated
 
 import typer
 
-from gyrus.cli import audit, compare, crossval, data, demo, doctor, evaluate, models, predict, recipes, train, tune
+from gyrus.cli import (
+    audit,
+    compare,
+    config,
+    crossval,
+    data,
+    demo,
+    doctor,
+    evaluate,
+    models,
+    predict,
+    recipes,
+    runs,
+    train,
+    tune,
+)
 from gyrus.errors import BadFilesError, GyrusError
 
 app = typer.Typer(
@@ -33,6 +48,8 @@ app.command("ensemble")(crossval.ensemble)
 app.command("predict")(predict.predict)
 app.command("models")(models.models)
 app.add_typer(recipes.app, name="recipes")
+app.add_typer(runs.app, name="runs")
+app.add_typer(config.app, name="config")
 app.command("doctor")(doctor.doctor)
 
 

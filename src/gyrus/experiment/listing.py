@@ -122,7 +122,7 @@ class RunDifference:
 
 def compare_folders(one: Run, other: Run) -> RunDifference:
     """How two runs differ in settings, data, environment and scores."""
-    configs = [read_document(run.config) for run in (one, other)]
+    configs = [read_document(run.config) if run.config.exists() else {} for run in (one, other)]
     environments = [read_json(run.folder / "environment.json") for run in (one, other)]
     scores = [summarise(run).scores for run in (one, other)]
     return RunDifference(
