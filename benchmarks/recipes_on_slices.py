@@ -78,7 +78,7 @@ def main() -> None:
     for name in chosen:
         for unit in UNITS:
             run_one(name, unit, arguments)
-    print("| recipe | published | by image | by person: images | by person: people | balanced | px | epochs | CPU min |")
+    print("| recipe | published | by image | by person: images | people | balanced | px | epochs | CPU min |")
     print("|---|---|---|---|---|---|---|---|---|")
     for name in recipes():
         if all((arguments.out / name / unit / "seconds.json").exists() for unit in UNITS):

@@ -50,13 +50,15 @@ def test_examples_are_of_the_test_part_each_of_another_person_and_sorted_by_sure
     predictions = Predictions.load(run.predictions("test"))
     with np.load(run.examples) as saved:
         images, rows = saved["images"], saved["rows"]
-    assert images.dtype == np.uint8 and len(images) == len(rows) > 0
+    assert images.dtype == np.uint8
+    assert len(images) == len(rows) > 0
     right = predictions.choices[rows] == predictions.targets[rows]
     sureness = predictions.probabilities.max(axis=1)
     for group in (rows[right], rows[~right]):
         assert predictions.table["subject"].iloc[group].is_unique
         assert (np.diff(sureness[group]) <= 0).all()
-        of_kind = (predictions.choices == predictions.targets) == (predictions.choices == predictions.targets)[group[:1]]
+        correct = predictions.choices == predictions.targets
+        of_kind = correct == correct[group[:1]]
         assert not len(group) or sureness[group[0]] == sureness[of_kind].max()
 
 
@@ -65,7 +67,8 @@ def test_embeddings_are_the_vectors_before_the_last_layer(finished_run):
     predictions, weights = Predictions.load(run.predictions("test")), load_file(run.weights)
     with np.load(run.embeddings) as saved:
         rows, vectors, points = saved["rows"], saved["vectors"], saved["map"]
-    assert points.shape == (len(rows), 2) and np.isfinite(points).all()
+    assert points.shape == (len(rows), 2)
+    assert np.isfinite(points).all()
     last = next(name for name, value in weights.items() if value.ndim == 2 and len(value) == 2)
     matrix, bias = weights[last], weights[last.replace("weight", "bias")]
     np.testing.assert_allclose(vectors @ matrix.T + bias, predictions.logits[rows], atol=1e-4)
@@ -73,7 +76,8 @@ def test_embeddings_are_the_vectors_before_the_last_layer(finished_run):
 
 def test_report_shows_examples_and_the_map(finished_run):
     page = Run.open(finished_run).report.read_text()
-    assert "Most surely right" in page and "Where the network puts the images" in page
+    assert "Most surely right" in page
+    assert "Where the network puts the images" in page
 
 
 def test_scores_are_those_of_scikit_learn_on_the_saved_predictions(finished_run):

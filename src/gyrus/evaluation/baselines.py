@@ -141,5 +141,5 @@ def baseline_sentences(evaluation: Evaluation, baselines: Baselines) -> tuple[st
 
 
 def _baseline(content: Mapping[str, Any]) -> Baseline:
-    estimates = ({name: Estimate(**each) for name, each in content[key].items()} for key in ("scores", "gains"))
-    return Baseline(content["about"], *estimates, dict(content["p_values"]))
+    scores, gains = ({name: Estimate(**each) for name, each in content[key].items()} for key in ("scores", "gains"))
+    return Baseline(content["about"], scores, gains, dict(content["p_values"]))

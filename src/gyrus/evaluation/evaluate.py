@@ -46,8 +46,8 @@ def evaluate(
         resamples: How many bootstrap resamples; 0 for no intervals.
         seed: Decides the resamples.
         level: The share that the intervals cover.
-        interval: "bca", bias-corrected and accelerated (Efron 1987), which holds the truth more often where there are few
-            people (docs/evaluation.md); or "percentile".
+        interval: "bca", bias-corrected and accelerated (Efron 1987), which holds the truth more often where there are
+            few people (docs/evaluation.md); or "percentile".
 
     Raises:
         DataError: No row has a true class, or a subject has images of two classes.

@@ -184,9 +184,9 @@ def _train_shuffled(run: Run, settings: ExperimentConfig, manifest: Manifest, pa
     if not (inner.folder / "run.json").exists():
         inner = Run.create(run.shuffled)
         write_document(inner.config, other)
-        shuffled = shuffle_labels(manifest, parts, seed=settings.seed)
-        for noun, path in zip(shuffled, (inner.manifest, inner.split), strict=True):
-            noun.save(path)
+        shuffled, dealt = shuffle_labels(manifest, parts, seed=settings.seed)
+        shuffled.save(inner.manifest)
+        dealt.save(inner.split)
     if inner.status == "finished":
         return True
     display.say("The same network on labels dealt out anew among the people:")

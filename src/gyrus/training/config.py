@@ -89,7 +89,7 @@ class Cosine(_Warmup):
     name: Literal["cosine"] = "cosine"
     warmup_epochs: float = Field(1.0, ge=0, description="Epochs over which the learning rate rises linearly.")
     final_share: Share = Field(0.0, description="Learning rate at the end (eta_min), as a share of the peak.")
-    length: float = Field(1.0, gt=0, description="Share of the training after which the end is reached; it stays there.")
+    length: float = Field(1.0, gt=0, description="Share of the training after which the end is reached.")
 
 
 class OneCycle(_Section):
@@ -99,7 +99,7 @@ class OneCycle(_Section):
     rise: float = Field(0.3, gt=0, lt=1, description="Share of the training until the peak.")
     start_divisor: float = Field(25.0, gt=1, description="The peak divided by the first learning rate.")
     final_divisor: float = Field(1e4, gt=1, description="The first learning rate divided by the last.")
-    length: float = Field(1.0, gt=0, description="Share of the training after which the end is reached; it stays there.")
+    length: float = Field(1.0, gt=0, description="Share of the training after which the end is reached.")
 
 
 class Plateau(_Section):
