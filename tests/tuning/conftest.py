@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -58,7 +59,7 @@ def postgresql() -> Iterator[str]:
         _wait_for(url, process, folder / "log")
         yield url
     finally:
-        process.terminate()
+        process.send_signal(signal.SIGINT)  # without waiting for clients that are still connected
         process.wait(timeout=30)
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -23,6 +23,7 @@ from gyrus.models.zoo import build
 from gyrus.prediction.predict import image_keys, predict_with_copies, steps_for_copies
 from gyrus.prediction.table import Predictions
 from gyrus.training.fit import AfterEpoch, Fitted, fit
+from gyrus.training.loggers import Log
 from gyrus.types import Part
 
 
@@ -103,6 +104,7 @@ def fit_parts(
     resume: bool,
     display: Display,
     after_epoch: AfterEpoch | None = None,
+    log: Log | None = None,
 ) -> Fitted:
     """Train on the train part and choose by the val part; see :func:`gyrus.training.fit.fit`."""
     settings = data.settings
@@ -118,4 +120,5 @@ def fit_parts(
         progress=not isinstance(display, Silent),
         before_epoch=lambda epoch, network: apply_freezing(cast(Classifier, network), settings.model.freezing, epoch),
         after_epoch=after_epoch,
+        log=log,
     )

@@ -22,10 +22,12 @@ from gyrus.experiment.inputs import scan_data
 from gyrus.experiment.judging import check_asked, judge_run
 from gyrus.experiment.parts import Parts, fit_parts, new_model
 from gyrus.experiment.showing import save_embeddings, save_examples
+from gyrus.experiment.tracking import keep_outcome, tags_of
 from gyrus.files import atomic_path, write_json
 from gyrus.models.contract import Classifier
 from gyrus.prediction.predict import pick_device
 from gyrus.runs import Run
+from gyrus.training.loggers import Log, open_log, require_loggers
 from gyrus.types import SplitUnit
 
 
@@ -76,6 +78,7 @@ def train_on(
         out: The run folder, new or empty.
         display: Where progress is shown.
     """
+    require_loggers(settings.training.loggers)
     run = Run.create(Path(out))
     with run.locked():
         write_document(run.config, settings)
@@ -138,6 +141,17 @@ def evaluate(run: Run | str | Path, *, config: EvaluationConfig | None = None) -
 
 def _carry_out(run: Run, settings: ExperimentConfig, manifest: Manifest, parts: Split, display: Display) -> Run:
     """Everything behind the split; also what a resumed run does, from the nouns that were saved."""
+    with open_log(settings.training.loggers, settings.training.tracking, run.folder) as log:
+        log.describe(settings.model_dump(mode="json"), tags_of(manifest, parts))
+        run = _learn_and_judge(run, settings, manifest, parts, display, log)
+        if run.status == "finished":
+            keep_outcome(log, run)
+        return run
+
+
+def _learn_and_judge(
+    run: Run, settings: ExperimentConfig, manifest: Manifest, parts: Split, display: Display, log: Log
+) -> Run:
     check(parts, manifest)
     for note in (parts.statement, *parts.notes):
         if note:
@@ -151,7 +165,7 @@ def _carry_out(run: Run, settings: ExperimentConfig, manifest: Manifest, parts: 
     model = new_model(settings, store, len(manifest.classes), with_pretrained=not resuming)
     if not resuming:
         _describe_model(run, settings, model, manifest.classes, parts.unit)
-    fitted = fit_parts(model, data, run.folder, resume=resuming, display=display)
+    fitted = fit_parts(model, data, run.folder, resume=resuming, display=display, log=log)
     for warning in fitted.warnings:
         display.say(f"Note: {warning}")
     if fitted.stopped == "interrupted":
@@ -179,7 +193,8 @@ def _carry_out(run: Run, settings: ExperimentConfig, manifest: Manifest, parts: 
 def _train_shuffled(run: Run, settings: ExperimentConfig, manifest: Manifest, parts: Split, display: Display) -> bool:
     """Train on shuffled labels in a folder inside the run; False where that was interrupted."""
     evaluation = settings.evaluation.model_copy(update={"shuffled_labels": False, "baselines": False})
-    other = settings.model_copy(update={"evaluation": evaluation})
+    training = settings.training.model_copy(update={"loggers": ()})  # those who follow the run want no second one
+    other = settings.model_copy(update={"evaluation": evaluation, "training": training})
     inner = Run(run.shuffled)
     if not (inner.folder / "run.json").exists():
         inner = Run.create(run.shuffled)

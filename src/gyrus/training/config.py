@@ -208,6 +208,17 @@ class EarlyStopping(_Section):
     min_delta: float = Field(0.0, ge=0, description="An improvement must be larger than this.")
 
 
+class Tracking(_Section):
+    """Where and as what the loggers follow a training."""
+
+    project: str = Field("gyrus", min_length=1, description="MLflow's experiment, W&B's project.")
+    mlflow: str | None = Field(
+        None, description="Server or database; null: MLFLOW_TRACKING_URI, else mlflow.db beside the run folder."
+    )
+    wandb: Literal["offline", "online"] = Field("offline", description="online sends what is logged to the service.")
+    every: int = Field(0, ge=0, description="Steps between two whose loss is logged; 0: epochs only.")
+
+
 class TrainingConfig(_Section):
     """How a classifier is trained. The same config, seed, data and machine give the same weights, bit for bit.
 
@@ -240,7 +251,10 @@ class TrainingConfig(_Section):
     deterministic: bool = Field(True, description="Refuse operations that differ from run to run on the device.")
     channels_last: bool = Field(True, description="Memory order that is faster for 2D convolutions.")
     compile: bool = Field(False, description="Compile the model by torch.compile; slow to start.")
-    loggers: tuple[Literal["tensorboard"], ...] = Field((), description="Where epochs are logged, besides the CSV.")
+    loggers: tuple[Literal["tensorboard", "mlflow", "wandb"], ...] = Field(
+        (), description="Where the training is followed, besides the CSV."
+    )
+    tracking: Tracking = Field(Tracking(), description="Where and as what the loggers follow it.")
 
     @model_validator(mode="after")
     def _one_choice_of_images(self) -> Self:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -19,11 +20,11 @@ from gyrus.training.engine import run_epochs
 from gyrus.training.history import History, goodness
 from gyrus.training.keeper import Keeper, Snapshot, settings_of
 from gyrus.training.loading import Loader, PartDataset
-from gyrus.training.loggers import require_loggers
+from gyrus.training.loggers import Log, open_log, require_loggers
 from gyrus.training.losses import class_weights
 from gyrus.training.memory import freed_memory_kept
 from gyrus.training.module import BeforeEpoch, TrainingModule
-from gyrus.training.progress import choose_progress
+from gyrus.training.progress import Followed, choose_progress
 from gyrus.training.randomness import kept_torch_state, seed_torch
 from gyrus.training.samplers import SAMPLERS, batches
 from gyrus.training.scores import validation_scores
@@ -73,6 +74,7 @@ def fit(
     progress: bool = True,
     before_epoch: BeforeEpoch | None = None,
     after_epoch: AfterEpoch | None = None,
+    log: Log | None = None,
 ) -> Fitted:
     """Train ``model`` and leave it with its best weights, on the CPU, in evaluation mode.
 
@@ -92,6 +94,7 @@ def fit(
         progress: Show a bar on a terminal, or a line an epoch elsewhere.
         before_epoch: Called with the epoch, from 0, and the model; for example to unfreeze layers.
         after_epoch: Called when an epoch has been written; for example to give up a training that leads nowhere.
+        log: Where it is followed, opened by the caller; None: as the config says.
 
     Raises:
         ConfigError: A setting does not fit this machine, these classes or this model.
@@ -109,14 +112,20 @@ def fit(
     begun = keeper.begin(resume=resume)
     loader = _train_loader(train, config, seed, pinned=device == "cuda")
     done = len(begun["history"]) if begun else 0
-
-    def epoch_over(snapshot: Snapshot) -> None:
-        keeper.epoch_over(snapshot)
-        if after_epoch is not None:
-            after_epoch(History(tuple(snapshot["history"])))
-
     bar = choose_progress(epochs=config.epochs, batches=len(loader), monitor=config.monitor, done=done, wanted=progress)
-    with kept_torch_state(cuda=device == "cuda"), freed_memory_kept(wanted=device == "cpu"):
+    with (
+        _opened(log, config, folder) as place,
+        kept_torch_state(cuda=device == "cuda"),
+        freed_memory_kept(wanted=device == "cpu"),
+    ):
+
+        def epoch_over(snapshot: Snapshot) -> None:
+            keeper.epoch_over(snapshot)
+            place.epoch(snapshot["history"][-1])
+            if after_epoch is not None:
+                after_epoch(History(tuple(snapshot["history"])))
+
+        followed = Followed(bar, place.step, len(loader))
         module = TrainingModule(
             _laid_out(model, config),
             loader,
@@ -124,18 +133,23 @@ def fit(
             class_weights=weights,
             classes=classes,
             seed=seed,
-            progress=bar,
+            progress=followed,
             epoch_over=epoch_over,
             before_epoch=before_epoch,
         )
         if begun:
             module.restore(begun)
-        with bar:
+        with followed:
             val_loader = _val_loader(val, config, pinned=device == "cuda")
             interrupted = not module.is_over and run_epochs(module, loader, val_loader, device, folder)
         if isinstance(config.averaging, SWA) and not interrupted:
             interrupted = not _average_last_epochs(model, keeper, loader, val, config, classes, seed, device)
     return _outcome(model, module.history, config, keeper, interrupted=interrupted, remarks=remarks)
+
+
+def _opened(log: Log | None, config: TrainingConfig, folder: Path) -> AbstractContextManager[Log]:
+    """The caller's, which the caller closes, or one of our own."""
+    return open_log(config.loggers, config.tracking, folder) if log is None else nullcontext(log)
 
 
 def _average_last_epochs(

@@ -14,10 +14,9 @@ from gyrus.training.checkpoints import load_checkpoint, remove_abandoned, save_c
 from gyrus.training.config import EMA, TrainingConfig
 from gyrus.training.history import History
 from gyrus.training.loading import PartDataset
-from gyrus.training.loggers import log_epoch
 from gyrus.training.progress import epoch_line
 
-MAY_CHANGE = frozenset({"workers", "device", "loggers"})
+MAY_CHANGE = frozenset({"workers", "device", "loggers", "tracking"})
 """Settings that may change when a training is resumed."""
 
 Snapshot = dict[str, Any]
@@ -70,7 +69,6 @@ class Keeper:
         """Write everything after an epoch."""
         save_checkpoint(self._last, snapshot | {"settings": self._settings})
         self._write_rest(snapshot)
-        log_epoch(self._config.loggers, self.folder, snapshot["history"][-1])
 
     def last(self) -> Snapshot:
         """The snapshot after the latest epoch."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol, Self
 
 from rich.console import Console
@@ -45,6 +46,46 @@ class Silence:
 
     def end_epoch(self, row: Row) -> None:
         """Say nothing."""
+
+
+class Followed:
+    """Passes everything on, and tells the loss of each step to whoever follows the training from elsewhere."""
+
+    def __init__(self, inner: Progress, tell: Callable[[float, int], None], batches: int) -> None:
+        """Store the arguments.
+
+        Args:
+            inner: Shows it here.
+            tell: Called with a recent mean loss and the step, counted from 1 over all epochs.
+            batches: Batches an epoch.
+        """
+        self._inner = inner
+        self._tell = tell
+        self._batches = batches
+        self._step = 0
+
+    def __enter__(self) -> Self:
+        self._inner.__enter__()
+        return self
+
+    def __exit__(self, *details: object) -> None:
+        self._inner.__exit__(*details)
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Count on from the epochs before."""
+        self._step = (epoch - 1) * self._batches
+        self._inner.begin_epoch(epoch)
+
+    def advance(self, loss: float | None) -> None:
+        """Tell the loss, where it is known."""
+        self._step += 1
+        if loss is not None:
+            self._tell(loss, self._step)
+        self._inner.advance(loss)
+
+    def end_epoch(self, row: Row) -> None:
+        """Pass it on."""
+        self._inner.end_epoch(row)
 
 
 class Lines(Silence):
