@@ -124,9 +124,9 @@ def test_a_run_says_first_what_it_does_not_beat_and_can_be_judged_again(finished
     run = Run.open(shutil.copytree(finished_run, tmp_path / "run"))
     found, evaluation = Baselines.load(run.baselines), Evaluation.load(run.metrics)
     assert {"nearest-neighbour", "linear-svm"} <= set(found.results)
-    (sentence,) = baseline_sentences(evaluation, found)
-    assert run.classification_report.read_text().startswith(sentence)
-    assert sentence.replace("'", "&#39;") in run.report.read_text()
+    sentences = baseline_sentences(evaluation, found)
+    assert run.classification_report.read_text().startswith("\n".join(sentences))
+    assert all(sentence.replace("'", "&#39;") in run.report.read_text() for sentence in sentences)
     evaluate_again(run)
     assert Baselines.load(run.baselines) == found
 
@@ -155,6 +155,15 @@ def test_a_strong_classifier_beats_a_weak_baseline_in_words() -> None:
     gain = judged.results["linear-svm"].gains["accuracy"]
     assert gain.low is not None
     assert gain.low > 0
+
+
+def test_a_classifier_that_is_worse_is_told_so_first() -> None:
+    strong = study((20, 20), classes=("A", "B"), skill=8.0)
+    weak = study((20, 20), classes=("A", "B"), skill=-1.0, seed=1)
+    judged = judge_baselines(weak, {"linear-svm": ("", strong)}, unit="subject", resamples=300)
+    sentences = baseline_sentences(evaluate(weak, resamples=300), judged)
+    assert sentences[0].startswith("Worse than")
+    assert "linear SVM on raw pixels (1.00)" in sentences[0]
 
 
 def test_saved_and_loaded_gives_the_same(tmp_path) -> None:

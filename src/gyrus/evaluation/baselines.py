@@ -117,8 +117,8 @@ def judge_baselines(
     return Baselines(unit, results, notes)
 
 
-def beaten(evaluation: Evaluation, baselines: Baselines) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Which answers without a network the classifier's accuracy is shown to beat, and which not, each with its own.
+def baseline_sentences(evaluation: Evaluation, baselines: Baselines) -> tuple[str, ...]:
+    """What the classifier's accuracy is worse than, and not shown to beat, to be said first; else what it beats.
 
     Args:
         evaluation: The classifier's, for always saying the most frequent class.
@@ -128,16 +128,14 @@ def beaten(evaluation: Evaluation, baselines: Baselines) -> tuple[tuple[str, ...
     gains = {f"always saying '{scores.majority_class}' ({scores.majority_share:.2f})": scores.metrics["accuracy_gain"]}
     for name, baseline in baselines.results.items():
         gains[f"{TITLES[name]} ({baseline.scores['accuracy'].text(2).split(' ')[0]})"] = baseline.gains["accuracy"]
-    better = tuple(words for words, gain in gains.items() if gain.low is not None and gain.low > 0)
-    return better, tuple(words for words in gains if words not in better)
-
-
-def baseline_sentences(evaluation: Evaluation, baselines: Baselines) -> tuple[str, ...]:
-    """What the classifier is not shown to beat, to be said first of all; else what it beats."""
-    better, others = beaten(evaluation, baselines)
-    if others:
-        return (f"Not shown to be better than {join_words(others, 'or')}.",)
-    return (f"Better than {join_words(better, 'and')}, by more than chance explains.",)
+    worse = [words for words, gain in gains.items() if gain.high is not None and gain.high < 0]
+    better = [words for words, gain in gains.items() if gain.low is not None and gain.low > 0]
+    others = [words for words in gains if words not in worse and words not in better]
+    sentences = (
+        *([f"Worse than {join_words(worse, 'and')}."] if worse else []),
+        *([f"Not shown to be better than {join_words(others, 'or')}."] if others else []),
+    )
+    return sentences or (f"Better than {join_words(better, 'and')}, by more than chance explains.",)
 
 
 def _baseline(content: Mapping[str, Any]) -> Baseline:
