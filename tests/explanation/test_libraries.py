@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from gyrus.explanation import cam, gradients, perturbation
 from gyrus.explanation.contract import Question, Settings
+from gyrus.explanation.erasing import erased
 from gyrus.explanation.layers import still
 from gyrus.explanation.methods import METHODS, explain
 from gyrus.explanation.targets import Contrast
@@ -198,9 +199,9 @@ def test_input_times_gradient_is_that_of_captum(dims: int) -> None:
 def test_integrated_gradients_are_those_of_captum(dims: int) -> None:
     network = Network(dims).eval()
     batch = images(dims)
-    black = batch.flatten(2).amin(-1).reshape(*batch.shape[:2], *(1,) * dims).expand_as(batch)
+    nothing = erased(batch)
     theirs = attr.IntegratedGradients(network).attribute(
-        batch.requires_grad_(), black, torch.tensor(CLASSES), n_steps=7
+        batch.requires_grad_(), nothing, torch.tensor(CLASSES), n_steps=7
     )
     close(raw(network, dims, "integrated-gradients", steps=7), theirs.detach().sum(1))
 
@@ -233,10 +234,10 @@ def test_smooth_grad_of_no_noise_is_the_gradient_of_monai(dims: int) -> None:
 def test_occlusion_is_that_of_captum(dims: int) -> None:
     network = Network(dims).eval()
     batch = images(dims)
-    black = batch.flatten(2).amin(-1).reshape(*batch.shape[:2], *(1,) * dims).expand_as(batch)
+    nothing = erased(batch)
     window = tuple(max(2, round(length / 4)) for length in batch.shape[2:])
     theirs = attr.Occlusion(network).attribute(
-        batch, (2, *window), (2, *(max(1, round(width / 2)) for width in window)), black, torch.tensor(CLASSES)
+        batch, (2, *window), (2, *(max(1, round(width / 2)) for width in window)), nothing, torch.tensor(CLASSES)
     )
     close(raw(network, dims, "occlusion", window=0.25), theirs.detach()[:, 0])
 
@@ -250,7 +251,9 @@ def test_occlusion_is_that_of_monai(dims: int) -> None:
     torch.manual_seed(0)
     network = nn.Sequential(CONVOLUTIONS[dims](1, 4, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 16**dims, 3))
     image = torch.randn(1, 1, *size)
-    asked = Question(network, image, Contrast(torch.tensor([1])), None, Settings(window=0.25, stride=1.0))
+    asked = Question(
+        network, image, Contrast(torch.tensor([1])), None, Settings(eraser="black", window=0.25, stride=1.0)
+    )
     ours = perturbation.occlusion(asked)[0]
     method = visualize.OcclusionSensitivity(
         network, mask_size=4, mode=float(image.min()), overlap=0.0, activate=False, verbose=False

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ from torch import Tensor, nn
 
 from gyrus.errors import ConfigError, UnknownNameError
 from gyrus.explanation.contract import Settings
+from gyrus.explanation.erasing import erased
 from gyrus.explanation.methods import METHODS, explain
 from gyrus.models.zoo import ModelConfig, build
 from tests.explanation.networks import SIZES, Network, about, images
@@ -106,9 +109,8 @@ def test_a_difference_of_classes_is_the_difference_of_their_maps(method: str) ->
 
 def test_integrated_gradients_sum_up_to_what_the_logit_gained() -> None:
     network, batch = Network(3).eval(), images(3)
-    black = batch.flatten(2).amin(-1).reshape(3, 2, 1, 1, 1).expand_as(batch)
     with torch.no_grad():
-        gained = (network(batch) - network(black)).gather(1, torch.tensor([[0], [1], [2]]))[:, 0]
+        gained = (network(batch) - network(erased(batch))).gather(1, torch.tensor([[0], [1], [2]]))[:, 0]
     maps = explain(network, batch, about(0, 1, 2), "integrated-gradients", settings=Settings(steps=200))
     np.testing.assert_allclose(maps.sum(axis=(1, 2, 3)), gained, rtol=0.02, atol=0.002)
 
@@ -125,7 +127,7 @@ class OnePixel(nn.Module):
 def test_the_one_pixel_that_counts_is_the_hottest(method: str) -> None:
     batch = torch.rand(2, 1, 16, 16, generator=torch.Generator().manual_seed(0))
     batch[:, 0, 5, 12] = 1.0
-    settings = Settings(masks=2000, cells=8, batch=100, window=0.2)
+    settings = Settings(eraser="black", masks=2000, cells=8, batch=100, window=0.2)
     for values in explain(OnePixel(), batch, about(1, 1), method, settings=settings):
         row, column = np.unravel_index(values.argmax(), values.shape)
         assert abs(row - 5) <= 1
@@ -170,6 +172,13 @@ def test_grad_cam_plus_plus_does_not_care_for_the_size_of_the_image() -> None:
     assert heats[0] == pytest.approx(heats[1], rel=0.1)
 
 
+def test_what_is_erased_is_blurred_black_or_gray() -> None:
+    batch = images(3)
+    assert erased(batch, "blur").std() < 0.2 * batch.std()
+    torch.testing.assert_close(erased(batch, "black")[1, 0, 2, 3, 4], batch[1, 0].min())
+    torch.testing.assert_close(erased(batch, "mean")[1, 0, 2, 3, 4], batch[1, 0].mean())
+
+
 @pytest.mark.parametrize("name", ["study-cnn", "densenet"])
 def test_guided_backpropagation_finds_a_relu_that_is_no_module(name: str) -> None:
     options = {"channels": ((2, 3, 4), (3, 4, 5)), "hidden": 8} if name == "study-cnn" else {"growth": 4, "width": 8}
@@ -205,7 +214,9 @@ def test_a_wrong_method_gets_the_list() -> None:
         explain(Network(2), images(2), about(0, 1, 2), "gradcam")
 
 
-@pytest.mark.parametrize(("name", "value"), [("steps", 0), ("window", 0.0), ("visible", 1.5), ("batch", 0)])
-def test_settings_out_of_their_range_are_refused(name: str, value: float) -> None:
+@pytest.mark.parametrize(
+    ("name", "value"), [("steps", 0), ("window", 0.0), ("visible", 1.5), ("batch", 0), ("eraser", "white")]
+)
+def test_settings_out_of_their_range_are_refused(name: str, value: Any) -> None:
     with pytest.raises(ConfigError, match=f"`{name}` must"):
         Settings(**{name: value})

@@ -6,11 +6,13 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 from torch import Tensor, nn
 
 from gyrus.errors import ConfigError, DataError
+from gyrus.explanation.erasing import Eraser, erased
 from gyrus.explanation.targets import Contrast
 from gyrus.files import atomic_path
 
@@ -21,8 +23,9 @@ class Settings:
 
     Attributes:
         seed: Of what is left to chance: noise and masks.
+        eraser: What stands where something is taken out.
         batch: Images that go through the network at a time.
-        steps: Of integrated gradients, from the black image to the image.
+        steps: Of integrated gradients, from the erased image to the image.
         samples: Noisy copies of SmoothGrad.
         noise: Their noise: standard deviation as a share of the image's range.
         window: Width of the occluding square, as a share of the image.
@@ -36,6 +39,7 @@ class Settings:
     """
 
     seed: int = 0
+    eraser: Eraser = "blur"
     batch: int = 32
     steps: int = 32
     samples: int = 16
@@ -49,7 +53,10 @@ class Settings:
     def __post_init__(self) -> None:
         counts = {name: getattr(self, name) for name in ("batch", "steps", "samples", "masks", "cells")}
         shares = {name: getattr(self, name) for name in ("noise", "window", "stride", "visible")}
-        mistakes = [f"`{name}` must be at least 1, got {value}." for name, value in counts.items() if value < 1]
+        mistakes = []
+        if self.eraser not in get_args(Eraser):
+            mistakes.append(f"`eraser` must be one of {', '.join(get_args(Eraser))}, got '{self.eraser}'.")
+        mistakes += [f"`{name}` must be at least 1, got {value}." for name, value in counts.items() if value < 1]
         mistakes += [
             f"`{name}` must lie above 0 and not above 1, got {value}."
             for name, value in shares.items()
@@ -89,9 +96,9 @@ class Question:
         return self.layer
 
     @property
-    def black(self) -> Tensor:
-        """What "nothing there" looks like: the darkest value of each image and channel, (B, C, 1...)."""
-        return self.images.flatten(2).amin(-1).reshape(*self.images.shape[:2], *(1,) * len(self.spatial))
+    def erased(self) -> Tensor:
+        """The images with everything taken out, (B, C, *spatial)."""
+        return erased(self.images, self.settings.eraser)
 
 
 Method = Callable[[Question], Tensor]

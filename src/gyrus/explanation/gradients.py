@@ -31,7 +31,7 @@ def input_times_gradient(question: Question) -> Tensor:
 
 
 def integrated_gradients(question: Question) -> Tensor:
-    """Gradients along the way from the black image to the image; they sum up to what the logit gained on it.
+    """Gradients along the way from the erased image to the image; they sum up to what the logit gained on it.
 
     Sundararajan et al. 2017, https://arxiv.org/abs/1703.01365, by Captum.
     """
@@ -40,7 +40,7 @@ def integrated_gradients(question: Question) -> Tensor:
     forward, contrast = asked_logits(question.model), question.contrast
     values = IntegratedGradients(forward).attribute(
         question.images.detach().clone().requires_grad_(),
-        baselines=question.black.expand_as(question.images),
+        baselines=question.erased,
         additional_forward_args=(contrast.plus, contrast.minus),
         n_steps=question.settings.steps,
         internal_batch_size=max(question.settings.batch, len(question.images)),

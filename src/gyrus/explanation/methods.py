@@ -55,7 +55,7 @@ METHODS: dict[str, MethodSpec] = {
     "integrated-gradients": MethodSpec(
         gradients.integrated_gradients,
         "Integrated gradients",
-        "gradients along the way from the black image",
+        "gradients along the way from the erased image",
         "Sundararajan et al. 2017",
         is_signed=True,
     ),
@@ -78,7 +78,7 @@ METHODS: dict[str, MethodSpec] = {
     "occlusion": MethodSpec(
         perturbation.occlusion,
         "Occlusion",
-        "what is lost where a black square covers the image",
+        "what is lost where a square is erased",
         "Zeiler and Fergus 2014",
         is_signed=True,
     ),

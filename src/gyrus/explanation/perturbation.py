@@ -17,7 +17,7 @@ INTERPOLATION = {2: "bilinear", 3: "trilinear"}
 
 
 def occlusion(question: Question) -> Tensor:
-    """How much of the logit is lost where a black square covers the image, averaged over the squares on a pixel.
+    """How much of the logit is lost where a square is erased, averaged over the squares on a pixel.
 
     Zeiler and Fergus 2014, https://arxiv.org/abs/1311.2901, by Captum.
     """
@@ -32,7 +32,7 @@ def occlusion(question: Question) -> Tensor:
             images,
             sliding_window_shapes=(channels, *window),
             strides=(channels, *stride),
-            baselines=question.black.expand_as(images),
+            baselines=question.erased,
             additional_forward_args=(contrast.plus, contrast.minus),
             perturbations_per_eval=max(1, settings.batch // len(images)),
         )
@@ -42,13 +42,14 @@ def occlusion(question: Question) -> Tensor:
 def rise(question: Question) -> Tensor:
     """The mean of random masks, weighed by the probability that is left when only they are seen.
 
-    Petsiuk et al. 2018, https://arxiv.org/abs/1806.07421, equation 6; what is masked turns black.
+    Petsiuk et al. 2018, https://arxiv.org/abs/1806.07421, equation 6; what is masked is erased.
     """
     settings = question.settings
+    nothing = question.erased
     total = torch.zeros(len(question.images), *question.spatial, device=question.images.device)
     for masks in _random_masks(question):
         for number, image in enumerate(question.images):
-            seen = image * masks + question.black[number] * (1 - masks)
+            seen = image * masks + nothing[number] * (1 - masks)
             probabilities = _logits(question, seen).softmax(1)
             asked = question.contrast.select(slice(number, number + 1)).repeated(len(masks)).of(probabilities)
             total[number] += torch.einsum("n,n...->...", asked, masks[:, 0])
