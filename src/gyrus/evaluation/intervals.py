@@ -8,7 +8,9 @@ is ever built row by row.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,6 +31,9 @@ COUNTS_AT_ONCE = 2**22
 JACKKNIFE_GROUPS = 500
 """Of more clusters than these, groups are left out in place of single ones (Shao and Tu 1995, section 2.3)."""
 
+MANY = 100_000
+"""From so many samples on, the classes are ranked side by side."""
+
 DEFINED_SHARE = 0.8
 """An interval is given only where at least this share of the resamples has a value."""
 
@@ -48,7 +53,10 @@ class Arrangement:
     def tally(self, counts: Floats) -> Tallies:
         """The tallies when cluster s counts ``counts[s, b]`` times, for each b; leading axis B."""
         classes = len(self.rankings)
-        areas = [ranking.areas(counts) for ranking in self.rankings]
+        # NumPy and SciPy let go of the interpreter in between, so that many samples profit from threads; few do not.
+        workers = min(classes, os.cpu_count() or 1) if self.cells.data.sum() >= MANY else 1
+        with ThreadPoolExecutor(workers) as pool:
+            areas = list(pool.map(lambda ranking: ranking.areas(counts), self.rankings))
         return Tallies(
             confusion=(self.cells @ counts).T.reshape(-1, classes, classes),
             roc_auc=np.stack([area.roc for area in areas], axis=-1),
