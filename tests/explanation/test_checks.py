@@ -182,7 +182,7 @@ def test_a_map_of_what_counts_gains_and_its_negative_loses(spatial: tuple[int, .
     assert curves.gain.min() > 0.03
     assert follow(Summing(), batch, about(1, 1, 1), -truth).gain.max() < -0.03
     nothing = follow(Summing(), batch, about(1, 1, 1), np.zeros_like(truth))
-    np.testing.assert_allclose(nothing.gain, 0, atol=0.02)
+    np.testing.assert_allclose(nothing.gain, 0, atol=0.03)
     np.testing.assert_allclose(curves.deletion[:, 0], curves.insertion[:, -1])
     np.testing.assert_allclose(curves.deletion[:, -1], curves.insertion[:, 0])
 

@@ -67,7 +67,7 @@ def predict(
     if not inputs:
         raise DataError("Nothing to predict: name at least one image, folder or table.")
     weights = weights_of(runs, weighting)
-    members = [_Trained.load(each, tta) for each in runs]
+    members = [Trained.load(each, tta) for each in runs]
     _require_alike(members)
     ensemble = _Members(tuple(members), weights, pick_device(device), display)
     parts = [ensemble.predict(path, data or DataConfig()) for path in inputs]
@@ -76,7 +76,7 @@ def predict(
 
 
 @dataclass(frozen=True)
-class _Trained:
+class Trained:
     """What prediction needs of a run."""
 
     model: Classifier
@@ -87,7 +87,13 @@ class _Trained:
     tta: int
 
     @classmethod
-    def load(cls, run: Run, tta: int | None) -> _Trained:
+    def load(cls, run: Run, tta: int | None = None) -> Trained:
+        """Open a finished run.
+
+        Args:
+            run: The run.
+            tta: Altered copies of each image to predict as well; by default as many as it was judged with.
+        """
         about, settings = read_json(run.model), load_config(run.config)
         model = build(
             settings.model,
@@ -127,13 +133,13 @@ class _Trained:
 class _Members:
     """Classifiers that answer together, and where they compute."""
 
-    trained: tuple[_Trained, ...]
+    trained: tuple[Trained, ...]
     weights: tuple[float, ...]
     device: torch.device
     display: Display
 
     def predict(self, path: str | Path, config: DataConfig) -> Predictions:
-        manifest = _scan_unlabelled(path, config.model_copy(update=self.trained[0].view), self.display)
+        manifest = scan_unlabelled(path, config.model_copy(update=self.trained[0].view), self.display)
         answers = []
         with tempfile.TemporaryDirectory(prefix="gyrus-") as cache:
             for number, member in enumerate(self.trained, 1):
@@ -144,7 +150,7 @@ class _Members:
         return average(answers, self.weights) if len(answers) > 1 else answers[0]
 
 
-def _require_alike(members: Sequence[_Trained]) -> None:
+def _require_alike(members: Sequence[Trained]) -> None:
     first = members[0]
     for number, member in enumerate(members[1:], 2):
         if set(member.classes) != set(first.classes):
@@ -159,7 +165,12 @@ def _require_alike(members: Sequence[_Trained]) -> None:
             )
 
 
-def _scan_unlabelled(path: str | Path, config: DataConfig, display: Display) -> Manifest:
+def scan_unlabelled(path: str | Path, config: DataConfig, display: Display) -> Manifest:
+    """The manifest of new images, whose labels are not looked at.
+
+    Raises:
+        DataError: They cannot be read, or hold files that cannot be used.
+    """
     with display.progress(f"Reading {path}") as progress:
         manifest = scan(
             path,
@@ -176,7 +187,7 @@ def _scan_unlabelled(path: str | Path, config: DataConfig, display: Display) -> 
     return usable(manifest, config, display)
 
 
-def _as_predictions(manifest: Manifest, logits: np.ndarray, member: _Trained) -> Predictions:
+def _as_predictions(manifest: Manifest, logits: np.ndarray, member: Trained) -> Predictions:
     return Predictions.from_logits(
         [str(manifest.root / sample) for sample in manifest.table["sample"]],
         logits,
