@@ -49,8 +49,8 @@ def save_embeddings(run: Run, model: Classifier, dataset: PixelDataset, *, seed:
     random = np.random.default_rng(seed)
     rows = np.sort(random.permutation(len(dataset))[:MOST_ON_MAP])
     vectors = _embed(model, dataset, rows)
-    if len(rows) < 5:
-        return  # no map can be made of so few
+    if len(rows) < 5 or not np.ptp(vectors, axis=0).any():
+        return  # no map can be made of so few, or where all lie on one point
     points = tsne(vectors, seed=seed)
     with atomic_path(run.embeddings) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, rows=rows, vectors=vectors, map=points)
