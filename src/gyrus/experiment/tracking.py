@@ -23,14 +23,14 @@ def tags_of(manifest: Manifest, split: Split) -> dict[str, str]:
 
 
 def keep_outcome(log: Log, run: Run) -> None:
-    """Tell the scores on the test part, and hand over figures, report and weights."""
+    """Tell the scores on the test part, and hand over figures, report and weights; the list of people stays here."""
     scores = {
         f"test_{name}_by_{unit}": estimate.value
         for unit, scores in Evaluation.load(run.metrics).scores.items()
         for name, estimate in scores.metrics.items()
         if estimate.value is not None
     }
-    files = [run.config, run.split, run.metrics, run.report, run.card, run.history, run.model, run.weights]
+    files = [run.config, run.metrics, run.report, run.card, run.history, run.model, run.weights]
     log.keep(
         scores,
         sorted(run.figures.glob("*.png")),

@@ -100,6 +100,7 @@ class MLflow(Place):
     def __init__(self, folder: Path, tracking: Tracking, identity: str | None) -> None:
         """Find or make the run."""
         from lightning.pytorch.loggers import MLFlowLogger
+        from mlflow.exceptions import MlflowException
 
         logging.getLogger("lightning.pytorch.loggers.mlflow").setLevel(logging.ERROR)
         for name in ("alembic", "mlflow"):  # they tell of every table that they make
@@ -114,10 +115,9 @@ class MLflow(Place):
             artifact_location=None if place else (beside / "mlartifacts").as_uri(),
             run_id=identity,
         )
-        from mlflow.exceptions import MlflowException
-
         try:
-            self.identity = self.logger.run_id
+            with _kept_variable("MLFLOW_TRACKING_URI"):  # which MLflow sets, and the next run would take for the user's
+                self.identity = self.logger.run_id
         except MlflowException as error:
             raise RunError(f"MLflow at {place or beside} cannot be used: {str(error).partition(chr(10))[0]}") from error
 
@@ -249,6 +249,18 @@ def open_log(names: Sequence[str], tracking: Tracking, folder: Path) -> Iterator
     finally:
         for place in places.values():
             place.close(well=well)
+
+
+@contextmanager
+def _kept_variable(name: str) -> Iterator[None]:
+    """Leave an environment variable as it was."""
+    before = os.environ.get(name)
+    try:
+        yield
+    finally:
+        os.environ.pop(name, None)
+        if before is not None:
+            os.environ[name] = before
 
 
 def require_loggers(names: Sequence[str]) -> None:
