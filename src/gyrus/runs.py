@@ -103,6 +103,11 @@ class Run:
         return self.folder / "audit"
 
     @property
+    def explanation(self) -> Path:
+        """Folder of what ``gyrus explain`` found out about where its answers come from."""
+        return self.folder / "explanation"
+
+    @property
     def assessment(self) -> Path:
         """Calibration, operating points, decision curve, abstention and sets of classes, JSON."""
         return self.folder / "assessment.json"
