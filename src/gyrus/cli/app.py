@@ -16,6 +16,7 @@ from gyrus.cli import (
     demo,
     doctor,
     evaluate,
+    explain,
     models,
     predict,
     recipes,
@@ -46,6 +47,7 @@ app.command("compare")(compare.compare)
 app.command("leaderboard")(compare.leaderboard)
 app.command("ensemble")(crossval.ensemble)
 app.command("predict")(predict.predict)
+app.command("explain")(explain.explain)
 app.command("models")(models.models)
 app.add_typer(recipes.app, name="recipes")
 app.add_typer(runs.app, name="runs")

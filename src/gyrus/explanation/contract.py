@@ -17,6 +17,10 @@ from gyrus.explanation.targets import Contrast
 from gyrus.files import atomic_path
 
 
+SPECKLES = 0.005
+"""Of 128 x 128 pixels, 82."""
+
+
 @dataclass(frozen=True)
 class Settings:
     """The numbers that methods leave open, with the values of their papers where these fit small images.
@@ -169,8 +173,12 @@ class Attribution:
 
     @property
     def heat(self) -> np.ndarray:
-        """The map as it is shown: 0 to 1, or -1 to 1 where it is signed; all 0 where it says nothing."""
-        return emphasised(scaled(self.map, is_signed=self.is_signed), self.emphasis)
+        """The map as it is shown: 0 to 1, or -1 to 1 where it is signed; all 0 where it says nothing.
+
+        Maps that look at no layer are speckled, so that :data:`SPECKLES` of their pixels are shown alike, as the hottest.
+        """
+        heat = scaled(self.map, is_signed=self.is_signed, alike=0.0 if self.layer else SPECKLES)
+        return emphasised(heat, self.emphasis)
 
     def save(self, path: Path) -> None:
         """Write as .npz, readable by NumPy alone: arrays, and the rest as JSON in ``about``."""
@@ -198,12 +206,19 @@ class Attribution:
             raise DataError(f"{path} is no attribution that was saved by Gyrus: {error}.") from error
 
 
-def scaled(values: np.ndarray, *, is_signed: bool) -> np.ndarray:
-    """A map divided by its largest value, float32: 0 to 1, or -1 to 1 where it is signed."""
+def scaled(values: np.ndarray, *, is_signed: bool, alike: float = 0.0) -> np.ndarray:
+    """A map divided by its largest value, float32: 0 to 1, or -1 to 1 where it is signed.
+
+    Args:
+        values: The map.
+        is_signed: Whether negative values count; otherwise they are cut.
+        alike: Share of the pixels that become 1 (or -1), the largest.
+    """
     values = np.asarray(values, np.float32)
     values = values if is_signed else values.clip(min=0)
-    largest = float(np.abs(values).max(initial=0.0))
-    return values / largest if largest > 0 else np.zeros_like(values)
+    size = np.abs(values)
+    largest = float(np.quantile(size, 1 - alike)) or float(size.max(initial=0.0))
+    return (values / largest).clip(-1, 1) if largest > 0 else np.zeros_like(values)
 
 
 def emphasised(heat: np.ndarray, power: float) -> np.ndarray:

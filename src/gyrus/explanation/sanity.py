@@ -158,10 +158,17 @@ def _spearman(one: np.ndarray, other: np.ndarray) -> float:
 
 @torch.no_grad()
 def _shuffle(part: nn.Module, generator: torch.Generator) -> None:
-    """Give each weight the place of another of its tensor: the sizes stay, what was learnt goes."""
+    """Give each weight the place of another of its tensor, and a sign by chance: the sizes stay, what was learnt goes.
+
+    Without new signs, units with mostly negative weights would all fall silent, and the map with them. Biases and the
+    scales of norms keep their signs.
+    """
     for weights in part.parameters():
-        order = torch.randperm(weights.numel(), generator=generator).to(weights.device)
-        weights.copy_(weights.flatten()[order].reshape(weights.shape))
+        order = torch.randperm(weights.numel(), generator=generator)
+        signs = torch.randint(2, (weights.numel(),), generator=generator) * 2 - 1
+        shuffled = weights.flatten()[order.to(weights.device)]
+        shuffled = shuffled * signs.to(weights) if weights.ndim > 1 else shuffled
+        weights.copy_(shuffled.reshape(weights.shape))
 
 
 @torch.no_grad()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -146,7 +146,6 @@ class Trial:
         brains: bool (N, *spatial), where the brain is; None where unknown.
         structures: bool (N, *spatial), what is known to differ; None where unknown.
         shuffled: A network that learnt shuffled labels; None where there is none.
-        folds: Networks of other folds.
         sampling: How intervals are made.
         seed: Decides what is left to chance.
     """
@@ -160,7 +159,6 @@ class Trial:
     brains: np.ndarray | None = None
     structures: np.ndarray | None = None
     shuffled: nn.Module | None = None
-    folds: tuple[nn.Module, ...] = ()
     sampling: Sampling = field(default_factory=Sampling)
     seed: int = 0
 
@@ -179,6 +177,7 @@ class Trial:
         explain: Explain,
         *,
         layer: str | None = None,
+        folds: Sequence[np.ndarray] = (),
         progress: Callable[[int, int], None] | None = None,
     ) -> MethodReport:
         """Run all checks of one method.
@@ -188,6 +187,7 @@ class Trial:
             maps: (N, *spatial), what it made of the images of the trial.
             explain: The method with target, layer and settings decided.
             layer: The layer, for the report.
+            folds: Maps of the same images by the networks of other folds, each fed as it is used to.
             progress: Called with the number of checks done and of all.
         """
         tell = progress or _tell_nobody
@@ -198,7 +198,6 @@ class Trial:
         steady = stability(self.model, self.images, maps, explain, seed=self.seed)
         tell(3, 4)
         labels = float(similarity(maps, explain(self.shuffled, self.images)).mean()) if self.shuffled else None
-        others = [explain(model, self.images) for model in self.folds]
         tell(4, 4)
         above = curves.gain - self.edges.gain
         return MethodReport(
@@ -212,7 +211,7 @@ class Trial:
             weights=weights,
             labels=labels,
             stability=steady,
-            folds=agreement_between_models([maps, *others]) if others else None,
+            folds=agreement_between_models([maps, *folds]) if folds else None,
             in_brain=_mean_share(maps, self.brains),
             in_structures=_mean_share(maps, self.structures),
             silent=float((np.ptp(maps.reshape(len(maps), -1), axis=1) == 0).mean()),
