@@ -91,7 +91,7 @@ def importance_figure(scored: Scored) -> Figure | None:
     if not names:
         return None
     with mpl.rc_context(STYLE):
-        figure = new_figure(1.35 * COLUMN, 0.9 + 0.2 * len(names))
+        figure = new_figure(1.25 * COLUMN, 0.9 + 0.2 * len(names))
         axes = figure.subplots()
         shares = [scored.importances[name] for name in names]
         axes.barh(range(len(names)), shares, color=COLOURS[0], height=0.6)
@@ -167,7 +167,12 @@ def front_figure(scored: Scored, costs: Sequence[str], front: Sequence[FrozenTri
                     markersize=4,
                     label=label,
                 )
-            panel.set_xscale("log")
+            amounts = [trial.values[number] for trial in scored.whole]
+            if max(amounts) > 30 * min(amounts) > 0:
+                panel.set_xscale("log")
+                panel.xaxis.set_minor_formatter(NullFormatter())
+            else:
+                panel.xaxis.set_major_locator(MaxNLocator(4))
             panel.set(xlabel=cost.capitalize(), title=f"Score against {cost}")
         panels[0].set_ylabel(scored.title)
         figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower left", ncols=2)

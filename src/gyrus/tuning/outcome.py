@@ -112,12 +112,12 @@ def summary(tuned: Tuned) -> list[str]:
     failed = [trial for trial in pruned if ENDED in trial.user_attrs]
     best, monitor = tuned.best, tuned.plan.monitor
     lines = [
+        f"The best is trial {best.number}: {_spoken(TITLES[monitor])} {score(best):.4f}, {_judged(tuned)}.",
+        "It is the best of many on the same people, so it flatters: quote the score on the test part, which no trial "
+        "has seen.",
         f"{len(tuned.trials)} configurations were tried, {len(pruned) - len(failed)} of them given up early"
         + (f", and {len(failed)} cannot be trained" if failed else "")
         + ".",
-        f"The best is trial {best.number}: {TITLES[monitor].lower()} {score(best):.4f}, {_judged(tuned)}.",
-        "It is the best of many on the same people, so it flatters: quote the score on the test part, which no trial "
-        "has seen.",
     ]
     if lost := given_up(trials):
         lines.append(
@@ -249,6 +249,10 @@ def _fate(trial: FrozenTrial) -> str:
     if trial.state == TrialState.PRUNED:
         return f"given up after {len(trial.intermediate_values)} epochs"
     return f"{trial.user_attrs['seconds']:.0f} s, {trial.user_attrs['parameters']:,} weights"
+
+
+def _spoken(title: str) -> str:
+    return title[0].lower() + title[1:]
 
 
 def _text(value: object) -> str:
