@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from gyrus.errors import ConfigError, UnknownNameError
-from gyrus.explanation.contract import Settings
+from gyrus.explanation.contract import Question, Settings
 from gyrus.explanation.erasing import erased
 from gyrus.explanation.methods import METHODS, explain
+from gyrus.explanation.perturbation import mean_masks
 from gyrus.models.zoo import ModelConfig, build
 from tests.explanation.networks import SIZES, Network, about, images
 
@@ -142,7 +143,7 @@ def test_rise_is_the_mean_of_masks_weighed_by_the_probability() -> None:
             return torch.tensor([[100.0, 0.0]]).expand(len(batch), 2)
 
     settings = Settings(masks=4000, cells=4, batch=500, visible=0.3)
-    maps = explain(Sure(), torch.rand(1, 1, 12, 16), about(0), "rise", settings=settings)
+    maps = mean_masks(Question(Sure(), torch.rand(1, 1, 12, 16), about(0), settings=settings))
     np.testing.assert_allclose(maps, 1.0, atol=0.1)
 
 

@@ -16,7 +16,6 @@ from gyrus.explanation.erasing import Eraser, erased
 from gyrus.explanation.targets import Contrast
 from gyrus.files import atomic_path
 
-
 SPECKLES = 0.005
 """Of 128 x 128 pixels, 82."""
 
@@ -175,7 +174,7 @@ class Attribution:
     def heat(self) -> np.ndarray:
         """The map as it is shown: 0 to 1, or -1 to 1 where it is signed; all 0 where it says nothing.
 
-        Maps that look at no layer are speckled, so that :data:`SPECKLES` of their pixels are shown alike, as the hottest.
+        Maps that look at no layer are speckled, so that :data:`SPECKLES` of their pixels are all shown as the hottest.
         """
         heat = scaled(self.map, is_signed=self.is_signed, alike=0.0 if self.layer else SPECKLES)
         return emphasised(heat, self.emphasis)

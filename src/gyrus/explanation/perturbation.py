@@ -42,8 +42,14 @@ def occlusion(question: Question) -> Tensor:
 def rise(question: Question) -> Tensor:
     """The mean of random masks, weighed by the probability that is left when only they are seen.
 
-    Petsiuk et al. 2018, https://arxiv.org/abs/1806.07421, equation 6; what is masked is erased.
+    The least value of each map, which every pixel has whatever it shows, is taken off; see :func:`mean_masks`.
     """
+    maps = mean_masks(question)
+    return maps - maps.flatten(1).amin(1).reshape(-1, *(1,) * len(question.spatial))
+
+
+def mean_masks(question: Question) -> Tensor:
+    """Petsiuk et al. 2018, https://arxiv.org/abs/1806.07421, equation 6; what is masked is erased."""
     settings = question.settings
     nothing = question.erased
     total = torch.zeros(len(question.images), *question.spatial, device=question.images.device)

@@ -15,6 +15,7 @@ from gyrus.evaluation.result import Estimate
 from gyrus.evaluation.sampling import Sampling, estimate_mean
 from gyrus.explanation.faithfulness import Curves, edge_maps, follow, random_maps
 from gyrus.explanation.location import share_inside
+from gyrus.explanation.methods import METHODS
 from gyrus.explanation.reliance import Reliance
 from gyrus.explanation.sanity import (
     Cascade,
@@ -279,7 +280,10 @@ class Scrutiny:
             "doubtful": "doubtful",
             "not better than an edge detector": "not better than an edge detector",
         }
-        groups = {verdict: [each.method for each in self.methods if each.verdict == verdict] for verdict in words}
+        groups = {
+            verdict: [METHODS[each.method].title for each in self.methods if each.verdict == verdict]
+            for verdict in words
+        }
         return tuple(f"{', '.join(names)}: {words[verdict]}." for verdict, names in groups.items() if names)
 
     def save(self, path: Path) -> None:

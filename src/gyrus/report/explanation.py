@@ -68,6 +68,11 @@ class ExplanationContent:
         """Of the page."""
         return f"{self.showing.title}: where its answers come from"
 
+    @property
+    def about(self) -> str:
+        """What was asked about, in words."""
+        return _about(self.showing)
+
 
 def write_explanation(album: Album) -> Path:
     """Draw everything that lies in the folder of an explanation, and write its page.

@@ -20,8 +20,7 @@ from gyrus.explanation.contract import SPECKLES, Attribution, scaled
 from gyrus.explanation.methods import METHODS
 from gyrus.report.style import COLUMN, INK, STYLE, WARNING, new_figure, plain
 
-
-_AGAINST_AND_FOR = LinearSegmentedColormap.from_list(
+AGAINST_AND_FOR = LinearSegmentedColormap.from_list(
     "against-and-for", ["#9AD7FF", "#0072B2", "#000000", "#D55E00", "#FFE15A"]
 )
 """Blue against and orange for, with black between: white would light up the dark around a head."""
@@ -33,13 +32,13 @@ class Colours:
 
     Attributes:
         hot: For maps from nothing to hot.
-        signed: For maps from against to for.
+        signed: For maps from against to for; None for :data:`AGAINST_AND_FOR`.
         cover: Opacity of the hottest pixels.
         fades: Whether cold pixels let the image through.
     """
 
     hot: str
-    signed: str | Colormap = _AGAINST_AND_FOR
+    signed: str | None = None
     cover: float = 0.8
     fades: bool = True
 
@@ -127,7 +126,7 @@ def methods_figure(maps: Mapping[str, Sequence[Attribution]], colours: Colours) 
     columns = -(-(len(maps) + 1) // lines)
     size = 2 * COLUMN / max(columns, 5)
     with mpl.rc_context(STYLE):
-        figure = new_figure(size * columns + 0.1, (size + 0.34) * lines * images)
+        figure = new_figure(size * columns + 0.1, ((size + 0.26) * lines + 0.12) * images)
         panels = figure.subplots(lines * images, columns, squeeze=False)
         for axes in panels.ravel():
             axes.set_axis_off()
@@ -136,9 +135,9 @@ def methods_figure(maps: Mapping[str, Sequence[Attribution]], colours: Colours) 
             first = next(iter(maps.values()))[number]
             view = _planes(first)[0]
             _show(block[0], view.image, view.aspect)
-            block[0].set_title(
-                plain(_short_title(first)), fontsize=5.5, fontweight="normal", loc="left", color=_ink(first)
-            )
+            # Above the line of the methods' names, so that it may be longer than an image is wide.
+            words = _short_title(first).replace("\n", ", ") + "\n"
+            block[0].set_title(plain(words), fontsize=6, fontweight="normal", loc="left", color=_ink(first))
             for axes, (method, attributions) in zip(block[1:], maps.items(), strict=False):
                 attribution = attributions[number]
                 seen = _planes(attribution)[0]
@@ -151,7 +150,7 @@ def means_figure(means: Mapping[str, Means], colours: Colours) -> Figure:
     """The mean image of each class above its mean maps, one row a method."""
     first = next(iter(means.values()))
     count = len(first.classes)
-    size = min(1.5, 2 * COLUMN / count)
+    size = min(1.5 if len(means) < 4 else 0.9, 2 * COLUMN / count)
     with mpl.rc_context(STYLE):
         figure = new_figure(size * count + 1.1, (size + 0.12) * (len(means) + 1) + 0.25)
         panels = figure.subplots(len(means) + 1, count, squeeze=False)
@@ -159,14 +158,16 @@ def means_figure(means: Mapping[str, Means], colours: Colours) -> Figure:
             middle = _middle(first.images[column], first.images[column])
             _show(panels[0, column], middle[0])
             _name(panels[0, column], f"{first.classes[column]} ({first.counts[column]:,})")
-        panels[0, 0].set_ylabel("mean image", fontsize=7)
+        panels[0, 0].set_ylabel("mean image", fontsize=6)
         for row, (method, mean) in enumerate(means.items(), 1):
             is_signed = METHODS[method].is_signed
             for column in range(count):
                 heat = scaled(mean.maps[column], is_signed=is_signed, alike=SPECKLES if is_signed else 0.0)
                 image, hot = _middle(mean.images[column], heat)
                 _show(panels[row, column], overlay(image, hot, colours, is_signed=is_signed))
-            panels[row, 0].set_ylabel("\n".join(textwrap.wrap(METHODS[method].title, 14)), fontsize=7)
+            panels[row, 0].set_ylabel(
+                "\n".join(textwrap.wrap(METHODS[method].title, 14, break_long_words=False)), fontsize=6
+            )
     return figure
 
 
@@ -201,8 +202,8 @@ class _View:
 
 
 def _colour_map(colours: Colours, *, is_signed: bool) -> Colormap:
-    named = colours.signed if is_signed else colours.hot
-    return mpl.colormaps[named] if isinstance(named, str) else named
+    name = colours.signed if is_signed else colours.hot
+    return AGAINST_AND_FOR if name is None else mpl.colormaps[name]
 
 
 def _planes(attribution: Attribution) -> list[_View]:
@@ -257,7 +258,7 @@ def _colour_bar(figure: Figure, panels: list[Axes], attribution: Attribution, co
     bar.set_ticklabels(["none", "most"] if low == 0 else ["against", "none", "for"], fontsize=6)
     if attribution.emphasis != 1:
         bar.set_label(f"emphasised: to the power {attribution.emphasis:g}", fontsize=6)
-    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar.outline.set_visible(False)
     bar.ax.tick_params(length=0)
 
 
