@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import typer
 
-from gyrus.cli.app import main
+from gyrus.cli.app import app, main
 from gyrus.data.manifest import Manifest
 from gyrus.data.splits import Split
 from tests.conftest import SMALL
@@ -51,23 +52,13 @@ def test_a_mistake_ends_a_real_process_with_2_and_no_traceback(tmp_path):
     assert "Traceback" not in result.stderr
 
 
-COMMANDS = [
-    *(
-        "demo",
-        "data",
-        "data scan",
-        "data split",
-        "data phantom",
-        "data prepare",
-        "data convert",
-        "data preview",
-        "audit",
-    ),
-    *("train", "crossval", "ensemble", "compare", "leaderboard", "evaluate", "predict", "models"),
-]
+def all_commands(command: object, name: str = "") -> list[str]:
+    """The names of a command and of all below it."""
+    below = getattr(command, "commands", {}).items()
+    return [name, *(found for word, child in below for found in all_commands(child, f"{name} {word}".strip()))]
 
 
-@pytest.mark.parametrize("command", [*COMMANDS, "recipes", "doctor", ""])
+@pytest.mark.parametrize("command", all_commands(typer.main.get_command(app)))
 def test_every_command_explains_itself(command):
     result = gyrus(*command.split(), "--help")
     assert result.returncode == 0, result.stderr
@@ -170,7 +161,7 @@ def test_mistakes_are_told_in_words_and_leave_nothing_behind(phantom_folder, tmp
     assert not (tmp_path / "out").exists()
 
 
-def test_models_recipes_doctor_and_version_list_what_is_here():
+def test_models_recipes_doctor_and_version_list_what_is_here(monkeypatch):
     assert "baseline-cnn" in gyrus("models").stdout
     assert "dementia-baseline" in gyrus("recipes").stdout
     shown = gyrus("recipes", "show", "dementia-exp8").stdout
@@ -180,4 +171,6 @@ def test_models_recipes_doctor_and_version_list_what_is_here():
     facts = gyrus("doctor").stdout
     assert "torch" in facts
     assert "MISSING" not in facts
+    monkeypatch.setattr("gyrus.runs.installed_version", lambda name: None if name == "optuna" else "1.0")
+    assert "not installed; for gyrus tune: pip install 'gyrus[tuning]'" in " ".join(gyrus("doctor").stdout.split())
     assert gyrus("--version").stdout.startswith("gyrus ")

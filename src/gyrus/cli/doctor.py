@@ -9,7 +9,20 @@ from importlib.metadata import requires
 
 from gyrus.cli.display import console, table
 
-OPTIONAL = {"datasets": "reading hf:owner/name", "tensorboard": "training.loggers: tensorboard"}
+OPTIONAL = {
+    "datasets": ("huggingface", "reading hf:owner/name"),
+    "SimpleITK": ("volumes", "NRRD and MetaImage, the step n4"),
+    "pydicom": ("dicom", "DICOM"),
+    "python-gdcm": ("dicom", "compressed DICOM"),
+    "optuna": ("tuning", "gyrus tune"),
+    "cmaes": ("tuning", "gyrus tune --sampler cma-es"),
+    "psycopg": ("postgresql", "gyrus tune --storage postgresql://..."),
+    "tensorboard": ("tensorboard", "training.loggers: tensorboard"),
+    "mlflow": ("tracking", "training.loggers: mlflow"),
+    "wandb": ("tracking", "training.loggers: wandb"),
+    "umap-learn": ("umap", "gyrus audit --umap"),
+}
+"""What else can be installed: the extra that brings it, and what it is for."""
 
 
 def doctor() -> None:
@@ -33,7 +46,8 @@ def doctor() -> None:
     names = [_name(requirement) for requirement in requires("gyrus") or [] if "extra ==" not in requirement]
     facts += [[name, installed_version(name) or "MISSING: run pip install gyrus again"] for name in names]
     facts += [
-        [name, installed_version(name) or f"not installed (optional: {purpose})"] for name, purpose in OPTIONAL.items()
+        [name, installed_version(name) or f"not installed; for {purpose}: pip install 'gyrus[{extra}]'"]
+        for name, (extra, purpose) in OPTIONAL.items()
     ]
     console.print(table(["what", "here"], facts))
 
