@@ -5,14 +5,18 @@ from __future__ import annotations
 import html
 import shutil
 
+import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from gyrus.data.audit.findings import Findings
+from gyrus.data.audit.quality import measure_quality
 from gyrus.errors import ConfigError
 from gyrus.evaluation.assessment import Assessment
 from gyrus.evaluation.subgroups import Subgroups
 from gyrus.experiment import train
+from gyrus.experiment.image_quality import load_quality
 from gyrus.experiment.judging import healthy_class
 from gyrus.prediction.table import Predictions
 from gyrus.runs import Run
@@ -25,12 +29,24 @@ def test_a_run_holds_choices_of_its_validation_part_and_groups(finished_run):
     assessment, groups = Assessment.load(run.assessment), Subgroups.load(run.subgroups)
     assert assessment.healthy == "Control"
     assert assessment.validation_count == Predictions.load(run.predictions("val")).table["subject"].nunique()
-    assert [grouping.column for grouping in groups.groupings] == ["slice"]
+    assert [grouping.column for grouping in groups.groupings] == ["slice", "sharpness", "foreground SNR"]
     page = run.report.read_text()
     for words in ("Calibration and use", "Operating points", "For whom", "Decision curve", "Reliability"):
         assert words in page
     assert assessment.text().splitlines()[0] in run.classification_report.read_text()
     assert (run.figures / "reliability.png").exists()
+
+
+def test_people_are_grouped_by_the_mean_quality_of_their_images(finished_run, phantom_folder):
+    run = Run.open(finished_run)
+    quality, test = load_quality(run), Predictions.load(run.predictions("test")).table
+    assert set(quality.index) == set(test["sample"])
+    own = test.loc[test["subject"] == test["subject"].iloc[0], "sample"]
+    measured = [measure_quality(np.asarray(Image.open(phantom_folder / name)))["sharpness"] for name in own]
+    assert quality.loc[own[0], "sharpness"] == pytest.approx(np.mean(measured), rel=0.01)
+    sharpness = Subgroups.load(run.subgroups).groupings[1]
+    assert (sharpness.column, sharpness.of) == ("sharpness", "subject")
+    assert sharpness.p_value is not None
 
 
 @pytest.mark.parametrize(
@@ -79,7 +95,7 @@ def test_groups_of_people_come_from_the_columns_of_a_table(phantom_folder, tmp_p
         out=tmp_path / "run",
         overrides=[*SMALL, "training.epochs=1"],
     )
-    (sex,) = Subgroups.load(run.subgroups).groupings
+    sex = next(grouping for grouping in Subgroups.load(run.subgroups).groupings if grouping.column == "sex")
     assert (sex.column, sex.of) == ("sex", "subject")
     assert sum(group.count for group in sex.groups) == len(
         set(Predictions.load(run.predictions("test")).table["subject"])

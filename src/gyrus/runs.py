@@ -118,6 +118,11 @@ class Run:
         return self.folder / "subgroups.json"
 
     @property
+    def quality(self) -> Path:
+        """Sharpness and noise of the images of the test part, CSV."""
+        return self.folder / "quality.csv"
+
+    @property
     def shuffled(self) -> Path:
         """The run of the same network on labels dealt out anew among the people, where that was asked for."""
         return self.folder / "shuffled-labels"

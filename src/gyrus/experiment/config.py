@@ -67,7 +67,7 @@ class EvaluationConfig(_Section):
         None, description="class that counts as negative in operating points; null: recognised by its name"
     )
     groups: tuple[str, ...] | None = Field(
-        None, description="columns of the data whose groups are judged; null: age, sex, site, scanner, slice if there"
+        None, description="whose groups are judged; null: age, sex, site, scanner, slice where the data have them, and image quality"
     )
     interval: Interval = Field("bca", description="bca: corrected for bias and skewness; or percentile")
     tta: int = Field(0, ge=0, description="altered copies of each image to predict as well (test-time augmentation)")

@@ -17,6 +17,7 @@ from gyrus.evaluation.sampling import Sampling
 from gyrus.evaluation.subgroups import Subgroups, subgroups
 from gyrus.experiment.baselines import judge_saved
 from gyrus.experiment.config import EvaluationConfig, ExperimentConfig
+from gyrus.experiment.image_quality import QUALITY, load_quality
 from gyrus.files import write_text
 from gyrus.prediction.table import Predictions
 from gyrus.report.of_runs import report_run
@@ -53,7 +54,7 @@ def judge_run(run: Run, settings: ExperimentConfig) -> Evaluation:
     sampling = Sampling(config.resamples, settings.seed, config.level)
     assessment = assess(val, test, healthy=healthy, resamples=config.resamples, seed=settings.seed, level=config.level)
     assessment.save(run.assessment)
-    groups = _groups(Manifest.load(run.manifest), config.groups)
+    groups = _groups(Manifest.load(run.manifest), load_quality(run), config.groups)
     Subgroups(subgroups(test, groups, sampling=sampling)).save(run.subgroups)
     first = baseline_sentences(evaluation, baselines) if baselines else ()
     write_text(run.classification_report, "\n".join([*first, evaluation.text(), assessment.text()]))
@@ -75,17 +76,17 @@ def check_asked(manifest: Manifest, config: EvaluationConfig) -> None:
     """
     if config.healthy is not None and config.healthy not in manifest.classes:
         raise ConfigError(f"evaluation.healthy is '{config.healthy}', but the classes are {list(manifest.classes)}.")
-    missing = [column for column in config.groups or () if column not in manifest.table]
+    known = [*manifest.table.columns, *QUALITY]
+    missing = [column for column in config.groups or () if column not in known]
     if missing:
-        raise ConfigError(
-            f"evaluation.groups names {missing}, but the data have the columns {list(manifest.table.columns)}."
-        )
+        raise ConfigError(f"evaluation.groups names {missing}, but the data have the columns {known}.")
 
 
-def _groups(manifest: Manifest, asked: Sequence[str] | None) -> pd.DataFrame:
+def _groups(manifest: Manifest, quality: pd.DataFrame, asked: Sequence[str] | None) -> pd.DataFrame:
     """The columns that groups are made of, indexed by sample."""
-    table = manifest.table.set_index("sample")
+    measured = [column for column in quality if column not in manifest.table]
+    table = manifest.table.set_index("sample").join(quality[measured])
     if asked is not None:
-        return table[list(asked)]
-    named = [column for column in table if str(column).lower() in GROUP_COLUMNS]
+        return table[[column for column in asked if column in table]]
+    named = [column for column in table if str(column).lower() in GROUP_COLUMNS or column in measured]
     return table[[column for column in named if table[column].nunique() > 1]]

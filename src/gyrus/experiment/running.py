@@ -18,6 +18,7 @@ from gyrus.evaluation.evaluate import Evaluation
 from gyrus.experiment.baselines import baseline_answers, save_answers, shuffle_labels
 from gyrus.experiment.config import EvaluationConfig, ExperimentConfig, load_config
 from gyrus.experiment.display import SILENT, Display
+from gyrus.experiment.image_quality import save_quality
 from gyrus.experiment.inputs import scan_data
 from gyrus.experiment.judging import check_asked, judge_run
 from gyrus.experiment.parts import Parts, fit_parts, new_model
@@ -178,6 +179,7 @@ def _learn_and_judge(
         predictions.save(run.predictions(part))
     save_examples(run, predictions, data.dataset("test"))
     save_embeddings(run, model, data.dataset("test"), seed=settings.seed)
+    save_quality(run, manifest, parts, store)
     if settings.evaluation.baselines:
         display.say("Judging baselines on the same people")
         save_answers(run, *baseline_answers(manifest, parts, store, seed=settings.seed))
