@@ -67,7 +67,7 @@ class EvaluationConfig(_Section):
         None, description="class that counts as negative in operating points; null: recognised by its name"
     )
     groups: tuple[str, ...] | None = Field(
-        None, description="whose groups are judged; null: age, sex, site, scanner, slice where the data have them, and image quality"
+        None, description="whose groups are judged; null: age, sex, site, scanner, slice where known, image quality"
     )
     interval: Interval = Field("bca", description="bca: corrected for bias and skewness; or percentile")
     tta: int = Field(0, ge=0, description="altered copies of each image to predict as well (test-time augmentation)")
