@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -32,6 +33,24 @@ from tests.conftest import SMALL
 from tests.data.builders import manifest_of, people
 
 QUICK = (*SMALL, "training.epochs=1", "evaluation.baselines=false", "preprocessing.steps.1.size=[16, 16]")
+
+
+class Choice:
+    """A choice of the config that does not look at the display."""
+
+    def __init__(self, choose: Callable[..., ExperimentConfig]) -> None:
+        self.choose = choose
+
+    def __call__(self, *given: Any) -> ExperimentConfig:
+        return self.choose(*given[:-1])
+
+    def check(self, config: ExperimentConfig) -> None:
+        pass
+
+    def describe(self) -> dict[str, Any]:
+        return {"choice": "of a test"}
+
+
 counts = st.integers(min_value=4, max_value=15)
 
 
@@ -166,7 +185,7 @@ def test_finished_folds_are_kept_and_the_others_give_the_same_answers(crossed, p
     [
         ({"overrides": [*QUICK, "training.batch_size=8"]}, "different are: training.batch_size"),
         ({"folds": 4}, "different are: folds"),
-        ({"choose": lambda config, *_: config}, "different are: nested"),
+        ({"choose": Choice(lambda config, *_: config)}, "different are: nested"),
     ],
 )
 def test_another_cross_validation_is_refused(crossed, phantom_folder, changes, words):
@@ -192,20 +211,22 @@ def test_other_data_and_other_folders_are_refused(crossed, phantom_folder, tmp_p
 def test_the_choice_of_a_nested_fold_sees_nobody_of_its_test_part(phantom_folder, tmp_path):
     seen: list[set[str]] = []
 
-    def choose(config: ExperimentConfig, manifest: Manifest, folder: Path) -> ExperimentConfig:
+    def choose(config: ExperimentConfig, manifest: Manifest, parts: Split, folder: Path) -> ExperimentConfig:
         seen.append(set(manifest.table["subject"]))
+        assert not parts.samples["test"]
+        assert seen[-1] == {*parts.subjects["train"], *parts.subjects["val"]}
         assert not folder.exists()
         rate = 0.01 * len(seen)
         optimiser = config.training.optimiser.model_copy(update={"lr": rate})
         return config.model_copy(update={"training": config.training.model_copy(update={"optimiser": optimiser})})
 
     arguments = {"data": phantom_folder, "out": tmp_path / "nested", "folds": 2, "overrides": QUICK}
-    nested = cross_validate("dementia-baseline", choose=choose, **arguments)
+    nested = cross_validate("dementia-baseline", choose=Choice(choose), **arguments)
     for number, (run, known) in enumerate(zip(nested.runs, seen, strict=True), 1):
         split = Split.load(run.split)
         assert known == {*split.subjects["train"], *split.subjects["val"]}
         assert load_config(run.config).training.optimiser.lr == 0.01 * number
-    cross_validate("dementia-baseline", choose=choose, **arguments)
+    cross_validate("dementia-baseline", choose=Choice(choose), **arguments)
     assert len(seen) == 2
 
 
@@ -215,7 +236,12 @@ def test_a_choice_may_not_change_who_is_learnt_from(phantom_folder, tmp_path):
 
     with pytest.raises(ConfigError, match="may not change data or split"):
         cross_validate(
-            "dementia-baseline", data=phantom_folder, out=tmp_path / "x", folds=2, overrides=QUICK, choose=choose
+            "dementia-baseline",
+            data=phantom_folder,
+            out=tmp_path / "x",
+            folds=2,
+            overrides=QUICK,
+            choose=Choice(choose),
         )
 
 

@@ -16,9 +16,11 @@ from gyrus.cli.options import (
     OnBadFile,
     Orientation,
     Quiet,
+    Ranges,
     Recipe,
     Settings,
     Source,
+    Space,
     Spacing,
     SubjectPattern,
     SubjectRule,
@@ -53,14 +55,24 @@ def crossval(
     bids: Bids = None,
     orientation: Orientation = None,
     spacing: Spacing = None,
+    space: Space = None,
+    ranges: Ranges = None,
+    trials: Annotated[int, typer.Option("--trials", help="With --space or --range: configurations a fold.")] = 20,
+    inner_folds: Annotated[
+        int, typer.Option("--inner-folds", help="Choose by so many folds within each fold; 0: by its validation part.")
+    ] = 0,
     quiet: Quiet = False,
 ) -> None:
     """Judge each person by a network that has never seen them: train once a fold.
+
+    With --space or --range each fold is tuned anew on the people that it may learn from (nested cross-validation), so
+    that what is judged is the tuning and not one configuration.
 
     What is there and finished is kept, and what was interrupted goes on, when the same command is given again. The
     folder can be given to `gyrus predict` as an ensemble, and to `gyrus compare`.
     """
     from gyrus import experiment
+    from gyrus.experiment.crossval import Choose
 
     if recipe and config:
         raise ConfigError("Give either --recipe or --config, not both.")
@@ -77,6 +89,13 @@ def crossval(
         spacing=spacing,
     )
     fields = options | {"split.unit": None if split_unit == "both" else split_unit, "seed": seed}
+    choose: Choose | None = None
+    if space or ranges:
+        from gyrus.tuning.nested import Nested
+        from gyrus.tuning.plan import Plan
+        from gyrus.tuning.space import read_space
+
+        choose = Nested(Plan(read_space(space, ranges or ()), trials=trials, folds=inner_folds, seed=seed or 0))
     cross: Any = experiment.cross_validate_both if split_unit == "both" else experiment.cross_validate
     try:
         found = cross(
@@ -86,6 +105,7 @@ def crossval(
             folds=folds,
             repeats=repeats,
             overrides=[*assignments(fields), *(setting or [])],
+            choose=choose,
             display=experiment.SILENT if quiet else Terminal(),
         )
     except KeyboardInterrupt:

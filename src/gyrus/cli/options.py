@@ -58,6 +58,11 @@ Weights = Annotated[
     Literal["equal", "validation"],
     typer.Option("--weights", help="Of several runs: all alike, or fitted on the validation part that all share."),
 ]
+Space = Annotated[str | None, typer.Option("--space", help="A search space: neuroflux, or a YAML file.")]
+Ranges = Annotated[
+    list[str] | None,
+    typer.Option("--range", help="FIELD=LOW:HIGH, FIELD=LOW:HIGH:log or FIELD=A|B|C. May be repeated."),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pandas as pd
 
@@ -39,9 +39,32 @@ from gyrus.types import SplitUnit
 
 SCHEMA = "gyrus.crossval/1"
 
-Choose = Callable[[ExperimentConfig, Manifest, Path], ExperimentConfig]
-"""Chooses the config of one fold. It is given the config, the images of the fold's training and validation people and
-of nobody else, and a folder of its own; it may change everything but what says which data and how they are split."""
+
+class Choose(Protocol):
+    """Chooses the config of one fold, for a nested cross-validation."""
+
+    def __call__(
+        self, config: ExperimentConfig, manifest: Manifest, parts: Split, folder: Path, display: Display
+    ) -> ExperimentConfig:
+        """The config of a fold; everything may be changed but what says which data and how they are split.
+
+        Args:
+            config: Before the choice.
+            manifest: The images of the fold's training and validation people, and of nobody else.
+            parts: Who of them is in which part; nobody is in the test part.
+            folder: Its own.
+            display: Where progress is shown.
+        """
+
+    def check(self, config: ExperimentConfig) -> None:
+        """Tell, before anything is written, what could not be chosen.
+
+        Raises:
+            ConfigError: What is wrong.
+        """
+
+    def describe(self) -> dict[str, Any]:
+        """What decides the choice, as plain values: where it differs, a folder holds another cross-validation."""
 
 
 @dataclass(frozen=True)
@@ -155,7 +178,7 @@ def cross_validate(
         folds: How many.
         repeats: How often everyone is dealt anew; repeat r has the seeds of the config plus r.
         overrides: Assignments such as ``training.epochs=5``.
-        choose: For a nested cross-validation: chooses the config of each fold; see :data:`Choose`.
+        choose: For a nested cross-validation: chooses the config of each fold.
         display: Where progress is shown.
 
     Returns:
@@ -170,8 +193,10 @@ def cross_validate(
         raise ConfigError(f"A cross-validation needs 2 or more folds and 1 or more repeats, got {folds} and {repeats}.")
     manifest = scan_data(settings.data, display)
     check_asked(manifest, settings.evaluation)
+    if choose:
+        choose.check(settings)
     dealt = deal_folds(settings, manifest, folds=folds, repeats=repeats)
-    plan = _plan(settings, manifest, folds, nested=choose is not None)
+    plan = _plan(settings, manifest, folds, choose)
     _open(folder, plan, repeats)
     with Run(folder).locked():
         write_document(folder / "config.yaml", settings)
@@ -198,6 +223,7 @@ def cross_validate_both(
     folds: int = 5,
     repeats: int = 1,
     overrides: Sequence[str] = (),
+    choose: Choose | None = None,
     display: Display = SILENT,
 ) -> UnitComparison:
     """Cross-validate twice, with folds by subject and by image, and set the scores side by side.
@@ -213,7 +239,14 @@ def cross_validate_both(
         display.say(f"Folds by {unit}:")
         changes = [*overrides, f"split.unit={unit}"]
         found[unit] = cross_validate(
-            config, out=Path(out) / unit, data=data, folds=folds, repeats=repeats, overrides=changes, display=display
+            config,
+            out=Path(out) / unit,
+            data=data,
+            folds=folds,
+            repeats=repeats,
+            overrides=changes,
+            choose=choose,
+            display=display,
         )
     report = Path(out) / "report.html"
     words = report_folds_by_unit(
@@ -299,7 +332,7 @@ def _run_fold(
         chosen = settings
         if choose:
             known = manifest.select([*parts.samples["train"], *parts.samples["val"]])
-            chosen = choose(settings, known, repeat / f"choice-{fold}")
+            chosen = choose(settings, known, _without_test(parts), repeat / f"choice-{fold}", display)
             if (chosen.data, chosen.split) != (settings.data, settings.split):
                 raise ConfigError("`choose` may not change data or split: the fold decides who is learnt from.")
         return train_on(manifest, parts, chosen, out=folder, display=display)
@@ -307,6 +340,10 @@ def _run_fold(
     run = complete(folder, start, display=display)
     if Split.load(run.split) != parts:
         raise RunError(f"{folder} holds a run with another split. Give a new folder with --out.")
+
+
+def _without_test(parts: Split) -> Split:
+    return replace(parts, samples={**parts.samples, "test": ()}, subjects={**parts.subjects, "test": ()})
 
 
 def _gather(folder: Path, settings: ExperimentConfig, manifest: Manifest, folds: int, repeats: int) -> CrossValidation:
@@ -335,11 +372,16 @@ def _gather(folder: Path, settings: ExperimentConfig, manifest: Manifest, folds:
     return found
 
 
-def _plan(settings: ExperimentConfig, manifest: Manifest, folds: int, *, nested: bool) -> dict[str, Any]:
+def _plan(settings: ExperimentConfig, manifest: Manifest, folds: int, choose: Choose | None) -> dict[str, Any]:
     """What decides the networks: where this differs, a folder holds another cross-validation."""
     config = settings.model_dump(mode="json", exclude={"about": True, "data": {"path"}})
     config["evaluation"] = {"tta": settings.evaluation.tta}
-    return {"folds": folds, "nested": nested, "manifest": manifest.digest, "config": config}
+    return {
+        "folds": folds,
+        "nested": choose.describe() if choose else None,
+        "manifest": manifest.digest,
+        "config": config,
+    }
 
 
 def _open(folder: Path, plan: Mapping[str, Any], repeats: int) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -60,8 +60,43 @@ def tune(
         GyrusError: The config, the space, the data or the storage cannot be used.
         KeyboardInterrupt: It was interrupted; the same call goes on, beginning with the trial that was broken off.
     """
-    plan.check()
     settings = load_config(config, with_data(overrides, data))
+
+    def found() -> tuple[Manifest, Split]:
+        manifest = scan_data(settings.data, display)
+        return manifest, split(manifest, settings.split, seed=settings.seed)
+
+    return _study(plan, settings, found, StudyFolder(Path(out)), display)
+
+
+def tune_on(
+    plan: Plan, settings: ExperimentConfig, manifest: Manifest, parts: Split, *, out: Path, display: Display = SILENT
+) -> Tuned:
+    """The same on people who are dealt already, such as those that a fold of a cross-validation may learn from.
+
+    Args:
+        plan: How to go about it.
+        settings: What is tuned.
+        manifest: The data.
+        parts: Who is in which part; whoever is in the test part is left out.
+        out: The folder of the study.
+        display: Where progress is shown.
+
+    Raises:
+        GyrusError: As :func:`tune`.
+        KeyboardInterrupt: As :func:`tune`.
+    """
+    return _study(plan, settings, lambda: (manifest, parts), StudyFolder(out), display)
+
+
+def _study(
+    plan: Plan,
+    settings: ExperimentConfig,
+    found: Callable[[], tuple[Manifest, Split]],
+    folder: StudyFolder,
+    display: Display,
+) -> Tuned:
+    plan.check()
     plan = replace(plan, objectives=plan.objectives or (settings.training.monitor,))
     settings = load_config(settings, [f"training.monitor={plan.monitor}"])
     plan.space.check(settings)
@@ -72,8 +107,7 @@ def tune(
     )
     longest = _most_epochs(plan.space, settings) * max(1, plan.folds)
     pruner = make_pruner(plan.chosen_pruner, longest=longest, objectives=len(plan.objectives))
-    folder = StudyFolder(Path(out))
-    manifest, parts = _prepare(folder, plan, settings, display)
+    manifest, parts = _prepare(folder, plan, settings, found, display)
     storage = open_storage(plan.storage, folder.path)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
@@ -105,15 +139,20 @@ def _most_epochs(space: SearchSpace, settings: ExperimentConfig) -> int:
     return max([settings.training.epochs, *tuned])
 
 
-def _prepare(folder: StudyFolder, plan: Plan, settings: ExperimentConfig, display: Display) -> tuple[Manifest, Split]:
+def _prepare(
+    folder: StudyFolder,
+    plan: Plan,
+    settings: ExperimentConfig,
+    found: Callable[[], tuple[Manifest, Split]],
+    display: Display,
+) -> tuple[Manifest, Split]:
     """The data without the test part; found once, then the same for every worker and every time."""
     folder.path.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.path / ".lock"):
         if folder.split.exists():
             _refuse_other_settings(folder, plan, settings)
             return Manifest.load(folder.manifest), Split.load(folder.split)
-        manifest = scan_data(settings.data, display)
-        parts = split(manifest, settings.split, seed=settings.seed)
+        manifest, parts = found()
         for note in (parts.statement, *parts.notes):
             if note:
                 display.say(f"Note: {note}.")
