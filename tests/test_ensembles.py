@@ -13,7 +13,7 @@ from gyrus.data.splits import Split
 from gyrus.errors import ConfigError, DataError, LeakageError, RunError
 from gyrus.evaluation.evaluate import evaluate
 from gyrus.experiment import Ensemble, ensemble, predict, train
-from gyrus.experiment.comparing import read_entry
+from gyrus.experiment.comparing import find_runs, read_entry
 from gyrus.experiment.ensembles import members_of, weights_of
 from gyrus.files import write_json
 from gyrus.prediction.aggregate import average
@@ -73,7 +73,10 @@ def test_an_ensemble_is_judged_on_the_shared_test_part(finished_run, other_run, 
     assert loaded == found
     assert str(other_run) in found.text()
     assert "mean of the probabilities of 2 runs" in found.report.read_text()
-    assert len(read_entry(found.predictions, "both").test) == len(together)
+    for place in (found.predictions, found.folder):
+        assert len(read_entry(place, "both").test) == len(together)
+    assert read_entry(found.folder, "both").facts == {"Model": "mean of 2 runs"}
+    assert find_runs(tmp_path)[0] == [found.folder]
 
 
 def test_weights_come_from_the_validation_part(finished_run, other_run, copy, tmp_path):

@@ -20,7 +20,7 @@ Out = Annotated[Path, typer.Option("--out", help="Folder for the page, the table
 
 def compare(
     runs: Annotated[
-        list[Path], typer.Argument(help="Run folders, folders of gyrus crossval, or tables of predictions.")
+        list[Path], typer.Argument(help="Folders of gyrus train, crossval or ensemble, or tables of predictions.")
     ],
     out: Out = Path("comparison"),
     metric: Metric = "accuracy",

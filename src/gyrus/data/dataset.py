@@ -12,8 +12,12 @@ from torch.utils.data import Dataset
 
 from gyrus.data.augmentation.config import AugmentationConfig
 from gyrus.data.augmentation.streams import Streams
+from gyrus.data.patches import PatchConfig, random_patch
 from gyrus.data.preprocessing import Normalisation
 from gyrus.data.store import Store
+
+_OF_PATCHES = 1 << 20
+"""A child of the streams that no random step has."""
 
 
 class Batch(NamedTuple):
@@ -43,6 +47,7 @@ class PixelDataset(Dataset[Batch]):
         augmentation: AugmentationConfig | None = None,
         seed: int = 0,
         keys: np.ndarray | None = None,
+        patches: PatchConfig | None = None,
     ) -> None:
         """Store the arguments.
 
@@ -54,6 +59,7 @@ class PixelDataset(Dataset[Batch]):
             augmentation: Random steps before normalisation; for the train part only.
             seed: Of the random steps.
             keys: int64 (N,), what the random steps know each image by; by default its position in the part.
+            patches: A random patch of each image instead of all of it; for the train part only.
         """
         self.store = store
         self.rows = rows
@@ -62,6 +68,7 @@ class PixelDataset(Dataset[Batch]):
         self.augmentation = augmentation or AugmentationConfig()
         self.seed = seed
         self.keys = keys
+        self.patches = patches
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -94,12 +101,13 @@ class PixelDataset(Dataset[Batch]):
         """
         visits, index = np.divmod(np.asarray(positions, dtype=np.int64), len(self))
         rows = self.rows[index]
-        images = torch.from_numpy(self.store.pixels[rows]).float().div_(255.0)
+        streams = self._streams(index, visits)
+        images = torch.from_numpy(self._pixels(rows, streams)).float().div_(255.0)
         statistics = self.store.statistics[rows]
         if self.normalisation.standard:
             images = torch.from_numpy(self.normalisation.to_standard_scale(images.numpy(), statistics))
         return Batch(
-            self._normalise(self._augment(images, index, visits), statistics),
+            self._normalise(self._augment(images, streams), statistics),
             torch.from_numpy(self.targets[index]),
             torch.from_numpy(index),
         )
@@ -108,9 +116,24 @@ class PixelDataset(Dataset[Batch]):
         visits[position] += 1
         return position + (visits[position] - 1) * len(self)
 
-    def _augment(self, images: torch.Tensor, index: np.ndarray, visits: np.ndarray) -> torch.Tensor:
+    def _streams(self, index: np.ndarray, visits: np.ndarray) -> Streams:
         keys = index if self.keys is None else self.keys[index]
-        streams = Streams.at(self.seed, self.epoch, keys, visits)
+        return Streams.at(self.seed, self.epoch, keys, visits)
+
+    def _pixels(self, rows: np.ndarray, streams: Streams) -> np.ndarray:
+        """uint8 (B, C, *spatial); of patches only these are read."""
+        if self.patches is None:
+            return np.asarray(self.store.pixels[rows])
+        means = self.store.statistics[rows, :, 0].mean(axis=1)
+        places = streams.child(_OF_PATCHES)
+        return np.stack(
+            [
+                random_patch(self.store.pixels[row], float(mean), self.patches, places[[number]])
+                for number, (row, mean) in enumerate(zip(rows, means, strict=True))
+            ]
+        )
+
+    def _augment(self, images: torch.Tensor, streams: Streams) -> torch.Tensor:
         return self.augmentation.apply(images, self.augmentation.draw(streams, images.shape[2:]))
 
     def _normalise(self, images: torch.Tensor, statistics: np.ndarray) -> torch.Tensor:

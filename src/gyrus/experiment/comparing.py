@@ -11,6 +11,7 @@ from gyrus.evaluation.leaderboard import Entry, Leaderboard, rank_entries
 from gyrus.evaluation.result import Evaluation, Unit
 from gyrus.experiment.config import EvaluationConfig, load_config
 from gyrus.experiment.crossval import CrossValidation, read_crossval
+from gyrus.experiment.ensembles import Ensemble
 from gyrus.files import read_json, write_text
 from gyrus.prediction.table import Predictions, knows_its_split
 from gyrus.report.leaderboard import write_leaderboard
@@ -32,10 +33,11 @@ def compare_runs(
     seed: int = 0,
     level: float = 0.95,
 ) -> tuple[Leaderboard, Path]:
-    """Compare runs, cross-validations and tables of predictions, and write the page and the tables.
+    """Compare runs, cross-validations, ensembles and tables of predictions, and write the page and the tables.
 
     Args:
-        sources: Run folders, folders of ``gyrus crossval``, or tables of predictions of any tool; a mapping names them.
+        sources: Run folders, folders of ``gyrus crossval`` or ``gyrus ensemble``, or tables of predictions of any tool;
+            a mapping names them.
         out: Folder for page, figures and tables, new or one of an earlier comparison.
         metric: What decides the order.
         unit: "subject" or "image"; by default by subject where subjects are known.
@@ -87,7 +89,8 @@ def evaluate_table(
 def find_runs(folder: str | Path) -> tuple[list[Path], list[Path]]:
     """The finished runs at any depth below a folder, and those that have not finished.
 
-    A cross-validation counts as one run; runs inside a run, such as one with shuffled labels, do not count.
+    A cross-validation or an ensemble counts as one run; runs inside a run, such as one with shuffled labels, do not
+    count.
 
     Raises:
         RunError: There is no finished run.
@@ -98,16 +101,17 @@ def find_runs(folder: str | Path) -> tuple[list[Path], list[Path]]:
     runs = [path for path in found if not any(other in path.parents for other in [*found, *whole])]
     finished = [path for path in runs if Run(path).status == "finished"]
     finished += [path for path in whole if read_crossval(path)["status"] == "finished"]
+    finished += [path.parent for path in folder.rglob("ensemble.json")]
     if not finished:
         raise RunError(f"There is no finished run below {folder}. Name the folder that holds your run folders.")
     return sorted(finished), sorted(path for path in [*runs, *whole] if path not in finished)
 
 
 def read_entry(path: Path, name: str, split_unit: SplitUnit | None = None) -> Entry:
-    """A classifier to compare: a run, a cross-validation, or a table of predictions.
+    """A classifier to compare: a run, a cross-validation, an ensemble, or a table of predictions.
 
     Args:
-        path: A run folder, a folder of ``gyrus crossval``, or a .csv, .parquet or .json table.
+        path: A run folder, a folder of ``gyrus crossval`` or ``gyrus ensemble``, or a .csv, .parquet or .json table.
         name: What to call it.
         split_unit: How the data behind a table of another tool were split.
 
@@ -120,6 +124,10 @@ def read_entry(path: Path, name: str, split_unit: SplitUnit | None = None) -> En
         return Entry(name, read_predictions(path, split_unit), facts={"Model": "predictions of another tool"})
     if (path / "crossval.json").is_file():
         return _cross_validated(path, name)
+    if (path / "ensemble.json").is_file():
+        together = Ensemble.load(path)
+        facts = {"Model": f"mean of {len(together.members)} runs"}
+        return Entry(name, Predictions.load(together.predictions), facts=facts)
     run = Run.open(path)
     validation = run.predictions("val")
     return Entry(

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from gyrus.configuration import parse, read_document, with_overrides
 from gyrus.data.augmentation.config import AugmentationConfig
+from gyrus.data.patches import PatchConfig
 from gyrus.data.preprocessing import PreprocessingConfig
 from gyrus.data.splits import SplitConfig
 from gyrus.data.stacking import StackConfig
@@ -43,6 +44,7 @@ class DataConfig(_Section):
     on_bad_file: Literal["fail", "skip"] = Field("fail", description="whether unusable files stop the run")
     stack: StackConfig | None = Field(None, description="volumes from the slices of each scan; null: single slices")
     slices: SliceConfig | None = Field(None, description="slices of volumes as samples; null: whole volumes")
+    patches: PatchConfig | None = Field(None, description="learn from random patches; null: from whole images")
     bids: dict[str, str] = Field(default_factory=dict, description="entity to value: suffix, ses, desc, derivatives")
     orientation: str | None = Field(None, description="of volumes whose headers do not say it, such as RAS")
     spacing: tuple[float, float, float] | None = Field(None, description="likewise mm along each axis of the array")

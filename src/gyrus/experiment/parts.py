@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -12,6 +13,7 @@ import torch
 from gyrus.data.augmentation.config import AugmentationConfig
 from gyrus.data.dataset import PixelDataset
 from gyrus.data.manifest import Manifest
+from gyrus.data.patches import PatchConfig
 from gyrus.data.preprocessing import Normalisation
 from gyrus.data.splits import Split
 from gyrus.data.store import Store
@@ -20,6 +22,7 @@ from gyrus.experiment.display import Display, Silent
 from gyrus.models.contract import Classifier
 from gyrus.models.freezing import apply_freezing
 from gyrus.models.zoo import build
+from gyrus.prediction.patchwise import PatchwiseClassifier
 from gyrus.prediction.predict import image_keys, predict_with_copies, steps_for_copies
 from gyrus.prediction.table import Predictions
 from gyrus.training.fit import AfterEpoch, Fitted, fit
@@ -49,14 +52,25 @@ class Parts:
         return np.flatnonzero(self.manifest.table["sample"].isin(self.split.samples[part]))
 
     def dataset(
-        self, part: Part, augmentation: AugmentationConfig | None = None, keys: np.ndarray | None = None
+        self,
+        part: Part,
+        augmentation: AugmentationConfig | None = None,
+        keys: np.ndarray | None = None,
+        patches: PatchConfig | None = None,
     ) -> PixelDataset:
-        """A part as whole batches, altered at random where steps are given."""
-        rows = self.rows(part)
+        """A part as whole batches, altered at random where steps are given, or as random patches of each image."""
+        rows = np.tile(self.rows(part), patches.per_volume if patches else 1)
         targets = self.manifest.targets.to_numpy()[rows]
         seed = self.settings.seed
         return PixelDataset(
-            self.store, rows, targets, self.normalisation, augmentation=augmentation, seed=seed, keys=keys
+            self.store,
+            rows,
+            targets,
+            self.normalisation,
+            augmentation=augmentation,
+            seed=seed,
+            keys=keys,
+            patches=patches,
         )
 
     def predict(self, part: Part, model: Classifier, device: torch.device, display: Display) -> Predictions:
@@ -87,13 +101,34 @@ class Parts:
 def new_model(settings: ExperimentConfig, store: Store, classes: int, *, with_pretrained: bool) -> Classifier:
     """The network of a config with its first weights, which the seed decides."""
     torch.manual_seed(settings.seed)
-    return build(
+    return build_network(settings, store.channels, classes, store.image_size, with_pretrained=with_pretrained)
+
+
+def build_network(
+    settings: ExperimentConfig,
+    in_channels: int,
+    num_classes: int,
+    image_size: Sequence[int],
+    *,
+    with_pretrained: bool = False,
+) -> Classifier:
+    """The network of a config for images of a size, or for patches of them.
+
+    Raises:
+        ConfigError: The model cannot be built for such images, or a patch does not fit into them.
+        WeightsError: The pretrained weights cannot be had, or do not fit.
+    """
+    patches = settings.data.patches
+    if patches:
+        patches.require_inside(image_size)
+    network = build(
         settings.model,
-        in_channels=store.channels,
-        num_classes=classes,
-        image_size=store.image_size,
+        in_channels=in_channels,
+        num_classes=num_classes,
+        image_size=patches.size if patches else image_size,
         with_pretrained=with_pretrained,
     )
+    return PatchwiseClassifier(network, tuple(image_size), patches) if patches else network
 
 
 def fit_parts(
@@ -110,7 +145,7 @@ def fit_parts(
     settings = data.settings
     return fit(
         model,
-        data.dataset("train", settings.augmentation),
+        data.dataset("train", settings.augmentation, patches=settings.data.patches),
         data.dataset("val"),
         settings.training,
         folder,

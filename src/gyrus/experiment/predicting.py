@@ -23,9 +23,9 @@ from gyrus.experiment.config import DataConfig, ExperimentConfig, load_config
 from gyrus.experiment.display import SILENT, Display
 from gyrus.experiment.ensembles import Weighting, members_of, weights_of
 from gyrus.experiment.inputs import usable
+from gyrus.experiment.parts import build_network
 from gyrus.files import read_json
 from gyrus.models.contract import Classifier
-from gyrus.models.zoo import build
 from gyrus.prediction.aggregate import average
 from gyrus.prediction.predict import image_keys, pick_device, predict_with_copies, steps_for_copies
 from gyrus.prediction.table import Predictions
@@ -95,13 +95,7 @@ class Trained:
             tta: Altered copies of each image to predict as well; by default as many as it was judged with.
         """
         about, settings = read_json(run.model), load_config(run.config)
-        model = build(
-            settings.model,
-            in_channels=about["in_channels"],
-            num_classes=len(about["classes"]),
-            image_size=about["image_size"],
-            with_pretrained=False,
-        )
+        model = build_network(settings, about["in_channels"], len(about["classes"]), about["image_size"])
         model.load_state_dict(load_file(run.weights))
         fitted = read_json(run.preprocessing)["normalisation"]
         normalisation = Normalisation.from_document(fitted)

@@ -14,6 +14,9 @@ from gyrus.data.augmentation.geometry import Flip, Translation
 from gyrus.data.dataset import PixelDataset
 from gyrus.errors import ConfigError
 
+VOXELS_AT_ONCE = 1 << 26
+"""As float32 these take 256 MiB."""
+
 
 def pick_device(name: str = "auto") -> torch.device:
     """The device of a name.
@@ -48,7 +51,7 @@ def predict_logits(
     Args:
         model: Gives logits (B, K); put into evaluation mode and onto ``device``.
         dataset: N images.
-        batch_size: Images at a time; does not change the result beyond rounding.
+        batch_size: Images at a time, fewer of large volumes; does not change the result beyond rounding.
         device: Where to compute; by default where the model is.
         progress: Called with the number of images done and of all.
 
@@ -57,6 +60,7 @@ def predict_logits(
     """
     device = device or next(model.parameters()).device
     model = model.to(device).eval()
+    batch_size = max(1, min(batch_size, VOXELS_AT_ONCE // dataset[0].images.numel()))
     parts = []
     for start in range(0, len(dataset), batch_size):
         positions = list(range(start, min(start + batch_size, len(dataset))))

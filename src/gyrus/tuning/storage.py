@@ -10,6 +10,7 @@ from typing import Any
 import optuna
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
+from sqlalchemy import NullPool
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from gyrus.errors import ConfigError, GyrusError, MissingDependencyError
@@ -50,7 +51,8 @@ def open_storage(place: str | None, folder: Path) -> BaseStorage:
 
 def _opened(text: str) -> BaseStorage:
     if text.startswith(POSTGRESQL):
-        return _database(_with_driver(text), {"pool_pre_ping": True})
+        # A worker trains for minutes between two questions, and holds no connection meanwhile.
+        return _database(_with_driver(text), {"poolclass": NullPool})
     path = Path(text)
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix in JOURNALS:
