@@ -18,7 +18,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gyrus.data.decoding import UnusableImageError, decode
-from gyrus.data.manifest import MEMBERS, VOLUME_FILES, Manifest
+from gyrus.data.manifest import MEMBERS, VIEW, VOLUME_FILES, Manifest
+from gyrus.data.preprocessing import Grayscale
 from gyrus.data.volumes.prepared import PreparedVolumes
 from gyrus.data.volumes.steps import Percentiles, VolumeStep
 from gyrus.errors import DataError
@@ -52,6 +53,7 @@ class Reader:
         self._encoded = EncodedImages(manifest.root, slices)
         self._digests = slices["digest"].to_list()
         self._stacked = MEMBERS in manifest.table
+        self._as_channels = self._stacked and VIEW in manifest.table
 
     def __len__(self) -> int:
         return len(self._samples)
@@ -61,7 +63,7 @@ class Reader:
 
         Returns:
             uint8, shape (C, rows, columns), or (C, slices, rows, columns) for a stack or volume; C = 1 (gray) or 3
-            (RGB), exactly the values that Pillow decodes. Slices of volumes have their neighbours as channels.
+            (RGB), exactly the values that Pillow decodes. Slices may have their neighbours as channels.
 
         Raises:
             DataError: An image is gone or damaged, or is not the one that was scanned, or the slices of a stack
@@ -76,7 +78,13 @@ class Reader:
                 f"{self._samples[position]} below {self._root} cannot be read: {error.message}. "
                 "It was usable when the data were scanned; put it back, or scan them again."
             ) from error
-        return _stack(decoded, self._samples[position]) if self._stacked else cast(np.ndarray, decoded[0])
+        if not self._stacked:
+            return cast(np.ndarray, decoded[0])
+        if not self._as_channels:
+            return _stack(decoded, self._samples[position])
+        # Neighbours are channels, so that each must be gray.
+        gray = [None if slice_ is None else Grayscale()(slice_) for slice_ in decoded]
+        return np.ascontiguousarray(_stack(gray, self._samples[position])[0])
 
     def _decode(self, number: int) -> np.ndarray | None:
         """One slice; None for a black one."""

@@ -48,13 +48,9 @@ def stack(manifest: Manifest, config: StackConfig) -> Manifest:
     """
     if VOLUME_FILES in manifest.table:
         return _slabs(manifest, config)
-    table = manifest.table
-    _require_order(table)
-    keys = ["part", "label", "subject", "session"]
+    scans = scans_of(manifest.table, "Stacks")
     rows, problems = [], list(manifest.problems)
-    scans = table.groupby(table[keys].astype("string").fillna("").apply(tuple, axis=1), sort=True)
-    for _, scan in scans:
-        scan = scan.sort_values("slice", kind="stable")
+    for scan in scans:
         volume = _volume(scan, config)
         if len(scan) < config.slices and config.short == "refuse":
             message = f"{len(scan)} slices, but the stack needs {config.slices} (data.stack.slices, data.stack.short)"
@@ -62,7 +58,7 @@ def stack(manifest: Manifest, config: StackConfig) -> Manifest:
         else:
             rows.append(volume)
     if not rows:
-        largest = max(len(scan) for _, scan in scans)
+        largest = max(map(len, scans))
         raise DataError(
             f"No scan has {config.slices} slices; the largest has {largest}. "
             "Lower data.stack.slices, or set data.stack.short to pad."
@@ -75,6 +71,22 @@ def stack(manifest: Manifest, config: StackConfig) -> Manifest:
         problems=tuple(problems),
         notes=manifest.notes,
     )
+
+
+def scans_of(table: pd.DataFrame, what: str) -> list[pd.DataFrame]:
+    """The rows of each scan, in the order of its slices.
+
+    Args:
+        table: Of a manifest, one row a slice.
+        what: What needs them, for messages.
+
+    Raises:
+        DataError: It is not known which slices belong together or in which order.
+    """
+    _require_order(table, what)
+    keys = ["part", "label", "subject", "session"]
+    scans = table.groupby(table[keys].astype("string").fillna("").apply(tuple, axis=1), sort=True)
+    return [scan.sort_values("slice", kind="stable") for _, scan in scans]
 
 
 def chosen(present: int, config: StackConfig) -> list[int | None]:
@@ -104,15 +116,15 @@ def _slabs(manifest: Manifest, config: StackConfig) -> Manifest:
     return replace(manifest, table=rows)
 
 
-def _require_order(table: pd.DataFrame) -> None:
+def _require_order(table: pd.DataFrame, what: str) -> None:
     if table["subject"].isna().any() and table["session"].isna().any():
         raise DataError(
-            "Stacks need to know which slices belong together. Name the subjects (--subject-pattern REGEX, "
+            f"{what} need to know which slices belong together. Name the subjects (--subject-pattern REGEX, "
             "--subject-rule NAME, or a table with a subject column)."
         )
     if table["slice"].isna().any():
         raise DataError(
-            f"Stacks need the number of each slice, and {table['slice'].isna().sum()} have none. Give it by a group "
+            f"{what} need the number of each slice, and {table['slice'].isna().sum()} have none. Give it by a group "
             "(?P<slice>...) in --subject-pattern, or by a column named slice."
         )
 
@@ -132,10 +144,12 @@ def _volume(scan: pd.DataFrame, config: StackConfig) -> dict[str, Any]:
 
 
 def _member(scan: pd.DataFrame, place: int | None) -> dict[str, Any]:
-    if place is None:
-        return {"path": None, "row": None, "digest": None}
-    row = scan["row"].iloc[place]
-    found = scan.iloc[place]
+    return {"path": None, "row": None, "digest": None} if place is None else member_of(scan.iloc[place])
+
+
+def member_of(found: pd.Series) -> dict[str, Any]:
+    """A row of a manifest as a member of a sample that is made of several slices."""
+    row = found["row"]
     return {"path": found["path"], "row": None if pd.isna(row) else int(row), "digest": found["digest"]}
 
 

@@ -90,7 +90,7 @@ def open_store(
     """
     cache = cache or cache_folder()
     of_volumes = VOLUME_FILES in manifest.table
-    if of_volumes:
+    if VIEW in manifest.table:
         _keep_neighbours(manifest, preprocessing)
     key = digest(
         {
@@ -198,7 +198,7 @@ _HOW_TO_MAKE_ALIKE = {
 
 def _keep_neighbours(manifest: Manifest, preprocessing: PreprocessingConfig) -> None:
     """Refuse steps that would take neighbouring slices, which are channels, for colours."""
-    views = manifest.table[VIEW].dropna() if VIEW in manifest.table else ()
+    views = manifest.table[VIEW].dropna()
     colour = [step.step for step in preprocessing.steps if isinstance(step, Grayscale | Rgb)]
     if colour and any(json.loads(view).get("neighbours") for view in views):
         raise DataError(

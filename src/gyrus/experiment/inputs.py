@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gyrus.data.audit.subjects import with_inferred_subjects
-from gyrus.data.manifest import Manifest
+from gyrus.data.manifest import VOLUME_FILES, Manifest
 from gyrus.data.reading import Reader
+from gyrus.data.slicing import with_neighbours
 from gyrus.data.sources import scan
 from gyrus.data.stacking import stack
 from gyrus.data.volumes.views import slice_volumes
@@ -53,12 +54,13 @@ def scan_data(config: DataConfig, display: Display) -> Manifest:
 
 def usable(manifest: Manifest, config: DataConfig, display: Display) -> Manifest:
     """Stack or slice where that is asked for, and stop at or leave out what cannot be used."""
-    for note in manifest.notes:
-        display.say(f"Note: {note}.")
     if config.stack:
         manifest = stack(manifest, config.stack)
     if config.slices:
-        manifest = slice_volumes(manifest, config.slices)
+        in_files = VOLUME_FILES not in manifest.table
+        manifest = (with_neighbours if in_files else slice_volumes)(manifest, config.slices)
+    for note in manifest.notes:
+        display.say(f"Note: {note}.")
     if config.on_bad_file == "fail":
         manifest.require_clean()
     for problem in manifest.problems:

@@ -29,8 +29,10 @@ class SliceConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     plane: Plane = "axial"
-    range: tuple[float, float] = Field(
-        (0.35, 0.65), description="first and last place: from the bottom, the back or the left, of the prepared volume"
+    range: tuple[float, float] | None = Field(
+        None,
+        description="first and last place: from the bottom, the back or the left, of the prepared volume; null: 0.35 "
+        "to 0.65 of volumes, all of slice files",
     )
     unit: Literal["fraction", "mm"] = Field("fraction", description="of the range")
     every: int = Field(1, ge=1, description="take every k-th slice")
@@ -38,10 +40,16 @@ class SliceConfig(BaseModel):
 
     @model_validator(mode="after")
     def _range_in_order(self) -> SliceConfig:
+        if self.range is None:
+            return self
         low, high = self.range
         if low > high or low < 0 or (self.unit == "fraction" and high > 1):
             raise ValueError(f"range must rise from 0{' to 1' if self.unit == 'fraction' else ''}, got {self.range}")
         return self
+
+
+_MIDDLE = (0.35, 0.65)
+"""The range, as fractions, of volumes for which none is given."""
 
 
 def slice_volumes(manifest: Manifest, config: SliceConfig) -> Manifest:
@@ -54,6 +62,9 @@ def slice_volumes(manifest: Manifest, config: SliceConfig) -> Manifest:
         DataError: The samples are not volumes, or no slice lies in the range.
     """
     require_volumes(manifest, "Slices of volumes")
+    if config.range is None:
+        config = config.model_copy(update={"range": _MIDDLE, "unit": "fraction"})
+    assert config.range is not None
     rows = [row for _, volume in manifest.table.iterrows() for row in _slices(volume, config)]
     if not rows:
         raise DataError(f"No {config.plane} slice lies from {config.range[0]} to {config.range[1]} {config.unit}.")
@@ -143,6 +154,7 @@ def along(volume: np.ndarray, plane: str) -> np.ndarray:
 
 
 def _slices(volume: pd.Series, config: SliceConfig) -> list[dict[str, Any]]:
+    assert config.range is not None
     axis = _AXIS[config.plane]
     shape, step = volume["shape"], volume["spacing"][axis]
     last = shape[axis] - 1
