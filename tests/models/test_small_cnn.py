@@ -91,3 +91,24 @@ def test_a_tuple_must_have_one_value_a_unit() -> None:
         make("baseline-cnn", options={"dropout": [0.1, 0.2, 0.3]})
     with pytest.raises(ConfigError, match="as many units"):
         make("study-cnn", options={"convolutions": [1, 1]})
+
+
+@pytest.mark.parametrize(("size", "reduce"), [((18, 8, 8), (4, 1, 1)), ((16, 13), 2), ((16, 12), 1)])
+def test_means_before_the_first_unit_are_those_of_an_image_made_smaller(
+    size: tuple[int, ...], reduce: int | tuple[int, ...]
+) -> None:
+    widths = reduce if isinstance(reduce, tuple) else (reduce,) * len(size)
+    small = tuple(length // width for length, width in zip(size, widths, strict=True))
+    reducing = make("baseline-cnn", size, options={"reduce": reduce}).eval()
+    plain = make("baseline-cnn", small).eval()
+    plain.load_state_dict(reducing.state_dict())
+    image = torch.rand(2, 1, *size)
+    cut = image[(..., *(slice(0, length * width) for length, width in zip(small, widths, strict=True)))]
+    blocks = [part for pair in zip(small, widths, strict=True) for part in pair]
+    means = cut.reshape(2, 1, *blocks).mean(dim=tuple(range(3, 3 + 2 * len(size), 2)))
+    torch.testing.assert_close(reducing(image), plain(means))
+
+
+def test_an_image_that_means_make_too_small_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"size \(16, 4, 4\) at least"):
+        make("baseline-cnn", (12, 8, 8), options={"reduce": (4, 1, 1)})

@@ -78,13 +78,17 @@ def split(
     column: Columns = None,
     subject_rule: SubjectRule = None,
     subject_pattern: SubjectPattern = None,
+    bids: Bids = None,
+    orientation: Orientation = None,
+    spacing: Spacing = None,
 ) -> None:
     """Cut a data set into train, val and test, by subject."""
     from gyrus.configuration import parse
     from gyrus.data.splits import SplitConfig
     from gyrus.data.splits import split as cut
 
-    manifest = _scan(path, source, classes, column, subject_rule, subject_pattern)
+    about_volumes = {"bids": bids_of(bids), "orientation": orientation, "spacing": spacing_of(spacing)}
+    manifest = _scan(path, source, classes, column, subject_rule, subject_pattern, **about_volumes)
     manifest.require_clean()
     fields = {"unit": split_unit, "method": method, "val": val, "test": test, "folds": folds, "fold": fold}
     result = cut(manifest, parse(SplitConfig, fields, where="The split"), seed=seed)

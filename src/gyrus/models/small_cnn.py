@@ -7,6 +7,7 @@ the norm and the dropout stand, so each is a preset of :class:`SmallCNNOptions`.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from itertools import pairwise
 from typing import Annotated, Literal
 
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 
 from gyrus.models.contract import Backbone, Signature
 from gyrus.models.heads import Share, Width
-from gyrus.models.layers import BATCH_NORMS, CONVOLUTIONS, MAX_POOLS
+from gyrus.models.layers import BATCH_NORMS, CONVOLUTIONS, MAX_POOLS, MEANS
 from gyrus.models.options import Options, each
 
 UnitNorm = Literal["none", "before activation", "before pooling", "after pooling"]
@@ -29,6 +30,7 @@ class SmallCNNOptions(Options):
         kernel: Width of the convolutions; an odd number.
         norm: Where batch norm stands in a unit; one for all, or one a unit.
         dropout: Dropout at the end of a unit; one for all, or one a unit.
+        reduce: Average over so many pixels before the first unit; one for all axes, or one an axis (depth first).
         global_pool: Average the last map instead of flattening it: far fewer weights, and any image size.
     """
 
@@ -36,6 +38,7 @@ class SmallCNNOptions(Options):
     kernel: Literal[1, 3, 5, 7, 9, 11] = 3
     norm: UnitNorm | tuple[UnitNorm, ...] = "none"
     dropout: Share | tuple[Share, ...] = 0.0
+    reduce: Width | tuple[Width, ...] = 1
     global_pool: bool = False
 
 
@@ -60,16 +63,21 @@ class SmallCNN(Backbone):
             conv_unit(signature.spatial_dims, before, after, options.kernel, norm=norms[index], dropout=dropouts[index])
             for index, (before, after) in enumerate(pairwise(channels))
         ]
+        reduce = each(options.reduce, signature.spatial_dims, "reduce")
+        self.reduce: nn.Module = MEANS[signature.spatial_dims](reduce) if max(reduce) > 1 else nn.Identity()
         self.units = nn.Sequential(*units)
         self.global_pool = options.global_pool
+        reduced = tuple(max(1, size // width) for size, width in zip(signature.image_size, reduce, strict=True))
         self.num_channels = channels[-1]
-        self.num_features = self.num_channels * (1 if self.global_pool else halved_voxels(signature, count))
-        self.smallest = (2**count,) * signature.spatial_dims
+        self.num_features = self.num_channels * (
+            1 if self.global_pool else halved_voxels(replace(signature, image_size=reduced), count)
+        )
+        self.smallest = tuple(width * 2**count for width in reduce)
         self.fixed_size = None if self.global_pool else signature.image_size
 
     def forward(self, images: Tensor) -> Tensor:
         """Feature map, halved in size by each unit."""
-        return self.units(images)
+        return self.units(self.reduce(images))
 
     def pool(self, features: Tensor) -> Tensor:
         """The flattened map, or its mean over space."""
