@@ -9,6 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 Monitor = Literal["val_loss", "val_accuracy", "val_balanced_accuracy", "val_macro_f1", "val_auc"]
 """A score of the validation part, counted per image at the end of each epoch."""
 
+BestBy = Monitor | Literal["epoch"]
+"""What tells the best epoch: a score, or its number, so that the last epoch is taken and nothing is chosen."""
+
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -240,7 +243,9 @@ class TrainingConfig(_Section):
     mixing: Mixing | None = Field(None, description="MixUp and CutMix; null: none.")
     averaging: Averaging | None = Field(None, description="Averages of the weights over time; null: none.")
     early_stopping: EarlyStopping | None = Field(None, description="When to stop early; null: never.")
-    monitor: Monitor = Field("val_balanced_accuracy", description="The score by which the best epoch is chosen.")
+    monitor: BestBy = Field(
+        "val_balanced_accuracy", description="The score by which the best epoch is chosen; epoch: the last one is kept."
+    )
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = Field(
         "32-true", description="Arithmetic of the forward and backward pass; 16-mixed needs a GPU."
     )
@@ -260,6 +265,14 @@ class TrainingConfig(_Section):
     def _one_choice_of_images(self) -> Self:
         if self.mining is not None and self.mixing is not None:
             raise ValueError("mining needs images as they are; set mining or mixing to null")
+        return self
+
+    @model_validator(mode="after")
+    def _a_score_where_one_is_needed(self) -> Self:
+        if self.monitor == "epoch" and isinstance(self.averaging, SWA):
+            raise ValueError("swa is kept if it validates as well as the best epoch; set monitor to a score, not epoch")
+        if self.monitor == "epoch" and self.early_stopping is not None and self.early_stopping.monitor is None:
+            raise ValueError("monitor epoch never stops early; set early_stopping.monitor to a score, or it to null")
         return self
 
     def concerns(self) -> tuple[str, ...]:

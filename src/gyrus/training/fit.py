@@ -15,7 +15,7 @@ from torch import nn
 from gyrus.prediction.predict import predict_logits
 from gyrus.training.averaging import Average
 from gyrus.training.checks import check_batch_norm, check_device, check_parts
-from gyrus.training.config import SWA, Monitor, TrainingConfig
+from gyrus.training.config import SWA, BestBy, TrainingConfig
 from gyrus.training.engine import run_epochs
 from gyrus.training.history import History, goodness
 from gyrus.training.keeper import Keeper, Snapshot, settings_of
@@ -53,7 +53,7 @@ class Fitted:
 
     best_epoch: int | None
     best_score: float | None
-    monitor: Monitor
+    monitor: BestBy
     weights: Source
     epochs: int
     stopped: Stopped

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gyrus.files import write_text
-from gyrus.training.config import EarlyStopping, Monitor
+from gyrus.training.config import BestBy, EarlyStopping
 
 Row = Mapping[str, float]
 
@@ -32,7 +32,7 @@ class History:
         """This history and one epoch more."""
         return History((*self.rows, dict(row)))
 
-    def best_epoch(self, monitor: Monitor) -> int | None:
+    def best_epoch(self, monitor: BestBy) -> int | None:
         """The number of the best epoch, counted from 1; None before the first epoch.
 
         A tie goes to the lower validation loss, then to the earlier epoch. An undefined score is the worst.
@@ -40,7 +40,7 @@ class History:
         ranks = [(goodness(row, monitor), goodness(row, "val_loss"), -number) for number, row in enumerate(self.rows)]
         return 1 - max(ranks)[2] if ranks else None
 
-    def should_stop(self, rule: EarlyStopping | None, monitor: Monitor) -> bool:
+    def should_stop(self, rule: EarlyStopping | None, monitor: BestBy) -> bool:
         """Whether ``rule`` ends the training after the last of these epochs."""
         if rule is None:
             return False
@@ -63,7 +63,7 @@ class History:
         write_text(path, text.getvalue())
 
 
-def goodness(row: Row, monitor: Monitor) -> float:
+def goodness(row: Row, monitor: BestBy) -> float:
     """The score, turned so that higher is better."""
     score = row[monitor]
     if math.isnan(score):

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
-from gyrus.training.config import Monitor
+from gyrus.training.config import BestBy
 from gyrus.training.history import Row
 
 
@@ -91,7 +91,7 @@ class Followed:
 class Lines(Silence):
     """One line an epoch."""
 
-    def __init__(self, console: Console, epochs: int, monitor: Monitor) -> None:
+    def __init__(self, console: Console, epochs: int, monitor: BestBy) -> None:
         """Store the arguments.
 
         Args:
@@ -111,7 +111,7 @@ class Lines(Silence):
 class TerminalBar(Lines):
     """A bar over all epochs with the remaining time, below the lines of the epochs that are over."""
 
-    def __init__(self, console: Console, epochs: int, batches: int, monitor: Monitor, *, done: int) -> None:
+    def __init__(self, console: Console, epochs: int, batches: int, monitor: BestBy, *, done: int) -> None:
         """Store the arguments.
 
         Args:
@@ -155,14 +155,14 @@ class TerminalBar(Lines):
             self._bar.update(self._task, advance=1, loss=f"loss {loss:.3f}")
 
 
-def epoch_line(row: Row, epochs: int, monitor: Monitor) -> str:
+def epoch_line(row: Row, epochs: int, monitor: BestBy) -> str:
     """An epoch in one line of text."""
-    shown = dict.fromkeys(["train_loss", "val_loss", monitor])
+    shown = [name for name in dict.fromkeys(["train_loss", "val_loss", monitor]) if name != "epoch"]
     numbers = "  ".join(f"{name} {row[name]:.4f}" for name in shown)
     return f"epoch {int(row['epoch'])}/{epochs}  {numbers}  lr {row['lr']:.2e}  {row['seconds']:.1f} s"
 
 
-def choose_progress(*, epochs: int, batches: int, monitor: Monitor, done: int, wanted: bool) -> Progress:
+def choose_progress(*, epochs: int, batches: int, monitor: BestBy, done: int, wanted: bool) -> Progress:
     """A bar on a terminal, lines elsewhere, silence if nothing is wanted; on the standard error stream."""
     if not wanted:
         return Silence()
