@@ -17,7 +17,7 @@ from gyrus.data.manifest import Manifest
 from gyrus.data.phantom import generate, write
 from gyrus.data.splits import Split
 from gyrus.data.store import open_store
-from gyrus.errors import ConfigError, RunError, SplitError
+from gyrus.errors import ConfigError, DataError, RunError, SplitError
 from gyrus.evaluation.baselines import baseline_sentences
 from gyrus.evaluation.evaluate import evaluate
 from gyrus.evaluation.result import Evaluation
@@ -26,6 +26,8 @@ from gyrus.experiment.baselines import baseline_answers, save_answers
 from gyrus.experiment.comparing import find_runs, read_entry
 from gyrus.experiment.config import ExperimentConfig, load_config
 from gyrus.experiment.crossval import CrossValidation, cross_validate, cross_validate_both, deal_folds
+from gyrus.experiment.ensembles import ensemble
+from gyrus.prediction.aggregate import average
 from gyrus.prediction.table import Predictions
 from gyrus.runs import Run
 from gyrus.types import PARTS
@@ -272,3 +274,40 @@ def test_what_cannot_be_learnt_or_chosen_by_is_refused_before_any_fold_trains():
     with pytest.raises(SplitError, match=r"only class 'many' in its val part.*3 people at the least"):
         deal_folds(ExperimentConfig(), few, folds=5, repeats=1)
     assert len(deal_folds(ExperimentConfig(), manifest_of(people(many=17, few=3)), folds=5, repeats=2)) == 10
+
+
+@pytest.fixture(scope="module")
+def two_over_the_same_folds(phantom_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    out = tmp_path_factory.mktemp("crossvals")
+    return [
+        cross_validate(
+            "dementia-baseline",
+            data=phantom_folder,
+            out=out / f"seed-{seed}",
+            folds=2,
+            overrides=[*QUICK, "split.seed=0", f"seed={seed}"],
+        ).folder
+        for seed in (0, 1)
+    ]
+
+
+def test_cross_validations_over_the_same_folds_answer_together_fold_by_fold(two_over_the_same_folds, tmp_path):
+    found = ensemble(two_over_the_same_folds, out=tmp_path / "together")
+    tables = [CrossValidation.load(folder).predictions() for folder in two_over_the_same_folds]
+    together = Predictions.load(found.predictions)
+    assert set(together.table["sample"]) == set(tables[0].table["sample"])
+    np.testing.assert_allclose(together.probabilities, average(tables).probabilities, atol=1e-12)
+    assert np.abs(tables[0].probabilities - average(tables).probabilities).max() > 1e-6
+    assert "2 cross-validations over the same folds" in found.text()
+    assert len(read_entry(found.folder, "both").test) == len(together)
+
+
+def test_cross_validations_that_dealt_otherwise_are_refused(two_over_the_same_folds, phantom_folder, tmp_path):
+    other = tmp_path / "other"
+    changes = [*QUICK, "split.seed=1"]
+    cross_validate("dementia-baseline", data=phantom_folder, out=other, folds=2, overrides=changes)
+    with pytest.raises(DataError, match="The test parts differ"):
+        ensemble([two_over_the_same_folds[0], other], out=tmp_path / "x")
+    with pytest.raises(ConfigError, match="have equal weights"):
+        ensemble(two_over_the_same_folds, out=tmp_path / "x", weighting="validation")
+    assert not (tmp_path / "x").exists()

@@ -118,11 +118,18 @@ def crossval(
 
 
 def ensemble(
-    runs: Annotated[list[Path], typer.Argument(help="Two or more run folders, with one and the same test part.")],
+    runs: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Two or more run folders with one test part, or folders of cross-validations over the same folds."
+        ),
+    ],
     out: Annotated[Path, typer.Option("--out", help="Folder for the predictions, the metrics and the report.")],
     weights: Weights = "equal",
 ) -> None:
     """Judge the mean of the probabilities of several runs on the test part that they share.
+
+    Of cross-validations over the same folds each person is judged by networks none of which has seen them.
 
     Refused where the test parts differ, or where someone who is tested was learnt from in one of the runs.
     """

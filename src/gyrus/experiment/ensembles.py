@@ -12,7 +12,7 @@ from gyrus.data.splits import Split
 from gyrus.errors import ConfigError, DataError, LeakageError, RunError
 from gyrus.evaluation.result import Evaluation
 from gyrus.experiment.config import EvaluationConfig
-from gyrus.experiment.crossval import fold_runs
+from gyrus.experiment.crossval import CrossValidation, fold_runs
 from gyrus.experiment.judging import judge
 from gyrus.files import read_json, write_json, write_text
 from gyrus.prediction.aggregate import average, fit_weights
@@ -96,11 +96,12 @@ def ensemble(
 ) -> Ensemble:
     """Judge the mean of the probabilities of runs on the test part that they share.
 
-    Nothing is chosen on the test part: which runs take part is the caller's to say before looking, and weights come
-    from the validation part.
+    Cross-validations over the same folds are averaged fold by fold: each person is judged by networks none of which has
+    seen them. Nothing is chosen on the test part: which runs take part is the caller's to say before looking, and
+    weights come from the validation part.
 
     Args:
-        sources: Two or more runs, or their folders.
+        sources: Two or more runs, or their folders; or two or more folders of cross-validations.
         out: The folder to write into, new, empty, or of an earlier ensemble.
         weighting: "equal", or "validation": fitted on the validation part, which all must share.
         config: Settings of the intervals.
@@ -111,22 +112,74 @@ def ensemble(
         DataError: The test parts or the classes differ.
         LeakageError: Someone who is tested was learnt from or chosen by in one of the runs.
     """
-    runs, folder = members_of(sources), Path(out)
-    if len(runs) < 2:
-        raise ConfigError(f"An ensemble needs two or more runs, got {len(runs)}.")
+    folder = Path(out)
+    members = _fold_members(sources) if _are_crossvals(sources) else _run_members(sources)
+    if len(members.names) < 2:
+        raise ConfigError(f"An ensemble needs two or more runs, got {len(members.names)}.")
     if folder.exists() and not (folder / "ensemble.json").exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise RunError(f"{folder} is not empty, and holds no ensemble. Give a new folder with --out.")
-    _require_shared_test(runs)
-    weights = weights_of(runs, weighting)
-    together = average([Predictions.load(run.predictions("test")) for run in runs], weights)
+    for runs in members.sharing:
+        _require_shared_test(runs)
+    weights = members.weights(weighting)
+    together = average(members.tested, weights)
     settings = config or EvaluationConfig()
     evaluation = judge(together, settings)
-    evaluation = replace(evaluation, notes=(*evaluation.notes, _words(runs, weights, weighting)))
-    names = tuple(str(run.folder) for run in runs)
-    alone = tuple(judge(Predictions.load(run.predictions("test")), settings) for run in runs)
-    found = Ensemble(folder, names, weights, weighting, evaluation, alone)
+    evaluation = replace(evaluation, notes=(*evaluation.notes, _words(members, weights, weighting)))
+    alone = tuple(judge(each, settings) for each in members.tested)
+    found = Ensemble(folder, members.names, weights, weighting, evaluation, alone)
     _save(found, together)
     return found
+
+
+@dataclass(frozen=True)
+class _Members:
+    """Who answers together.
+
+    Attributes:
+        names: The folders.
+        tested: What each said of the people it is judged on.
+        sharing: Runs that must share a test part: all, or those of each fold.
+        kind: What a member is.
+    """
+
+    names: tuple[str, ...]
+    tested: tuple[Predictions, ...]
+    sharing: tuple[tuple[Run, ...], ...]
+    kind: Literal["runs", "cross-validations over the same folds"]
+
+    def weights(self, weighting: Weighting) -> tuple[float, ...]:
+        """The share of each; see :func:`weights_of`."""
+        if self.kind == "runs":
+            return weights_of(self.sharing[0], weighting)
+        if weighting != "equal":
+            raise ConfigError("Each fold has a validation part of its own, so cross-validations have equal weights.")
+        return (1 / len(self.names),) * len(self.names)
+
+
+def _are_crossvals(sources: Sequence[Run | str | Path]) -> bool:
+    return all(not isinstance(source, Run) and (Path(source) / "crossval.json").is_file() for source in sources) and (
+        len(sources) > 1
+    )
+
+
+def _run_members(sources: Sequence[Run | str | Path]) -> _Members:
+    runs = members_of(sources)
+    tested = tuple(Predictions.load(run.predictions("test")) for run in runs)
+    return _Members(tuple(str(run.folder) for run in runs), tested, (runs,), "runs")
+
+
+def _fold_members(sources: Sequence[Run | str | Path]) -> _Members:
+    """Cross-validations by their out-of-fold predictions, of the first repeat."""
+    members_of(sources)  # refuses those that are named twice or have not finished
+    found = [CrossValidation.load(Path(str(source))) for source in sources]
+    counts = {each.folds for each in found}
+    if len(counts) > 1:
+        raise DataError(
+            f"The cross-validations have {sorted(counts)} folds; they can answer together over the same only."
+        )
+    by_fold = tuple(tuple(each.runs[fold] for each in found) for fold in range(counts.pop()))
+    tested = tuple(each.predictions() for each in found)
+    return _Members(tuple(str(each.folder) for each in found), tested, by_fold, "cross-validations over the same folds")
 
 
 def members_of(sources: Sequence[Run | str | Path]) -> tuple[Run, ...]:
@@ -208,12 +261,13 @@ def _refuse_known(run: Run, split: Split, tested: Split) -> None:
         )
 
 
-def _words(runs: Sequence[Run], weights: Sequence[float], weighting: Weighting) -> str:
+def _words(members: _Members, weights: Sequence[float], weighting: Weighting) -> str:
+    count = f"{len(members.names)} {members.kind}"
     if weighting == "equal":
-        return f"This is the mean of the probabilities of {len(runs)} runs, all alike."
+        return f"This is the mean of the probabilities of {count}, all alike."
     shares = ", ".join(f"{weight:.2f}" for weight in weights)
     return (
-        f"This is the mean of the probabilities of {len(runs)} runs with the weights {shares}, fitted on the "
+        f"This is the mean of the probabilities of {count} with the weights {shares}, fitted on the "
         "validation part that also chose the epoch of each."
     )
 
