@@ -9,8 +9,8 @@ import pytest
 from hypothesis import settings
 
 # No test is timed: a busy machine is no mistake.
-settings.register_profile("untimed", deadline=None)
-settings.load_profile("untimed")
+settings.register_profile("quick", deadline=None, max_examples=30)
+settings.load_profile("quick")
 
 # Several test processes share the cores; threads of their own would only wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")

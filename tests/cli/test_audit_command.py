@@ -16,6 +16,8 @@ from gyrus.data.splits import SplitConfig, split
 from gyrus.runs import Run
 from tests.cli.test_commands import gyrus, refused
 
+LEAKAGE = ("--no-maps", "--check", "leakage")
+
 
 @pytest.fixture(scope="module")
 def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -53,7 +55,7 @@ def findings(out: Path) -> dict[str, list[dict[str, object]]]:
 def test_altered_copies_made_before_the_split_are_caught(copied_before_the_split: Path, tmp_path: Path) -> None:
     pattern = r"(?P<subject>P\d+)_(?P<slice>\d+)"
     result = gyrus(
-        "audit", copied_before_the_split, "--out", tmp_path / "out", "--no-maps", "--subject-pattern", pattern
+        "audit", copied_before_the_split, "--out", tmp_path / "out", *LEAKAGE, "--subject-pattern", pattern
     )
     assert result.returncode == 0, result.stderr
     assert result.stdout.startswith("The given parts leak: ")
@@ -66,7 +68,7 @@ def test_altered_copies_made_before_the_split_are_caught(copied_before_the_split
 
 
 def test_they_are_caught_without_any_names_too(copied_before_the_split: Path, tmp_path: Path) -> None:
-    options = ("--out", tmp_path / "out", "--no-maps", "--subject-rule", "none")
+    options = ("--out", tmp_path / "out", *LEAKAGE, "--subject-rule", "none")
     assert gyrus("audit", copied_before_the_split, *options).returncode == 0
     across = [
         entry
@@ -82,7 +84,7 @@ def test_a_split_file_is_judged(people: Path, tmp_path: Path) -> None:
     for unit in ("subject", "image"):
         file = tmp_path / f"{unit}.json"
         split(manifest, SplitConfig(unit=unit), seed=1).save(file)
-        result = gyrus("audit", people, "--split", file, "--out", tmp_path / unit, "--no-maps")
+        result = gyrus("audit", people, "--split", file, "--out", tmp_path / unit, *LEAKAGE)
         assert result.returncode == 0, result.stderr
         verdicts[unit] = findings(tmp_path / unit)["leakage"][0]
     assert verdicts["subject"]["severity"] == "ok"
@@ -94,7 +96,7 @@ def test_a_run_is_judged_by_its_own_data_and_split(people: Path, tmp_path: Path)
     run, manifest = Run.create(tmp_path / "run"), scan(people)
     manifest.save(run.manifest)
     split(manifest, SplitConfig(unit="image"), seed=1).save(run.split)
-    result = gyrus("audit", "--run", run.folder, "--out", tmp_path / "out", "--no-maps", "--check", "leakage")
+    result = gyrus("audit", "--run", run.folder, "--out", tmp_path / "out", *LEAKAGE)
     assert result.returncode == 0, result.stderr
     assert result.stdout.startswith("The given parts leak: 12 of the 12 people in test")
     assert set(findings(tmp_path / "out")) == {"leakage"}

@@ -114,10 +114,10 @@ def test_classifiers_of_other_things_are_not_averaged(other: Predictions, words:
 @given(st.integers(0, 10_000))
 def test_fitted_weights_are_shares_and_no_member_or_mean_is_likelier(seed: int) -> None:
     members = [classifier(some(seed + number, 30)) for number in range(3)]
-    truth = members[0].targets
+    of_truth = np.stack([member.probabilities[np.arange(30), members[0].targets] for member in members])
 
     def likelihood(weights: Sequence[float]) -> float:
-        return float(np.log(average(members, weights).probabilities[np.arange(30), truth]).mean())
+        return float(np.log(np.asarray(weights) @ of_truth).mean())
 
     weights = fit_weights(members)
     assert min(weights) >= 0
