@@ -42,14 +42,20 @@ def shrunk(name: str) -> list[str]:
     return overrides
 
 
+WITH_PAGE = ("adni-convnext3d", "neuroflux-cnn", "dementia-exp8")
+"""Drawing takes much longer than the training, and hangs on data and scores, not on the recipe."""
+
+
 @pytest.mark.parametrize("name", recipes())
-def test_a_recipe_runs_from_files_to_a_report(name, few_slices, tmp_path):
+def test_a_recipe_runs_from_files_to_a_report(name, few_slices, tmp_path, monkeypatch):
+    if name not in WITH_PAGE:
+        monkeypatch.setattr("gyrus.experiment.judging.report_run", lambda *_: None)
     run = train(name, data=few_slices, out=tmp_path / "run", overrides=shrunk(name))
     assert run.status == "finished"
     evaluation = Evaluation.load(run.metrics)
     assert evaluation.split_unit == "subject"
     assert sum(evaluation.headline.class_counts.values()) == 4
-    assert run.report.exists()
+    assert run.report.exists() == (name in WITH_PAGE)
 
 
 PUBLISHED = {

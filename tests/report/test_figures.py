@@ -11,7 +11,7 @@ from PIL import Image
 
 from gyrus.evaluation.evaluate import evaluate
 from gyrus.report.content import draw_comparison, draw_scores, draw_training
-from gyrus.report.figures import inline_svg, save_figure
+from gyrus.report.figures import draw_svg
 from gyrus.types import SPLIT_WARNINGS
 from tests.evaluation.studies import study
 from tests.report.examples import history
@@ -19,7 +19,7 @@ from tests.report.examples import history
 
 def words(figure: Figure) -> str:
     """All text of a figure, as it stands in its SVG."""
-    return " ".join(re.findall(r"<text[^>]*>([^<]*)</text>", inline_svg(figure, "x")))
+    return " ".join(re.findall(r"<text[^>]*>([^<]*)</text>", draw_svg(figure)))
 
 
 def test_the_confusion_matrix_has_every_count_and_class() -> None:
@@ -110,7 +110,7 @@ def test_many_classes_have_lines_of_their_own() -> None:
 def test_saved_figures_are_the_same_bytes_each_time(tmp_path) -> None:
     predictions = study()
     evaluation = evaluate(predictions, resamples=10)
-    pairs = [save_figure(draw_scores(predictions, evaluation)[1].figure, tmp_path / str(n), "roc") for n in range(2)]
+    pairs = [draw_scores(predictions, evaluation)[1].save(tmp_path / str(n)) for n in range(2)]
     for first, second in zip(*pairs, strict=True):
         assert first.read_bytes() == second.read_bytes()
     with Image.open(pairs[0][0]) as image:

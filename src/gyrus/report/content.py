@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import pandas as pd
@@ -15,9 +16,10 @@ from gyrus.evaluation.baselines import Baselines
 from gyrus.evaluation.result import Evaluation
 from gyrus.evaluation.subgroups import Grouping
 from gyrus.evaluation.words import unit_word
+from gyrus.files import write_text
 from gyrus.prediction.table import Predictions
 from gyrus.report.curves import class_curves_figure, learning_rate_figure, training_figure
-from gyrus.report.figures import comparison_figure, confusion_figure, inline_svg, roc_figure, save_figure
+from gyrus.report.figures import comparison_figure, confusion_figure, draw_svg, inline, on_white, roc_figure, save_png
 from gyrus.report.style import COLUMN
 
 Facts = tuple[tuple[str, str], ...]
@@ -40,9 +42,17 @@ class Drawing:
     caption: str
     figure: Figure
 
+    @cached_property
+    def svg(self) -> str:
+        """The figure as an SVG document without a background."""
+        return draw_svg(self.figure)
+
     def save(self, folder: Path) -> tuple[Path, Path]:
         """Write as PNG and SVG."""
-        return save_figure(self.figure, folder, self.name)
+        png, svg = folder / f"{self.name}.png", folder / f"{self.name}.svg"
+        save_png(self.figure, png)
+        write_text(svg, on_white(self.svg))
+        return png, svg
 
 
 @dataclass(frozen=True)
@@ -58,7 +68,7 @@ class Picture:
     def of(cls, drawing: Drawing, prefix: str = "") -> Picture:
         """The picture of a drawing; ``prefix`` keeps the ids of two runs in one page apart."""
         is_wide = drawing.figure.get_figwidth() > 1.3 * COLUMN
-        return cls(drawing.title, drawing.caption, inline_svg(drawing.figure, prefix + drawing.name), is_wide)
+        return cls(drawing.title, drawing.caption, inline(drawing.svg, prefix + drawing.name), is_wide)
 
 
 @dataclass(frozen=True)
