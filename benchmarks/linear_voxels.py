@@ -1,0 +1,89 @@
+"""What a linear classifier on pooled voxels reaches, over the same folds as `gyrus crossval`; see docs/volumes.md.
+
+Example:
+    python benchmarks/linear_voxels.py slices/ --recipe oasis-heads-cnn --seeds 0 1 2 --out svm
+
+Writes the out-of-fold predictions of each seed, which `gyrus compare` takes beside the folders of `gyrus crossval`.
+Each fold learns from its training and validation part together, and nothing is chosen: no C is tuned.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from sklearn.metrics import roc_auc_score
+from sklearn.svm import LinearSVC
+
+from gyrus.data.manifest import Manifest
+from gyrus.data.splits import SplitConfig, kfold
+from gyrus.data.store import Store, open_store
+from gyrus.evaluation.folds import out_of_fold
+from gyrus.experiment import SILENT, load_config
+from gyrus.experiment.inputs import scan_data
+from gyrus.prediction.table import Predictions
+
+MACHINES = {"voxels as they are, C = 0.01": (False, 0.01), "standardised, C = 0.0001": (True, 1e-4)}
+
+
+def pooled(store: Store, edge: int) -> np.ndarray:
+    """Means over cubes of ``edge`` voxels, (N, F) in 0..1; voxels that do not fill a cube at the end are left out."""
+    rows = []
+    for volume in store.pixels[:, 0]:
+        cut = volume[tuple(slice(0, length // edge * edge) for length in volume.shape)]
+        blocks = [size for length in cut.shape for size in (length // edge, edge)]
+        rows.append(cut.reshape(blocks).mean(axis=(1, 3, 5), dtype=np.float64).ravel() / 255)
+    return np.stack(rows)
+
+
+def answers(
+    features: np.ndarray, manifest: Manifest, how: SplitConfig, *, standardise: bool, strength: float
+) -> Iterator[Predictions]:
+    """What is said of the test part of each fold."""
+    samples, targets = manifest.table["sample"], manifest.targets.to_numpy()
+    for parts in kfold(manifest, how):
+        tested = samples.isin(parts.samples["test"]).to_numpy()
+        known = features[~tested]
+        mean, scale = (known.mean(axis=0), np.maximum(known.std(axis=0), 1e-3)) if standardise else (0.0, 1.0)
+        machine = LinearSVC(C=strength, max_iter=20_000, random_state=0).fit((known - mean) / scale, targets[~tested])
+        margin = machine.decision_function((features[tested] - mean) / scale)
+        table = manifest.table[tested]
+        yield Predictions.from_logits(
+            table["sample"].tolist(),
+            np.column_stack([-margin, margin]),
+            classes=manifest.classes,
+            split_unit="subject",
+            part="test",
+            subjects=table["subject"].tolist(),
+            targets=table["label"].tolist(),
+        )
+
+
+def main() -> None:
+    """Print the area under the ROC curve, pooled over the folds, for each seed."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data")
+    parser.add_argument("--recipe", default="oasis-heads-cnn", help="what stacks the slices and takes classes together")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--edge", type=int, default=4, help="voxels along each axis that become one")
+    parser.add_argument("--out", type=Path)
+    arguments = parser.parse_args()
+    config = load_config(arguments.recipe, [f"data.path={arguments.data}", "preprocessing.steps=[{step: grayscale}]"])
+    manifest = scan_data(config.data, SILENT)
+    features = pooled(open_store(manifest, config.preprocessing), arguments.edge)
+    print(f"{len(manifest)} heads, {features.shape[1]} numbers each")
+    for number, (name, (standardise, strength)) in enumerate(MACHINES.items()):
+        areas = []
+        for seed in arguments.seeds:
+            how = config.split.model_copy(update={"method": "kfold", "folds": 5, "seed": seed})
+            said = out_of_fold(list(answers(features, manifest, how, standardise=standardise, strength=strength)))
+            areas.append(roc_auc_score(said.targets, said.probabilities[:, 1]))
+            if arguments.out:
+                said.save(arguments.out / f"svm-{number}-seed-{seed}.parquet")
+        print(f"{name}: " + ", ".join(f"{area:.3f}" for area in areas) + f"; mean {np.mean(areas):.3f}")
+
+
+if __name__ == "__main__":
+    main()
