@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,9 @@ from hypothesis import settings
 # No test is timed: a busy machine is no mistake.
 settings.register_profile("quick", deadline=None, max_examples=30)
 settings.load_profile("quick")
+
+# What is started in the background ignores Ctrl-C, and some tests press it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Several test processes share the cores; threads of their own would only wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")

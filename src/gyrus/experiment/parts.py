@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
@@ -25,9 +25,11 @@ from gyrus.models.zoo import build
 from gyrus.prediction.patchwise import PatchwiseClassifier
 from gyrus.prediction.predict import image_keys, predict_with_copies, steps_for_copies
 from gyrus.prediction.table import Predictions
-from gyrus.training.fit import AfterEpoch, Fitted, fit
 from gyrus.training.loggers import Log
 from gyrus.types import Part
+
+if TYPE_CHECKING:
+    from gyrus.training.fit import AfterEpoch, Fitted
 
 
 @dataclass(frozen=True)
@@ -142,6 +144,8 @@ def fit_parts(
     log: Log | None = None,
 ) -> Fitted:
     """Train on the train part and choose by the val part; see :func:`gyrus.training.fit.fit`."""
+    from gyrus.training.fit import fit  # Lightning takes seconds to import, and nothing else needs it.
+
     settings = data.settings
     return fit(
         model,
