@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +28,9 @@ Integers = npt.NDArray[np.int64]
 RESAMPLES_AT_ONCE = 32
 COUNTS_AT_ONCE = 2**22
 """Bounds on what is held at a time: resamples, and their counts of clusters (32 MB)."""
+
+FEW_CLUSTERS = 1000
+"""Draws of no more than these are kept for the next who asks."""
 
 JACKKNIFE_GROUPS = 500
 """Of more clusters than these, groups are left out in place of single ones (Shao and Tu 1995, section 2.3)."""
@@ -143,10 +147,20 @@ def draws_of(clusters: int, resamples: int, seed: int) -> Iterator[Floats]:
 
 
 def draw_counts(clusters: int, resamples: range, seed: int) -> Floats:
-    """How often each cluster is drawn in each of some resamples, shape (clusters, len(resamples))."""
+    """How often each cluster is drawn in each of some resamples, (clusters, len(resamples)); not to be changed."""
+    return (_few_counts if clusters <= FEW_CLUSTERS else _counts)(clusters, resamples, seed)
+
+
+def _counts(clusters: int, resamples: range, seed: int) -> Floats:
     draws = (np.random.default_rng((seed, number)).integers(clusters, size=clusters) for number in resamples)
     counts = [np.bincount(draw, minlength=clusters) for draw in draws]
-    return np.array(counts, dtype=np.float64).reshape(-1, clusters).T.copy()
+    drawn = np.array(counts, dtype=np.float64).reshape(-1, clusters).T.copy()
+    drawn.flags.writeable = False
+    return drawn
+
+
+_few_counts = lru_cache(maxsize=256)(_counts)
+"""One report asks for the same draws a dozen times: of both units, each baseline, each curve. 64 MB at the most."""
 
 
 def percentile_interval(resampled: Floats, level: float) -> tuple[float, float]:
