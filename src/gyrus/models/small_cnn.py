@@ -64,7 +64,8 @@ class SmallCNN(Backbone):
             for index, (before, after) in enumerate(pairwise(channels))
         ]
         reduce = each(options.reduce, signature.spatial_dims, "reduce")
-        self.reduce: nn.Module = MEANS[signature.spatial_dims](reduce) if max(reduce) > 1 else nn.Identity()
+        means = MEANS[signature.spatial_dims]
+        self.reduce: nn.Module = means(reduce) if max(reduce) > 1 else nn.Identity()  # type: ignore[arg-type]
         self.units = nn.Sequential(*units)
         self.global_pool = options.global_pool
         reduced = tuple(max(1, size // width) for size, width in zip(signature.image_size, reduce, strict=True))
