@@ -7,7 +7,8 @@ import pytest
 
 from gyrus.errors import ConfigError
 from gyrus.experiment import predict, train
-from gyrus.experiment.explaining import ExplainConfig, explain_run
+from gyrus.experiment.explaining import explain_run
+from gyrus.experiment.explaining_config import ExplainConfig
 from gyrus.experiment.predicting import Trained
 from gyrus.prediction.patchwise import PatchwiseClassifier
 from gyrus.prediction.table import Predictions

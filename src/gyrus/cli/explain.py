@@ -64,7 +64,8 @@ def explain(
 ) -> None:
     """Show which pixels the answers came from, and check whether that can be believed."""
     from gyrus import experiment
-    from gyrus.experiment.explaining import ExplainConfig, explain_run
+    from gyrus.experiment.explaining import explain_run
+    from gyrus.experiment.explaining_config import ExplainConfig
     from gyrus.explanation.atlas import Atlas
     from gyrus.explanation.contract import Settings
     from gyrus.explanation.methods import METHODS

@@ -216,16 +216,6 @@ def open_images(crowd: Crowd, places: np.ndarray, trained: Trained, display: Dis
     )
 
 
-def one_a_person(places: np.ndarray, people: np.ndarray, count: int) -> np.ndarray:
-    """The first ``count`` places in their order, those of people who have none yet before all others."""
-    turns: dict[int, int] = {}
-    rank = []
-    for person in people[places].tolist():
-        turns[person] = turns.get(person, -1) + 1
-        rank.append(turns[person])
-    return places[np.argsort(rank, kind="stable")][:count]
-
-
 def _gray(pixels: np.ndarray) -> np.ndarray:
     return np.round(pixels.astype(np.float32).mean(axis=0)).astype(np.uint8)
 

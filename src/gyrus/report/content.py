@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -21,6 +22,9 @@ from gyrus.prediction.table import Predictions
 from gyrus.report.curves import class_curves_figure, learning_rate_figure, training_figure
 from gyrus.report.figures import comparison_figure, confusion_figure, draw_svg, inline, on_white, roc_figure, save_png
 from gyrus.report.style import COLUMN
+
+if TYPE_CHECKING:
+    from gyrus.report.explanation import ExplanationContent
 
 Facts = tuple[tuple[str, str], ...]
 """Pairs of what and how much, in the order to be read."""
@@ -86,6 +90,7 @@ class ReportContent:
         assessment_pictures: What goes with the assessment.
         group_pictures: What goes with the groups.
         image_pictures: What shows the images that were judged.
+        explanation: Which pixels the answers came from, where that was asked.
         training_pictures: What goes with the training.
         data: What was learnt from and judged on.
         split: How it was divided.
@@ -106,6 +111,7 @@ class ReportContent:
     assessment_pictures: tuple[Picture, ...] = ()
     group_pictures: tuple[Picture, ...] = ()
     image_pictures: tuple[Picture, ...] = ()
+    explanation: ExplanationContent | None = None
     training_pictures: tuple[Picture, ...] = ()
     data: Facts = ()
     split: Facts = ()

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib as mpl
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
 from gyrus.explanation.album import Album, Means, Showing
-from gyrus.explanation.contract import Attribution
+from gyrus.explanation.contract import Attribution, MethodSpec
 from gyrus.explanation.methods import METHODS
 from gyrus.explanation.verdict import Scrutiny
 from gyrus.files import atomic_path, write_text
@@ -20,13 +21,14 @@ from gyrus.report.explanation_checks import agreement_figure, cascade_figure, fa
 from gyrus.report.explanation_figures import (
     COLOUR_MAPS,
     Colours,
+    covered,
     grid_figure,
     image_figure,
     means_figure,
     methods_figure,
     montage_figure,
 )
-from gyrus.report.html import page_environment
+from gyrus.report.html import report_environment
 from gyrus.report.style import STYLE
 
 GRID_WORDS = {
@@ -48,7 +50,8 @@ class ExplanationContent:
     Attributes:
         showing: What is shown, and how.
         scrutiny: What the checks found out; None where they were not run.
-        map_pictures: Grids of maps.
+        map_pictures: Methods side by side, or a grid of the only one.
+        grid_pictures: A grid of each method, where there are several.
         mean_pictures: Mean maps.
         volume_pictures: Planes and montages of volumes.
         check_pictures: What goes with the checks.
@@ -58,10 +61,16 @@ class ExplanationContent:
     showing: Showing
     scrutiny: Scrutiny | None
     map_pictures: tuple[Picture, ...]
+    grid_pictures: tuple[Picture, ...] = ()
     mean_pictures: tuple[Picture, ...] = ()
     volume_pictures: tuple[Picture, ...] = ()
     check_pictures: tuple[Picture, ...] = ()
     regions: tuple[tuple[str, ...], ...] = ()
+
+    @property
+    def methods(self) -> Mapping[str, MethodSpec]:
+        """The table of methods, for their titles."""
+        return METHODS
 
     @property
     def title(self) -> str:
@@ -91,16 +100,14 @@ def write_explanation(album: Album) -> Path:
     content = ExplanationContent(
         showing=showing,
         scrutiny=scrutiny,
-        map_pictures=_saved(album, draw_maps(showing, maps)),
+        map_pictures=_saved(album, (draw_maps(showing, maps),)),
+        grid_pictures=_saved(album, draw_grids(showing, maps)) if len(maps) > 1 and showing.grid != "methods" else (),
         mean_pictures=_saved(album, draw_means(album, showing)),
         volume_pictures=_saved(album, draw_volumes(maps, colours)),
         check_pictures=_saved(album, draw_checks(scrutiny)) if scrutiny else (),
         regions=_regions(album.regions),
     )
-    environment = page_environment()
-    environment.globals["methods"] = METHODS
-    environment.globals["grid_words"] = GRID_WORDS
-    write_text(album.page, environment.get_template("explanation.html.j2").render(content=content))
+    write_text(album.page, report_environment().get_template("explanation.html.j2").render(content=content))
     return album.page
 
 
@@ -119,8 +126,25 @@ def section(folder: Path) -> ExplanationContent | None:
     return ExplanationContent(
         showing=showing,
         scrutiny=scrutiny,
-        map_pictures=tuple(Picture.of(drawing, "explanation_") for drawing in draw_maps(showing, few)[:1]),
+        map_pictures=(Picture.of(draw_maps(showing, few), "explanation_"),),
     )
+
+
+def example_maps(folder: Path) -> Mapping[str, tuple[np.ndarray, float]]:
+    """Images with their maps by the first method, by sample; none where there is no explanation.
+
+    Args:
+        folder: Of the explanation.
+
+    Returns:
+        As :func:`gyrus.report.explanation_figures.covered` gives them.
+    """
+    album = Album(folder)
+    if not album.is_whole:
+        return {}
+    showing = album.showing
+    colours = COLOUR_MAPS[showing.colours]
+    return {each.sample: covered(each, colours) for each in album.attributions(showing.methods[0])}
 
 
 def save_pictures(album: Album, maps: Mapping[str, Sequence[Attribution]], colours: Colours) -> None:
@@ -132,17 +156,26 @@ def save_pictures(album: Album, maps: Mapping[str, Sequence[Attribution]], colou
                 _save_png(montage_figure(attribution, colours), album.attribution(method, number, "-montage.png"))
 
 
-def draw_maps(showing: Showing, maps: Mapping[str, Sequence[Attribution]]) -> tuple[Drawing, ...]:
-    """Methods side by side, or a grid for each."""
-    colours, title = COLOUR_MAPS[showing.colours], GRID_WORDS[showing.grid]
-    caption = f"About {_about(showing)}. {_legend(maps, showing)}"
-    if len(maps) > 1:
-        few = {method: attributions[:MOST_IN_SECTION] for method, attributions in maps.items()}
-        together = Drawing("methods", f"{title}, by every method", caption, methods_figure(few, colours))
-        if showing.grid == "methods":
-            return (together,)
-        return (together, *_grids(maps, colours, title, caption))
-    return _grids(maps, colours, title, caption)
+def draw_maps(showing: Showing, maps: Mapping[str, Sequence[Attribution]]) -> Drawing:
+    """Methods side by side, or a grid of the only one."""
+    if len(maps) == 1:
+        return draw_grids(showing, maps)[0]
+    few = {method: attributions[:MOST_IN_SECTION] for method, attributions in maps.items()}
+    figure = methods_figure(few, COLOUR_MAPS[showing.colours])
+    return Drawing("methods", f"{GRID_WORDS[showing.grid]}, by every method", _legend(maps, showing), figure)
+
+
+def draw_grids(showing: Showing, maps: Mapping[str, Sequence[Attribution]]) -> tuple[Drawing, ...]:
+    """A grid of each method."""
+    return tuple(
+        Drawing(
+            f"grid_{_file_name(method)}",
+            f"{GRID_WORDS[showing.grid]}: {METHODS[method].title}",
+            _legend({method: attributions}, showing),
+            grid_figure(attributions, COLOUR_MAPS[showing.colours]),
+        )
+        for method, attributions in maps.items()
+    )
 
 
 def draw_means(album: Album, showing: Showing) -> tuple[Drawing, ...]:
@@ -203,27 +236,13 @@ def draw_checks(scrutiny: Scrutiny) -> tuple[Drawing, ...]:
     return tuple(drawings)
 
 
-def _grids(
-    maps: Mapping[str, Sequence[Attribution]], colours: Colours, title: str, caption: str
-) -> tuple[Drawing, ...]:
-    return tuple(
-        Drawing(
-            f"grid_{_file_name(method)}",
-            f"{title}: {METHODS[method].title}",
-            caption if len(maps) == 1 else f"{METHODS[method].summary[:1].upper()}{METHODS[method].summary[1:]}.",
-            grid_figure(attributions, colours),
-        )
-        for method, attributions in maps.items()
-    )
-
-
 def _about(showing: Showing) -> str:
     words = {"predicted": "the class that was said", "true": "the true class"}
     return words.get(showing.target, showing.target)
 
 
 def _legend(maps: Mapping[str, Sequence[Attribution]], showing: Showing) -> str:
-    sentences = ["Each map is scaled by its own largest value."]
+    sentences = [f"About {_about(showing)}. Each map is scaled by its own largest value."]
     if any(METHODS[method].is_signed for method in maps):
         sentences.append("Orange speaks for it, blue against it." if showing.colours != "jet" else "Red speaks for it.")
     if any(attribution.image.ndim == 3 for attributions in maps.values() for attribution in attributions):

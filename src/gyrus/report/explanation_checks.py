@@ -18,7 +18,7 @@ VERDICT_COLOURS = {"trustworthy": COLOURS[2], "doubtful": COLOURS[4], "not bette
 def faithfulness_figure(reports: Sequence[MethodReport]) -> Figure:
     """By how much each method names pixels that matter more than an edge detector's, and than random ones."""
     with mpl.rc_context(STYLE):
-        figure = new_figure(2 * COLUMN * 0.8, 0.24 * len(reports) + 0.95)
+        figure = new_figure(2 * COLUMN * 0.8, 0.24 * len(reports) + 1.1)
         axes = figure.subplots()
         axes.axvline(0, color=MUTED, linewidth=0.8)
         for row, report in enumerate(reports):
@@ -33,7 +33,7 @@ def faithfulness_figure(reports: Sequence[MethodReport]) -> Figure:
         axes.set_ylim(len(reports) - 0.4, -0.6)
         axes.tick_params(axis="y", length=0)
         axes.spines["left"].set_visible(False)
-        axes.set_xlabel("Insertion minus deletion, above that of edges (dot) and of random spots (bar)")
+        axes.set_xlabel("Insertion minus deletion, above that of edges (dot)\nand above that of random spots (bar)")
         present = [verdict for verdict in VERDICT_COLOURS if any(report.verdict == verdict for report in reports)]
         for verdict in present:
             axes.plot([], [], "o", color=VERDICT_COLOURS[verdict], markersize=5, label=verdict)
@@ -70,7 +70,7 @@ def agreement_figure(scrutiny: Scrutiny) -> Figure:
         for row, line in enumerate(table):
             for column, value in enumerate(line):
                 shade = "white" if abs(value) > 0.75 else INK
-                text = f"{value:.1f}".replace("-", "−")
+                text = f"{value:z.1f}".replace("-", "−")
                 axes.text(column, row, text, ha="center", va="center", fontsize=6, color=shade)
         axes.set_xticks(range(len(names)), [plain(name) for name in names], rotation=45, ha="right")
         axes.set_yticks(range(len(names)), [plain(name) for name in names])

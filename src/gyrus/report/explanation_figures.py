@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Colormap, LinearSegmentedColormap, Normalize
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 
 from gyrus.data.volumes.views import PLANES, along
 from gyrus.evaluation.words import percent
@@ -78,6 +78,16 @@ def overlay(image: np.ndarray, heat: np.ndarray, colours: Colours, *, is_signed:
     return gray * (1 - cover) + shades[..., :3] * cover
 
 
+def covered(attribution: Attribution, colours: Colours) -> tuple[np.ndarray, float]:
+    """The image with its map over it; of a volume, the axial slice with the hottest voxel.
+
+    Returns:
+        float (rows, columns, 3), 0 to 1, and the height of a pixel by its width.
+    """
+    view = _planes(attribution)[0]
+    return overlay(view.image, view.heat, colours, is_signed=attribution.is_signed), view.aspect
+
+
 def image_figure(attribution: Attribution, colours: Colours) -> Figure:
     """One image beside its map, with colour bar, class and probability; of a volume, three planes."""
     planes = _planes(attribution)
@@ -111,7 +121,7 @@ def grid_figure(attributions: Sequence[Attribution], colours: Colours, columns: 
             left, right = panels[row, 2 * column : 2 * column + 2]
             view = _planes(attribution)[0]
             _show(left, view.image, view.aspect)
-            _show(right, overlay(view.image, view.heat, colours, is_signed=attribution.is_signed), view.aspect)
+            _show(right, *covered(attribution, colours))
             left.set_title(
                 plain(_short_title(attribution)), fontsize=6, fontweight="normal", loc="left", color=_ink(attribution)
             )
@@ -124,25 +134,15 @@ def methods_figure(maps: Mapping[str, Sequence[Attribution]], colours: Colours) 
     images = len(next(iter(maps.values())))
     lines = -(-(len(maps) + 1) // _IN_A_ROW)
     columns = -(-(len(maps) + 1) // lines)
-    size = 2 * COLUMN / max(columns, 5)
+    across = min(images, max(1, _IN_A_ROW // columns))
+    down = -(-images // across)
+    size = 2 * COLUMN / max(columns * across, 5)
     with mpl.rc_context(STYLE):
-        figure = new_figure(size * columns + 0.1, ((size + 0.26) * lines + 0.12) * images)
-        panels = figure.subplots(lines * images, columns, squeeze=False)
-        for axes in panels.ravel():
-            axes.set_axis_off()
-        for number in range(images):
-            block = panels[number * lines : (number + 1) * lines].ravel()
-            first = next(iter(maps.values()))[number]
-            view = _planes(first)[0]
-            _show(block[0], view.image, view.aspect)
-            # Above the line of the methods' names, so that it may be longer than an image is wide.
-            words = _short_title(first).replace("\n", ", ") + "\n"
-            block[0].set_title(plain(words), fontsize=6, fontweight="normal", loc="left", color=_ink(first))
-            for axes, (method, attributions) in zip(block[1:], maps.items(), strict=False):
-                attribution = attributions[number]
-                seen = _planes(attribution)[0]
-                _show(axes, overlay(seen.image, seen.heat, colours, is_signed=attribution.is_signed), seen.aspect)
-                _name(axes, METHODS[method].title)
+        figure = new_figure(size * columns * across + 0.1, ((size + 0.3) * lines + 0.2) * down)
+        blocks = figure.subfigures(down, across, squeeze=False)
+        for number, block in enumerate(blocks.ravel()[:images]):
+            of_image = {method: attributions[number] for method, attributions in maps.items()}
+            _methods_block(block, of_image, colours, (lines, columns))
     return figure
 
 
@@ -165,9 +165,7 @@ def means_figure(means: Mapping[str, Means], colours: Colours) -> Figure:
                 heat = scaled(mean.maps[column], is_signed=is_signed, alike=SPECKLES if is_signed else 0.0)
                 image, hot = _middle(mean.images[column], heat)
                 _show(panels[row, column], overlay(image, hot, colours, is_signed=is_signed))
-            panels[row, 0].set_ylabel(
-                "\n".join(textwrap.wrap(METHODS[method].title, 14, break_long_words=False)), fontsize=6
-            )
+            panels[row, 0].set_ylabel(_wrapped(METHODS[method].title), fontsize=6)
     return figure
 
 
@@ -199,6 +197,22 @@ class _View:
     heat: np.ndarray
     name: str = ""
     aspect: float = 1.0
+
+
+def _methods_block(block: SubFigure, maps: Mapping[str, Attribution], colours: Colours, shape: tuple[int, int]) -> None:
+    """One image and its maps by all methods, below a line on the image."""
+    panels = block.subplots(*shape, squeeze=False).ravel()
+    for axes in panels:
+        axes.set_axis_off()
+    first = next(iter(maps.values()))
+    view = _planes(first)[0]
+    _show(panels[0], view.image, view.aspect)
+    _name(panels[0], "image")
+    words = _short_title(first).replace("\n", ", ")
+    block.suptitle(plain(words), fontsize=7, fontweight="bold", x=0.01, ha="left", color=_ink(first))
+    for axes, (method, attribution) in zip(panels[1:], maps.items(), strict=False):
+        _show(axes, *covered(attribution, colours))
+        _name(axes, _wrapped(METHODS[method].title))
 
 
 def _colour_map(colours: Colours, *, is_signed: bool) -> Colormap:
@@ -244,6 +258,10 @@ def _show(axes: Axes, picture: np.ndarray, aspect: float = 1.0) -> None:
     axes.imshow(picture, interpolation="antialiased", aspect=aspect, **limits)  # type: ignore[arg-type]
     axes.set(xticks=[], yticks=[])
     axes.spines[:].set_visible(False)
+
+
+def _wrapped(title: str) -> str:
+    return "\n".join(textwrap.wrap(title, 15, break_long_words=False))
 
 
 def _name(axes: Axes, text: str, colour: str = INK) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import matplotlib as mpl
 import numpy as np
@@ -14,19 +16,25 @@ from gyrus.prediction.table import Predictions
 from gyrus.report.content import Drawing
 from gyrus.report.style import COLUMN, INK, MUTED, STYLE, WARNING, lines, new_figure, plain, warn
 
+Covered = Mapping[str, tuple[np.ndarray, float]]
+"""By sample, an image with its heat map over it (H, W, 3), and the height of its pixels by their width."""
 
-def draw_images(predictions: Predictions, examples: Path, embeddings: Path) -> tuple[Drawing, ...]:
+
+def draw_images(
+    predictions: Predictions, examples: Path, embeddings: Path, maps: Covered = MappingProxyType({})
+) -> tuple[Drawing, ...]:
     """The examples and the map, as far as they were saved.
 
     Args:
         predictions: Of the part that both are from.
         examples: What :func:`gyrus.experiment.showing.save_examples` wrote, if it is there.
         embeddings: What :func:`gyrus.experiment.showing.save_embeddings` wrote, if it is there.
+        maps: Heat maps, of those images that there are any of.
     """
     drawings = []
     if examples.is_file():
         with np.load(examples) as saved:
-            figure = examples_figure(predictions, saved["images"], saved["rows"])
+            figure = examples_figure(predictions, saved["images"], saved["rows"], maps)
         caption = "Of each person at most one image. What it is sure about and wrong tells what it looks at."
         drawings.append(Drawing("examples", "Most surely right, most surely wrong", caption, figure))
     if embeddings.is_file():
@@ -40,25 +48,34 @@ def draw_images(predictions: Predictions, examples: Path, embeddings: Path) -> t
     return tuple(drawings)
 
 
-def examples_figure(predictions: Predictions, images: np.ndarray, rows: np.ndarray) -> Figure:
-    """Images with their class, and what the network said where it was wrong.
+def examples_figure(
+    predictions: Predictions, images: np.ndarray, rows: np.ndarray, maps: Covered = MappingProxyType({})
+) -> Figure:
+    """Images with their class, and what the network said where it was wrong; below them their heat maps.
 
     Args:
         predictions: The table that ``rows`` points into.
         images: uint8 (n, H, W).
         rows: The row of each image, shape (n,).
+        maps: Heat maps, of those images that there are any of.
     """
     right = predictions.choices[rows] == predictions.targets[rows]
     groups = [(title, np.flatnonzero(mask)) for title, mask in (("Right", right), ("Wrong", ~right)) if mask.any()]
-    columns = max(len(group) for _, group in groups)
+    columns = max(5, *(len(group) for _, group in groups))
+    found = [maps.get(str(sample)) for sample in predictions.table["sample"].iloc[rows]]
+    lines_each = 2 if any(found) else 1
     with mpl.rc_context(STYLE):
-        figure = new_figure(2 * COLUMN, (2 * COLUMN / max(columns, 5) + 0.5) * len(groups))
-        panels = figure.subplots(len(groups), max(columns, 5), squeeze=False)
+        figure = new_figure(2 * COLUMN, (2 * COLUMN / columns * lines_each + 0.5) * len(groups))
+        panels = figure.subplots(lines_each * len(groups), columns, squeeze=False)
         for axes in panels.ravel():
             axes.set_axis_off()
-        for (title, group), line in zip(groups, panels, strict=True):
+        for (title, group), line in zip(groups, panels[::lines_each], strict=True):
             for axes, index in zip(line, group, strict=False):
                 _show(axes, images[index], predictions, int(rows[index]), title)
+        if lines_each == 2:
+            for (_, group), line in zip(groups, panels[1::2], strict=True):
+                for axes, index in zip(line, group, strict=False):
+                    _show_map(axes, found[index])
     return figure
 
 
@@ -91,6 +108,12 @@ def map_figure(predictions: Predictions, points: np.ndarray, rows: np.ndarray) -
             axes.spines[:].set(visible=True, color=MUTED, linewidth=0.5)
         figure.legend(loc="outside lower left", ncols=2 if known else 1, markerscale=2)
     return figure
+
+
+def _show_map(axes: Axes, covered: tuple[np.ndarray, float] | None) -> None:
+    if covered is not None:
+        pixels, aspect = covered
+        axes.imshow(pixels, interpolation="antialiased", aspect=aspect)
 
 
 def _show(axes: Axes, image: np.ndarray, predictions: Predictions, row: int, title: str) -> None:

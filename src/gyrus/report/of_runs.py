@@ -33,6 +33,7 @@ from gyrus.report.content import (
     draw_scores,
     draw_training,
 )
+from gyrus.report.explanation import example_maps, section
 from gyrus.report.html import write_report
 from gyrus.report.images import draw_images
 from gyrus.report.reasons import reasons
@@ -55,6 +56,7 @@ def report_run(run: Run) -> None:
     manifest, split, model = Manifest.load(run.manifest), Split.load(run.split), read_json(run.model)
     assessment = Assessment.load(run.assessment) if run.assessment.is_file() else None
     groupings = Subgroups.load(run.subgroups).groupings if run.subgroups.is_file() else ()
+    images = draw_images(predictions, run.examples, run.embeddings, example_maps(run.explanation))
     content = ReportContent(
         title=run.folder.resolve().name,
         created=facts["created"],
@@ -65,7 +67,8 @@ def report_run(run: Run) -> None:
         score_pictures=_saved(run, scores),
         assessment_pictures=_saved(run, draw_assessment(assessment)) if assessment else (),
         group_pictures=_saved(run, draw_groups(groupings, evaluation.statement)),
-        image_pictures=_saved(run, draw_images(predictions, run.examples, run.embeddings)),
+        image_pictures=_saved(run, images),
+        explanation=section(run.explanation),
         training_pictures=_saved(run, training),
         data=data_facts(manifest),
         split=_split_facts(split),
