@@ -1,0 +1,233 @@
+"""Explanations of finished trainings: what is shown and written, what is checked, and what is refused."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+import gyrus.experiment.explaining_task as explaining_task
+from gyrus.data.manifest import Manifest
+from gyrus.data.phantom import generate, write
+from gyrus.errors import ConfigError, DataError, GyrusError
+from gyrus.experiment import train
+from gyrus.experiment.explaining import explain_run
+from gyrus.experiment.explaining_config import ExplainConfig, emphasis_of
+from gyrus.explanation.album import Album, Means
+from gyrus.explanation.atlas import Atlas
+from gyrus.explanation.contract import Attribution
+from gyrus.explanation.verdict import Scrutiny
+from gyrus.runs import Run
+from tests.conftest import SMALL
+from tests.explanation.networks import one_thread
+
+QUICK = (*SMALL, "evaluation.baselines=false")
+FEW = ExplainConfig(shown=4, images=4, checks=False)
+AFFINE = np.array([[-2.0, 0, 0, 40], [0, 3, 0, -50], [0, 0, 4, -20], [0, 0, 0, 1]])
+"""From voxels to mm of scans whose first axis runs from right to left."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Iterator[None]:
+    with one_thread():
+        yield
+
+
+@pytest.fixture(scope="module")
+def volume_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A network that learnt from whole volumes in NIfTI."""
+    folder = tmp_path_factory.mktemp("volumes")
+    phantom = generate(subjects=24, slices=8, classes=2, size=32, seed=0)
+    for subject, label, volume in zip(phantom.subjects, phantom.labels, phantom.volumes, strict=True):
+        path = folder / "data" / f"class-{label}" / f"sub-{subject}_T1w.nii.gz"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        nibabel.save(nibabel.Nifti1Image(volume.transpose(2, 1, 0), AFFINE), path)
+    return train("dementia-baseline", data=folder / "data", out=folder / "run", overrides=QUICK)
+
+
+@pytest.fixture(scope="module")
+def cheat(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A network that learnt from phantoms in which a bright corner encodes the label."""
+    phantom = generate(subjects=24, slices=4, classes=2, size=32, seed=0)
+    phantom.volumes[np.flatnonzero(phantom.labels == 1), :, 1:3, 1:3] = 255
+    folder = tmp_path_factory.mktemp("cheat")
+    overrides = (*QUICK, "training.epochs=4")
+    return train("dementia-baseline", data=write(phantom, folder / "data"), out=folder / "run", overrides=overrides)
+
+
+def test_a_run_is_explained_and_its_report_says_so(finished_run: Path, tmp_path: Path) -> None:
+    run = Run(shutil.copytree(finished_run, tmp_path / "run"))
+    album = explain_run(run, config=replace(FEW, grid="best", checks=True))
+    scrutiny, report = Scrutiny.load(album.checks), run.report.read_text(encoding="utf-8")
+    page = album.page.read_text(encoding="utf-8")
+    assert album.folder == run.explanation
+    assert "Where its answers come from" in report
+    assert "Where its answers come from" not in (finished_run / "report.html").read_text(encoding="utf-8")
+    assert scrutiny.sentences
+    assert all(sentence in report and sentence in page for sentence in scrutiny.sentences)
+    before, after = (_height(folder / "figures" / "examples.png") for folder in (finished_run, run.folder))
+    assert after > 1.3 * before  # the heat maps of the surest answers stand below them
+
+
+def _height(path: Path) -> int:
+    with Image.open(path) as image:
+        return image.height
+
+
+def test_a_network_that_cheats_is_caught_and_an_honest_one_is_not_accused(
+    cheat: Run, finished_run: Path, tmp_path: Path
+) -> None:
+    asked = replace(FEW, images=12, checks=True)
+    caught = explain_run(cheat, config=asked)
+    honest = explain_run(finished_run, config=asked, out=tmp_path / "honest")
+    page = caught.page.read_text(encoding="utf-8")
+    assert page.index("looks past the brain") < page.index("<h2>")
+    assert "The network looks past the brain" in cheat.report.read_text(encoding="utf-8")
+    assert not Scrutiny.load(honest.checks).looks_past_brain
+    assert "looks past the brain" not in honest.page.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("grid", ["random", "best", "worst", "class"])
+def test_grids_show_what_they_say(finished_run: Path, tmp_path: Path, grid: str) -> None:
+    album = explain_run(finished_run, config=replace(FEW, grid=grid), out=tmp_path / "e")  # type: ignore[arg-type]
+    shown = album.attributions("grad-cam")
+    people = Manifest.load(Run(finished_run).manifest).table.set_index("sample")["subject"]
+    assert 1 <= len(shown) <= 4
+    if grid == "random":
+        assert len({people[each.sample] for each in shown}) == len(shown)
+    rights = {each.predicted == each.truth for each in shown}
+    assert rights <= {"best": {True}, "worst": {False}}.get(grid, {True, False})
+    if grid == "class":
+        assert {each.truth for each in shown} == {"Control", "Dementia"}
+    for each in shown:
+        assert each.map.shape == each.image.shape == (32, 32)
+        assert each.probabilities.sum() == pytest.approx(1)
+
+
+def test_what_was_computed_is_not_computed_again(
+    finished_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = explain_run(finished_run, config=FEW, out=tmp_path / "e").attributions("grad-cam")
+    monkeypatch.setattr(explaining_task, "explain", None)
+    again = explain_run(finished_run, config=FEW, out=tmp_path / "e").attributions("grad-cam")
+    for one, other in zip(first, again, strict=True):
+        np.testing.assert_array_equal(one.map, other.map)
+    with pytest.raises(TypeError):
+        explain_run(finished_run, config=replace(FEW, target="Control"), out=tmp_path / "e")
+
+
+def test_a_mistake_leaves_an_earlier_explanation_alone(finished_run: Path, tmp_path: Path) -> None:
+    album = explain_run(finished_run, config=FEW, out=tmp_path / "e")
+    before = {path: path.read_bytes() for path in sorted(album.folder.rglob("*")) if path.is_file()}
+    for wrong in (
+        {"layer": "nowhere"},
+        {"target": "Nobody"},
+        {"emphasis": {"Nobody": 2.0}},
+        {"atlas": Atlas(str(tmp_path / "none.png"))},
+    ):
+        with pytest.raises(GyrusError):
+            explain_run(finished_run, config=replace(FEW, **wrong), out=album.folder)  # type: ignore[arg-type]
+    assert before == {path: path.read_bytes() for path in sorted(album.folder.rglob("*")) if path.is_file()}
+
+
+def test_emphasis_is_named_where_it_is_on(finished_run: Path, tmp_path: Path) -> None:
+    asked = replace(FEW, emphasis={"Dementia": 1.5, "Control": 1.2})
+    album = explain_run(finished_run, config=asked, out=tmp_path / "e")
+    page = album.page.read_text(encoding="utf-8")
+    assert "raised to a power by class (Control 1.2, Dementia 1.5)" in page
+    assert {each.emphasis for each in album.attributions("grad-cam")} <= {1.2, 1.5}
+    picture = (album.figures / "grid_grad_cam.svg").read_text(encoding="utf-8")
+    assert "to the power 1." in picture
+    stages = ("Very_Mild_Demented", "Mild_Demented", "Moderate_Demented", "Non_Demented")
+    assert list(emphasis_of({"system-d": 1}, stages).values()) == [1.5, 1.3, 1.2, 1.0]
+    assert emphasis_of({}, stages) == {}
+
+
+def test_maps_of_volumes_lie_in_the_space_of_their_scans(volume_run: Run) -> None:
+    album = explain_run(volume_run, config=replace(FEW, shown=2, images=2))
+    assert album.showing.notes == ()
+    for number, each in enumerate(album.attributions("grad-cam")):
+        scan = nibabel.load(_file_of(each, volume_run))
+        made = nibabel.load(album.attribution("grad-cam", number, ".nii.gz"))
+        closest = nibabel.as_closest_canonical(scan)
+        np.testing.assert_allclose(made.affine, closest.affine)
+        assert made.shape == closest.shape
+        np.testing.assert_allclose(made.get_fdata(), each.map.transpose(2, 1, 0)[::-1, ::-1], atol=1e-6)
+        gray = each.image.transpose(2, 1, 0)[::-1, ::-1].astype(float)
+        assert np.corrcoef(gray.ravel(), closest.get_fdata().ravel())[0, 1] > 0.99
+        assert album.attribution("grad-cam", number, "-montage.png").is_file()
+    assert "in three planes" in album.page.read_text(encoding="utf-8")
+
+
+def _file_of(attribution: Attribution, run: Run) -> Path:
+    (path,) = run.folder.parent.glob(f"data/*/{Path(attribution.sample).name.split('.')[0]}.nii.gz")
+    return path
+
+
+def test_an_atlas_tells_the_regions_apart(finished_run: Path, tmp_path: Path) -> None:
+    labels = np.ones((32, 32), np.uint8)
+    labels[:, 16:] = 2
+    Image.fromarray(labels).save(tmp_path / "halves.png")
+    (tmp_path / "names.csv").write_text("number,name\n1,left side\n2,right side\n")
+    atlas = Atlas(str(tmp_path / "halves.png"), tmp_path / "names.csv")
+    album = explain_run(finished_run, config=replace(FEW, atlas=atlas), out=tmp_path / "e")
+    table = pd.read_csv(album.regions)
+    assert set(table["name"]) == {"left side", "right side"}
+    assert table["share"].sum() == pytest.approx(1, abs=1e-4)
+    np.testing.assert_allclose(table["voxels"], 0.5)
+    assert "right side" in album.page.read_text(encoding="utf-8")
+
+
+def test_the_maps_of_other_runs_are_compared(finished_run: Path, cheat: Run, tmp_path: Path) -> None:
+    asked = replace(FEW, checks=True, shown=1)
+    album = explain_run([finished_run, cheat], config=asked, out=tmp_path / "e")
+    found = Scrutiny.load(album.checks).methods[0].folds
+    assert found is not None
+    assert -1 <= found < 0.99
+    assert "Other folds" in album.page.read_text(encoding="utf-8")
+
+
+def test_single_files_are_explained_without_truth(finished_run: Path, phantom_folder: Path, tmp_path: Path) -> None:
+    path = next(phantom_folder.rglob("*.png"))
+    album = explain_run(finished_run, [path], config=FEW, out=tmp_path / "e")
+    (only,) = album.attributions("grad-cam")
+    assert only.truth is None
+    np.testing.assert_array_equal(only.image, np.asarray(Image.open(path)))
+    assert Means.load(album.means("grad-cam")).counts == (1,)
+    for grid in ("best", "worst"):
+        with pytest.raises(DataError, match="have no labels"):
+            explain_run(finished_run, [path], config=replace(FEW, grid=grid), out=tmp_path / "f")  # type: ignore[arg-type]
+    with pytest.raises(DataError, match="'true' cannot be shown"):
+        explain_run(finished_run, [path], config=replace(FEW, target="true"), out=tmp_path / "f")
+    assert not (tmp_path / "f").exists()
+
+
+def test_a_folder_of_something_else_is_not_touched(finished_run: Path, tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(GyrusError, match="holds something else"):
+        explain_run(finished_run, config=FEW, out=tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+    with pytest.raises(DataError, match="There is no explanation"):
+        _ = Album(tmp_path).showing
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"methods": ("grad-cm",)}, "Did you mean 'grad-cam'"),
+        ({"methods": ()}, "at least one method"),
+        ({"grid": "bests"}, "Did you mean 'best'"),
+        ({"colours": "rainbow"}, "inferno"),
+        ({"shown": 0}, "`shown` must be at least 1"),
+    ],
+)
+def test_wrong_wishes_are_refused_with_the_list(wrong: dict, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        ExplainConfig(**wrong)
