@@ -63,19 +63,19 @@ def examples_figure(
     groups = [(title, np.flatnonzero(mask)) for title, mask in (("Right", right), ("Wrong", ~right)) if mask.any()]
     columns = max(5, *(len(group) for _, group in groups))
     found = [maps.get(str(sample)) for sample in predictions.table["sample"].iloc[rows]]
-    lines_each = 2 if any(found) else 1
+    lines_drawn = [(title, group, shows_maps) for title, group in groups for shows_maps in (False, True)]
+    lines_drawn = [line for line in lines_drawn if not line[2] or any(found[index] for index in line[1])]
     with mpl.rc_context(STYLE):
-        figure = new_figure(2 * COLUMN, (2 * COLUMN / columns * lines_each + 0.5) * len(groups))
-        panels = figure.subplots(lines_each * len(groups), columns, squeeze=False)
+        figure = new_figure(2 * COLUMN, 2 * COLUMN / columns * len(lines_drawn) + 0.5 * len(groups))
+        panels = figure.subplots(len(lines_drawn), columns, squeeze=False)
         for axes in panels.ravel():
             axes.set_axis_off()
-        for (title, group), line in zip(groups, panels[::lines_each], strict=True):
+        for (title, group, shows_maps), line in zip(lines_drawn, panels, strict=True):
             for axes, index in zip(line, group, strict=False):
-                _show(axes, images[index], predictions, int(rows[index]), title)
-        if lines_each == 2:
-            for (_, group), line in zip(groups, panels[1::2], strict=True):
-                for axes, index in zip(line, group, strict=False):
+                if shows_maps:
                     _show_map(axes, found[index])
+                else:
+                    _show(axes, images[index], predictions, int(rows[index]), title)
     return figure
 
 
