@@ -54,9 +54,7 @@ def findings(out: Path) -> dict[str, list[dict[str, object]]]:
 
 def test_altered_copies_made_before_the_split_are_caught(copied_before_the_split: Path, tmp_path: Path) -> None:
     pattern = r"(?P<subject>P\d+)_(?P<slice>\d+)"
-    result = gyrus(
-        "audit", copied_before_the_split, "--out", tmp_path / "out", *LEAKAGE, "--subject-pattern", pattern
-    )
+    result = gyrus("audit", copied_before_the_split, "--out", tmp_path / "out", *LEAKAGE, "--subject-pattern", pattern)
     assert result.returncode == 0, result.stderr
     assert result.stdout.startswith("The given parts leak: ")
     found = findings(tmp_path / "out")
