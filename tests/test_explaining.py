@@ -52,14 +52,18 @@ def volume_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return train("dementia-baseline", data=folder / "data", out=folder / "run", overrides=QUICK)
 
 
+def learnt(folder: Path, *, marked: bool) -> Run:
+    """A network that learnt from phantoms; where marked, a bright corner encodes the label."""
+    phantom = generate(subjects=24, slices=4, classes=2, size=32, seed=0)
+    if marked:
+        phantom.volumes[np.flatnonzero(phantom.labels == 1), :, 1:3, 1:3] = 255
+    overrides = (*QUICK, f"training.epochs={4 if marked else 12}")
+    return train("dementia-baseline", data=write(phantom, folder / "data"), out=folder / "run", overrides=overrides)
+
+
 @pytest.fixture(scope="module")
 def cheat(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """A network that learnt from phantoms in which a bright corner encodes the label."""
-    phantom = generate(subjects=24, slices=4, classes=2, size=32, seed=0)
-    phantom.volumes[np.flatnonzero(phantom.labels == 1), :, 1:3, 1:3] = 255
-    folder = tmp_path_factory.mktemp("cheat")
-    overrides = (*QUICK, "training.epochs=4")
-    return train("dementia-baseline", data=write(phantom, folder / "data"), out=folder / "run", overrides=overrides)
+    return learnt(tmp_path_factory.mktemp("cheat"), marked=True)
 
 
 def test_a_run_is_explained_and_its_report_says_so(finished_run: Path, tmp_path: Path) -> None:
@@ -81,16 +85,14 @@ def _height(path: Path) -> int:
         return image.height
 
 
-def test_a_network_that_cheats_is_caught_and_an_honest_one_is_not_accused(
-    cheat: Run, finished_run: Path, tmp_path: Path
-) -> None:
+def test_a_network_that_cheats_is_caught_and_an_honest_one_is_not_accused(cheat: Run, tmp_path: Path) -> None:
     asked = replace(FEW, images=12, checks=True)
     caught = explain_run(cheat, config=asked)
-    honest = explain_run(finished_run, config=asked, out=tmp_path / "honest")
+    honest = explain_run(learnt(tmp_path, marked=False), config=asked)
     page = caught.page.read_text(encoding="utf-8")
     assert page.index("looks past the brain") < page.index("<h2>")
     assert "The network looks past the brain" in cheat.report.read_text(encoding="utf-8")
-    assert not Scrutiny.load(honest.checks).looks_past_brain
+    assert Scrutiny.load(honest.checks).sentences[0].startswith("What moves the answer lies in the brain")
     assert "looks past the brain" not in honest.page.read_text(encoding="utf-8")
 
 
