@@ -34,3 +34,11 @@ def test_two_processes_cannot_write_into_one_run(tmp_path):
     run = Run.create(tmp_path / "run")
     with run.locked(), pytest.raises(RunError, match="Another process"), Run(run.folder).locked():
         pass
+
+
+@pytest.mark.parametrize(
+    ("place", "title"),
+    [("heads", "heads"), ("both/subject", "both/subject"), ("folds/repeat-0/fold-3", "repeat-0/fold-3")],
+)
+def test_the_title_tells_runs_apart_that_gyrus_has_named(tmp_path, place, title):
+    assert Run(tmp_path / place).title == title

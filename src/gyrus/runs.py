@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +22,9 @@ Status = Literal["started", "interrupted", "failed", "finished"]
 
 LIBRARIES = ("gyrus", "torch", "torchvision", "lightning", "timm", "numpy", "pandas", "pillow", "scikit-learn")
 
+NAMED_BY_GYRUS = re.compile(r"subject|image|shuffled-labels|(seed|fold)-\d+")
+"""Run folders inside another folder, whose names alone do not tell them apart."""
+
 
 @dataclass(frozen=True)
 class Run:
@@ -31,6 +35,12 @@ class Run:
     """
 
     folder: Path
+
+    @property
+    def title(self) -> str:
+        """The name of the folder; together with that of the one above where Gyrus itself has named it."""
+        whole = self.folder.resolve()
+        return f"{whole.parent.name}/{whole.name}" if NAMED_BY_GYRUS.fullmatch(whole.name) else whole.name
 
     @property
     def config(self) -> Path:

@@ -65,7 +65,7 @@ def write_album(
         _scrutiny(task, maps, reports, notes).save(album.checks)
     album.save_showing(
         Showing(
-            title=task.run.folder.resolve().name,
+            title=task.run.title,
             grid=asked.grid,
             target=str(task.target),
             methods=asked.methods,
@@ -165,7 +165,7 @@ def _scrutiny(
     tried = {method: values[task.tried] for method, values in maps.items()}
     images, seed = task.chosen.images[task.tried], task.asked.settings.seed
     return Scrutiny(
-        title=task.run.folder.resolve().name,
+        title=task.run.title,
         target=str(task.target),
         images=len(images),
         people=len(np.unique(task.chosen.people[task.tried])),

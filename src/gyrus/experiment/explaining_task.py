@@ -177,7 +177,7 @@ class Task:
         other = Trained.load(run)
         chosen = open_images(self.crowd, self.places[self.tried], other, self.display)
         device = next(self.model.parameters()).device
-        with self.display.progress(f"{METHODS[method].title} by {run.folder.name}") as progress:
+        with self.display.progress(f"{METHODS[method].title} by {run.title}") as progress:
             return explain(
                 other.model.to(device),
                 chosen.images,

@@ -58,7 +58,7 @@ def report_run(run: Run) -> None:
     groupings = Subgroups.load(run.subgroups).groupings if run.subgroups.is_file() else ()
     images = draw_images(predictions, run.examples, run.embeddings, example_maps(run.explanation))
     content = ReportContent(
-        title=run.folder.resolve().name,
+        title=run.title,
         created=facts["created"],
         evaluation=evaluation,
         baselines=Baselines.load(run.baselines) if run.baselines.is_file() else None,
