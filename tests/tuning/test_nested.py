@@ -53,4 +53,6 @@ def test_other_spaces_and_wrong_words_are_refused(folder, phantom_folder, tmp_pa
     new = tmp_path / "new"
     assert "optimiser.lrr" in refused(*nested(phantom_folder, new, "--range", "training.optimiser.lrr=1|2"))
     assert "--trials" in refused(*nested(phantom_folder, new, "--range", RANGE, "--trials", 0))
+    last = ("--set", "training.monitor=epoch", "--set", "training.early_stopping=null")
+    assert "no score to tune by" in refused(*nested(phantom_folder, new, "--range", RANGE, *last))
     assert not new.exists()

@@ -41,6 +41,7 @@ class Nested:
             ConfigError: Says what is wrong.
         """
         self.plan.check()
+        self.plan.aimed(config.training.monitor)
         self.plan.space.check(config)
 
     def describe(self) -> dict[str, Any]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
 
 from gyrus.errors import ConfigError
 from gyrus.registry import look_up
-from gyrus.training.config import Monitor
+from gyrus.training.config import BestBy, Monitor
 from gyrus.tuning.space import SearchSpace
 
 COSTS = {"parameters": "weights of the network", "seconds": "time of training"}
@@ -112,6 +112,19 @@ class Plan:
     def chosen_pruner(self) -> str:
         """The pruner, where none is named the usual one."""
         return self.pruner or ("none" if len(self.objectives) > 1 else "median")
+
+    def aimed(self, monitor: BestBy) -> Plan:
+        """This plan with its objectives named: where none are, the score that a config chooses its best epoch by.
+
+        Raises:
+            ConfigError: It chooses by no score.
+        """
+        if not self.objectives and monitor == "epoch":
+            raise ConfigError(
+                "The config keeps the last epoch (training.monitor: epoch), which is no score to tune by. Give a score "
+                "as --objective, or by --set training.monitor=val_auc."
+            )
+        return replace(self, objectives=self.objectives or (monitor,))
 
     def check(self) -> None:
         """Refuse numbers and names that cannot be meant.

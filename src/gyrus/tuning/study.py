@@ -97,7 +97,7 @@ def _study(
     display: Display,
 ) -> Tuned:
     plan.check()
-    plan = replace(plan, objectives=plan.objectives or (settings.training.monitor,))
+    plan = plan.aimed(settings.training.monitor)
     settings = load_config(settings, [f"training.monitor={plan.monitor}"])
     plan.space.check(settings)
     if plan.sampler == "grid":
