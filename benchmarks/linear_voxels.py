@@ -2,15 +2,18 @@
 
 Example:
     python benchmarks/linear_voxels.py slices/ --recipe oasis-heads-cnn --seeds 0 1 2 --out svm
+    python benchmarks/linear_voxels.py slices/ --beside "together-{seed}/predictions.parquet"
 
 Writes the out-of-fold predictions of each seed, which `gyrus compare` takes beside the folders of `gyrus crossval`.
 Each fold learns from its training and validation part together, and nothing is chosen: no C is tuned.
+Pooled areas compare people across the folds' classifiers, means over folds within them; a network that is surer of
+everything in one fold than in another loses by pooling, though it ranks the people of each fold as well.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,11 +21,12 @@ from sklearn.metrics import roc_auc_score
 from sklearn.svm import LinearSVC
 
 from gyrus.data.manifest import Manifest
-from gyrus.data.splits import SplitConfig, kfold
+from gyrus.data.splits import Split, kfold
 from gyrus.data.store import Store, open_store
 from gyrus.evaluation.folds import out_of_fold
 from gyrus.experiment import SILENT, load_config
 from gyrus.experiment.inputs import scan_data
+from gyrus.prediction.aggregate import pool_by_subject
 from gyrus.prediction.table import Predictions
 
 MACHINES = {"voxels as they are, C = 0.01": (False, 0.01), "standardised, C = 0.0001": (True, 1e-4)}
@@ -39,11 +43,11 @@ def pooled(store: Store, edge: int) -> np.ndarray:
 
 
 def answers(
-    features: np.ndarray, manifest: Manifest, how: SplitConfig, *, standardise: bool, strength: float
+    features: np.ndarray, manifest: Manifest, folds: Sequence[Split], *, standardise: bool, strength: float
 ) -> Iterator[Predictions]:
     """What is said of the test part of each fold."""
     samples, targets = manifest.table["sample"], manifest.targets.to_numpy()
-    for parts in kfold(manifest, how):
+    for parts in folds:
         tested = samples.isin(parts.samples["test"]).to_numpy()
         known = features[~tested]
         mean, scale = (known.mean(axis=0), np.maximum(known.std(axis=0), 1e-3)) if standardise else (0.0, 1.0)
@@ -61,28 +65,51 @@ def answers(
         )
 
 
+def areas(said: Predictions, folds: Sequence[Split]) -> tuple[float, float]:
+    """The area under the ROC curve of the second class, by person: pooled over the folds, and their mean."""
+    said = pool_by_subject(said)
+    whose = said.table["subject"]
+    inside = [whose.isin(fold.subjects["test"]).to_numpy() for fold in folds]
+    each = [roc_auc_score(said.targets[rows], said.probabilities[rows, 1]) for rows in inside]
+    return float(roc_auc_score(said.targets, said.probabilities[:, 1])), float(np.mean(each))
+
+
+def show(name: str, found: Sequence[tuple[float, float]]) -> None:
+    for title, values in zip(("pooled", "mean over folds"), zip(*found, strict=True), strict=True):
+        print(f"{name}, {title}: " + ", ".join(f"{area:.3f}" for area in values) + f"; mean {np.mean(values):.3f}")
+
+
 def main() -> None:
-    """Print the area under the ROC curve, pooled over the folds, for each seed."""
+    """Print the area under the ROC curve, pooled and as the mean over the folds, for each seed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data")
     parser.add_argument("--recipe", default="oasis-heads-cnn", help="what stacks the slices and takes classes together")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--edge", type=int, default=4, help="voxels along each axis that become one")
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--beside", help="out-of-fold predictions of another classifier, with {seed} in the path")
     arguments = parser.parse_args()
     config = load_config(arguments.recipe, [f"data.path={arguments.data}", "preprocessing.steps=[{step: grayscale}]"])
     manifest = scan_data(config.data, SILENT)
     features = pooled(open_store(manifest, config.preprocessing), arguments.edge)
     print(f"{len(manifest)} heads, {features.shape[1]} numbers each")
+    how = {
+        seed: config.split.model_copy(update={"method": "kfold", "folds": 5, "seed": seed}) for seed in arguments.seeds
+    }
+    folds = {seed: kfold(manifest, each) for seed, each in how.items()}
     for number, (name, (standardise, strength)) in enumerate(MACHINES.items()):
-        areas = []
+        found = []
         for seed in arguments.seeds:
-            how = config.split.model_copy(update={"method": "kfold", "folds": 5, "seed": seed})
-            said = out_of_fold(list(answers(features, manifest, how, standardise=standardise, strength=strength)))
-            areas.append(roc_auc_score(said.targets, said.probabilities[:, 1]))
+            said = out_of_fold(
+                list(answers(features, manifest, folds[seed], standardise=standardise, strength=strength))
+            )
+            found.append(areas(said, folds[seed]))
             if arguments.out:
                 said.save(arguments.out / f"svm-{number}-seed-{seed}.parquet")
-        print(f"{name}: " + ", ".join(f"{area:.3f}" for area in areas) + f"; mean {np.mean(areas):.3f}")
+        show(name, found)
+    if arguments.beside:
+        tables = {seed: Predictions.load(Path(arguments.beside.format(seed=seed))) for seed in arguments.seeds}
+        show(arguments.beside, [areas(tables[seed], folds[seed]) for seed in arguments.seeds])
 
 
 if __name__ == "__main__":
