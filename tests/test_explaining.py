@@ -187,6 +187,23 @@ def test_an_atlas_tells_the_regions_apart(finished_run: Path, tmp_path: Path) ->
     assert "right side" in album.page.read_text(encoding="utf-8")
 
 
+def test_an_atlas_of_other_voxels_lies_where_its_header_says(volume_run: Run, tmp_path: Path) -> None:
+    scan = nibabel.load(min(volume_run.folder.parent.glob("data/*/*.nii.gz")))
+    corners = nibabel.affines.apply_affine(scan.affine, [np.zeros(3), np.array(scan.shape) - 1])
+    low, high = corners.min(axis=0), corners.max(axis=0)
+    # Twice as fine, from left to right as the scan may not be; the leftmost quarter of the head is region 7.
+    step = np.abs(scan.header.get_zooms()[:3]) / 2
+    affine = np.diag([*step, 1.0])
+    affine[:3, 3] = low - step
+    labels = np.full(np.round((high - low) / step).astype(int) + 3, 8, np.int16)
+    labels[: round((high[0] - low[0]) / step[0] / 4) + 1] = 7
+    nibabel.save(nibabel.Nifti1Image(labels, affine), tmp_path / "atlas.nii.gz")
+    asked = replace(FEW, shown=2, images=2, methods=("occlusion",), atlas=Atlas(str(tmp_path / "atlas.nii.gz")))
+    table = pd.read_csv(explain_run(volume_run, config=asked, out=tmp_path / "e").regions).set_index("name")
+    assert table["share"].sum() == pytest.approx(1, abs=1e-4)
+    assert table.loc[next(name for name in table.index if "7" in str(name)), "voxels"] == pytest.approx(0.25, abs=0.04)
+
+
 def test_the_maps_of_other_runs_are_compared(finished_run: Path, cheat: Run, tmp_path: Path) -> None:
     asked = replace(FEW, checks=True, shown=1)
     album = explain_run([finished_run, cheat], config=asked, out=tmp_path / "e")
