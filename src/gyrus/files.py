@@ -100,6 +100,12 @@ def read_json(path: Path) -> Any:
         raise GyrusError(f"{path} is not a JSON file: {error}.") from error
 
 
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file, as 64 hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def digest(value: Any) -> str:
     """SHA-256 of a JSON-able value, as 64 hexadecimal digits; the order of keys does not matter."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from gyrus.cli.display import Terminal, console
-from gyrus.cli.options import Bids, Columns, Orientation, Quiet, Source, Spacing, bids_of, columns_of, spacing_of
+from gyrus.cli.options import (
+    Bids,
+    Columns,
+    Device,
+    OnBadNewFile,
+    Orientation,
+    Quiet,
+    Source,
+    Spacing,
+    new_data,
+)
 
 
 def explain(
@@ -51,15 +61,13 @@ def explain(
         str, typer.Option("--eraser", help="What stands where something is taken out: blur, black or mean.")
     ] = "blur",
     seed: Annotated[int, typer.Option("--seed", help="Seed of the images and of everything random.")] = 0,
-    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")] = "auto",
+    device: Device = "auto",
     source: Source = None,
     column: Columns = None,
     bids: Bids = None,
     orientation: Orientation = None,
     spacing: Spacing = None,
-    on_bad_file: Annotated[
-        Literal["fail", "skip"], typer.Option("--on-bad-file", help="Whether unusable files stop it.")
-    ] = "fail",
+    on_bad_file: OnBadNewFile = "fail",
     quiet: Quiet = False,
 ) -> None:
     """Show which pixels the answers came from, and check whether that can be believed."""
@@ -86,12 +94,12 @@ def explain(
         settings=Settings(seed=seed, eraser=eraser),  # type: ignore[arg-type]
         device=device,
     )
-    data = experiment.DataConfig(
+    data = new_data(
         source=source,
-        columns=columns_of(column),
-        bids=bids_of(bids),
+        column=column,
+        bids=bids,
         orientation=orientation,
-        spacing=spacing_of(spacing),
+        spacing=spacing,
         on_bad_file=on_bad_file,
     )
     display = experiment.SILENT if quiet else Terminal()

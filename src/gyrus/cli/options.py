@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from gyrus.errors import ConfigError
+
+if TYPE_CHECKING:
+    from gyrus.experiment import DataConfig
 
 Source = Annotated[str | None, typer.Option("--source", help="Kind of source, where it is not recognised rightly.")]
 Classes = Annotated[
@@ -50,6 +53,8 @@ Settings = Annotated[
 OnBadFile = Annotated[
     Literal["fail", "skip"] | None, typer.Option("--on-bad-file", help="Whether unusable files stop the run.")
 ]
+OnBadNewFile = Annotated[Literal["fail", "skip"], typer.Option("--on-bad-file", help="Whether unusable files stop it.")]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")]
 Subjects = Annotated[
     Literal["known", "inferred"] | None,
     typer.Option("--subjects", help="inferred: find people from the pixels, where names do not tell them."),
@@ -99,6 +104,32 @@ def spacing_of(text: str | None) -> tuple[float, float, float] | None:
     if min(first, second, third) <= 0:
         raise ConfigError(f"A spacing is three lengths in mm above 0, such as 1,1,1; got '{text}'.")
     return first, second, third
+
+
+def new_data(
+    *,
+    source: str | None,
+    column: list[str] | None,
+    bids: list[str] | None,
+    orientation: str | None,
+    spacing: str | None,
+    on_bad_file: Literal["fail", "skip"],
+) -> DataConfig:
+    """How to read images that a trained classifier is asked about.
+
+    Raises:
+        ConfigError: An option has another form.
+    """
+    from gyrus.experiment import DataConfig
+
+    return DataConfig(
+        source=source,
+        columns=columns_of(column),
+        bids=bids_of(bids),
+        orientation=orientation,
+        spacing=spacing_of(spacing),
+        on_bad_file=on_bad_file,
+    )
 
 
 def _assigned(assignments: list[str] | None, option: str, form: str) -> dict[str, str]:

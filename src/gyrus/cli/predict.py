@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -11,14 +11,14 @@ from gyrus.cli.display import Terminal, console
 from gyrus.cli.options import (
     Bids,
     Columns,
+    Device,
+    OnBadNewFile,
     Orientation,
     Quiet,
     Source,
     Spacing,
     Weights,
-    bids_of,
-    columns_of,
-    spacing_of,
+    new_data,
 )
 
 
@@ -31,10 +31,8 @@ def predict(
     bids: Bids = None,
     orientation: Orientation = None,
     spacing: Spacing = None,
-    on_bad_file: Annotated[
-        Literal["fail", "skip"], typer.Option("--on-bad-file", help="Whether unusable files stop it.")
-    ] = "fail",
-    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")] = "auto",
+    on_bad_file: OnBadNewFile = "fail",
+    device: Device = "auto",
     others: Annotated[
         list[Path] | None, typer.Option("--with", help="A further run, for the mean of all. May be repeated.")
     ] = None,
@@ -51,12 +49,12 @@ def predict(
 
     if out.suffix not in (".csv", ".parquet", ".json"):
         raise ConfigError(f"--out must end in .csv, .parquet or .json, got '{out}'.")
-    config = experiment.DataConfig(
+    config = new_data(
         source=source,
-        columns=columns_of(column),
-        bids=bids_of(bids),
+        column=column,
+        bids=bids,
         orientation=orientation,
-        spacing=spacing_of(spacing),
+        spacing=spacing,
         on_bad_file=on_bad_file,
     )
     display = experiment.SILENT if quiet else Terminal()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -25,7 +24,7 @@ from gyrus.explanation.location import brain_of
 from gyrus.explanation.methods import METHODS, explain, logits_of, pick_layer
 from gyrus.explanation.targets import Contrast, Target
 from gyrus.explanation.verdict import MethodReport, Trial
-from gyrus.files import atomic_path, digest, read_json, write_json
+from gyrus.files import atomic_path, digest, file_digest, read_json, write_json
 from gyrus.runs import Run
 
 
@@ -174,13 +173,15 @@ class Task:
 
     def _maps_of(self, run: Run, method: str) -> np.ndarray:
         """The maps of another network, fed as it is used to, of the images that the checks are made of."""
-        other = Trained.load(run)
-        chosen = open_images(self.crowd, self.places[self.tried], other, self.display)
-        device = next(self.model.parameters()).device
+        if run not in self._others:
+            other = Trained.load(run)
+            chosen = open_images(self.crowd, self.places[self.tried], other, self.display)
+            self._others[run] = other.model.to(next(self.model.parameters()).device), chosen.images
+        model, images = self._others[run]
         with self.display.progress(f"{METHODS[method].title} by {run.title}") as progress:
             return explain(
-                other.model.to(device),
-                chosen.images,
+                model,
+                images,
                 self.contrast.select(self.tried),
                 method,
                 layer=self.layer_of(method),
@@ -221,5 +222,10 @@ class Task:
         )[:24]
 
     @cached_property
+    def _others(self) -> dict[Run, tuple[nn.Module, Tensor]]:
+        """The other networks that were opened so far, each with the images as it is fed."""
+        return {}
+
+    @cached_property
     def _weights(self) -> str:
-        return hashlib.sha256(self.run.weights.read_bytes()).hexdigest()
+        return file_digest(self.run.weights)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import pickle
 import zipfile
 from collections.abc import Mapping
@@ -15,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from gyrus.errors import WeightsError
+from gyrus.files import file_digest
 
 if TYPE_CHECKING:
     from gyrus.models.contract import Backbone
@@ -95,7 +95,7 @@ def load_pretrained(backbone: Backbone, source: str | HubWeights, *, stem: StemR
     changes, left_out = fit_weights(weights, backbone.pretrained_part(), stem=stem, head=backbone.pretrained_head)
     return WeightsRecord(
         source=source.repository if isinstance(source, HubWeights) else str(source),
-        digest=_file_digest(path),
+        digest=file_digest(path),
         licence=source.licence if isinstance(source, HubWeights) else _licence(path),
         changes=changes,
         left_out=left_out,
@@ -212,11 +212,6 @@ def _licence(path: Path) -> str:
     with safe_open(path, framework="pt") as file:
         about = file.metadata() or {}
     return about.get("license") or about.get("licence") or NOT_STATED
-
-
-def _file_digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _read_safetensors(path: Path) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,12 +13,10 @@ from gyrus.data.manifest import VOLUME_FILES
 from gyrus.data.volumes.dicom import DICOM_EXTENSIONS, is_dicom, read_series
 from gyrus.data.volumes.formats import FORMATS, Assumption, extension_of, is_volume, read_volume
 from gyrus.data.volumes.volume import Volume
-from gyrus.files import digest
+from gyrus.files import digest, file_digest
 
 ASSUMED = "assumed"
 """The further column of a manifest with what the user stated where headers say nothing, as JSON."""
-
-_BLOCK = 1 << 20
 
 
 class VolumeFiles:
@@ -102,13 +99,9 @@ def as_assumption(text: str | None) -> Assumption:
 
 
 def _file_digest(path: Path) -> str:
-    content = hashlib.sha256()
     try:
-        with path.open("rb") as file:
-            while block := file.read(_BLOCK):
-                content.update(block)
+        return file_digest(path)
     except FileNotFoundError as error:
         raise UnusableImageError("missing", f"there is no file {path.name}") from error
     except OSError as error:
         raise UnusableImageError("unreadable", error.strerror or "the file cannot be read") from error
-    return content.hexdigest()
