@@ -2,6 +2,7 @@
 
 Example:
     python benchmarks/linear_voxels.py slices/ --recipe oasis-heads-cnn --seeds 0 1 2 --out svm
+    python benchmarks/linear_voxels.py slices/ --steps "[{step: grayscale}, {step: tissue}]"
     python benchmarks/linear_voxels.py slices/ --beside "together-{seed}/predictions.parquet"
 
 Writes the out-of-fold predictions of each seed, which `gyrus compare` takes beside the folders of `gyrus crossval`.
@@ -86,10 +87,11 @@ def main() -> None:
     parser.add_argument("--recipe", default="oasis-heads-cnn", help="what stacks the slices and takes classes together")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--edge", type=int, default=4, help="voxels along each axis that become one")
+    parser.add_argument("--steps", default="[{step: grayscale}]", help="preprocessing.steps before voxels are pooled")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--beside", help="out-of-fold predictions of another classifier, with {seed} in the path")
     arguments = parser.parse_args()
-    config = load_config(arguments.recipe, [f"data.path={arguments.data}", "preprocessing.steps=[{step: grayscale}]"])
+    config = load_config(arguments.recipe, [f"data.path={arguments.data}", f"preprocessing.steps={arguments.steps}"])
     manifest = scan_data(config.data, SILENT)
     features = pooled(open_store(manifest, config.preprocessing), arguments.edge)
     print(f"{len(manifest)} heads, {features.shape[1]} numbers each")

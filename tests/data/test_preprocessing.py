@@ -24,6 +24,7 @@ from gyrus.data.preprocessing import (
     Rgb,
     image_statistics,
 )
+from gyrus.data.tissue import Tissue
 from gyrus.errors import DataError
 
 gray = arrays.arrays(np.uint8, st.tuples(st.just(1), st.integers(4, 40), st.integers(4, 40)))
@@ -40,6 +41,7 @@ EXAMPLES = {
     "clahe": Clahe(tiles=4),
     "non-local-means": NonLocalMeans(patch=3, distance=2),
     "n4": N4(levels=1, iterations=2),
+    "tissue": Tissue(),
 }
 
 

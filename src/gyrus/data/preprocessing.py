@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from gyrus.data.enhancement import N4, Clahe, Equalise, MinMax, NonLocalMeans
 from gyrus.data.step import Step
+from gyrus.data.tissue import Tissue
 from gyrus.data.volumes.landmarks import landmarks_of, map_to_scale, standard_scale
 from gyrus.data.volumes.steps import AnyVolumeStep, Percentiles, require_intensity
 from gyrus.errors import DataError
@@ -117,10 +118,12 @@ STEPS = {
     "clahe": Clahe,
     "non-local-means": NonLocalMeans,
     "n4": N4,
+    "tissue": Tissue,
 }
 
 AnyStep = Annotated[
-    Grayscale | Rgb | Resize | Pad | Crop | MinMax | Equalise | Clahe | NonLocalMeans | N4, Field(discriminator="step")
+    Grayscale | Rgb | Resize | Pad | Crop | MinMax | Equalise | Clahe | NonLocalMeans | N4 | Tissue,
+    Field(discriminator="step"),
 ]
 
 
@@ -164,11 +167,12 @@ class PreprocessingConfig(BaseModel):
         return self
 
     def apply(self, image: np.ndarray) -> np.ndarray:
-        """Run the steps on one image (C, rows, columns), or on each slice of a stack (C, slices, rows, columns)."""
-        if image.ndim == 4:
-            return np.stack([self.apply(image[:, number]) for number in range(image.shape[1])], axis=1)
+        """Run the steps on one image (C, rows, columns) or a stack (C, slices, rows, columns), most slice by slice."""
         for step in self.steps:
-            image = step(image)
+            if image.ndim == 3 or step.whole_stack:
+                image = step(image)
+            else:
+                image = np.stack([step(image[:, number]) for number in range(image.shape[1])], axis=1)
         return np.ascontiguousarray(image)
 
 

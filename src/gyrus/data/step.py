@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
@@ -10,6 +12,9 @@ class Step(BaseModel):
     """One deterministic step; every field is part of the store's key."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    whole_stack: ClassVar[bool] = False
+    """Whether the slices of a stack are given at once, (C, slices, rows, columns), and not one after the other."""
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
         """Apply to an image (C, rows, columns); gives a new array of the same type."""
