@@ -17,9 +17,11 @@ import gyrus.experiment.explaining_task as explaining_task
 from gyrus.data.manifest import Manifest
 from gyrus.data.phantom import generate, write
 from gyrus.errors import ConfigError, DataError, GyrusError
-from gyrus.experiment import train
+from gyrus.experiment import SILENT, train
+from gyrus.experiment.explained_images import crowd_of_run, open_images
 from gyrus.experiment.explaining import explain_run
 from gyrus.experiment.explaining_config import ExplainConfig, emphasis_of
+from gyrus.experiment.predicting import Trained
 from gyrus.explanation.album import Album, Means
 from gyrus.explanation.atlas import Atlas
 from gyrus.explanation.contract import Attribution
@@ -171,6 +173,23 @@ def test_maps_of_volumes_lie_in_the_space_of_their_scans(volume_run: Run) -> Non
 def _file_of(attribution: Attribution, run: Run) -> Path:
     (path,) = run.folder.parent.glob(f"data/*/{Path(attribution.sample).name.split('.')[0]}.nii.gz")
     return path
+
+
+def test_maps_of_tissue_and_neighbours_are_shown_over_the_slice_itself(tmp_path: Path) -> None:
+    data = write(generate(subjects=16, slices=6, classes=2, size=32, seed=0), tmp_path / "data")
+    steps = ("data.slices={neighbours: 1}", "preprocessing.steps=[{step: tissue}]", "training.epochs=1")
+    run = train("dementia-baseline", data=data, out=tmp_path / "run", overrides=(*without_steps(QUICK), *steps))
+    trained = Trained.load(run)
+    chosen = open_images(crowd_of_run(run, trained.classes), np.arange(2), trained, SILENT)
+    assert chosen.images.shape == (2, 3, 32, 32)
+    for number, manifest in enumerate(chosen.manifests):
+        slice_ = np.asarray(Image.open(data / manifest.table["path"].iloc[0]).convert("L"))
+        np.testing.assert_array_equal(chosen.own(number).pixels, slice_)
+        np.testing.assert_array_equal(chosen.gray[number], slice_)
+
+
+def without_steps(overrides: tuple[str, ...]) -> list[str]:
+    return [each for each in overrides if not each.startswith("preprocessing.steps")]
 
 
 def test_an_atlas_tells_the_regions_apart(finished_run: Path, tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ class Tissue(Step):
     """
 
     whole_stack: ClassVar[bool] = True
+    shows_head: ClassVar[bool] = False
 
     step: Literal["tissue"] = "tissue"
     of: Literal["fluid", "gray", "white"] = Field("fluid", description="the darkest, middle or brightest part")

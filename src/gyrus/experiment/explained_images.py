@@ -93,7 +93,8 @@ class Chosen:
         names: The samples.
         manifests: A manifest of one row a sample.
         images: float32 (M, C, *spatial), as the network is fed.
-        gray: uint8 (M, *spatial), the same before scaling, the middle channel.
+        gray: uint8 (M, *spatial), the same before scaling, the middle channel, without the
+            steps that hide the head.
         people: int64 (M,).
         truths: int64 (M,).
         trained: What it is opened for.
@@ -116,7 +117,9 @@ class Chosen:
             if found:
                 return found
         pixels = Reader(manifest, preprocessing.volume).read(0)
-        pixels = pixels[pixels.shape[0] // 2] if pixels.shape[0] != 3 else _gray(pixels)
+        neighbours = pixels.ndim == 3 and VIEW in manifest.table
+        colour = pixels.shape[0] == 3 and not neighbours
+        pixels = _gray(pixels) if colour else pixels[pixels.shape[0] // 2]
         placement = place(preprocessing.steps, pixels.shape, network)
         if pixels.ndim == 2:
             return OwnImage(pixels, placement)
@@ -196,13 +199,16 @@ def open_images(crowd: Crowd, places: np.ndarray, trained: Trained, display: Dis
     manifests = [
         crowd.manifests[crowd.source[place]].select([crowd.names[place]]) for place in np.asarray(places).tolist()
     ]
+    preprocessing = trained.settings.preprocessing
+    showing = preprocessing.model_copy(update={"steps": tuple(s for s in preprocessing.steps if s.shows_head)})
     images, gray = [], []
     with tempfile.TemporaryDirectory(prefix="gyrus-") as cache, display.progress("Opening images") as progress:
         for number, manifest in enumerate(manifests):
-            store = open_store(manifest, trained.settings.preprocessing, cache=Path(cache))
+            store = open_store(manifest, preprocessing, cache=Path(cache))
             dataset = PixelDataset(store, np.zeros(1, np.int64), np.full(1, -1), trained.normalisation)
             images.append(dataset.__getitems__([0]).images)
-            pixels = np.array(store.pixels[0])
+            shown = store if showing == preprocessing else open_store(manifest, showing, cache=Path(cache))
+            pixels = np.array(shown.pixels[0])
             gray.append(pixels[len(pixels) // 2])
             progress(number + 1, len(manifests))
     return Chosen(
