@@ -14,13 +14,16 @@ import pytest
 from PIL import Image
 
 import gyrus.experiment.explaining_task as explaining_task
+from gyrus.data.audit.quality import measure_quality
 from gyrus.data.manifest import Manifest
 from gyrus.data.phantom import generate, write
+from gyrus.data.splits import Split
 from gyrus.errors import ConfigError, DataError, GyrusError
 from gyrus.experiment import SILENT, train
 from gyrus.experiment.explained_images import crowd_of_run, open_images
 from gyrus.experiment.explaining import explain_run
 from gyrus.experiment.explaining_config import ExplainConfig, emphasis_of
+from gyrus.experiment.image_quality import load_quality
 from gyrus.experiment.predicting import Trained
 from gyrus.explanation.album import Album, Means
 from gyrus.explanation.atlas import Atlas
@@ -175,7 +178,9 @@ def _file_of(attribution: Attribution, run: Run) -> Path:
     return path
 
 
-def test_maps_of_tissue_and_neighbours_are_shown_over_the_slice_itself(tmp_path: Path) -> None:
+def test_pictures_and_quality_are_of_the_slice_itself_where_the_network_sees_its_tissue_and_neighbours(
+    tmp_path: Path,
+) -> None:
     data = write(generate(subjects=16, slices=6, classes=2, size=32, seed=0), tmp_path / "data")
     steps = ("data.slices={neighbours: 1}", "preprocessing.steps=[{step: tissue}]", "training.epochs=1")
     run = train("dementia-baseline", data=data, out=tmp_path / "run", overrides=(*without_steps(QUICK), *steps))
@@ -186,6 +191,11 @@ def test_maps_of_tissue_and_neighbours_are_shown_over_the_slice_itself(tmp_path:
         slice_ = np.asarray(Image.open(data / manifest.table["path"].iloc[0]).convert("L"))
         np.testing.assert_array_equal(chosen.own(number).pixels, slice_)
         np.testing.assert_array_equal(chosen.gray[number], slice_)
+
+    tested = Manifest.load(run.manifest).select(Split.load(run.split).samples["test"]).table
+    files = tested[tested["subject"] == tested["subject"].iloc[0]].set_index("sample")["path"]
+    measured = [measure_quality(np.asarray(Image.open(data / path).convert("L")))["sharpness"] for path in files]
+    assert load_quality(run).loc[files.index[0], "sharpness"] == pytest.approx(np.mean(measured), rel=0.01)
 
 
 def without_steps(overrides: tuple[str, ...]) -> list[str]:

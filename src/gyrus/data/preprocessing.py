@@ -175,6 +175,11 @@ class PreprocessingConfig(BaseModel):
                 image = np.stack([step(image[:, number]) for number in range(image.shape[1])], axis=1)
         return np.ascontiguousarray(image)
 
+    def showing_the_head(self) -> PreprocessingConfig:
+        """The same without the steps after which the head can no longer be seen; itself where there are none."""
+        steps = tuple(step for step in self.steps if step.shows_head)
+        return self if steps == self.steps else self.model_copy(update={"steps": steps})
+
 
 STATISTICS = ("mean", "std", "low", "high")
 """What the store keeps of each image and channel, of pixels in 0..1; low and high are the intensity's percentiles."""

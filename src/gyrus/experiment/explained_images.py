@@ -93,8 +93,7 @@ class Chosen:
         names: The samples.
         manifests: A manifest of one row a sample.
         images: float32 (M, C, *spatial), as the network is fed.
-        gray: uint8 (M, *spatial), the same before scaling, the middle channel, without the
-            steps that hide the head.
+        gray: uint8 (M, *spatial), the same before scaling, the middle channel, without steps that hide the head.
         people: int64 (M,).
         truths: int64 (M,).
         trained: What it is opened for.
@@ -200,14 +199,14 @@ def open_images(crowd: Crowd, places: np.ndarray, trained: Trained, display: Dis
         crowd.manifests[crowd.source[place]].select([crowd.names[place]]) for place in np.asarray(places).tolist()
     ]
     preprocessing = trained.settings.preprocessing
-    showing = preprocessing.model_copy(update={"steps": tuple(s for s in preprocessing.steps if s.shows_head)})
+    showing = preprocessing.showing_the_head()
     images, gray = [], []
     with tempfile.TemporaryDirectory(prefix="gyrus-") as cache, display.progress("Opening images") as progress:
         for number, manifest in enumerate(manifests):
             store = open_store(manifest, preprocessing, cache=Path(cache))
             dataset = PixelDataset(store, np.zeros(1, np.int64), np.full(1, -1), trained.normalisation)
             images.append(dataset.__getitems__([0]).images)
-            shown = store if showing == preprocessing else open_store(manifest, showing, cache=Path(cache))
+            shown = store if showing is preprocessing else open_store(manifest, showing, cache=Path(cache))
             pixels = np.array(shown.pixels[0])
             gray.append(pixels[len(pixels) // 2])
             progress(number + 1, len(manifests))

@@ -17,13 +17,13 @@ QUALITY = ("sharpness", "foreground SNR")
 
 
 def save_quality(run: Run, manifest: Manifest, split: Split, store: Store) -> None:
-    """Measure each image of the test part as the network sees it; people count by the mean of their images.
+    """Measure each image of the test part; people count by the mean of their images.
 
     Args:
         run: ``quality.csv`` is written into it, one row a sample.
         manifest: The data.
         split: Who is in the test part.
-        store: Their pixels; of volumes the middle slice is measured.
+        store: Their pixels, with the head in them; of volumes the middle slice is measured.
     """
     table = manifest.table
     tested = np.flatnonzero(table["sample"].isin(split.samples["test"]))

@@ -179,7 +179,8 @@ def _learn_and_judge(
         predictions.save(run.predictions(part))
     save_examples(run, predictions, data.dataset("test"))
     save_embeddings(run, model, data.dataset("test"), seed=settings.seed)
-    save_quality(run, manifest, parts, store)
+    showing = settings.preprocessing.showing_the_head()
+    save_quality(run, manifest, parts, store if showing is settings.preprocessing else open_store(manifest, showing))
     if settings.evaluation.baselines:
         display.say("Judging baselines on the same people")
         save_answers(run, *baseline_answers(manifest, parts, store, seed=settings.seed))
