@@ -39,9 +39,9 @@ def pictures(count: int) -> np.ndarray:
 def measure(count: int) -> None:
     from sklearn.metrics import adjusted_rand_score
 
-    from gyrus.data.audit.copies import find_overlays
-    from gyrus.data.audit.neighbours import find_neighbours
-    from gyrus.data.audit.subjects import find_groups
+    from gyrus.audit.near_duplicates import find_overlays
+    from gyrus.audit.nearest_neighbours import find_neighbours
+    from gyrus.audit.subjects_from_pixels import find_groups
 
     made = pictures(count)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -14,11 +14,11 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from gyrus.data.audit.copies import find_overlays
-from gyrus.data.audit.images import make_thumbnail
-from gyrus.data.preprocessing import Grayscale
-from gyrus.data.reading import Reader
-from gyrus.data.sources import scan
+from gyrus.audit.image_measurements import make_thumbnail
+from gyrus.audit.near_duplicates import find_overlays
+from gyrus.datasets.reader import Reader
+from gyrus.datasets.scan import scan
+from gyrus.transforms.preprocessing import Grayscale
 
 GENERATOR = np.random.default_rng(0)
 COPIES = 280

@@ -10,10 +10,10 @@ from __future__ import annotations
 import numpy as np
 from sklearn.metrics import adjusted_rand_score
 
-from gyrus.data.audit.images import make_thumbnail
-from gyrus.data.audit.neighbours import find_neighbours
-from gyrus.data.audit.subjects import Grouping, find_groups, needed_width
-from gyrus.data.phantom import generate
+from gyrus.audit.image_measurements import make_thumbnail
+from gyrus.audit.nearest_neighbours import find_neighbours
+from gyrus.audit.subjects_from_pixels import Grouping, find_groups, needed_width
+from gyrus.synthetic.phantom import generate
 
 
 def grouped(pictures: np.ndarray) -> Grouping:

@@ -15,8 +15,8 @@ import torch
 import torchvision
 from torchvision.transforms import v2
 
-from gyrus.data.augmentation.config import AugmentationConfig
-from gyrus.data.augmentation.streams import Streams
+from gyrus.transforms.augmentation.config import AugmentationConfig
+from gyrus.transforms.augmentation.random_streams import Streams
 
 CHAIN = AugmentationConfig.model_validate(
     {

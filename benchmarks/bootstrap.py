@@ -16,7 +16,7 @@ import pandas as pd
 from gyrus.evaluation.evaluate import evaluate
 from gyrus.evaluation.intervals import arrange, draw_counts
 from gyrus.evaluation.metrics import f1
-from gyrus.prediction.table import Predictions
+from gyrus.inference.predictions import Predictions
 
 
 def make(rows: int, slices: int, classes: int, seed: int = 0) -> Predictions:

@@ -17,10 +17,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from gyrus.explanation.contract import Settings
+from gyrus.explanation.attribution import Settings
 from gyrus.explanation.methods import METHODS, explain
 from gyrus.explanation.targets import Contrast
-from gyrus.models.zoo import ModelConfig, build
+from gyrus.models.build import ModelConfig, build
 
 NETWORKS = {
     "system D's CNN (baseline-cnn)": ModelConfig(name="baseline-cnn"),

@@ -21,14 +21,15 @@ import numpy as np
 from sklearn.metrics import roc_auc_score
 from sklearn.svm import LinearSVC
 
-from gyrus.data.manifest import Manifest
-from gyrus.data.splits import Split, kfold
-from gyrus.data.store import Store, open_store
-from gyrus.evaluation.folds import out_of_fold
-from gyrus.experiment import SILENT, load_config
-from gyrus.experiment.inputs import scan_data
-from gyrus.prediction.aggregate import pool_by_subject
-from gyrus.prediction.table import Predictions
+from gyrus.datasets.manifest import Manifest
+from gyrus.datasets.splits import Split, kfold
+from gyrus.datasets.store import Store, open_store
+from gyrus.evaluation.out_of_fold import out_of_fold
+from gyrus.inference.pooling import pool_by_subject
+from gyrus.inference.predictions import Predictions
+from gyrus.workflows.config import load_config
+from gyrus.workflows.display import SILENT
+from gyrus.workflows.load_data import scan_data
 
 MACHINES = {"voxels as they are, C = 0.01": (False, 0.01), "standardised, C = 0.0001": (True, 1e-4)}
 

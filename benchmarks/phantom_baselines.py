@@ -21,8 +21,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
-from gyrus.data.phantom import Phantom, generate
-from gyrus.data.phantom_head import SULCUS, VENTRICLE
+from gyrus.synthetic.phantom import Phantom, generate
+from gyrus.synthetic.phantom_head import SULCUS, VENTRICLE
 
 Score = Callable[[Phantom, int], float]
 

@@ -16,8 +16,9 @@ import time
 from pathlib import Path
 
 from gyrus.evaluation.result import Evaluation
-from gyrus.experiment import load_config, recipes, train
-from gyrus.runs import Run
+from gyrus.runs.run_folder import Run
+from gyrus.workflows.config import load_config, recipes
+from gyrus.workflows.train import train
 
 UNITS = ("image", "subject")
 

@@ -23,12 +23,12 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from gyrus.data.dataset import PixelDataset
-from gyrus.data.preprocessing import Normalisation
-from gyrus.data.store import Store
-from gyrus.models.zoo import ModelConfig, build
+from gyrus.datasets.store import Store
+from gyrus.datasets.torch_dataset import PixelDataset
+from gyrus.models.build import ModelConfig, build
 from gyrus.training.config import TrainingConfig
 from gyrus.training.fit import fit
+from gyrus.transforms.preprocessing import Normalisation
 
 SIDE = 128
 CLASSES = ("none", "very mild", "mild", "moderate")

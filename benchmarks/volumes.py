@@ -83,10 +83,10 @@ def status(field: str) -> float:
 def gyrus_epochs(folder: Path, cache: Path) -> Callable[[int], Iterator[object]]:
     from torch.utils.data import DataLoader
 
-    from gyrus.data import scan
-    from gyrus.data.dataset import PixelDataset
-    from gyrus.data.preprocessing import Intensity, Normalisation, PreprocessingConfig
-    from gyrus.data.store import open_store
+    from gyrus.datasets.scan import scan
+    from gyrus.datasets.store import open_store
+    from gyrus.datasets.torch_dataset import PixelDataset
+    from gyrus.transforms.preprocessing import Intensity, Normalisation, PreprocessingConfig
 
     datasets: list[PixelDataset] = []
 

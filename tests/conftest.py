@@ -39,7 +39,7 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
 @pytest.fixture(scope="session")
 def phantom_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """24 synthetic people of two classes, four slices of 32 x 32 each, in a folder a class."""
-    from gyrus.data.phantom import generate, write
+    from gyrus.synthetic.phantom import generate, write
 
     phantom = generate(subjects=24, slices=4, classes=2, size=32, seed=0)
     return write(phantom, tmp_path_factory.mktemp("data") / "phantom")
@@ -56,7 +56,7 @@ SMALL = (
 @pytest.fixture(scope="session")
 def finished_run(phantom_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a finished training on the small phantom; not to be written into."""
-    from gyrus.experiment import train
+    from gyrus.workflows.train import train
 
     out = tmp_path_factory.mktemp("runs") / "run"
     return train("dementia-baseline", data=phantom_folder, out=out, overrides=SMALL).folder

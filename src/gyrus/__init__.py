@@ -1,12 +1,12 @@
-"""Gyrus: brain MRI in, a classifier people can trust out.
+"""Gyrus: train brain-MRI classifiers whose scores you can trust.
 
-The verbs of the command line, for Python; each is imported when it is first used, so that ``import gyrus`` is instant.
+Every command of the command line is a function here, imported on first use, so that ``import gyrus`` is instant.
 
     >>> import gyrus
     >>> manifest = gyrus.scan("slices/")                                    # doctest: +SKIP
     >>> run = gyrus.train("dementia-baseline", data="slices/", out="run")   # doctest: +SKIP
     >>> print(gyrus.evaluate(run).text())                                   # doctest: +SKIP
-    >>> answers = gyrus.predict(run, ["new.png"])                           # doctest: +SKIP
+    >>> predictions = gyrus.predict(run, ["new.png"])                       # doctest: +SKIP
 """
 
 from __future__ import annotations
@@ -14,16 +14,28 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-_VERBS = {
-    "scan": "gyrus.data.sources",
-    "split": "gyrus.data.splits",
-    "kfold": "gyrus.data.splits",
-    "train": "gyrus.experiment",
-    "evaluate": "gyrus.experiment",
-    "predict": "gyrus.experiment",
+_PUBLIC = {
+    "scan": "gyrus.datasets.scan",
+    "split": "gyrus.datasets.splits",
+    "kfold": "gyrus.datasets.splits",
+    "train": "gyrus.workflows.train",
+    "resume": "gyrus.workflows.train",
+    "train_both": "gyrus.workflows.multi_run",
+    "train_seeds": "gyrus.workflows.multi_run",
+    "evaluate": "gyrus.workflows.train",
+    "predict": "gyrus.workflows.predict",
+    "cross_validate": "gyrus.workflows.crossval",
+    "cross_validate_both": "gyrus.workflows.crossval",
+    "ensemble": "gyrus.workflows.ensemble",
+    "load_config": "gyrus.workflows.config",
+    "recipes": "gyrus.workflows.config",
+    "DataConfig": "gyrus.workflows.config",
+    "EvaluationConfig": "gyrus.workflows.config",
+    "ExperimentConfig": "gyrus.workflows.config",
+    "SILENT": "gyrus.workflows.display",
 }
 
-__all__ = ["__version__", *_VERBS]
+__all__ = ["__version__", *_PUBLIC]
 
 
 def __getattr__(name: str) -> Any:
@@ -31,6 +43,6 @@ def __getattr__(name: str) -> Any:
         from importlib.metadata import version
 
         return version("gyrus")
-    if name not in _VERBS:
+    if name not in _PUBLIC:
         raise AttributeError(f"module 'gyrus' has no attribute '{name}'")
-    return getattr(import_module(_VERBS[name]), name)
+    return getattr(import_module(_PUBLIC[name]), name)

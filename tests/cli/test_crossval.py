@@ -6,7 +6,7 @@ import shutil
 
 import pandas as pd
 
-from tests.cli.test_commands import SETTINGS, gyrus, refused
+from tests.cli.test_app import SETTINGS, gyrus, refused
 
 QUICK = [*SETTINGS, "--set", "training.epochs=1", "--set", "evaluation.baselines=false"]
 

@@ -7,9 +7,9 @@ import shutil
 
 import pytest
 
-from gyrus.experiment.listing import differences
-from gyrus.runs import Run
-from tests.cli.test_commands import gyrus, refused
+from gyrus.runs.run_folder import Run
+from gyrus.workflows.manage_runs import differences
+from tests.cli.test_app import gyrus, refused
 
 
 @pytest.fixture

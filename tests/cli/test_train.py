@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from gyrus import experiment
 from gyrus.errors import ConfigError
-from tests.cli.test_commands import refused
+from gyrus.workflows import train as module
+from tests.cli.test_app import refused
 
 
 def test_shuffled_labels_are_asked_for_by_an_option(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
     def told(*_: object, overrides: list[str], **__: object) -> None:
         raise ConfigError(f"Asked for {overrides}.")
 
-    monkeypatch.setattr(experiment, "train", told)
+    monkeypatch.setattr(module, "train", told)
     arguments = ("train", "--data", tmp_path, "--out", tmp_path / "run")
     assert "evaluation.shuffled_labels=true" in refused(*arguments, "--shuffled-labels")
     assert "shuffled_labels" not in refused(*arguments)

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from gyrus.data.audit.checks import CHECKS, Material, audit, gather
-from gyrus.data.audit.findings import SEVERITIES, Findings
-from gyrus.data.phantom import generate, write
-from gyrus.data.sources import scan
+from gyrus.audit.checks import CHECKS, Material, audit, gather
+from gyrus.audit.findings import SEVERITIES, Findings
+from gyrus.datasets.scan import scan
 from gyrus.errors import DataError, UnknownNameError
+from gyrus.synthetic.phantom import generate, write
 
 
 @pytest.fixture(scope="module", params=["folder", "train-test", "unknown", "one class"])

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from gyrus.errors import ConfigError, DataError
-from gyrus.models.contract import Classifier
-from gyrus.models.zoo import MODELS, ModelConfig, build
+from gyrus.models.build import MODELS, ModelConfig, build
+from gyrus.models.classifier import Classifier
 
 SIZES = {2: (32, 48), 3: (16, 16, 24)}
 DEEP_SIZES = {2: (32, 64), 3: (32, 32, 64)}

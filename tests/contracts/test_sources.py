@@ -13,13 +13,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from gyrus.data import Manifest, scan
-from gyrus.data.decoding import decode, inspect
-from gyrus.data.reading import Reader
-from gyrus.data.sources import SOURCES
-from tests.data import images
-from tests.data.sources.hub import Hub, scan_in_new_process
-from tests.data.sources.test_volume_sources import LAYOUTS as VOLUME_LAYOUTS
+from gyrus.datasets.manifest import Manifest
+from gyrus.datasets.reader import Reader
+from gyrus.datasets.scan import SOURCES, scan
+from gyrus.imaging.decoding import decode, inspect
+from tests.datasets.sources.test_volume_folder import LAYOUTS as VOLUME_LAYOUTS
+from tests.support import images
+from tests.support.hub import Hub, scan_in_new_process
 
 CLASSES = ("AD", "MCI", "NC")
 

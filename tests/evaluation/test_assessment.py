@@ -11,11 +11,11 @@ import pytest
 
 from gyrus.errors import DataError, LeakageError, UnknownNameError
 from gyrus.evaluation.assessment import Assessment, assess
-from gyrus.evaluation.operating import GOALS
-from gyrus.evaluation.recalibration import CALIBRATORS
-from gyrus.prediction.table import Predictions
+from gyrus.evaluation.calibrators import CALIBRATORS
+from gyrus.evaluation.thresholds import GOALS
+from gyrus.inference.predictions import Predictions
 from gyrus.types import SPLIT_WARNINGS
-from tests.evaluation.studies import CLASSES, study
+from tests.support.predictions import CLASSES, study
 
 
 def pair(people: tuple[int, ...] = (20, 14, 8, 8), **changes: object) -> tuple[Predictions, Predictions]:

@@ -13,8 +13,8 @@ from gyrus.errors import DataError, UnknownNameError
 from gyrus.evaluation.comparison import compare, judged_rows
 from gyrus.evaluation.intervals import draw_counts
 from gyrus.evaluation.metrics import METRICS
-from gyrus.prediction.table import Predictions
-from tests.evaluation.studies import study
+from gyrus.inference.predictions import Predictions
+from tests.support.predictions import study
 
 TWO = ("Healthy", "Sick")
 

@@ -8,8 +8,8 @@ import pytest
 from gyrus.errors import ConfigError, DataError, UnknownNameError
 from gyrus.evaluation.conformal import CONFORMAL, ConformalSets, fit_sets, judge_sets
 from gyrus.evaluation.sampling import Sampling
-from gyrus.prediction.table import Predictions
-from tests.evaluation.studies import answers, as_predictions, study
+from gyrus.inference.predictions import Predictions
+from tests.support.predictions import answers, as_predictions, study
 
 FAST = Sampling(resamples=100)
 

@@ -14,11 +14,11 @@ from sklearn import metrics as sklearn_metrics
 from gyrus.errors import ConfigError, DataError, UnknownNameError
 from gyrus.evaluation.evaluate import Evaluation, evaluate
 from gyrus.evaluation.metrics import CLASS_METRICS, METRICS
-from gyrus.evaluation.words import cautions, verdict
-from gyrus.prediction.aggregate import pool_by_subject
-from gyrus.prediction.table import Predictions
+from gyrus.evaluation.text import cautions, verdict
+from gyrus.inference.pooling import pool_by_subject
+from gyrus.inference.predictions import Predictions
 from gyrus.types import SPLIT_WARNINGS
-from tests.evaluation.studies import CLASSES, PEOPLE, study
+from tests.support.predictions import CLASSES, PEOPLE, study
 
 
 def test_both_units_are_scored_as_scikit_learn_scores_them() -> None:

@@ -10,8 +10,8 @@ import pytest
 from gyrus.errors import DataError, UnknownNameError
 from gyrus.evaluation.evaluate import evaluate
 from gyrus.evaluation.leaderboard import Entry, describe, rank_entries
-from gyrus.prediction.table import Predictions
-from tests.evaluation.studies import study
+from gyrus.inference.predictions import Predictions
+from tests.support.predictions import study
 
 TWO = ("Healthy", "Sick")
 
@@ -106,7 +106,7 @@ def test_those_missed_by_all_are_named() -> None:
 
 
 def _right(predictions: Predictions) -> list[str]:
-    from gyrus.prediction.aggregate import pool_by_subject
+    from gyrus.inference.pooling import pool_by_subject
 
     pooled = pool_by_subject(predictions)
     return pooled.table["subject"][pooled.choices == pooled.targets].tolist()

@@ -12,7 +12,7 @@ from sklearn import metrics as sklearn_metrics
 
 from gyrus.evaluation import metrics
 from gyrus.evaluation.intervals import arrange, score
-from gyrus.evaluation.ranking import average_precision, rank, roc_auc, roc_curve
+from gyrus.evaluation.roc import average_precision, rank, roc_auc, roc_curve
 
 CLASSES = 4
 
@@ -114,7 +114,7 @@ def test_areas_agree_over_many_blocks_of_groups(monkeypatch) -> None:
     random = np.random.default_rng(0)
     scores = np.round(random.random(3000), 3)
     relevant = random.random(3000) < scores
-    monkeypatch.setattr("gyrus.evaluation.ranking.GROUPS_AT_ONCE", 100)
+    monkeypatch.setattr("gyrus.evaluation.roc.GROUPS_AT_ONCE", 100)
     close(roc_auc(relevant, scores), sklearn_metrics.roc_auc_score(relevant, scores))
     close(average_precision(relevant, scores), sklearn_metrics.average_precision_score(relevant, scores))
 

@@ -10,8 +10,8 @@ from gyrus.errors import ConfigError, UnknownNameError
 from gyrus.evaluation.evaluate import evaluate
 from gyrus.evaluation.sampling import Sampling
 from gyrus.evaluation.subgroups import subgroups
-from gyrus.prediction.table import Predictions
-from tests.evaluation.studies import study
+from gyrus.inference.predictions import Predictions
+from tests.support.predictions import study
 
 TWO = ("a", "b")
 FAST = Sampling(resamples=99)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.explanation.networks import one_thread
+from tests.support.networks import one_thread
 
 
 @pytest.fixture(scope="module", autouse=True)

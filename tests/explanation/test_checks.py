@@ -11,12 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from gyrus.errors import DataError
-from gyrus.explanation.contract import Settings
+from gyrus.explanation.attribution import Settings
+from gyrus.explanation.background_reliance import swap_backgrounds
+from gyrus.explanation.checks import Scrutiny, Trial, as_table
 from gyrus.explanation.faithfulness import edge_maps, follow, random_maps
-from gyrus.explanation.location import share_inside
+from gyrus.explanation.localisation import share_inside
 from gyrus.explanation.methods import explain, logits_of
-from gyrus.explanation.reliance import swap_backgrounds
-from gyrus.explanation.sanity import (
+from gyrus.explanation.sanity_checks import (
     agreement,
     agreement_between_models,
     network_parts,
@@ -25,9 +26,8 @@ from gyrus.explanation.sanity import (
     similarity,
     stability,
 )
-from gyrus.explanation.verdict import Scrutiny, Trial, as_table
-from tests.explanation.networks import Network, about, images
-from tests.explanation.phantoms import CORNER, Heads, predicted, trained
+from tests.support.networks import Network, about, images
+from tests.support.phantoms import CORNER, Heads, predicted, trained
 
 SETTINGS = Settings(steps=16, window=0.2)
 

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from gyrus.errors import ConfigError, UnknownNameError
-from gyrus.explanation.contract import Settings
+from gyrus.explanation.attribution import Settings
 from gyrus.explanation.layers import MIN_CELLS, choose_layer, find_layers, still
 from gyrus.explanation.methods import explain, pick_layer
-from gyrus.models.zoo import ModelConfig, build
-from tests.explanation.networks import Network, about, images
+from gyrus.models.build import ModelConfig, build
+from tests.support.networks import Network, about, images
 
 CASES: list[tuple[str, dict[str, Any], tuple[int, ...], str, tuple[int, ...]]] = [
     ("baseline-cnn", {}, (64, 64), "backbone", (16, 16)),

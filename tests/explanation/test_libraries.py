@@ -12,13 +12,15 @@ from captum import attr
 from monai import visualize
 from torch import Tensor, nn
 
-from gyrus.explanation import cam, gradients, perturbation
-from gyrus.explanation.contract import Question, Settings
-from gyrus.explanation.erasing import erased
+from gyrus.explanation import class_activation_maps as cam
+from gyrus.explanation import gradient_methods as gradients
+from gyrus.explanation import perturbation_methods as perturbation
+from gyrus.explanation.attribution import Question, Settings
 from gyrus.explanation.layers import still
 from gyrus.explanation.methods import METHODS, explain
+from gyrus.explanation.occlusion_fill import erased
 from gyrus.explanation.targets import Contrast
-from tests.explanation.networks import CONVOLUTIONS, Network, about, images
+from tests.support.networks import CONVOLUTIONS, Network, about, images
 
 pytest.importorskip("pytorch_grad_cam")
 

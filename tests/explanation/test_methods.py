@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from gyrus.errors import ConfigError, UnknownNameError
-from gyrus.explanation.contract import Question, Settings
-from gyrus.explanation.erasing import erased
+from gyrus.explanation.attribution import Question, Settings
 from gyrus.explanation.methods import METHODS, explain
-from gyrus.explanation.perturbation import mean_masks
-from gyrus.models.zoo import ModelConfig, build
-from tests.explanation.networks import SIZES, Network, about, images
+from gyrus.explanation.occlusion_fill import erased
+from gyrus.explanation.perturbation_methods import mean_masks
+from gyrus.models.build import ModelConfig, build
+from tests.support.networks import SIZES, Network, about, images
 
 FAST = Settings(steps=4, samples=3, masks=24, cells=4, window=0.5, batch=8)
 both = pytest.mark.parametrize("dims", [2, 3])

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from gyrus.errors import ConfigError
+from gyrus.models.build import ModelConfig, build
 from gyrus.models.convnext import Block, ConvNeXt
 from gyrus.models.layers import DropPath, set_drop_path_rate
-from gyrus.models.zoo import ModelConfig, build
 
 SMALL = {"depths": [1, 2, 1], "dims": [8, 12, 16], "kernel": 3}
 

@@ -11,9 +11,9 @@ from pydantic import ValidationError
 from torch import nn
 
 from gyrus.errors import ConfigError
-from gyrus.models.contract import Classifier
+from gyrus.models.build import ModelConfig, build
+from gyrus.models.classifier import Classifier
 from gyrus.models.freezing import FreezeConfig, apply_freezing
-from gyrus.models.zoo import ModelConfig, build
 
 SHAPES = {"timm:resnet18": (32, 32), "convnext-48-bn": (16, 16), "baseline-cnn-deep": (16, 16)}
 OPTIONS: dict[str, dict[str, Any]] = {"convnext-48-bn": {"depths": [1, 1, 1], "dims": [6, 8, 10], "kernel": 3}}

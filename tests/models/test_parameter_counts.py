@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from gyrus.models.contract import Classifier
-from gyrus.models.zoo import ModelConfig, build
+from gyrus.models.build import ModelConfig, build
+from gyrus.models.classifier import Classifier
 
 SLICE = (1, (128, 128), 4)
 COLOUR = (3, (224, 224), 4)

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from gyrus.errors import ConfigError, DataError
-from gyrus.models.contract import Classifier
-from gyrus.models.zoo import ModelConfig, build
+from gyrus.models.build import ModelConfig, build
+from gyrus.models.classifier import Classifier
 
 LETTERS = {
     nn.Conv2d: "C",

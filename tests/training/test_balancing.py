@@ -11,17 +11,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from gyrus.data.augmentation.config import AugmentationConfig
-from gyrus.data.dataset import Batch, PixelDataset
-from gyrus.data.manifest import Manifest
-from gyrus.data.phantom import generate, write
-from gyrus.data.preprocessing import Normalisation
-from gyrus.data.sources import scan
-from gyrus.data.splits import Split, SplitConfig, split
-from gyrus.data.store import Store
-from gyrus.experiment import load_config, train
-from gyrus.training.loading import Loader
+from gyrus.datasets.manifest import Manifest
+from gyrus.datasets.scan import scan
+from gyrus.datasets.splits import Split, SplitConfig, split
+from gyrus.datasets.store import Store
+from gyrus.datasets.torch_dataset import Batch, PixelDataset
+from gyrus.synthetic.phantom import generate, write
+from gyrus.training.data_loader import Loader
 from gyrus.training.samplers import balanced, batches
+from gyrus.transforms.augmentation.config import AugmentationConfig
+from gyrus.transforms.preprocessing import Normalisation
+from gyrus.workflows.config import load_config
+from gyrus.workflows.train import train
 from tests.conftest import SMALL
 
 PAGE = Path(__file__).parents[2] / "docs" / "preparation.md"

@@ -18,10 +18,10 @@ from torch.nn import functional
 from gyrus.errors import ConfigError, DataError, GyrusError, RunError
 from gyrus.training.checkpoints import load_checkpoint
 from gyrus.training.config import EarlyStopping
+from gyrus.training.metrics import validation_scores
 from gyrus.training.samplers import batches, shuffle
-from gyrus.training.scores import validation_scores
-from tests.training.toy import CLASSES, HitPart, MemoryPart, TinyNet, tiny_net
-from tests.training.trainings import SEED, assert_same_training, changed, parts, rows, train
+from tests.support.toy import CLASSES, HitPart, MemoryPart, TinyNet, tiny_net
+from tests.support.toy_training import SEED, assert_same_training, changed, parts, rows, train
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def hit(tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess]:
     for name in ("kill", "interrupt", "terminate", "half"):
         (folder / name).mkdir()
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-m", "tests.training.killed", str(folder)],
+        [sys.executable, "-W", "error", "-m", "tests.support.killed_training", str(folder)],
         cwd=Path(__file__).parents[2],
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         capture_output=True,

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from gyrus.experiment import train
-from gyrus.runs import Run
+from gyrus.runs.run_folder import Run
 from gyrus.training.config import TrainingConfig
 from gyrus.training.history import History
+from gyrus.workflows.train import train
 from tests.conftest import SMALL
 
 

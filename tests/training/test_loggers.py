@@ -11,19 +11,19 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from gyrus.data.manifest import Manifest
+from gyrus.datasets.manifest import Manifest
 from gyrus.errors import MissingDependencyError
 from gyrus.evaluation.result import Evaluation
-from gyrus.experiment import train
-from gyrus.runs import Run
+from gyrus.runs.run_folder import Run
 from gyrus.training import loggers
 from gyrus.training.config import Tracking
 from gyrus.training.loggers import LOGGERS, flat, open_log
+from gyrus.workflows.train import train
 from tests.conftest import SMALL
-from tests.training.test_ways_of_training import interrupt
-from tests.training.toy import HitPart
-from tests.training.trainings import changed, parts, rows
-from tests.training.trainings import train as train_toy
+from tests.support.toy import HitPart
+from tests.support.toy_training import changed, parts, rows
+from tests.support.toy_training import train as train_toy
+from tests.training.test_training_options import interrupt
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::PendingDeprecationWarning")
 """MLflow and W&B use parts of their own libraries that these call old."""

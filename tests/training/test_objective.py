@@ -6,9 +6,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gyrus.training.config import CrossEntropy, HardExamples, TrainingConfig
-from gyrus.training.mixing import Mix, mix_images
+from gyrus.training.mixup import Mix, mix_images
 from gyrus.training.objective import Objective
-from tests.training.toy import MemoryPart, tiny_net
+from tests.support.toy import MemoryPart, tiny_net
 
 BATCH = MemoryPart(20, seed=4).__getitems__(list(range(20)))
 

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from gyrus.errors import ConfigError
-from gyrus.models.zoo import ModelConfig, build
+from gyrus.models.build import ModelConfig, build
 from gyrus.training.config import OPTIMISER_NAMES, SGD, Adam, AdamW, RMSprop
 from gyrus.training.optimisers import OPTIMISERS, build_optimiser, parameter_groups, set_learning_rates
 

@@ -12,17 +12,17 @@ import pytest
 import yaml
 from optuna.trial import TrialState
 
-from gyrus.data.manifest import Manifest
-from gyrus.data.splits import Split
+from gyrus.datasets.manifest import Manifest
+from gyrus.datasets.splits import Split
 from gyrus.errors import ConfigError
-from gyrus.experiment import load_config
-from gyrus.runs import Run
-from gyrus.tuning import working
-from gyrus.tuning.budget import LOST
-from gyrus.tuning.final import train_best
+from gyrus.runs.run_folder import Run
+from gyrus.tuning import worker as working
+from gyrus.tuning.final_training import train_best
 from gyrus.tuning.study import tune
 from gyrus.tuning.trial import inner_splits, without_test
-from tests.tuning.tiny import TINY, plan
+from gyrus.tuning.trial_queue import LOST
+from gyrus.workflows.config import load_config
+from tests.support.tiny_study import TINY, plan
 
 BASE = "dementia-baseline"
 

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gyrus.cli.display import Terminal, console
 from gyrus.cli.options import Classes, Columns, Source, SubjectPattern, SubjectRule, classes_of, columns_of
+from gyrus.cli.terminal import Terminal, console
 
 if TYPE_CHECKING:
-    from gyrus.data.manifest import Manifest
-    from gyrus.data.splits import Split
+    from gyrus.datasets.manifest import Manifest
+    from gyrus.datasets.splits import Split
 
 
 def audit(
@@ -38,11 +38,11 @@ def audit(
     subject_pattern: SubjectPattern = None,
 ) -> None:
     """Find out what is wrong with a data set before it is believed."""
-    from gyrus.data.audit.checks import audit as run_checks
-    from gyrus.data.audit.checks import gather
-    from gyrus.report.audit import write_audit
-    from gyrus.report.of_runs import report_run
-    from gyrus.runs import Run
+    from gyrus.audit.checks import audit as run_checks
+    from gyrus.audit.checks import gather
+    from gyrus.reporting.audit_report import write_audit
+    from gyrus.reporting.run_report import report_run
+    from gyrus.runs.run_folder import Run
 
     manifest, parts = _subject_of_audit(path, split, run, source, classes, column, subject_rule, subject_pattern)
     with Terminal().progress("Looking") as progress:
@@ -70,11 +70,11 @@ def _subject_of_audit(
     subject_rule: str | None,
     subject_pattern: str | None,
 ) -> tuple[Manifest, Split | None]:
-    from gyrus.data.manifest import Manifest
-    from gyrus.data.sources import scan
-    from gyrus.data.splits import Split
+    from gyrus.datasets.manifest import Manifest
+    from gyrus.datasets.scan import scan
+    from gyrus.datasets.splits import Split
     from gyrus.errors import ConfigError
-    from gyrus.runs import Run
+    from gyrus.runs.run_folder import Run
 
     if split and run:
         raise ConfigError("--split and --run exclude each other: a run has its own split. Give one of them.")

@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from gyrus.cli.display import console
 from gyrus.cli.options import SplitUnitOption, Unit
+from gyrus.cli.terminal import console
 
 Metric = Annotated[str, typer.Option("--metric", help="Score that decides the order: accuracy, macro_roc_auc ...")]
 Resamples = Annotated[int, typer.Option("--resamples", min=0, help="Bootstrap resamples and permutations of people.")]
@@ -48,7 +48,7 @@ def leaderboard(
     level: Level = 0.95,
 ) -> None:
     """Rank all finished runs below a folder."""
-    from gyrus.experiment.comparing import find_runs
+    from gyrus.workflows.compare import find_runs
 
     finished, others = find_runs(folder)
     for path in others:
@@ -66,8 +66,8 @@ def _compare(
     seed: int,
     level: float,
 ) -> None:
-    from gyrus.experiment.comparing import compare_runs
-    from gyrus.report.leaderboard import text
+    from gyrus.reporting.leaderboard_report import text
+    from gyrus.workflows.compare import compare_runs
 
     board, page = compare_runs(
         sources,

@@ -7,7 +7,6 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from gyrus.cli.display import Terminal, console
 from gyrus.cli.options import (
     Bids,
     Classes,
@@ -29,6 +28,7 @@ from gyrus.cli.options import (
     assignments,
     data_fields,
 )
+from gyrus.cli.terminal import Terminal, console
 from gyrus.errors import ConfigError
 
 
@@ -71,8 +71,8 @@ def crossval(
     What is there and finished is kept, and what was interrupted goes on, when the same command is given again. The
     folder can be given to `gyrus predict` as an ensemble, and to `gyrus compare`.
     """
-    from gyrus import experiment
-    from gyrus.experiment.crossval import Choose
+    import gyrus
+    from gyrus.workflows.crossval import Choose
 
     if recipe and config:
         raise ConfigError("Give either --recipe or --config, not both.")
@@ -91,12 +91,12 @@ def crossval(
     fields = options | {"split.unit": None if split_unit == "both" else split_unit, "seed": seed}
     choose: Choose | None = None
     if space or ranges:
-        from gyrus.tuning.nested import Nested
-        from gyrus.tuning.plan import Plan
-        from gyrus.tuning.space import read_space
+        from gyrus.tuning.nested_crossval import Nested
+        from gyrus.tuning.search_space import read_space
+        from gyrus.tuning.study_config import Plan
 
         choose = Nested(Plan(read_space(space, ranges or ()), trials=trials, folds=inner_folds, seed=seed or 0))
-    cross: Any = experiment.cross_validate_both if split_unit == "both" else experiment.cross_validate
+    cross: Any = gyrus.cross_validate_both if split_unit == "both" else gyrus.cross_validate
     try:
         found = cross(
             recipe or config,
@@ -106,7 +106,7 @@ def crossval(
             repeats=repeats,
             overrides=[*assignments(fields), *(setting or [])],
             choose=choose,
-            display=experiment.SILENT if quiet else Terminal(),
+            display=gyrus.SILENT if quiet else Terminal(),
         )
     except KeyboardInterrupt:
         console.print("Interrupted. Give the same command again to go on.")
@@ -133,9 +133,9 @@ def ensemble(
 
     Refused where the test parts differ, or where someone who is tested was learnt from in one of the runs.
     """
-    from gyrus import experiment
+    import gyrus
 
-    found = experiment.ensemble(runs, out=out, weighting=weights)
+    found = gyrus.ensemble(runs, out=out, weighting=weights)
     console.print(found.text(), markup=False)
     console.print(f"Predictions: {found.predictions}", markup=False)
     console.print(f"Report: {found.report}", markup=False)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from gyrus.cli import data_volumes
-from gyrus.cli.display import Terminal, console, table
 from gyrus.cli.options import (
     Bids,
     Classes,
@@ -24,10 +23,11 @@ from gyrus.cli.options import (
     columns_of,
     spacing_of,
 )
+from gyrus.cli.terminal import Terminal, console, table
 
 if TYPE_CHECKING:
-    from gyrus.data.manifest import Manifest
-    from gyrus.data.preparation import Plan
+    from gyrus.curation.cleaning import Plan
+    from gyrus.datasets.manifest import Manifest
 
 app = typer.Typer(
     help="Look at data, clean and split them, make phantoms.", no_args_is_help=True, rich_markup_mode=None
@@ -84,8 +84,8 @@ def split(
 ) -> None:
     """Cut a data set into train, val and test, by subject."""
     from gyrus.configuration import parse
-    from gyrus.data.splits import SplitConfig
-    from gyrus.data.splits import split as cut
+    from gyrus.datasets.splits import SplitConfig
+    from gyrus.datasets.splits import split as cut
 
     about_volumes = {"bids": bids_of(bids), "orientation": orientation, "spacing": spacing_of(spacing)}
     manifest = _scan(path, source, classes, column, subject_rule, subject_pattern, **about_volumes)
@@ -114,7 +114,7 @@ def phantom(
     layout: Annotated[str, typer.Option("--layout", help="How the files are laid out.")] = "folder",
 ) -> None:
     """Make synthetic heads whose ventricles and sulci widen with the class."""
-    from gyrus.data.phantom import generate, write
+    from gyrus.synthetic.phantom import generate, write
 
     folder = write(generate(subjects=subjects, slices=slices, classes=classes, size=size, seed=seed), out, layout)
     console.print(f"{subjects} people with {slices} slices each: {folder}")
@@ -131,8 +131,8 @@ def augment_preview(
 ) -> None:
     """Draw each random step at low, middle and high strength, on images of your own."""
     from gyrus.errors import ConfigError
-    from gyrus.experiment import preview_augmentation
     from gyrus.files import atomic_path
+    from gyrus.workflows.load_data import preview_augmentation
 
     if out.suffix not in (".png", ".svg", ".pdf"):
         raise ConfigError(f"--out must end in .png, .svg or .pdf, got '{out}'.")
@@ -174,9 +174,9 @@ def prepare(
 ) -> None:
     """Write a cleaned copy, without bad images and copies, and a log of each decision."""
     from gyrus.configuration import parse, with_overrides
-    from gyrus.data.cleaned_copy import how_to_read, parse_steps, write_copy, write_manifest
-    from gyrus.data.preparation import Rules
-    from gyrus.data.preparation import prepare as plan_for
+    from gyrus.curation.cleaned_copy import how_to_read, parse_steps, write_copy, write_manifest
+    from gyrus.curation.cleaning import Rules
+    from gyrus.curation.cleaning import prepare as plan_for
 
     _require_possible(out, step, manifest_only=manifest_only, dry_run=dry_run, balance=balance)
     rules = parse(Rules, with_overrides({}, rule or []), where="--rule")
@@ -242,7 +242,7 @@ def _scan(
     subject_pattern: str | None,
     **about_volumes: Any,
 ) -> Manifest:
-    from gyrus.data.sources import scan as scan_source
+    from gyrus.datasets.scan import scan as scan_source
 
     with Terminal().progress("Reading") as progress:
         return scan_source(

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gyrus.cli.display import Terminal, console
 from gyrus.cli.options import (
     Bids,
     Classes,
@@ -22,9 +21,10 @@ from gyrus.cli.options import (
     columns_of,
     spacing_of,
 )
+from gyrus.cli.terminal import Terminal, console
 
 if TYPE_CHECKING:
-    from gyrus.data.manifest import Manifest
+    from gyrus.datasets.manifest import Manifest
 
 
 def register(app: typer.Typer) -> None:
@@ -57,10 +57,10 @@ def convert(
     spacing: Spacing = None,
 ) -> None:
     """Write data in another layout; labels, people and visits travel along."""
-    from gyrus import experiment
-    from gyrus.data.convert import Options
-    from gyrus.data.convert import convert as write
-    from gyrus.data.sources import scan
+    import gyrus
+    from gyrus.curation.convert import Options
+    from gyrus.curation.convert import convert as write
+    from gyrus.datasets.scan import scan
 
     with Terminal().progress("Reading") as progress:
         manifest = scan(
@@ -77,7 +77,7 @@ def convert(
         )
     manifest.require_clean()
     show_notes(manifest)
-    steps = experiment.load_config(recipe or config).preprocessing.volume
+    steps = gyrus.load_config(recipe or config).preprocessing.volume
     with Terminal().progress("Converting") as progress:
         notes = write(manifest, to, out, Options(spacing_of(slice_spacing), steps, progress))
     for note in notes:
@@ -98,17 +98,17 @@ def preview(
     spacing: Spacing = None,
 ) -> None:
     """Draw a volume in three planes, as it was read and after each step of preprocessing."""
-    from gyrus import experiment
-    from gyrus.data.sources import scan
-    from gyrus.data.volumes.prepared import PreparedVolumes
-    from gyrus.data.volumes.preview import preview as draw
-    from gyrus.data.volumes.views import require_volumes
+    import gyrus
+    from gyrus.datasets.prepared_volumes import PreparedVolumes
+    from gyrus.datasets.scan import scan
+    from gyrus.datasets.volume_preview import preview as draw
+    from gyrus.datasets.volume_slices import require_volumes
     from gyrus.errors import ConfigError
     from gyrus.files import atomic_path
 
     if out.suffix not in (".png", ".svg", ".pdf"):
         raise ConfigError(f"--out must end in .png, .svg or .pdf, got '{out}'.")
-    settings = experiment.load_config(recipe or config, setting or [])
+    settings = gyrus.load_config(recipe or config, setting or [])
     manifest = scan(path, labelled=False, orientation=orientation, spacing=spacing_of(spacing))
     require_volumes(manifest, "A preview")
     show_notes(manifest)
@@ -120,7 +120,7 @@ def preview(
 
 def show_notes(manifest: Manifest) -> None:
     """Print what a scan of volumes decided or set aside, and warn of what looks like a person in names or headers."""
-    from gyrus.data.volumes.privacy import warnings_about_people
+    from gyrus.curation.privacy import warnings_about_people
 
     for note in manifest.notes:
         console.print(f"Note: {note}.", markup=False)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from gyrus.cli.display import Terminal, console
+from gyrus.cli.terminal import Terminal, console
 
 
 def demo(
@@ -18,14 +18,14 @@ def demo(
 
     The same network is trained twice, split by person and by image, and both scores are shown side by side.
     """
-    from gyrus import experiment
-    from gyrus.data.phantom import generate, write
+    import gyrus
+    from gyrus.synthetic.phantom import generate, write
 
     display = Terminal()
     display.say("1. Synthetic heads: 120 people of four stages of atrophy, 12 slices each.")
     data = write(generate(subjects=120, slices=12, classes=4, size=64, seed=seed), out / "data")
     display.say("2. The baseline CNN, split by person and, for comparison, by image.")
-    comparison = experiment.train_both(
+    comparison = gyrus.train_both(
         "dementia-baseline",
         data=data,
         out=out / "runs",

@@ -7,7 +7,7 @@ import platform
 import shutil
 from importlib.metadata import requires
 
-from gyrus.cli.display import console, table
+from gyrus.cli.terminal import console, table
 
 OPTIONAL = {
     "datasets": ("huggingface", "reading hf:owner/name"),
@@ -31,7 +31,7 @@ def doctor() -> None:
     import torch
 
     from gyrus.files import cache_folder
-    from gyrus.runs import installed_version
+    from gyrus.runs.run_folder import installed_version
 
     memory = psutil.virtual_memory()
     cache = cache_folder()

@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from gyrus.cli.display import console
 from gyrus.cli.options import SplitUnitOption
+from gyrus.cli.terminal import console
 
 
 def evaluate(
@@ -39,26 +39,26 @@ def evaluate(
 
 
 def _evaluate_run(folder: Path, out: Path | None, split_unit: str | None, given: dict[str, Any]) -> None:
-    from gyrus import experiment
+    import gyrus
     from gyrus.configuration import parse
     from gyrus.errors import ConfigError
-    from gyrus.runs import Run
+    from gyrus.runs.run_folder import Run
 
     if out or split_unit:
         raise ConfigError("--out and --split-unit are for tables of predictions: a run knows its split and its folder.")
     opened = Run.open(folder)
-    known = experiment.load_config(opened.config).evaluation.model_dump()
-    settings = parse(experiment.EvaluationConfig, known | given, where="The evaluation")
-    console.print(experiment.evaluate(opened, config=settings).text(), markup=False)
+    known = gyrus.load_config(opened.config).evaluation.model_dump()
+    settings = parse(gyrus.EvaluationConfig, known | given, where="The evaluation")
+    console.print(gyrus.evaluate(opened, config=settings).text(), markup=False)
     console.print(f"Report: {opened.report}", markup=False)
 
 
 def _evaluate_table(table: Path, out: Path, split_unit: str | None, given: dict[str, Any]) -> None:
-    from gyrus import experiment
+    import gyrus
     from gyrus.configuration import parse
-    from gyrus.experiment.comparing import evaluate_table
+    from gyrus.workflows.compare import evaluate_table
 
-    settings = parse(experiment.EvaluationConfig, given, where="The evaluation")
+    settings = parse(gyrus.EvaluationConfig, given, where="The evaluation")
     evaluation, page = evaluate_table(table, out=out, split_unit=split_unit, config=settings)  # type: ignore[arg-type]
     console.print(evaluation.text(), markup=False)
     console.print(f"Report: {page}", markup=False)

@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from gyrus.cli.display import Terminal, console
 from gyrus.cli.options import (
     Bids,
     Columns,
@@ -19,6 +18,7 @@ from gyrus.cli.options import (
     Spacing,
     new_data,
 )
+from gyrus.cli.terminal import Terminal, console
 
 
 def explain(
@@ -71,13 +71,13 @@ def explain(
     quiet: Quiet = False,
 ) -> None:
     """Show which pixels the answers came from, and check whether that can be believed."""
-    from gyrus import experiment
-    from gyrus.experiment.explaining import explain_run
-    from gyrus.experiment.explaining_config import ExplainConfig
+    import gyrus
     from gyrus.explanation.atlas import Atlas
-    from gyrus.explanation.contract import Settings
+    from gyrus.explanation.attribution import Settings
+    from gyrus.explanation.checks import Scrutiny
     from gyrus.explanation.methods import METHODS
-    from gyrus.explanation.verdict import Scrutiny
+    from gyrus.workflows.explain.config import ExplainConfig
+    from gyrus.workflows.explain.explain import explain_run
 
     names = tuple(METHODS) if method == "all" else tuple(dict.fromkeys(name.strip() for name in method.split(",")))
     config = ExplainConfig(
@@ -102,7 +102,7 @@ def explain(
         spacing=spacing,
         on_bad_file=on_bad_file,
     )
-    display = experiment.SILENT if quiet else Terminal()
+    display = gyrus.SILENT if quiet else Terminal()
     album = explain_run([run, *(others or [])], inputs or (), config=config, out=out, data=data, display=display)
     if checks:
         for sentence in Scrutiny.load(album.checks).sentences:

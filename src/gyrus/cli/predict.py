@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from gyrus.cli.display import Terminal, console
 from gyrus.cli.options import (
     Bids,
     Columns,
@@ -20,6 +19,7 @@ from gyrus.cli.options import (
     Weights,
     new_data,
 )
+from gyrus.cli.terminal import Terminal, console
 
 
 def predict(
@@ -44,7 +44,7 @@ def predict(
     quiet: Quiet = False,
 ) -> None:
     """Say what a trained classifier, or several together, thinks of new images."""
-    from gyrus import experiment
+    import gyrus
     from gyrus.errors import ConfigError
 
     if out.suffix not in (".csv", ".parquet", ".json"):
@@ -57,8 +57,8 @@ def predict(
         spacing=spacing,
         on_bad_file=on_bad_file,
     )
-    display = experiment.SILENT if quiet else Terminal()
-    predictions = experiment.predict(
+    display = gyrus.SILENT if quiet else Terminal()
+    predictions = gyrus.predict(
         [run, *(others or [])], inputs, data=config, device=device, tta=tta, weighting=weights, display=display
     )
     predictions.export(out)

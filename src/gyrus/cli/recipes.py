@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from gyrus.cli.display import console, table
+from gyrus.cli.terminal import console, table
 
 app = typer.Typer(help="The configs that come with Gyrus.", invoke_without_command=True, rich_markup_mode=None)
 
@@ -16,8 +16,8 @@ def list_recipes(context: typer.Context) -> None:
     """List the configs that come with Gyrus; `gyrus recipes show NAME` tells all of one."""
     if context.invoked_subcommand:
         return
-    from gyrus.experiment import load_config
-    from gyrus.experiment import recipes as find
+    from gyrus.workflows.config import load_config
+    from gyrus.workflows.config import recipes as find
 
     rows = []
     for name in find():
@@ -33,9 +33,9 @@ def list_recipes(context: typer.Context) -> None:
 @app.command("show")
 def show(name: Annotated[str, typer.Argument(help="A recipe.")]) -> None:
     """Say where a recipe comes from, what is wrong with its published score, what is changed, and print it."""
-    from gyrus.experiment import load_config
-    from gyrus.experiment import recipes as find
     from gyrus.registry import look_up
+    from gyrus.workflows.config import load_config
+    from gyrus.workflows.config import recipes as find
 
     path = look_up(name, find(), "recipe")
     about = load_config(name).about

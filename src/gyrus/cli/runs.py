@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from gyrus.cli.display import console
+from gyrus.cli.terminal import console
 
 app = typer.Typer(help="The run folders: list, show, diff, rm.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -20,7 +20,7 @@ def list_runs(
     folder: Annotated[Path, typer.Argument(help="Folder with runs at any depth.")] = Path(),
 ) -> None:
     """List all runs below a folder, in the order in which they began, with their scores on the test part."""
-    from gyrus.experiment.listing import list_runs as find
+    from gyrus.workflows.manage_runs import list_runs as find
 
     runs = find(folder)
     if not runs:
@@ -45,8 +45,8 @@ def list_runs(
 @app.command("show")
 def show(run: Folder) -> None:
     """Say what a run is and what came of it."""
-    from gyrus.experiment.listing import describe
-    from gyrus.runs import Run
+    from gyrus.runs.run_folder import Run
+    from gyrus.workflows.manage_runs import describe
 
     facts = describe(Run.open(run, finished=False))
     width = max(len(title) for title, _ in facts)
@@ -60,8 +60,8 @@ def diff(
     every: Annotated[bool, typer.Option("--all", help="Versions of libraries as well.")] = False,
 ) -> None:
     """Say in which settings, data and scores two runs differ."""
-    from gyrus.experiment.listing import compare_folders
-    from gyrus.runs import Run
+    from gyrus.runs.run_folder import Run
+    from gyrus.workflows.manage_runs import compare_folders
 
     found = compare_folders(*(Run.open(folder, finished=False) for folder in (one, other)))
     console.print("Settings\n" + _lines(found.settings), markup=False)
@@ -77,8 +77,8 @@ def remove(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
     """Delete run folders with everything in them."""
-    from gyrus.experiment.listing import remove_run
-    from gyrus.runs import Run
+    from gyrus.runs.run_folder import Run
+    from gyrus.workflows.manage_runs import remove_run
 
     opened = [Run.open(folder, finished=False) for folder in runs]
     if not yes:

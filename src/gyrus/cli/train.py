@@ -7,7 +7,6 @@ from typing import Annotated, Literal
 
 import typer
 
-from gyrus.cli.display import Terminal, console
 from gyrus.cli.options import (
     Bids,
     Classes,
@@ -26,6 +25,7 @@ from gyrus.cli.options import (
     assignments,
     data_fields,
 )
+from gyrus.cli.terminal import Terminal, console
 from gyrus.errors import ConfigError
 
 
@@ -61,13 +61,13 @@ def train(
     quiet: Quiet = False,
 ) -> None:
     """Train a classifier and judge it on people it has never seen."""
-    from gyrus import experiment
+    import gyrus
 
-    display = experiment.SILENT if quiet else Terminal()
+    display = gyrus.SILENT if quiet else Terminal()
     if resume:
         if data or out or recipe or config or setting or split_unit or seeds or shuffled_labels:
             raise ConfigError("--resume continues a run with its own config; give no other option with it.")
-        _finish(experiment.resume(resume, display=display))
+        _finish(gyrus.resume(resume, display=display))
         return
     if out is None:
         raise ConfigError("Name the run folder with --out.")
@@ -96,18 +96,16 @@ def train(
         if seed is not None or split_unit == "both":
             raise ConfigError("--seeds repeats one run; give neither --seed nor --split-unit both with it.")
         numbers = _numbers(seeds)
-        repeats = experiment.train_seeds(
-            chosen, seeds=numbers, data=data, out=out, overrides=overrides, display=display
-        )
+        repeats = gyrus.train_seeds(chosen, seeds=numbers, data=data, out=out, overrides=overrides, display=display)
         console.print(repeats.text(), markup=False)
         console.print(f"Scores of each seed: {repeats.table}")
         return
     if split_unit == "both":
-        comparison = experiment.train_both(chosen, data=data, out=out, overrides=overrides, display=display)
+        comparison = gyrus.train_both(chosen, data=data, out=out, overrides=overrides, display=display)
         console.print(comparison.text(), markup=False)
         console.print(f"Report: {comparison.report}")
         return
-    _finish(experiment.train(chosen, data=data, out=out, overrides=overrides, display=display))
+    _finish(gyrus.train(chosen, data=data, out=out, overrides=overrides, display=display))
 
 
 def _numbers(text: str) -> list[int]:
@@ -118,7 +116,7 @@ def _numbers(text: str) -> list[int]:
 
 
 def _finish(run: object) -> None:
-    from gyrus.runs import Run
+    from gyrus.runs.run_folder import Run
 
     assert isinstance(run, Run)
     if run.status == "interrupted":

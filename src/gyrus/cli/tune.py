@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from gyrus.cli.display import Terminal, console
 from gyrus.cli.options import (
     Bids,
     Classes,
@@ -28,6 +27,7 @@ from gyrus.cli.options import (
     assignments,
     data_fields,
 )
+from gyrus.cli.terminal import Terminal, console
 from gyrus.errors import ConfigError
 
 
@@ -86,12 +86,12 @@ def tune(
     The same command started several times shares one study. It goes on where it was broken off, and a trial whose
     worker died is repeated.
     """
-    from gyrus import experiment
-    from gyrus.tuning.final import train_best
-    from gyrus.tuning.outcome import summary
-    from gyrus.tuning.plan import Plan
-    from gyrus.tuning.space import read_space
+    import gyrus
+    from gyrus.tuning.final_training import train_best
+    from gyrus.tuning.search_space import read_space
     from gyrus.tuning.study import tune as run_study
+    from gyrus.tuning.study_config import Plan
+    from gyrus.tuning.study_report import summary
 
     if recipe and config:
         raise ConfigError("Give either --recipe or --config, not both.")
@@ -121,7 +121,7 @@ def tune(
         seed=seed,
         lost_after=lost_after,
     )
-    display = experiment.SILENT if quiet else Terminal()
+    display = gyrus.SILENT if quiet else Terminal()
     tuned = run_study(
         plan, recipe or config, out=out, data=data, overrides=[*assignments(fields), *(setting or [])], display=display
     )

@@ -12,17 +12,17 @@ from pathlib import Path
 from typing import TypeVar
 
 from gyrus.errors import DataError, LeakageError
-from gyrus.evaluation.abstention import Abstention, abstain
-from gyrus.evaluation.calibration import Calibration, measure_calibration
+from gyrus.evaluation.calibration_metrics import Calibration, measure_calibration
+from gyrus.evaluation.calibrators import Calibrator, fit_calibrator, require_validation
 from gyrus.evaluation.comparison import judged_rows
 from gyrus.evaluation.conformal import CONFORMAL, SetsResult, fit_sets, judge_sets
-from gyrus.evaluation.decisions import DecisionCurve, decision_curve
-from gyrus.evaluation.operating import GOALS, OperatingResult, checked_positive, choose_threshold, judge_threshold
-from gyrus.evaluation.recalibration import Calibrator, fit_calibrator, require_validation
+from gyrus.evaluation.decision_curve import DecisionCurve, decision_curve
 from gyrus.evaluation.result import Group, Unit
 from gyrus.evaluation.sampling import Sampling
 from gyrus.evaluation.saving import load_value, save_value
-from gyrus.prediction.table import Predictions
+from gyrus.evaluation.selective_prediction import Abstention, abstain
+from gyrus.evaluation.thresholds import GOALS, OperatingResult, checked_positive, choose_threshold, judge_threshold
+from gyrus.inference.predictions import Predictions
 from gyrus.types import SPLIT_WARNINGS, SplitUnit
 
 SCHEMA = "gyrus.assessment/1"
@@ -120,7 +120,7 @@ def assess(
         val: Predictions of the part "val".
         test: Predictions of other people by the same model.
         healthy: The class that counts as negative in operating points and in the decision curve; None for neither.
-        calibrator: A name of :data:`gyrus.evaluation.recalibration.CALIBRATORS`.
+        calibrator: A name of :data:`gyrus.evaluation.calibrators.CALIBRATORS`.
         resamples: Bootstrap resamples of the subjects; 0 for no intervals.
         seed: Decides them.
         level: The share that the intervals cover.

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from gyrus.evaluation.assessment import Assessment
-from gyrus.evaluation.calibration import Calibration
-from gyrus.evaluation.operating import OperatingResult
-from gyrus.evaluation.recalibration import CALIBRATORS
+from gyrus.evaluation.calibration_metrics import Calibration
+from gyrus.evaluation.calibrators import CALIBRATORS
 from gyrus.evaluation.result import Estimate
+from gyrus.evaluation.thresholds import OperatingResult
 
 QUOTED_COVERAGE = 0.8
 """At which coverage the risk is told in words."""

@@ -11,9 +11,9 @@ from gyrus.errors import DataError
 from gyrus.evaluation.comparison import compare
 from gyrus.evaluation.evaluate import evaluate
 from gyrus.evaluation.result import Estimate, Evaluation, Unit
-from gyrus.evaluation.words import join_words
+from gyrus.evaluation.text import join_words
 from gyrus.files import read_json, write_json
-from gyrus.prediction.table import Predictions
+from gyrus.inference.predictions import Predictions
 
 TITLES = {
     "metadata": "logistic regression on what the table says of the person",

@@ -18,8 +18,8 @@ from gyrus.evaluation.intervals import Arrangement, Words, arrange, draw_counts,
 from gyrus.evaluation.metrics import METRICS, Reference, Tallies
 from gyrus.evaluation.result import Estimate, Unit
 from gyrus.evaluation.sampling import clusters_of
-from gyrus.prediction.aggregate import pool_by_subject
-from gyrus.prediction.table import Predictions
+from gyrus.inference.pooling import pool_by_subject
+from gyrus.inference.predictions import Predictions
 from gyrus.registry import look_up
 
 Floats = npt.NDArray[np.float64]

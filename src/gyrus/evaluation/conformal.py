@@ -16,13 +16,13 @@ import numpy as np
 import numpy.typing as npt
 
 from gyrus.errors import ConfigError, DataError
+from gyrus.evaluation.calibrators import require_validation
 from gyrus.evaluation.comparison import judged_rows
 from gyrus.evaluation.intervals import Words
-from gyrus.evaluation.recalibration import require_validation
 from gyrus.evaluation.result import Estimate, Unit
 from gyrus.evaluation.sampling import USUAL, Sampling, clusters_of, estimate_mean, estimate_share
 from gyrus.evaluation.saving import load_value, save_value
-from gyrus.prediction.table import Predictions
+from gyrus.inference.predictions import Predictions
 from gyrus.registry import look_up
 
 Floats = npt.NDArray[np.float64]

@@ -21,8 +21,8 @@ from gyrus.evaluation.intervals import (
 from gyrus.evaluation.metrics import CLASS_METRICS, METRICS
 from gyrus.evaluation.result import Estimate, Evaluation, Group, Interval, Scores, Unit
 from gyrus.evaluation.sampling import clusters_of
-from gyrus.prediction.aggregate import pool_by_subject
-from gyrus.prediction.table import Predictions
+from gyrus.inference.pooling import pool_by_subject
+from gyrus.inference.predictions import Predictions
 from gyrus.registry import look_up
 
 __all__ = ["Evaluation", "evaluate"]

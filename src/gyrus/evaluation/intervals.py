@@ -19,8 +19,8 @@ import numpy.typing as npt
 from scipy import sparse, stats
 
 from gyrus.evaluation.metrics import CLASS_METRICS, METRICS, Reference, Tallies, class_values
-from gyrus.evaluation.ranking import Ranking, rank
 from gyrus.evaluation.result import Estimate
+from gyrus.evaluation.roc import Ranking, rank
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]

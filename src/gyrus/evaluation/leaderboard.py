@@ -21,8 +21,8 @@ from gyrus.evaluation.intervals import arrange, bootstrap, percentile_interval, 
 from gyrus.evaluation.metrics import METRICS
 from gyrus.evaluation.result import Estimate, Evaluation, Unit
 from gyrus.evaluation.sampling import clusters_of
-from gyrus.evaluation.words import unit_word
-from gyrus.prediction.table import Predictions
+from gyrus.evaluation.text import unit_word
+from gyrus.inference.predictions import Predictions
 from gyrus.registry import look_up
 
 

@@ -116,7 +116,7 @@ class Evaluation:
 
     def text(self) -> str:
         """The classification report as text: the warning first, then by subject, then by image."""
-        from gyrus.evaluation.words import report_text
+        from gyrus.evaluation.text import report_text
 
         return report_text(self)
 

@@ -16,7 +16,7 @@ from scipy import stats
 
 from gyrus.evaluation.intervals import Words, draws_of, estimate
 from gyrus.evaluation.result import Estimate
-from gyrus.prediction.table import Predictions
+from gyrus.inference.predictions import Predictions
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]

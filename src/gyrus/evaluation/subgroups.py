@@ -22,9 +22,9 @@ from gyrus.evaluation.metrics import METRICS
 from gyrus.evaluation.result import Estimate, Unit
 from gyrus.evaluation.sampling import USUAL, Sampling
 from gyrus.evaluation.saving import load_value, save_value
-from gyrus.evaluation.words import FEW_OF_A_CLASS
-from gyrus.prediction.aggregate import pool_by_subject
-from gyrus.prediction.table import Predictions
+from gyrus.evaluation.text import FEW_OF_A_CLASS
+from gyrus.inference.pooling import pool_by_subject
+from gyrus.inference.predictions import Predictions
 from gyrus.registry import look_up
 
 SCHEMA = "gyrus.subgroups/1"

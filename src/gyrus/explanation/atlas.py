@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from gyrus.data.volumes.formats import is_volume, read_volume
 from gyrus.errors import DataError
-from gyrus.explanation.placement import Matrix, Placement, slices_affine
+from gyrus.explanation.coordinates import Matrix, Placement, slices_affine
+from gyrus.imaging.volume_formats import is_volume, read_volume
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor, nn
 
-from gyrus.explanation.erasing import erased
 from gyrus.explanation.layers import still
+from gyrus.explanation.occlusion_fill import erased
 from gyrus.explanation.targets import Contrast
 
 STEPS = 16

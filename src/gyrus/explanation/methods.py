@@ -8,8 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gyrus.explanation import cam, gradients, perturbation
-from gyrus.explanation.contract import MethodSpec, Question, Settings
+from gyrus.explanation import class_activation_maps as cam
+from gyrus.explanation import gradient_methods as gradients
+from gyrus.explanation import perturbation_methods as perturbation
+from gyrus.explanation.attribution import MethodSpec, Question, Settings
 from gyrus.explanation.layers import choose_layer, require_layer, still
 from gyrus.explanation.targets import Contrast
 from gyrus.registry import look_up

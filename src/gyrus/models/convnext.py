@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gyrus.errors import ConfigError
-from gyrus.models.contract import Backbone, Signature
+from gyrus.models.classifier import Backbone, Signature
 from gyrus.models.heads import Share, Width
 from gyrus.models.layers import BATCH_NORMS, CONVOLUTIONS, ChannelLayerNorm, DropPath, set_drop_path_rate
 from gyrus.models.options import Options, each

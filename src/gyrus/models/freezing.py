@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from gyrus.errors import ConfigError
-from gyrus.models.contract import Classifier
+from gyrus.models.classifier import Classifier
 
 Count = Annotated[int, Field(ge=0)]
 

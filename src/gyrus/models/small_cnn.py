@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 from torch import Tensor, nn
 
-from gyrus.models.contract import Backbone, Signature
+from gyrus.models.classifier import Backbone, Signature
 from gyrus.models.heads import Share, Width
 from gyrus.models.layers import BATCH_NORMS, CONVOLUTIONS, MAX_POOLS, MEANS
 from gyrus.models.options import Options, each

@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from gyrus.errors import ConfigError
-from gyrus.models.contract import Backbone, Signature
+from gyrus.models.classifier import Backbone, Signature
 from gyrus.models.heads import Share, Width
 from gyrus.models.options import Options
 from gyrus.models.small_cnn import conv_unit, halved_voxels

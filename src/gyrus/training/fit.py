@@ -12,22 +12,22 @@ import numpy as np
 import torch
 from torch import nn
 
-from gyrus.prediction.predict import predict_logits
-from gyrus.training.averaging import Average
-from gyrus.training.checks import check_batch_norm, check_device, check_parts
+from gyrus.inference.predict import predict_logits
+from gyrus.training.checkpointing import Keeper, Snapshot, settings_of
 from gyrus.training.config import SWA, BestBy, TrainingConfig
-from gyrus.training.engine import run_epochs
+from gyrus.training.data_loader import Loader, PartDataset
 from gyrus.training.history import History, goodness
-from gyrus.training.keeper import Keeper, Snapshot, settings_of
-from gyrus.training.loading import Loader, PartDataset
+from gyrus.training.lightning_module import BeforeEpoch, TrainingModule
+from gyrus.training.lightning_trainer import run_epochs
 from gyrus.training.loggers import Log, open_log, require_loggers
 from gyrus.training.losses import class_weights
-from gyrus.training.memory import freed_memory_kept
-from gyrus.training.module import BeforeEpoch, TrainingModule
+from gyrus.training.malloc import freed_memory_kept
+from gyrus.training.metrics import validation_scores
+from gyrus.training.preflight_checks import check_batch_norm, check_device, check_parts
 from gyrus.training.progress import Followed, choose_progress
-from gyrus.training.randomness import kept_torch_state, seed_torch
+from gyrus.training.random_state import kept_torch_state, seed_torch
 from gyrus.training.samplers import SAMPLERS, batches
-from gyrus.training.scores import validation_scores
+from gyrus.training.weight_averaging import Average
 
 Stopped = Literal["finished", "early", "interrupted"]
 Source = Literal["epoch", "swa"]

@@ -12,7 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from gyrus.training.config import TrainingConfig
 from gyrus.training.losses import LOSSES, hardest, reduce
-from gyrus.training.mixing import Mix, mix_images
+from gyrus.training.mixup import Mix, mix_images
 
 
 class Objective(nn.Module):

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from gyrus.training.randomness import generator
+from gyrus.training.random_state import generator
 
 Sampler = Callable[[np.ndarray, int, int], np.ndarray]
 """From targets int64 (N,), seed and epoch to positions int64 (N,)."""

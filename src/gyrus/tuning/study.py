@@ -11,24 +11,24 @@ import optuna
 from filelock import FileLock
 
 from gyrus.configuration import parse, read_document, write_document
-from gyrus.data.manifest import Manifest
-from gyrus.data.splits import Split, split
+from gyrus.datasets.manifest import Manifest
+from gyrus.datasets.splits import Split, split
 from gyrus.errors import ConfigError
-from gyrus.experiment.config import ExperimentConfig, load_config
-from gyrus.experiment.display import SILENT, Display
-from gyrus.experiment.inputs import scan_data
-from gyrus.experiment.listing import differences
-from gyrus.experiment.running import with_data
 from gyrus.files import digest
-from gyrus.tuning.budget import Budget, rank
-from gyrus.tuning.methods import grid_size, make_pruner, make_sampler
-from gyrus.tuning.outcome import write_outcome
-from gyrus.tuning.plan import Plan, StudyFolder
-from gyrus.tuning.space import SearchSpace
+from gyrus.tuning.samplers_and_pruners import grid_size, make_pruner, make_sampler
+from gyrus.tuning.search_space import SearchSpace
 from gyrus.tuning.storage import open_storage, shown
+from gyrus.tuning.study_config import Plan, StudyFolder
+from gyrus.tuning.study_report import write_outcome
+from gyrus.tuning.study_result import Tuned
 from gyrus.tuning.trial import inner_splits, without_test
-from gyrus.tuning.tuned import Tuned
-from gyrus.tuning.working import work
+from gyrus.tuning.trial_queue import Budget, rank
+from gyrus.tuning.worker import work
+from gyrus.workflows.config import ExperimentConfig, load_config
+from gyrus.workflows.display import SILENT, Display
+from gyrus.workflows.load_data import scan_data
+from gyrus.workflows.manage_runs import differences
+from gyrus.workflows.train import with_data
 
 
 def tune(

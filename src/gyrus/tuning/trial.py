@@ -12,14 +12,14 @@ import pandas as pd
 from filelock import FileLock
 
 from gyrus.configuration import write_document
-from gyrus.data.manifest import Manifest
-from gyrus.data.splits import Split, SplitConfig, kfold
-from gyrus.data.store import open_store
-from gyrus.experiment.config import ExperimentConfig
-from gyrus.experiment.display import Display
-from gyrus.experiment.parts import Parts, fit_parts, new_model
+from gyrus.datasets.manifest import Manifest
+from gyrus.datasets.splits import Split, SplitConfig, kfold
+from gyrus.datasets.store import open_store
 from gyrus.training.history import History
 from gyrus.types import Part
+from gyrus.workflows.config import ExperimentConfig
+from gyrus.workflows.data_module import Parts, fit_parts, new_model
+from gyrus.workflows.display import Display
 
 Report = Callable[[int, float], None]
 """Called after an epoch with its number, from 0 and counted on through the folds, and the best score so far."""

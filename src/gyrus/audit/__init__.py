@@ -1,0 +1,1 @@
+"""Find problems of a data set before training: duplicates, leakage, shortcuts, quality."""

@@ -1,0 +1,1 @@
+"""Clean a data set, and write it in another layout."""

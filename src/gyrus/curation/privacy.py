@@ -1,0 +1,151 @@
+"""Does a file name or a header hold what looks like a person's name or birth date? Told by counts, never by quoting.
+
+Gyrus copies nothing from headers but grids. This check is for people who are about to share data: it finds what is easy
+to find, and is no proof that there is nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from datetime import date
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from gyrus.datasets.manifest import VOLUME_FILES, Manifest
+from gyrus.imaging.decoding import quiet_libraries
+from gyrus.imaging.volume_formats import extension_of
+
+_PERSONAL_TAGS = {
+    "PatientName": "a name (PatientName)",
+    "PatientBirthDate": "a birth date (PatientBirthDate)",
+    "OtherPatientNames": "a name (OtherPatientNames)",
+    "PatientBirthName": "a name (PatientBirthName)",
+    "PatientMotherBirthName": "a name (PatientMotherBirthName)",
+    "PatientAddress": "an address (PatientAddress)",
+    "PatientTelephoneNumbers": "a telephone number (PatientTelephoneNumbers)",
+    "ReferringPhysicianName": "a name (ReferringPhysicianName)",
+    "PerformingPhysicianName": "a name (PerformingPhysicianName)",
+    "OperatorsName": "a name (OperatorsName)",
+}
+_NOBODY = re.compile(r"(anon\w*|de-?identified|unknown|none|null|removed|x+|0*|n/?a|phantom)", re.IGNORECASE)
+
+_NAME_LIST = """
+adam ahmed alan albert alexander alice amanda amy andrea andrew angela ann anna anne anthony antonio arthur barbara
+benjamin bernard betty brian carl carlos carol caroline catherine charles charlotte chen christian christine
+christopher claire claudia daniel david deborah dennis diana donald dorothy edward elena elisabeth elizabeth emily
+emma eric ernst eva fatima felix fernando frances francisco frank franz friedrich gabriel george giovanni giuseppe
+gregory hannah hans harold heinrich helen helga henry hiroshi ibrahim ingrid irene ivan jack jacob james jan jane
+janet jason jean jeffrey jennifer jessica joan johann johannes john jonathan jose joseph joshua juan judith julia
+julie karen karl katherine kathleen kenneth kevin klaus larry laura lawrence linda lisa lucas ludwig luis margaret
+maria marie mario mark martha martin mary matthew maximilian melissa michael michelle miguel mohamed mohammed monica
+nancy nicholas nicole nikolai olga oliver olivia otto pablo pamela patricia patrick paul pedro peter petra philip
+pierre rachel ralph raymond rebecca renate richard robert roberto roger ronald rosa ruth ryan sabine samantha samuel
+sandra sara sarah scott sergei sharon simon sofia sophie stefan stephanie stephen steven susan sylvia tatiana teresa
+theresa thomas timothy ursula vera victor victoria vincent vladimir walter werner wilhelm william wolfgang yuki
+zhang
+"""
+_GIVEN_NAMES = frozenset(_NAME_LIST.split())
+"""Common given names; one of them beside another word of letters is taken for a person's name."""
+
+_CARET_NAME = re.compile(r"[^\W\d_]{2,}\^[^\W\d_]{2,}")
+_WORDS = re.compile(r"[^\W\d_]{2,}")
+_DATES = (
+    re.compile(r"(?<!\d)(?P<year>19\d\d)[-_.]?(?P<month>\d\d)[-_.]?(?P<day>\d\d)(?!\d)"),
+    re.compile(r"(?<!\d)(?P<day>\d\d)[-_.](?P<month>\d\d)[-_.](?P<year>19\d\d)(?!\d)"),
+)
+
+_TEXT_FIELDS = ("descrip", "aux_file", "db_name", "intent_name")
+_DICOM_IN_NIFTI = 2
+
+
+def warnings_about_people(manifest: Manifest) -> tuple[str, ...]:
+    """What in the names and headers of a data set looks like a person, one sentence a kind, without quoting it.
+
+    Args:
+        manifest: Its file names are looked at, and the headers of its volumes, of a series that of the first file.
+    """
+    counts: Counter[str] = Counter()
+    for path in manifest.table["path"].unique():
+        counts.update(f"file or folder names: {kind}" for kind in kinds_in_text(str(path)))
+    for path in _headers(manifest):
+        counts.update(f"headers: {kind}" for kind in _kinds_in_header(path))
+    return tuple(f"{count} {what}" for what, count in sorted(counts.items()))
+
+
+def kinds_in_text(text: str) -> set[str]:
+    """What a text seems to hold: "what looks like a name", "what looks like a birth date".
+
+    Example:
+        >>> sorted(kinds_in_text("AD/Smith_John_19480312.nii"))
+        ['what looks like a birth date', 'what looks like a name']
+        >>> kinds_in_text("Very_Mild_Demented/sub-P001_T1w.nii.gz")
+        set()
+    """
+    parts = [PurePosixPath(part).name.split(".")[0] if "." in part else part for part in text.split("/")]
+    kinds = {"what looks like a name"} if any(map(_looks_like_name, parts)) else set()
+    return kinds | ({"what looks like a birth date"} if _has_birth_date(text) else set())
+
+
+def _looks_like_name(text: str) -> bool:
+    if _CARET_NAME.search(text):
+        return True
+    words = [word.lower() for word in _WORDS.findall(text)]
+    return any(word in _GIVEN_NAMES for word in words) and len({*words}) > 1
+
+
+def _has_birth_date(text: str) -> bool:
+    return any(_is_date(match) for pattern in _DATES for match in pattern.finditer(text))
+
+
+def _is_date(match: re.Match[str]) -> bool:
+    try:
+        date(int(match["year"]), int(match["month"]), int(match["day"]))
+    except ValueError:
+        return False
+    return True
+
+
+def _headers(manifest: Manifest) -> Iterator[Path]:
+    if VOLUME_FILES in manifest.table:
+        for files in dict.fromkeys(manifest.table[VOLUME_FILES]):
+            yield manifest.root / files[0]
+
+
+def _kinds_in_header(path: Path) -> set[str]:
+    extension = extension_of(path.name)
+    try:
+        if extension in (".nii", ".nii.gz", ".hdr"):
+            return _kinds_in_nifti(path)
+        return _kinds_in_dicom(path) if extension not in (".mgh", ".mgz", ".npy", ".npz") else set()
+    except Exception:  # a header that cannot be read was named as a problem before; here it tells nothing
+        return set()
+
+
+def _kinds_in_dicom(path: Path) -> set[str]:
+    import pydicom
+
+    with quiet_libraries():
+        data = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(_PERSONAL_TAGS))
+        return {words for tag, words in _PERSONAL_TAGS.items() if _tells(data.get(tag))}
+
+
+def _tells(value: Any) -> bool:
+    text = str(value or "").strip(" ^")
+    return bool(text) and _NOBODY.fullmatch(text) is None
+
+
+def _kinds_in_nifti(path: Path) -> set[str]:
+    import nibabel
+
+    with quiet_libraries():
+        header: Any = nibabel.load(path).header
+        fields = [header[name].tobytes().decode("latin-1").strip("\0 ") for name in _TEXT_FIELDS if name in header]
+        kinds = {kind for text in fields for kind in kinds_in_text(text)}
+        for extension in getattr(header, "extensions", ()):
+            if extension.get_code() == _DICOM_IN_NIFTI:
+                kinds.add("a DICOM header inside")
+            else:
+                kinds |= kinds_in_text(str(extension.get_content()))
+    return kinds

@@ -1,1 +1,0 @@
-"""Find out what is wrong with a data set before it is believed."""

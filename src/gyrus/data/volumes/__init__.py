@@ -1,1 +1,0 @@
-"""Volumes: read in any format, oriented, prepared, cut into slices, and looked at."""

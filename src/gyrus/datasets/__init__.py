@@ -1,0 +1,1 @@
+"""From files to batches: manifest, splits, sources, samples, store, PyTorch data set."""

@@ -1,0 +1,274 @@
+"""The manifest: what a data set consists of, one row an image or volume."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from gyrus.errors import BadFilesError, DataError
+from gyrus.files import atomic_path, digest
+
+SubjectKind = Literal["subject", "scan", "inferred", "unknown"]
+"""What the subject column holds: people; scans, of which a person may have several; groups of images that look like a
+person's, found by the audit; or nothing."""
+
+COLUMNS = (
+    "sample",  # str, unique: path below the root, or path#row
+    "path",  # str, posix, below the root
+    "row",  # Int64, the row of a parquet file that holds the pixels, else NA
+    "label",  # str, one of the classes; NA where unlabelled
+    "subject",  # str or NA
+    "session",  # str or NA: visit or scan of the subject
+    "slice",  # Int64 or NA: position within the scan
+    "part",  # str or NA: train, val or test, where the layout of the files says so
+    "shape",  # tuple of int: rows, columns (2D) or slices, rows, columns (3D)
+    "spacing",  # tuple of float in mm, one an axis, or NA
+    "digest",  # str: SHA-256 of the encoded bytes
+)
+
+MEMBERS = "members"
+"""A further column of stacks: for each volume a tuple of {path, row, digest}, one a slice, bottom to top; a slice
+whose path is None is black."""
+
+VOLUME_FILES = "files"
+"""A further column of volumes: for each the paths below the root of all files that it consists of."""
+
+VIEW = "view"
+"""A further column of volumes of which only a part is shown: which slices, as JSON; written by
+:mod:`gyrus.datasets.slice_stacks` and :mod:`gyrus.datasets.volume_slices`."""
+
+_TEXT = ("sample", "path", "label", "subject", "session", "part", "digest")
+_NUMBER = ("row", "slice")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A sample that was left out, and why.
+
+    Attributes:
+        sample: Path below the root, or path#row.
+        kind: One of the words in :data:`PROBLEM_KINDS`.
+        message: What is wrong, in words that help to mend it.
+    """
+
+    sample: str
+    kind: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.sample}: {self.kind}: {self.message}"
+
+
+PROBLEM_KINDS = {
+    "empty": "the file has zero bytes",
+    "not an image": "the content is of no format that can be read",
+    "truncated": "the content ends too early",
+    "unreadable": "the file cannot be opened, or its content is damaged",
+    "decompression bomb": "the header announces an absurd number of pixels",
+    "colour mode": "a colour mode other than 8-bit gray or RGB (palette, alpha, CMYK, 1-bit ...)",
+    "16-bit": "more than 8 bits a sample",
+    "rotated by EXIF": "the pixels are stored in another orientation than they are shown in",
+    "several frames": "more than one picture in the file",
+    "label missing": "the sample has no label",
+    "two labels": "the subject has samples of more than one class",
+    "missing": "the table names a file that is not there",
+    "orientation unknown": "the volume's header does not say where its axes point to",
+    "spacing unknown": "the volume's header does not say the size of a voxel",
+    "several volumes": "more than one volume in the file or series: times, echoes",
+    "voxel type": "voxels that are not one gray value each: complex numbers, colours, vectors",
+    "geometry": "the slices or axes do not make up one volume: missing slices, different orientations",
+    "too few slices": "the scan has fewer slices than the stack needs",
+}
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a data set consists of. The only thing that the rest of Gyrus knows about files.
+
+    Attributes:
+        table: One row a usable sample, with :data:`COLUMNS` first and any further columns of the source
+            behind them (age, sex, site ...), sorted by ``sample``; never depends on directory order.
+        classes: The class names in the order of the model's outputs.
+        root: The folder that ``path`` is relative to.
+        subject_kind: What the subject column holds.
+        subject_rule: How subjects were told: the name of a rule, "column ...", or "none".
+        problems: The samples that were left out of the table.
+        notes: What was decided or stands out without leaving anything out that was asked for.
+    """
+
+    table: pd.DataFrame
+    classes: tuple[str, ...]
+    root: Path
+    subject_kind: SubjectKind = "unknown"
+    subject_rule: str = "none"
+    problems: tuple[Problem, ...] = field(default=())
+    notes: tuple[str, ...] = ()
+
+    @classmethod
+    def from_rows(
+        cls,
+        table: pd.DataFrame,
+        *,
+        root: Path,
+        classes: Sequence[str] | None = None,
+        subject_kind: SubjectKind = "unknown",
+        subject_rule: str = "none",
+        problems: Sequence[Problem] = (),
+        notes: Sequence[str] = (),
+    ) -> Manifest:
+        """Put a source's rows into the manifest's form: columns, types and order.
+
+        Args:
+            table: Rows with at least ``sample`` and ``path``; missing columns are filled with NA.
+            root: The folder that ``path`` is relative to.
+            classes: The class names in their order; by default those of the table, sorted.
+            subject_kind: What the subject column holds.
+            subject_rule: How subjects were told.
+            problems: The samples that were left out.
+            notes: What was decided or stands out.
+
+        Raises:
+            DataError: Two rows are the same sample, or a label is not among ``classes``.
+        """
+        table = table.copy()
+        for column in COLUMNS:
+            if column not in table:
+                table[column] = None
+        for column in _TEXT:
+            table[column] = table[column].astype("string")
+        for column in _NUMBER:
+            table[column] = table[column].astype("Int64")
+        for column in _sequences(table):
+            table[column] = _objects(table, column, tuple)
+        further = [column for column in table.columns if column not in COLUMNS]
+        table = table[[*COLUMNS, *further]].sort_values("sample", kind="stable").reset_index(drop=True)
+
+        twice = table["sample"][table["sample"].duplicated()]
+        if len(twice):
+            raise DataError(f"Two rows are the same sample '{twice.iloc[0]}'. Remove one of them.")
+        found = sorted(table["label"].dropna().unique())
+        names = tuple(classes) if classes is not None else tuple(found)
+        strangers = [name for name in found if name not in names]
+        if strangers:
+            raise DataError(
+                f"Labels {strangers} are not among the classes {list(names)}. "
+                "Name all classes in their order, or leave the classes out."
+            )
+        return cls(table, names, Path(root), subject_kind, subject_rule, tuple(problems), tuple(notes))
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of what is learnt from: contents, labels, subjects, parts and classes; not of where they lie."""
+        columns = ["sample", "label", "subject", "session", "slice", "part", "digest"]
+        rows = self.table[columns].astype("string").fillna("").to_numpy().tolist()
+        return digest({"classes": list(self.classes), "rows": rows})
+
+    @property
+    def targets(self) -> pd.Series:
+        """The class index of each row, as int64; -1 where the label is missing."""
+        index = {name: number for number, name in enumerate(self.classes)}
+        return self.table["label"].map(index).fillna(-1).astype("int64")
+
+    def select(self, samples: Sequence[str]) -> Manifest:
+        """The manifest of some samples only, in the order of the table."""
+        keep = self.table["sample"].isin(set(samples))
+        return replace(self, table=self.table[keep].reset_index(drop=True))
+
+    def merge(self, groups: Mapping[str, Sequence[str]]) -> Manifest:
+        """The manifest with some classes taken together.
+
+        Args:
+            groups: New class name to the old ones that it is made of; classes that are not named stay as they are.
+
+        Raises:
+            DataError: A class is not there, is named twice, or the new name is that of a class that stays.
+        """
+        taken = [name for names in groups.values() for name in names]
+        strangers = [name for name in taken if name not in self.classes]
+        twice = sorted({name for name in taken if taken.count(name) > 1})
+        clashes = [name for name in groups if name in self.classes and name not in taken]
+        if strangers or twice or clashes:
+            raise DataError(
+                f"The classes cannot be merged as {dict(groups)}: there are {list(self.classes)}; not "
+                f"there: {strangers}, named twice: {twice}, new names of classes that stay: {clashes}."
+            )
+        new = {old: name for name, names in groups.items() for old in names}
+        classes = tuple(dict.fromkeys(new.get(name, name) for name in self.classes))
+        table = self.table.assign(label=self.table["label"].replace(new))
+        words = "; ".join(f"{name}: {', '.join(names)}" for name, names in groups.items())
+        return replace(self, table=table, classes=classes, notes=(*self.notes, f"classes taken together, {words}"))
+
+    def require_clean(self) -> None:
+        """Refuse a data set from which samples had to be left out.
+
+        Raises:
+            BadFilesError: There are problems; its report names them one by one.
+        """
+        if self.problems:
+            kinds = pd.Series([problem.kind for problem in self.problems]).value_counts()
+            summary = ", ".join(f"{count} x {kind}" for kind, count in kinds.items())
+            raise BadFilesError(
+                f"{len(self.problems)} samples cannot be used ({summary}). Mend or remove them, "
+                "or leave them out with --on-bad-file skip.",
+                [str(problem) for problem in self.problems],
+            )
+
+    def save(self, path: Path) -> None:
+        """Write as one parquet file, readable with any parquet tool; the rest lies in its metadata."""
+        about = {
+            "classes": list(self.classes),
+            "root": str(self.root),
+            "subject_kind": self.subject_kind,
+            "subject_rule": self.subject_rule,
+            "problems": [[problem.sample, problem.kind, problem.message] for problem in self.problems],
+            "notes": list(self.notes),
+        }
+        frame = self.table.copy()
+        for column in _sequences(frame):
+            frame[column] = _objects(frame, column, list)
+        content = pa.Table.from_pandas(frame, preserve_index=False)
+        content = content.replace_schema_metadata({**(content.schema.metadata or {}), b"gyrus": json.dumps(about)})
+        with atomic_path(path) as temporary:
+            pq.write_table(content, temporary)
+
+    @classmethod
+    def load(cls, path: Path) -> Manifest:
+        """Read what :meth:`save` wrote.
+
+        Raises:
+            DataError: The file is missing or was not written by :meth:`save`.
+        """
+        try:
+            content = pq.read_table(path)
+            about = json.loads((content.schema.metadata or {})[b"gyrus"])
+        except (OSError, KeyError, ValueError, pa.ArrowException) as error:
+            raise DataError(f"{path} is not a manifest that Gyrus wrote: {error}") from error
+        return cls.from_rows(
+            content.to_pandas(),
+            root=Path(about["root"]),
+            classes=about["classes"],
+            subject_kind=about["subject_kind"],
+            subject_rule=about["subject_rule"],
+            problems=[Problem(*problem) for problem in about["problems"]],
+            notes=about.get("notes", ()),
+        )
+
+
+def _sequences(table: pd.DataFrame) -> list[str]:
+    """The columns whose cells are sequences."""
+    return [column for column in ("shape", "spacing", MEMBERS, VOLUME_FILES) if column in table]
+
+
+def _objects(table: pd.DataFrame, column: str, kind: type[tuple] | type[list]) -> pd.Series:
+    """A column of sequences as one of tuples or lists; None where there is none."""
+    return pd.Series([None if value is None else kind(value) for value in table[column]], table.index, dtype=object)

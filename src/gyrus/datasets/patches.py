@@ -1,0 +1,104 @@
+"""Patches: training on random parts of an image or volume, and asking about all of it part by part."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import product
+from types import EllipsisType
+from typing import Annotated
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from gyrus.errors import ConfigError
+from gyrus.transforms.augmentation.random_streams import Streams
+
+Length = Annotated[int, Field(ge=1)]
+Corner = tuple[int, ...]
+
+TRIES = 10
+"""Places that are drawn for a patch before the brightest of them is taken."""
+
+BODY_SHARE = 0.5
+"""A patch lies on the body where its mean gray is at least this share of the mean of its image; air is darker."""
+
+
+class PatchConfig(BaseModel):
+    """Patches of an image or volume."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    size: tuple[Length, Length] | tuple[Length, Length, Length] = Field(
+        description="rows, columns; or slices, rows, columns; of the prepared image"
+    )
+    per_volume: int = Field(4, ge=1, description="random patches of each image or volume in an epoch of training")
+    overlap: float = Field(0.5, ge=0, lt=1, description="least share that neighbours on the grid have in common")
+
+    def require_inside(self, image_size: Sequence[int]) -> None:
+        """Refuse images that no patch fits into.
+
+        Raises:
+            ConfigError: Another number of axes, or an axis is shorter than the patch.
+        """
+        if len(image_size) != len(self.size):
+            raise ConfigError(
+                f"data.patches.size names {len(self.size)} axes, {self.size}, but the images have {len(image_size)}, "
+                f"{tuple(image_size)}. Give one number an axis: rows and columns of images, slices before them of "
+                "volumes."
+            )
+        if any(patch > whole for patch, whole in zip(self.size, image_size, strict=True)):
+            raise ConfigError(
+                f"A patch of {self.size} does not fit into images of {tuple(image_size)} after preprocessing. Lower "
+                "data.patches.size."
+            )
+
+    def corners(self, image_size: Sequence[int]) -> list[Corner]:
+        """The first voxel of each patch of a regular grid that covers the whole image, evenly spaced along each axis.
+
+        Example:
+            >>> PatchConfig(size=(4, 4), overlap=0.5).corners((4, 10))
+            [(0, 0), (0, 2), (0, 4), (0, 6)]
+        """
+        self.require_inside(image_size)
+        axes = [_starts(whole, patch, self.overlap) for whole, patch in zip(image_size, self.size, strict=True)]
+        return list(product(*axes))
+
+
+def _starts(whole: int, patch: int, overlap: float) -> list[int]:
+    step = max(1, int(patch * (1 - overlap)))
+    count = -(-(whole - patch) // step) + 1
+    return [int(start) for start in np.linspace(0, whole - patch, count).round()]
+
+
+def random_patch(image: np.ndarray, mean: float, config: PatchConfig, stream: Streams) -> np.ndarray:
+    """A patch at a random place of the body.
+
+    Places are drawn evenly over all of the image until one does not lie in the air. Only they are read, so that of
+    a memory map no more is loaded.
+
+    Args:
+        image: uint8 (C, *spatial).
+        mean: Of all its pixels, in 0..1.
+        config: The size.
+        stream: Decides the place; one row.
+
+    Returns:
+        uint8 (C, *size).
+    """
+    room = np.array(image.shape[1:]) - config.size + 1
+    draws = stream.uniforms(TRIES * len(room)).reshape(TRIES, len(room))
+    best: tuple[float, np.ndarray] | None = None
+    for corner in (draws * room).astype(int):
+        patch = image[at(corner.tolist(), config.size)]
+        gray = float(patch.mean()) / 255
+        if gray >= BODY_SHARE * mean:
+            return patch
+        if best is None or gray > best[0]:
+            best = gray, patch
+    assert best is not None
+    return best[1]
+
+
+def at(corner: Sequence[int], size: Sequence[int]) -> tuple[EllipsisType | slice, ...]:
+    """The index of a patch in an array (..., *spatial)."""
+    return (..., *(slice(first, first + length) for first, length in zip(corner, size, strict=True)))

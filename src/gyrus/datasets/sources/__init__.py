@@ -1,0 +1,1 @@
+"""Where images and labels come from: folders, tables, parquet, BIDS, DICOM, Hugging Face."""

@@ -1,0 +1,240 @@
+"""BIDS: volumes named by their entities, and labels in participants.tsv or in the sessions.tsv of each person."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from gyrus.datasets.sources import table_columns as roles
+from gyrus.datasets.sources.listing import Listing, Request
+from gyrus.datasets.sources.table import read_table
+from gyrus.datasets.sources.volume_folder import with_files
+from gyrus.errors import ConfigError, DataError
+from gyrus.registry import nearest
+
+_NAME = re.compile(r"sub-[A-Za-z0-9]+(?:_[a-z]+-[A-Za-z0-9+]+)*_(?P<suffix>[A-Za-z0-9]+)(?P<extension>\.nii(?:\.gz)?)")
+_ENTITY = re.compile(r"(?:^|_)(?P<name>[a-z]+)-(?P<value>[A-Za-z0-9+]+)")
+_FURTHER = ("datatype", "suffix", "extension")
+_DERIVATIVES = "derivatives"
+
+ORIGINAL = "original_id"
+"""A column of participants.tsv and sessions.tsv with names that BIDS does not allow."""
+
+ENTITIES = [
+    *(
+        "sub",
+        "ses",
+        "sample",
+        "task",
+        "tracksys",
+        "acq",
+        "nuc",
+        "voi",
+        "ce",
+        "trc",
+        "stain",
+        "rec",
+        "dir",
+        "run",
+        "mod",
+    ),
+    *("echo", "flip", "inv", "mt", "part", "proc", "hemi", "space", "split", "recording", "chunk", "seg", "res"),
+    *("den", "label", "desc"),
+]
+"""The entities of BIDS 1.10, in their order."""
+
+
+def is_bids(folder: Path) -> bool:
+    """Whether a folder is laid out as BIDS: it describes itself, or lists people, and has a folder a person."""
+    described = any((folder / name).is_file() for name in ("dataset_description.json", "participants.tsv"))
+    return described and any(path.is_dir() for path in folder.glob("sub-*"))
+
+
+def list_samples(path: Path, request: Request) -> Listing:
+    """List the volumes of a BIDS data set.
+
+    Args:
+        path: The folder with ``sub-*`` in it.
+        request: Its ``bids`` holds the entities asked for, such as suffix=T1w, ses=01 or desc=preproc, values with
+            commas between; derivatives=NAME looks there. Its ``columns`` may name the columns of labels and parts.
+
+    Raises:
+        ConfigError: There is no such entity or column.
+        DataError: No volume fits, several suffixes do, or labels are needed and there are none.
+    """
+    asked = dict(request.bids)
+    scope = asked.pop(_DERIVATIVES, None)
+    _require_entities(asked)
+    place = path / _DERIVATIVES / scope if scope else path
+    if not place.is_dir():
+        raise DataError(f"There is no folder {place}.")
+    found = [entities for entities in _volumes(place, path) if _fits(entities, asked)]
+    if not found:
+        raise DataError(f"No volume below {place} fits {_words(asked) or 'the names of BIDS'}.")
+    _require_one_suffix(found, asked)
+    paths = [entities["path"] for entities in found]
+    rows = pd.DataFrame({"sample": paths, "path": paths, "subject": [f"sub-{one['sub']}" for one in found]})
+    rows["session"] = [f"ses-{one['ses']}" if "ses" in one else None for one in found]
+    rows = _with_people(with_files(path, rows, request), path, request)
+    rows["session"] = _original_visits(path, rows)
+    rows["subject"] = _original_people(rows)
+    rows = rows.drop(columns=ORIGINAL, errors="ignore")
+    return Listing(path, rows, tuple(paths), subject_column="participant_id")
+
+
+def entities_of(name: str) -> dict[str, str]:
+    """The entities, suffix and extension of a file name; empty where it is not a BIDS name of a volume.
+
+    Example:
+        >>> entities_of("sub-01_ses-a_T1w.nii.gz")
+        {'sub': '01', 'ses': 'a', 'suffix': 'T1w', 'extension': '.nii.gz'}
+    """
+    match = _NAME.fullmatch(name)
+    if match is None:
+        return {}
+    entities = {one["name"]: one["value"] for one in _ENTITY.finditer(name[: match.start("suffix") - 1])}
+    return {**entities, "suffix": match["suffix"], "extension": match["extension"]}
+
+
+def _volumes(place: Path, root: Path) -> Iterator[dict[str, str]]:
+    for pattern in ("sub-*/*/*.nii*", "sub-*/ses-*/*/*.nii*"):
+        for file in sorted(place.glob(pattern)):
+            entities = entities_of(file.name)
+            if entities and file.is_file():
+                yield {**entities, "datatype": file.parent.name, "path": file.relative_to(root).as_posix()}
+
+
+def _require_entities(asked: Mapping[str, str]) -> None:
+    known = [*ENTITIES, *_FURTHER, _DERIVATIVES]
+    for name in asked:
+        if name not in known:
+            suggestion = nearest(name, known)
+            hint = f" Did you mean '{suggestion}'?" if suggestion else ""
+            raise ConfigError(f"BIDS has no entity '{name}'.{hint} Known: {', '.join(known)}.")
+
+
+def _fits(entities: Mapping[str, str], asked: Mapping[str, str]) -> bool:
+    return all(_value(entities.get(name), name) in _values(name, text) for name, text in asked.items())
+
+
+def _values(name: str, text: str) -> list[str | None]:
+    return [_value(value.strip(), name) for value in str(text).split(",")]
+
+
+def _value(value: str | None, name: str) -> str | None:
+    """A value as it is compared: without the name of its entity, and numbers without leading zeros."""
+    if value is None or value in ("", "none"):
+        return None
+    value = value.removeprefix(f"{name}-")
+    return str(int(value)) if value.isdecimal() else value
+
+
+def _require_one_suffix(found: Sequence[Mapping[str, str]], asked: Mapping[str, str]) -> None:
+    suffixes = sorted({one["suffix"] for one in found})
+    if len(suffixes) > 1 and "suffix" not in asked:
+        raise DataError(
+            f"There are volumes of {len(suffixes)} kinds: {', '.join(suffixes)}. "
+            f"Choose with --bids suffix={'T1w' if 'T1w' in suffixes else suffixes[0]} (data.bids)."
+        )
+
+
+def _words(asked: Mapping[str, str]) -> str:
+    return " ".join(f"{name}={value}" for name, value in asked.items())
+
+
+def _with_people(rows: pd.DataFrame, root: Path, request: Request) -> pd.DataFrame:
+    """Add what participants.tsv says of each person, and the labels of visits where sessions.tsv has them."""
+    file = root / "participants.tsv"
+    if not file.is_file():
+        if request.labelled:
+            raise DataError(f"{root} has no participants.tsv, so there are no labels.")
+        return rows
+    table = read_table(file)
+    if "participant_id" not in table:
+        raise DataError(f"{file} has no column participant_id.")
+    people = _keyed(table, "participant_id", "sub-", file)
+    asked = {role: name for role, name in request.columns.items() if role not in ("subject", "session", "path")}
+    in_sessions = _sessions(root, rows, asked.get("label"))
+    if in_sessions is not None and asked.get("label") not in people:
+        asked.pop("label", None)
+    found = roles.find_columns(list(people.columns), asked)
+    if request.labelled and "label" not in found and in_sessions is None:
+        raise DataError(
+            f"{file} has no column with labels; it has {', '.join(people.columns)}. Name it by --column label=NAME."
+        )
+    told = people.reindex(rows["subject"])
+    if ORIGINAL in told:
+        told[ORIGINAL] = roles.texts(told[ORIGINAL])
+    for role, name in found.items():
+        if role in ("label", "part") and request.labelled:
+            cells = told[name].to_list()
+            rows[role] = roles.texts(cells) if role == "label" else roles.parts(cells, name)
+    if in_sessions is not None and request.labelled:
+        before = rows["label"] if "label" in rows else pd.Series(None, rows.index, dtype=object)
+        rows["label"] = [new if new is not None else old for new, old in zip(in_sessions, before, strict=True)]
+    return _with_further(rows, told, [name for name in map(str, told.columns) if name not in found.values()])
+
+
+def _with_further(rows: pd.DataFrame, told: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
+    taken = set(rows.columns)
+    added: dict[str, Any] = {
+        f"source_{name}" if name in taken else name: roles.further(told[name].reset_index(drop=True)).array
+        for name in names
+        if name != ORIGINAL
+    }
+    if ORIGINAL in told:
+        added[ORIGINAL] = told[ORIGINAL].to_list()
+    return rows.assign(**added)
+
+
+def _original_people(rows: pd.DataFrame) -> list[str]:
+    """The names of people before they were made to fit BIDS, where participants.tsv keeps them."""
+    original = rows[ORIGINAL] if ORIGINAL in rows else [None] * len(rows)
+    return [own if pd.isna(name) else name for name, own in zip(original, rows["subject"], strict=True)]
+
+
+def _original_visits(root: Path, rows: pd.DataFrame) -> list[str | None]:
+    """The names of visits before they were made to fit BIDS, where a sessions.tsv keeps them."""
+    originals: dict[tuple[str, str], str | None] = {}
+    for subject in rows["subject"][rows["session"].notna()].unique():
+        file = root / subject / f"{subject}_sessions.tsv"
+        table = _keyed(read_table(file), "session_id", "ses-", file) if file.is_file() else pd.DataFrame()
+        if ORIGINAL in table:
+            originals |= {
+                (subject, name): text for name, text in zip(table.index, roles.texts(table[ORIGINAL]), strict=True)
+            }
+    return [originals.get((subject, own)) or own for subject, own in zip(rows["subject"], rows["session"], strict=True)]
+
+
+def _sessions(root: Path, rows: pd.DataFrame, column: str | None) -> list[str | None] | None:
+    """The labels of visits; None where no sessions.tsv has a column for them."""
+    labels: dict[tuple[str, str], str | None] = {}
+    for subject in rows["subject"].unique():
+        file = root / subject / f"{subject}_sessions.tsv"
+        if not file.is_file():
+            continue
+        table = _keyed(read_table(file), "session_id", "ses-", file)
+        found = roles.find_columns(
+            list(table.columns), {"label": column} if column is not None and column in table else {}
+        )
+        if "label" in found and (column is None or found["label"] == column):
+            cells = zip(table.index, roles.texts(table[found["label"]]), strict=True)
+            labels.update({(subject, session): label for session, label in cells})
+    if not labels:
+        return None
+    return [labels.get((subject, session)) for subject, session in zip(rows["subject"], rows["session"], strict=True)]
+
+
+def _keyed(table: pd.DataFrame, column: str, prefix: str, file: Path) -> pd.DataFrame:
+    """A table by the names of its rows, which may be written with or without their prefix."""
+    if column not in table:
+        raise DataError(f"{file} has no column {column}.")
+    names = [f"{prefix}{str(name).removeprefix(prefix)}" for name in table[column]]
+    twice = pd.Series(names)[pd.Series(names).duplicated()]
+    if len(twice):
+        raise DataError(f"{file} has {twice.iloc[0]} twice. Remove one of them.")
+    return table.drop(columns=column).set_axis(names, axis=0)

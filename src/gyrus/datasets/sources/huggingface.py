@@ -1,0 +1,96 @@
+"""A data set of the Hugging Face Hub by name, through the ``datasets`` library."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from gyrus.datasets.sources import parquet
+from gyrus.datasets.sources.listing import Listing, Request
+from gyrus.errors import ConfigError, DataError, GyrusError, MissingDependencyError
+from gyrus.files import cache_folder, digest
+
+PREFIX = "hf:"
+"""What a name starts with, to tell it from a path."""
+
+_NAME = re.compile(r"(?P<name>\w[\w.-]*(?:/\w[\w.-]*)?)(?::(?P<config>\w[\w.-]*))?")
+_ROWS_AT_A_TIME = 256
+
+
+def list_samples(name: str | Path, request: Request) -> Listing:
+    """List the images of a data set on the Hub.
+
+    Its parts are written once as parquet files with the encoded images into the cache folder, where a manifest
+    finds them again in a later process. Later scans work offline, as far as the ``datasets`` library does.
+
+    Args:
+        name: "hf:owner/name" or "hf:owner/name:config".
+        request: As for parquet files.
+
+    Raises:
+        ConfigError: The name is not of that form.
+        MissingDependencyError: The ``datasets`` library is not installed.
+        DataError: The data set cannot be found, reached or read.
+    """
+    match = _NAME.fullmatch(str(name).removeprefix(PREFIX))
+    if match is None:
+        raise ConfigError(f"'{name}' is no name of a data set; it looks like hf:owner/name or hf:owner/name:config.")
+    return parquet.list_samples(_export(match["name"], _load(match["name"], match["config"])), request)
+
+
+def _load(name: str, config: str | None) -> Mapping[str, Any]:
+    if Path(name).exists():
+        raise DataError(f"There is a folder {name} here, which would hide the data set of that name. Go elsewhere.")
+    try:
+        import datasets
+    except ImportError as error:
+        raise MissingDependencyError(
+            'Data sets of the Hugging Face Hub need one more library: pip install "gyrus[huggingface]".'
+        ) from error
+    try:
+        return datasets.load_dataset(name, config)
+    except Exception as error:  # the library and the ones below it have no common error
+        reason = f"{type(error).__name__}: {str(error).rstrip('.')}"
+        raise DataError(
+            f"The data set '{name}' cannot be had from the Hugging Face Hub: {reason}. Check the name, "
+            "the connection and, for data sets behind a gate, that you are logged in to the Hub."
+        ) from error
+
+
+def _export(name: str, splits: Mapping[str, Any]) -> Path:
+    version = digest({split: dataset._fingerprint for split, dataset in splits.items()})[:16]
+    folder = cache_folder() / "huggingface" / f"{name.replace('/', '--')}-{version}"
+    if not folder.is_dir():
+        _write_whole(folder, splits)
+    return folder
+
+
+def _write_whole(folder: Path, splits: Mapping[str, Any]) -> None:
+    """Write all parts or nothing: the folder gets its name when it is whole."""
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as temporary:
+            whole = Path(temporary) / "whole"
+            whole.mkdir()
+            for split, dataset in splits.items():
+                _write_part(whole / f"{split}.parquet", dataset)
+            if not folder.exists():
+                whole.rename(folder)
+    except (OSError, pa.ArrowException) as error:
+        if not folder.is_dir():
+            raise GyrusError(f"Cannot write the data set to {folder}: {error}.") from error
+
+
+def _write_part(file: Path, dataset: Any) -> None:
+    from datasets.table import embed_table_storage
+
+    with pq.ParquetWriter(file, dataset.features.arrow_schema) as writer:
+        # Images that the data set keeps as files of their own are put into the rows.
+        for content in dataset.with_format("arrow").iter(_ROWS_AT_A_TIME):
+            writer.write_table(embed_table_storage(content))

@@ -1,0 +1,159 @@
+"""A folder of images: a folder per class, also below train/, val/ and test/; or images without labels."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import pandas as pd
+
+from gyrus.datasets.manifest import Problem
+from gyrus.datasets.sources.listing import PART_WORDS, Listing, Request
+from gyrus.errors import DataError
+from gyrus.types import Part
+
+IMAGE_EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
+"""What counts as an image in a folder, in any case."""
+
+
+def list_samples(path: Path, request: Request) -> Listing:
+    """List the images of a folder, with the class and the part that their folders name.
+
+    Args:
+        path: The folder; or one image, where labels are not needed.
+        request: Its ``labelled`` and ``classes`` are used.
+
+    Raises:
+        DataError: There is no image, no class folder, or the parts have different classes.
+    """
+    return list_files(path, request, IMAGE_EXTENSIONS, "image")
+
+
+def list_files(path: Path, request: Request, extensions: Sequence[str], noun: str) -> Listing:
+    """List the files of a folder that have one of some extensions, with the class and the part of each.
+
+    Args:
+        path: The folder, or one such file.
+        request: Its ``labelled`` and ``classes`` are used.
+        extensions: In small letters, each with its dot.
+        noun: What such a file is, for messages.
+
+    Raises:
+        DataError: As for :func:`list_samples`.
+    """
+    if path.is_file():
+        return _single(path, request)
+    found = sorted(walk(path))
+    wanted = [name for name in found if name.lower().endswith(tuple(extensions))]
+    if not wanted:
+        raise DataError(f"There is no {noun} in {path}{_other_files(found)}. Known: {', '.join(extensions)}.")
+    readable = [name for name in wanted if is_text(name)]
+    rows = pd.DataFrame({"sample": readable, "path": readable})
+    rows = with_labels_and_parts(rows, path, readable, request)
+    return Listing(path, rows, tuple(readable), problems=tuple(map(_bad_name, sorted({*wanted} - {*readable}))))
+
+
+def with_labels_and_parts(rows: pd.DataFrame, root: Path, names: list[str], request: Request) -> pd.DataFrame:
+    """Add the class and the part that the folders of each name stand for, where labels are needed.
+
+    Raises:
+        DataError: There is no class folder, or the parts have different classes.
+    """
+    if request.labelled:
+        rows = rows.assign(**_labels_and_parts(root, names))
+        _require_same_classes(root, rows, request)
+    return rows
+
+
+def is_image(name: str) -> bool:
+    """Whether the extension is that of an image."""
+    return PurePosixPath(name).suffix.lower() in IMAGE_EXTENSIONS
+
+
+def _single(path: Path, request: Request) -> Listing:
+    if request.labelled:
+        raise DataError(
+            f"{path} is a single image, which has no label. "
+            "Give a folder with a folder per class, or a table with labels."
+        )
+    return Listing(path.parent, pd.DataFrame({"sample": [path.name], "path": [path.name]}), (path.name,))
+
+
+def walk(root: Path) -> Iterator[str]:
+    """Every visible file below ``root``, with slashes; a linked folder is entered once, and never in a loop."""
+    seen: set[str] = set()
+    waiting = [str(root)]
+    while waiting:
+        # Real folders first: which of a folder and a link to it gives the name must not depend on their order.
+        for folder, folders, files in os.walk(waiting.pop(0), onerror=_refuse):
+            folders[:] = sorted(name for name in folders if not name.startswith("."))
+            real = os.path.realpath(folder)
+            if real in seen:
+                folders.clear()
+                continue
+            seen.add(real)
+            here = Path(folder)
+            waiting += [str(here / name) for name in folders if (here / name).is_symlink()]
+            below = PurePosixPath(here.relative_to(root).as_posix())
+            yield from (str(below / name) for name in files if not name.startswith("."))
+
+
+def _refuse(error: OSError) -> None:
+    raise DataError(f"The folder {error.filename} cannot be read: {error.strerror}.") from error
+
+
+def _other_files(found: list[str]) -> str:
+    extensions = Counter(PurePosixPath(name).suffix.lower() or "no extension" for name in found)
+    words = ", ".join(f"{count} x {extension}" for extension, count in extensions.most_common(3))
+    return f" (but {words})" if words else ""
+
+
+def is_text(name: str) -> bool:
+    """Whether a file name is valid text; others cannot be kept in a table."""
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _bad_name(name: str) -> Problem:
+    shown = name.encode("utf-8", "replace").decode("utf-8")
+    return Problem(shown, "unreadable", "the file name is not valid UTF-8; rename the file")
+
+
+def _labels_and_parts(root: Path, names: list[str]) -> dict[str, Any]:
+    parents = [PurePosixPath(name).parent.parts for name in names]
+    parts: list[Part | None] = [PART_WORDS.get(folders[0].lower()) if folders else None for folders in parents]
+    if not any(parts):
+        return {"label": [_first(folders) for folders in parents], "part": parts}
+    outside = [name for name, part in zip(names, parts, strict=True) if part is None]
+    if outside:
+        raise DataError(
+            f"{root} has folders for parts such as train/ and test/, but also {len(outside)} images outside of "
+            f"them, the first: {outside[0]}. Move them into a part, or away."
+        )
+    return {"label": [_first(folders[1:]) for folders in parents], "part": parts}
+
+
+def _first(folders: tuple[str, ...]) -> str | None:
+    return folders[0] if folders else None
+
+
+def _require_same_classes(root: Path, rows: pd.DataFrame, request: Request) -> None:
+    labelled = rows.dropna(subset=["label"])
+    if labelled.empty:
+        raise DataError(
+            f"{root} has {len(rows)} images, but no folder per class. Put the images of each class into a folder "
+            "with its name, or give a table with the columns path and label."
+        )
+    classes = {str(part): sorted(set(group)) for part, group in labelled.groupby("part")["label"]}
+    if request.classes is None and len({tuple(names) for names in classes.values()}) > 1:
+        words = "; ".join(f"{part}: {', '.join(names)}" for part, names in classes.items())
+        raise DataError(
+            f"The parts of {root} have different classes ({words}). Mend the folders, "
+            "or name all classes in their order with `classes`."
+        )

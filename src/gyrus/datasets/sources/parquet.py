@@ -1,0 +1,172 @@
+"""Parquet with image bytes, one row an image; a file, or a folder of them as Hugging Face lays it out."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from gyrus.datasets.reader import IMAGE_COLUMN, byte_columns, find_image_column
+from gyrus.datasets.sources import table_columns as roles
+from gyrus.datasets.sources.listing import PART_WORDS, Listing, Request
+from gyrus.datasets.sources.table import add_columns, in_pandas
+from gyrus.errors import ConfigError, DataError
+from gyrus.types import Part
+
+_BELOW = (".", "data")
+"""Where in a folder the files may lie; the first place that has any is taken."""
+
+_INNER_PATH = " path inside the image"
+
+_PART = re.compile(r"[A-Za-z]+")
+
+
+def list_samples(path: Path, request: Request) -> Listing:
+    """List the rows of parquet files that hold encoded images.
+
+    Class names come from the request, else from the metadata that the ``datasets`` library writes, else from the
+    labels themselves. Where files are named after parts (``train-00000-of-00001.parquet``), the part is filled in.
+
+    Args:
+        path: One parquet file, or a folder that holds some, directly or in ``data/``.
+        request: Its ``columns``, ``classes`` and ``labelled`` are used.
+
+    Raises:
+        ConfigError: A column that the user named is not there.
+        DataError: A file cannot be read, has no images or labels, or the files disagree on the class names.
+    """
+    files = image_files(path, request.columns.get("image")) if path.is_dir() else [path]
+    if not files:
+        raise DataError(f"There is no parquet file with a column of image bytes in {path}.")
+    root = path if path.is_dir() else path.parent
+    listings = [_list_file(file, root, request, with_part=path.is_dir()) for file in files]
+    return _together(path, root, [listing for listing in listings if len(listing.rows)])
+
+
+def image_files(folder: Path, named: str | None) -> list[Path]:
+    """The parquet files of a folder that hold images, sorted."""
+    for below in _BELOW:
+        files = [file for file in sorted((folder / below).glob("*.parquet")) if holds_images(file, named)]
+        if files:
+            return files
+    return []
+
+
+def holds_images(file: Path, named: str | None) -> bool:
+    """Whether a parquet file has a column of image bytes."""
+    try:
+        found = byte_columns(pq.read_schema(file))
+    except (OSError, pa.ArrowException):
+        return False
+    return bool(found) if named is None else named in found
+
+
+def _together(path: Path, root: Path, listings: list[Listing]) -> Listing:
+    if not listings:
+        raise DataError(f"{path} has no row.")
+    classes = {listing.classes for listing in listings}
+    if len(classes) > 1:
+        raise DataError(f"The parquet files of {path} disagree on the class names: {sorted(map(str, classes))}.")
+    columns = {listing.subject_column for listing in listings}
+    if len(columns) > 1:
+        raise DataError(f"Only some of the parquet files of {path} have a subject column.")
+    named = all(listing.names for listing in listings)
+    return Listing(
+        root,
+        pd.concat([listing.rows for listing in listings], ignore_index=True),
+        tuple(name for listing in listings for name in listing.names) if named else (),
+        classes.pop(),
+        columns.pop(),
+    )
+
+
+def _list_file(file: Path, root: Path, request: Request, *, with_part: bool) -> Listing:
+    content, image = _without_pixels(file, request.columns.get("image"))
+    table = in_pandas(content)
+    asked = {role: name for role, name in request.columns.items() if role != "image"}
+    found = roles.find_columns([name for name in table.columns if name != _INNER_PATH], asked)
+    if request.labelled and "label" not in found:
+        raise DataError(
+            f"{file} has no column with labels; it has {', '.join([image, *table.columns.drop(_INNER_PATH)])}. "
+            'Name it with columns={"label": "..."}.'
+        )
+    names = _names(table, found.pop("path", None))
+    classes = _class_names(content.schema, found.get("label")) if request.labelled else None
+    rows = add_columns(_rows(file, root, len(table)), table.drop(columns=_INNER_PATH), found, request, classes)
+    if "image" in request.columns:
+        rows[IMAGE_COLUMN] = image
+    if with_part and "part" not in found and request.labelled:
+        rows["part"] = _part(file)
+    return Listing(root, rows, names, classes, found.get("subject"))
+
+
+def _without_pixels(file: Path, named: str | None) -> tuple[pa.Table, str]:
+    """The columns beside the images, with the paths inside of the images as one more; and the name of the images."""
+    try:
+        schema = pq.read_schema(file)
+        image = _image_column(file, schema, named)
+        others = [field.name for field in schema if field.name != image]
+        content = pq.read_table(file, columns=others)
+        paths = _inner_paths(file, schema.field(image).type, image, len(content))
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(f"{file} cannot be read as parquet: {error}") from error
+    return content.append_column(_INNER_PATH, paths), image
+
+
+def _image_column(file: Path, schema: pa.Schema, named: str | None) -> str:
+    column = find_image_column(schema, named)
+    if column is not None:
+        return column
+    if named is not None:
+        raise ConfigError(f"{file} has no column '{named}' with image bytes; it has {', '.join(schema.names)}.")
+    candidates = ", ".join(byte_columns(schema))
+    if candidates:
+        raise DataError(f'Which column of {file} holds the images: {candidates}? Name it, columns={{"image": "..."}}.')
+    raise DataError(f"{file} has no column with image bytes; it has {', '.join(schema.names)}.")
+
+
+def _inner_paths(file: Path, kind: pa.DataType, image: str, count: int) -> pa.Array | pa.ChunkedArray:
+    inner = [kind.field(i).name for i in range(kind.num_fields)] if pa.types.is_struct(kind) else []
+    if "path" not in inner:
+        return pa.nulls(count, pa.string())
+    with pq.ParquetFile(file) as content:
+        return pc.struct_field(content.read(columns=[f"{image}.path"]).column(image), "path")
+
+
+def _rows(file: Path, root: Path, count: int) -> pd.DataFrame:
+    path = file.relative_to(root).as_posix()
+    # Of one width, so that samples sorted by name are sorted by row, and row groups are read one after another.
+    width = len(str(count - 1))
+    samples = [f"{path}#{row:0{width}d}" for row in range(count)]
+    return pd.DataFrame({"sample": samples, "path": path, "row": range(count)})
+
+
+def _part(file: Path) -> Part | None:
+    word = _PART.match(file.name)
+    return PART_WORDS.get(word[0].lower()) if word else None
+
+
+def _names(table: pd.DataFrame, column: str | None) -> tuple[str, ...]:
+    """File names that the rows carry, inside of the images or in a column of their own."""
+    for name in (_INNER_PATH, column):
+        paths = roles.texts(table[name]) if name is not None else []
+        told = tuple(path.replace("\\", "/") for path in paths if path is not None)
+        if told and len(told) == len(paths):
+            return told
+    return ()
+
+
+def _class_names(schema: pa.Schema, label: str | None) -> tuple[str, ...] | None:
+    """The class names that the ``datasets`` library writes into the metadata of a file."""
+    try:
+        about: Any = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
+        names = about["info"]["features"][label]["names"]
+    except (ValueError, KeyError, TypeError):
+        return None
+    return tuple(map(str, names)) if isinstance(names, list) and names else None

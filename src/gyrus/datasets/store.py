@@ -1,0 +1,207 @@
+"""Decode once: preprocessed pixels in a memory-mapped file that all later runs read.
+
+A store is a folder named by the digest of the images' contents and the steps. It is built under another name and
+renamed when whole, so a killed build, a full disk or two runs at a time never leave a broken store behind.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from filelock import FileLock
+
+from gyrus.datasets.manifest import VIEW, VOLUME_FILES, Manifest
+from gyrus.datasets.reader import Reader
+from gyrus.errors import DataError
+from gyrus.files import cache_folder, digest, read_json, write_json
+from gyrus.transforms.preprocessing import Grayscale, PreprocessingConfig, Rgb, image_statistics
+
+FORMAT = 1
+CHUNK = 256
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Store:
+    """Preprocessed pixels of a manifest, row by row.
+
+    Attributes:
+        folder: Where the files are. Only the path travels when a store is pickled for another process.
+    """
+
+    folder: Path
+
+    @cached_property
+    def pixels(self) -> np.ndarray:
+        """Read-only memory map (N, C, *spatial) uint8."""
+        return np.load(self.folder / "pixels.npy", mmap_mode="r")
+
+    @cached_property
+    def statistics(self) -> np.ndarray:
+        """(N, C, 4) float32; see :data:`gyrus.transforms.preprocessing.STATISTICS`."""
+        return np.load(self.folder / "statistics.npy")
+
+    @property
+    def channels(self) -> int:
+        """Number of channels C."""
+        return int(self.pixels.shape[1])
+
+    @property
+    def image_size(self) -> tuple[int, ...]:
+        """The spatial shape of every image."""
+        return tuple(int(length) for length in self.pixels.shape[2:])
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"folder": self.folder}
+
+
+def open_store(
+    manifest: Manifest,
+    preprocessing: PreprocessingConfig,
+    *,
+    cache: Path | None = None,
+    progress: Progress | None = None,
+) -> Store:
+    """The store of a manifest, built now if no run before has built it.
+
+    Args:
+        manifest: Its rows give the order of the store's rows.
+        preprocessing: The steps.
+        cache: The folder of stores, by default :func:`cache_folder`.
+        progress: Called with the number of images done and of all.
+
+    Raises:
+        DataError: An image cannot be read any more, sizes differ after the steps, or the disk is full.
+    """
+    cache = cache or cache_folder()
+    of_volumes = VOLUME_FILES in manifest.table
+    if VIEW in manifest.table:
+        _keep_neighbours(manifest, preprocessing)
+    key = digest(
+        {
+            "format": FORMAT,
+            "contents": manifest.table["digest"].tolist(),
+            "steps": [step.model_dump(mode="json") for step in preprocessing.steps],
+            "percentiles": [preprocessing.intensity.low, preprocessing.intensity.high],
+            **({"landmarks": True} if preprocessing.intensity.method == "histogram" else {}),
+            **({"volume": [step.model_dump(mode="json") for step in preprocessing.volume]} if of_volumes else {}),
+        }
+    )[:32]
+    folder = cache / "stores" / key
+    try:
+        if not _is_whole(folder):
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(folder.with_suffix(".lock")):
+                if not _is_whole(folder):
+                    _build(folder, manifest, preprocessing, progress)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
+            raise DataError(
+                f"The disk is full: no room for the decoded images in {cache}. Free some space, or name another "
+                "folder in the environment variable GYRUS_CACHE."
+            ) from error
+        raise DataError(f"Cannot use the store in {folder}: {error}.") from error
+    return Store(folder)
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether the store is there and its files have the length that was written."""
+    about = folder / "store.json"
+    if not about.exists():
+        return False
+    sizes = read_json(about)["bytes"]
+    whole = all((folder / name).exists() and (folder / name).stat().st_size == size for name, size in sizes.items())
+    if not whole:
+        shutil.rmtree(folder)
+    return whole
+
+
+def _build(folder: Path, manifest: Manifest, preprocessing: PreprocessingConfig, progress: Progress | None) -> None:
+    for abandoned in folder.parent.glob(f"{folder.name}.partial-*"):
+        shutil.rmtree(abandoned, ignore_errors=True)
+    partial = folder.parent / f"{folder.name}.partial-{uuid.uuid4().hex[:8]}"
+    partial.mkdir()
+    try:
+        _fill(partial, manifest, preprocessing, progress)
+        partial.rename(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _fill(folder: Path, manifest: Manifest, preprocessing: PreprocessingConfig, progress: Progress | None) -> None:
+    statistics = []
+    first: np.ndarray | None = None
+    with (folder / "pixels.npy").open("wb") as file:
+        for number, image in enumerate(_images(manifest, preprocessing)):
+            if first is None:
+                first = image
+                _write_header(file, (len(manifest), *image.shape), image.dtype)
+            _refuse_other_form(image, first, manifest, number)
+            # Plain writing, not a memory map: a full disk is then an error, not a bus error that kills the process.
+            file.write(image.tobytes())
+            statistics.append(image_statistics(image, preprocessing.intensity))
+            if progress:
+                progress(number + 1, len(manifest))
+        file.flush()
+        os.fsync(file.fileno())
+    np.save(folder / "statistics.npy", np.stack(statistics))
+    sizes = {name: (folder / name).stat().st_size for name in ("pixels.npy", "statistics.npy")}
+    write_json(folder / "store.json", {"format": FORMAT, "images": len(manifest), "bytes": sizes})
+
+
+def _images(manifest: Manifest, preprocessing: PreprocessingConfig) -> Iterator[np.ndarray]:
+    """Preprocessed images in the order of the manifest, decoded by threads a chunk at a time."""
+    reader = Reader(manifest, preprocessing.volume)
+    threads = min(8, os.cpu_count() or 1)
+    # A volume is large: no more of them are held than are worked on.
+    length = threads if VOLUME_FILES in manifest.table else CHUNK
+    with ThreadPoolExecutor(threads) as pool:
+        for start in range(0, len(manifest), length):
+            chunk = range(start, min(start + length, len(manifest)))
+            yield from pool.map(lambda position: preprocessing.apply(reader.read(position)), chunk)
+
+
+def _write_header(file: BinaryIO, shape: tuple[int, ...], dtype: np.dtype) -> None:
+    description = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_2_0(file, description)
+
+
+def _refuse_other_form(image: np.ndarray, first: np.ndarray, manifest: Manifest, number: int) -> None:
+    if image.shape != first.shape or image.dtype != first.dtype:
+        samples = manifest.table["sample"]
+        raise DataError(
+            f"{samples[number]} has shape {json.dumps(image.shape)} after the steps, but {samples[0]} has "
+            f"{json.dumps(first.shape)}. {_HOW_TO_MAKE_ALIKE[VOLUME_FILES in manifest.table]}"
+        )
+
+
+_HOW_TO_MAKE_ALIKE = {
+    False: "Add a grayscale or rgb step and a resize step.",
+    True: "Add the steps resample and shape to preprocessing.volume.",
+}
+
+
+def _keep_neighbours(manifest: Manifest, preprocessing: PreprocessingConfig) -> None:
+    """Refuse steps that would take neighbouring slices, which are channels, for colours."""
+    views = manifest.table[VIEW].dropna()
+    colour = [step.step for step in preprocessing.steps if isinstance(step, Grayscale | Rgb)]
+    if colour and any(json.loads(view).get("neighbours") for view in views):
+        raise DataError(
+            f"The step '{colour[0]}' would take neighbouring slices (data.slices.neighbours) for colours. "
+            "Leave it out of preprocessing.steps."
+        )

@@ -1,0 +1,143 @@
+"""Batches from a store: whole batches at once, float32, augmented if asked for, normalised."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from gyrus.datasets.patches import PatchConfig, random_patch
+from gyrus.datasets.store import Store
+from gyrus.transforms.augmentation.config import AugmentationConfig
+from gyrus.transforms.augmentation.random_streams import Streams
+from gyrus.transforms.preprocessing import Normalisation
+
+_OF_PATCHES = 1 << 20
+"""A child of the streams that no random step has."""
+
+
+class Batch(NamedTuple):
+    """What a network is fed.
+
+    Attributes:
+        images: float32 (B, C, *spatial), normalised.
+        targets: int64 (B,), the class index; -1 where unknown.
+        positions: int64 (B,), the row within the part.
+    """
+
+    images: torch.Tensor
+    targets: torch.Tensor
+    positions: torch.Tensor
+
+
+class PixelDataset(Dataset[Batch]):
+    """One part of a store."""
+
+    def __init__(
+        self,
+        store: Store,
+        rows: np.ndarray,
+        targets: np.ndarray,
+        normalisation: Normalisation,
+        *,
+        augmentation: AugmentationConfig | None = None,
+        seed: int = 0,
+        keys: np.ndarray | None = None,
+        patches: PatchConfig | None = None,
+    ) -> None:
+        """Store the arguments.
+
+        Args:
+            store: The pixels.
+            rows: int64 (N,), the rows of the store that make up this part.
+            targets: int64 (N,), the class of each.
+            normalisation: The fitted intensity scaling.
+            augmentation: Random steps before normalisation; for the train part only.
+            seed: Of the random steps.
+            keys: int64 (N,), what the random steps know each image by; by default its position in the part.
+            patches: A random patch of each image instead of all of it; for the train part only.
+        """
+        self.store = store
+        self.rows = rows
+        self.targets = targets
+        self.normalisation = normalisation
+        self.augmentation = augmentation or AugmentationConfig()
+        self.seed = seed
+        self.keys = keys
+        self.patches = patches
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Say which epoch the next batches are for, from 0, so that the random steps differ from epoch to epoch.
+
+        Worker processes learn of it when they are started, so they are to be started anew for every epoch.
+        """
+        self.epoch = epoch
+
+    def number_visits(self, batches: Sequence[Sequence[int]]) -> list[list[int]]:
+        """Tell apart the visits of an epoch in which images come more than once, as from a balanced sampler.
+
+        The k-th further visit of a position is asked for as ``position + k * len(self)`` and is augmented anew.
+        Without this, all copies of an image in an epoch would be alike.
+        """
+        visits: Counter[int] = Counter()
+        return [[self._visit(position, visits) for position in batch] for batch in batches]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, position: int) -> Batch:
+        """A batch of one."""
+        return self.__getitems__([position])
+
+    def __getitems__(self, positions: list[int]) -> Batch:
+        """A whole batch, in the order of ``positions``; PyTorch's loader calls it instead of asking one by one.
+
+        Positions from ``len(self)`` on are further visits; see :meth:`number_visits`.
+        """
+        visits, index = np.divmod(np.asarray(positions, dtype=np.int64), len(self))
+        rows = self.rows[index]
+        streams = self._streams(index, visits)
+        images = torch.from_numpy(self._pixels(rows, streams)).float().div_(255.0)
+        statistics = self.store.statistics[rows]
+        if self.normalisation.standard:
+            images = torch.from_numpy(self.normalisation.to_standard_scale(images.numpy(), statistics))
+        return Batch(
+            self._normalise(self._augment(images, streams), statistics),
+            torch.from_numpy(self.targets[index]),
+            torch.from_numpy(index),
+        )
+
+    def _visit(self, position: int, visits: Counter[int]) -> int:
+        visits[position] += 1
+        return position + (visits[position] - 1) * len(self)
+
+    def _streams(self, index: np.ndarray, visits: np.ndarray) -> Streams:
+        keys = index if self.keys is None else self.keys[index]
+        return Streams.at(self.seed, self.epoch, keys, visits)
+
+    def _pixels(self, rows: np.ndarray, streams: Streams) -> np.ndarray:
+        """uint8 (B, C, *spatial); of patches only these are read."""
+        if self.patches is None:
+            return np.asarray(self.store.pixels[rows])
+        means = self.store.statistics[rows, :, 0].mean(axis=1)
+        places = streams.child(_OF_PATCHES)
+        return np.stack(
+            [
+                random_patch(self.store.pixels[row], float(mean), self.patches, places[[number]])
+                for number, (row, mean) in enumerate(zip(rows, means, strict=True))
+            ]
+        )
+
+    def _augment(self, images: torch.Tensor, streams: Streams) -> torch.Tensor:
+        return self.augmentation.apply(images, self.augmentation.draw(streams, images.shape[2:]))
+
+    def _normalise(self, images: torch.Tensor, statistics: np.ndarray) -> torch.Tensor:
+        shift, scale = self.normalisation.shift_and_scale(statistics)
+        shape = (*shift.shape, *[1] * (images.ndim - 2))
+        images.sub_(torch.from_numpy(shift).view(shape)).div_(torch.from_numpy(scale).view(shape))
+        return images.clamp_(0.0, 1.0) if self.normalisation.clips else images

@@ -1,0 +1,271 @@
+"""Probabilities mended: maps that are fitted on validation people and then applied to anybody.
+
+A map that was fitted on the test part would make the test part look calibrated and nobody else, so that only
+predictions of the part "val" are taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from scipy import optimize, special
+
+from gyrus.errors import DataError
+from gyrus.evaluation.comparison import judged_rows
+from gyrus.evaluation.result import Unit
+from gyrus.evaluation.saving import load_value, save_value
+from gyrus.inference.prediction_files import LOGIT
+from gyrus.inference.predictions import Predictions
+from gyrus.registry import look_up
+
+Floats = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
+Parameters = Mapping[str, tuple[tuple[float, ...], ...]]
+"""By name, a row of numbers for each class, or one row for all."""
+
+SCHEMA = "gyrus.calibrator/1"
+
+LEAST_OF_A_CLASS = 2
+"""Fewer people of a class than this in the validation part, and nothing is fitted."""
+
+FEW_FOR_ISOTONIC = 200
+"""Below this, steps follow single people (Niculescu-Mizil and Caruana 2005 found 1,000 to be plenty)."""
+
+TEMPERATURES = (0.05, 20.0)
+"""Where the temperature is sought: with classes told apart without a mistake it would go to 0, and certainty to 1."""
+
+PRIOR_SPREAD = 2.0
+"""How far factors and offsets of vector scaling are thought to lie from 1 and 0 (one standard deviation of a normal
+prior), so that they stay finite where few people tell the classes apart without a mistake."""
+
+
+@dataclass(frozen=True)
+class Calibrator:
+    """A fitted map from logits to better ones.
+
+    Attributes:
+        kind: A name of :data:`CALIBRATORS`.
+        classes: The classes it knows, in the order of the logits.
+        unit: What it was fitted on: apply it to rows of the same kind.
+        count: On how many.
+        parameters: What was fitted.
+        notes: What a reader must know, in words.
+    """
+
+    kind: str
+    classes: tuple[str, ...]
+    unit: Unit
+    count: int
+    parameters: Parameters
+    notes: tuple[str, ...] = ()
+
+    def apply(self, predictions: Predictions) -> Predictions:
+        """The same predictions with calibrated logits, whose softmax is the calibrated probability.
+
+        Raises:
+            DataError: They have other classes.
+        """
+        if predictions.classes != self.classes:
+            raise DataError(f"The calibration is for classes {list(self.classes)}, not {list(predictions.classes)}.")
+        kind = look_up(self.kind, CALIBRATORS, "calibration")
+        values = kind.apply(_normalised(predictions.logits), self.parameters)
+        columns = {LOGIT + name: values[:, index] for index, name in enumerate(self.classes)}
+        return replace(predictions, table=predictions.table.assign(**columns))
+
+    def save(self, path: Path) -> None:
+        """Write as JSON."""
+        save_value(self, path, SCHEMA)
+
+    @classmethod
+    def load(cls, path: Path) -> Calibrator:
+        """Read what :meth:`save` wrote.
+
+        Raises:
+            DataError: The file is no calibrator, of another version, or damaged.
+        """
+        return load_value(cls, path, SCHEMA)
+
+
+def fit_calibrator(validation: Predictions, kind: str = "temperature", *, unit: Unit | None = None) -> Calibrator:
+    """Fit a map from logits to calibrated ones.
+
+    Args:
+        validation: Predictions of the part "val"; rows without a true class are left out.
+        kind: A name of :data:`CALIBRATORS`.
+        unit: "subject" pools the images of each person first; by default that, where subjects are known.
+
+    Raises:
+        DataError: They are not of the validation part, or have fewer than two people of a class.
+        UnknownNameError: There is no such kind.
+    """
+    require_validation(validation)
+    chosen: Unit = unit or ("subject" if validation.subjects_known else "image")
+    rows = judged_rows(validation, chosen)
+    counts = np.bincount(rows.targets, minlength=len(rows.classes))
+    few = {name: int(count) for name, count in zip(rows.classes, counts, strict=True) if count < LEAST_OF_A_CLASS}
+    if few:
+        numbers = ", ".join(f"{count} of '{name}'" for name, count in few.items())
+        raise DataError(
+            f"The validation part has {numbers}; to calibrate, each class needs {LEAST_OF_A_CLASS} {chosen}s at least."
+        )
+    parameters = look_up(kind, CALIBRATORS, "calibration").fit(_normalised(rows.logits), rows.targets)
+    return Calibrator(kind, rows.classes, chosen, len(rows), parameters, _notes(kind, parameters, len(rows)))
+
+
+def require_validation(predictions: Predictions) -> None:
+    """Refuse what is not the validation part.
+
+    Raises:
+        DataError: The predictions are of another part.
+    """
+    if predictions.part != "val":
+        raise DataError(
+            f"These are predictions of part '{predictions.part}'. Calibration, thresholds and sets are chosen on the "
+            "validation part ('val') alone: chosen on the part that judges them, they would look better than they are."
+        )
+
+
+@dataclass(frozen=True)
+class CalibratorKind:
+    """How a map is fitted, from logits (N, K) and classes (N,), and applied, from logits to logits (N, K).
+
+    The logits given are logarithms of probabilities: a constant that is added to all logits of a row means nothing.
+    """
+
+    title: str
+    fit: Callable[[Floats, Integers], Parameters]
+    apply: Callable[[Floats, Parameters], Floats]
+
+
+def fit_temperature(logits: Floats, targets: Integers) -> Parameters:
+    """One number by which all logits are divided: the choice of class stays (Guo et al. 2017)."""
+
+    def loss(logarithm: float) -> float:
+        return _log_loss(logits / np.exp(logarithm), targets)
+
+    found = optimize.minimize_scalar(
+        loss, bounds=(float(np.log(TEMPERATURES[0])), float(np.log(TEMPERATURES[1]))), method="bounded",
+        options={"xatol": 1e-9},
+    )  # fmt: skip
+    return {"temperature": ((float(np.exp(found.x)),),)}
+
+
+def apply_temperature(logits: Floats, parameters: Parameters) -> Floats:
+    """Divide by the temperature."""
+    return logits / parameters["temperature"][0][0]
+
+
+def fit_platt(logits: Floats, targets: Integers) -> Parameters:
+    """A logistic curve for each class against the rest, with Platt's targets short of 0 and 1 (Platt 1999)."""
+    scores = _against_rest(logits)
+    fitted = [_logistic(scores[:, index], targets == index) for index in range(logits.shape[1])]
+    return {"slope": tuple((slope,) for slope, _ in fitted), "offset": tuple((offset,) for _, offset in fitted)}
+
+
+def apply_platt(logits: Floats, parameters: Parameters) -> Floats:
+    """The curve of each class, then scaled to sum to one."""
+    slope, offset = (np.array(parameters[name])[:, 0] for name in ("slope", "offset"))
+    return _normalised(special.log_expit(slope * _against_rest(logits) + offset))
+
+
+def fit_isotonic(logits: Floats, targets: Integers) -> Parameters:
+    """A rising step curve for each class against the rest (Zadrozny and Elkan 2002).
+
+    It never says 0 or 1: so many people cannot show more than ``1 / (n + 2)`` (the rule of succession).
+    """
+    from sklearn.isotonic import IsotonicRegression
+
+    probabilities, least = special.softmax(logits, axis=1), 1 / (len(targets) + 2)
+    knots = []
+    for index in range(logits.shape[1]):
+        curve = IsotonicRegression(y_min=least, y_max=1 - least, out_of_bounds="clip")
+        curve.fit(probabilities[:, index], (targets == index).astype(np.float64))
+        knots.append((curve.X_thresholds_, curve.y_thresholds_))
+    return {
+        "probability": tuple(tuple(map(float, x)) for x, _ in knots),
+        "calibrated": tuple(tuple(map(float, y)) for _, y in knots),
+    }
+
+
+def apply_isotonic(logits: Floats, parameters: Parameters) -> Floats:
+    """The curve of each class, then scaled to sum to one."""
+    curves = zip(special.softmax(logits, axis=1).T, parameters["probability"], parameters["calibrated"], strict=True)
+    return _normalised(np.log(np.column_stack([np.interp(values, x, y) for values, x, y in curves])))
+
+
+def fit_vector(logits: Floats, targets: Integers) -> Parameters:
+    """A factor and an offset for each class's logit (Guo et al. 2017), see :data:`PRIOR_SPREAD`."""
+    classes, ridge = logits.shape[1], 1 / (2 * PRIOR_SPREAD**2 * len(targets))
+    outcomes = (targets[:, None] == np.arange(classes)).astype(np.float64)
+
+    def loss(values: Floats) -> tuple[float, Floats]:
+        scale, offset = values[:classes], values[classes:]
+        scaled = logits * scale + offset
+        gap = (special.softmax(scaled, axis=1) - outcomes) / len(targets)
+        slope = np.concatenate([(gap * logits).sum(axis=0), gap.sum(axis=0)])
+        away = values - start
+        return _log_loss(scaled, targets) + ridge * float(away @ away), slope + 2 * ridge * away
+
+    start = np.concatenate([np.ones(classes), np.zeros(classes)])
+    found = optimize.minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 2000, "gtol": 1e-9})
+    return {
+        "scale": tuple((float(value),) for value in found.x[:classes]),
+        "offset": tuple((float(value),) for value in found.x[classes:]),
+    }
+
+
+def apply_vector(logits: Floats, parameters: Parameters) -> Floats:
+    """Factor and offset of each class."""
+    scale, offset = (np.array(parameters[name])[:, 0] for name in ("scale", "offset"))
+    return np.asarray(logits * scale + offset)
+
+
+CALIBRATORS: dict[str, CalibratorKind] = {
+    "temperature": CalibratorKind("Temperature scaling", fit_temperature, apply_temperature),
+    "platt": CalibratorKind("Platt scaling", fit_platt, apply_platt),
+    "isotonic": CalibratorKind("Isotonic regression", fit_isotonic, apply_isotonic),
+    "vector": CalibratorKind("Vector scaling", fit_vector, apply_vector),
+}
+
+
+def _log_loss(logits: Floats, targets: Integers) -> float:
+    chosen = logits[np.arange(len(targets)), targets]
+    return float((special.logsumexp(logits, axis=1) - chosen).mean())
+
+
+def _against_rest(logits: Floats) -> Floats:
+    """The log odds of each class against all others together, shape (N, K)."""
+    columns = range(logits.shape[1])
+    rest = [special.logsumexp(np.delete(logits, index, axis=1), axis=1) for index in columns]
+    return np.asarray(logits - np.column_stack(rest))
+
+
+def _logistic(scores: Floats, events: npt.NDArray[np.bool_]) -> tuple[float, float]:
+    """Slope and offset of Platt's sigmoid."""
+    positives, negatives = int(events.sum()), int((~events).sum())
+    goals = np.where(events, (positives + 1) / (positives + 2), 1 / (negatives + 2))
+
+    def loss(values: Floats) -> tuple[float, Floats]:
+        straight = values[0] * scores + values[1]
+        gap = special.expit(straight) - goals
+        return float((np.logaddexp(0, straight) - goals * straight).sum()), np.array([gap @ scores, gap.sum()])
+
+    start = np.array([0.0, np.log((positives + 1) / (negatives + 1))])
+    found = optimize.minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 2000, "gtol": 1e-9})
+    return float(found.x[0]), float(found.x[1])
+
+
+def _normalised(logarithms: Floats) -> Floats:
+    return np.asarray(logarithms - special.logsumexp(logarithms, axis=1, keepdims=True))
+
+
+def _notes(kind: str, parameters: Parameters, count: int) -> tuple[str, ...]:
+    if kind == "isotonic" and count < FEW_FOR_ISOTONIC:
+        return (f"Isotonic regression on {count} follows single people: prefer temperature or Platt scaling.",)
+    if kind == "temperature" and not 1.01 * TEMPERATURES[0] < parameters["temperature"][0][0] < TEMPERATURES[1] / 1.01:
+        return ("The validation part sets no bound to the temperature, so that it stopped at the edge of its range.",)
+    return ()

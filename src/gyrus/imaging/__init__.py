@@ -1,0 +1,1 @@
+"""Images and volumes: decoding, formats, DICOM, masks, resampling."""

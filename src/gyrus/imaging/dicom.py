@@ -1,0 +1,329 @@
+"""DICOM: which files make up a series, and the volume that they are.
+
+Of a header only what places and orders slices is used; identifiers are compared, and never written anywhere.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gyrus.errors import MissingDependencyError
+from gyrus.imaging.decoding import UnusableImageError, quiet_libraries
+from gyrus.imaging.volume import Volume
+from gyrus.imaging.volume_formats import LARGEST_VOXEL_COUNT
+
+DICOM_EXTENSIONS = (".dcm", ".dicom", ".ima")
+"""What DICOM files are called, in any case, where they have an extension at all."""
+
+_LOCALISER_WORDS = ("LOCALIZER", "LOCALISER", "SCOUT", "SURVEY", "TOPOGRAM")
+_READ_TAGS = [
+    *("SOPClassUID", "PatientID", "StudyInstanceUID", "StudyDate", "StudyTime", "SeriesInstanceUID", "SeriesNumber"),
+    *("Modality", "ImageType", "SeriesDescription", "Rows"),
+]
+_POSITION_TOLERANCE = 0.02
+"""Share of the distance between slices by which one may lie elsewhere; scanners round positions."""
+
+_SAME_ANGLE = 1e-3
+_SMALLEST_TILT = 0.1  # degrees
+_SAME_POSITION = 1e-2
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a scan needs of a DICOM file. The identifiers are compared, and never written anywhere.
+
+    Attributes:
+        series: Identifier of the series.
+        patient: Identifier of the person, or "".
+        study: Identifier of the visit.
+        when: Sorts visits.
+        series_number: Number of the series within the visit, or None.
+        modality: MR, CT ...; "" where the header does not say.
+        has_pixels: Whether it is a picture at all.
+        is_localiser: Whether it was made to plan others.
+    """
+
+    series: str
+    patient: str
+    study: str
+    when: str
+    series_number: int | None
+    modality: str
+    has_pixels: bool
+    is_localiser: bool
+
+
+@dataclass(frozen=True, eq=False)
+class _Slice:
+    """A slice with its place: position of its first voxel and directions in mm of the patient, LPS+."""
+
+    pixels: np.ndarray
+    position: np.ndarray
+    row_direction: np.ndarray
+    column_direction: np.ndarray
+    spacing: tuple[float, float]
+    thickness: float | None
+
+    @property
+    def normal(self) -> np.ndarray:
+        return np.cross(self.row_direction, self.column_direction)
+
+
+def is_dicom(path: Path) -> bool:
+    """Whether a file starts as DICOM files do."""
+    try:
+        with path.open("rb") as file:
+            return file.read(132)[128:] == b"DICM"
+    except OSError:
+        return False
+
+
+def read_header(path: Path) -> Header:
+    """What a scan needs of a file.
+
+    Raises:
+        UnusableImageError: It is not a DICOM file, or damaged.
+        MissingDependencyError: pydicom is not installed.
+    """
+    data = _open(path, pixels=False)
+    kinds = " ".join([*map(str, data.get("ImageType") or []), str(data.get("SeriesDescription", ""))]).upper()
+    number = data.get("SeriesNumber")
+    return Header(
+        series=str(data.get("SeriesInstanceUID", "")),
+        patient=str(data.get("PatientID", "") or "").strip(),
+        study=str(data.get("StudyInstanceUID", "")),
+        when=f"{data.get('StudyDate', '')}{data.get('StudyTime', '')}",
+        series_number=None if number is None else int(number),
+        modality=str(data.get("Modality", "")),
+        has_pixels="Rows" in data,
+        is_localiser=any(word in kinds for word in _LOCALISER_WORDS),
+    )
+
+
+def read_series(paths: Sequence[Path]) -> Volume:
+    """The volume that the files of one series are, in RAS+, whatever the order of the files.
+
+    A slice that is there twice is taken once, and a tilt of the gantry is undone; both are told in the notes.
+
+    Args:
+        paths: One file a slice, or one file with many frames.
+
+    Raises:
+        UnusableImageError: The slices do not make up one volume; it says why.
+        MissingDependencyError: pydicom, or what decompresses the pixels, is not installed.
+    """
+    slices = [one for path in paths for one in _slices_of(path)]
+    _require_one_geometry(slices)
+    slices, notes = _without_repeats(_in_order(slices))
+    gap, gap_notes = _distance(slices)
+    array = np.stack([one.pixels for one in slices], axis=-1).astype(np.float32).transpose(1, 0, 2)
+    first, last = slices[0], slices[-1]
+    step = (last.position - first.position) / max(1, len(slices) - 1) if len(slices) > 1 else first.normal * gap
+    affine = np.eye(4)
+    affine[:3, 0] = first.row_direction * first.spacing[1]
+    affine[:3, 1] = first.column_direction * first.spacing[0]
+    affine[:3, 2] = step
+    affine[:3, 3] = first.position
+    array, affine, tilt_notes = _untilted(array, affine)
+    # DICOM counts from right to left and from front to back.
+    affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
+    return Volume.from_array(array, affine, notes=(*notes, *gap_notes, *tilt_notes), stored=slices[0].pixels.dtype)
+
+
+def _open(path: Path, *, pixels: bool) -> Any:
+    try:
+        import pydicom
+    except ImportError as error:
+        raise MissingDependencyError('DICOM files need one more library: pip install "gyrus[dicom]".') from error
+    wanted = None if pixels else _READ_TAGS
+    with quiet_libraries():
+        try:
+            return pydicom.dcmread(path, stop_before_pixels=not pixels, specific_tags=wanted)
+        except pydicom.errors.InvalidDicomError as error:
+            raise UnusableImageError("not an image", "this is not a DICOM file") from error
+        except FileNotFoundError as error:
+            raise UnusableImageError("missing", "there is no such file") from error
+        except Exception as error:  # damaged headers raise errors of many types, whose words may quote the header
+            raise UnusableImageError("unreadable", f"the DICOM header is damaged ({type(error).__name__})") from error
+
+
+def _slices_of(path: Path) -> list[_Slice]:
+    data = _open(path, pixels=True)
+    _require_gray(data, path)
+    with quiet_libraries():
+        try:
+            frames = _frames(data, _pixels(data, path))
+        except (UnusableImageError, MissingDependencyError):
+            raise
+        except Exception as error:  # as above
+            raise UnusableImageError(
+                "unreadable", f"{path.name}: the header is damaged ({type(error).__name__})"
+            ) from error
+    return frames
+
+
+def _require_gray(data: Any, path: Path) -> None:
+    if "Rows" not in data or not data.get("Columns"):
+        raise UnusableImageError("not an image", f"{path.name}: the DICOM file holds no picture")
+    if data.get("SamplesPerPixel", 1) != 1 or data.get("PhotometricInterpretation") != "MONOCHROME2":
+        raise UnusableImageError("colour mode", f"{path.name}: the picture is not gray from dark to bright")
+    if "MOSAIC" in (data.get("ImageType") or []):
+        raise UnusableImageError("several volumes", f"{path.name}: a mosaic of slices; convert it by dcm2niix")
+    count = int(data.Rows) * int(data.Columns) * int(data.get("NumberOfFrames") or 1)
+    if count > LARGEST_VOXEL_COUNT:
+        raise UnusableImageError("decompression bomb", f"{path.name}: the header announces {count} voxels")
+
+
+def _pixels(data: Any, path: Path) -> np.ndarray:
+    """(frames, rows, columns), in the units that the header defines."""
+    from pydicom.pixels import apply_rescale
+
+    try:
+        pixels = data.pixel_array
+    except Exception as error:  # each decoder has its own errors
+        words = str(error).lower()
+        if ("transfer syntax" in words and "plugin" in words) or isinstance(error, ImportError):
+            raise MissingDependencyError(
+                f'{path.name} is compressed; to read it: pip install "gyrus[dicom]".'
+            ) from error
+        if "less than expected" in words or "end of file" in words:
+            raise UnusableImageError("truncated", f"{path.name}: the pixels end too early") from error
+        raise UnusableImageError("unreadable", f"{path.name}: the pixels are damaged") from error
+    scaled = apply_rescale(pixels, data) if "RescaleSlope" in data else pixels
+    return scaled if scaled.ndim == 3 else scaled[None]
+
+
+def _frames(data: Any, pixels: np.ndarray) -> list[_Slice]:
+    groups = data.get("PerFrameFunctionalGroupsSequence")
+    if groups is None:
+        if len(pixels) > 1:
+            raise UnusableImageError("geometry", "many frames without their places (no functional groups)")
+        return [_slice(pixels[0], data, data, data)]
+    if len(groups) != len(pixels):
+        raise UnusableImageError("geometry", f"{len(pixels)} frames, but places for {len(groups)}")
+    shared = data.get("SharedFunctionalGroupsSequence") or [{}]
+    return [_frame(frame, group, shared[0]) for frame, group in zip(pixels, groups, strict=True)]
+
+
+def _frame(pixels: np.ndarray, own: Any, shared: Any) -> _Slice:
+    def group(name: str) -> Any:
+        found = own.get(name) or shared.get(name)
+        return found[0] if found else {}
+
+    rescale = group("PixelValueTransformationSequence")
+    if rescale:
+        pixels = pixels * float(rescale.RescaleSlope) + float(rescale.RescaleIntercept)
+    return _slice(
+        pixels, group("PlanePositionSequence"), group("PlaneOrientationSequence"), group("PixelMeasuresSequence")
+    )
+
+
+def _slice(pixels: np.ndarray, position: Any, orientation: Any, measures: Any) -> _Slice:
+    place, directions = position.get("ImagePositionPatient"), orientation.get("ImageOrientationPatient")
+    spacing = measures.get("PixelSpacing")
+    if place is None or directions is None:
+        raise UnusableImageError("orientation unknown", "the header does not say where a slice lies")
+    if spacing is None or min(map(float, spacing)) <= 0:
+        raise UnusableImageError("spacing unknown", "the header does not say the size of a pixel")
+    thickness = measures.get("SpacingBetweenSlices") or measures.get("SliceThickness")
+    return _Slice(
+        pixels,
+        np.array(place, dtype=np.float64),
+        np.array(directions[:3], dtype=np.float64),
+        np.array(directions[3:], dtype=np.float64),
+        (float(spacing[0]), float(spacing[1])),
+        float(thickness) if thickness else None,
+    )
+
+
+def _require_one_geometry(slices: Sequence[_Slice]) -> None:
+    first = slices[0]
+    shapes = Counter(one.pixels.shape for one in slices)
+    if len(shapes) > 1:
+        sizes = " and ".join(f"{count} of {rows} x {columns}" for (rows, columns), count in sorted(shapes.items()))
+        raise UnusableImageError("geometry", f"slices of different sizes: {sizes}")
+    turned = [one for one in slices if np.abs(one.normal - first.normal).max() > _SAME_ANGLE]
+    if turned:
+        raise UnusableImageError(
+            "geometry", f"slices of different orientation: {len(turned)} of {len(slices)} differ from the first"
+        )
+    if any(np.abs(np.subtract(one.spacing, first.spacing)).max() > _SAME_ANGLE for one in slices):
+        raise UnusableImageError("geometry", "slices with pixels of different size")
+
+
+def _in_order(slices: Sequence[_Slice]) -> list[_Slice]:
+    return sorted(slices, key=lambda one: float(one.position @ slices[0].normal))
+
+
+def _without_repeats(slices: Sequence[_Slice]) -> tuple[list[_Slice], tuple[str, ...]]:
+    kept: list[_Slice] = []
+    repeats = 0
+    for one in slices:
+        if kept and np.abs(one.position - kept[-1].position).max() < _SAME_POSITION:
+            if _fingerprint(one) != _fingerprint(kept[-1]):
+                raise UnusableImageError(
+                    "several volumes", "different slices at the same place: echoes or times of a series; export one"
+                )
+            repeats += 1
+        else:
+            kept.append(one)
+    return kept, (f"{repeats} slices were there more than once",) if repeats else ()
+
+
+def _fingerprint(one: _Slice) -> bytes:
+    return hashlib.sha256(np.ascontiguousarray(one.pixels, dtype=np.float32).tobytes()).digest()
+
+
+def _distance(slices: Sequence[_Slice]) -> tuple[float, tuple[str, ...]]:
+    """Millimetres between neighbouring slices along the normal."""
+    if len(slices) == 1:
+        if slices[0].thickness is None:
+            raise UnusableImageError("spacing unknown", "a single slice whose header does not say its thickness")
+        return slices[0].thickness, ("the series has a single slice",)
+    places = np.array([one.position @ slices[0].normal for one in slices])
+    gaps = np.diff(places)
+    usual = float(np.median(gaps))
+    odd = np.flatnonzero(np.abs(gaps - usual) > max(_POSITION_TOLERANCE * usual, _SAME_POSITION))
+    if len(odd):
+        raise UnusableImageError(
+            "geometry",
+            f"slices are missing: {gaps[odd[0]]:.2f} mm between slices {odd[0] + 1} and {odd[0] + 2} of {len(slices)}, "
+            f"but {usual:.2f} mm elsewhere",
+        )
+    return usual, ()
+
+
+def _untilted(array: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+    """Shift each slice within its plane so that the axes are at right angles; linear between pixels, nothing is cut.
+
+    Args:
+        array: (columns, rows, slices).
+        affine: (4, 4); its third column is slanted where the gantry was tilted.
+    """
+    from scipy import ndimage
+
+    across, down, step = affine[:3, :3].T
+    normal = np.cross(across, down) / (np.linalg.norm(across) * np.linalg.norm(down))
+    upright = normal * (step @ normal)
+    angle = float(np.degrees(np.arccos(np.clip(np.linalg.norm(upright) / np.linalg.norm(step), -1, 1))))
+    if angle < _SMALLEST_TILT:
+        return array, affine, ()
+    slant = step - upright
+    shift = np.array([slant @ across / (across @ across), slant @ down / (down @ down)])
+    reach = np.ceil(np.abs(shift) * (array.shape[2] - 1)).astype(int)
+    before = np.where(shift < 0, reach, 0)
+    width = [(start, whole - start) for start, whole in zip(before, reach, strict=True)]
+    dark = float(array.min())
+    moved = [
+        ndimage.shift(np.pad(slice_, width, constant_values=dark), shift * number, order=1, cval=dark)
+        for number, slice_ in enumerate(array.transpose(2, 0, 1))
+    ]
+    affine = np.column_stack([affine[:, :2], [*upright, 0], affine @ [*-before, 0, 1]])
+    return np.stack(moved, axis=2), affine, (f"a gantry tilt of {angle:.1f} degrees was undone",)

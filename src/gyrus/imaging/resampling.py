@@ -1,0 +1,87 @@
+"""Other grids for a volume: resampling in millimetres, cutting and padding, with the affine kept right."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from gyrus.imaging.volume import Volume
+
+
+def resample_array(
+    array: NDArray[np.float32], shape: Sequence[int], *, order: int, antialias: bool = True
+) -> NDArray[np.float32]:
+    """Another number of voxels over the same field of view.
+
+    Args:
+        array: Any number of axes.
+        shape: The new number of voxels along each.
+        order: Of the spline: 0 nearest, 1 linear, 3 cubic.
+        antialias: Whether an axis that shrinks is smoothed before, by a Gaussian with a standard deviation of half of
+            what a new voxel is longer than an old one, as scikit-image does.
+    """
+    factors = np.array(array.shape) / np.array(shape)
+    if (factors == 1).all():
+        return array
+    if antialias and order > 0:
+        array = ndimage.gaussian_filter(array, np.maximum(0, (factors - 1) / 2), mode="nearest")
+    # The outer edges of both grids fall together, not the centres of their outer voxels.
+    offset = (factors - 1) / 2
+    return ndimage.affine_transform(
+        array, factors, offset=offset, output_shape=tuple(shape), order=order, mode="nearest", output=np.float32
+    )
+
+
+def resample(volume: Volume, spacing: Sequence[float], *, order: int = 1) -> Volume:
+    """The same field of view with other voxels; the spacing that comes out fits a whole number of them into it.
+
+    Args:
+        volume: What to resample; its mask comes along.
+        spacing: Millimetres along X, Y and Z.
+        order: Of the spline: 0 nearest, 1 linear, 3 cubic.
+    """
+    old = np.array(volume.shape)
+    new = np.maximum(1, np.round(old * np.array(volume.spacing) / np.array(spacing))).astype(int)
+    if (old == new).all():
+        return volume
+    affine = volume.affine @ _scaling(old / new)
+    mask = volume.mask
+    if mask is not None:
+        mask = resample_array(mask.astype(np.float32), new, order=1, antialias=False) >= 0.5
+    return volume.replaced(resample_array(volume.array, new, order=order), affine=affine, mask=mask)
+
+
+def cut(volume: Volume, start: Sequence[int], shape: Sequence[int], fill: float) -> Volume:
+    """A box of the volume; what lies outside of it is filled.
+
+    Args:
+        volume: What to cut; its mask comes along.
+        start: The first voxel along each axis, below 0 where the box begins before the volume.
+        shape: Voxels of the box.
+        fill: The value outside.
+    """
+    affine = volume.affine.copy()
+    affine[:3, 3] = (volume.affine @ [*start, 1])[:3]
+    mask = None if volume.mask is None else _boxed(volume.mask, start, shape, False)
+    return volume.replaced(_boxed(volume.array, start, shape, fill), affine=affine, mask=mask)
+
+
+def _boxed(array: np.ndarray, start: Sequence[int], shape: Sequence[int], fill: float) -> np.ndarray:
+    box = np.full(tuple(shape), fill, dtype=array.dtype)
+    source, target = [], []
+    for first, length, present in zip(start, shape, array.shape, strict=True):
+        low, high = max(0, first), min(present, first + length)
+        source.append(slice(low, max(low, high)))
+        target.append(slice(low - first, max(low, high) - first))
+    box[tuple(target)] = array[tuple(source)]
+    return box
+
+
+def _scaling(factors: np.ndarray) -> NDArray[np.float64]:
+    """From voxel numbers of the new grid to those of the old one."""
+    matrix = np.diag([*factors, 1.0])
+    matrix[:3, 3] = (factors - 1) / 2
+    return matrix

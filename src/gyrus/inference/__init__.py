@@ -1,0 +1,1 @@
+"""From a trained classifier to predictions, and from slices to subjects."""

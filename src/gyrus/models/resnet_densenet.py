@@ -1,0 +1,153 @@
+"""ResNet and DenseNet for slices and volumes, from MONAI. The only module that imports it, when one is built.
+
+He et al. 2016, https://arxiv.org/abs/1512.03385; for volumes Hara et al. 2018, https://arxiv.org/abs/1711.09577;
+Huang et al. 2017, https://arxiv.org/abs/1608.06993. MONAI: https://github.com/Project-MONAI/MONAI, Apache-2.0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+from torch import Tensor, nn
+
+from gyrus.models.classifier import Backbone, Signature
+from gyrus.models.heads import Width
+from gyrus.models.options import Options
+
+_RESNET_BLOCKS: dict[int, tuple[str, tuple[int, ...]]] = {
+    10: ("basic", (1, 1, 1, 1)),
+    18: ("basic", (2, 2, 2, 2)),
+    34: ("basic", (3, 4, 6, 3)),
+    50: ("bottleneck", (3, 4, 6, 3)),
+    101: ("bottleneck", (3, 4, 23, 3)),
+    152: ("bottleneck", (3, 8, 36, 3)),
+}
+_DENSENET_BLOCKS: dict[int, tuple[int, ...]] = {
+    121: (6, 12, 24, 16),
+    169: (6, 12, 32, 32),
+    201: (6, 12, 48, 32),
+    264: (6, 12, 64, 48),
+}
+
+
+class ResNetOptions(Options):
+    """The form of a ResNet.
+
+    Attributes:
+        depth: Layers.
+        width: Channels of the first stage; each further one has twice as many.
+        stem_stride: Step of the first convolution; 1 keeps small images from shrinking too far.
+    """
+
+    depth: Literal[10, 18, 34, 50, 101, 152] = 18
+    width: Width = 64
+    stem_stride: Literal[1, 2] = 2
+
+
+class ResNet(Backbone):
+    """MONAI's ResNet without its last layers; its names are those of 2D weights, so that these can be inflated.
+
+    Args:
+        signature: Channels and size of the images.
+        options: The form.
+    """
+
+    def __init__(self, signature: Signature, options: ResNetOptions) -> None:
+        super().__init__()
+        from monai.networks.nets.resnet import ResNet as MonaiResNet
+
+        block, layers = _RESNET_BLOCKS[options.depth]
+        widths = [options.width * 2**stage for stage in range(4)]
+        self.network = MonaiResNet(
+            block,
+            list(layers),
+            widths,
+            spatial_dims=signature.spatial_dims,
+            n_input_channels=signature.in_channels,
+            conv1_t_stride=options.stem_stride,
+            feed_forward=False,
+            bias_downsample=False,
+        )
+        self.num_channels = self.num_features = widths[-1] * (4 if block == "bottleneck" else 1)
+        self.smallest = (16 * options.stem_stride,) * signature.spatial_dims
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Feature map of the last stage."""
+        features = self.network.maxpool(self.network.act(self.network.bn1(self.network.conv1(images))))
+        for stage in self.stages()[1:]:
+            features = stage(features)
+        return features
+
+    def stages(self) -> tuple[nn.Module, ...]:
+        """Stem, then the four stages."""
+        net = self.network
+        return (nn.ModuleList([net.conv1, net.bn1]), net.layer1, net.layer2, net.layer3, net.layer4)
+
+    def pretrained_part(self) -> nn.Module:
+        """The network as MONAI has it."""
+        return self.network
+
+
+class DenseNetOptions(Options):
+    """The form of a DenseNet.
+
+    Attributes:
+        depth: Layers.
+        growth: Channels that each layer adds.
+        width: Channels of the stem.
+    """
+
+    depth: Literal[121, 169, 201, 264] = 121
+    growth: Width = 32
+    width: Width = 64
+
+
+class DenseNet(Backbone):
+    """MONAI's DenseNet without its last layers, and so without the pooling that varies on CUDA in 3D.
+
+    Args:
+        signature: Channels and size of the images.
+        options: The form.
+    """
+
+    def __init__(self, signature: Signature, options: DenseNetOptions) -> None:
+        super().__init__()
+        from monai.networks.nets.densenet import DenseNet as MonaiDenseNet
+
+        network = MonaiDenseNet(
+            signature.spatial_dims,
+            signature.in_channels,
+            out_channels=1,
+            init_features=options.width,
+            growth_rate=options.growth,
+            block_config=_DENSENET_BLOCKS[options.depth],
+        )
+        self.features = network.features
+        self.num_channels = self.num_features = _last_channels(options)
+        self.smallest = (32,) * signature.spatial_dims
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Feature map of the last block, behind its norm and ReLU."""
+        return self.features(images).relu()
+
+    def stages(self) -> tuple[nn.Module, ...]:
+        """Stem, then the dense blocks, each with the transition before it and the last with the norm behind it."""
+        parts = dict(self.features.named_children())
+        blocks = [nn.ModuleList([parts["denseblock1"]])]
+        blocks += [nn.ModuleList([parts[f"transition{i - 1}"], parts[f"denseblock{i}"]]) for i in (2, 3, 4)]
+        blocks[-1].append(parts["norm5"])
+        return (nn.ModuleList([parts["conv0"], parts["norm0"]]), *blocks)
+
+    def translate(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """MONAI's names for those of 2D weights, which lack its inner container."""
+        own = self.state_dict()
+        renamed = {name.replace(".layers.", "."): name for name in own}
+        return {renamed.get(name, name): value for name, value in weights.items()}
+
+
+def _last_channels(options: DenseNetOptions) -> int:
+    channels = options.width
+    for layers in _DENSENET_BLOCKS[options.depth][:-1]:
+        channels = (channels + layers * options.growth) // 2
+    return channels + _DENSENET_BLOCKS[options.depth][-1] * options.growth

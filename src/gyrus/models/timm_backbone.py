@@ -1,0 +1,128 @@
+"""Any network of timm as a backbone. The only module that imports timm, and only when one is built.
+
+timm: Ross Wightman, https://github.com/huggingface/pytorch-image-models, Apache-2.0.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from gyrus.errors import UnknownNameError
+from gyrus.models.classifier import Backbone, Signature
+from gyrus.models.heads import Share
+from gyrus.models.options import Options
+from gyrus.models.pretrained_weights import NOT_STATED, HubWeights
+from gyrus.registry import nearest
+
+
+class TimmOptions(Options):
+    """What can be set about a network of timm.
+
+    Attributes:
+        drop_path: Stochastic depth of the last block, where the network has it.
+    """
+
+    drop_path: Share = 0.0
+
+
+class TimmBackbone(Backbone):
+    """A network of timm without its classifier.
+
+    Args:
+        architecture: A name in ``timm.list_models()``, with or without a tag: "resnet50", "resnet50.a1_in1k".
+        signature: Channels and size of the images.
+        options: What is set about it.
+
+    Raises:
+        UnknownNameError: timm has no such network.
+    """
+
+    def __init__(self, architecture: str, signature: Signature, options: TimmOptions) -> None:
+        super().__init__()
+        self.architecture = architecture
+        self.network = _create(architecture, signature, options)
+        self.channels_last = getattr(self.network, "output_fmt", "NCHW") == "NHWC"
+        self.grid: tuple[int, ...] | None = _token_grid(self.network)
+        self.own_pool = self.grid is None and not self.channels_last
+        self.num_channels = self.network.num_features
+        self.num_features = self.network.head_hidden_size if self.own_pool else self.num_channels
+        fixed = self.network.pretrained_cfg.get("fixed_input_size", False)
+        self.fixed_size = signature.image_size if fixed else None
+        head = self.network.pretrained_cfg.get("classifier") or ()
+        self.pretrained_head = (head,) if isinstance(head, str) else tuple(head)
+        self.smallest = (self.network.feature_info[-1]["reduction"],) * 2
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Feature map; the tokens of a transformer are laid out as the grid of patches they stand for."""
+        features = self.network.forward_features(images)
+        if self.grid is not None:
+            patches = features[:, self.network.num_prefix_tokens :]
+            return patches.mT.unflatten(2, self.grid)
+        return features.movedim(-1, 1) if self.channels_last else features
+
+    def pool(self, features: Tensor) -> Tensor:
+        """The network's own pooling, with the norm or layer it has behind it; for tokens the mean over patches."""
+        return self.network.forward_head(features, pre_logits=True) if self.own_pool else super().pool(features)
+
+    def stages(self) -> tuple[nn.Module, ...]:
+        """The layers as timm groups them, stem first."""
+        from timm.models._manipulate import group_with_matcher
+
+        matcher = self.network.group_matcher(coarse=True)
+        groups = group_with_matcher(self.network.named_parameters(), matcher, return_values=False)
+        return tuple(nn.ModuleList(self._owners(groups[key])) for key in sorted(groups))
+
+    def published(self) -> HubWeights | None:
+        """The weights that timm publishes on the hub: of the tag in the name, or of timm's default tag."""
+        about = self.network.pretrained_cfg
+        if not about.get("hf_hub_id"):
+            return None
+        names = (about.get("hf_hub_filename"), "model.safetensors", "pytorch_model.bin")
+        licence = about.get("license") or NOT_STATED
+        return HubWeights(about["hf_hub_id"], tuple(name for name in names if name), licence)
+
+    def pretrained_part(self) -> nn.Module:
+        """The network as timm has it."""
+        return self.network
+
+    def translate(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """What timm's own filter of this family makes of them: other authors' names, position tables of other sizes."""
+        module = sys.modules[type(self.network).__module__]
+        own_filter = getattr(module, "checkpoint_filter_fn", None)
+        if own_filter is None or self.network.state_dict().keys() <= weights.keys():
+            return dict(weights)
+        return own_filter(dict(weights), self.network)
+
+    def _owners(self, parameters: list[str]) -> list[nn.Module]:
+        free = [self.network.get_parameter(name) for name in parameters if "." not in name]
+        names = dict.fromkeys(name.rpartition(".")[0] for name in parameters if "." in name)
+        modules = [self.network.get_submodule(name) for name in names]
+        return [nn.ParameterList(free), *modules] if free else modules
+
+
+def _create(architecture: str, signature: Signature, options: TimmOptions) -> Any:
+    import timm
+
+    known = timm.list_models()
+    if architecture.partition(".")[0] not in known:
+        suggestion = nearest(architecture, known)
+        hint = f" Did you mean 'timm:{suggestion}'?" if suggestion else ""
+        raise UnknownNameError(
+            f"timm {timm.__version__} has no network '{architecture}'.{hint} "
+            "timm.list_models() in Python lists all of them."
+        )
+    published = timm.get_pretrained_cfg(architecture)
+    extra: dict[str, Any] = {"drop_path_rate": options.drop_path} if options.drop_path else {}
+    if published is not None and published.fixed_input_size:
+        extra["img_size"] = signature.image_size
+    return timm.create_model(architecture, num_classes=0, in_chans=signature.in_channels, **extra)
+
+
+def _token_grid(network: Any) -> tuple[int, ...] | None:
+    if not hasattr(network, "num_prefix_tokens"):
+        return None
+    return tuple(network.patch_embed.grid_size)

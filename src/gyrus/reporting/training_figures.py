@@ -1,0 +1,111 @@
+"""The figures of a training: what happened from epoch to epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import matplotlib as mpl
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from gyrus.reporting.figure_style import COLOURS, COLUMN, MUTED, STYLE, lines, new_figure, plain
+
+
+def training_figure(history: pd.DataFrame, *, best_epoch: int | None = None) -> Figure:
+    """Loss and validation scores over the epochs, one above the other.
+
+    Args:
+        history: One row an epoch: ``epoch``, ``train_loss``, ``val_loss`` and any ``val_<score>``.
+        best_epoch: The epoch whose weights were kept, marked by a line.
+    """
+    scores = [name for name in _SCORES if name in history and history[name].notna().any()]
+    with mpl.rc_context(STYLE):
+        figure = new_figure(COLUMN, 4.6 if scores else 2.4)
+        panels = figure.subplots(2 if scores else 1, sharex=True, squeeze=False)[:, 0]
+        losses = {"train_loss": "training", "val_loss": "validation"}
+        _curves(panels[0], history, {name: title for name, title in losses.items() if name in history})
+        panels[0].set_ylim(0, None)
+        panels[0].set_title("Loss", pad=_LEGEND_ROW + 5)
+        if scores:
+            _curves(panels[1], history, {name: _SCORES[name] for name in scores}, first_colour=2)
+            panels[1].set_ylim(0, 1.02)
+            panels[1].set_title("Validation scores", pad=_LEGEND_ROW * -(-len(scores) // 2) + 5)
+        for panel in panels:
+            _legend(panel)
+            _mark_best(panel, best_epoch)
+        panels[-1].set_xlabel("Epoch")
+    return figure
+
+
+def class_curves_figure(history: pd.DataFrame) -> Figure | None:
+    """F1 of each class on the validation part, from the columns ``epoch`` and ``val_f1_<class>``; None without any."""
+    columns = [name for name in map(str, history) if name.startswith(_CLASS_SCORE)]
+    if not columns:
+        return None
+    with mpl.rc_context(STYLE):
+        rows = -(-len(columns) // 2)
+        figure = new_figure(COLUMN, 2.3 + _LEGEND_ROW * rows / 72)
+        axes = figure.subplots()
+        _curves(axes, history, {name: plain(name.removeprefix(_CLASS_SCORE)) for name in columns})
+        axes.set(ylim=(0, 1.02), xlabel="Epoch")
+        axes.set_title("Validation F1 of each class", pad=_LEGEND_ROW * rows + 5)
+        _legend(axes)
+    return figure
+
+
+def learning_rate_figure(history: pd.DataFrame) -> Figure:
+    """The learning rate over the epochs, from the columns ``epoch`` and ``lr``."""
+    with mpl.rc_context(STYLE):
+        figure = new_figure(COLUMN, 2.3)
+        axes = figure.subplots()
+        _curves(axes, history, {"lr": "learning rate"})
+        axes.set(title="Learning rate", xlabel="Epoch", ylim=(0, None))
+        axes.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3), useMathText=True)
+    return figure
+
+
+_LEGEND_ROW = 10.5
+"""Height of a row of a legend between a panel and its title, in points."""
+
+_SCORES = {
+    "val_accuracy": "accuracy",
+    "val_balanced_accuracy": "balanced accuracy",
+    "val_macro_f1": "macro F1",
+    "val_auc": "macro ROC AUC",
+}
+
+
+_CLASS_SCORE = "val_f1_"
+
+
+def _curves(axes: Axes, history: pd.DataFrame, columns: Mapping[str, str], first_colour: int = 0) -> None:
+    marker = "o" if len(history) <= 2 else ""
+    colours = COLOURS[first_colour:] + COLOURS[:first_colour]
+    for name, colour, dashes in lines(tuple(columns), colours):
+        style: dict[str, Any] = {"color": colour, "linestyle": dashes, "marker": marker, "markersize": 3}
+        axes.plot(history["epoch"], history[name], label=columns[name], **style)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    axes.margins(x=0.02)
+
+
+def _legend(axes: Axes) -> None:
+    """Between the panel and its title, where it covers no curve."""
+    axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 0.98), ncols=2, handlelength=1.4, columnspacing=1.4)
+
+
+def _mark_best(axes: Axes, epoch: int | None) -> None:
+    if epoch is not None:
+        axes.axvline(epoch, color=MUTED, linewidth=0.8, linestyle=(0, (3, 3)), zorder=0)
+        axes.annotate(
+            f"kept: {epoch}",
+            (epoch, 1),
+            xycoords=("data", "axes fraction"),
+            xytext=(3, -2),
+            textcoords="offset points",
+            fontsize=6.5,
+            color=MUTED,
+            va="top",
+        )

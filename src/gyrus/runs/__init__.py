@@ -1,0 +1,1 @@
+"""The run folder: everything that one training writes."""

@@ -1,0 +1,1 @@
+"""Phantom data: synthetic heads for tests and demonstrations."""

@@ -1,0 +1,256 @@
+"""The step, the epoch and the state of a training, in Lightning's form."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from gyrus.datasets.torch_dataset import Batch
+from gyrus.errors import RunError
+from gyrus.training.config import EMA, SWA, TrainingConfig
+from gyrus.training.data_loader import Loader
+from gyrus.training.history import History
+from gyrus.training.metrics import validation_scores
+from gyrus.training.mixup import Mix, draw_mix, strength
+from gyrus.training.objective import Objective
+from gyrus.training.optimisers import build_optimiser, set_learning_rates
+from gyrus.training.progress import Progress
+from gyrus.training.random_state import generator, seed_torch
+from gyrus.training.schedules import Moment, first_swa_epoch, learning_rate_factor
+from gyrus.training.tally import Tally
+from gyrus.training.weight_averaging import Average
+
+HEARTBEAT = 50
+"""Steps between two looks at the loss on a GPU, because each look waits for the device."""
+
+BeforeEpoch = Callable[[int, nn.Module], None]
+"""Called with the epoch, from 0, and the model. It must depend on nothing else, so that a resumed training agrees."""
+
+EpochOver = Callable[[dict[str, Any]], None]
+"""Called with a snapshot when the history has a new row."""
+
+
+class TrainingModule(LightningModule):
+    """A model in training.
+
+    Attributes:
+        model: The model that is trained.
+        history: The epochs that are over. The epoch in progress is number ``len(history)``, counted from 0.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        loader: Loader,
+        config: TrainingConfig,
+        *,
+        class_weights: np.ndarray | None,
+        classes: Sequence[str],
+        seed: int,
+        progress: Progress,
+        epoch_over: EpochOver,
+        before_epoch: BeforeEpoch | None = None,
+    ) -> None:
+        """Store the arguments.
+
+        Args:
+            model: Images float32 (B, C, *spatial) in, logits (B, K) out.
+            loader: The training part.
+            config: All settings.
+            class_weights: float32 (K,) or None.
+            classes: The K class names.
+            seed: Of everything that is random.
+            progress: Is told how it goes.
+            epoch_over: Keeps the snapshot.
+            before_epoch: Called at the start of every epoch.
+        """
+        super().__init__()
+        self.model = model
+        self.config = config
+        self.history = History()
+        self._objective = Objective(config, class_weights)
+        self._loader = loader
+        self._classes = classes
+        self._seed = seed
+        self._progress = progress
+        self._epoch_over = epoch_over
+        self._before_epoch = before_epoch
+        self._network: Callable[[Tensor], Tensor] = torch.compile(model) if config.compile else model
+        self._average: Average | None = None
+        self._resumed: dict[str, Any] | None = None
+        self._steps = 0
+        self._mixing = strength(None, 1, 1)
+        self._tally = Tally()
+        self._val_logits: list[Tensor] = []
+        self._val_targets: list[Tensor] = []
+        self._val_scores: dict[str, float] = {}
+        self._started = 0.0
+
+    # State
+
+    def snapshot(self) -> dict[str, Any]:
+        """Everything that the next epoch depends on."""
+        return {
+            "model": self.model.state_dict(),
+            "average": self._average.state_dict() if self._average else None,
+            "optimiser": self._optimiser.state_dict(),
+            "precision": self.trainer.precision_plugin.state_dict(),
+            "history": [dict(row) for row in self.history.rows],
+        }
+
+    def restore(self, snapshot: dict[str, Any]) -> None:
+        """Go back to a snapshot; what lives on the device follows when Lightning has moved the model there."""
+        self.model.load_state_dict(snapshot["model"])
+        self.history = History(tuple(snapshot["history"]))
+        self._resumed = snapshot
+
+    @property
+    def is_over(self) -> bool:
+        """Whether no epoch is left to train."""
+        stopped = self.history.should_stop(self.config.early_stopping, self.config.monitor)
+        return stopped or len(self.history) >= self.config.epochs
+
+    def configure_optimizers(self) -> Optimizer:
+        """Called by Lightning when the model is on its device."""
+        optimiser = build_optimiser(self.model, self.config.optimiser)
+        if self._resumed is not None:
+            optimiser.load_state_dict(self._resumed["optimiser"])
+        return optimiser
+
+    def on_fit_start(self) -> None:
+        """Called by Lightning before the first epoch."""
+        if self.config.averaging is not None:
+            self._average = Average(self.model)
+        if self._resumed is not None:
+            self.trainer.precision_plugin.load_state_dict(self._resumed["precision"])
+            if self._average is not None:
+                self._average.load_state_dict(self._resumed["average"])
+            self._resumed = None
+
+    # Training
+
+    def on_train_epoch_start(self) -> None:
+        """Called by Lightning before the first batch is fetched."""
+        epoch = len(self.history)
+        self._loader.epoch = epoch
+        seed_torch(self._seed, epoch)
+        self.model.train()
+        if self._before_epoch is not None:
+            self._before_epoch(epoch, self.model)
+        self._mixing = strength(self.config.mixing, epoch + 1, self.config.epochs)
+        self._steps = epoch * self._steps_per_epoch
+        self._tally = Tally(counts_hits=self._mixing.probability == 0)
+        self._started = time.perf_counter()
+        self._progress.begin_epoch(epoch + 1)
+
+    def training_step(self, batch: Batch, index: int) -> Tensor:
+        """The loss of a batch."""
+        images = self._laid_out(batch.images)
+        mix = self._draw_mix(images, index)
+        loss, logits = self._objective(self._network, self.model, images, batch.targets, mix)
+        self._tally.add(loss, logits, batch.targets)
+        return loss
+
+    def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None) -> None:
+        """Called by Lightning when gradients are to become a step; sets the learning rate first."""
+        moment = Moment(self._steps, self._steps_per_epoch, self.config.epochs)
+        set_learning_rates(optimizer, learning_rate_factor(self.config, moment, self.history))
+        super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+        self._steps += 1
+        if self._average is not None and isinstance(self.config.averaging, EMA):
+            self._average.update_exponentially(self.model, self.config.averaging)
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        """Called by Lightning after each batch."""
+        looks = self.device.type == "cpu" or self._tally.batches % HEARTBEAT == 0
+        self._progress.advance(self._checked_loss() if looks else None)
+
+    def on_train_epoch_end(self) -> None:
+        """Called by Lightning after the validation at the end of the epoch."""
+        row = {
+            "epoch": len(self.history) + 1,
+            "lr": max(group["lr"] for group in self._optimiser.param_groups),
+            **self._tally.means(),
+            **self._val_scores,
+            "seconds": time.perf_counter() - self._started,
+        }
+        if self._average is not None and self._averages_epoch():
+            self._average.update_equally(self.model)
+        self.history = self.history.with_row(row)
+        self._epoch_over(self.snapshot())
+        self._progress.end_epoch(row)
+        self.trainer.should_stop = self.is_over
+
+    # Validation
+
+    def on_validation_epoch_start(self) -> None:
+        """Called by Lightning before the validation part."""
+        self._checked_loss()
+        self._val_logits, self._val_targets = [], []
+
+    def validation_step(self, batch: Batch, _: int) -> None:
+        """Collect the logits of a batch; with EMA those of the averaged weights."""
+        averaged = self._average is not None and isinstance(self.config.averaging, EMA)
+        network = self._average.model if self._average is not None and averaged else self._network
+        self._val_logits.append(network(self._laid_out(batch.images)).float())
+        self._val_targets.append(batch.targets)
+
+    def on_validation_epoch_end(self) -> None:
+        """Called by Lightning after the validation part."""
+        logits = torch.cat(self._val_logits).cpu().numpy()
+        if not np.isfinite(logits).all():
+            raise _not_finite("output for the validation part", f"after epoch {len(self.history) + 1}")
+        self._val_scores = validation_scores(logits, torch.cat(self._val_targets).cpu().numpy(), self._classes)
+
+    # Parts
+
+    @property
+    def _optimiser(self) -> Optimizer:
+        return self.trainer.optimizers[0]
+
+    @property
+    def _steps_per_epoch(self) -> int:
+        return math.ceil(len(self._loader) / self.config.accumulate)
+
+    def _laid_out(self, images: Tensor) -> Tensor:
+        # Slices only: with volumes this order made 3D ResNets half as fast on the CPU.
+        if self.config.channels_last and images.ndim == 4:
+            return images.to(memory_format=torch.channels_last)
+        return images
+
+    def _averages_epoch(self) -> bool:
+        averaging = self.config.averaging
+        return isinstance(averaging, SWA) and len(self.history) >= first_swa_epoch(averaging, self.config.epochs)
+
+    def _draw_mix(self, images: Tensor, batch: int) -> Mix | None:
+        if self._mixing.probability == 0:
+            return None
+        return draw_mix(self._mixing, tuple(images.shape), generator(self._seed, "mixing", len(self.history), batch))
+
+    def _checked_loss(self) -> float:
+        """The mean loss of the latest batches.
+
+        Raises:
+            RunError: The loss of a batch is NaN or infinite.
+        """
+        losses = self._tally.latest_losses(HEARTBEAT)
+        bad = np.flatnonzero(~np.isfinite(losses))
+        if len(bad):
+            step = self._tally.batches - len(losses) + int(bad[0]) + 1
+            raise _not_finite("training loss", f"in epoch {len(self.history) + 1} at step {step}")
+        return float(losses.mean())
+
+
+def _not_finite(what: str, where: str) -> RunError:
+    return RunError(
+        f"The {what} became NaN or infinite {where}. Try a lower learning rate (training.optimiser.lr), "
+        "training.gradient_clip 1.0, a longer warm-up, or precision 32-true, and look at the images for odd values."
+    )

@@ -1,0 +1,1 @@
+"""Deterministic steps of images and volumes, and random augmentation."""

@@ -1,0 +1,191 @@
+"""Steps that change gray values where they are: on 0..1, before normalisation, and none limits its result to 0..1."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+import numpy as np
+import torch
+from pydantic import Field, field_validator
+from torch import Tensor
+
+from gyrus.transforms.augmentation.random_step import (
+    Axes,
+    Draw,
+    Factors,
+    NotNegative,
+    NotNegatives,
+    RandomStep,
+    Range,
+    axes_of,
+    between,
+    per_image,
+)
+from gyrus.transforms.augmentation.random_streams import Floats, Streams
+
+Taps = Annotated[int, Field(ge=3, le=99)]
+
+KERNEL_REACH = 4.0
+"""Where a Gaussian kernel is cut off, in standard deviations; SciPy's choice."""
+
+
+class Gamma(RandomStep):
+    """Raise to a power: below 1 brightens dark tissue, above 1 darkens it; 0 and 1 stay. Values below 0 become 0."""
+
+    step: Literal["gamma"] = "gamma"
+    exponent: Factors = (0.8, 1.2)
+
+    def _amounts(self, streams: Streams, shape: Sequence[int], strength: float | None) -> dict[str, np.ndarray]:  # noqa: ARG002
+        return {"exponent": between(streams, self.exponent, strength, neutral=1.0, count=1)[:, 0]}
+
+    def _changed(self, images: Tensor, draw: Draw) -> Tensor:
+        return images.clamp(min=0).pow_(per_image(draw["exponent"], images))
+
+
+class Brightness(RandomStep):
+    """Multiply, and if wished add: ``factor * x + shift``."""
+
+    step: Literal["brightness"] = "brightness"
+    factor: Factors = (0.8, 1.2)
+    shift: Range = Field((0.0, 0.0), description="is added after multiplying")
+
+    def _amounts(self, streams: Streams, shape: Sequence[int], strength: float | None) -> dict[str, np.ndarray]:  # noqa: ARG002
+        return {
+            "factor": between(streams, self.factor, strength, neutral=1.0, count=1)[:, 0],
+            "shift": between(streams, self.shift, strength, neutral=0.0, count=1)[:, 0],
+        }
+
+    def _changed(self, images: Tensor, draw: Draw) -> Tensor:
+        return torch.addcmul(per_image(draw["shift"], images), images, per_image(draw["factor"], images))
+
+
+class Contrast(RandomStep):
+    """Stretch or shrink the distance of each value to the mean of its image and channel."""
+
+    step: Literal["contrast"] = "contrast"
+    factor: Factors = Field((0.8, 1.2), description="above 1 adds contrast")
+
+    def _amounts(self, streams: Streams, shape: Sequence[int], strength: float | None) -> dict[str, np.ndarray]:  # noqa: ARG002
+        return {"factor": between(streams, self.factor, strength, neutral=1.0, count=1)[:, 0]}
+
+    def _changed(self, images: Tensor, draw: Draw) -> Tensor:
+        means = images.mean(dim=list(range(2, images.ndim)), keepdim=True)
+        return torch.lerp(means, images, per_image(draw["factor"], images))
+
+
+class IntensityShift(RandomStep):
+    """Add one number, normally distributed, to a whole image."""
+
+    step: Literal["intensity-shift"] = "intensity-shift"
+    std: NotNegative = Field(0.05, description="of the number that is added")
+
+    def _amounts(self, streams: Streams, shape: Sequence[int], strength: float | None) -> dict[str, np.ndarray]:  # noqa: ARG002
+        if strength is None:
+            return {"shift": self.std * streams.normal()}
+        # A normal distribution has no end: two standard deviations stand for it.
+        return {"shift": 2 * self.std * strength * np.sign(streams.uniform(-1, 1))}
+
+    def _changed(self, images: Tensor, draw: Draw) -> Tensor:
+        return images + per_image(draw["shift"], images)
+
+
+class Noise(RandomStep):
+    """Independent noise in every voxel and channel.
+
+    Gaussian, or Rician as in the magnitude images that scanners store (Gudbjartsson and Patz: The Rician distribution
+    of noisy MRI data, 1995), which never goes below 0 and lifts the background.
+    """
+
+    step: Literal["noise"] = "noise"
+    std: NotNegatives = (0.0, 0.05)
+    distribution: Literal["gaussian", "rician"] = "gaussian"
+
+    def _amounts(self, streams: Streams, shape: Sequence[int], strength: float | None) -> dict[str, np.ndarray]:  # noqa: ARG002
+        return {
+            "std": between(streams, self.std, strength, neutral=0.0, count=1)[:, 0],
+            "seed": (streams.seeds() >> np.uint64(1)).astype(np.int64),
+        }
+
+    def _changed(self, images: Tensor, draw: Draw) -> Tensor:
+        fields = 1 if self.distribution == "gaussian" else 2
+        noise = _standard_normal(draw["seed"], (fields, *images.shape[1:])).to(images)
+        std = per_image(draw["std"], images)
+        real = torch.addcmul(images, noise[:, 0], std)
+        return real if self.distribution == "gaussian" else torch.hypot(real, noise[:, 1] * std)
+
+
+class Blur(RandomStep):
+    """Smooth with a Gaussian; beyond the border the outermost values go on."""
+
+    step: Literal["blur"] = "blur"
+    sigma: NotNegatives = Field((0.1, 1.0), description="standard deviation in voxels")
+    taps: Taps | None = Field(None, description="length of the kernel, odd; by default four standard deviations a side")
+    axes: Axes = Field("in-plane", description="whether a volume is also smoothed from slice to slice")
+
+    @field_validator("taps")
+    @classmethod
+    def _odd(cls, taps: int | None) -> int | None:
+        if taps is not None and taps % 2 == 0:
+            raise ValueError("must be odd, so that the kernel has a centre")
+        return taps
+
+    def _amounts(self, streams: Streams, shape: Sequence[int], strength: float | None) -> dict[str, np.ndarray]:  # noqa: ARG002
+        return {"sigma": between(streams, self.sigma, strength, neutral=0.0, count=1)[:, 0]}
+
+    def _changed(self, images: Tensor, draw: Draw) -> Tensor:
+        # Not from the drawn sigmas: an image's kernel must not depend on the others of its batch.
+        reach = self.taps // 2 if self.taps else max(1, math.ceil(KERNEL_REACH * self.sigma[1]))
+        kernels = _gaussians(draw["sigma"], reach)
+        for axis in axes_of(self.axes, images.ndim - 2):
+            images = _smoothed(images, kernels, axis)
+        return images
+
+
+class Sharpness(RandomStep):
+    """Go from a smoothed image (0) past the image itself (1) to a sharper one, as Pillow's filter of that name.
+
+    The smoothed image is a mean of 3 voxels a side with the centre counted once and 4/9 more. Each slice of a volume
+    is sharpened within its plane.
+    """
+
+    step: Literal["sharpness"] = "sharpness"
+    factor: NotNegatives = Field((0.5, 1.5), description="above 1 sharpens, below 1 smooths")
+
+    def _amounts(self, streams: Streams, shape: Sequence[int], strength: float | None) -> dict[str, np.ndarray]:  # noqa: ARG002
+        return {"factor": between(streams, self.factor, strength, neutral=1.0, count=1)[:, 0]}
+
+    def _changed(self, images: Tensor, draw: Draw) -> Tensor:
+        means, thirds = images, np.full((len(images), 3), 1 / 3)
+        for axis in axes_of("in-plane", images.ndim - 2):
+            means = _smoothed(means, thirds, axis)
+        # Smoothed = (9 * means + 4 * images) / 13; the image moves away from it by factor - 1.
+        return torch.lerp(images, means, per_image((1 - draw["factor"]) * 9 / 13, images))
+
+
+def _standard_normal(seeds: np.ndarray, shape: Sequence[int]) -> Tensor:
+    noise = torch.empty(len(seeds), *shape)
+    for row, seed in zip(noise, seeds.tolist(), strict=True):
+        row.normal_(generator=torch.Generator().manual_seed(seed))
+    return noise
+
+
+def _gaussians(sigma: Floats, reach: int) -> Floats:
+    """Kernels, one a row, (B, 2 * reach + 1); sigma 0 gives a single 1."""
+    squares = np.arange(-reach, reach + 1) ** 2
+    kernels = np.exp(-squares / (2 * np.maximum(sigma, 1e-3)[:, None] ** 2))
+    return kernels / kernels.sum(axis=1, keepdims=True)
+
+
+def _smoothed(images: Tensor, kernels: Floats, axis: int) -> Tensor:
+    """Correlate each image with its own kernel (B, taps) along a spatial axis."""
+    reach, length, axis = kernels.shape[1] // 2, images.shape[axis + 2], axis + 2
+    ends = [images.narrow(axis, place, 1) for place in (0, length - 1)]
+    sizes = [reach if number == axis else -1 for number in range(images.ndim)]
+    padded = torch.cat([ends[0].expand(sizes), images, ends[1].expand(sizes)], dim=axis)
+    weights = [per_image(weight, images) for weight in kernels.T]
+    smoothed = padded.narrow(axis, 0, length) * weights[0]
+    for start, weight in enumerate(weights[1:], start=1):
+        smoothed.addcmul_(padded.narrow(axis, start, length), weight)
+    return smoothed

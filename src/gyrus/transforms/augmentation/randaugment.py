@@ -1,0 +1,88 @@
+"""RandAugment: a few steps drawn anew for every image, all at one strength.
+
+Cubuk et al.: RandAugment: Practical automated data augmentation with a reduced search space, 2020. Of the paper's
+operations those that mean something on gray images of a head are here, with its strongest forms; equalise, posterise,
+solarise and colour are left out, and gamma, scale, blur and noise take their place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, ClassVar, Literal, get_args
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from gyrus.transforms.augmentation.geometry import Rotation, Scale, Shear, Translation
+from gyrus.transforms.augmentation.intensity import Blur, Brightness, Contrast, Gamma, Noise, Sharpness
+from gyrus.transforms.augmentation.random_step import Draw, RandomStep
+from gyrus.transforms.augmentation.random_streams import Streams
+
+Operation = Literal[
+    "identity",
+    "rotation",
+    "translation",
+    "scale",
+    "shear",
+    "brightness",
+    "contrast",
+    "gamma",
+    "sharpness",
+    "blur",
+    "noise",
+]
+
+STRONGEST: dict[str, RandomStep] = {
+    "rotation": Rotation(degrees=30),
+    "translation": Translation(share=0.45),
+    "scale": Scale(factor=(0.7, 1.3)),
+    "shear": Shear(degrees=16.7),
+    "brightness": Brightness(factor=(0.1, 1.9)),
+    "contrast": Contrast(factor=(0.1, 1.9)),
+    "gamma": Gamma(exponent=(0.5, 2.0)),
+    "sharpness": Sharpness(factor=(0.1, 1.9)),
+    "blur": Blur(sigma=(0, 2)),
+    "noise": Noise(std=(0, 0.2)),
+}
+"""Each operation at magnitude 30; "identity" has no entry, since nothing is done."""
+
+HIGHEST_MAGNITUDE = 30
+
+
+class RandAugment(RandomStep):
+    """As many operations as asked for, drawn for every image with replacement, all of one magnitude."""
+
+    may_change_meaning: ClassVar[str] = "some of its operations may: scale and shear"
+
+    step: Literal["randaugment"] = "randaugment"
+    operations_per_image: Annotated[int, Field(ge=1, le=20)] = Field(2, description="the paper's N")
+    magnitude: Annotated[float, Field(ge=0, le=HIGHEST_MAGNITUDE)] = Field(9, description="the paper's M, up to 30")
+    operations: Annotated[tuple[Operation, ...], Field(min_length=1)] = get_args(Operation)
+
+    def _amounts(self, streams: Streams, shape: Sequence[int], strength: float | None) -> dict[str, np.ndarray]:  # noqa: ARG002
+        rounds = self.operations_per_image
+        share = 1.0 if strength is None else strength
+        return {
+            "operation": streams.choices(rounds, len(self.operations)),
+            "strength": np.full((len(streams), rounds), share * self.magnitude / HIGHEST_MAGNITUDE),
+            "key": np.stack([streams.seeds() for _ in range(rounds)], axis=1),
+        }
+
+    def _changed(self, images: Tensor, draw: Draw) -> Tensor:
+        for number in range(self.operations_per_image):
+            images = self._one_round(images, *(draw[name][:, number] for name in ("operation", "strength", "key")))
+        return images
+
+    def _one_round(self, images: Tensor, operation: np.ndarray, strength: np.ndarray, key: np.ndarray) -> Tensor:
+        changed = torch.empty_like(images)
+        for chosen in np.unique(operation).tolist():
+            rows = np.flatnonzero(operation == chosen)
+            step = STRONGEST.get(self.operations[chosen])
+            if step is None:
+                changed[rows] = images[rows]
+                continue
+            amounts = step.draw(Streams(key[rows]), images.shape[2:], float(strength[rows[0]]))
+            changed[rows] = step.apply(images[rows], amounts)
+        return changed

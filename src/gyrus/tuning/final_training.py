@@ -1,0 +1,95 @@
+"""After the study: the best configuration trained with several seeds, and judged once on the test part."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from filelock import FileLock
+
+from gyrus.datasets.splits import Split
+from gyrus.errors import ConfigError
+from gyrus.files import read_json, write_json
+from gyrus.runs.run_folder import Run
+from gyrus.tuning.study_result import Tuned
+from gyrus.workflows.config import ExperimentConfig
+from gyrus.workflows.display import SILENT, Display
+from gyrus.workflows.multi_run import Repeats, train_seeds
+
+
+@dataclass(frozen=True)
+class Final:
+    """The best configuration, and where asked for the one that it began from, on the test part.
+
+    Attributes:
+        tuned: The trainings of the best configuration.
+        default: Those of the config as it was.
+    """
+
+    tuned: Repeats
+    default: Repeats | None
+
+    def text(self) -> str:
+        """The scores of both."""
+        parts = [f"Tuned: {self.tuned.text()}"]
+        if self.default is not None:
+            parts.append(f"Before tuning: {self.default.text()}")
+        return "\n\n".join(parts)
+
+
+def train_best(tuned: Tuned, seeds: Sequence[int], *, with_default: bool = False, display: Display = SILENT) -> Final:
+    """Train the best configuration with several seeds on the split of the study, and judge it on the test part.
+
+    From then on the study is closed: trials after it would be chosen by the test part.
+
+    Args:
+        tuned: The study.
+        seeds: One training each.
+        with_default: Train the config as it was before tuning as well, in the same way.
+        display: Where progress is shown.
+
+    Raises:
+        ConfigError: The data have changed since the study began, or another trial has been judged on the test part.
+        KeyboardInterrupt: It was interrupted; the same call goes on.
+    """
+    with FileLock(tuned.folder.path / ".final.lock"):
+        _close(tuned)
+        display.say("The best configuration, judged on the test part:")
+        best = _train(tuned, tuned.configuration(tuned.best), "tuned", seeds, display)
+        if not with_default:
+            return Final(best, None)
+        display.say("The config as it was, judged on the test part:")
+        return Final(best, _train(tuned, tuned.settings, "default", seeds, display))
+
+
+def _close(tuned: Tuned) -> None:
+    """Write down which trial is judged, once and for all."""
+    mark = tuned.folder.final / "trial.json"
+    if mark.exists():
+        judged = read_json(mark)["trial"]
+        if judged != tuned.best.number:
+            raise ConfigError(
+                f"Trial {judged} of this study has been judged on the test part, and trial {tuned.best.number} is the "
+                "best now. Choosing again would be choosing by the test part; give another --out."
+            )
+        return
+    write_json(mark, {"trial": tuned.best.number})
+
+
+def _train(tuned: Tuned, settings: ExperimentConfig, name: str, seeds: Sequence[int], display: Display) -> Repeats:
+    folder = tuned.folder.final / name
+    same_split = f"split.seed={json.dumps(tuned.split.seed)}"
+    repeats = train_seeds(settings, seeds=seeds, out=folder, overrides=[same_split], display=display)
+    for run in repeats.runs.values():
+        _refuse_other_split(tuned, run)
+    return repeats
+
+
+def _refuse_other_split(tuned: Tuned, run: Run) -> None:
+    now = Split.load(run.split)
+    if now.manifest_digest != tuned.split.manifest_digest or dict(now.samples) != dict(tuned.split.samples):
+        raise ConfigError(
+            f"The data have changed since the study began, so people may have moved between its parts: {run.folder} "
+            "does not hold an honest score. Begin a new study."
+        )

@@ -1,0 +1,270 @@
+"""The figures of a study: how it went, what mattered, and which values were good."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from textwrap import shorten
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
+from optuna.trial import FrozenTrial, TrialState
+
+from gyrus.reporting.figure_style import COLOURS, COLUMN, INK, MUTED, STYLE, new_figure, plain
+from gyrus.tuning.search_space import Parameter
+
+COLOUR_MAP = "cividis"
+"""Even to the eye, in gray, and to the colour-blind (Nunez et al. 2018)."""
+
+MOST_AXES = 6
+"""More axes of parallel coordinates cannot be read."""
+
+MOST_PANELS = 12
+
+
+@dataclass(frozen=True)
+class Scored:
+    """The trials of a study and their scores, as figures need them.
+
+    Attributes:
+        trials: Those that count, in order.
+        parameters: By name.
+        title: What the score is called.
+        lower_is_better: Whether a lower score is better.
+        importances: Name to share, of the parameters that all trials have; empty where it cannot be told.
+    """
+
+    trials: Sequence[FrozenTrial]
+    parameters: dict[str, Parameter]
+    title: str
+    lower_is_better: bool
+    importances: dict[str, float]
+
+    @property
+    def whole(self) -> list[FrozenTrial]:
+        """The trials that came to their end."""
+        return [trial for trial in self.trials if trial.state == TrialState.COMPLETE]
+
+    @property
+    def varied(self) -> list[str]:
+        """The parameters that took two values or more, the most important first."""
+        names = [
+            name
+            for name in self.parameters
+            if len({str(trial.params[name]) for trial in self.whole if name in trial.params}) > 1
+        ]
+        return sorted(names, key=lambda name: -self.importances.get(name, -1.0))
+
+
+def history_figure(scored: Scored) -> Figure:
+    """The score of each trial in the order in which they began, and the best until then."""
+    with mpl.rc_context(STYLE):
+        figure = new_figure(COLUMN, 2.5)
+        axes = figure.subplots()
+        given_up = [
+            (place, list(trial.intermediate_values.values())[-1])
+            for place, trial in enumerate(scored.trials, start=1)
+            if trial.state == TrialState.PRUNED and trial.intermediate_values
+        ]
+        if given_up:
+            axes.plot(*zip(*given_up, strict=True), "x", color=MUTED, markersize=4, label="given up early")
+        done = [(place, score(trial)) for place, trial in enumerate(scored.trials, start=1) if trial in scored.whole]
+        places, scores = (np.array(column) for column in zip(*done, strict=True))
+        best = np.minimum.accumulate(scores) if scored.lower_is_better else np.maximum.accumulate(scores)
+        axes.plot(places, scores, "o", color=COLOURS[0], markersize=3.5, label="trial")
+        axes.plot(places, best, drawstyle="steps-post", color=COLOURS[1], label="best so far")
+        axes.set(xlabel="Trial", ylabel=_two_lines(scored.title), title="How the study went")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        figure.legend(loc="outside lower left", ncols=3, handlelength=1.4)
+    return figure
+
+
+def importance_figure(scored: Scored) -> Figure | None:
+    """The share of each parameter in the differences between scores; None where it cannot be told."""
+    names = [name for name in scored.varied if name in scored.importances]
+    if not names:
+        return None
+    with mpl.rc_context(STYLE):
+        figure = new_figure(1.25 * COLUMN, 0.9 + 0.2 * len(names))
+        axes = figure.subplots()
+        shares = [scored.importances[name] for name in names]
+        axes.barh(range(len(names)), shares, color=COLOURS[0], height=0.6)
+        for place, share in enumerate(shares):
+            axes.annotate(f"{share:.0%}", (share, place), (3, 0), textcoords="offset points", va="center", fontsize=7)
+        axes.set_yticks(range(len(names)), [_short(name) for name in names])
+        axes.set(ylim=(len(names) - 0.5, -0.5), xlim=(0, max(shares) * 1.15), xlabel="Share of the variance of scores")
+        axes.set_title("What mattered")
+        axes.tick_params(axis="y", length=0)
+    return figure
+
+
+def parallel_figure(scored: Scored) -> Figure | None:
+    """Each trial as a line through its values; None where fewer than two parameters vary in all trials."""
+    names = [name for name in scored.varied if all(name in trial.params for trial in scored.whole)][:MOST_AXES]
+    if len(names) < 2:
+        return None
+    with mpl.rc_context(STYLE):
+        figure = new_figure(2 * COLUMN, 2.9)
+        axes = figure.subplots()
+        colours = _colours(scored)
+        shades = colours.to_rgba(np.array([score(trial) for trial in scored.whole]))
+        places = [_Axis(scored.parameters[name], [trial.params[name] for trial in scored.whole]) for name in names]
+        order = sorted(range(len(scored.whole)), key=lambda number: _goodness(scored, scored.whole[number]))
+        for number in order:  # the best on top
+            heights = [axis.heights[number] for axis in places]
+            axes.plot(range(len(names)), heights, color=shades[number], linewidth=1.1)
+        for position, axis in enumerate(places):
+            axes.axvline(position, color=MUTED, linewidth=0.7, zorder=0)
+            for height, text in axis.ticks:
+                axes.annotate(
+                    text, (position, height), (3, 0), textcoords="offset points", fontsize=6.5, color=INK, va="center",
+                    bbox={"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none", "alpha": 0.75},
+                )  # fmt: skip
+        axes.set_xticks(range(len(names)), [_short(name, apart="\n").replace(".", ".\n", 1) for name in names])
+        axes.set(xlim=(-0.1, len(names) - 0.6), ylim=(-0.05, 1.05), yticks=[], title="Values of each trial")
+        axes.spines[["left", "bottom"]].set_visible(False)
+        axes.tick_params(axis="x", length=0)
+        figure.colorbar(colours, ax=axes, label=scored.title, pad=0.01, aspect=30)
+    return figure
+
+
+def slice_figure(scored: Scored) -> Figure | None:
+    """The score against each parameter by itself; None where none varies."""
+    names = scored.varied[:MOST_PANELS]
+    if not names:
+        return None
+    with mpl.rc_context(STYLE):
+        columns = min(4, len(names))
+        rows = -(-len(names) // columns)
+        figure = new_figure(max(COLUMN, 1.75 * columns), 1.75 * rows + 0.1)
+        panels = figure.subplots(rows, columns, sharey=True, squeeze=False)
+        for panel in panels.flat[len(names) :]:
+            panel.set_axis_off()
+        for panel, name in zip(panels.flat, names, strict=False):
+            _slice(panel, scored, name)
+        figure.supylabel(scored.title, fontsize=8)
+    return figure
+
+
+def front_figure(scored: Scored, costs: Sequence[str], front: Sequence[FrozenTrial]) -> Figure:
+    """The score against each cost; trials that no other beats in every way stand out."""
+    with mpl.rc_context(STYLE):
+        figure = new_figure(COLUMN * len(costs), 2.6)
+        panels = figure.subplots(1, len(costs), sharey=True, squeeze=False)[0]
+        for number, (panel, cost) in enumerate(zip(panels, costs, strict=True), start=1):
+            for trials, colour, label in ((scored.whole, MUTED, "trial"), (front, COLOURS[1], "not beaten")):
+                panel.plot(
+                    [trial.values[number] for trial in trials],
+                    [score(trial) for trial in trials],
+                    "o",
+                    color=colour,
+                    markersize=4,
+                    label=label,
+                )
+            amounts = [trial.values[number] for trial in scored.whole]
+            if max(amounts) > 30 * min(amounts) > 0:
+                panel.set_xscale("log")
+                panel.xaxis.set_minor_formatter(NullFormatter())
+            else:
+                panel.xaxis.set_major_locator(MaxNLocator(4))
+            panel.set(xlabel=cost.capitalize(), title=f"Score against {cost}")
+        panels[0].set_ylabel(scored.title)
+        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower left", ncols=2)
+    return figure
+
+
+def score(trial: FrozenTrial) -> float:
+    """The first objective."""
+    return float(trial.values[0])
+
+
+class _Axis:
+    """A parameter as heights from 0 to 1, one a trial, and the marks of its axis."""
+
+    def __init__(self, parameter: Parameter, values: Sequence[object]) -> None:
+        if parameter.is_range:
+            numbers = np.array(values, dtype=float)
+            scaled = np.log10(numbers) if parameter.log else numbers
+            low, high = scaled.min(), scaled.max()
+            self.heights = ((scaled - low) / (high - low)).tolist()
+            marks = np.linspace(low, high, 3)
+            texts = [_number(10**mark if parameter.log else mark) for mark in marks]
+            self.ticks = list(zip([0.0, 0.5, 1.0], texts, strict=True))
+        else:
+            known = sorted({str(value) for value in values}, key=lambda text: (len(text), text))
+            steps = dict(zip(known, np.linspace(0, 1, len(known)).tolist(), strict=True))
+            self.heights = [steps[str(value)] for value in values]
+            self.ticks = [(height, _brief(text)) for text, height in steps.items()]
+
+
+def _slice(panel: Axes, scored: Scored, name: str) -> None:
+    parameter = scored.parameters[name]
+    trials = [trial for trial in scored.whole if name in trial.params]
+    scores = [score(trial) for trial in trials]
+    if parameter.is_range:
+        panel.plot([trial.params[name] for trial in trials], scores, "o", **_DOTS)
+        _range_axis(panel, parameter)
+    else:
+        texts = [str(trial.params[name]) for trial in trials]
+        known = sorted(set(texts), key=lambda text: (len(text), text))
+        panel.plot([known.index(text) for text in texts], scores, "o", **_DOTS)
+        panel.set_xticks(range(len(known)), [_brief(text) for text in known])
+        panel.set_xlim(-0.5, len(known) - 0.5)
+        if len("".join(map(_brief, known))) > 14:
+            panel.tick_params(axis="x", rotation=30, labelsize=6.5)
+    panel.set_title(_short(name, apart="\n"), fontsize=7.5)
+
+
+def _range_axis(panel: Axes, parameter: Parameter) -> None:
+    """All of the range that was searched, with few marks."""
+    assert parameter.low is not None
+    assert parameter.high is not None
+    if parameter.log:
+        panel.set_xscale("log")
+        panel.xaxis.set_major_locator(LogLocator(numticks=4))
+        panel.xaxis.set_minor_formatter(NullFormatter())
+        panel.set_xlim(parameter.low * 0.8, parameter.high * 1.25)
+    else:
+        panel.xaxis.set_major_locator(MaxNLocator(3, integer=parameter.is_whole))
+        margin = 0.05 * (parameter.high - parameter.low)
+        panel.set_xlim(parameter.low - margin, parameter.high + margin)
+
+
+_DOTS: Any = {"color": COLOURS[0], "markersize": 3.2, "alpha": 0.75, "markeredgewidth": 0}
+
+
+def _colours(scored: Scored) -> ScalarMappable:
+    scores = [score(trial) for trial in scored.whole]
+    name = f"{COLOUR_MAP}_r" if scored.lower_is_better else COLOUR_MAP
+    return ScalarMappable(Normalize(min(scores), max(scores)), name)
+
+
+def _goodness(scored: Scored, trial: FrozenTrial) -> float:
+    return -score(trial) if scored.lower_is_better else score(trial)
+
+
+def _short(name: str, apart: str = " ") -> str:
+    """The last two words of a field, and its condition."""
+    field, _, condition = name.partition(" (")
+    words = [word for word in field.split(".") if word != "options"][-2:]
+    condition = shorten(condition.rstrip(")"), 20, placeholder=" ...")
+    return plain(".".join(words) + (f"{apart}({condition})" if condition else ""))
+
+
+def _brief(text: str) -> str:
+    """The beginning of a long value, such as a list."""
+    return plain(text if len(text) <= 10 else f"{text[:8].rpartition(',')[0] or text[:8]} ...")
+
+
+def _two_lines(title: str) -> str:
+    return title.replace(" ", "\n", 1)
+
+
+def _number(value: float) -> str:
+    return f"{value:.0e}" if value and (abs(value) < 1e-3 or abs(value) >= 1e5) else f"{value:.3g}"

@@ -1,0 +1,1 @@
+"""One module per command, from files to a report. Start with ``train``."""

@@ -1,0 +1,1 @@
+"""Heat maps of a trained classifier, and checks of them."""

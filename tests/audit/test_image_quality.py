@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+from scipy.ndimage import gaussian_filter
+
+from gyrus.audit.image_quality import MEASURES, classic_outliers, entropy, flag_outliers, measure_quality, otsu
+from gyrus.synthetic.phantom import generate
+
+
+@pytest.fixture(scope="module")
+def slices() -> np.ndarray:
+    return generate(subjects=40, slices=3, classes=2, size=96, seed=7).volumes[:, 1]
+
+
+def test_whole_image_measures_are_those_in_common_use(slices: np.ndarray) -> None:
+    gray = slices[0]
+    found = measure_quality(gray)
+    histogram = np.histogram(gray, bins=256, range=(0, 256))[0]
+    assert found["intensity"] == pytest.approx(gray.mean())
+    assert found["contrast"] == pytest.approx(gray.std())
+    assert found["SNR"] == pytest.approx(gray.mean() / gray.std())
+    assert found["entropy"] == pytest.approx(stats.entropy(histogram, base=2))
+
+
+def test_a_constant_image_has_measures_too() -> None:
+    found = measure_quality(np.full((32, 32), 7, np.uint8))
+    assert found["SNR"] == 0.0
+    assert found["entropy"] == 0.0
+    assert list(found) == list(MEASURES)
+
+
+def test_otsu_parts_two_humps() -> None:
+    generator = np.random.default_rng(0)
+    values = np.r_[generator.normal(40, 5, 900), generator.normal(180, 10, 300)].round().astype(int)
+    assert 60 < otsu(np.bincount(values, minlength=256)) < 150
+
+
+def test_entropy_of_equal_values_is_their_number_of_bits() -> None:
+    assert entropy(np.full(8, 5)) == pytest.approx(3.0)
+
+
+def spoilt(gray: np.ndarray, how: str) -> np.ndarray:
+    values = gray.astype(float)
+    side = len(gray)
+    made = {
+        "noisy": lambda: values + np.random.default_rng(0).normal(0, 25, values.shape),
+        "blurred": lambda: gaussian_filter(values, 4),
+        "clipped": lambda: values * 2.5,
+        "uneven brightness": lambda: values * np.linspace(0.25, 1.6, side)[None],
+        "ghosts": lambda: values + 0.4 * np.roll(values, side // 2, axis=0),
+        "head cut off": lambda: np.kron(values[side // 4 : -side // 4, side // 4 : -side // 4], np.ones((2, 2))),
+        "dark": lambda: values * 0.2,
+    }
+    return np.clip(made[how](), 0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize("how", ["noisy", "blurred", "clipped", "uneven brightness", "ghosts", "head cut off", "dark"])
+def test_a_spoilt_image_comes_first(slices: np.ndarray, how: str) -> None:
+    images = [*slices, spoilt(slices[0], how)]
+    quality = pd.DataFrame([measure_quality(image) for image in images])
+    flags = flag_outliers(quality, pd.Series([f"image {row}" for row in range(len(images))]))
+    assert flags[0].sample == f"image {len(slices)}"
+
+
+def test_equal_images_have_no_outliers(slices: np.ndarray) -> None:
+    quality = pd.DataFrame([measure_quality(slices[0])] * 20)
+    assert flag_outliers(quality, pd.Series(range(20))) == ()
+    np.testing.assert_allclose(classic_outliers(quality), 0, atol=1e-9)
+
+
+def test_plain_z_scores_are_those_of_scipy(slices: np.ndarray) -> None:
+    quality = pd.DataFrame([measure_quality(image) for image in slices])
+    expected = np.abs(stats.zscore(quality[["intensity", "contrast", "SNR", "entropy"]])).max(axis=1)
+    np.testing.assert_allclose(classic_outliers(quality), expected)

@@ -1,0 +1,142 @@
+"""``gyrus audit`` as a user meets it: data with parts of their own, with a split file, and a run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from gyrus.datasets.scan import scan
+from gyrus.datasets.splits import SplitConfig, split
+from gyrus.runs.run_folder import Run
+from gyrus.synthetic.phantom import generate, write
+from tests.cli.test_app import gyrus, refused
+
+LEAKAGE = ("--no-maps", "--check", "leakage")
+
+
+@pytest.fixture(scope="module")
+def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """12 phantom people with 16 slices each."""
+    phantom = generate(subjects=12, slices=16, classes=2, size=64, seed=4)
+    return write(phantom, tmp_path_factory.mktemp("people") / "data")
+
+
+@pytest.fixture(scope="module")
+def copied_before_the_split(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What an imaging project once published: altered copies first, and then a split of everything by chance."""
+    generator = np.random.default_rng(0)
+    folder = tmp_path_factory.mktemp("leaking") / "data"
+    phantom = generate(subjects=12, slices=6, classes=2, size=64, seed=7)
+    for subject, volume in zip(phantom.subjects, phantom.volumes, strict=True):
+        label = phantom.class_names[phantom.labels[phantom.subjects.index(subject)]]
+        for number, pixels in enumerate(volume):
+            original = Image.fromarray(pixels)
+            flipped = original.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+            turned = original.rotate(float(generator.uniform(-10, 10)))
+            for name, image in {"": original, "_aug_0": flipped, "_aug_1": turned}.items():
+                part = "test" if generator.random() < 0.15 else "train"
+                path = folder / part / label / f"{subject}_{number}{name}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                image.save(path)
+    return folder
+
+
+def findings(out: Path) -> dict[str, list[dict[str, object]]]:
+    entries = json.loads((out / "findings.json").read_text())["entries"]
+    checks = {entry["check"] for entry in entries}
+    return {check: [entry for entry in entries if entry["check"] == check] for check in checks}
+
+
+def test_altered_copies_made_before_the_split_are_caught(copied_before_the_split: Path, tmp_path: Path) -> None:
+    pattern = r"(?P<subject>P\d+)_(?P<slice>\d+)"
+    result = gyrus("audit", copied_before_the_split, "--out", tmp_path / "out", *LEAKAGE, "--subject-pattern", pattern)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith("The given parts leak: ")
+    found = findings(tmp_path / "out")
+    leak = found["leakage"][0]
+    assert leak["severity"] == "error"
+    assert leak["numbers"]["leak score"] > 0.8
+    assert leak["numbers"]["labels shuffled among people"] > leak["numbers"]["chance with shuffled labels"] + 0.25
+    assert any("copies of images are in another part" in str(entry["verdict"]) for entry in found["leakage"])
+
+
+def test_they_are_caught_without_any_names_too(copied_before_the_split: Path, tmp_path: Path) -> None:
+    options = ("--out", tmp_path / "out", *LEAKAGE, "--subject-rule", "none")
+    assert gyrus("audit", copied_before_the_split, *options).returncode == 0
+    across = [
+        entry
+        for entry in findings(tmp_path / "out")["leakage"]
+        if "copies of images are in another part" in str(entry["verdict"])
+    ]
+    assert [entry["severity"] for entry in across] == ["error"]
+
+
+def test_a_split_file_is_judged(people: Path, tmp_path: Path) -> None:
+    manifest = scan(people)
+    verdicts = {}
+    for unit in ("subject", "image"):
+        file = tmp_path / f"{unit}.json"
+        split(manifest, SplitConfig(unit=unit), seed=1).save(file)
+        result = gyrus("audit", people, "--split", file, "--out", tmp_path / unit, *LEAKAGE)
+        assert result.returncode == 0, result.stderr
+        verdicts[unit] = findings(tmp_path / unit)["leakage"][0]
+    assert verdicts["subject"]["severity"] == "ok"
+    assert verdicts["image"]["severity"] == "error"
+    assert verdicts["image"]["numbers"]["people in train and test"] == 12
+
+
+def test_a_run_is_judged_by_its_own_data_and_split(people: Path, tmp_path: Path) -> None:
+    run, manifest = Run.create(tmp_path / "run"), scan(people)
+    manifest.save(run.manifest)
+    split(manifest, SplitConfig(unit="image"), seed=1).save(run.split)
+    result = gyrus("audit", "--run", run.folder, "--out", tmp_path / "out", *LEAKAGE)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith("The given parts leak: 12 of the 12 people in test")
+    assert set(findings(tmp_path / "out")) == {"leakage"}
+
+
+def test_json_and_csv_tell_the_same(people: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert gyrus("audit", people, "--out", out, "--no-maps", "--subject-rule", "none").returncode == 0
+    entries = json.loads((out / "findings.json").read_text())["entries"]
+    table = pd.read_csv(out / "findings.csv", keep_default_na=False)
+    assert list(table.columns) == ["check", "severity", "sample", "reason"]
+    told = [(entry["check"], flag["sample"]) for entry in entries for flag in entry["samples"] or [{"sample": ""}]]
+    assert list(zip(table["check"], table["sample"], strict=True)) == told
+    subjects = pd.read_csv(out / "subjects.csv")
+    assert subjects["subject"].nunique() == 12
+    known = scan(people).table["subject"]
+    assert subjects.groupby("subject")["sample"].size().eq(16).all()
+    assert known.groupby(subjects["subject"].to_numpy()).nunique().eq(1).all()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "nothing to audit"),
+        (["DATA", "--split", "x.json", "--run", "RUN"], "exclude each other"),
+        (["DATA", "--split", "/nowhere.json"], "/nowhere.json"),
+        (["DATA", "--check", "leakige"], "'leakage'"),
+        (["--run", "/nowhere"], "no run"),
+        (["/nowhere"], "/nowhere"),
+    ],
+)
+def test_mistakes_are_told_in_words_and_leave_nothing_behind(
+    arguments: list[str], words: str, people: Path, tmp_path: Path
+) -> None:
+    places = {"DATA": people}
+    assert words in refused(
+        "audit", *[places.get(argument, argument) for argument in arguments], "--out", tmp_path / "out"
+    )
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_split_of_other_data_is_refused(people: Path, phantom_folder: Path, tmp_path: Path) -> None:
+    split(scan(phantom_folder), SplitConfig(), seed=1).save(tmp_path / "split.json")
+    message = refused("audit", people, "--split", tmp_path / "split.json", "--out", tmp_path / "out")
+    assert "images that the data do not have" in message

@@ -1,0 +1,85 @@
+"""``gyrus data prepare`` as a user meets it."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from tests.cli.test_app import SETTINGS, gyrus, refused
+
+
+@pytest.fixture
+def dirty(phantom_folder: Path, tmp_path: Path) -> Path:
+    """The small phantom with one image that is there twice."""
+    folder = shutil.copytree(phantom_folder, tmp_path / "data")
+    image = sorted((folder / "Control").glob("*.png"))[0]
+    shutil.copy(image, image.with_name(image.name.replace("slice-00", "slice-09")))
+    return folder
+
+
+def test_what_is_prepared_can_be_trained_on(dirty: Path, tmp_path: Path) -> None:
+    out = tmp_path / "clean"
+    options = (
+        "--rule",
+        "outliers=off",
+        "--rule",
+        "copies=1.0",
+        "--step",
+        "min-max",
+        "--step",
+        "{step: clahe, tiles: 4}",
+    )
+    result = gyrus("data", "prepare", dirty, "--out", out, *options)
+    assert result.returncode == 0, result.stderr
+    lines = [" ".join(line.split()) for line in result.stdout.splitlines()]
+    assert "all 97 96 24" in lines
+    assert "Removed by the rule copies: 1" in lines
+    log = pd.read_csv(out / "decisions.csv")
+    assert (log["decision"] == "remove").sum() == 1
+    run = tmp_path / "run"
+    trained = gyrus("train", "--recipe", "dementia-baseline", "--data", out, "--out", run, *SETTINGS)
+    assert trained.returncode == 0, trained.stderr
+    assert "all 24 96" in [" ".join(line.split()) for line in gyrus("data", "scan", out).stdout.splitlines()]
+
+
+def test_a_dry_run_writes_nothing(dirty: Path, tmp_path: Path) -> None:
+    before = sorted(tmp_path.rglob("*"))
+    result = gyrus("data", "prepare", dirty, "--dry-run", "--out", tmp_path / "out", "--rule", "copies=1.0")
+    assert result.returncode == 0, result.stderr
+    assert "Removed by the rule copies: 1" in result.stdout
+    assert "Dry run: nothing was written." in result.stdout
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_table_alone_is_read_as_the_images(dirty: Path, tmp_path: Path) -> None:
+    result = gyrus("data", "prepare", dirty, "--out", tmp_path / "out", "--manifest-only", "--rule", "outliers=off")
+    assert result.returncode == 0, result.stderr
+    assert not list((tmp_path / "out").rglob("*.png"))
+    assert "Subjects: by column subject" in gyrus("data", "scan", tmp_path / "out").stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--out", "OUT", "--balance"], "training.sampler=balanced"),
+        (["--dry-run", "--balance"], "copies made before the split"),
+        ([], "--out"),
+        (["--out", "FULL"], "never overwritten"),
+        (["--out", "OUT", "--manifest-only", "--step", "clahe"], "Leave one of them out"),
+        (["--out", "OUT", "--rule", "outlier=3"], "'outliers'"),
+        (["--out", "OUT", "--rule", "copies=0.2"], "copies"),
+        (["--out", "OUT", "--rule", "copies"], "NAME=VALUE"),
+        (["--out", "OUT", "--step", "clahee"], "'clahe'"),
+        (["--out", "OUT", "--rule", "empty=0.99"], "No image would be left"),
+    ],
+)
+def test_mistakes_are_told_in_words_and_leave_nothing_behind(
+    dirty: Path, tmp_path: Path, arguments: list[str], words: str
+) -> None:
+    places = {"OUT": tmp_path / "out", "FULL": dirty}
+    before = sorted(tmp_path.rglob("*"))
+    assert words in refused("data", "prepare", dirty, *[places.get(argument, argument) for argument in arguments])
+    assert sorted(tmp_path.rglob("*")) == before

@@ -1,0 +1,208 @@
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from gyrus.curation.convert import TARGETS, Options, convert
+from gyrus.datasets.manifest import Manifest
+from gyrus.datasets.reader import Reader
+from gyrus.datasets.scan import scan
+from gyrus.datasets.sources.bids import entities_of
+from gyrus.datasets.volume_files import VolumeFiles
+from gyrus.datasets.volume_slices import SliceConfig, slice_volumes
+from gyrus.errors import DataError, GyrusError, UnknownNameError
+from gyrus.imaging.nifti_writing import write_nifti
+from gyrus.imaging.volume import Volume, affine_from_slices, from_slices
+from gyrus.transforms.volume_steps import Percentiles, Window
+from tests.support.heads import OBLIQUE, nifti, noise
+
+KEPT = ["label", "subject", "session", "slice", "part", "age"]
+SPACING = (4.0, 1.5, 1.0)
+
+names = st.text("abcXYZ019 _-.é", min_size=1, max_size=6).map(str.strip).filter(lambda text: text not in ("", "n/a"))
+
+
+def _png(seed: int) -> bytes:
+    buffer = io.BytesIO()
+    pixels = np.random.default_rng(seed).integers(0, 256, (6, 5)).astype(np.uint8)
+    Image.fromarray(pixels).save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def _slices(root: Path, people: list[tuple[str, str]], *, part: str | None = None) -> Manifest:
+    """Three slices of each (subject, session), numbered 4, 6 and 9, with a table."""
+    rows = []
+    for number, (subject, session) in enumerate(people):
+        for place in (4, 6, 9):
+            path = root / f"{number:03d}" / f"{place}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(_png(100 * number + place))
+            label = ["AD", "NC"][len(subject) % 2]
+            rows.append([path.relative_to(root), label, subject, session, place, 40 + len(subject), part])
+    table = pd.DataFrame(rows, columns=["path", "label", "subject", "session", "slice", "age", "part"])
+    table.dropna(axis=1).to_csv(root / "table.csv", index=False)
+    return scan(root)
+
+
+def _about(manifest: Manifest) -> pd.DataFrame:
+    """What is known of each image, by its pixels."""
+    reader = Reader(manifest, (Window(),))
+    pixels = [reader.read(number).tobytes() for number in range(len(manifest))]
+    table = manifest.table.reindex(columns=KEPT).astype("string").assign(pixels=pixels)
+    return table.sort_values(["pixels", "slice"]).reset_index(drop=True)
+
+
+def _converted(manifest: Manifest, to: str, out: Path) -> Manifest:
+    convert(manifest, to, out, Options(spacing=SPACING))
+    return scan(out)
+
+
+@given(people=st.lists(st.tuples(names, names), min_size=2, max_size=4, unique_by=lambda one: (one[0], one[1])))
+@settings(deadline=None, max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@pytest.mark.parametrize("way", [["folder"], ["parquet"], ["stack"], ["nifti", "stack"], ["bids", "stack"]])
+def test_a_round_trip_loses_nothing(way, people, tmp_path_factory):
+    root = tmp_path_factory.mktemp("convert")
+    (root / "0").mkdir()
+    manifest = original = _slices(root / "0", people)
+    for number, to in enumerate([*way, "folder"], 1):
+        manifest = _converted(manifest, to, root / str(number))
+    assert manifest.classes == original.classes
+    assert manifest.subject_kind == "subject"
+    assert len(manifest) == len(original)
+    pd.testing.assert_frame_equal(_about(manifest), _about(original))
+
+
+def test_volumes_keep_every_voxel_their_grid_and_who_they_are(tmp_path):
+    for subject, label, seed in (("sub-1", "AD", 1), ("sub-2", "NC", 2)):
+        nifti(noise(seed=seed), tmp_path / "a" / label / f"{subject}_ses-b_T1w.nii.gz")
+    original = scan(tmp_path / "a")
+    for number, to in enumerate(("nifti", "bids", "folder")):
+        converted = _converted(original, to, tmp_path / str(number))
+        assert converted.table[["label", "subject", "session"]].equals(original.table[["label", "subject", "session"]])
+        for position in range(2):
+            before = VolumeFiles(original.root, original.table).read(position)
+            after = VolumeFiles(converted.root, converted.table).read(position)
+            np.testing.assert_array_equal(after.array, before.array)
+            np.testing.assert_allclose(after.affine, before.affine, atol=1e-4)
+            assert after.stored == before.stored == np.int16
+
+
+def test_eight_bit_volumes_become_slices_and_volumes_again_with_their_grid(tmp_path):
+    slices = np.random.default_rng(0).integers(0, 256, (7, 6, 5)).astype(np.uint8)
+    for subject, label in (("sub-1", "AD"), ("sub-2", "NC")):
+        nifti(from_slices(slices), tmp_path / "a" / label / f"{subject}_T1w.nii.gz", OBLIQUE)
+    stacked = _converted(scan(tmp_path / "a"), "stack", tmp_path / "b")
+    assert len(stacked) == 14
+    again = _converted(stacked, "nifti", tmp_path / "c")
+    volume = VolumeFiles(again.root, again.table).read(0)
+    np.testing.assert_array_equal(volume.array, from_slices(slices))
+    np.testing.assert_allclose(volume.affine, OBLIQUE, atol=1e-4)
+
+
+def test_volumes_of_more_than_eight_bits_are_scaled_and_that_is_said(tmp_path):
+    for name in ("AD/sub-1_T1w.nii", "NC/sub-2_T1w.nii"):
+        nifti(noise(), tmp_path / "a" / name)
+    notes = convert(scan(tmp_path / "a"), "stack", tmp_path / "b", Options(steps=(Percentiles(low=1, high=99),)))
+    assert "more than 8 bits" in notes[0]
+    assert '"low": 1.0' in notes[0]
+
+
+def test_chosen_slices_of_volumes_become_a_folder_of_images(tmp_path):
+    for name in ("AD/sub-1_T1w.nii", "NC/sub-2_T1w.nii"):
+        nifti(noise(), tmp_path / "a" / name)
+    slices = slice_volumes(scan(tmp_path / "a"), SliceConfig(range=(0.25, 0.75), neighbours=1))
+    convert(slices, "parquet", tmp_path / "b")
+    images = scan(tmp_path / "b")
+    assert images.table["subject"].tolist() == slices.table["subject"].tolist()
+    np.testing.assert_array_equal(Reader(images).read(0), Reader(slices).read(0))
+
+
+def test_parts_and_the_order_of_classes_travel_in_parquet(tmp_path):
+    for part in ("train", "test"):
+        for label in ("b", "a"):
+            path = tmp_path / "a" / part / label / f"sub-{part}{label}_slice-1.png"
+            path.parent.mkdir(parents=True)
+            path.write_bytes(_png(hash((part, label)) % 1000))
+    original = scan(tmp_path / "a", classes=["b", "a"])
+    converted = _converted(original, "parquet", tmp_path / "b")
+    assert converted.classes == ("b", "a")
+    pd.testing.assert_frame_equal(_about(converted), _about(original))
+    notes = convert(original, "folder", tmp_path / "c")
+    assert notes == ("The order of the classes is not kept; give it with --classes b,a.",)
+    assert sorted(scan(tmp_path / "c").table["part"]) == ["test", "test", "train", "train"]
+
+
+def test_scans_do_not_become_people(tmp_path):
+    for label, scans in (("AD", (11, 12)), ("NC", (21, 22))):
+        for number in scans:
+            for place in range(3):
+                path = tmp_path / "a" / label / f"{number}_{place}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(_png(number * 10 + place))
+    original = scan(tmp_path / "a")
+    assert original.subject_kind == "scan"
+    for to in ("folder", "stack", "parquet"):
+        assert _converted(original, to, tmp_path / to).subject_kind == "scan"
+    with pytest.raises(DataError, match="BIDS needs to know who is on each scan"):
+        convert(original, "bids", tmp_path / "no", Options(spacing=SPACING))
+
+
+def test_names_in_bids_are_letters_and_digits_and_no_two_alike(tmp_path):
+    manifest = _slices(tmp_path / "a" if (tmp_path / "a").mkdir() is None else tmp_path, [("0_1", "v 1"), ("01", "v1")])
+    convert(manifest, "bids", tmp_path / "b", Options(spacing=SPACING))
+    files = sorted((tmp_path / "b").rglob("*.nii.gz"))
+    assert all(entities_of(file.name) for file in files)
+    people = pd.read_csv(tmp_path / "b" / "participants.tsv", sep="\t", dtype=str)
+    assert people["participant_id"].is_unique
+    assert set(people["original_id"]) == {"0_1", "01"}
+
+
+def test_what_is_missing_is_said_and_nothing_is_left_behind(tmp_path, phantom_folder):
+    manifest = scan(phantom_folder)
+    with pytest.raises(UnknownNameError, match="Did you mean 'nifti'"):
+        convert(manifest, "nifty", tmp_path / "out")
+    with pytest.raises(DataError, match="--slice-spacing"):
+        convert(manifest, "nifti", tmp_path / "out")
+    nobody = scan(phantom_folder, subject_rule="none")
+    with pytest.raises(DataError, match="which slices belong together"):
+        convert(nobody, "nifti", tmp_path / "out", Options(spacing=SPACING))
+    assert not (tmp_path / "out").exists()
+    convert(manifest, "folder", tmp_path / "out")
+    with pytest.raises(GyrusError, match="not an empty folder"):
+        convert(manifest, "folder", tmp_path / "out")
+    assert set(TARGETS) == {"folder", "parquet", "nifti", "bids", "stack"}
+
+
+def test_equal_volumes_are_equal_files_without_text(tmp_path):
+    import nibabel as nib
+
+    volume = Volume.from_array(noise(), affine_from_slices((1, 1, 1), (5, 6, 7)))
+    for name in ("a.nii.gz", "b.nii.gz"):
+        write_nifti(volume, tmp_path / name)
+    assert (tmp_path / "a.nii.gz").read_bytes() == (tmp_path / "b.nii.gz").read_bytes()
+    header = nib.load(tmp_path / "a.nii.gz").header
+    assert not any(bytes(header[name]).strip(b"\0") for name in ("descrip", "aux_file", "db_name", "intent_name"))
+
+
+def test_a_column_that_begins_late_is_kept_in_parquet(tmp_path, monkeypatch):
+    from gyrus.curation import convert as module
+
+    monkeypatch.setattr(module, "ROWS_AT_A_TIME", 2)
+    (tmp_path / "a").mkdir()
+    manifest = _slices(tmp_path / "a", [("p", "1"), ("qq", "1")])
+    table = pd.read_csv(tmp_path / "a" / "table.csv").assign(grade=[None] * 4 + [1.5, 2.5], site=[None] * 5 + ["x"])
+    table.to_csv(tmp_path / "a" / "table.csv", index=False)
+    manifest = scan(tmp_path / "a")
+    converted = _converted(manifest, "parquet", tmp_path / "b").table.sort_values(["subject", "slice"])
+    original = manifest.table.sort_values(["subject", "slice"])
+    for name in ("grade", "site"):
+        assert (
+            converted[name].astype("string").fillna("").tolist() == original[name].astype("string").fillna("").tolist()
+        )

@@ -1,0 +1,238 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from gyrus.datasets.scan import scan
+from gyrus.errors import ConfigError, DataError
+from tests.support.sources import write_images, write_table
+
+FILES = ["img/a.png", "img/b.png", "img/c.png"]
+LABELS = ["AD", "NC", "AD"]
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return write_images(tmp_path, *FILES)
+
+
+@pytest.mark.parametrize("extension", [".csv", ".tsv", ".parquet"])
+@pytest.mark.parametrize("by", ["file", "folder"])
+def test_a_table_names_paths_below_its_folder(root: Path, extension: str, by: str) -> None:
+    columns = {
+        "Path": FILES,
+        "Diagnosis": LABELS,
+        "Patient_ID": ["01", "02", "03"],
+        "visit": ["m0", "m0", "m12"],
+        "slice": [4, 5, 6],
+        "Split": ["training", "valid", "Test"],
+        "age": [71, None, 80],
+        "site": ["x", "", "y"],
+    }
+    table = write_table(root / f"labels{extension}", columns)
+
+    manifest = scan(table if by == "file" else root)
+
+    assert manifest.root == root
+    assert manifest.table["sample"].to_list() == FILES
+    assert manifest.table["label"].to_list() == LABELS
+    assert manifest.table["subject"].to_list() == ["01", "02", "03"]
+    assert (manifest.subject_kind, manifest.subject_rule) == ("subject", "column Patient_ID")
+    assert manifest.table["session"].to_list() == ["m0", "m0", "m12"]
+    assert manifest.table["slice"].to_list() == [4, 5, 6]
+    assert manifest.table["part"].to_list() == ["train", "val", "test"]
+    assert manifest.table["age"].dropna().to_list() == [71, 80]
+    assert manifest.table["site"].dropna().to_list() == ["x", "y"]
+
+
+def test_columns_can_be_named(root: Path) -> None:
+    write_table(root / "t.csv", {"where": FILES, "grade": LABELS, "label": ["x"] * 3, "who": ["1", "2", "3"]})
+
+    manifest = scan(root / "t.csv", columns={"path": "where", "label": "grade", "subject": "who"})
+
+    assert manifest.classes == ("AD", "NC")
+    assert manifest.subject_rule == "column who"
+    assert manifest.table["source_label"].to_list() == ["x"] * 3  # kept, but not under the manifest's own name
+
+
+@pytest.mark.parametrize(
+    ("columns", "words"),
+    [
+        ({"path": "nowhere"}, "no column 'nowhere' for the role 'path'. Columns: path, label"),
+        ({"lable": "label"}, "no column role 'lable'. Did you mean 'label'"),
+        ({"image": "path"}, "image bytes in a parquet file"),
+    ],
+)
+def test_columns_that_are_named_wrongly_are_explained(root: Path, columns: dict[str, str], words: str) -> None:
+    table = write_table(root / "t.csv", {"path": FILES, "label": LABELS})
+
+    with pytest.raises(ConfigError, match=words):
+        scan(table, columns=columns)
+
+
+@pytest.mark.parametrize(
+    ("columns", "words"),
+    [
+        ({"x": FILES, "label": LABELS}, "no column with paths; it has x, label. Call one of them path or file"),
+        ({"path": FILES, "x": LABELS}, "no column with labels; it has path, x"),
+        ({"path": [], "label": []}, "has no row"),
+        ({"path": ["img/a.png", None, "img/c.png"], "label": LABELS}, "1 rows without a path, the first is row 2"),
+        ({"path": FILES, "label": LABELS, "slice": ["1", "2", "x"]}, "whole numbers, but has 'x'"),
+        ({"path": FILES, "label": LABELS, "slice": ["1", "2", "2.5"]}, "whole numbers, but has '2.5'"),
+        ({"path": FILES, "label": LABELS, "split": ["train", "fold2", "test"]}, "not known: fold2"),
+        ({"path": FILES, "label": LABELS, "subject": ["1", None, "2"]}, "is empty for 1 of 3 images"),
+        ({"path": ["img/a.png"] * 2, "label": ["AD"] * 2}, "Two rows are the same sample"),
+    ],
+)
+def test_tables_that_cannot_be_used_are_explained(root: Path, columns: dict[str, list[object]], words: str) -> None:
+    with pytest.raises(DataError, match=words):
+        scan(write_table(root / "t.csv", columns))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("path,label\nimg/a.png,AD\nimg/b.png,AD,NC\n", "line 3 has 3 cells, and the header has 2"),
+        ("path,label\n\nimg/a.png\n", "line 3 has 1 cells"),
+        ("path,label,label\nimg/a.png,AD,NC\n", "two columns have the same name"),
+        ('path,label\n"img/a.png,AD\n', "unexpected end of data"),
+    ],
+)
+def test_an_uneven_table_is_refused(root: Path, text: str, words: str) -> None:
+    (root / "t.csv").write_text(text)
+
+    with pytest.raises(DataError, match=f"cannot be read as a table: {words}"):
+        scan(root / "t.csv")
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.parquet"])
+def test_a_file_that_is_no_table_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"\xff\xfe\x00 no table")
+
+    with pytest.raises(DataError, match="cannot be read as a table"):
+        scan(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    "text", ["path;label\nimg/a.png;AD\nimg/b.png;NC\n", "\ufeffpath,label\r\nimg\\a.png,AD\r\nimg\\b.png,NC\r\n"]
+)
+def test_tables_of_spreadsheets_are_understood(root: Path, text: str) -> None:
+    (root / "t.csv").write_bytes(text.encode("utf-8"))
+
+    assert scan(root / "t.csv").table["sample"].to_list() == ["img/a.png", "img/b.png"]
+
+
+def test_words_that_pandas_takes_for_nothing_are_labels(root: Path) -> None:
+    manifest = scan(write_table(root / "t.csv", {"path": FILES, "label": ["None", "NA", "nan"]}))
+
+    assert manifest.classes == ("NA", "None", "nan")
+    assert manifest.problems == ()
+
+
+def test_integer_labels_are_names_or_positions(root: Path) -> None:
+    table = write_table(root / "t.csv", {"path": FILES, "label": [1, 0, 1]})
+
+    assert scan(table).classes == ("0", "1")
+    assert scan(table, classes=["1", "0"]).table["label"].to_list() == ["1", "0", "1"]
+    assert scan(table, classes=["NC", "AD"]).table["label"].to_list() == ["AD", "NC", "AD"]
+
+
+def test_missing_labels_and_missing_files_are_problems(root: Path) -> None:
+    columns = {"path": [*FILES, "img/gone.png"], "label": ["AD", "", "NC", "NC"]}
+
+    manifest = scan(write_table(root / "t.csv", columns))
+
+    assert manifest.table["sample"].to_list() == ["img/a.png", "img/c.png"]
+    assert [(problem.sample, problem.kind) for problem in manifest.problems] == [
+        ("img/b.png", "label missing"),
+        ("img/gone.png", "missing"),
+    ]
+
+
+def test_paths_may_be_absolute_or_leave_the_folder_of_the_table(root: Path) -> None:
+    (root / "tables").mkdir()
+    columns = {"path": [str(root / FILES[0]), f"../{FILES[1]}"], "label": ["AD", "NC"]}
+
+    manifest = scan(write_table(root / "tables" / "t.csv", columns))
+
+    assert manifest.root == root / "img"
+    assert manifest.table["path"].to_list() == ["a.png", "b.png"]
+
+
+def test_names_tell_the_subjects_where_no_column_does(tmp_path: Path) -> None:
+    files = ["sub-1_slice-1.png", "sub-1_slice-2.png", "sub-2_slice-1.png"]
+    write_images(tmp_path, *files)
+
+    manifest = scan(write_table(tmp_path / "t.csv", {"file_name": files, "label": ["AD", "AD", "NC"]}))
+
+    assert manifest.subject_rule == "bids"
+    assert manifest.table["slice"].to_list() == [1, 2, 1]
+
+
+def test_a_rule_that_the_user_names_goes_before_the_column(root: Path) -> None:
+    table = write_table(root / "t.csv", {"path": FILES, "label": LABELS, "subject": ["1", "2", "3"]})
+
+    assert scan(table, subject_rule="none").subject_kind == "unknown"
+    assert scan(table, subject_pattern=r"(?P<subject>\w)\.png").table["subject"].to_list() == ["a", "b", "c"]
+
+
+def test_without_labels_neither_labels_nor_parts_are_read(root: Path) -> None:
+    table = write_table(root / "t.csv", {"path": FILES, "label": LABELS, "split": ["?", "?", "?"]})
+
+    manifest = scan(table, labelled=False)
+
+    assert manifest.table["label"].isna().all()
+    assert manifest.table["part"].isna().all()
+    assert scan(write_table(root / "u.csv", {"path": FILES}), labelled=False).table["sample"].to_list() == FILES
+
+
+def test_a_folder_with_two_tables_must_be_told_which(root: Path) -> None:
+    write_table(root / "one.csv", {"path": FILES, "label": LABELS})
+    write_table(root / "two.tsv", {"path": FILES, "label": LABELS})
+
+    with pytest.raises(DataError, match=r"2 tables with paths: one\.csv, two\.tsv"):
+        scan(root)
+    with pytest.raises(DataError, match=r"2 tables with paths: one\.csv, two\.tsv"):
+        scan(root, source="table")
+    assert scan(root, source="folder").classes == ("img",)
+
+
+def test_a_table_without_paths_does_not_hide_the_folders(root: Path) -> None:
+    write_images(root, "other/d.png")
+    write_table(root / "people.csv", {"age": [1], "sex": ["f"]})
+
+    assert scan(root).classes == ("img", "other")
+
+
+def test_a_manifest_saved_beside_the_images_is_not_taken_for_their_table(root: Path) -> None:
+    write_images(root, "other/d.png")
+    scan(root).save(root / "manifest.parquet")
+    write_images(root, "other/e.png")
+
+    assert "other/e.png" in scan(root).table["sample"].to_list()
+
+
+def test_columns_with_the_names_of_the_manifest_are_kept_under_others(root: Path) -> None:
+    columns = {"path": FILES, "label": LABELS, "digest": ["x"] * 3, "image_column": ["y"] * 3}
+
+    table = scan(write_table(root / "t.csv", columns)).table
+
+    assert table["source_digest"].to_list() == ["x"] * 3
+    assert table["source_image_column"].to_list() == ["y"] * 3
+
+
+def test_real_slices_are_recognised_by_their_table(shared_data: Path) -> None:
+    import pandas as pd
+
+    table = pd.read_csv(shared_data / "oasis-slices" / "labels.csv")
+
+    manifest = scan(shared_data / "oasis-slices")
+
+    assert manifest.problems == ()
+    assert len(manifest) == len(table) == 5120
+    assert manifest.table["subject"].nunique() == 160
+    assert (manifest.subject_kind, manifest.subject_rule) == ("subject", "column subject")
+    assert set(manifest.table["shape"]) == {(128, 128)}
+    expected = table.sort_values("path")
+    assert manifest.table["label"].to_list() == expected["label"].to_list()

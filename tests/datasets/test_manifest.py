@@ -1,0 +1,44 @@
+"""Classes that are taken together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from gyrus.datasets.manifest import Manifest
+from gyrus.errors import DataError
+
+
+@pytest.fixture
+def manifest() -> Manifest:
+    labels = ["Very mild", "None", "Mild", "Moderate", None]
+    rows = pd.DataFrame({"sample": list("abcde"), "path": list("abcde"), "label": labels})
+    return Manifest.from_rows(rows, root=Path(), classes=["None", "Very mild", "Mild", "Moderate"])
+
+
+def test_classes_taken_together_stand_where_the_first_of_them_stood(manifest):
+    merged = manifest.merge({"Dementia": ["Moderate", "Very mild", "Mild"]})
+    assert merged.classes == ("None", "Dementia")
+    assert merged.table["label"].fillna("?").tolist() == ["Dementia", "None", "Dementia", "Dementia", "?"]
+    assert merged.targets.tolist() == [1, 0, 1, 1, -1]
+    assert merged.digest != manifest.digest
+    assert "Dementia: Moderate, Very mild, Mild" in merged.notes[-1]
+
+
+def test_classes_that_are_not_named_stay(manifest):
+    assert manifest.merge({"Sick": ["Mild", "Moderate"]}).classes == ("None", "Very mild", "Sick")
+
+
+@pytest.mark.parametrize(
+    ("groups", "words"),
+    [
+        ({"Sick": ["Milde"]}, r"not there: \['Milde'\]"),
+        ({"A": ["Mild"], "B": ["Mild"]}, r"named twice: \['Mild'\]"),
+        ({"None": ["Mild", "Moderate"]}, r"new names of classes that stay: \['None'\]"),
+    ],
+)
+def test_what_cannot_be_merged_is_refused(manifest, groups, words):
+    with pytest.raises(DataError, match=words):
+        manifest.merge(groups)

@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+import itertools
+import shutil
+import warnings
+from pathlib import Path
+
+import pytest
+
+from gyrus.datasets.manifest import PROBLEM_KINDS, Manifest
+from gyrus.datasets.scan import SOURCES, scan
+from gyrus.datasets.sources.listing import PART_WORDS
+from gyrus.datasets.sources.subject_naming import SUBJECT_RULES
+from gyrus.datasets.sources.table_columns import ROLES
+from gyrus.errors import BadFilesError, ConfigError, DataError, UnknownNameError
+from gyrus.imaging.decoding import READABLE_FORMATS
+from tests.support import images
+from tests.support.sources import write_images, write_table
+
+
+def test_bad_files_are_named_one_by_one_and_the_good_ones_kept(tmp_path: Path) -> None:
+    write_images(tmp_path, "AD/good.png", "NC/good.png")
+    for number, (_, content) in enumerate(images.BAD.values()):
+        (tmp_path / "AD" / f"bad{number:02d}.png").write_bytes(content)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        manifest = scan(tmp_path)
+
+    assert manifest.table["sample"].to_list() == ["AD/good.png", "NC/good.png"]
+    assert [problem.kind for problem in manifest.problems] == [kind for kind, _ in images.BAD.values()]
+    with pytest.raises(BadFilesError) as error:
+        manifest.require_clean()
+    assert len(error.value.report) == len(images.BAD)
+    assert error.value.report[0] == "AD/bad00.png: empty: there is nothing in it"
+
+
+def test_where_nothing_is_usable_the_scan_says_why(tmp_path: Path) -> None:
+    write_images(tmp_path, *(f"{label}/{number}.png" for label in ("AD", "NC") for number in range(4)))
+    for file in tmp_path.rglob("*.png"):
+        file.write_bytes(b"")
+
+    with pytest.raises(DataError, match=r"(?s)None of the 8 images .* AD/0\.png: empty.*and 3 more"):
+        scan(tmp_path)
+
+
+def test_all_samples_of_a_subject_with_two_labels_are_problems(tmp_path: Path) -> None:
+    files = [f"{number}.png" for number in range(5)]
+    write_images(tmp_path, *files)
+    columns = {"path": files, "label": ["AD", "AD", "NC", "NC", "AD"], "subject": ["p", "p", "p", "q", "r"]}
+
+    manifest = scan(write_table(tmp_path / "t.csv", columns))
+
+    assert manifest.table["subject"].to_list() == ["q", "r"]
+    assert [(problem.sample, problem.kind) for problem in manifest.problems] == [
+        (name, "two labels") for name in files[:3]
+    ]
+    assert "subject 'p' (told by column subject) has 2 x 'AD' and 1 x 'NC'" in manifest.problems[0].message
+
+
+def test_a_scan_in_two_class_folders_is_found(tmp_path: Path) -> None:
+    names = [f"{label}/{scan_}_{i}.jpeg" for label in ("AD", "NC") for scan_ in ("7", label) for i in (1, 2)]
+
+    manifest = scan(write_images(tmp_path, *names))
+
+    assert manifest.subject_kind == "scan"
+    assert {problem.sample for problem in manifest.problems} == {name for name in names if "/7_" in name}
+    assert manifest.table["session"].to_list() == manifest.table["subject"].to_list() == ["AD", "AD", "NC", "NC"]
+
+
+def test_the_order_in_which_files_were_made_does_not_matter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import os
+
+    names = [f"{label}/sub-{label}{i}_slice-{j}.png" for label in ("AD", "NC") for i in range(3) for j in range(3)]
+    there = scan(write_images(tmp_path / "there", *names))
+    shutil.copytree(tmp_path / "there", tmp_path / "else" / "where")
+    walk = os.walk
+    monkeypatch.setattr(
+        os, "walk", lambda top, **options: ((a, b[::-1], c[::-1]) for a, b, c in reversed(list(walk(top, **options))))
+    )
+
+    elsewhere = scan(tmp_path / "else" / "where")
+
+    assert elsewhere.digest == there.digest
+    assert elsewhere.table.equals(there.table)
+
+
+def test_the_digest_knows_contents_labels_and_classes(tmp_path: Path) -> None:
+    write_images(tmp_path, "AD/x.png", "NC/y.png")
+    first = scan(tmp_path).digest
+
+    assert scan(tmp_path, classes=["NC", "AD"]).digest != first
+    (tmp_path / "NC/y.png").write_bytes(images.gray(99))
+    assert scan(tmp_path).digest != first
+
+
+def test_progress_is_told_up_to_the_end(tmp_path: Path) -> None:
+    told: list[tuple[int, int]] = []
+    write_images(tmp_path, *(f"{label}/{number}.png" for label in ("AD", "NC") for number in range(70)))
+
+    scan(tmp_path, progress=lambda done, total: told.append((done, total)))
+
+    assert told[-1] == (140, 140)
+    assert [done for done, _ in told] == sorted({done for done, _ in told})
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "words"),
+    [
+        ({"source": "foldr"}, UnknownNameError, "Did you mean 'folder'"),
+        ({"subject_rule": "adny"}, UnknownNameError, "Did you mean 'adni'"),
+        ({"subject_rule": "bids"}, DataError, "does not fit 2 of 2 names"),
+        ({"subject_rule": "bids", "subject_pattern": "(?P<subject>x)"}, ConfigError, "not both"),
+        ({"classes": ["AD", "AD"]}, ConfigError, "names a class twice"),
+        ({"columns": {"lable": "x"}}, UnknownNameError, "Did you mean 'label'"),
+    ],
+)
+def test_arguments_that_cannot_be_are_explained(
+    tmp_path: Path, options: dict[str, object], error: type[Exception], words: str
+) -> None:
+    write_images(tmp_path, "AD/x.png", "NC/y.png")
+
+    with pytest.raises(error, match=words):
+        scan(tmp_path, **options)
+
+
+def test_what_is_not_there_or_of_no_known_layout_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("hello")
+
+    with pytest.raises(DataError, match="does not exist"):
+        scan(tmp_path / "nowhere")
+    with pytest.raises(DataError, match=r"(?s)no layout that is known:.*hf:owner/name"):
+        scan(tmp_path / "notes.txt")
+
+
+def test_a_manifest_survives_saving(tmp_path: Path) -> None:
+    write_images(tmp_path, "AD/x.png", "NC/y.png", "lost.png")
+    manifest = scan(tmp_path)
+
+    manifest.save(tmp_path / "manifest")
+    loaded = Manifest.load(tmp_path / "manifest")
+
+    assert loaded.table.equals(manifest.table)
+    assert loaded.problems == manifest.problems
+    assert loaded.digest == manifest.digest
+
+
+def test_the_page_about_data_names_everything_that_can_be_met() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "data.md").read_text(encoding="utf-8")
+    names = [*SOURCES, *SUBJECT_RULES, *PROBLEM_KINDS, *PART_WORDS, *ROLES, *itertools.chain(*ROLES.values())]
+
+    assert [name for name in names if f"`{name}`" not in page] == []
+    assert [name for name in READABLE_FORMATS if name not in page] == []

@@ -1,0 +1,162 @@
+from __future__ import annotations
+
+import os
+import pickle
+import resource
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from gyrus.datasets.scan import scan
+from gyrus.datasets.store import open_store
+from gyrus.datasets.torch_dataset import PixelDataset
+from gyrus.errors import DataError
+from gyrus.transforms.preprocessing import Intensity, Normalisation, PreprocessingConfig, Resize
+
+PREPROCESSING = PreprocessingConfig(steps=(Resize(size=(24, 24)),))
+
+
+@pytest.fixture
+def slices(tmp_path) -> Path:
+    generator = np.random.default_rng(0)
+    for label in ("a", "b"):
+        (tmp_path / "slices" / label).mkdir(parents=True)
+        for subject in range(4):
+            for number in range(3):
+                pixels = generator.integers(0, 256, (20, 30), dtype=np.uint8)
+                name = f"sub-{label}{subject}_slice-{number}.png"
+                Image.fromarray(pixels).save(tmp_path / "slices" / label / name)
+    return tmp_path / "slices"
+
+
+def _entries(cache: Path) -> list[str]:
+    return sorted(path.name for path in (cache / "stores").iterdir() if path.suffix != ".lock")
+
+
+def test_pixels_are_those_of_the_steps_in_the_order_of_the_manifest(slices, tmp_path):
+    manifest = scan(slices)
+    store = open_store(manifest, PREPROCESSING, cache=tmp_path / "cache")
+    assert store.pixels.shape == (24, 1, 24, 24)
+    for row in (0, 11, 23):
+        image = np.asarray(Image.open(slices / manifest.table["path"][row]))[None]
+        np.testing.assert_array_equal(store.pixels[row], PREPROCESSING.apply(image))
+        np.testing.assert_allclose(store.statistics[row, 0, 0], store.pixels[row].mean() / 255, atol=1e-6)
+
+
+def test_images_are_decoded_once_and_again_only_for_other_steps(slices, tmp_path):
+    manifest, cache = scan(slices), tmp_path / "cache"
+    seen = []
+    for preprocessing in (PREPROCESSING, PREPROCESSING, PreprocessingConfig(steps=(Resize(size=(8, 8)),))):
+        open_store(manifest, preprocessing, cache=cache, progress=lambda done, total: seen.append((done, total)))
+    assert len(seen) == 48
+    assert len(_entries(cache)) == 2
+
+
+def test_a_store_that_lost_bytes_is_built_anew(slices, tmp_path):
+    manifest, cache = scan(slices), tmp_path / "cache"
+    store = open_store(manifest, PREPROCESSING, cache=cache)
+    expected = np.array(store.pixels)
+    with (store.folder / "pixels.npy").open("r+b") as file:
+        file.truncate(1000)
+    np.testing.assert_array_equal(open_store(manifest, PREPROCESSING, cache=cache).pixels, expected)
+
+
+def test_different_sizes_are_refused_and_leave_nothing_behind(slices, tmp_path):
+    Image.fromarray(np.zeros((9, 9), np.uint8)).save(slices / "a" / "sub-a0_slice-9.png")
+    with pytest.raises(DataError, match="resize step"):
+        open_store(scan(slices), PreprocessingConfig(steps=()), cache=tmp_path / "cache")
+    assert _entries(tmp_path / "cache") == []
+
+
+def test_a_file_that_changed_since_the_scan_is_refused(slices, tmp_path):
+    manifest = scan(slices)
+    Image.fromarray(np.zeros((20, 30), np.uint8)).save(slices / manifest.table["path"][5])
+    with pytest.raises(DataError, match="not the one that was scanned"):
+        open_store(manifest, PREPROCESSING, cache=tmp_path / "cache")
+
+
+BUILD = """
+    import sys, resource
+    from pathlib import Path
+    from gyrus.transforms.preprocessing import PreprocessingConfig, Resize
+    from gyrus.datasets.scan import scan
+    from gyrus.datasets.store import open_store
+    from gyrus.errors import GyrusError
+
+    slices, cache, action = sys.argv[1:]
+    manifest = scan(slices)
+    if action == "full":
+        resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))
+    def progress(done, total):
+        if action == "kill" and done == 10:
+            import os, signal
+            os.kill(os.getpid(), signal.SIGKILL)
+    try:
+        open_store(manifest, PreprocessingConfig(steps=(Resize(size=(24, 24)),)), cache=Path(cache), progress=progress)
+    except GyrusError as error:
+        sys.exit(str(error))
+"""
+
+
+def _build(slices: Path, cache: Path, action: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", textwrap.dedent(BUILD), str(slices), str(cache), action]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+
+
+def test_a_killed_build_leaves_no_store_and_the_next_one_tidies_up(slices, tmp_path):
+    process = _build(slices, tmp_path / "cache", "kill")
+    process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGKILL
+    assert [".partial-" in name for name in _entries(tmp_path / "cache")] == [True]
+    store = open_store(scan(slices), PREPROCESSING, cache=tmp_path / "cache")
+    assert len(store) == 24
+    assert _entries(tmp_path / "cache") == [store.folder.name]
+
+
+@pytest.mark.skipif(not hasattr(resource, "RLIMIT_FSIZE"), reason="needs a limit of the size of files")
+def test_a_full_disk_is_told_in_words_and_leaves_nothing_behind(slices, tmp_path):
+    process = _build(slices, tmp_path / "cache", "full")
+    message = process.communicate(timeout=60)[1]
+    assert "The disk is full" in message
+    assert "GYRUS_CACHE" in message
+    assert _entries(tmp_path / "cache") == []
+
+
+def test_two_builds_at_the_same_time_make_one_store(slices, tmp_path):
+    processes = [_build(slices, tmp_path / "cache", "build") for _ in range(2)]
+    assert [process.communicate(timeout=60)[1] for process in processes] == ["", ""]
+    assert len(_entries(tmp_path / "cache")) == 1
+
+
+def test_a_pickled_store_is_a_path_not_pixels(slices, tmp_path):
+    store = open_store(scan(slices), PREPROCESSING, cache=tmp_path / "cache")
+    assert store.pixels is not None
+    content = pickle.dumps(store)
+    assert len(content) < 1000 + len(os.fspath(tmp_path))
+    np.testing.assert_array_equal(pickle.loads(content).pixels, store.pixels)
+
+
+@pytest.mark.parametrize("method", ["fixed", "zscore", "dataset", "percentile"])
+def test_batches_hold_the_normalised_pixels_of_their_part(slices, tmp_path, method):
+    manifest = scan(slices)
+    intensity = Intensity(method=method)
+    preprocessing = PreprocessingConfig(steps=PREPROCESSING.steps, intensity=intensity)
+    store = open_store(manifest, preprocessing, cache=tmp_path / "cache")
+    rows = np.array([3, 7, 20])
+    normalisation = Normalisation.fit(intensity, store.statistics[rows])
+    dataset = PixelDataset(store, rows, manifest.targets.to_numpy()[rows], normalisation)
+    batch = dataset.__getitems__([2, 0])
+    assert batch.images.dtype.is_floating_point
+    assert batch.targets.tolist() == [1, 0]
+    assert batch.positions.tolist() == [2, 0]
+    shift, scale = normalisation.shift_and_scale(store.statistics[[20]])
+    expected = (store.pixels[20] / 255 - shift[0, 0]) / scale[0, 0]
+    expected = np.clip(expected, 0, 1) if method == "percentile" else expected
+    np.testing.assert_allclose(batch.images[0].numpy(), expected, atol=1e-5)
+    np.testing.assert_array_equal(dataset[0].images[0].numpy(), batch.images[1].numpy())

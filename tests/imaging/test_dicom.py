@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from gyrus.imaging.decoding import UnusableImageError
+from gyrus.imaging.dicom import read_header, read_series
+from tests.support.dicoms import SAGITTAL, ras, write_frames, write_series
+
+
+@pytest.fixture
+def slices() -> np.ndarray:
+    """Six slices of 5 rows and 4 columns, no two voxels alike."""
+    return np.arange(6 * 5 * 4).reshape(6, 5, 4).astype(np.uint16)
+
+
+def test_files_in_any_order_are_the_same_volume_with_its_millimetres(slices, tmp_path):
+    paths = write_series(slices, tmp_path)
+    for order in ([0, 1, 2, 3, 4, 5], [5, 4, 3, 2, 1, 0], [3, 0, 5, 1, 4, 2]):
+        volume = read_series([paths[number] for number in order])
+        np.testing.assert_array_equal(volume.array, ras(slices))
+        assert volume.spacing == pytest.approx((1.5, 2.0, 3.0))
+        # The first voxel of RAS+ is the last column and row of DICOM's first slice.
+        np.testing.assert_allclose(volume.affine[:3, 3], [5 - 3 * 1.5, 7 - 4 * 2.0, 11], atol=1e-6)
+        assert volume.notes == ()
+
+
+def test_sagittal_slices_become_ras(slices, tmp_path):
+    volume = read_series(write_series(slices, tmp_path, directions=SAGITTAL, step=(3.0, 0.0, 0.0)))
+    # Slices run from right to left, rows downwards, columns to the back.
+    np.testing.assert_array_equal(volume.array, slices[::-1, ::-1, ::-1].transpose(0, 2, 1).astype(np.float32))
+    assert volume.spacing == pytest.approx((3.0, 1.5, 2.0))
+
+
+def test_rescaling_of_the_header_is_applied(slices, tmp_path):
+    volume = read_series(write_series(slices, tmp_path, RescaleSlope=2.0, RescaleIntercept=-100.0))
+    np.testing.assert_array_equal(volume.array, ras(slices) * 2 - 100)
+
+
+def test_frames_in_any_order_are_the_same_volume(slices, tmp_path):
+    volume = read_series([write_frames(slices, tmp_path / "enhanced.dcm", [3, 0, 5, 1, 4, 2])])
+    np.testing.assert_array_equal(volume.array, ras(slices) * 2 + 1)
+    assert volume.spacing == pytest.approx((1.5, 2.0, 3.0))
+
+
+def test_a_repeated_slice_is_taken_once_and_told(slices, tmp_path):
+    paths = write_series(slices, tmp_path)
+    copy = tmp_path / "copy.dcm"
+    copy.write_bytes(paths[2].read_bytes())
+    volume = read_series([*paths, copy])
+    np.testing.assert_array_equal(volume.array, ras(slices))
+    assert volume.notes == ("1 slices were there more than once",)
+
+
+def test_other_pixels_at_the_same_place_are_another_volume(slices, tmp_path):
+    echoes = write_series(slices, tmp_path / "1") + write_series(slices + 500, tmp_path / "2")
+    with pytest.raises(UnusableImageError, match="echoes or times") as caught:
+        read_series(echoes)
+    assert caught.value.kind == "several volumes"
+
+
+def test_a_missing_slice_is_refused_and_named(slices, tmp_path):
+    paths = write_series(slices, tmp_path)
+    with pytest.raises(UnusableImageError, match=r"6\.00 mm between slices 2 and 3 of 5, but 3\.00 mm elsewhere"):
+        read_series([*paths[:2], *paths[3:]])
+
+
+def test_slices_of_other_sizes_or_orientations_are_refused(slices, tmp_path):
+    paths = write_series(slices, tmp_path / "1")
+    with pytest.raises(UnusableImageError, match="6 of 5 x 4 and 2 of 6 x 4"):
+        read_series([*paths, *write_series(np.zeros((2, 6, 4)), tmp_path / "2")])
+    with pytest.raises(UnusableImageError, match="3 of 9 differ from the first"):
+        read_series([*paths, *write_series(slices[:3], tmp_path / "3", directions=SAGITTAL)])
+
+
+def test_a_gantry_tilt_is_undone_where_the_anatomy_is_straight(tmp_path):
+    """A bar that stands upright in the room leans in tilted slices, and stands upright again afterwards."""
+    tilt = np.tan(np.radians(20))
+    slices = np.zeros((8, 40, 6))
+    for number in range(8):
+        # Slices go up by 3 mm and back by 3 * tilt mm, so that the bar moves forwards within them.
+        slices[number, 25 - round(number * 3 * tilt / 2.0), :] = 1000
+    paths = write_series(slices, tmp_path, step=(0.0, 3.0 * tilt, 3.0))
+    volume = read_series(paths)
+    assert volume.notes == ("a gantry tilt of 20.0 degrees was undone",)
+    bar = volume.array.sum(axis=0)
+    places = (bar * np.arange(bar.shape[0])[:, None]).sum(axis=0) / bar.sum(axis=0)
+    assert np.ptp(places) < 0.9  # the bar is drawn on whole pixels; without, it moves by almost 4
+    assert volume.spacing == pytest.approx((1.5, 2.0, 3.0))
+    assert bar.sum() == pytest.approx(slices.sum(), rel=1e-5)
+
+
+def test_a_single_slice_has_the_thickness_of_its_header(slices, tmp_path):
+    volume = read_series(write_series(slices[:1], tmp_path))
+    assert volume.shape == (4, 5, 1)
+    assert volume.spacing == pytest.approx((1.5, 2.0, 3.0))
+
+
+def test_colour_and_mosaics_are_refused(slices, tmp_path):
+    with pytest.raises(UnusableImageError, match="not gray"):
+        read_series(write_series(slices, tmp_path / "1", PhotometricInterpretation="MONOCHROME1"))
+    with pytest.raises(UnusableImageError, match="mosaic"):
+        read_series(write_series(slices, tmp_path / "2", ImageType=["ORIGINAL", "PRIMARY", "M", "MOSAIC"]))
+
+
+def test_a_truncated_file_is_named(slices, tmp_path):
+    paths = write_series(slices, tmp_path)
+    paths[3].write_bytes(paths[3].read_bytes()[:-20])
+    with pytest.raises(UnusableImageError, match=r"IM003\.dcm: the pixels end too early") as caught:
+        read_series(paths)
+    assert caught.value.kind == "truncated"
+
+
+@pytest.mark.parametrize(
+    "tags", [{"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]}, {"SeriesDescription": "3-plane Scout"}]
+)
+def test_localisers_are_told_by_type_or_description(slices, tmp_path, tags):
+    assert read_header(write_series(slices[:1], tmp_path, **tags)[0]).is_localiser

@@ -1,0 +1,20 @@
+"""A study that takes seconds: a tiny network on the small phantom."""
+
+from __future__ import annotations
+
+from gyrus.tuning.search_space import read_space
+from gyrus.tuning.study_config import Plan
+
+TINY = (
+    "preprocessing.steps.1.size=[16, 16]",
+    "model.options.channels=[4, 8]",
+    "model.head={name: mlp, options: {hidden: [8]}}",
+    "training.epochs=2",
+    "evaluation.resamples=20",
+    "evaluation.baselines=false",
+)
+RANGES = ("training.optimiser.lr=1e-4:1e-1:log", "training.batch_size=8|16", "model.head.options.dropout=0.0:0.5")
+
+
+def plan(trials: int = 3, **more) -> Plan:
+    return Plan(space=read_space(None, more.pop("ranges", RANGES)), trials=trials, **more)

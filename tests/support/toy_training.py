@@ -1,0 +1,54 @@
+"""Trainings of the toy, and how they are compared."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from gyrus.training.checkpoints import load_checkpoint
+from gyrus.training.config import TrainingConfig
+from gyrus.training.fit import Fitted, fit
+from tests.support.toy import CLASSES, MemoryPart, tiny_net
+
+CONFIG = TrainingConfig(epochs=4, batch_size=8, device="cpu")
+SEED = 3
+
+
+def parts() -> tuple[MemoryPart, MemoryPart]:
+    return MemoryPart(60, seed=1), MemoryPart(30, seed=2)
+
+
+def train(folder: Path, config: TrainingConfig = CONFIG, model: nn.Module | None = None, **more) -> tuple[Fitted, dict]:
+    """A whole training of the toy; what came of it, and the model's final weights."""
+    model = model or tiny_net()
+    train_part, val_part = parts()
+    fitted = fit(
+        model,
+        more.pop("train", train_part),
+        more.pop("val", val_part),
+        config,
+        folder,
+        **{"classes": CLASSES, "seed": SEED, "progress": False, **more},
+    )
+    return fitted, {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+
+def changed(config: TrainingConfig = CONFIG, **fields) -> TrainingConfig:
+    return TrainingConfig.model_validate(config.model_dump() | fields)
+
+
+def rows(folder: Path, *, without: str = "seconds") -> list[dict[str, str]]:
+    with (folder / "history.csv").open() as file:
+        return [{name: cell for name, cell in row.items() if name != without} for row in csv.DictReader(file)]
+
+
+def assert_same_training(one: Path, other: Path) -> None:
+    """Every weight of the last epoch, of the best epoch, and every cell of the history are equal, bit for bit."""
+    for name in ("last.ckpt", "best.ckpt"):
+        left, right = (load_checkpoint(folder / "checkpoints" / name)["model"] for folder in (one, other))
+        for key in left:
+            assert torch.equal(left[key], right[key]), (name, key)
+    assert rows(one) == rows(other)

@@ -1,0 +1,392 @@
+"""Phantom data: what a population looks like, and that every layout is what its readers expect."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from scipy import ndimage, stats
+
+from gyrus.datasets.scan import scan
+from gyrus.errors import ConfigError, GyrusError, UnknownNameError
+from gyrus.synthetic import phantom_layouts
+from gyrus.synthetic.phantom import Phantom, generate, write
+from gyrus.synthetic.phantom_anatomy import SLAB
+from gyrus.synthetic.phantom_head import SULCUS, VENTRICLE, draw_person
+from gyrus.synthetic.phantom_layouts import LAYOUTS
+
+
+@pytest.fixture(scope="module")
+def population() -> Phantom:
+    return generate(subjects=40, slices=6, size=64, seed=0)
+
+
+@pytest.fixture(scope="module")
+def few() -> Phantom:
+    return generate(subjects=8, slices=3, size=48, seed=1)
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    found = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return dict(sorted(found.items()))
+
+
+def pixels(content: bytes) -> np.ndarray:
+    with Image.open(io.BytesIO(content)) as image:
+        assert image.mode == "L"
+        return np.asarray(image)
+
+
+# The population
+
+
+def test_form(few: Phantom) -> None:
+    assert few.volumes.shape == few.structures.shape == (8, 3, 48, 48)
+    assert few.volumes.dtype == few.structures.dtype == np.uint8
+    assert few.subjects[0] == "P001"
+    assert len(set(few.subjects)) == 8
+    assert few.spacing == pytest.approx((40 / 3, 192 / 48, 192 / 48))
+    assert set(np.unique(few.structures)) == {0, VENTRICLE, SULCUS}
+    assert set(few.sex) == {"F", "M"}
+
+
+@pytest.mark.parametrize(
+    ("classes", "names"),
+    [
+        (4, ("Non_Demented", "Very_Mild_Demented", "Mild_Demented", "Moderate_Demented")),
+        (2, ("Control", "Dementia")),
+        (3, ("Stage_0", "Stage_1", "Stage_2")),
+    ],
+)
+def test_class_names(classes: int, names: tuple[str, ...]) -> None:
+    phantom = generate(subjects=classes, slices=1, classes=classes, size=32)
+    assert phantom.class_names == names
+    assert sorted(phantom.labels) == list(range(classes))
+
+
+def test_same_seed_gives_the_same_bits(few: Phantom) -> None:
+    again = generate(subjects=8, slices=3, size=48, seed=1)
+    assert np.array_equal(again.volumes, few.volumes)
+    assert np.array_equal(again.structures, few.structures)
+    assert np.array_equal(again.age, few.age)
+    assert again.sex == few.sex
+
+
+def test_another_seed_gives_other_people(few: Phantom) -> None:
+    other = generate(subjects=8, slices=3, size=48, seed=2)
+    assert not any(np.array_equal(a, b) for a in other.structures for b in few.structures)
+    assert not set(other.age) & set(few.age)
+
+
+def test_subjects_do_not_depend_on_their_number(few: Phantom) -> None:
+    fewer = generate(subjects=3, slices=3, size=48, seed=1)
+    assert np.array_equal(fewer.volumes, few.volumes[:3])
+    assert np.array_equal(fewer.labels, few.labels[:3])
+    assert np.array_equal(fewer.age, few.age[:3])
+
+
+def test_anatomy_does_not_depend_on_the_number_of_slices(few: Phantom) -> None:
+    more = generate(subjects=2, slices=9, size=48, seed=1)
+    # The middle one of each three slices lies at the height of one of three.
+    agreement = more.structures[:, 1::3] == few.structures[:2]
+    assert agreement.mean() > 0.999
+    assert more.age.tolist() == few.age[:2].tolist()
+
+
+def test_ventricles_and_sulci_widen_with_the_class(population: Phantom) -> None:
+    for kind in (VENTRICLE, SULCUS):
+        volumes = (population.structures == kind).mean(axis=(1, 2, 3))
+        means = [volumes[population.labels == label].mean() for label in range(4)]
+        assert means == sorted(means)
+        assert means[-1] > 1.5 * means[0]
+
+
+def test_classes_overlap(population: Phantom) -> None:
+    volumes = (population.structures == VENTRICLE).mean(axis=(1, 2, 3))
+    for label in range(3):
+        assert volumes[population.labels == label].max() > volumes[population.labels == label + 1].min()
+
+
+def test_age_rises_mildly_with_atrophy() -> None:
+    atrophy = np.linspace(0, 1, 1000)
+    people = [draw_person(np.random.default_rng(number), float(value)) for number, value in enumerate(atrophy)]
+    age = np.array([person.age for person in people])
+    assert 0.05 < stats.spearmanr(age, atrophy).statistic < 0.35
+    assert 55 <= age.min() <= age.max() <= 95
+
+
+def test_neighbouring_slices_are_more_alike_than_people(population: Phantom) -> None:
+    images = population.volumes.astype(np.float32)
+    neighbours = np.abs(images[:, 1:] - images[:, :-1]).mean(axis=(1, 2, 3))
+    close = generate(subjects=8, slices=16, size=64, seed=0).volumes.astype(np.float32)
+    near = np.abs(close[:, 1:] - close[:, :-1]).mean(axis=(2, 3))
+    strangers = np.array([np.abs(close[a] - close[b]).mean(axis=(1, 2)) for a in range(8) for b in range(a)])
+    assert near.max() < strangers.min()
+    assert neighbours.mean() < np.abs(images[1:] - images[:-1]).mean()
+
+
+def test_nearest_image_is_of_the_same_person() -> None:
+    images = generate(subjects=12, slices=16, size=48, seed=3).volumes.reshape(12 * 16, -1).astype(np.float64)
+    distances = (images**2).sum(1)[:, None] + (images**2).sum(1) - 2 * images @ images.T
+    np.fill_diagonal(distances, np.inf)
+    assert (distances.argmin(1) // 16 == np.arange(12 * 16) // 16).mean() > 0.97
+
+
+def test_structures_are_dark_and_inside_the_head(population: Phantom) -> None:
+    images, structures = population.volumes, population.structures
+    white = np.percentile(images[images > 0], 75)
+    assert images[structures == VENTRICLE].mean() < 0.45 * white
+    assert images[structures == SULCUS].mean() < 0.6 * white
+    for image, mask in zip(images[:4].reshape(-1, 64, 64), structures[:4].reshape(-1, 64, 64), strict=True):
+        head = ndimage.binary_fill_holes(ndimage.binary_dilation(image > 0))
+        assert not (mask.astype(bool) & ~head).any()
+
+
+def test_heads_lie_within_the_field_of_view_on_black(population: Phantom) -> None:
+    border = np.ones((64, 64), dtype=bool)
+    border[1:-1, 1:-1] = False
+    assert not population.volumes[..., border].any()
+    share = (population.volumes > 0).mean(axis=(2, 3))
+    assert 0.25 < share.min() < share.max() < 0.75
+
+
+@settings(max_examples=10, deadline=None)
+@given(
+    subjects=st.integers(1, 5),
+    slices=st.integers(1, 5),
+    classes=st.integers(2, 6),
+    size=st.integers(32, 65),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_any_allowed_size(subjects: int, slices: int, classes: int, size: int, seed: int) -> None:
+    phantom = generate(subjects, slices, classes, size, seed)
+    assert phantom.volumes.shape == (subjects, slices, size, size)
+    assert (phantom.volumes.reshape(subjects * slices, -1).max(axis=1) > 100).all()
+    assert set(phantom.labels) <= set(range(classes))
+
+
+def test_balance_sets_the_frequency_of_classes() -> None:
+    labels = generate(subjects=60, slices=1, size=32, balance=(6, 3, 1, 0)).labels
+    shares = np.bincount(labels, minlength=4) / 60
+    assert shares == pytest.approx([0.6, 0.3, 0.1, 0.0], abs=0.12)
+    assert shares[3] == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"subjects": 0}, "`subjects` must be a whole number from 1 to 100000, got 0"),
+        ({"slices": 0}, "`slices` must be a whole number from 1"),
+        ({"classes": 1}, "`classes` must be a whole number from 2 to 20"),
+        ({"size": 31}, "`size` must be a whole number from 32 to 512"),
+        ({"seed": -1}, "`seed` must be a whole number from 0"),
+        ({"size": 64.0}, "got 64.0"),
+        ({"slices": True}, "got True"),
+        ({"balance": (1, 2)}, "`balance` must be 4 numbers"),
+        ({"balance": (1, -2, 1, 1)}, "`balance` must be 4 numbers"),
+        ({"balance": (0, 0, 0, 0)}, "not all 0"),
+    ],
+)
+def test_bad_arguments_are_refused(arguments: dict, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        generate(**{"subjects": 1, "slices": 1, "size": 32, **arguments})
+
+
+def test_all_bad_arguments_are_named_at_once() -> None:
+    with pytest.raises(ConfigError, match=r"(?s)`slices`.*`size`"):
+        generate(slices=0, size=0)
+
+
+# The layouts
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+class TestEveryLayout:
+    def test_same_phantom_gives_the_same_bytes(self, few: Phantom, tmp_path: Path, layout: str) -> None:
+        first, second = (write(few, tmp_path / name, layout) for name in ("first", "second"))
+        assert first == tmp_path / "first"
+        assert files(first) == files(second) != {}
+
+    def test_an_empty_folder_is_used_and_a_full_one_refused(self, few: Phantom, tmp_path: Path, layout: str) -> None:
+        (tmp_path / "out").mkdir()
+        write(few, tmp_path / "out", layout)
+        before = files(tmp_path / "out")
+        with pytest.raises(GyrusError, match="not an empty folder"):
+            write(few, tmp_path / "out", layout)
+        assert files(tmp_path / "out") == before
+        assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+    def test_missing_parents_are_made(self, few: Phantom, tmp_path: Path, layout: str) -> None:
+        assert files(write(few, tmp_path / "a" / "b", layout))
+
+    def test_relative_path(self, few: Phantom, tmp_path: Path, layout: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(tmp_path)
+        assert files(write(few, Path("here"), layout)) == files(tmp_path / "here")
+
+
+@pytest.mark.parametrize("layout", [layout for layout in LAYOUTS if layout != "nifti"])
+def test_scan_recognises_people_and_slices(few: Phantom, tmp_path: Path, layout: str) -> None:
+    manifest = scan(write(few, tmp_path / "out", layout))
+    assert not manifest.problems
+    assert set(manifest.classes) == set(few.class_names)
+    assert manifest.subject_kind == ("scan" if layout == "id-slice" else "subject")
+    for _, rows in manifest.table.groupby("subject"):
+        assert sorted(rows["slice"]) == [0, 1, 2]
+        assert rows["label"].nunique() == 1
+    assert manifest.table["subject"].nunique() == 8
+
+
+def expected(phantom: Phantom, name: Callable[[str, int], str]) -> dict[str, np.ndarray]:
+    return {
+        f"{phantom.class_names[label]}/{name(subject, number)}": image
+        for subject, label, volume in zip(phantom.subjects, phantom.labels, phantom.volumes, strict=True)
+        for number, image in enumerate(volume)
+    }
+
+
+def test_folder(few: Phantom, tmp_path: Path) -> None:
+    found = files(write(few, tmp_path / "out"))
+    wanted = expected(few, lambda subject, number: f"sub-{subject}_slice-{number:02d}.png")
+    assert set(found) == set(wanted)
+    assert all(np.array_equal(pixels(found[path]), wanted[path]) for path in wanted)
+
+
+def test_id_slice_is_jpeg_with_numbers_for_names(few: Phantom, tmp_path: Path) -> None:
+    found = files(write(few, tmp_path / "out", "id-slice"))
+    wanted = expected(few, lambda subject, number: f"{20000 + int(subject[1:])}_{number}.jpeg")
+    assert set(found) == set(wanted)
+    assert max(np.abs(pixels(found[path]).astype(int) - wanted[path]).mean() for path in wanted) < 3
+
+
+def test_train_test_keeps_people_whole_and_holds_out_every_fourth(population: Phantom, tmp_path: Path) -> None:
+    paths = [Path(path).parts for path in files(write(population, tmp_path / "out", "train-test"))]
+    assert len(paths) == 40 * 6
+    people = {part: {path[2].split("_")[0] for path in paths if path[0] == part} for part in ("train", "test")}
+    assert not people["train"] & people["test"]
+    assert (len(people["train"]), len(people["test"])) == (28, 12)
+    assert {path[1] for path in paths if path[0] == "test"} == set(population.class_names)
+
+
+def test_csv(few: Phantom, tmp_path: Path) -> None:
+    folder = write(few, tmp_path / "out", "csv")
+    table = pd.read_csv(folder / "labels.csv")
+    assert list(table.columns) == ["path", "label", "subject", "slice", "age", "sex"]
+    assert len(table) == 24
+    for row in table.itertuples():
+        subject = few.subjects.index(row.subject)
+        assert np.array_equal(pixels((folder / row.path).read_bytes()), few.volumes[subject, row.slice])
+        assert row.label == few.class_names[few.labels[subject]]
+        assert (row.age, row.sex) == (few.age[subject], few.sex[subject])
+
+
+def test_parquet(few: Phantom, tmp_path: Path) -> None:
+    folder = write(few, tmp_path / "out", "parquet") / "data"
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "test-00000-of-00001.parquet",
+        "train-00000-of-00001.parquet",
+    ]
+    people = []
+    for path in folder.iterdir():
+        table = pq.read_table(path)
+        features = json.loads(table.schema.metadata[b"huggingface"])["info"]["features"]
+        assert features["label"] == {"names": list(few.class_names), "_type": "ClassLabel"}
+        people.append(set(table["subject"].to_pylist()))
+        for row in table.to_pylist():
+            subject = few.subjects.index(row["subject"])
+            assert row["label"] == few.labels[subject]
+            assert np.array_equal(pixels(row["image"]["bytes"]), few.volumes[subject, row["slice"]])
+    assert people[0].isdisjoint(people[1])
+    assert people[0] | people[1] == set(few.subjects)
+
+
+def test_parquet_is_read_by_hugging_face_datasets(
+    few: Phantom, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    datasets = pytest.importorskip("datasets")
+    folder = write(few, tmp_path / "out", "parquet")
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    part = datasets.Dataset.from_parquet(
+        str(folder / "data" / "train-00000-of-00001.parquet"), cache_dir=str(tmp_path / "cache")
+    )
+    assert part.features["label"].names == list(few.class_names)
+    subject = few.subjects.index(part[0]["subject"])
+    assert np.array_equal(np.asarray(part[0]["image"]), few.volumes[subject, 0])
+
+
+def test_nifti(few: Phantom, tmp_path: Path) -> None:
+    folder = write(few, tmp_path / "out", "nifti")
+    assert json.loads((folder / "dataset_description.json").read_text())["BIDSVersion"]
+    table = pd.read_csv(folder / "participants.tsv", sep="\t")
+    assert list(table.columns) == ["participant_id", "age", "sex", "diagnosis"]
+    assert list(table["participant_id"]) == [f"sub-{name}" for name in few.subjects]
+    assert list(table["diagnosis"]) == [few.class_names[label] for label in few.labels]
+    image = nib.load(folder / "sub-P003" / "anat" / "sub-P003_T1w.nii.gz")
+    assert nib.aff2axcodes(image.affine) == ("R", "A", "S")
+    assert image.header.get_zooms() == pytest.approx(few.spacing[::-1])
+    assert image.header.get_xyzt_units()[0] == "mm"
+    # The front is row 0 of a slice, and the right side of the person column 0.
+    voxels = np.asarray(image.dataobj)
+    assert np.array_equal(voxels[::-1, ::-1].transpose(2, 1, 0), few.volumes[2])
+    bottom, top = (nib.affines.apply_affine(image.affine, (0, 0, edge))[2] for edge in (-0.5, 2.5))
+    assert (bottom, top) == pytest.approx(SLAB)
+
+
+def test_unknown_layout_is_refused_with_a_hint(few: Phantom, tmp_path: Path) -> None:
+    with pytest.raises(UnknownNameError, match="Did you mean 'nifti'"):
+        write(few, tmp_path / "out", "nifty")
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_nothing_is_left_after_a_failure(
+    few: Phantom, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    save, written = phantom_layouts._save, []
+
+    def fail_late(*arguments: object) -> None:
+        if len(written) == 5:
+            raise error
+        written.append(arguments)
+        save(*arguments)
+
+    monkeypatch.setattr(phantom_layouts, "_save", fail_late)
+    with pytest.raises(GyrusError if isinstance(error, OSError) else KeyboardInterrupt, match=r"No space|^$"):
+        write(few, tmp_path / "out")
+    assert len(written) == 5
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_file_in_the_way_is_refused(few: Phantom, tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("mine")
+    with pytest.raises(GyrusError, match="not an empty folder"):
+        write(few, tmp_path / "out")
+    assert (tmp_path / "out").read_text() == "mine"
+
+
+def test_a_parent_that_is_a_file_is_an_error_with_words(few: Phantom, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(GyrusError, match="Cannot write"):
+        write(few, tmp_path / "file" / "out")
+
+
+def test_more_than_a_thousand_subjects_and_a_hundred_slices_keep_their_names_apart(
+    few: Phantom, tmp_path: Path
+) -> None:
+    many = replace(
+        few,
+        volumes=np.zeros((1, 101, 8, 8), dtype=np.uint8),
+        labels=few.labels[:1],
+        subjects=("P1001",),
+    )
+    assert len(files(write(many, tmp_path / "out"))) == 101

@@ -1,0 +1,58 @@
+"""Folds that are each tuned on the people that they may learn from."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+
+from gyrus.datasets.manifest import Manifest
+from gyrus.datasets.splits import Split
+from gyrus.runs.run_folder import Run
+from gyrus.workflows.config import load_config
+from tests.cli.test_app import gyrus, refused
+from tests.support.tiny_study import TINY
+
+SETTINGS = [part for override in TINY for part in ("--set", override)]
+RANGE = "training.optimiser.lr=1e-4|1e-2"
+
+
+def nested(data, out, *more):
+    return ("crossval", "--recipe", "dementia-baseline", "--data", data, "--out", out, "--folds", 2, *SETTINGS, *more)
+
+
+@pytest.fixture(scope="module")
+def folder(phantom_folder, tmp_path_factory):
+    """Two folds, each with a study of two trials; not to be changed."""
+    out = tmp_path_factory.mktemp("nested") / "folds"
+    result = gyrus(*nested(phantom_folder, out, "--range", RANGE, "--trials", 2, "--inner-folds", 2))
+    assert result.returncode == 0, result.stderr
+    return out
+
+
+def test_nobody_who_is_tested_is_in_the_study_of_the_fold(folder):
+    for fold in range(2):
+        run = Run.open(folder / "repeat-0" / f"fold-{fold}")
+        study = Manifest.load(folder / "repeat-0" / f"choice-{fold}" / "manifest.parquet")
+        split = Split.load(run.split)
+        assert set(study.table["subject"]) == {*split.subjects["train"], *split.subjects["val"]}
+
+
+def test_a_fold_is_trained_with_what_its_own_study_found_best(folder):
+    for fold in range(2):
+        study = folder / "repeat-0" / f"choice-{fold}"
+        trials = pd.read_csv(study / "trials.csv")
+        assert len(trials) == 2
+        assert len(list(study.rglob("fold-1/history.csv"))) >= 1
+        rate = load_config(Run.open(folder / "repeat-0" / f"fold-{fold}").config).training.optimiser.lr
+        assert rate == load_config(study / "best.yaml").training.optimiser.lr
+
+
+def test_other_spaces_and_wrong_words_are_refused(folder, phantom_folder, tmp_path):
+    assert "different are: nested" in refused(*nested(phantom_folder, folder))
+    assert "different are: nested" in refused(*nested(phantom_folder, folder, "--range", RANGE, "--trials", 3))
+    new = tmp_path / "new"
+    assert "optimiser.lrr" in refused(*nested(phantom_folder, new, "--range", "training.optimiser.lrr=1|2"))
+    assert "--trials" in refused(*nested(phantom_folder, new, "--range", RANGE, "--trials", 0))
+    last = ("--set", "training.monitor=epoch", "--set", "training.early_stopping=null")
+    assert "no score to tune by" in refused(*nested(phantom_folder, new, "--range", RANGE, *last))
+    assert not new.exists()

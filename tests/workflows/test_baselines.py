@@ -1,0 +1,178 @@
+"""Baselines: what they reach where the answer is known, what is said of them, and labels dealt out anew."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.neighbors import KNeighborsClassifier
+
+from gyrus.datasets.manifest import Manifest
+from gyrus.datasets.splits import Split, SplitConfig, split
+from gyrus.datasets.store import Store, open_store
+from gyrus.evaluation.baselines import TITLES, Baselines, baseline_sentences, judge_baselines
+from gyrus.evaluation.evaluate import evaluate
+from gyrus.evaluation.result import Evaluation
+from gyrus.inference.predictions import Predictions
+from gyrus.runs.run_folder import Run
+from gyrus.workflows import baselines as made
+from gyrus.workflows.config import load_config
+from gyrus.workflows.display import SILENT
+from gyrus.workflows.load_data import scan_data
+from gyrus.workflows.train import evaluate as evaluate_again
+from gyrus.workflows.train import train
+from tests.conftest import SMALL
+from tests.support.predictions import study
+
+
+@pytest.fixture(scope="module")
+def parts(phantom_folder) -> tuple[Manifest, Split, Store]:
+    config = load_config("dementia-baseline", [*SMALL, f"data.path={phantom_folder}"])
+    manifest = scan_data(config.data, SILENT)
+    return manifest, split(manifest, config.split, seed=0), open_store(manifest, config.preprocessing)
+
+
+def test_the_nearest_neighbour_is_that_of_scikit_learn_on_mean_images(parts) -> None:
+    manifest, of, store = parts
+    answers, _ = made.baseline_answers(manifest, of, store, seed=0)
+    _, said = answers["nearest-neighbour"]
+    frame = pd.DataFrame(store.pixels.reshape(len(store), -1).astype(float))
+    means = frame.groupby(manifest.table["subject"].to_numpy(str)).mean()
+    labels = manifest.table.groupby(manifest.table["subject"].astype(str))["label"].first()
+    neighbour = KNeighborsClassifier(1).fit(
+        means.loc[sorted(of.subjects["train"])], labels[sorted(of.subjects["train"])]
+    )
+    expected = neighbour.predict(means.loc[said.table["subject"]])
+    assert said.predicted.tolist() == expected.tolist()
+
+
+def test_baselines_are_judged_on_the_people_of_the_test_part_only(parts) -> None:
+    manifest, of, store = parts
+    answers, _ = made.baseline_answers(manifest, of, store, seed=0)
+    for _, said in answers.values():
+        assert set(said.table["subject"]) == set(of.subjects["test"])
+        assert len(said) == len(of.subjects["test"])
+
+
+def test_what_the_test_part_looks_like_changes_nothing_but_the_answers_about_it(parts) -> None:
+    """No number of a baseline is fitted on test: other test labels give the same logits."""
+    manifest, of, store = parts
+    table = manifest.table.copy()
+    inside = table["sample"].isin(of.samples["test"])
+    table.loc[inside, "label"] = np.where(table.loc[inside, "label"] == "Control", "Dementia", "Control")
+    turned = replace(manifest, table=table)
+    for name, (about, said) in made.baseline_answers(manifest, of, store, seed=0)[0].items():
+        other_about, other = made.baseline_answers(turned, of, store, seed=0)[0][name]
+        assert about == other_about
+        np.testing.assert_array_equal(said.logits, other.logits)
+
+
+def test_metadata_that_tell_the_class_are_found_out(parts) -> None:
+    manifest, of, store = parts
+    sick = manifest.table["label"] == "Dementia"
+    told = replace(manifest, table=manifest.table.assign(Age=np.where(sick, 80, 60), site="one"))
+    answers, notes = made.baseline_answers(told, of, store, seed=0)
+    about, said = answers["metadata"]
+    assert about == "Age"
+    assert (said.choices == said.targets).all()
+    assert notes == ()
+    answers, notes = made.baseline_answers(manifest, of, store, seed=0)
+    assert "metadata" not in answers
+    assert "no age, sex or site" in notes[0]
+
+
+def test_after_a_split_by_image_the_neighbour_is_another_slice_of_the_same_person(phantom_folder) -> None:
+    config = load_config("dementia-baseline", [*SMALL, f"data.path={phantom_folder}"])
+    manifest = scan_data(config.data, SILENT)
+    by_image = split(manifest, SplitConfig(unit="image"), seed=0)
+    answers, _ = made.baseline_answers(manifest, by_image, open_store(manifest, config.preprocessing), seed=0)
+    _, said = answers["nearest-neighbour"]
+    assert len(said) == len(by_image.samples["test"])
+    assert (said.choices == said.targets).mean() > 0.65  # of two classes, on 32 x 32 pixels
+
+
+@pytest.mark.parametrize("shape", [(1, 40, 50), (3, 20, 20), (1, 8, 33, 40)])
+def test_small_images_are_means_over_blocks(tmp_path, shape) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, size=(3, *shape), dtype=np.uint8)
+    np.save(tmp_path / "pixels.npy", pixels)
+    small = made._small(Store(tmp_path))
+    assert small.shape[0] == 3
+    assert small.shape[1] <= made.MOST_PIXELS
+    constant = np.full_like(pixels, 7)
+    np.save(tmp_path / "pixels.npy", constant)
+    assert np.unique(made._small(Store(tmp_path))).tolist() == [7.0]
+
+
+def test_shuffled_labels_keep_counts_people_and_the_test_part(parts) -> None:
+    manifest, of, _ = parts
+    shuffled, parts_of_it = made.shuffle_labels(manifest, of, seed=1)
+    assert parts_of_it.manifest_digest == shuffled.digest
+    table, other = manifest.table, shuffled.table
+    for part in ("train", "val", "test"):
+        inside = table["sample"].isin(of.samples[part])
+        people = [each[inside].groupby("subject")["label"] for each in (table, other)]
+        assert people[1].nunique().max() == 1
+        assert sorted(people[0].first()) == sorted(people[1].first())
+    tested = table["sample"].isin(of.samples["test"])
+    assert (table["label"][tested] == other["label"][tested]).all()
+    assert (table["label"] != other["label"]).any()
+
+
+def test_a_run_says_first_what_it_does_not_beat_and_can_be_judged_again(finished_run, tmp_path) -> None:
+    run = Run.open(shutil.copytree(finished_run, tmp_path / "run"))
+    found, evaluation = Baselines.load(run.baselines), Evaluation.load(run.metrics)
+    assert {"nearest-neighbour", "linear-svm"} <= set(found.results)
+    sentences = baseline_sentences(evaluation, found)
+    assert run.classification_report.read_text().startswith("\n".join(sentences))
+    assert all(sentence.replace("'", "&#39;") in run.report.read_text() for sentence in sentences)
+    evaluate_again(run)
+    assert Baselines.load(run.baselines) == found
+
+
+def test_shuffled_labels_are_trained_beside_the_run(phantom_folder, tmp_path) -> None:
+    run = train(
+        "dementia-baseline",
+        data=phantom_folder,
+        out=tmp_path / "run",
+        overrides=[*SMALL, "training.epochs=1", "evaluation.shuffled_labels=true"],
+    )
+    assert run.status == "finished"
+    assert Run(run.shuffled).status == "finished"
+    assert "shuffled-labels" in Baselines.load(run.baselines).results
+    assert TITLES["shuffled-labels"] in run.report.read_text()
+
+
+def test_a_strong_classifier_beats_a_weak_baseline_in_words() -> None:
+    strong, weak = (
+        study((20, 20), classes=("A", "B"), skill=8.0),
+        study((20, 20), classes=("A", "B"), skill=-1.0, seed=1),
+    )
+    judged = judge_baselines(strong, {"linear-svm": ("", weak)}, unit="subject", resamples=300)
+    (sentence,) = baseline_sentences(evaluate(strong, resamples=300), judged)
+    assert sentence.startswith("Better than always saying 'A' (0.50) and linear SVM")
+    gain = judged.results["linear-svm"].gains["accuracy"]
+    assert gain.low is not None
+    assert gain.low > 0
+
+
+def test_a_classifier_that_is_worse_is_told_so_first() -> None:
+    strong = study((20, 20), classes=("A", "B"), skill=8.0)
+    weak = study((20, 20), classes=("A", "B"), skill=-1.0, seed=1)
+    judged = judge_baselines(weak, {"linear-svm": ("", strong)}, unit="subject", resamples=300)
+    sentences = baseline_sentences(evaluate(weak, resamples=300), judged)
+    assert sentences[0].startswith("Worse than")
+    assert "linear SVM on raw pixels (1.00)" in sentences[0]
+
+
+def test_saved_and_loaded_gives_the_same(tmp_path) -> None:
+    judged = judge_baselines(study(), {"linear-svm": ("about", study(seed=1))}, unit="subject", resamples=30)
+    judged.save(tmp_path / "baselines.json")
+    assert Baselines.load(tmp_path / "baselines.json") == judged
+
+
+def test_predictions_of_a_baseline_are_ordinary_predictions(finished_run) -> None:
+    said = Predictions.load(Run(finished_run).predictions("baseline-linear-svm"))
+    assert evaluate(said, resamples=0).headline.count == len(said)

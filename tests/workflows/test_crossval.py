@@ -1,0 +1,313 @@
+"""Cross-validation: who is in which fold, what is kept, what is refused, and what is said."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gyrus.datasets.manifest import Manifest
+from gyrus.datasets.splits import Split
+from gyrus.datasets.store import open_store
+from gyrus.errors import ConfigError, DataError, RunError, SplitError
+from gyrus.evaluation.baselines import baseline_sentences
+from gyrus.evaluation.evaluate import evaluate
+from gyrus.evaluation.result import Evaluation
+from gyrus.inference.pooling import average
+from gyrus.inference.predictions import Predictions
+from gyrus.runs.run_folder import Run
+from gyrus.synthetic.phantom import generate, write
+from gyrus.types import PARTS
+from gyrus.workflows import crossval
+from gyrus.workflows.baselines import baseline_answers, save_answers
+from gyrus.workflows.compare import find_runs, read_entry
+from gyrus.workflows.config import ExperimentConfig, load_config
+from gyrus.workflows.crossval import CrossValidation, cross_validate, cross_validate_both, deal_folds
+from gyrus.workflows.ensemble import ensemble
+from tests.conftest import SMALL
+from tests.support.manifests import manifest_of, people
+
+QUICK = (*SMALL, "training.epochs=1", "evaluation.baselines=false", "preprocessing.steps.1.size=[16, 16]")
+
+
+class Choice:
+    """A choice of the config that does not look at the display."""
+
+    def __init__(self, choose: Callable[..., ExperimentConfig]) -> None:
+        self.choose = choose
+
+    def __call__(self, *given: Any) -> ExperimentConfig:
+        return self.choose(*given[:-1])
+
+    def check(self, config: ExperimentConfig) -> None:
+        pass
+
+    def describe(self) -> dict[str, Any]:
+        return {"choice": "of a test"}
+
+
+counts = st.integers(min_value=4, max_value=15)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_pages_of_folds() -> Iterator[None]:
+    """Leave out the pages and maps of single runs: they have tests of their own, and take most of the time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("gyrus.workflows.evaluate.report_run", lambda *_: None)
+        for name in ("save_examples", "save_embeddings"):
+            patch.setattr(f"gyrus.workflows.train.{name}", lambda *_, **__: None)
+        yield
+
+
+@pytest.fixture(scope="module")
+def crossed(phantom_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> CrossValidation:
+    """Three folds of the small phantom; not to be written into."""
+    out = tmp_path_factory.mktemp("crossval") / "folds"
+    return cross_validate("dementia-baseline", data=phantom_folder, out=out, folds=3, overrides=QUICK)
+
+
+@settings(max_examples=8, deadline=None)
+@given(sick=counts, healthy=counts, seed=st.integers(0, 1000), folds=st.integers(2, 4))
+def test_each_person_is_tested_once_a_repeat_and_never_in_two_parts(sick, healthy, seed, folds):
+    manifest = manifest_of(people(sick=sick, healthy=healthy, more=4))
+    dealt = deal_folds(ExperimentConfig(seed=seed), manifest, folds=folds, repeats=2)
+    everyone = sorted(manifest.table["subject"].unique())
+    for repeat in range(2):
+        tested = [name for fold in range(folds) for name in dealt[repeat, fold][1].subjects["test"]]
+        assert sorted(tested) == everyone
+    for config, parts in dealt.values():
+        names = [name for part in PARTS for name in parts.subjects[part]]
+        assert sorted(names) == everyone
+        assert config.split.fold == parts.fold
+    again = deal_folds(ExperimentConfig(seed=seed), manifest, folds=folds, repeats=2)
+    assert [parts for _, parts in again.values()] == [parts for _, parts in dealt.values()]
+
+
+def test_repeats_deal_anew_and_a_fold_can_be_trained_by_its_config_alone():
+    from gyrus.datasets.splits import split
+
+    manifest = manifest_of(people(a=12, b=12))
+    dealt = deal_folds(ExperimentConfig(), manifest, folds=3, repeats=2)
+    assert dealt[0, 0][1].subjects != dealt[1, 0][1].subjects
+    for config, parts in dealt.values():
+        assert split(manifest, config.split, seed=config.seed) == parts
+
+
+def test_what_is_out_of_fold_is_what_the_folds_said_about_their_test_people(crossed):
+    everybody = crossed.predictions()
+    manifest = Manifest.load(crossed.folder / "manifest.parquet")
+    assert sorted(everybody.table["sample"]) == sorted(manifest.table["sample"])
+    for fold, run in enumerate(crossed.runs):
+        own = everybody.select(everybody.table["fold"] == fold)
+        np.testing.assert_array_equal(own.logits, Predictions.load(run.predictions("test")).logits)
+        assert set(own.table["subject"]) == set(Split.load(run.split).subjects["test"])
+        assert load_config(run.config).split.fold == fold
+    pooled = evaluate(everybody, resamples=50)
+    assert crossed.pooled[0].scores == pooled.scores
+    by_fold = pd.read_csv(crossed.table).query("unit == 'subject'")["accuracy"]
+    expected = [Evaluation.load(run.metrics).headline.metrics["accuracy"].value for run in crossed.runs]
+    np.testing.assert_allclose(by_fold, expected)
+
+
+def test_a_cross_validation_counts_as_one_classifier_in_a_comparison(crossed):
+    assert find_runs(crossed.folder.parent) == ([crossed.folder], [])
+    entry = read_entry(crossed.folder, "folds")
+    assert len(entry.test) == len(crossed.predictions())
+    assert entry.facts["Model"] == "baseline-cnn, 3 folds"
+
+
+def test_baselines_of_all_folds_are_judged_on_everybody_at_once(crossed, phantom_folder, tmp_path):
+    folder = Path(shutil.copytree(crossed.folder, tmp_path / "folds"))
+    for number, kept in enumerate(crossed.runs):
+        manifest, parts = Manifest.load(kept.manifest), Split.load(kept.split)
+        store = open_store(manifest, load_config(kept.config).preprocessing)
+        run = Run(folder / "repeat-0" / f"fold-{number}")
+        save_answers(run, *baseline_answers(manifest, parts, store, seed=0))
+    found = cross_validate("dementia-baseline", data=phantom_folder, out=folder, folds=3, overrides=QUICK)
+    assert crossed.baselines is None
+    assert found.baselines is not None
+    assert found.baselines == CrossValidation.load(folder).baselines
+    for name, baseline in found.baselines.results.items():
+        joined = Predictions.load(Run(folder).predictions(f"baseline-{name}"))
+        assert sorted(joined.table["subject"]) == sorted(manifest.table["subject"].unique())
+        assert baseline.scores["accuracy"].value == pytest.approx((joined.choices == joined.targets).mean())
+    sentences = baseline_sentences(found.pooled[0], found.baselines)
+    assert found.text().startswith(sentences[0])
+    assert all(sentence.replace("'", "&#39;") in found.report.read_text() for sentence in sentences)
+
+
+def test_the_words_say_what_folds_are_worth(crossed):
+    for text in (crossed.text(), crossed.report.read_text()):
+        assert "not independent" in text
+        assert "as the mean of the folds and" in text
+    assert "nan" not in crossed.text().lower()
+
+
+def test_saved_and_loaded_is_the_same(crossed):
+    loaded = CrossValidation.load(crossed.folder)
+    assert loaded.pooled == crossed.pooled
+    pd.testing.assert_frame_equal(loaded.scores, crossed.scores)
+    assert loaded.text() == crossed.text()
+
+
+def test_finished_folds_are_kept_and_the_others_give_the_same_answers(crossed, phantom_folder, tmp_path, monkeypatch):
+    train_on, out = crossval.train_on, tmp_path / "folds"
+    copied = iter(crossed.runs[:2])
+
+    def stopped(*_: object, **keywords: object) -> Run:
+        run = next(copied, None)
+        if run is None:
+            raise KeyboardInterrupt
+        return Run(Path(shutil.copytree(run.folder, str(keywords["out"]))))
+
+    arguments = {"data": phantom_folder, "out": out, "folds": 3, "overrides": QUICK}
+    monkeypatch.setattr(crossval, "train_on", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        cross_validate("dementia-baseline", **arguments)
+    with pytest.raises(RunError, match="has not finished"):
+        CrossValidation.load(out)
+    with pytest.raises(RunError, match="no finished run"):
+        find_runs(out.parent)
+    monkeypatch.setattr(crossval, "train_on", train_on)
+    before = Run(out / "repeat-0" / "fold-1").weights.stat().st_mtime_ns
+    again = cross_validate("dementia-baseline", **arguments)
+    assert again.runs[1].weights.stat().st_mtime_ns == before
+    np.testing.assert_array_equal(again.predictions().logits, crossed.predictions().logits)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"overrides": [*QUICK, "training.batch_size=8"]}, "different are: training.batch_size"),
+        ({"folds": 4}, "different are: folds"),
+        ({"choose": Choice(lambda config, *_: config)}, "different are: nested"),
+    ],
+)
+def test_another_cross_validation_is_refused(crossed, phantom_folder, changes, words):
+    arguments = {"data": phantom_folder, "out": crossed.folder, "folds": 3, "overrides": QUICK} | changes
+    with pytest.raises(RunError, match=words):
+        cross_validate("dementia-baseline", **arguments)
+
+
+def test_other_data_and_other_folders_are_refused(crossed, phantom_folder, tmp_path):
+    fewer = Path(shutil.copytree(phantom_folder, tmp_path / "fewer"))
+    sorted(fewer.rglob("*.png"))[0].unlink()
+    with pytest.raises(RunError, match="different are: manifest"):
+        cross_validate("dementia-baseline", data=fewer, out=crossed.folder, folds=3, overrides=QUICK)
+    with pytest.raises(RunError, match="not empty"):
+        cross_validate("dementia-baseline", data=phantom_folder, out=phantom_folder, overrides=QUICK)
+    with pytest.raises(SplitError, match="at most the 24 units"):
+        cross_validate("dementia-baseline", data=phantom_folder, out=tmp_path / "new", folds=30, overrides=QUICK)
+    with pytest.raises(ConfigError, match="2 or more folds"):
+        cross_validate("dementia-baseline", data=phantom_folder, out=tmp_path / "new", folds=1, overrides=QUICK)
+    assert not (tmp_path / "new").exists()
+
+
+def test_the_choice_of_a_nested_fold_sees_nobody_of_its_test_part(phantom_folder, tmp_path):
+    seen: list[set[str]] = []
+
+    def choose(config: ExperimentConfig, manifest: Manifest, parts: Split, folder: Path) -> ExperimentConfig:
+        seen.append(set(manifest.table["subject"]))
+        assert not parts.samples["test"]
+        assert seen[-1] == {*parts.subjects["train"], *parts.subjects["val"]}
+        assert not folder.exists()
+        rate = 0.01 * len(seen)
+        optimiser = config.training.optimiser.model_copy(update={"lr": rate})
+        return config.model_copy(update={"training": config.training.model_copy(update={"optimiser": optimiser})})
+
+    arguments = {"data": phantom_folder, "out": tmp_path / "nested", "folds": 2, "overrides": QUICK}
+    nested = cross_validate("dementia-baseline", choose=Choice(choose), **arguments)
+    for number, (run, known) in enumerate(zip(nested.runs, seen, strict=True), 1):
+        split = Split.load(run.split)
+        assert known == {*split.subjects["train"], *split.subjects["val"]}
+        assert load_config(run.config).training.optimiser.lr == 0.01 * number
+    cross_validate("dementia-baseline", choose=Choice(choose), **arguments)
+    assert len(seen) == 2
+
+
+def test_a_choice_may_not_change_who_is_learnt_from(phantom_folder, tmp_path):
+    def choose(config: ExperimentConfig, *_: object) -> ExperimentConfig:
+        return config.model_copy(update={"split": config.split.model_copy(update={"fold": 0, "val": 0.5})})
+
+    with pytest.raises(ConfigError, match="may not change data or split"):
+        cross_validate(
+            "dementia-baseline",
+            data=phantom_folder,
+            out=tmp_path / "x",
+            folds=2,
+            overrides=QUICK,
+            choose=Choice(choose),
+        )
+
+
+def test_folds_by_image_stand_beside_folds_by_subject(crossed, phantom_folder, tmp_path):
+    shutil.copytree(crossed.folder, tmp_path / "both" / "subject")
+    both = cross_validate_both(
+        "dementia-baseline", data=phantom_folder, out=tmp_path / "both", folds=3, overrides=QUICK
+    )
+    assert both.subject.pooled == crossed.pooled
+    assert "image-level split" in both.image.text()
+    assert "image-level split" in both.report.read_text()
+    assert "Quote the scores of 'folds by subject'" in both.text()
+
+
+def test_two_people_of_one_class_of_three_are_a_matter_of_words(tmp_path):
+    data = write(generate(subjects=18, slices=2, classes=3, size=32, seed=0), tmp_path / "data")
+    rare = sorted(path for path in data.iterdir() if path.is_dir())[-1]
+    for path in rare.iterdir():
+        if path.name.split("_")[0] not in sorted({other.name.split("_")[0] for other in rare.iterdir()})[:2]:
+            path.unlink()
+    found = cross_validate("dementia-baseline", data=data, out=tmp_path / "folds", folds=3, overrides=QUICK)
+    assert f"Class '{rare.name}' has 2 subjects for 3 folds" in found.text()
+    assert "nan" not in found.text().lower()
+
+
+def test_what_cannot_be_learnt_or_chosen_by_is_refused_before_any_fold_trains():
+    few = manifest_of(people(many=20, few=2))
+    with pytest.raises(SplitError, match=r"only class 'many' in its val part.*3 people at the least"):
+        deal_folds(ExperimentConfig(), few, folds=5, repeats=1)
+    assert len(deal_folds(ExperimentConfig(), manifest_of(people(many=17, few=3)), folds=5, repeats=2)) == 10
+
+
+@pytest.fixture(scope="module")
+def two_over_the_same_folds(phantom_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    out = tmp_path_factory.mktemp("crossvals")
+    return [
+        cross_validate(
+            "dementia-baseline",
+            data=phantom_folder,
+            out=out / f"seed-{seed}",
+            folds=2,
+            overrides=[*QUICK, "split.seed=0", f"seed={seed}"],
+        ).folder
+        for seed in (0, 1)
+    ]
+
+
+def test_cross_validations_over_the_same_folds_answer_together_fold_by_fold(two_over_the_same_folds, tmp_path):
+    found = ensemble(two_over_the_same_folds, out=tmp_path / "together")
+    tables = [CrossValidation.load(folder).predictions() for folder in two_over_the_same_folds]
+    together = Predictions.load(found.predictions)
+    assert set(together.table["sample"]) == set(tables[0].table["sample"])
+    np.testing.assert_allclose(together.probabilities, average(tables).probabilities, atol=1e-12)
+    assert np.abs(tables[0].probabilities - average(tables).probabilities).max() > 1e-6
+    assert "2 cross-validations over the same folds" in found.text()
+    assert len(read_entry(found.folder, "both").test) == len(together)
+
+
+def test_cross_validations_that_dealt_otherwise_are_refused(two_over_the_same_folds, phantom_folder, tmp_path):
+    other = tmp_path / "other"
+    changes = [*QUICK, "split.seed=1"]
+    cross_validate("dementia-baseline", data=phantom_folder, out=other, folds=2, overrides=changes)
+    with pytest.raises(DataError, match="The test parts differ"):
+        ensemble([two_over_the_same_folds[0], other], out=tmp_path / "x")
+    with pytest.raises(ConfigError, match="have equal weights"):
+        ensemble(two_over_the_same_folds, out=tmp_path / "x", weighting="validation")
+    assert not (tmp_path / "x").exists()

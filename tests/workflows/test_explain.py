@@ -1,0 +1,282 @@
+"""Explanations of finished trainings: what is shown and written, what is checked, and what is refused."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+import gyrus.workflows.explain.compute as explaining_task
+from gyrus.audit.image_quality import measure_quality
+from gyrus.datasets.manifest import Manifest
+from gyrus.datasets.splits import Split
+from gyrus.errors import ConfigError, DataError, GyrusError
+from gyrus.explanation.atlas import Atlas
+from gyrus.explanation.attribution import Attribution
+from gyrus.explanation.checks import Scrutiny
+from gyrus.explanation.explanation_folder import Album, Means
+from gyrus.runs.run_folder import Run
+from gyrus.synthetic.phantom import generate, write
+from gyrus.workflows.display import SILENT
+from gyrus.workflows.explain.candidate_images import crowd_of_run, open_images
+from gyrus.workflows.explain.config import ExplainConfig, emphasis_of
+from gyrus.workflows.explain.explain import explain_run
+from gyrus.workflows.image_quality import load_quality
+from gyrus.workflows.predict import Trained
+from gyrus.workflows.train import train
+from tests.conftest import SMALL
+from tests.support.networks import one_thread
+
+QUICK = (*SMALL, "evaluation.baselines=false")
+FEW = ExplainConfig(shown=4, images=4, checks=False)
+AFFINE = np.array([[-2.0, 0, 0, 40], [0, 3, 0, -50], [0, 0, 4, -20], [0, 0, 0, 1]])
+"""From voxels to mm of scans whose first axis runs from right to left."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Iterator[None]:
+    with one_thread():
+        yield
+
+
+@pytest.fixture(scope="module")
+def volume_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A network that learnt from whole volumes in NIfTI."""
+    folder = tmp_path_factory.mktemp("volumes")
+    phantom = generate(subjects=24, slices=8, classes=2, size=32, seed=0)
+    for subject, label, volume in zip(phantom.subjects, phantom.labels, phantom.volumes, strict=True):
+        path = folder / "data" / f"class-{label}" / f"sub-{subject}_T1w.nii.gz"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        nibabel.save(nibabel.Nifti1Image(volume.transpose(2, 1, 0), AFFINE), path)
+    return train("dementia-baseline", data=folder / "data", out=folder / "run", overrides=QUICK)
+
+
+def learnt(folder: Path, *, marked: bool) -> Run:
+    """A network that learnt from phantoms; where marked, a bright corner encodes the label."""
+    phantom = generate(subjects=24, slices=4, classes=2, size=32, seed=0)
+    if marked:
+        phantom.volumes[np.flatnonzero(phantom.labels == 1), :, 1:3, 1:3] = 255
+    overrides = (*QUICK, f"training.epochs={4 if marked else 12}")
+    return train("dementia-baseline", data=write(phantom, folder / "data"), out=folder / "run", overrides=overrides)
+
+
+@pytest.fixture(scope="module")
+def cheat(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return learnt(tmp_path_factory.mktemp("cheat"), marked=True)
+
+
+def test_a_run_is_explained_and_its_report_says_so(finished_run: Path, tmp_path: Path) -> None:
+    run = Run(shutil.copytree(finished_run, tmp_path / "run"))
+    album = explain_run(run, config=replace(FEW, grid="best", checks=True))
+    scrutiny, report = Scrutiny.load(album.checks), run.report.read_text(encoding="utf-8")
+    page = album.page.read_text(encoding="utf-8")
+    assert album.folder == run.explanation
+    assert "Where its answers come from" in report
+    assert "Where its answers come from" not in (finished_run / "report.html").read_text(encoding="utf-8")
+    assert scrutiny.sentences
+    assert all(sentence in report and sentence in page for sentence in scrutiny.sentences)
+    before, after = (_height(folder / "figures" / "examples.png") for folder in (finished_run, run.folder))
+    assert after > 1.3 * before  # the heat maps of the surest answers stand below them
+
+
+def _height(path: Path) -> int:
+    with Image.open(path) as image:
+        return image.height
+
+
+def test_a_network_that_cheats_is_caught_and_an_honest_one_is_not_accused(cheat: Run, tmp_path: Path) -> None:
+    asked = replace(FEW, images=12, checks=True)
+    caught = explain_run(cheat, config=asked)
+    honest = explain_run(learnt(tmp_path, marked=False), config=asked)
+    page = caught.page.read_text(encoding="utf-8")
+    assert page.index("looks past the brain") < page.index("<h2>")
+    assert "The network looks past the brain" in cheat.report.read_text(encoding="utf-8")
+    assert Scrutiny.load(honest.checks).sentences[0].startswith("What moves the answer lies in the brain")
+    assert "looks past the brain" not in honest.page.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("grid", ["random", "best", "worst", "class"])
+def test_grids_show_what_they_say(finished_run: Path, tmp_path: Path, grid: str) -> None:
+    album = explain_run(finished_run, config=replace(FEW, grid=grid), out=tmp_path / "e")  # type: ignore[arg-type]
+    shown = album.attributions("grad-cam")
+    people = Manifest.load(Run(finished_run).manifest).table.set_index("sample")["subject"]
+    assert 1 <= len(shown) <= 4
+    if grid == "random":
+        assert len({people[each.sample] for each in shown}) == len(shown)
+    rights = {each.predicted == each.truth for each in shown}
+    assert rights <= {"best": {True}, "worst": {False}}.get(grid, {True, False})
+    if grid == "class":
+        assert {each.truth for each in shown} == {"Control", "Dementia"}
+    for each in shown:
+        assert each.map.shape == each.image.shape == (32, 32)
+        assert each.probabilities.sum() == pytest.approx(1)
+
+
+def test_what_was_computed_is_not_computed_again(
+    finished_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = explain_run(finished_run, config=FEW, out=tmp_path / "e").attributions("grad-cam")
+    monkeypatch.setattr(explaining_task, "explain", None)
+    again = explain_run(finished_run, config=FEW, out=tmp_path / "e").attributions("grad-cam")
+    for one, other in zip(first, again, strict=True):
+        np.testing.assert_array_equal(one.map, other.map)
+    with pytest.raises(TypeError):
+        explain_run(finished_run, config=replace(FEW, target="Control"), out=tmp_path / "e")
+
+
+def test_a_mistake_leaves_an_earlier_explanation_alone(finished_run: Path, tmp_path: Path) -> None:
+    album = explain_run(finished_run, config=FEW, out=tmp_path / "e")
+    before = {path: path.read_bytes() for path in sorted(album.folder.rglob("*")) if path.is_file()}
+    for wrong in (
+        {"layer": "nowhere"},
+        {"target": "Nobody"},
+        {"emphasis": {"Nobody": 2.0}},
+        {"atlas": Atlas(str(tmp_path / "none.png"))},
+    ):
+        with pytest.raises(GyrusError):
+            explain_run(finished_run, config=replace(FEW, **wrong), out=album.folder)  # type: ignore[arg-type]
+    assert before == {path: path.read_bytes() for path in sorted(album.folder.rglob("*")) if path.is_file()}
+
+
+def test_emphasis_is_named_where_it_is_on(finished_run: Path, tmp_path: Path) -> None:
+    asked = replace(FEW, emphasis={"Dementia": 1.5, "Control": 1.2})
+    album = explain_run(finished_run, config=asked, out=tmp_path / "e")
+    page = album.page.read_text(encoding="utf-8")
+    assert "raised to a power by class (Control 1.2, Dementia 1.5)" in page
+    assert {each.emphasis for each in album.attributions("grad-cam")} <= {1.2, 1.5}
+    picture = (album.figures / "grid_grad_cam.svg").read_text(encoding="utf-8")
+    assert "to the power 1." in picture
+    stages = ("Very_Mild_Demented", "Mild_Demented", "Moderate_Demented", "Non_Demented")
+    assert list(emphasis_of({"system-d": 1}, stages).values()) == [1.5, 1.3, 1.2, 1.0]
+    assert emphasis_of({}, stages) == {}
+
+
+def test_maps_of_volumes_lie_in_the_space_of_their_scans(volume_run: Run) -> None:
+    album = explain_run(volume_run, config=replace(FEW, shown=2, images=2))
+    assert album.showing.notes == ()
+    for number, each in enumerate(album.attributions("grad-cam")):
+        scan = nibabel.load(_file_of(each, volume_run))
+        made = nibabel.load(album.attribution("grad-cam", number, ".nii.gz"))
+        closest = nibabel.as_closest_canonical(scan)
+        np.testing.assert_allclose(made.affine, closest.affine)
+        assert made.shape == closest.shape
+        np.testing.assert_allclose(made.get_fdata(), each.map.transpose(2, 1, 0)[::-1, ::-1], atol=1e-6)
+        gray = each.image.transpose(2, 1, 0)[::-1, ::-1].astype(float)
+        assert np.corrcoef(gray.ravel(), closest.get_fdata().ravel())[0, 1] > 0.99
+        assert album.attribution("grad-cam", number, "-montage.png").is_file()
+    assert "in three planes" in album.page.read_text(encoding="utf-8")
+
+
+def _file_of(attribution: Attribution, run: Run) -> Path:
+    (path,) = run.folder.parent.glob(f"data/*/{Path(attribution.sample).name.split('.')[0]}.nii.gz")
+    return path
+
+
+def test_pictures_and_quality_are_of_the_slice_itself_where_the_network_sees_its_tissue_and_neighbours(
+    tmp_path: Path,
+) -> None:
+    data = write(generate(subjects=16, slices=6, classes=2, size=32, seed=0), tmp_path / "data")
+    steps = ("data.slices={neighbours: 1}", "preprocessing.steps=[{step: tissue}]", "training.epochs=1")
+    run = train("dementia-baseline", data=data, out=tmp_path / "run", overrides=(*without_steps(QUICK), *steps))
+    trained = Trained.load(run)
+    chosen = open_images(crowd_of_run(run, trained.classes), np.arange(2), trained, SILENT)
+    assert chosen.images.shape == (2, 3, 32, 32)
+    for number, manifest in enumerate(chosen.manifests):
+        slice_ = np.asarray(Image.open(data / manifest.table["path"].iloc[0]).convert("L"))
+        np.testing.assert_array_equal(chosen.own(number).pixels, slice_)
+        np.testing.assert_array_equal(chosen.gray[number], slice_)
+
+    tested = Manifest.load(run.manifest).select(Split.load(run.split).samples["test"]).table
+    files = tested[tested["subject"] == tested["subject"].iloc[0]].set_index("sample")["path"]
+    measured = [measure_quality(np.asarray(Image.open(data / path).convert("L")))["sharpness"] for path in files]
+    assert load_quality(run).loc[files.index[0], "sharpness"] == pytest.approx(np.mean(measured), rel=0.01)
+
+
+def without_steps(overrides: tuple[str, ...]) -> list[str]:
+    return [each for each in overrides if not each.startswith("preprocessing.steps")]
+
+
+def test_an_atlas_tells_the_regions_apart(finished_run: Path, tmp_path: Path) -> None:
+    labels = np.ones((32, 32), np.uint8)
+    labels[:, 16:] = 2
+    Image.fromarray(labels).save(tmp_path / "halves.png")
+    (tmp_path / "names.csv").write_text("number,name\n1,left side\n2,right side\n")
+    atlas = Atlas(str(tmp_path / "halves.png"), tmp_path / "names.csv")
+    album = explain_run(finished_run, config=replace(FEW, atlas=atlas), out=tmp_path / "e")
+    table = pd.read_csv(album.regions)
+    assert set(table["name"]) == {"left side", "right side"}
+    assert table["share"].sum() == pytest.approx(1, abs=1e-4)
+    np.testing.assert_allclose(table["voxels"], 0.5)
+    assert "right side" in album.page.read_text(encoding="utf-8")
+
+
+def test_an_atlas_of_other_voxels_lies_where_its_header_says(volume_run: Run, tmp_path: Path) -> None:
+    scan = nibabel.load(min(volume_run.folder.parent.glob("data/*/*.nii.gz")))
+    corners = nibabel.affines.apply_affine(scan.affine, [np.zeros(3), np.array(scan.shape) - 1])
+    low, high = corners.min(axis=0), corners.max(axis=0)
+    # Twice as fine, from left to right as the scan may not be; the leftmost quarter of the head is region 7.
+    step = np.abs(scan.header.get_zooms()[:3]) / 2
+    affine = np.diag([*step, 1.0])
+    affine[:3, 3] = low - step
+    labels = np.full(np.round((high - low) / step).astype(int) + 3, 8, np.int16)
+    labels[: round((high[0] - low[0]) / step[0] / 4) + 1] = 7
+    nibabel.save(nibabel.Nifti1Image(labels, affine), tmp_path / "atlas.nii.gz")
+    asked = replace(FEW, shown=2, images=2, methods=("occlusion",), atlas=Atlas(str(tmp_path / "atlas.nii.gz")))
+    table = pd.read_csv(explain_run(volume_run, config=asked, out=tmp_path / "e").regions).set_index("name")
+    assert table["share"].sum() == pytest.approx(1, abs=1e-4)
+    assert table.loc[next(name for name in table.index if "7" in str(name)), "voxels"] == pytest.approx(0.25, abs=0.04)
+
+
+def test_the_maps_of_other_runs_are_compared(finished_run: Path, cheat: Run, tmp_path: Path) -> None:
+    asked = replace(FEW, checks=True, shown=1)
+    album = explain_run([finished_run, cheat], config=asked, out=tmp_path / "e")
+    found = Scrutiny.load(album.checks).methods[0].folds
+    assert found is not None
+    assert -1 <= found < 0.99
+    assert "Other folds" in album.page.read_text(encoding="utf-8")
+
+
+def test_single_files_are_explained_without_truth(finished_run: Path, phantom_folder: Path, tmp_path: Path) -> None:
+    path = next(phantom_folder.rglob("*.png"))
+    album = explain_run(finished_run, [path], config=FEW, out=tmp_path / "e")
+    (only,) = album.attributions("grad-cam")
+    assert only.truth is None
+    np.testing.assert_array_equal(only.image, np.asarray(Image.open(path)))
+    assert Means.load(album.means("grad-cam")).counts == (1,)
+    for grid in ("best", "worst"):
+        with pytest.raises(DataError, match="have no labels"):
+            explain_run(finished_run, [path], config=replace(FEW, grid=grid), out=tmp_path / "f")  # type: ignore[arg-type]
+    with pytest.raises(DataError, match="'true' cannot be shown"):
+        explain_run(finished_run, [path], config=replace(FEW, target="true"), out=tmp_path / "f")
+    assert not (tmp_path / "f").exists()
+
+
+def test_a_folder_of_something_else_is_not_touched(finished_run: Path, tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(GyrusError, match="holds something else"):
+        explain_run(finished_run, config=FEW, out=tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+    with pytest.raises(DataError, match="There is no explanation"):
+        _ = Album(tmp_path).showing
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"methods": ("grad-cm",)}, "Did you mean 'grad-cam'"),
+        ({"methods": ()}, "at least one method"),
+        ({"grid": "bests"}, "Did you mean 'best'"),
+        ({"colours": "rainbow"}, "inferno"),
+        ({"shown": 0}, "`shown` must be at least 1"),
+    ],
+)
+def test_wrong_wishes_are_refused_with_the_list(wrong: dict, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        ExplainConfig(**wrong)

@@ -1,0 +1,282 @@
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from safetensors.numpy import load_file
+
+import gyrus
+from gyrus.datasets.manifest import Manifest
+from gyrus.datasets.splits import Split
+from gyrus.errors import BadFilesError, ConfigError, DataError, RunError, SplitError
+from gyrus.evaluation.result import Evaluation
+from gyrus.inference.predictions import Predictions
+from gyrus.runs.run_folder import Run
+from gyrus.types import PARTS
+from gyrus.workflows.config import ExperimentConfig, load_config, recipes
+from gyrus.workflows.predict import predict
+from gyrus.workflows.train import resume, train
+from tests.conftest import SMALL
+
+
+def test_a_run_holds_every_noun_and_they_agree(finished_run):
+    run = Run.open(finished_run)
+    manifest, split = Manifest.load(run.manifest), Split.load(run.split)
+    assert split.manifest_digest == manifest.digest
+    assert not set(split.subjects["train"]) & set(split.subjects["test"])
+    predictions = Predictions.load(run.predictions("test"))
+    assert set(predictions.table["sample"]) == set(split.samples["test"])
+    assert predictions.classes == manifest.classes == ("Control", "Dementia")
+    evaluation = Evaluation.load(run.metrics)
+    assert evaluation.headline.count == len(split.subjects["test"])
+    assert load_config(run.config) == load_config(
+        "dementia-baseline", [*SMALL, f"data.path={load_config(run.config).data.path}"]
+    )
+    history = pd.read_csv(run.history)
+    assert history["epoch"].tolist() == [1, 2]
+    assert run.classification_report.read_text().strip()
+    assert "<html" in run.report.read_text()
+
+
+def test_examples_are_of_the_test_part_each_of_another_person_and_sorted_by_sureness(finished_run):
+    run = Run.open(finished_run)
+    predictions = Predictions.load(run.predictions("test"))
+    with np.load(run.examples) as saved:
+        images, rows = saved["images"], saved["rows"]
+    assert images.dtype == np.uint8
+    assert len(images) == len(rows) > 0
+    right = predictions.choices[rows] == predictions.targets[rows]
+    sureness = predictions.probabilities.max(axis=1)
+    for group in (rows[right], rows[~right]):
+        assert predictions.table["subject"].iloc[group].is_unique
+        assert (np.diff(sureness[group]) <= 0).all()
+        correct = predictions.choices == predictions.targets
+        of_kind = correct == correct[group[:1]]
+        assert not len(group) or sureness[group[0]] == sureness[of_kind].max()
+
+
+def test_embeddings_are_the_vectors_before_the_last_layer(finished_run):
+    run = Run.open(finished_run)
+    predictions, weights = Predictions.load(run.predictions("test")), load_file(run.weights)
+    with np.load(run.embeddings) as saved:
+        rows, vectors, points = saved["rows"], saved["vectors"], saved["map"]
+    assert points.shape == (len(rows), 2)
+    assert np.isfinite(points).all()
+    last = next(name for name, value in weights.items() if value.ndim == 2 and len(value) == 2)
+    matrix, bias = weights[last], weights[last.replace("weight", "bias")]
+    np.testing.assert_allclose(vectors @ matrix.T + bias, predictions.logits[rows], atol=1e-4)
+
+
+def test_report_shows_examples_and_the_map(finished_run):
+    page = Run.open(finished_run).report.read_text()
+    assert "Most surely right" in page
+    assert "Where the network puts the images" in page
+
+
+def test_scores_are_those_of_scikit_learn_on_the_saved_predictions(finished_run):
+    from sklearn.metrics import balanced_accuracy_score, roc_auc_score
+
+    run = Run.open(finished_run)
+    predictions, evaluation = Predictions.load(run.predictions("test")), Evaluation.load(run.metrics)
+    by_image = evaluation.scores["image"].metrics
+    targets = predictions.targets
+    expected = balanced_accuracy_score(targets, predictions.probabilities.argmax(axis=1))
+    assert by_image["balanced_accuracy"].value == pytest.approx(expected, abs=1e-12)
+    auc = roc_auc_score(targets, predictions.probabilities[:, 1])
+    assert by_image["macro_roc_auc"].value == pytest.approx(auc, abs=1e-12)
+
+
+def test_prediction_needs_the_run_only_and_gives_the_same_answers(finished_run, phantom_folder, tmp_path):
+    run = shutil.copytree(finished_run, tmp_path / "elsewhere")
+    images = shutil.copytree(phantom_folder, tmp_path / "moved")
+    known = Predictions.load(Run(run).predictions("test"))
+    paths = [images / sample for sample in known.table["sample"]]
+    answers = predict(run, paths)
+    assert answers.table["sample"].tolist() == [str(path) for path in paths]
+    np.testing.assert_allclose(answers.logits, known.logits, atol=1e-5)
+    folder = predict(run, [images]).table.set_index("sample")
+    assert len(folder) == 96
+    np.testing.assert_allclose(
+        folder.loc[answers.table["sample"], "logit:Dementia"], answers.table["logit:Dementia"], atol=1e-5
+    )
+
+
+def test_prediction_takes_images_of_another_size_and_colour(finished_run, tmp_path):
+    Image.fromarray(np.full((50, 70, 3), 90, np.uint8)).save(tmp_path / "new.jpg")
+    answers = predict(finished_run, [tmp_path / "new.jpg"])
+    assert answers.probabilities.sum() == pytest.approx(1)
+
+
+def test_prediction_of_nothing_or_of_a_bad_file_is_refused(finished_run, tmp_path):
+    with pytest.raises(DataError, match="Nothing to predict"):
+        predict(finished_run, [])
+    (tmp_path / "bad.png").write_bytes(b"")
+    with pytest.raises(DataError, match=r"bad\.png"):
+        predict(finished_run, [tmp_path / "bad.png"])
+
+
+def test_same_seed_same_weights_another_seed_others(finished_run, phantom_folder, tmp_path):
+    again = train("dementia-baseline", data=phantom_folder, out=tmp_path / "again", overrides=SMALL)
+    other = train("dementia-baseline", data=phantom_folder, out=tmp_path / "other", overrides=[*SMALL, "seed=1"])
+    first = load_file(Run.open(finished_run).weights)
+    for name, value in load_file(again.weights).items():
+        np.testing.assert_array_equal(value, first[name])
+    assert any((value != first[name]).any() for name, value in load_file(other.weights).items())
+    assert Split.load(other.split).subjects != Split.load(again.split).subjects
+
+
+def test_an_image_level_split_is_called_so_in_every_result(phantom_folder, tmp_path):
+    overrides = [*SMALL, "split.unit=image", "training.epochs=1"]
+    run = train("dementia-baseline", data=phantom_folder, out=tmp_path / "run", overrides=overrides)
+    words = "image-level split: subjects may be on both sides"
+    assert words in run.classification_report.read_text()
+    assert words in run.report.read_text()
+    assert words in run.metrics.read_text()
+    assert words in run.split.read_text()
+    assert Predictions.load(run.predictions("test")).statement == words
+
+
+def test_both_splits_side_by_side_say_why_they_differ(phantom_folder, tmp_path):
+    from gyrus.workflows.multi_run import train_both
+
+    overrides = [*SMALL, "training.epochs=1"]
+    comparison = train_both("dementia-baseline", data=phantom_folder, out=tmp_path / "both", overrides=overrides)
+    for unit in ("subject", "image"):
+        assert Run.open(tmp_path / "both" / unit).status == "finished"
+    assert "also in training" in comparison.text()
+    assert comparison.report == tmp_path / "both" / "report.html"
+    assert "image-level split" in comparison.report.read_text()
+
+
+def test_seeds_share_the_split_and_show_their_spread(phantom_folder, tmp_path):
+    from gyrus.workflows.multi_run import train_seeds
+
+    overrides = [*SMALL, "training.epochs=1"]
+    arguments = {"seeds": [0, 1], "data": phantom_folder, "out": tmp_path / "seeds", "overrides": overrides}
+    repeats = train_seeds("dementia-baseline", **arguments)
+    splits = [Split.load(run.split) for run in repeats.runs.values()]
+    assert splits[0].samples == splits[1].samples
+    weights = [load_file(run.weights) for run in repeats.runs.values()]
+    assert any((value != weights[1][name]).any() for name, value in weights[0].items())
+    by_image = pd.read_csv(repeats.table).query("unit == 'image'")["accuracy"]
+    assert f"{by_image.mean():.3f}" in repeats.text()
+    before = repeats.runs[0].weights.stat().st_mtime_ns
+    assert train_seeds("dementia-baseline", **arguments).runs[0].weights.stat().st_mtime_ns == before
+
+
+def test_the_random_steps_of_a_recipe_are_drawn_on_the_data(phantom_folder):
+    from gyrus.workflows.load_data import preview_augmentation
+
+    every = preview_augmentation(phantom_folder, images=2)
+    some = preview_augmentation(phantom_folder, "neuroflux-cnn", images=2)
+    assert 0 < len(some.axes) < len(every.axes)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "error", "words"),
+    [
+        (["training.epoch=3", "modle.name=x"], ConfigError, "Did you mean 'epochs'"),
+        (["model.name=baseline-cn"], ConfigError, "baseline-cnn"),
+        (["data.path=/nowhere/at/all"], DataError, "/nowhere/at/all"),
+        (["split.method=given"], SplitError, "needs a part for every sample"),
+        (["data.subject_rule=none"], SplitError, "--split-unit image"),
+    ],
+)
+def test_a_mistake_is_told_before_anything_is_written(phantom_folder, tmp_path, overrides, error, words):
+    config = load_config("dementia-baseline").model_dump(mode="json")
+    config["data"]["path"] = str(phantom_folder)
+    with pytest.raises(error, match=words):
+        train(ExperimentConfig.model_validate(config), out=tmp_path / "run", overrides=overrides)
+    assert not (tmp_path / "run").exists()
+
+
+def test_bad_files_stop_the_run_unless_they_are_to_be_skipped(phantom_folder, tmp_path):
+    data = shutil.copytree(phantom_folder, tmp_path / "data")
+    victim = sorted(data.rglob("*.png"))[0]
+    victim.write_bytes(victim.read_bytes()[:100])
+    with pytest.raises(BadFilesError) as caught:
+        train("dementia-baseline", data=data, out=tmp_path / "run", overrides=SMALL)
+    assert victim.name in caught.value.report[0]
+    overrides = [*SMALL, "data.on_bad_file=skip", "training.epochs=1"]
+    run = train("dementia-baseline", data=data, out=tmp_path / "run", overrides=overrides)
+    assert len(Manifest.load(run.manifest)) == 95
+
+
+INTERRUPTED = """
+    import os, signal, sys
+    from gyrus.workflows.train import train
+    from gyrus.training import fit as fitting
+    import gyrus.datasets.torch_dataset as dataset
+
+    data, out, action, *overrides = sys.argv[1:]
+    fetch, count = dataset.PixelDataset.__getitems__, 0
+
+    def counted(self, positions):
+        global count
+        count += 1
+        if count == 9:  # in the middle of the second epoch
+            os.kill(os.getpid(), getattr(signal, action))
+        return fetch(self, positions)
+
+    dataset.PixelDataset.__getitems__ = counted
+    print(train("dementia-baseline", data=data, out=out, overrides=overrides).status)
+"""
+
+
+@pytest.mark.parametrize("action", ["SIGKILL", "SIGINT"])
+def test_a_run_stopped_in_the_middle_resumes_to_the_same_weights(phantom_folder, tmp_path, action):
+    overrides = [*SMALL, "training.epochs=3", "training.batch_size=16"]
+    unbroken = train("dementia-baseline", data=phantom_folder, out=tmp_path / "unbroken", overrides=overrides)
+    script = [sys.executable, "-c", textwrap.dedent(INTERRUPTED)]
+    command = [*script, str(phantom_folder), str(tmp_path / "broken"), action, *overrides]
+    environment = os.environ | {"PYTHONWARNINGS": "ignore"}
+    process = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=environment)
+    if action == "SIGKILL":
+        assert process.returncode == -signal.SIGKILL
+    else:
+        assert process.stdout.strip().endswith("interrupted"), process.stderr
+        with pytest.raises(RunError, match="--resume"):
+            Run.open(tmp_path / "broken")
+    run = resume(tmp_path / "broken")
+    assert run.status == "finished"
+    expected = load_file(unbroken.weights)
+    for name, value in load_file(run.weights).items():
+        np.testing.assert_array_equal(value, expected[name])
+    assert pd.read_csv(run.history)["epoch"].tolist() == [1, 2, 3]
+    with pytest.raises(RunError, match="nothing to resume"):
+        resume(tmp_path / "broken")
+
+
+def test_a_run_killed_before_its_split_was_written_resumes(finished_run, tmp_path):
+    run = Run.create(tmp_path / "run")
+    shutil.copy(Run(finished_run).config, run.config)
+    resume(run.folder)
+    assert Split.load(run.split) == Split.load(Run(finished_run).split)
+    for name, value in load_file(run.weights).items():
+        np.testing.assert_array_equal(value, load_file(Run(finished_run).weights)[name])
+
+
+def test_every_recipe_can_be_read():
+    assert "dementia-baseline" in recipes()
+    for name in recipes():
+        about = load_config(name).about
+        assert about
+        assert about.title
+        assert about.expects
+
+
+def test_the_python_verbs_are_those_of_the_command_line(finished_run):
+    assert gyrus.evaluate(finished_run).headline.count > 0
+    assert gyrus.split(gyrus.scan(Path(load_config(Run(finished_run).config).data.path))).unit == "subject"
+    assert set(PARTS) == {"train", "val", "test"}
+    with pytest.raises(AttributeError, match="no attribute 'trian'"):
+        _ = gyrus.trian
