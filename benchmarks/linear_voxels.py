@@ -6,7 +6,7 @@ Example:
     python benchmarks/linear_voxels.py slices/ --beside "together-{seed}/predictions.parquet"
 
 Writes the out-of-fold predictions of each seed, which `gyrus compare` takes beside the folders of `gyrus crossval`.
-Each fold learns from its training and validation part together, and nothing is chosen: no C is tuned.
+Each fold learns from its training and validation set together, and nothing is chosen: no C is tuned.
 Pooled areas compare people across the folds' classifiers, means over folds within them; a network that is surer of
 everything in one fold than in another loses by pooling, though it ranks the people of each fold as well.
 """
@@ -47,7 +47,7 @@ def pooled(store: Store, edge: int) -> np.ndarray:
 def answers(
     features: np.ndarray, manifest: Manifest, folds: Sequence[Split], *, standardise: bool, strength: float
 ) -> Iterator[Predictions]:
-    """What is said of the test part of each fold."""
+    """What is said of the test set of each fold."""
     samples, targets = manifest.table["sample"], manifest.targets.to_numpy()
     for parts in folds:
         tested = samples.isin(parts.samples["test"]).to_numpy()

@@ -68,7 +68,7 @@ def clocks() -> np.ndarray:
 
 
 class Watched(PixelDataset):
-    """A part that notes when its first batch is asked for: as the validation part, when the steps are over."""
+    """A part that notes when its first batch is asked for: as the validation set, when the steps are over."""
 
     asked: list[np.ndarray]
 

@@ -29,7 +29,7 @@ def reaches_the_image(path: str) -> bool:
     for rule in (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines():
         pattern = rule.lstrip("!").removeprefix("**/")
         parents = [path, *[str(parent) for parent in Path(path).parents]]
-        names = [Path(part).name for part in parents] if "**/" in rule else parents
+        names = [Path(subset).name for subset in parents] if "**/" in rule else parents
         if rule and not rule.startswith("#") and any(fnmatch.fnmatch(name, pattern) for name in names):
             allowed = rule.startswith("!")
     return allowed

@@ -2,10 +2,10 @@
 
 from typing import Literal, get_args
 
-Part = Literal["train", "val", "test"]
+Subset = Literal["train", "val", "test"]
 """A part of a data set: to learn from, to choose by, to be judged on."""
 
-PARTS: tuple[Part, ...] = get_args(Part)
+SUBSETS: tuple[Subset, ...] = get_args(Subset)
 
 SplitUnit = Literal["subject", "scan", "inferred", "image"]
 """What is kept whole when a data set is split; only ``subject`` is free of leakage between people."""

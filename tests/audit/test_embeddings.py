@@ -71,7 +71,7 @@ def test_clusters_are_those_of_the_library(clouds: tuple[np.ndarray, np.ndarray]
 def test_agreement_is_of_the_clustered_points_with_what_is_known() -> None:
     clusters = np.array([0, 0, 1, 1, -1, -1])
     known = np.array([5, 5, 7, 7, 5, 7])
-    judged = Clustering.judged("test", clusters, {"class": known, "person": None, "part": np.full(6, -1)})
+    judged = Clustering.judged("test", clusters, {"class": known, "person": None, "subset": np.full(6, -1)})
     assert judged.agreement == {"class": 1.0}
     assert judged.count == 2
     assert judged.outside == pytest.approx(1 / 3)

@@ -20,7 +20,7 @@ from gyrus.datasets.splits import Split
 from tests.conftest import SMALL
 
 GYRUS = Path(sys.executable).with_name("gyrus")
-SETTINGS = [part for override in SMALL for part in ("--set", override)]
+SETTINGS = [subset for override in SMALL for subset in ("--set", override)]
 
 
 def gyrus(*arguments: object) -> subprocess.CompletedProcess[str]:

@@ -39,8 +39,8 @@ def copied_before_the_split(tmp_path_factory: pytest.TempPathFactory) -> Path:
             flipped = original.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
             turned = original.rotate(float(generator.uniform(-10, 10)))
             for name, image in {"": original, "_aug_0": flipped, "_aug_1": turned}.items():
-                part = "test" if generator.random() < 0.15 else "train"
-                path = folder / part / label / f"{subject}_{number}{name}.png"
+                subset = "test" if generator.random() < 0.15 else "train"
+                path = folder / subset / label / f"{subject}_{number}{name}.png"
                 path.parent.mkdir(parents=True, exist_ok=True)
                 image.save(path)
     return folder

@@ -25,7 +25,7 @@ def test_cross_validate_compare_predict(phantom_folder, tmp_path):
     assert answered.returncode == 0, answered.stderr
     assert len(pd.read_csv(out)) == 1
 
-    assert "The test parts differ" in refused("ensemble", folds, "--out", tmp_path / "x")
+    assert "The test sets differ" in refused("ensemble", folds, "--out", tmp_path / "x")
     assert "different are: seed" in refused("crossval", *options, "--seed", 3)
     assert "not both" in refused("crossval", *options, "--config", tmp_path / "x.yaml")
 

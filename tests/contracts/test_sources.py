@@ -31,7 +31,7 @@ class Slice:
     label: str
     subject: str
     number: int
-    part: str
+    subset: str
     content: bytes
 
     @property
@@ -66,7 +66,7 @@ def _table() -> pd.DataFrame:
             "label": [one.label for one in SLICES],
             "subject": [one.subject for one in SLICES],
             "slice": [one.number for one in SLICES],
-            "part": [one.part for one in SLICES],
+            "subset": [one.subset for one in SLICES],
         }
     )
 
@@ -105,21 +105,21 @@ def parquet_table(root: Path) -> Manifest:
 
 
 def parquet_by_pandas(root: Path) -> Manifest:
-    table = _table().drop(columns=["path", "part"]).assign(image=[one.content for one in SLICES])
+    table = _table().drop(columns=["path", "subset"]).assign(image=[one.content for one in SLICES])
     table.to_parquet(root / "brains.parquet")
     return scan(root / "brains.parquet")
 
 
 def parquet_by_pyarrow(root: Path) -> Manifest:
-    for part in ("train", "test"):
-        chosen = [one for one in SLICES if one.part == part]
+    for subset in ("train", "test"):
+        chosen = [one for one in SLICES if one.subset == subset]
         table = pa.table(
             {
                 "image": [{"bytes": one.content, "path": one.name} for one in chosen],
                 "label": pa.array([one.label for one in chosen]).dictionary_encode(),
             }
         )
-        pq.write_table(table, root / f"{part}-00000-of-00001.parquet", row_group_size=5)
+        pq.write_table(table, root / f"{subset}-00000-of-00001.parquet", row_group_size=5)
     return scan(root)
 
 
@@ -127,13 +127,13 @@ def _write_by_datasets(root: Path) -> None:
     import datasets
 
     features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=list(CLASSES))})
-    for part in ("train", "test"):
-        chosen = [one for one in SLICES if one.part == part]
+    for subset in ("train", "test"):
+        chosen = [one for one in SLICES if one.subset == subset]
         columns = {
             "image": [{"bytes": one.content, "path": one.name} for one in chosen],
             "label": [CLASSES.index(one.label) for one in chosen],
         }
-        file = root / "data" / f"{part}-00000-of-00001-0123456789abcdef.parquet"
+        file = root / "data" / f"{subset}-00000-of-00001-0123456789abcdef.parquet"
         file.parent.mkdir(parents=True, exist_ok=True)
         datasets.Dataset.from_dict(columns, features=features).to_parquet(file)
 
@@ -186,7 +186,7 @@ def test_labels_subjects_and_slices_are_the_same(layout: tuple[str, Manifest]) -
     for row in manifest.table.itertuples():
         one = BY_DIGEST[row.digest]
         assert (row.label, row.subject, row.slice) == (one.label, one.subject, one.number)
-        assert pd.isna(row.part) if name in WITHOUT_PARTS else row.part == one.part
+        assert pd.isna(row.subset) if name in WITHOUT_PARTS else row.subset == one.subset
 
 
 def test_pixels_are_the_same(layout: tuple[str, Manifest]) -> None:

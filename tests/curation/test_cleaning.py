@@ -112,7 +112,7 @@ def rows_of(*samples: str, **columns: list[object]) -> list[dict[str, object]]:
 
 def test_of_copies_the_test_image_stays_then_the_larger_then_the_first_name() -> None:
     pairs = [Pair(0, 1, "near copy", 0.999), Pair(1, 2, "near copy", 0.998), Pair(3, 4, "same file", 1.0)]
-    rows = rows_of("a", "b", "c", "d", "e", "f", label=[*"AAAAA", "B"], part=["train", "train", "test", *[None] * 3])
+    rows = rows_of("a", "b", "c", "d", "e", "f", label=[*"AAAAA", "B"], subset=["train", "train", "test", *[None] * 3])
     plan = decide(table_of(rows), quality_of(6), pairs, Rules())
     assert [each.sample for each in plan.decisions if each.decision == "remove"] == ["a", "b", "e"]
     sized = rows_of("a", "b", shape=[(8, 8), (9, 9)])
@@ -144,7 +144,7 @@ def test_quality_thresholds_are_the_ones_given() -> None:
 
 
 def test_removing_test_images_for_their_quality_is_told() -> None:
-    manifest = table_of(rows_of("a", "b", part=["test", "test"]))
+    manifest = table_of(rows_of("a", "b", subset=["test", "test"]))
     assert "good images only" in decide(manifest, quality_of(2, foreground=[0.001, 0.5]), [], Rules()).notes[0]
 
 
@@ -181,7 +181,7 @@ def test_a_copy_is_read_with_the_same_subjects_labels_and_pixels(
     together = original.merge(written.table, on=keys, suffixes=("", "_new"), validate="one_to_one")
     assert len(together) == len(original) == len(written)
     assert (together["label"] == together["label_new"]).all()
-    assert (together["part"].fillna("") == together["part_new"].fillna("")).all()
+    assert (together["subset"].fillna("") == together["part_new"].fillna("")).all()
     if "age" in original:
         assert (together["age"] == together["age_new"]).all()
     row = written.table.index[written.table["sample"] == together["sample_new"].iloc[5]][0]

@@ -23,7 +23,7 @@ from gyrus.imaging.volume import Volume, affine_from_slices, from_slices
 from gyrus.transforms.volume_steps import Percentiles, Window
 from tests.support.heads import OBLIQUE, nifti, noise
 
-KEPT = ["label", "subject", "session", "slice", "part", "age"]
+KEPT = ["label", "subject", "session", "slice", "subset", "age"]
 SPACING = (4.0, 1.5, 1.0)
 
 names = st.text("abcXYZ019 _-.é", min_size=1, max_size=6).map(str.strip).filter(lambda text: text not in ("", "n/a"))
@@ -36,7 +36,7 @@ def _png(seed: int) -> bytes:
     return buffer.getvalue()
 
 
-def _slices(root: Path, people: list[tuple[str, str]], *, part: str | None = None) -> Manifest:
+def _slices(root: Path, people: list[tuple[str, str]], *, subset: str | None = None) -> Manifest:
     """Three slices of each (subject, session), numbered 4, 6 and 9, with a table."""
     rows = []
     for number, (subject, session) in enumerate(people):
@@ -45,8 +45,8 @@ def _slices(root: Path, people: list[tuple[str, str]], *, part: str | None = Non
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(_png(100 * number + place))
             label = ["AD", "NC"][len(subject) % 2]
-            rows.append([path.relative_to(root), label, subject, session, place, 40 + len(subject), part])
-    table = pd.DataFrame(rows, columns=["path", "label", "subject", "session", "slice", "age", "part"])
+            rows.append([path.relative_to(root), label, subject, session, place, 40 + len(subject), subset])
+    table = pd.DataFrame(rows, columns=["path", "label", "subject", "session", "slice", "age", "subset"])
     table.dropna(axis=1).to_csv(root / "table.csv", index=False)
     return scan(root)
 
@@ -125,18 +125,18 @@ def test_chosen_slices_of_volumes_become_a_folder_of_images(tmp_path):
 
 
 def test_parts_and_the_order_of_classes_travel_in_parquet(tmp_path):
-    for part in ("train", "test"):
+    for subset in ("train", "test"):
         for label in ("b", "a"):
-            path = tmp_path / "a" / part / label / f"sub-{part}{label}_slice-1.png"
+            path = tmp_path / "a" / subset / label / f"sub-{subset}{label}_slice-1.png"
             path.parent.mkdir(parents=True)
-            path.write_bytes(_png(hash((part, label)) % 1000))
+            path.write_bytes(_png(hash((subset, label)) % 1000))
     original = scan(tmp_path / "a", classes=["b", "a"])
     converted = _converted(original, "parquet", tmp_path / "b")
     assert converted.classes == ("b", "a")
     pd.testing.assert_frame_equal(_about(converted), _about(original))
     notes = convert(original, "folder", tmp_path / "c")
     assert notes == ("The order of the classes is not kept; give it with --classes b,a.",)
-    assert sorted(scan(tmp_path / "c").table["part"]) == ["test", "test", "train", "train"]
+    assert sorted(scan(tmp_path / "c").table["subset"]) == ["test", "test", "train", "train"]
 
 
 def test_scans_do_not_become_people(tmp_path):

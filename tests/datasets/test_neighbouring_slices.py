@@ -65,7 +65,7 @@ def test_neighbours_are_of_the_same_scan_and_the_ends_are_repeated(slices):
 
 def test_label_subject_session_and_number_travel_along(slices):
     found = with_neighbours(slices, BOTH)
-    columns = ["sample", "path", "label", "subject", "session", "slice", "part", "shape"]
+    columns = ["sample", "path", "label", "subject", "session", "slice", "subset", "shape"]
     assert found.table[columns].equals(slices.table[columns])
     assert (found.classes, found.subject_kind, found.root) == (slices.classes, slices.subject_kind, slices.root)
 

@@ -42,9 +42,9 @@ def patch_size(store: Store) -> PatchConfig:
 def dataset(store: Store, *, seed: int = 0, epoch: int = 0) -> PixelDataset:
     normalisation = Normalisation("fixed", (0.0,), (1.0,))
     targets = np.arange(COUNT) % 2
-    part = PixelDataset(store, np.arange(COUNT), targets, normalisation, seed=seed, patches=patch_size(store))
-    part.set_epoch(epoch)
-    return part
+    subset = PixelDataset(store, np.arange(COUNT), targets, normalisation, seed=seed, patches=patch_size(store))
+    subset.set_epoch(epoch)
+    return subset
 
 
 def place_of(patch: np.ndarray, image: np.ndarray) -> list[tuple[int, ...]]:
@@ -68,16 +68,16 @@ def test_a_patch_depends_on_seed_epoch_and_image_only(store):
 
 
 def test_further_visits_are_of_other_patches(store):
-    part = dataset(store)
-    images = part.__getitems__(part.number_visits([[2, 2, 2]])[0]).images
+    subset = dataset(store)
+    images = subset.__getitems__(subset.number_visits([[2, 2, 2]])[0]).images
     assert len({image.numpy().tobytes() for image in images}) == 3
 
 
 def test_patches_are_augmented_as_images_are(store):
-    part = dataset(store)
-    plain = part.__getitems__([0]).images
-    part.augmentation = AugmentationConfig.model_validate({"steps": [{"step": "flip", "probability": 1.0}]})
-    torch.testing.assert_close(part.__getitems__([0]).images, plain.flip(-1))
+    subset = dataset(store)
+    plain = subset.__getitems__([0]).images
+    subset.augmentation = AugmentationConfig.model_validate({"steps": [{"step": "flip", "probability": 1.0}]})
+    torch.testing.assert_close(subset.__getitems__([0]).images, plain.flip(-1))
 
 
 def test_where_all_is_air_the_brightest_place_is_taken():

@@ -9,7 +9,7 @@ import pytest
 
 from gyrus.datasets.manifest import PROBLEM_KINDS, Manifest
 from gyrus.datasets.scan import SOURCES, scan
-from gyrus.datasets.sources.listing import PART_WORDS
+from gyrus.datasets.sources.listing import SUBSET_WORDS
 from gyrus.datasets.sources.subject_naming import SUBJECT_RULES
 from gyrus.datasets.sources.table_columns import ROLES
 from gyrus.errors import BadFilesError, ConfigError, DataError, UnknownNameError
@@ -147,7 +147,7 @@ def test_a_manifest_survives_saving(tmp_path: Path) -> None:
 
 def test_the_page_about_data_names_everything_that_can_be_met() -> None:
     page = (Path(__file__).parents[3] / "docs" / "data.md").read_text(encoding="utf-8")
-    names = [*SOURCES, *SUBJECT_RULES, *PROBLEM_KINDS, *PART_WORDS, *ROLES, *itertools.chain(*ROLES.values())]
+    names = [*SOURCES, *SUBJECT_RULES, *PROBLEM_KINDS, *SUBSET_WORDS, *ROLES, *itertools.chain(*ROLES.values())]
 
     assert [name for name in names if f"`{name}`" not in page] == []
     assert [name for name in READABLE_FORMATS if name not in page] == []

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from gyrus.datasets.splits import Split, SplitConfig, check, kfold, split
 from gyrus.errors import LeakageError, SplitError
-from gyrus.types import PARTS
+from gyrus.types import SUBSETS
 from tests.support.manifests import manifest_of, people
 
 counts = st.integers(min_value=3, max_value=40)
@@ -18,8 +18,8 @@ counts = st.integers(min_value=3, max_value=40)
 def test_no_subject_is_in_two_parts_and_no_sample_is_lost(sick, healthy, seed, method):
     manifest = manifest_of(people(sick=sick, healthy=healthy))
     result = split(manifest, SplitConfig(method=method, folds=3), seed=seed)
-    subjects = [name for part in PARTS for name in result.subjects[part]]
-    samples = [name for part in PARTS for name in result.samples[part]]
+    subjects = [name for subset in SUBSETS for name in result.subjects[subset]]
+    samples = [name for subset in SUBSETS for name in result.samples[subset]]
     assert len(subjects) == len(set(subjects)) == sick + healthy
     assert sorted(samples) == sorted(manifest.table["sample"])
 
@@ -67,17 +67,17 @@ def test_folds_cover_everyone_once():
 
 def test_a_given_test_part_is_kept_and_val_is_cut_from_train():
     names = people(a=10, b=10)
-    parts = {name: "test" if name.endswith(("8", "9")) else "train" for name in names}
-    result = split(manifest_of(names, parts=parts))
+    subsets = {name: "test" if name.endswith(("8", "9")) else "train" for name in names}
+    result = split(manifest_of(names, subsets=subsets))
     assert result.method == "given"
-    assert set(result.subjects["test"]) == {name for name in names if parts[name] == "test"}
+    assert set(result.subjects["test"]) == {name for name in names if subsets[name] == "test"}
     assert result.subjects["val"]
 
 
 def test_given_parts_that_share_people_are_refused_by_name():
     manifest = manifest_of(people(a=4, b=4))
-    table = manifest.table.assign(part="train")
-    table.loc[table["slice"] == 2, "part"] = "test"
+    table = manifest.table.assign(subset="train")
+    table.loc[table["slice"] == 2, "subset"] = "test"
     overlapping = type(manifest).from_rows(table, root=manifest.root, subject_kind="subject")
     with pytest.raises(LeakageError, match="8 subjects are in more than one part: a000") as caught:
         split(overlapping)
@@ -119,7 +119,7 @@ def test_impossible_splits_are_refused_in_words(config, words):
 
 
 def test_too_few_people_are_refused_in_words():
-    with pytest.raises(SplitError, match="val part would be empty"):
+    with pytest.raises(SplitError, match="validation set would be empty"):
         split(manifest_of(people(a=2, b=2)))
 
 

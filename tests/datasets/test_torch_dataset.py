@@ -38,25 +38,25 @@ def store_of(pixels: np.ndarray, folder: Path) -> Store:
 
 def dataset(store: Store, chain: AugmentationConfig | None = CHAIN, *, seed: int = 0, epoch: int = 0) -> PixelDataset:
     normalisation = Normalisation.fit(Intensity(), store.statistics)
-    part = PixelDataset(store, np.arange(COUNT), np.arange(COUNT) % 2, normalisation, augmentation=chain, seed=seed)
-    part.set_epoch(epoch)
-    return part
+    subset = PixelDataset(store, np.arange(COUNT), np.arange(COUNT) % 2, normalisation, augmentation=chain, seed=seed)
+    subset.set_epoch(epoch)
+    return subset
 
 
 def test_without_augmentation_the_pixels_are_those_of_before(store):
     plain, empty = dataset(store, None), dataset(store, AugmentationConfig())
     expected = (store.pixels.astype(np.float32) / 255 - plain.normalisation.mean[0]) / plain.normalisation.std[0]
-    for part in (plain, empty):
-        np.testing.assert_allclose(part.__getitems__(list(range(COUNT))).images, expected, atol=1e-5)
+    for subset in (plain, empty):
+        np.testing.assert_allclose(subset.__getitems__(list(range(COUNT))).images, expected, atol=1e-5)
 
 
 @settings(max_examples=10, deadline=None)
 @given(order=st.permutations(range(COUNT)), size=st.integers(1, COUNT))
 def test_batches_never_change_an_image(store, order, size):
-    part = dataset(store)
-    whole = part.__getitems__(list(range(COUNT))).images
+    subset = dataset(store)
+    whole = subset.__getitems__(list(range(COUNT))).images
     for start in range(0, COUNT, size):
-        batch = part.__getitems__(order[start : start + size])
+        batch = subset.__getitems__(order[start : start + size])
         torch.testing.assert_close(batch.images, whole[batch.positions], atol=1e-5, rtol=0)
 
 
@@ -64,13 +64,13 @@ def test_seed_and_epoch_change_every_image_and_coming_back_repeats_it(store):
     positions = list(range(COUNT))
     first = dataset(store).__getitems__(positions).images
     others = [dataset(store, seed=1), dataset(store, epoch=1), dataset(store, seed=1, epoch=1)]
-    images = [first, *(part.__getitems__(positions).images for part in others)]
+    images = [first, *(subset.__getitems__(positions).images for subset in others)]
     for number, image in enumerate(images):
         for other in images[number + 1 :]:
             assert ((image - other).abs().flatten(1).amax(1) > 0).all()
-    part = dataset(store, epoch=7)
-    part.set_epoch(0)
-    assert torch.equal(part.__getitems__(positions).images, first)
+    subset = dataset(store, epoch=7)
+    subset.set_epoch(0)
+    assert torch.equal(subset.__getitems__(positions).images, first)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -79,8 +79,8 @@ def test_workers_and_a_resumed_training_see_the_same_images(store, workers):
         shuffled = np.random.default_rng(epoch).permutation(COUNT).tolist()
         return [shuffled[:5], shuffled[5:]]
 
-    part = dataset(store)
-    loader = Loader(part, order, workers=workers)
+    subset = dataset(store)
+    loader = Loader(subset, order, workers=workers)
     epochs = []
     for epoch in (0, 1):
         loader.epoch = epoch
@@ -92,20 +92,20 @@ def test_workers_and_a_resumed_training_see_the_same_images(store, workers):
 
 
 def test_an_image_that_comes_again_is_augmented_anew_whatever_its_batch(store):
-    part = dataset(store)
-    batches = part.number_visits([[3, 3, 5], [3, 5, 7]])
+    subset = dataset(store)
+    batches = subset.number_visits([[3, 3, 5], [3, 5, 7]])
     assert batches == [[3, 3 + COUNT, 5], [3 + 2 * COUNT, 5 + COUNT, 7]]
-    first, second = (part.__getitems__(positions) for positions in batches)
+    first, second = (subset.__getitems__(positions) for positions in batches)
     assert second.positions.tolist() == [3, 5, 7]
     assert second.targets.tolist() == [1, 1, 1]
     copies = torch.stack([first.images[0], first.images[1], second.images[0]])
     assert all((copies[one] - copies[two]).abs().max() > 0 for one, two in ((0, 1), (0, 2), (1, 2)))
-    torch.testing.assert_close(part.__getitems__([3 + COUNT, 7]).images[0], copies[1], atol=1e-5, rtol=0)
+    torch.testing.assert_close(subset.__getitems__([3 + COUNT, 7]).images[0], copies[1], atol=1e-5, rtol=0)
 
 
 def test_steps_work_on_0_to_1_before_normalisation(tmp_path):
     store = store_of(np.full((COUNT, 1, 8, 8), 51, dtype=np.uint8), tmp_path)
     chain = AugmentationConfig.model_validate({"steps": [{"step": "gamma", "exponent": [2, 2]}]})
     normalisation = Normalisation("fixed", (0.5,), (0.25,))
-    part = PixelDataset(store, np.arange(COUNT), np.zeros(COUNT, int), normalisation, augmentation=chain)
-    np.testing.assert_allclose(part[0].images, (0.2**2 - 0.5) / 0.25, rtol=1e-5)
+    subset = PixelDataset(store, np.arange(COUNT), np.zeros(COUNT, int), normalisation, augmentation=chain)
+    np.testing.assert_allclose(subset[0].images, (0.2**2 - 0.5) / 0.25, rtol=1e-5)

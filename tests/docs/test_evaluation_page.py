@@ -27,7 +27,7 @@ def test_the_examples_run(tmp_path: Path, monkeypatch, capsys) -> None:
         exec(block, {})
     printed = capsys.readouterr().out
     assert "By subject (3 subjects)" in printed
-    assert "Chosen on 80 subjects of the validation part" in printed
+    assert "Chosen on 80 subjects of the validation set" in printed
 
 
 def test_the_schema_names_every_field_and_metric() -> None:

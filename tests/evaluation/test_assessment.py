@@ -20,7 +20,7 @@ from tests.support.predictions import CLASSES, study
 
 def pair(people: tuple[int, ...] = (20, 14, 8, 8), **changes: object) -> tuple[Predictions, Predictions]:
     """Validation and test predictions of different people."""
-    val, test = (study(people, seed=seed, part=part, **changes) for seed, part in ((1, "val"), (2, "test")))
+    val, test = (study(people, seed=seed, subset=subset, **changes) for seed, subset in ((1, "val"), (2, "test")))
     renamed = {column: "t" + test.table[column] for column in ("sample", "subject")}
     return val, replace(test, table=test.table.assign(**renamed))
 
@@ -69,9 +69,9 @@ def test_it_survives_being_saved(calibrator: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("people", "words"),
     [
-        ((8, 6, 4, 2), "Choices rest on 20 subjects of the validation part"),
-        ((8, 6, 4, 1), "No calibration: The validation part has 1 of 'Moderate'"),
-        ((8, 6, 4, 0), "No calibration: The validation part has 0 of 'Moderate'"),
+        ((8, 6, 4, 2), "Choices rest on 20 subjects of the validation set"),
+        ((8, 6, 4, 1), "No calibration: The validation set has 1 of 'Moderate'"),
+        ((8, 6, 4, 0), "No calibration: The validation set has 0 of 'Moderate'"),
         ((20, 0, 0, 0), "No operating points: A threshold cannot be chosen"),
         ((0, 3, 0, 0), "nobody is negative"),
         ((1, 1, 0, 0), "Choices rest on 2 subjects"),
@@ -92,7 +92,7 @@ def test_too_few_people_get_words_not_nan(people: tuple[int, ...], words: str, t
 def test_the_text_is_plain_and_short() -> None:
     lines = judge().text().splitlines()
     assert 5 <= len(lines) <= 12
-    assert lines[0].startswith("Chosen on 50 subjects of the validation part, judged on 50 subjects")
+    assert lines[0].startswith("Chosen on 50 subjects of the validation set, judged on 50 subjects")
     assert any("Precision of the healthy and recall of the sick" in line for line in lines)
 
 
@@ -119,8 +119,8 @@ def test_where_subjects_are_not_known_images_are_judged() -> None:
 
 def test_people_in_both_parts_are_refused() -> None:
     val, test = pair()
-    with pytest.raises(LeakageError, match="250 images are in the validation and in the test part"):
-        assess(val, replace(val, part="test"))
+    with pytest.raises(LeakageError, match="250 images are in the validation and in the test set"):
+        assess(val, replace(val, subset="test"))
     both = test.table.assign(subject=val.table["subject"].to_numpy())
     with pytest.raises(LeakageError, match="50 subjects"):
         assess(val, replace(test, table=both))
@@ -132,7 +132,7 @@ def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(DataError, match="part 'test'"):
         assess(test, val)
     with pytest.raises(DataError, match="classes differ"):
-        assess(study((9, 9), classes=("a", "b"), part="val"), test)
+        assess(study((9, 9), classes=("a", "b"), subset="val"), test)
     with pytest.raises(DataError, match="split by image"):
         assess(replace(val, split_unit="image"), test)
     with pytest.raises(DataError, match="has a true class"):

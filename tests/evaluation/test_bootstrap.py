@@ -84,9 +84,9 @@ def test_the_result_does_not_depend_on_how_many_resamples_fit_at_once(monkeypatc
     _, reference, _ = score(arrangement)
     whole = bootstrap(arrangement, reference, resamples=50, seed=3)
     monkeypatch.setattr("gyrus.evaluation.intervals.RESAMPLES_AT_ONCE", 7)
-    parts = bootstrap(arrangement, reference, resamples=50, seed=3)
+    subsets = bootstrap(arrangement, reference, resamples=50, seed=3)
     for name in METRICS:
-        np.testing.assert_array_equal(whole.overall[name], parts.overall[name])
+        np.testing.assert_array_equal(whole.overall[name], subsets.overall[name])
 
 
 def test_resamples_are_decided_by_the_seed() -> None:

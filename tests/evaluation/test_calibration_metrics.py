@@ -44,9 +44,9 @@ def test_the_brier_score_and_the_log_loss_are_those_of_scikit_learn(classes: int
 @given(st.integers(0, 2**32), st.integers(2, 5), st.integers(1, 120), st.integers(1, 12))
 def test_the_parts_add_up_to_the_brier_score(seed: int, classes: int, count: int, bins: int) -> None:
     _, probabilities, targets = answers(seed, count, classes)
-    parts = brier_parts(probabilities, targets, bins)
-    assert parts.brier == pytest.approx(brier_losses(probabilities, targets).mean(), abs=1e-12)
-    assert min(parts.reliability, parts.resolution, parts.uncertainty) >= -1e-12
+    subsets = brier_parts(probabilities, targets, bins)
+    assert subsets.brier == pytest.approx(brier_losses(probabilities, targets).mean(), abs=1e-12)
+    assert min(subsets.reliability, subsets.resolution, subsets.uncertainty) >= -1e-12
 
 
 def test_the_parts_on_a_worked_example() -> None:
@@ -54,9 +54,9 @@ def test_the_parts_on_a_worked_example() -> None:
     # reliability 0.5 * 0 + 0.5 * 0.2 ** 2, resolution 0.3 ** 2 about the overall 0.5, uncertainty 0.5 * 0.5.
     chance = np.repeat([0.2, 0.6], 10)
     events = np.r_[np.arange(10) < 2, np.arange(10) < 8].astype(int)
-    parts = brier_parts(np.column_stack([1 - chance, chance]), events)
-    assert (parts.reliability, parts.resolution, parts.uncertainty) == pytest.approx((0.02, 0.09, 0.25))
-    assert parts.within == pytest.approx(0)
+    subsets = brier_parts(np.column_stack([1 - chance, chance]), events)
+    assert (subsets.reliability, subsets.resolution, subsets.uncertainty) == pytest.approx((0.02, 0.09, 0.25))
+    assert subsets.within == pytest.approx(0)
 
 
 @pytest.mark.parametrize(
@@ -123,10 +123,10 @@ def test_a_diagram_has_every_row_once_and_shares_within_their_intervals() -> Non
 
 def test_copies_of_images_make_no_interval_of_a_diagram_narrower() -> None:
     predictions = as_predictions(*answers(1, 60, 2)[::2])
-    parts = [predictions.table.assign(sample=predictions.table["sample"] + f" {copy}") for copy in range(9)]
-    ninefold = Predictions.from_table(pd.concat(parts), classes=predictions.classes, split_unit="subject")
+    subsets = [predictions.table.assign(sample=predictions.table["sample"] + f" {copy}") for copy in range(9)]
+    ninefold = Predictions.from_table(pd.concat(subsets), classes=predictions.classes, split_unit="subject")
     alone = Predictions.from_table(
-        pd.concat(parts).drop(columns="subject"), classes=predictions.classes, split_unit="image"
+        pd.concat(subsets).drop(columns="subject"), classes=predictions.classes, split_unit="image"
     )
     once, copied, naive = (
         [one.share for one in reliability(each, bins=3, scheme="width", sampling=FAST).bins]

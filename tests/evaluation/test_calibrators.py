@@ -22,11 +22,11 @@ SHARP = 3.0
 """How overconfident the classifier to be mended is."""
 
 
-def parts(classes: int = 3, count: int = 400) -> tuple[Predictions, Predictions]:
+def subsets(classes: int = 3, count: int = 400) -> tuple[Predictions, Predictions]:
     """Overconfident predictions of validation and of test people."""
     (val, _, val_targets), (test, _, test_targets) = answers(0, count, classes), answers(1, count, classes)
     return (
-        as_predictions(SHARP * val, val_targets, part="val"),
+        as_predictions(SHARP * val, val_targets, subset="val"),
         as_predictions(SHARP * test, test_targets, prefix="t"),
     )
 
@@ -47,7 +47,7 @@ class Given(ClassifierMixin, BaseEstimator):
 
 @pytest.mark.parametrize(("kind", "method"), [("temperature", "temperature"), ("platt", "sigmoid")])
 def test_fits_are_those_of_scikit_learn(kind: str, method: str) -> None:
-    val, test = parts(classes=2)
+    val, test = subsets(classes=2)
     given = FrozenEstimator(Given().fit(val.logits, val.targets))
     expected = CalibratedClassifierCV(given, method=method).fit(val.logits, val.targets).predict_proba(test.logits)
     found = fit_calibrator(val, kind).apply(test).probabilities
@@ -55,7 +55,7 @@ def test_fits_are_those_of_scikit_learn(kind: str, method: str) -> None:
 
 
 def test_the_temperature_of_many_classes_is_that_of_scikit_learn() -> None:
-    val, test = parts(classes=4)
+    val, test = subsets(classes=4)
     given = FrozenEstimator(Given().fit(val.logits, val.targets))
     fitted = CalibratedClassifierCV(given, method="temperature").fit(val.logits, val.targets)
     found = fit_calibrator(val, "temperature").apply(test).probabilities
@@ -63,7 +63,7 @@ def test_the_temperature_of_many_classes_is_that_of_scikit_learn() -> None:
 
 
 def test_isotonic_regression_is_that_of_scikit_learn_but_never_certain() -> None:
-    val, test = parts(classes=2)
+    val, test = subsets(classes=2)
     curve = IsotonicRegression(out_of_bounds="clip").fit(val.probabilities[:, 1], val.targets == 1)
     expected = np.clip(curve.predict(test.probabilities[:, 1]), 1 / 402, 401 / 402)
     found = fit_calibrator(val, "isotonic").apply(test).probabilities[:, 1]
@@ -75,7 +75,7 @@ def test_isotonic_regression_is_that_of_scikit_learn_but_never_certain() -> None
 
 def test_vector_scaling_of_two_classes_is_logistic_regression(monkeypatch) -> None:
     monkeypatch.setattr(recalibration, "PRIOR_SPREAD", 1e6)
-    val, test = parts(classes=2)
+    val, test = subsets(classes=2)
     expected = LogisticRegression(C=np.inf, tol=1e-10, max_iter=1000).fit(np.log(val.probabilities), val.targets)
     found = fit_calibrator(val, "vector").apply(test).probabilities
     np.testing.assert_allclose(found, expected.predict_proba(np.log(test.probabilities)), atol=1e-4)
@@ -86,7 +86,7 @@ def test_vector_scaling_finds_the_scales_that_made_the_truth() -> None:
     probabilities = softmax(2 * random.normal(size=(4000, 3)), axis=1)
     truth = softmax(scale * np.log(probabilities) + [0.5, 0.0, -0.5], axis=1)
     targets = np.array([random.choice(3, p=row) for row in truth])
-    fitted = fit_calibrator(as_predictions(np.log(probabilities), targets, part="val"), "vector")
+    fitted = fit_calibrator(as_predictions(np.log(probabilities), targets, subset="val"), "vector")
     np.testing.assert_allclose(np.ravel(fitted.parameters["scale"]), scale, atol=0.15)
 
 
@@ -94,7 +94,7 @@ def test_vector_scaling_finds_the_scales_that_made_the_truth() -> None:
 @pytest.mark.parametrize("classes", [2, 3])
 class TestEveryCalibrator:
     def test_it_mends_what_is_overconfident(self, kind: str, classes: int) -> None:
-        val, test = parts(classes)
+        val, test = subsets(classes)
         mended = fit_calibrator(val, kind).apply(test)
         before, after = (log_losses(each.probabilities, test.targets).mean() for each in (test, mended))
         calibrated = log_losses(softmax(test.logits / SHARP, axis=1), test.targets).mean()
@@ -102,23 +102,23 @@ class TestEveryCalibrator:
         assert after < calibrated + 0.05
 
     def test_it_changes_nothing_but_the_logits(self, kind: str, classes: int) -> None:
-        val, test = parts(classes)
+        val, test = subsets(classes)
         mended = fit_calibrator(val, kind).apply(test)
         assert np.isfinite(mended.logits).all()
         kept = ["sample", "subject", "target"]
         assert mended.table[kept].equals(test.table[kept])
-        assert (mended.part, mended.split_unit, mended.classes) == (test.part, test.split_unit, test.classes)
+        assert (mended.subset, mended.split_unit, mended.classes) == (test.subset, test.split_unit, test.classes)
         order = np.argsort(test.table["sample"])[::-1]
         np.testing.assert_array_equal(fit_calibrator(val, kind).apply(test.select(order)).logits, mended.logits[order])
 
     def test_a_constant_on_all_logits_of_a_row_means_nothing(self, kind: str, classes: int) -> None:
-        val, test = parts(classes, 60)
+        val, test = subsets(classes, 60)
         shifted = as_predictions(test.logits + np.arange(60)[:, None], test.targets, prefix="t")
         fitted = fit_calibrator(val, kind)
         np.testing.assert_allclose(fitted.apply(shifted).probabilities, fitted.apply(test).probabilities, atol=1e-9)
 
     def test_it_survives_being_saved(self, kind: str, classes: int, tmp_path) -> None:
-        val, test = parts(classes, 60)
+        val, test = subsets(classes, 60)
         fitted = fit_calibrator(val, kind)
         fitted.save(tmp_path / "calibrator.json")
         again = Calibrator.load(tmp_path / "calibrator.json")
@@ -128,35 +128,35 @@ class TestEveryCalibrator:
     def test_it_stays_finite_where_classes_are_told_apart_without_a_mistake(self, kind: str, classes: int) -> None:
         targets = np.arange(12) % classes
         logits = 9.0 * np.eye(classes)[targets]
-        fitted = fit_calibrator(as_predictions(logits, targets, part="val"), kind)
+        fitted = fit_calibrator(as_predictions(logits, targets, subset="val"), kind)
         mended = fitted.apply(as_predictions(logits, targets, prefix="t"))
         assert np.isfinite(mended.logits).all()
         assert (mended.choices == targets).all()
 
     def test_it_is_fitted_on_the_validation_part_alone(self, kind: str, classes: int) -> None:
-        _, test = parts(classes, 60)
-        with pytest.raises(DataError, match=r"part 'test'.*validation part"):
+        _, test = subsets(classes, 60)
+        with pytest.raises(DataError, match=r"part 'test'.*validation set"):
             fit_calibrator(test, kind)
 
 
 def test_temperature_and_positive_slopes_keep_the_choices() -> None:
-    val, test = parts(3)
+    val, test = subsets(3)
     np.testing.assert_array_equal(fit_calibrator(val).apply(test).choices, test.choices)
 
 
 def test_it_is_fitted_on_people_where_they_are_known() -> None:
-    fitted = fit_calibrator(study((9, 7), classes=("a", "b"), part="val"))
+    fitted = fit_calibrator(study((9, 7), classes=("a", "b"), subset="val"))
     assert (fitted.unit, fitted.count) == ("subject", 16)
-    by_image = fit_calibrator(study((9, 7), classes=("a", "b"), part="val"), unit="image")
+    by_image = fit_calibrator(study((9, 7), classes=("a", "b"), subset="val"), unit="image")
     assert (by_image.unit, by_image.count) == ("image", 80)
 
 
 def test_what_cannot_be_fitted_or_applied_is_refused(tmp_path) -> None:
-    val, _ = parts(3, 60)
+    val, _ = subsets(3, 60)
     with pytest.raises(UnknownNameError, match="temperature"):
         fit_calibrator(val, "temprature")
     with pytest.raises(DataError, match="1 of 'Moderate'"):
-        fit_calibrator(study((9, 7, 5, 1), part="val"))
+        fit_calibrator(study((9, 7, 5, 1), subset="val"))
     with pytest.raises(DataError, match="is for classes"):
         fit_calibrator(val).apply(study())
     (tmp_path / "other.json").write_text('{"schema": "gyrus.metrics/1"}')
@@ -168,16 +168,16 @@ def test_what_cannot_be_fitted_or_applied_is_refused(tmp_path) -> None:
 
 
 def test_what_must_be_known_is_said() -> None:
-    few, _ = parts(2, 40)
+    few, _ = subsets(2, 40)
     assert "follows single people" in fit_calibrator(few, "isotonic").notes[0]
     targets = np.arange(12) % 2
-    perfect = as_predictions(np.eye(2)[targets], targets, part="val")
+    perfect = as_predictions(np.eye(2)[targets], targets, subset="val")
     assert "edge of its range" in fit_calibrator(perfect).notes[0]
 
 
 def test_platt_says_no_more_than_so_few_people_can_show() -> None:
     targets = np.arange(8) % 2
-    fitted = fit_calibrator(as_predictions(20.0 * np.eye(2)[targets], targets, part="val"), "platt")
+    fitted = fit_calibrator(as_predictions(20.0 * np.eye(2)[targets], targets, subset="val"), "platt")
     slope, offset = fitted.parameters["slope"][1][0], fitted.parameters["offset"][1][0]
     # Platt 1999: with four of each, the goals are 5/6 and 1/6.
     assert expit(slope * 20 + offset) == pytest.approx(5 / 6, abs=1e-4)

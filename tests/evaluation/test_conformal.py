@@ -21,9 +21,9 @@ MAPIE = {
 }
 
 
-def people(seed: int, count: int, part: str, sharpness: float = 1.0) -> Predictions:
+def people(seed: int, count: int, subset: str, sharpness: float = 1.0) -> Predictions:
     logits, _, targets = answers(seed, count, 3)
-    return as_predictions(sharpness * logits, targets, part=part, prefix=part)
+    return as_predictions(sharpness * logits, targets, subset=subset, prefix=subset)
 
 
 @pytest.mark.parametrize("method", CONFORMAL)
@@ -81,7 +81,7 @@ def test_with_too_few_people_every_set_holds_every_class(tmp_path) -> None:
 
 
 def test_people_are_counted_not_their_slices() -> None:
-    val = study((6, 6), classes=("a", "b"), slices=20, part="val")
+    val = study((6, 6), classes=("a", "b"), slices=20, subset="val")
     assert fit_sets(val).count == 12
     assert fit_sets(val, unit="image").count == 240
 
@@ -95,6 +95,6 @@ def test_what_cannot_be_fitted_is_refused() -> None:
     with pytest.raises(UnknownNameError, match="conformal method"):
         fit_sets(val, "raps")
     with pytest.raises(DataError, match="nothing to fit"):
-        fit_sets(study(targets=None, part="val"))
+        fit_sets(study(targets=None, subset="val"))
     with pytest.raises(DataError, match="are of classes"):
         fit_sets(val).sets(study())

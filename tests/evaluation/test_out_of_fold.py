@@ -22,7 +22,7 @@ from gyrus.inference.predictions import Predictions
 def fold(number: int, targets: str, logits: list[float]) -> Predictions:
     names = [f"{number}-{row}" for row in range(len(targets))]
     both = np.column_stack([np.zeros(len(logits)), logits])
-    words = {"classes": ["n", "s"], "split_unit": "subject", "part": "test"}
+    words = {"classes": ["n", "s"], "split_unit": "subject", "subset": "test"}
     return Predictions.from_logits(names, both, subjects=names, targets=list(targets), **words)
 
 
@@ -80,7 +80,7 @@ def test_repeats_show_their_range():
 def test_out_of_fold_predictions_name_the_fold_and_hold_everyone_once():
     everybody = out_of_fold(RANKED_WITHIN)
     assert everybody.table["fold"].tolist() == [0] * 4 + [1] * 4
-    assert everybody.part == "out-of-fold"
+    assert everybody.subset == "out-of-fold"
     with pytest.raises(DataError, match="more than once"):
         out_of_fold([RANKED_WITHIN[0], RANKED_WITHIN[0]])
     with pytest.raises(DataError, match="1 samples were tested by no fold, the first is 'x'"):

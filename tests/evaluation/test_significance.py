@@ -27,8 +27,8 @@ def test_delong_is_the_definition_of_the_paper(ties: bool) -> None:
     scores = random.normal(size=(3, 60)) + targets
     scores = scores.round(0) if ties else scores
     found = delong(targets, scores)
-    parts = [structural_components(row[targets], row[~targets]) for row in scores]
-    positive, negative = np.stack([v10 for v10, _ in parts]), np.stack([v01 for _, v01 in parts])
+    subsets = [structural_components(row[targets], row[~targets]) for row in scores]
+    positive, negative = np.stack([v10 for v10, _ in subsets]), np.stack([v01 for _, v01 in subsets])
     np.testing.assert_allclose(
         found.covariance, np.cov(positive) / targets.sum() + np.cov(negative) / (~targets).sum(), atol=1e-12
     )

@@ -28,7 +28,7 @@ SICK = CLASSES[1:]
 
 
 def validation(**changes: object) -> Predictions:
-    return study((30, 20, 15, 10), **({"part": "val", "seed": 1, "skill": 2.0} | changes))
+    return study((30, 20, 15, 10), **({"subset": "val", "seed": 1, "skill": 2.0} | changes))
 
 
 def binary(seed: int = 3, count: int = 150, **changes: object) -> Predictions:
@@ -37,7 +37,7 @@ def binary(seed: int = 3, count: int = 150, **changes: object) -> Predictions:
 
 
 def test_youden_is_the_point_of_the_roc_curve_farthest_from_chance() -> None:
-    val = binary(part="val")
+    val = binary(subset="val")
     false_alarms, found, _ = roc_curve(val.targets == 1, val.probabilities[:, 1])
     point = choose_threshold(val, ["class 1"])
     reached = point.validation["sensitivity"] + point.validation["specificity"] - 1
@@ -47,7 +47,7 @@ def test_youden_is_the_point_of_the_roc_curve_farthest_from_chance() -> None:
 @pytest.mark.parametrize("goal", ["sensitivity", "specificity"])
 @pytest.mark.parametrize("target", [0.5, 0.8, 0.95, 1.0])
 def test_a_wanted_rate_is_reached_at_the_least_cost_to_the_other(goal: str, target: float) -> None:
-    val = binary(part="val")
+    val = binary(subset="val")
     point = choose_threshold(val, ["class 1"], goal, target=target)
     other = {"sensitivity": "specificity", "specificity": "sensitivity"}[goal]
     false_alarms, found, _ = roc_curve(val.targets == 1, val.probabilities[:, 1], drop_intermediate=False)
@@ -58,7 +58,7 @@ def test_a_wanted_rate_is_reached_at_the_least_cost_to_the_other(goal: str, targ
 
 
 def test_the_lowest_cost_is_the_lowest_of_all_thresholds() -> None:
-    val = binary(part="val")
+    val = binary(subset="val")
     scores, truth = val.probabilities[:, 1], val.targets == 1
     for price in (0.2, 1.0, 5.0):
         point = choose_threshold(val, ["class 1"], "cost", target=price)
@@ -123,7 +123,7 @@ def test_the_rates_on_validation_are_those_that_the_threshold_has_there() -> Non
 
 def test_where_all_are_found_the_interval_is_exact() -> None:
     targets = np.repeat([0, 1], [12, 10])
-    val, test = (as_predictions(4.0 * np.eye(2)[targets], targets, prefix=one, part=one) for one in ("val", "test"))
+    val, test = (as_predictions(4.0 * np.eye(2)[targets], targets, prefix=one, subset=one) for one in ("val", "test"))
     rate = judge_threshold(choose_threshold(val, ["class 1"]), test, FAST).rates["sensitivity"]
     exact = stats.binomtest(10, 10).proportion_ci(method="exact")
     assert (rate.value, rate.low, rate.high) == pytest.approx((1.0, exact.low, exact.high))
@@ -131,7 +131,7 @@ def test_where_all_are_found_the_interval_is_exact() -> None:
 
 
 def test_a_rate_of_nobody_has_words() -> None:
-    point = choose_threshold(binary(part="val"), ["class 1"], "sensitivity", target=1.0)
+    point = choose_threshold(binary(subset="val"), ["class 1"], "sensitivity", target=1.0)
     test = binary(seed=5)
     only_sick = judge_threshold(point, test.select(test.targets == 1), FAST).rates
     assert only_sick["specificity"].value is None
@@ -165,7 +165,7 @@ def test_what_cannot_be_chosen_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"in \(0, 1\]"):
         choose_threshold(val, SICK, "sensitivity", target=90)
     with pytest.raises(DataError, match="nobody is positive"):
-        choose_threshold(study((9, 0, 0, 0), part="val"), SICK)
+        choose_threshold(study((9, 0, 0, 0), subset="val"), SICK)
     with pytest.raises(DataError, match="is for classes"):
         choose_threshold(val, SICK).calls(binary())
 

@@ -219,9 +219,9 @@ def test_shuffled_weights_leave_the_network_as_it_was_and_nothing_of_it_in_the_c
 
 def test_the_parts_of_a_classifier_hold_every_weight(honest: tuple[nn.Module, Heads]) -> None:
     model, _ = honest
-    parts = network_parts(model)
-    assert [name for name, _ in parts] == ["head", "stage 2", "stage 1"]
-    held = {id(weights) for _, part in parts for weights in part.parameters()}
+    subsets = network_parts(model)
+    assert [name for name, _ in subsets] == ["head", "stage 2", "stage 1"]
+    held = {id(weights) for _, subset in subsets for weights in subset.parameters()}
     assert held == {id(weights) for weights in model.parameters()}
 
 

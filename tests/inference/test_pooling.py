@@ -52,10 +52,10 @@ def test_the_order_of_the_rows_does_not_matter(logits: np.ndarray, random) -> No
 
 
 def test_the_pooled_table_keeps_targets_and_words() -> None:
-    predictions = make(np.zeros((4, 3)), ["q", "p", "q", "p"], ["b", None, "b", None], split_unit="scan", part="val")
+    predictions = make(np.zeros((4, 3)), ["q", "p", "q", "p"], ["b", None, "b", None], split_unit="scan", subset="val")
     pooled = pool_by_subject(predictions)
     assert pooled.table["target"].fillna("?").tolist() == ["?", "b"]
-    assert (pooled.part, pooled.statement, pooled.subject_kind) == ("val", predictions.statement, "scan")
+    assert (pooled.subset, pooled.statement, pooled.subject_kind) == ("val", predictions.statement, "scan")
 
 
 def test_a_slice_without_a_target_does_not_disagree() -> None:

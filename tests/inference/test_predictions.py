@@ -29,10 +29,10 @@ def example(**changes: object) -> Predictions:
 
 def same(one: Predictions, other: Predictions) -> None:
     pd.testing.assert_frame_equal(one.table, other.table)
-    assert (one.classes, one.split_unit, one.part, one.subject_kind) == (
+    assert (one.classes, one.split_unit, one.subset, one.subject_kind) == (
         other.classes,
         other.split_unit,
-        other.part,
+        other.subset,
         other.subject_kind,
     )
 
@@ -59,9 +59,13 @@ def test_every_table_carries_the_words_of_its_split(unit: str, tmp_path) -> None
 
 
 def test_save_and_load_keep_everything(tmp_path) -> None:
-    predictions = example(part="val", subject_kind="scan", split_unit="image")
+    predictions = example(subset="val", subject_kind="scan", split_unit="image")
     predictions = Predictions.from_table(
-        predictions.table.assign(age=[70, 71, 72]), classes=CLASSES, split_unit="image", part="val", subject_kind="scan"
+        predictions.table.assign(age=[70, 71, 72]),
+        classes=CLASSES,
+        split_unit="image",
+        subset="val",
+        subject_kind="scan",
     )
     predictions.save(tmp_path / "deep" / "p.parquet")
     same(Predictions.load(tmp_path / "deep" / "p.parquet"), predictions)

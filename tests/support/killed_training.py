@@ -14,12 +14,12 @@ import torch
 
 from gyrus.training.fit import fit
 from tests.support.toy import CLASSES, HitPart, tiny_net
-from tests.support.toy_training import CONFIG, SEED, parts
+from tests.support.toy_training import CONFIG, SEED, subsets
 
 
 def train_until_hit(folder: Path, number: int) -> None:
     """Train; in the third epoch, before its fourth batch, the process sends itself a signal."""
-    train, val = parts()
+    train, val = subsets()
     hit = HitPart(train, epoch=2, batch=3, action=lambda: os.kill(os.getpid(), number))
     fitted = fit(tiny_net(), hit, val, CONFIG, folder, classes=CLASSES, seed=SEED, progress=False)
     (folder / "stopped").write_text(fitted.stopped)
@@ -37,7 +37,7 @@ def train_until_half_written(folder: Path) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     torch.save = save_half
-    fit(tiny_net(), *parts(), CONFIG, folder, classes=CLASSES, seed=SEED, progress=False)
+    fit(tiny_net(), *subsets(), CONFIG, folder, classes=CLASSES, seed=SEED, progress=False)
 
 
 def in_a_child(work: object, *arguments: object) -> int:

@@ -14,7 +14,7 @@ def manifest_of(
     subjects: Mapping[str, str],
     *,
     slices: int = 3,
-    parts: Mapping[str, str] | None = None,
+    subsets: Mapping[str, str] | None = None,
     subject_kind: SubjectKind = "subject",
     classes: Sequence[str] | None = None,
 ) -> Manifest:
@@ -26,7 +26,7 @@ def manifest_of(
             "label": label,
             "subject": None if subject_kind == "unknown" else name,
             "slice": number,
-            "part": parts[name] if parts else None,
+            "subset": subsets[name] if subsets else None,
             "digest": f"{name}-{number}",
         }
         for name, label in subjects.items()

@@ -58,9 +58,9 @@ def tiny_net(seed: int = 0) -> TinyNet:
 class HitPart:
     """A part to which something happens before a certain batch of a certain epoch, both counted from 0."""
 
-    def __init__(self, part: MemoryPart, *, epoch: int, batch: int, action: Callable[[], object]) -> None:
-        self.part = part
-        self.targets = part.targets
+    def __init__(self, subset: MemoryPart, *, epoch: int, batch: int, action: Callable[[], object]) -> None:
+        self.subset = subset
+        self.targets = subset.targets
         self.when = (epoch, batch)
         self.action = action
         self.now = (0, 0)
@@ -69,7 +69,7 @@ class HitPart:
         self.now = (epoch, 0)
 
     def __len__(self) -> int:
-        return len(self.part)
+        return len(self.subset)
 
     def __getitem__(self, position: int) -> Batch:
         return self.__getitems__([position])
@@ -78,4 +78,4 @@ class HitPart:
         if self.now == self.when:
             self.action()
         self.now = (self.now[0], self.now[1] + 1)
-        return self.part.__getitems__(positions)
+        return self.subset.__getitems__(positions)

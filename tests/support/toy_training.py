@@ -17,18 +17,18 @@ CONFIG = TrainingConfig(epochs=4, batch_size=8, device="cpu")
 SEED = 3
 
 
-def parts() -> tuple[MemoryPart, MemoryPart]:
+def subsets() -> tuple[MemoryPart, MemoryPart]:
     return MemoryPart(60, seed=1), MemoryPart(30, seed=2)
 
 
 def train(folder: Path, config: TrainingConfig = CONFIG, model: nn.Module | None = None, **more) -> tuple[Fitted, dict]:
     """A whole training of the toy; what came of it, and the model's final weights."""
     model = model or tiny_net()
-    train_part, val_part = parts()
+    train_set, val_set = subsets()
     fitted = fit(
         model,
-        more.pop("train", train_part),
-        more.pop("val", val_part),
+        more.pop("train", train_set),
+        more.pop("val", val_set),
         config,
         folder,
         **{"classes": CLASSES, "seed": SEED, "progress": False, **more},

@@ -272,7 +272,7 @@ def test_id_slice_is_jpeg_with_numbers_for_names(few: Phantom, tmp_path: Path) -
 def test_train_test_keeps_people_whole_and_holds_out_every_fourth(population: Phantom, tmp_path: Path) -> None:
     paths = [Path(path).parts for path in files(write(population, tmp_path / "out", "train-test"))]
     assert len(paths) == 40 * 6
-    people = {part: {path[2].split("_")[0] for path in paths if path[0] == part} for part in ("train", "test")}
+    people = {subset: {path[2].split("_")[0] for path in paths if path[0] == subset} for subset in ("train", "test")}
     assert not people["train"] & people["test"]
     assert (len(people["train"]), len(people["test"])) == (28, 12)
     assert {path[1] for path in paths if path[0] == "test"} == set(population.class_names)
@@ -316,12 +316,12 @@ def test_parquet_is_read_by_hugging_face_datasets(
     datasets = pytest.importorskip("datasets")
     folder = write(few, tmp_path / "out", "parquet")
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", str(tmp_path / "cache"))
-    part = datasets.Dataset.from_parquet(
+    subset = datasets.Dataset.from_parquet(
         str(folder / "data" / "train-00000-of-00001.parquet"), cache_dir=str(tmp_path / "cache")
     )
-    assert part.features["label"].names == list(few.class_names)
-    subject = few.subjects.index(part[0]["subject"])
-    assert np.array_equal(np.asarray(part[0]["image"]), few.volumes[subject, 0])
+    assert subset.features["label"].names == list(few.class_names)
+    subject = few.subjects.index(subset[0]["subject"])
+    assert np.array_equal(np.asarray(subset[0]["image"]), few.volumes[subject, 0])
 
 
 def test_nifti(few: Phantom, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Rare classes are balanced after the split, inside the training part: no altered image ever crosses over."""
+"""Rare classes are balanced after the split, inside the training set: no altered image ever crosses over."""
 
 from __future__ import annotations
 
@@ -57,11 +57,11 @@ def test_what_is_altered_in_training_is_of_the_training_part(
     monkeypatch.setattr(PixelDataset, "__getitems__", watched)
     before = set(rare.rglob("*"))
     run = train(config, data=rare, out=tmp_path / "run", overrides=[*SMALL, "training.epochs=3"])
-    manifest, parts = Manifest.load(run.manifest), Split.load(run.split)
+    manifest, subsets = Manifest.load(run.manifest), Split.load(run.split)
     samples, subjects = manifest.table["sample"], manifest.table["subject"]
-    assert {samples[row] for row in altered} <= set(parts.samples["train"])
-    assert {subjects[row] for row in altered}.isdisjoint(subjects[samples.isin(parts.samples["test"])])
-    assert {samples[row] for row in plain} <= set(parts.samples["val"]) | set(parts.samples["test"])
+    assert {samples[row] for row in altered} <= set(subsets.samples["train"])
+    assert {subjects[row] for row in altered}.isdisjoint(subjects[samples.isin(subsets.samples["test"])])
+    assert {samples[row] for row in plain} <= set(subsets.samples["val"]) | set(subsets.samples["test"])
     counts = np.bincount(manifest.targets.to_numpy()[altered])
     assert counts[1] / counts.sum() > 0.35
     assert set(rare.rglob("*")) == before
@@ -83,7 +83,7 @@ def test_a_balanced_order_stays_within_its_part(
     values = np.arange(len(row_subject), dtype=np.uint8)[:, None, None, None] + np.zeros((1, 1, 4, 4), np.uint8)
     np.save(folder / "pixels.npy", values)
     np.save(folder / "statistics.npy", np.zeros((len(values), 1, 4), np.float32))
-    part = PixelDataset(
+    subset = PixelDataset(
         Store(folder),
         rows,
         targets[rows],
@@ -91,7 +91,7 @@ def test_a_balanced_order_stays_within_its_part(
         augmentation=AugmentationConfig.model_validate({"steps": [{"step": "flip"}]}),
         seed=seed,
     )
-    loader = Loader(part, lambda number: batches(balanced(part.targets, seed, number), 5))
+    loader = Loader(subset, lambda number: batches(balanced(subset.targets, seed, number), 5))
     loader.epoch = epoch
     seen = np.concatenate([batch.images.numpy()[:, 0, 0, 0] for batch in loader])
     assert set(np.rint(seen).astype(int).tolist()) <= set(rows.tolist())
@@ -107,9 +107,9 @@ def test_copies_that_others_have_written_before_the_split_stay_with_their_person
             name = f"{path.stem}_aug_0.png" if layout == "folder" else f"{stem}_{number}00.png"
             Image.open(path).transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(path.with_name(name))
     manifest = scan(data)
-    parts = split(manifest, SplitConfig(), seed=3)
-    part_of = {sample: part for part, samples in parts.samples.items() for sample in samples}
-    table = manifest.table.assign(part=[part_of[sample] for sample in manifest.table["sample"]])
+    subsets = split(manifest, SplitConfig(), seed=3)
+    subset_of = {sample: subset for subset, samples in subsets.samples.items() for sample in samples}
+    table = manifest.table.assign(subset=[subset_of[sample] for sample in manifest.table["sample"]])
     assert len(table) == 2 * 20 * 2
-    assert table.groupby("subject")["part"].nunique().eq(1).all()
+    assert table.groupby("subject")["subset"].nunique().eq(1).all()
     assert table.groupby("subject").size().eq(4).all()

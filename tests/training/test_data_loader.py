@@ -17,9 +17,9 @@ def test_gives_whole_batches_in_order(loader):
     batches = list(loader)
     assert len(loader) == len(batches) == 2
     assert [batch.positions.tolist() for batch in batches] == [[7, 3, 1], [5, 4]]
-    part = MemoryPart(10, seed=1)
-    assert torch.equal(batches[0].images, part.images[[7, 3, 1]])
-    assert batches[1].targets.tolist() == part.targets[[5, 4]].tolist()
+    subset = MemoryPart(10, seed=1)
+    assert torch.equal(batches[0].images, subset.images[[7, 3, 1]])
+    assert batches[1].targets.tolist() == subset.targets[[5, 4]].tolist()
 
 
 def test_draws_nothing_from_the_global_generator(loader):
@@ -30,9 +30,9 @@ def test_draws_nothing_from_the_global_generator(loader):
 
 
 def test_the_epoch_may_be_set_until_the_first_batch():
-    part = MemoryPart(10, seed=1)
-    loader = Loader(part, lambda epoch: [[epoch]])
+    subset = MemoryPart(10, seed=1)
+    loader = Loader(subset, lambda epoch: [[epoch]])
     iterator = iter(loader)
     loader.epoch = 4
     assert next(iterator).positions.tolist() == [4]
-    assert part.epochs == [4]
+    assert subset.epochs == [4]

@@ -21,7 +21,7 @@ from gyrus.training.config import EarlyStopping
 from gyrus.training.metrics import validation_scores
 from gyrus.training.samplers import batches, shuffle
 from tests.support.toy import CLASSES, HitPart, MemoryPart, TinyNet, tiny_net
-from tests.support.toy_training import SEED, assert_same_training, changed, parts, rows, train
+from tests.support.toy_training import SEED, assert_same_training, changed, rows, subsets, train
 
 
 @pytest.fixture(scope="module")
@@ -95,11 +95,11 @@ def test_equals_a_hand_written_loop(tmp_path):
     )
     train(tmp_path, config, model=without_dropout())
     model = without_dropout().train()
-    part, _ = parts()
+    subset, _ = subsets()
     optimiser = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
     for epoch in range(2):
-        for positions in batches(shuffle(part.targets, SEED, epoch), 8):
-            batch = part.__getitems__(positions)
+        for positions in batches(shuffle(subset.targets, SEED, epoch), 8):
+            batch = subset.__getitems__(positions)
             optimiser.zero_grad()
             functional.cross_entropy(model(batch.images), batch.targets).backward()
             nn.utils.clip_grad_norm_(model.parameters(), 0.5)
@@ -139,8 +139,8 @@ def test_signals_end_a_process_as_they_should(hit):
 
 
 def test_interrupted_in_the_first_epoch_begins_again(tmp_path, unbroken):
-    train_part, _ = parts()
-    hit_part = HitPart(train_part, epoch=0, batch=2, action=lambda: signal.raise_signal(signal.SIGINT))
+    train_set, _ = subsets()
+    hit_part = HitPart(train_set, epoch=0, batch=2, action=lambda: signal.raise_signal(signal.SIGINT))
     fitted, _ = train(tmp_path, train=hit_part)
     assert (fitted.stopped, fitted.best_epoch, fitted.best_score, fitted.epochs) == ("interrupted", None, None, 0)
     train(tmp_path, resume=True)
@@ -148,7 +148,7 @@ def test_interrupted_in_the_first_epoch_begins_again(tmp_path, unbroken):
 
 
 def test_interrupted_in_the_validation_part(tmp_path, unbroken):
-    _, val_part = parts()
+    _, val_set = subsets()
     visits = []
 
     def interrupt_the_second_time() -> None:
@@ -156,7 +156,7 @@ def test_interrupted_in_the_validation_part(tmp_path, unbroken):
         if len(visits) == 2:
             signal.raise_signal(signal.SIGTERM)
 
-    hit_part = HitPart(val_part, epoch=0, batch=1, action=interrupt_the_second_time)
+    hit_part = HitPart(val_set, epoch=0, batch=1, action=interrupt_the_second_time)
     fitted, _ = train(tmp_path, val=hit_part)
     assert fitted.stopped == "interrupted"
     assert fitted.epochs == 1
@@ -186,11 +186,11 @@ def test_the_model_carries_the_best_weights(tmp_path):
     model = tiny_net()
     config = changed(epochs=6, monitor="val_accuracy", optimiser={"name": "sgd", "lr": 2.0, "momentum": 0.0})
     fitted, _ = train(tmp_path, config, model=model)
-    _, val_part = parts()
+    _, val_set = subsets()
     assert not model.training
     with torch.no_grad():
-        logits = model(val_part.images).numpy()
-    assert validation_scores(logits, val_part.targets, CLASSES)["val_accuracy"] == pytest.approx(fitted.best_score)
+        logits = model(val_set.images).numpy()
+    assert validation_scores(logits, val_set.targets, CLASSES)["val_accuracy"] == pytest.approx(fitted.best_score)
     scores = [float(row["val_accuracy"]) for row in rows(tmp_path)]
     assert fitted.best_score == max(scores)
     assert len(set(scores)) > 1, "the epochs must differ for this test to mean anything"
@@ -211,11 +211,11 @@ def test_hook_sees_each_epoch_once(tmp_path):
 
 
 def test_training_part_is_told_the_epoch_also_after_resuming(tmp_path):
-    part, _ = parts()
-    hit_part = HitPart(part, epoch=2, batch=1, action=lambda: signal.raise_signal(signal.SIGINT))
+    subset, _ = subsets()
+    hit_part = HitPart(subset, epoch=2, batch=1, action=lambda: signal.raise_signal(signal.SIGINT))
     train(tmp_path, train=hit_part)
-    train(tmp_path, train=part, resume=True)
-    assert part.epochs == [2, 3]
+    train(tmp_path, train=subset, resume=True)
+    assert subset.epochs == [2, 3]
 
 
 def test_history_is_complete(unbroken):
@@ -247,34 +247,34 @@ def test_a_last_batch_of_one_does_not_crash_batch_normalisation(tmp_path):
 
 
 def test_bad_loss_names_epoch_and_step(tmp_path):
-    part, _ = parts()
-    part.images[shuffle(part.targets, SEED, 0)[20]] = math.inf
+    subset, _ = subsets()
+    subset.images[shuffle(subset.targets, SEED, 0)[20]] = math.inf
     with pytest.raises(RunError, match=r"training loss became NaN or infinite in epoch 1 at step 3\. .*learning rate"):
-        train(tmp_path, train=part)
+        train(tmp_path, train=subset)
     assert not (tmp_path / "checkpoints").exists()
 
 
 def test_bad_validation_loss(tmp_path):
-    _, part = parts()
-    part.images[3] = math.nan
-    with pytest.raises(RunError, match="output for the validation part became NaN or infinite after epoch 1"):
-        train(tmp_path, val=part)
+    _, subset = subsets()
+    subset.images[3] = math.nan
+    with pytest.raises(RunError, match="output for the validation set became NaN or infinite after epoch 1"):
+        train(tmp_path, val=subset)
 
 
-def one_class(part: MemoryPart) -> MemoryPart:
-    part.targets = np.full_like(part.targets, 1)
-    return part
+def one_class(subset: MemoryPart) -> MemoryPart:
+    subset.targets = np.full_like(subset.targets, 1)
+    return subset
 
 
 @pytest.mark.parametrize(
     ("problem", "error", "message"),
     [
-        ({"val": MemoryPart(0, seed=1)}, DataError, "validation part is empty"),
-        ({"train": MemoryPart(0, seed=1)}, DataError, "training part is empty"),
+        ({"val": MemoryPart(0, seed=1)}, DataError, "validation set is empty"),
+        ({"train": MemoryPart(0, seed=1)}, DataError, "training set is empty"),
         (
             {"val": one_class(MemoryPart(9, seed=1))},
             DataError,
-            "All 9 images of the validation part are of class 'mild'",
+            "All 9 images of the validation set are of class 'mild'",
         ),
         ({"classes": ("none", "mild")}, DataError, "without a label"),
         ({"config": changed(batch_size=1)}, ConfigError, "batch normalisation"),
@@ -299,7 +299,7 @@ DEVICES = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_avail
 def test_lacking_classes_are_named(tmp_path):
     val = MemoryPart(20, seed=2, classes=2)
     fitted, _ = train(tmp_path, val=val)
-    assert fitted.warnings == ("The validation part has no image of severe; its scores leave them out.",)
+    assert fitted.warnings == ("The validation set has no image of severe; its scores leave them out.",)
     assert {row["val_f1_severe"] for row in rows(tmp_path)} == {""}
 
 

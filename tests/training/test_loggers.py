@@ -21,7 +21,7 @@ from gyrus.training.loggers import LOGGERS, flat, open_log
 from gyrus.workflows.train import train
 from tests.conftest import SMALL
 from tests.support.toy import HitPart
-from tests.support.toy_training import changed, parts, rows
+from tests.support.toy_training import changed, rows, subsets
 from tests.support.toy_training import train as train_toy
 from tests.training.test_training_options import interrupt
 
@@ -110,8 +110,8 @@ def test_wandb_s_offline_file_holds_the_history(followed):
         record = protocol.Record.FromString(data)
         row = {item.key or "/".join(item.nested_key): item.value_json for item in record.history.item}
         losses += [json.loads(row["val_loss"])] if "val_loss" in row else []
-        for part in (record.run.config, record.config):
-            config |= {item.key or "/".join(item.nested_key): item.value_json for item in part.update}
+        for subset in (record.run.config, record.config):
+            config |= {item.key or "/".join(item.nested_key): item.value_json for item in subset.update}
     assert losses == pytest.approx(pd.read_csv(followed.history)["val_loss"].tolist())
     assert config["training.epochs"] == "2"
     assert json.loads(config["tag.data"]) == Manifest.load(followed.manifest).digest
@@ -121,9 +121,9 @@ def test_a_resumed_training_goes_on_in_the_same_mlflow_run(tmp_path):
     pytest.importorskip("mlflow")
     folder = tmp_path / "run"
     folder.mkdir()
-    part, _ = parts()
+    subset, _ = subsets()
     config = changed(loggers=["mlflow"])
-    train_toy(folder, config, train=HitPart(part, epoch=2, batch=3, action=interrupt))
+    train_toy(folder, config, train=HitPart(subset, epoch=2, batch=3, action=interrupt))
     train_toy(folder, config, resume=True)
     client, run = only_run(tmp_path)
     logged = client.get_metric_history(run.info.run_id, "val_loss")

@@ -45,8 +45,8 @@ def test_terminal_shows_epoch_loss_share_and_time():
         progress._bar.refresh()
         progress.end_epoch(ROW)
     shown = text.getvalue()
-    for part in ("epoch 2/10", "5/30", "loss 0.457", epoch_line(ROW, 10, "val_auc")[:30]):
-        assert part in shown
+    for subset in ("epoch 2/10", "5/30", "loss 0.457", epoch_line(ROW, 10, "val_auc")[:30]):
+        assert subset in shown
 
 
 def test_terminal_is_told_from_a_file(monkeypatch):

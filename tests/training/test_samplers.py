@@ -39,8 +39,8 @@ def test_balanced_copes_with_an_absent_class():
 @given(st.integers(1, 300), st.integers(1, 40))
 def test_batches_keep_the_order_and_leave_no_single_image(count, size):
     order = np.random.default_rng(count).permutation(count)
-    parts = batches(order, size)
-    assert np.array_equal(np.concatenate(parts), order)
-    assert all(len(part) == size for part in parts[:-1]) or len(parts) == 1 or len(parts[-1]) == size + 1
-    assert size == 1 or count == 1 or min(len(part) for part in parts) > 1
-    assert max(len(part) for part in parts) <= size + 1
+    subsets = batches(order, size)
+    assert np.array_equal(np.concatenate(subsets), order)
+    assert all(len(subset) == size for subset in subsets[:-1]) or len(subsets) == 1 or len(subsets[-1]) == size + 1
+    assert size == 1 or count == 1 or min(len(subset) for subset in subsets) > 1
+    assert max(len(subset) for subset in subsets) <= size + 1

@@ -18,7 +18,7 @@ from gyrus.training.config import TrainingConfig
 from gyrus.training.metrics import validation_scores
 from gyrus.training.weight_averaging import Average
 from tests.support.toy import CLASSES, HitPart, MemoryPart, tiny_net
-from tests.support.toy_training import assert_same_training, changed, parts, rows, train
+from tests.support.toy_training import assert_same_training, changed, rows, subsets, train
 
 WAYS = {
     "adam": {"optimiser": {"name": "adam"}},
@@ -52,8 +52,8 @@ def interrupt() -> None:
 def test_interrupted_and_resumed_is_the_same_as_unbroken(tmp_path, way):
     config = changed(**way)
     fitted, weights = train(tmp_path / "unbroken", config)
-    part, _ = parts()
-    halted, _ = train(tmp_path / "broken", config, train=HitPart(part, epoch=2, batch=3, action=interrupt))
+    subset, _ = subsets()
+    halted, _ = train(tmp_path / "broken", config, train=HitPart(subset, epoch=2, batch=3, action=interrupt))
     resumed, again = train(tmp_path / "broken", config, resume=True)
     assert (halted.stopped, resumed.stopped) == ("interrupted", "finished")
     assert_same_training(tmp_path / "broken", tmp_path / "unbroken")
@@ -93,7 +93,7 @@ def test_ema_is_what_is_validated_kept_and_used(tmp_path):
     assert fitted.best_epoch == 4, "the toy must improve throughout for this test to mean anything"
     assert all(torch.equal(weights[name], snapshot["average"]["model"][name]) for name in weights)
     assert not torch.equal(weights["head.1.weight"], snapshot["model"]["head.1.weight"])
-    _, val = parts()
+    _, val = subsets()
     with torch.no_grad():
         scores = validation_scores(model(val.images).numpy(), val.targets, CLASSES)
     assert scores["val_loss"] == pytest.approx(float(rows(tmp_path)[-1]["val_loss"]))
@@ -115,8 +115,8 @@ def test_swa_averages_the_last_epochs_and_refreshes_statistics(tmp_path):
     )
     model = tiny_net()
     model.load_state_dict(swa)
-    part, _ = parts()
-    channels = model.features[0](part.images).mean(dim=(0, 2, 3))
+    subset, _ = subsets()
+    channels = model.features[0](subset.images).mean(dim=(0, 2, 3))
     # The mean over batches of 8 of 60 images: the last batch of 4 counts as much as the others.
     torch.testing.assert_close(swa["features.1.running_mean"], channels, atol=0.05, rtol=0.05)
 
@@ -142,9 +142,9 @@ def test_swa_is_used_only_if_it_validates_as_well(tmp_path, source, monkeypatch)
 
 
 def test_swa_interrupted_while_it_is_finished(tmp_path):
-    part, _ = parts()
+    subset, _ = subsets()
     train(tmp_path / "unbroken", with_swa())
-    halted, _ = train(tmp_path / "broken", with_swa(), train=HitPart(part, epoch=4, batch=2, action=interrupt))
+    halted, _ = train(tmp_path / "broken", with_swa(), train=HitPart(subset, epoch=4, batch=2, action=interrupt))
     assert (halted.stopped, halted.epochs) == ("interrupted", 4)
     train(tmp_path / "broken", with_swa(), resume=True)
     swa = [load_checkpoint(tmp_path / name / "checkpoints" / "swa.ckpt")["model"] for name in ("broken", "unbroken")]
@@ -199,9 +199,9 @@ def test_class_weights_that_do_not_fit_are_refused_first(tmp_path):
 
 def test_tensorboard_has_every_epoch_once(tmp_path):
     accumulators = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    part, _ = parts()
+    subset, _ = subsets()
     config = changed(loggers=["tensorboard"])
-    train(tmp_path, config, train=HitPart(part, epoch=2, batch=3, action=interrupt))
+    train(tmp_path, config, train=HitPart(subset, epoch=2, batch=3, action=interrupt))
     train(tmp_path, config, resume=True)
     events = accumulators.EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     scalars = events.Scalars("val_loss")

@@ -12,7 +12,7 @@ from gyrus.workflows.config import load_config
 from tests.cli.test_app import gyrus, refused
 from tests.support.tiny_study import TINY
 
-SETTINGS = [part for override in TINY for part in ("--set", override)]
+SETTINGS = [subset for override in TINY for subset in ("--set", override)]
 RANGE = "training.optimiser.lr=1e-4|1e-2"
 
 

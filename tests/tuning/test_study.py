@@ -48,7 +48,7 @@ def test_a_study_leaves_recipe_table_figures_and_page(tuned):
         assert (folder.path / "figures" / f"{name}.png").stat().st_size > 1000
     page = folder.report.read_text()
     assert page.count("<svg") == len(list((folder.path / "figures").glob("*.svg")))
-    assert "quote the score on the test part" in page
+    assert "quote the score on the test set" in page
     assert not list(folder.path.rglob("*.ckpt"))
 
 
@@ -61,7 +61,7 @@ def test_the_best_recipe_is_the_best_trial_s_config_and_says_how_it_was_found(tu
     assert recipe.model.head.options["dropout"] == values["model.head.options.dropout"]
     words = " ".join(recipe.about.changed)
     assert f"trial {tuned.best.number}" in words
-    assert "the test part was not looked at" in words
+    assert "the test set was not looked at" in words
     trained = yaml.safe_load((tuned.folder.trial(tuned.best.number) / "config.yaml").read_text())
     for section in ("training", "model", "preprocessing", "augmentation", "seed"):
         assert load_config(tuned.folder.best).model_dump(mode="json")[section] == trained[section]

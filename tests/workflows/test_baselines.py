@@ -29,14 +29,14 @@ from tests.support.predictions import study
 
 
 @pytest.fixture(scope="module")
-def parts(phantom_folder) -> tuple[Manifest, Split, Store]:
+def subsets(phantom_folder) -> tuple[Manifest, Split, Store]:
     config = load_config("dementia-baseline", [*SMALL, f"data.path={phantom_folder}"])
     manifest = scan_data(config.data, SILENT)
     return manifest, split(manifest, config.split, seed=0), open_store(manifest, config.preprocessing)
 
 
-def test_the_nearest_neighbour_is_that_of_scikit_learn_on_mean_images(parts) -> None:
-    manifest, of, store = parts
+def test_the_nearest_neighbour_is_that_of_scikit_learn_on_mean_images(subsets) -> None:
+    manifest, of, store = subsets
     answers, _ = made.baseline_answers(manifest, of, store, seed=0)
     _, said = answers["nearest-neighbour"]
     frame = pd.DataFrame(store.pixels.reshape(len(store), -1).astype(float))
@@ -49,17 +49,17 @@ def test_the_nearest_neighbour_is_that_of_scikit_learn_on_mean_images(parts) -> 
     assert said.predicted.tolist() == expected.tolist()
 
 
-def test_baselines_are_judged_on_the_people_of_the_test_part_only(parts) -> None:
-    manifest, of, store = parts
+def test_baselines_are_judged_on_the_people_of_the_test_part_only(subsets) -> None:
+    manifest, of, store = subsets
     answers, _ = made.baseline_answers(manifest, of, store, seed=0)
     for _, said in answers.values():
         assert set(said.table["subject"]) == set(of.subjects["test"])
         assert len(said) == len(of.subjects["test"])
 
 
-def test_what_the_test_part_looks_like_changes_nothing_but_the_answers_about_it(parts) -> None:
+def test_what_the_test_part_looks_like_changes_nothing_but_the_answers_about_it(subsets) -> None:
     """No number of a baseline is fitted on test: other test labels give the same logits."""
-    manifest, of, store = parts
+    manifest, of, store = subsets
     table = manifest.table.copy()
     inside = table["sample"].isin(of.samples["test"])
     table.loc[inside, "label"] = np.where(table.loc[inside, "label"] == "Control", "Dementia", "Control")
@@ -70,8 +70,8 @@ def test_what_the_test_part_looks_like_changes_nothing_but_the_answers_about_it(
         np.testing.assert_array_equal(said.logits, other.logits)
 
 
-def test_metadata_that_tell_the_class_are_found_out(parts) -> None:
-    manifest, of, store = parts
+def test_metadata_that_tell_the_class_are_found_out(subsets) -> None:
+    manifest, of, store = subsets
     sick = manifest.table["label"] == "Dementia"
     told = replace(manifest, table=manifest.table.assign(Age=np.where(sick, 80, 60), site="one"))
     answers, notes = made.baseline_answers(told, of, store, seed=0)
@@ -106,13 +106,13 @@ def test_small_images_are_means_over_blocks(tmp_path, shape) -> None:
     assert np.unique(made._small(Store(tmp_path))).tolist() == [7.0]
 
 
-def test_shuffled_labels_keep_counts_people_and_the_test_part(parts) -> None:
-    manifest, of, _ = parts
+def test_shuffled_labels_keep_counts_people_and_the_test_part(subsets) -> None:
+    manifest, of, _ = subsets
     shuffled, parts_of_it = made.shuffle_labels(manifest, of, seed=1)
     assert parts_of_it.manifest_digest == shuffled.digest
     table, other = manifest.table, shuffled.table
-    for part in ("train", "val", "test"):
-        inside = table["sample"].isin(of.samples[part])
+    for subset in ("train", "val", "test"):
+        inside = table["sample"].isin(of.samples[subset])
         people = [each[inside].groupby("subject")["label"] for each in (table, other)]
         assert people[1].nunique().max() == 1
         assert sorted(people[0].first()) == sorted(people[1].first())

@@ -24,7 +24,7 @@ from gyrus.inference.pooling import average
 from gyrus.inference.predictions import Predictions
 from gyrus.runs.run_folder import Run
 from gyrus.synthetic.phantom import generate, write
-from gyrus.types import PARTS
+from gyrus.types import SUBSETS
 from gyrus.workflows import crossval
 from gyrus.workflows.baselines import baseline_answers, save_answers
 from gyrus.workflows.compare import find_runs, read_entry
@@ -82,12 +82,12 @@ def test_each_person_is_tested_once_a_repeat_and_never_in_two_parts(sick, health
     for repeat in range(2):
         tested = [name for fold in range(folds) for name in dealt[repeat, fold][1].subjects["test"]]
         assert sorted(tested) == everyone
-    for config, parts in dealt.values():
-        names = [name for part in PARTS for name in parts.subjects[part]]
+    for config, subsets in dealt.values():
+        names = [name for subset in SUBSETS for name in subsets.subjects[subset]]
         assert sorted(names) == everyone
-        assert config.split.fold == parts.fold
+        assert config.split.fold == subsets.fold
     again = deal_folds(ExperimentConfig(seed=seed), manifest, folds=folds, repeats=2)
-    assert [parts for _, parts in again.values()] == [parts for _, parts in dealt.values()]
+    assert [subsets for _, subsets in again.values()] == [subsets for _, subsets in dealt.values()]
 
 
 def test_repeats_deal_anew_and_a_fold_can_be_trained_by_its_config_alone():
@@ -96,8 +96,8 @@ def test_repeats_deal_anew_and_a_fold_can_be_trained_by_its_config_alone():
     manifest = manifest_of(people(a=12, b=12))
     dealt = deal_folds(ExperimentConfig(), manifest, folds=3, repeats=2)
     assert dealt[0, 0][1].subjects != dealt[1, 0][1].subjects
-    for config, parts in dealt.values():
-        assert split(manifest, config.split, seed=config.seed) == parts
+    for config, subsets in dealt.values():
+        assert split(manifest, config.split, seed=config.seed) == subsets
 
 
 def test_what_is_out_of_fold_is_what_the_folds_said_about_their_test_people(crossed):
@@ -126,10 +126,10 @@ def test_a_cross_validation_counts_as_one_classifier_in_a_comparison(crossed):
 def test_baselines_of_all_folds_are_judged_on_everybody_at_once(crossed, phantom_folder, tmp_path):
     folder = Path(shutil.copytree(crossed.folder, tmp_path / "folds"))
     for number, kept in enumerate(crossed.runs):
-        manifest, parts = Manifest.load(kept.manifest), Split.load(kept.split)
+        manifest, subsets = Manifest.load(kept.manifest), Split.load(kept.split)
         store = open_store(manifest, load_config(kept.config).preprocessing)
         run = Run(folder / "repeat-0" / f"fold-{number}")
-        save_answers(run, *baseline_answers(manifest, parts, store, seed=0))
+        save_answers(run, *baseline_answers(manifest, subsets, store, seed=0))
     found = cross_validate("dementia-baseline", data=phantom_folder, out=folder, folds=3, overrides=QUICK)
     assert crossed.baselines is None
     assert found.baselines is not None
@@ -213,10 +213,10 @@ def test_other_data_and_other_folders_are_refused(crossed, phantom_folder, tmp_p
 def test_the_choice_of_a_nested_fold_sees_nobody_of_its_test_part(phantom_folder, tmp_path):
     seen: list[set[str]] = []
 
-    def choose(config: ExperimentConfig, manifest: Manifest, parts: Split, folder: Path) -> ExperimentConfig:
+    def choose(config: ExperimentConfig, manifest: Manifest, subsets: Split, folder: Path) -> ExperimentConfig:
         seen.append(set(manifest.table["subject"]))
-        assert not parts.samples["test"]
-        assert seen[-1] == {*parts.subjects["train"], *parts.subjects["val"]}
+        assert not subsets.samples["test"]
+        assert seen[-1] == {*subsets.subjects["train"], *subsets.subjects["val"]}
         assert not folder.exists()
         rate = 0.01 * len(seen)
         optimiser = config.training.optimiser.model_copy(update={"lr": rate})
@@ -271,7 +271,7 @@ def test_two_people_of_one_class_of_three_are_a_matter_of_words(tmp_path):
 
 def test_what_cannot_be_learnt_or_chosen_by_is_refused_before_any_fold_trains():
     few = manifest_of(people(many=20, few=2))
-    with pytest.raises(SplitError, match=r"only class 'many' in its val part.*3 people at the least"):
+    with pytest.raises(SplitError, match=r"only class 'many' in its validation set.*3 people at the least"):
         deal_folds(ExperimentConfig(), few, folds=5, repeats=1)
     assert len(deal_folds(ExperimentConfig(), manifest_of(people(many=17, few=3)), folds=5, repeats=2)) == 10
 
@@ -306,7 +306,7 @@ def test_cross_validations_that_dealt_otherwise_are_refused(two_over_the_same_fo
     other = tmp_path / "other"
     changes = [*QUICK, "split.seed=1"]
     cross_validate("dementia-baseline", data=phantom_folder, out=other, folds=2, overrides=changes)
-    with pytest.raises(DataError, match="The test parts differ"):
+    with pytest.raises(DataError, match="The test sets differ"):
         ensemble([two_over_the_same_folds[0], other], out=tmp_path / "x")
     with pytest.raises(ConfigError, match="have equal weights"):
         ensemble(two_over_the_same_folds, out=tmp_path / "x", weighting="validation")

@@ -89,24 +89,26 @@ def test_weights_come_from_the_validation_part(finished_run, other_run, copy, tm
         ),
         classes=validation.classes,
         split_unit=validation.split_unit,
-        part="val",
+        subset="val",
     ).save(copy.predictions("val"))
     found = ensemble([other_run, copy], out=tmp_path / "weighted", weighting="validation")
     assert found.weights == pytest.approx((0, 1), abs=1e-3)
-    assert "fitted on the validation part" in found.text()
+    assert "fitted on the validation set" in found.text()
     assert weights_of(members_of([finished_run, other_run]), "equal") == (0.5, 0.5)
 
 
-def changed_split(run: Run, **parts: list[str]) -> None:
+def changed_split(run: Run, **subsets: list[str]) -> None:
     split = Split.load(run.split)
-    replace(split, subjects={**split.subjects, **{part: tuple(names) for part, names in parts.items()}}).save(run.split)
+    replace(split, subjects={**split.subjects, **{subset: tuple(names) for subset, names in subsets.items()}}).save(
+        run.split
+    )
 
 
 def test_a_run_that_knows_a_tested_person_is_refused(finished_run, copy, tmp_path):
     split = Split.load(copy.split)
     stranger = split.subjects["test"][0]
     changed_split(copy, val=[*split.subjects["val"], stranger])
-    with pytest.raises(LeakageError, match=f"1 subjects of the test part.*{stranger}"):
+    with pytest.raises(LeakageError, match=f"1 subjects of the test set.*{stranger}"):
         ensemble([finished_run, copy], out=tmp_path / "x")
     assert not (tmp_path / "x").exists()
 
@@ -126,7 +128,7 @@ def test_a_copy_of_a_tested_image_under_another_name_is_found(finished_run, copy
 def test_other_test_parts_and_splits_by_image_are_refused(finished_run, copy, tmp_path):
     split = Split.load(copy.split)
     replace(split, samples={**split.samples, "test": split.samples["test"][1:]}).save(copy.split)
-    with pytest.raises(DataError, match="The test parts differ"):
+    with pytest.raises(DataError, match="The test sets differ"):
         ensemble([finished_run, copy], out=tmp_path / "x")
     replace(split, unit="image").save(copy.split)
     with pytest.raises(ConfigError, match="split by image"):
@@ -141,7 +143,7 @@ def test_members_must_be_runs_each_once_and_share_what_is_asked_of_them(finished
     with pytest.raises(RunError, match="not empty"):
         ensemble([finished_run, copy.folder], out=phantom_folder)
     Predictions.load(copy.predictions("val")).select([0, 1]).save(copy.predictions("val"))
-    with pytest.raises(ConfigError, match="share the validation part"):
+    with pytest.raises(ConfigError, match="share the validation set"):
         predict([finished_run, copy], images(phantom_folder), weighting="validation")
 
 

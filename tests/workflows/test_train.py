@@ -21,7 +21,7 @@ from gyrus.errors import BadFilesError, ConfigError, DataError, RunError, SplitE
 from gyrus.evaluation.result import Evaluation
 from gyrus.inference.predictions import Predictions
 from gyrus.runs.run_folder import Run
-from gyrus.types import PARTS
+from gyrus.types import SUBSETS
 from gyrus.workflows.config import ExperimentConfig, load_config, recipes
 from gyrus.workflows.predict import predict
 from gyrus.workflows.train import resume, train
@@ -277,6 +277,6 @@ def test_every_recipe_can_be_read():
 def test_the_python_verbs_are_those_of_the_command_line(finished_run):
     assert gyrus.evaluate(finished_run).headline.count > 0
     assert gyrus.split(gyrus.scan(Path(load_config(Run(finished_run).config).data.path))).unit == "subject"
-    assert set(PARTS) == {"train", "val", "test"}
+    assert set(SUBSETS) == {"train", "val", "test"}
     with pytest.raises(AttributeError, match="no attribute 'trian'"):
         _ = gyrus.trian

@@ -22,7 +22,7 @@ from gyrus.datasets.manifest import MEMBERS, Manifest
 from gyrus.datasets.splits import Split
 from gyrus.errors import DataError
 from gyrus.registry import look_up
-from gyrus.types import Part
+from gyrus.types import Subset
 
 CHECKS: dict[str, Callable[[Material], tuple[Finding, ...]]] = {
     "subjects": subjects.check,
@@ -41,7 +41,7 @@ class Material:
 
     Attributes:
         manifest: The data set.
-        parts: The part of each image, "" where it has none (N,).
+        subsets: The part of each image, "" where it has none (N,).
         images: What one pass over the pixels gave.
         neighbours: Which images look alike.
         grouping: The groups found.
@@ -50,7 +50,7 @@ class Material:
     """
 
     manifest: Manifest
-    parts: NDArray[np.str_]
+    subsets: NDArray[np.str_]
     images: Images
     neighbours: Neighbours
     grouping: Grouping
@@ -75,9 +75,9 @@ class Material:
         numbers = np.unique(names.to_numpy(str), return_inverse=True)[1]
         return _joined(numbers, self.grouping.groups) if self.grouping.strength == "clear" else numbers
 
-    def rows_of(self, part: Part) -> NDArray[np.int64]:
+    def rows_of(self, subset: Subset) -> NDArray[np.int64]:
         """The rows of a part."""
-        return np.nonzero(self.parts == part)[0]
+        return np.nonzero(self.subsets == subset)[0]
 
 
 def gather(
@@ -103,12 +103,12 @@ def gather(
         raise DataError(f"An audit compares images with each other, but there are only {len(manifest)}.")
     if MEMBERS in manifest.table or any(len(shape) != 2 for shape in manifest.table["shape"]):
         raise DataError("An audit looks at slices, and these data are volumes or stacks. Audit the slices themselves.")
-    parts = _parts(manifest, split)
+    subsets = _subsets(manifest, split)
     images = look_at_images(manifest, progress=progress)
     neighbours = find_neighbours(images.thumbnails, seed=seed)
     grouping = find_groups(neighbours, images.thumbnails)
     pairs = find_pairs(manifest, neighbours, find_overlays(images.thumbnails, seed=seed))
-    return Material(manifest, parts, images, neighbours, grouping, pairs, seed)
+    return Material(manifest, subsets, images, neighbours, grouping, pairs, seed)
 
 
 def audit(material: Material, *, title: str, checks: Sequence[str] | None = None) -> Findings:
@@ -127,17 +127,17 @@ def audit(material: Material, *, title: str, checks: Sequence[str] | None = None
     return Findings.collect(title, material.manifest.digest, len(material.manifest), entries)
 
 
-def _parts(manifest: Manifest, split: Split | None) -> NDArray[np.str_]:
+def _subsets(manifest: Manifest, split: Split | None) -> NDArray[np.str_]:
     if split is None:
-        return manifest.table["part"].fillna("").to_numpy(str)
-    part_of: Mapping[str, str] = {sample: part for part, samples in split.samples.items() for sample in samples}
-    strangers = set(part_of) - set(manifest.table["sample"])
+        return manifest.table["subset"].fillna("").to_numpy(str)
+    subset_of: Mapping[str, str] = {sample: subset for subset, samples in split.samples.items() for sample in samples}
+    strangers = set(subset_of) - set(manifest.table["sample"])
     if strangers:
         raise DataError(
             f"The split names {len(strangers)} images that the data do not have, such as '{min(strangers)}'. "
             "Audit the data that the split was made from."
         )
-    return np.array([part_of.get(sample, "") for sample in manifest.table["sample"]])
+    return np.array([subset_of.get(sample, "") for sample in manifest.table["sample"]])
 
 
 def _joined(numbers: NDArray[np.int64], groups: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -155,11 +155,11 @@ def _without_parts(material: Material) -> tuple[Finding, ...]:
 
 
 def _copies_across(material: Material) -> tuple[Finding, ...]:
-    parts = material.parts
+    subsets = material.subsets
     across = [
         pair
         for pair in material.pairs
-        if parts[pair.first] and parts[pair.second] and parts[pair.first] != parts[pair.second]
+        if subsets[pair.first] and subsets[pair.second] and subsets[pair.first] != subsets[pair.second]
     ]
     if not across:
         return ()
@@ -167,7 +167,7 @@ def _copies_across(material: Material) -> tuple[Finding, ...]:
     flags = tuple(
         Flag(
             str(samples[pair.second]),
-            f"{in_words(pair)} of {samples[pair.first]}: {parts[pair.second]} and {parts[pair.first]}",
+            f"{in_words(pair)} of {samples[pair.first]}: {subsets[pair.second]} and {subsets[pair.first]}",
         )
         for pair in across
     )

@@ -44,9 +44,9 @@ def audit(
     from gyrus.reporting.run_report import report_run
     from gyrus.runs.run_folder import Run
 
-    manifest, parts = _subject_of_audit(path, split, run, source, classes, column, subject_rule, subject_pattern)
+    manifest, subsets = _subject_of_audit(path, split, run, source, classes, column, subject_rule, subject_pattern)
     with Terminal().progress("Looking") as progress:
-        material = gather(manifest, split=parts, seed=seed, progress=progress)
+        material = gather(manifest, split=subsets, seed=seed, progress=progress)
     title = Path(path).name if path else manifest.root.name
     findings = run_checks(material, title=title or "data", checks=check)
     opened = Run.open(run, finished=False) if run else None
@@ -81,9 +81,9 @@ def _subject_of_audit(
     if not path and not run:
         raise ConfigError("There is nothing to audit. Give the path of the data, or a run folder with --run.")
     opened = Run.open(run, finished=False) if run else None
-    parts = Split.load(opened.split) if opened else Split.load(split) if split else None
+    subsets = Split.load(opened.split) if opened else Split.load(split) if split else None
     if opened and not path:
-        return Manifest.load(opened.manifest), parts
+        return Manifest.load(opened.manifest), subsets
     with Terminal().progress("Reading") as progress:
         manifest = scan(
             str(path),
@@ -94,4 +94,4 @@ def _subject_of_audit(
             subject_pattern=subject_pattern,
             progress=progress,
         )
-    return manifest, parts
+    return manifest, subsets

@@ -59,7 +59,7 @@ def crossval(
     ranges: Ranges = None,
     trials: Annotated[int, typer.Option("--trials", help="With --space or --range: configurations a fold.")] = 20,
     inner_folds: Annotated[
-        int, typer.Option("--inner-folds", help="Choose by so many folds within each fold; 0: by its validation part.")
+        int, typer.Option("--inner-folds", help="Choose by so many folds within each fold; 0: by its validation set.")
     ] = 0,
     quiet: Quiet = False,
 ) -> None:
@@ -121,17 +121,17 @@ def ensemble(
     runs: Annotated[
         list[Path],
         typer.Argument(
-            help="Two or more run folders with one test part, or folders of cross-validations over the same folds."
+            help="Two or more run folders with one test set, or folders of cross-validations over the same folds."
         ),
     ],
     out: Annotated[Path, typer.Option("--out", help="Folder for the predictions, the metrics and the report.")],
     weights: Weights = "equal",
 ) -> None:
-    """Judge the mean of the probabilities of several runs on the test part that they share.
+    """Judge the mean of the probabilities of several runs on the test set that they share.
 
     Of cross-validations over the same folds each person is judged by networks none of which has seen them.
 
-    Refused where the test parts differ, or where someone who is tested was learnt from in one of the runs.
+    Refused where the test sets differ, or where someone who is tested was learnt from in one of the runs.
     """
     import gyrus
 

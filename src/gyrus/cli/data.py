@@ -94,10 +94,10 @@ def split(
     result = cut(manifest, parse(SplitConfig, fields, where="The split"), seed=seed)
     result.save(out)
     rows = [
-        [part, len(result.subjects[part]) or "-", len(samples), *_label_counts(manifest, samples)]
-        for part, samples in result.samples.items()
+        [subset, len(result.subjects[subset]) or "-", len(samples), *_label_counts(manifest, samples)]
+        for subset, samples in result.samples.items()
     ]
-    console.print(table(["part", "subjects", "images", *manifest.classes], rows))
+    console.print(table(["subset", "subjects", "images", *manifest.classes], rows))
     for note in (*result.notes, *([result.statement] if result.statement else [])):
         console.print(f"Note: {note}", markup=False)
     console.print(f"Split: {out}")
@@ -275,9 +275,9 @@ def _show(manifest: Manifest) -> None:
     sizes = ", ".join(f"{' x '.join(map(str, shape))} ({count})" for shape, count in shapes.most_common(5))
     console.print(f"Sizes: {sizes}" + (f" and {len(shapes) - 5} more" if len(shapes) > 5 else ""), markup=False)
     console.print(_about_subjects(manifest), markup=False)
-    parts = manifest.table["part"].value_counts()
-    if len(parts):
-        console.print("Parts given by the data: " + ", ".join(f"{name} ({count})" for name, count in parts.items()))
+    subsets = manifest.table["subset"].value_counts()
+    if len(subsets):
+        console.print("Parts given by the data: " + ", ".join(f"{name} ({count})" for name, count in subsets.items()))
     for problem in manifest.problems:
         console.print(f"Problem: {problem}", markup=False)
     if manifest.problems:

@@ -24,7 +24,7 @@ from gyrus.cli.terminal import Terminal, console
 def explain(
     run: Annotated[Path, typer.Argument(help="A run folder, or the folder of gyrus crossval.")],
     inputs: Annotated[
-        list[str] | None, typer.Argument(help="Image files, folders or tables; by default the test part of the run.")
+        list[str] | None, typer.Argument(help="Image files, folders or tables; by default the test set of the run.")
     ] = None,
     method: Annotated[
         str, typer.Option("--method", help="Methods, with commas between, or all: grad-cam,occlusion.")

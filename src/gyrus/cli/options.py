@@ -61,7 +61,7 @@ Subjects = Annotated[
 ]
 Weights = Annotated[
     Literal["equal", "validation"],
-    typer.Option("--weights", help="Of several runs: all alike, or fitted on the validation part that all share."),
+    typer.Option("--weights", help="Of several runs: all alike, or fitted on the validation set that all share."),
 ]
 Space = Annotated[str | None, typer.Option("--space", help="A search space: neuroflux, or a YAML file.")]
 Ranges = Annotated[

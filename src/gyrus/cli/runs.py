@@ -19,7 +19,7 @@ Folder = Annotated[Path, typer.Argument(help="A run folder.")]
 def list_runs(
     folder: Annotated[Path, typer.Argument(help="Folder with runs at any depth.")] = Path(),
 ) -> None:
-    """List all runs below a folder, in the order in which they began, with their scores on the test part."""
+    """List all runs below a folder, in the order in which they began, with their scores on the test set."""
     from gyrus.workflows.manage_runs import list_runs as find
 
     runs = find(folder)
@@ -68,7 +68,7 @@ def diff(
     console.print("Data\n" + ("\n".join(f"  {line}" for line in found.data) or "  the same"), markup=False)
     if every:
         console.print("Environment\n" + _lines(found.environment), markup=False)
-    console.print("Scores on the test part\n" + _lines(found.scores), markup=False)
+    console.print("Scores on the test set\n" + _lines(found.scores), markup=False)
 
 
 @app.command("rm")

@@ -48,7 +48,7 @@ def tune(
         ),
     ] = None,
     folds: Annotated[
-        int, typer.Option("--folds", help="Choose by so many inner folds of people; 0: by the validation part.")
+        int, typer.Option("--folds", help="Choose by so many inner folds of people; 0: by the validation set.")
     ] = 0,
     sampler: Annotated[str, typer.Option("--sampler", help="tpe, cma-es, random or grid.")] = "tpe",
     pruner: Annotated[
@@ -64,7 +64,7 @@ def tune(
     ] = 120.0,
     final_seeds: Annotated[
         str | None,
-        typer.Option("--final-seeds", help="Train the best with these seeds, 0,1,2; score it once on the test part."),
+        typer.Option("--final-seeds", help="Train the best with these seeds, 0,1,2; score it once on the test set."),
     ] = None,
     with_default: Annotated[
         bool, typer.Option("--with-default", help="With --final-seeds: the config before tuning as well.")
@@ -81,7 +81,7 @@ def tune(
     spacing: Spacing = None,
     quiet: Quiet = False,
 ) -> None:
-    """Find better settings on people outside the test part.
+    """Find better settings on people outside the test set.
 
     The same command started several times shares one study. It goes on where it was broken off, and a trial whose
     worker died is repeated.

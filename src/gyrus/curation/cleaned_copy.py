@@ -20,7 +20,7 @@ from gyrus.curation.cleaning import Plan
 from gyrus.datasets.manifest import COLUMNS, Manifest
 from gyrus.datasets.reader import IMAGE_COLUMN, EncodedImages, Reader
 from gyrus.datasets.sources.build_manifest import in_order
-from gyrus.datasets.sources.listing import PART_WORDS
+from gyrus.datasets.sources.listing import SUBSET_WORDS
 from gyrus.errors import DataError
 from gyrus.files import new_folder, write_json, write_text
 from gyrus.registry import look_up
@@ -142,9 +142,9 @@ class _Copier:
     def _path(self, row: int, ending: str) -> str:
         """Part and class as folders, and below them what the path has further."""
         about = self._table.iloc[row]
-        part, label = (None if pd.isna(about[column]) else str(about[column]) for column in ("part", "label"))
+        subset, label = (None if pd.isna(about[column]) else str(about[column]) for column in ("subset", "label"))
         names = list(PurePosixPath(about["path"]).parts)
-        if part and len(names) > 1 and PART_WORDS.get(names[0].lower()) == part:
+        if subset and len(names) > 1 and SUBSET_WORDS.get(names[0].lower()) == subset:
             names.pop(0)
         if len(names) > 1 and names[0] == label:
             names.pop(0)
@@ -153,7 +153,7 @@ class _Copier:
             last = last.with_name(f"{last.stem}_{about['row']:06d}{ending}")
         elif self._preprocessing is not None:
             last = last.with_name(f"{last.stem}{ending}")
-        return "/".join([*(_as_folder(name) for name in (part, label) if name), *names, last.name])
+        return "/".join([*(_as_folder(name) for name in (subset, label) if name), *names, last.name])
 
 
 def _as_folder(name: str) -> str:
@@ -190,7 +190,7 @@ def _as_source(cleaned: Manifest, paths: Sequence[str]) -> pd.DataFrame:
     names of the files.
     """
     known = ["subject", "session", "slice"] if cleaned.subject_kind == "subject" else []
-    kept = ["label", *known, "part"]
+    kept = ["label", *known, "subset"]
     further = [name for name in cleaned.table.columns if name not in (*COLUMNS, IMAGE_COLUMN)]
     filled = [name for name in [*kept, *further] if cleaned.table[name].notna().any()]
     return pd.concat([pd.Series(paths, name="path", dtype=str), cleaned.table[filled]], axis=1)

@@ -107,11 +107,11 @@ class Plan:
                 f"{strangers:,} copies were found under the name of another subject: the two may be one person, whose "
                 "other images would then be on both sides of a split."
             )
-        parts = self.manifest.table.set_index("sample")["part"].fillna("")
-        judged = sum(parts.get(each.sample) == "test" and each.rule in _QUALITY for each in removed)
+        subsets = self.manifest.table.set_index("sample")["subset"].fillna("")
+        judged = sum(subsets.get(each.sample) == "test" and each.rule in _QUALITY for each in removed)
         if judged:
             notes.append(
-                f"{judged:,} images of the given test part were left out for their quality: scores on it hold for good "
+                f"{judged:,} images of the given test set were left out for their quality: scores on it hold for good "
                 "images only."
             )
         return tuple(notes)
@@ -232,7 +232,8 @@ def _repeated(
     samples, subjects = table["sample"].to_list(), table["subject"].fillna("").to_list()
     turn = {"test": 0, "val": 1}
     rank = [
-        (turn.get(part, 2), -int(np.prod(shape))) for part, shape in zip(table["part"], table["shape"], strict=True)
+        (turn.get(subset, 2), -int(np.prod(shape)))
+        for subset, shape in zip(table["subset"], table["shape"], strict=True)
     ]
     likeness: dict[int, float] = {}
     for pair in pairs:

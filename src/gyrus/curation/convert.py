@@ -81,11 +81,11 @@ def write_parquet(manifest: Manifest, folder: Path, options: Options) -> tuple[s
     writers: dict[str, pq.ParquetWriter] = {}
     try:
         for rows in _batches(found):
-            for part, chosen in rows.items():
-                table = _arrow_table(chosen, manifest, schema=writers[part].schema if part in writers else None)
-                if part not in writers:
-                    writers[part] = pq.ParquetWriter(folder / f"{part}-00000-of-00001.parquet", table.schema)
-                writers[part].write_table(table)
+            for subset, chosen in rows.items():
+                table = _arrow_table(chosen, manifest, schema=writers[subset].schema if subset in writers else None)
+                if subset not in writers:
+                    writers[subset] = pq.ParquetWriter(folder / f"{subset}-00000-of-00001.parquet", table.schema)
+                writers[subset].write_table(table)
     except pa.ArrowException as error:
         raise DataError(f"The columns of the data do not fit into parquet: {error}") from error
     finally:
@@ -143,7 +143,7 @@ def _scan_name(about: dict[str, Any]) -> str:
 
 
 def _folder_of(about: dict[str, Any]) -> str:
-    return "".join(f"{_safe(str(about[name]))}/" for name in ("part", "label") if about.get(name) is not None)
+    return "".join(f"{_safe(str(about[name]))}/" for name in ("subset", "label") if about.get(name) is not None)
 
 
 def _safe(name: str) -> str:
@@ -175,7 +175,7 @@ def _batches(found: Iterator[Picture]) -> Iterator[dict[str, list[Picture]]]:
     """Pictures by part, some at a time."""
     waiting: dict[str, list[Picture]] = {}
     for number, picture in enumerate(found, 1):
-        waiting.setdefault(picture.about.get("part") or "data", []).append(picture)
+        waiting.setdefault(picture.about.get("subset") or "data", []).append(picture)
         if number % ROWS_AT_A_TIME == 0:
             yield waiting
             waiting = {}
@@ -188,7 +188,7 @@ def _arrow_table(found: Sequence[Picture], manifest: Manifest, *, schema: Any) -
     about = _told_honestly(pd.DataFrame([picture.about for picture in found]), manifest)
     # The types of the whole data set: a column may be empty in the first rows, and full behind them.
     known = {name: manifest.table[name].dtype for name in about.columns if name in manifest.table}
-    about = about.astype(known).drop(columns=["part", "label"], errors="ignore")
+    about = about.astype(known).drop(columns=["subset", "label"], errors="ignore")
     columns = {str(name): pa.array(about[name], from_pandas=True) for name in about.columns}
     names = [f"{_scan_and_slice(picture.about)}{_extension(picture.data)}" for picture in found]
     encoded = pa.array([picture.data for picture in found], pa.binary())

@@ -92,7 +92,7 @@ def _from_slices(manifest: Manifest, spacing: Sequence[float] | None) -> Iterato
             "of each slice (--subject-pattern, --subject-rule, or columns subject and slice)."
         )
     reader = Reader(manifest)
-    keys = table[["part", "label", "subject", "session"]].astype("string").fillna("").apply(tuple, axis=1)
+    keys = table[["subset", "label", "subject", "session"]].astype("string").fillna("").apply(tuple, axis=1)
     for _, scan in table.groupby(keys, sort=True):
         scan = scan.sort_values("slice", kind="stable")
         yield Scan(_put_together(reader, scan, spacing), _about_slices(scan))
@@ -137,7 +137,7 @@ def scan_count(manifest: Manifest) -> int:
     """How many scans there are."""
     if VOLUME_FILES in manifest.table:
         return len(manifest)
-    return len(manifest.table[["part", "label", "subject", "session"]].drop_duplicates())
+    return len(manifest.table[["subset", "label", "subject", "session"]].drop_duplicates())
 
 
 def with_progress(items: Iterator[Any], count: int, progress: Progress | None) -> Iterator[Any]:

@@ -27,7 +27,7 @@ COLUMNS = (
     "subject",  # str or NA
     "session",  # str or NA: visit or scan of the subject
     "slice",  # Int64 or NA: position within the scan
-    "part",  # str or NA: train, val or test, where the layout of the files says so
+    "subset",  # str or NA: train, val or test, where the layout of the files says so
     "shape",  # tuple of int: rows, columns (2D) or slices, rows, columns (3D)
     "spacing",  # tuple of float in mm, one an axis, or NA
     "digest",  # str: SHA-256 of the encoded bytes
@@ -44,7 +44,7 @@ VIEW = "view"
 """A further column of volumes of which only a part is shown: which slices, as JSON; written by
 :mod:`gyrus.datasets.slice_stacks` and :mod:`gyrus.datasets.volume_slices`."""
 
-_TEXT = ("sample", "path", "label", "subject", "session", "part", "digest")
+_TEXT = ("sample", "path", "label", "subject", "session", "subset", "digest")
 _NUMBER = ("row", "slice")
 
 
@@ -169,7 +169,7 @@ class Manifest:
     @property
     def digest(self) -> str:
         """SHA-256 of what is learnt from: contents, labels, subjects, parts and classes; not of where they lie."""
-        columns = ["sample", "label", "subject", "session", "slice", "part", "digest"]
+        columns = ["sample", "label", "subject", "session", "slice", "subset", "digest"]
         rows = self.table[columns].astype("string").fillna("").to_numpy().tolist()
         return digest({"classes": list(self.classes), "rows": rows})
 
@@ -254,7 +254,7 @@ class Manifest:
         except (OSError, KeyError, ValueError, pa.ArrowException) as error:
             raise DataError(f"{path} is not a manifest that Gyrus wrote: {error}") from error
         return cls.from_rows(
-            content.to_pandas(),
+            content.to_pandas().rename(columns={"part": "subset"}),  # the column's name before version 0.2
             root=Path(about["root"]),
             classes=about["classes"],
             subject_kind=about["subject_kind"],

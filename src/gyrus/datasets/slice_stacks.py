@@ -84,7 +84,7 @@ def scans_of(table: pd.DataFrame, what: str) -> list[pd.DataFrame]:
         DataError: It is not known which slices belong together or in which order.
     """
     _require_order(table, what)
-    keys = ["part", "label", "subject", "session"]
+    keys = ["subset", "label", "subject", "session"]
     scans = table.groupby(table[keys].astype("string").fillna("").apply(tuple, axis=1), sort=True)
     return [scan.sort_values("slice", kind="stable") for _, scan in scans]
 

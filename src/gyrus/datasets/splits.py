@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from gyrus.datasets.manifest import Manifest
 from gyrus.errors import DataError, LeakageError, SplitError
 from gyrus.files import read_json, write_json
-from gyrus.types import PARTS, SPLIT_WARNINGS, Part, SplitUnit
+from gyrus.types import SPLIT_WARNINGS, SUBSETS, SplitUnit, Subset
 
 SplitMethod = Literal["auto", "holdout", "kfold", "given"]
 
@@ -34,12 +34,12 @@ class SplitConfig(BaseModel):
         "subject", description="what is kept whole; 'image' lets a person be on both sides, and every result says so"
     )
     method: SplitMethod = Field(
-        "auto", description="holdout, kfold, given (the data's own parts), or auto: given where there is a test part"
+        "auto", description="holdout, kfold, given (the data's own parts), or auto: given where there is a test set"
     )
-    val: float = Field(0.15, gt=0, lt=1, description="share of the units (of the training part if given) to choose by")
+    val: float = Field(0.15, gt=0, lt=1, description="share of the units (of the training set if given) to choose by")
     test: float = Field(0.2, gt=0, lt=1, description="share of the units to be judged on (holdout)")
     folds: int = Field(5, ge=2, description="number of folds (kfold)")
-    fold: int = Field(0, ge=0, description="which fold is the test part, counted from 0 (kfold)")
+    fold: int = Field(0, ge=0, description="which fold is the test set, counted from 0 (kfold)")
     seed: int | None = Field(None, description="seed of the split; by default that of the experiment")
 
 
@@ -55,11 +55,11 @@ class Split:
         seed: The seed that the order of units came from.
         manifest_digest: Digest of the manifest that was split.
         notes: What a reader should know, such as classes too small to be in every part.
-        fold: The number of the fold that is the test part, from 0; None unless the method is "kfold".
+        fold: The number of the fold that is the test set, from 0; None unless the method is "kfold".
     """
 
-    samples: Mapping[Part, tuple[str, ...]]
-    subjects: Mapping[Part, tuple[str, ...]]
+    samples: Mapping[Subset, tuple[str, ...]]
+    subjects: Mapping[Subset, tuple[str, ...]]
     unit: SplitUnit
     method: str
     seed: int
@@ -99,8 +99,8 @@ class Split:
         value = read_json(path)
         try:
             return cls(
-                samples={part: tuple(value["samples"][part]) for part in PARTS},
-                subjects={part: tuple(value["subjects"][part]) for part in PARTS},
+                samples={subset: tuple(value["samples"][subset]) for subset in SUBSETS},
+                subjects={subset: tuple(value["subjects"][subset]) for subset in SUBSETS},
                 unit=value["unit"],
                 method=value["method"],
                 seed=value["seed"],
@@ -117,7 +117,7 @@ def split(manifest: Manifest, config: SplitConfig | None = None, *, seed: int = 
 
     Args:
         manifest: Every sample must have a label.
-        config: How; by default 65 % of the subjects to train, 15 % to val, 20 % to test, or the test part
+        config: How; by default 65 % of the subjects to train, 15 % to val, 20 % to test, or the test set
             that the layout of the data gives.
         seed: Used where the config names none.
 
@@ -130,21 +130,21 @@ def split(manifest: Manifest, config: SplitConfig | None = None, *, seed: int = 
     units = _units(manifest, config.unit)
     method = config.method
     if method == "auto":
-        method = "given" if (manifest.table["part"] == "test").any() else "holdout"
+        method = "given" if (manifest.table["subset"] == "test").any() else "holdout"
 
     if method == "given":
-        parts = _given(manifest, units, config, seed)
+        subsets = _given(manifest, units, config, seed)
     elif method == "kfold":
-        parts = _kfold(units, config, seed)
+        subsets = _kfold(units, config, seed)
     else:
         if config.val + config.test >= 1:
             raise SplitError(
                 f"split.val + split.test must be below 1, got {config.val} + {config.test}. "
                 "Nothing would be left to train on."
             )
-        parts = _cut(units, {"test": config.test, "val": config.val}, seed)
+        subsets = _cut(units, {"test": config.test, "val": config.val}, seed)
 
-    by_sample = units["unit_of_sample"].map(parts)
+    by_sample = units["unit_of_sample"].map(subsets)
     split_unit: SplitUnit = config.unit
     if config.unit == "subject" and manifest.subject_kind in ("scan", "inferred"):
         split_unit = manifest.subject_kind
@@ -163,7 +163,7 @@ def split(manifest: Manifest, config: SplitConfig | None = None, *, seed: int = 
 
 
 def kfold(manifest: Manifest, config: SplitConfig | None = None, *, seed: int = 0) -> tuple[Split, ...]:
-    """All folds of a stratified k-fold; each sample is in exactly one test part.
+    """All folds of a stratified k-fold; each sample is in exactly one test set.
 
     Raises:
         SplitError: See :func:`split`.
@@ -179,18 +179,18 @@ def check(split: Split, manifest: Manifest) -> None:
         SplitError: A part is empty.
         LeakageError: A subject is in two parts; the error names all of them.
     """
-    for part in PARTS:
-        if not split.samples[part]:
+    for subset in SUBSETS:
+        if not split.samples[subset]:
             raise SplitError(
-                f"The {part} part would be empty: {len(manifest)} samples are too few for these shares. "
+                f"The {subset} part would be empty: {len(manifest)} samples are too few for these shares. "
                 "Give more data, or larger shares."
             )
     if split.unit == "image":
         return
-    _refuse_overlap({part: set(split.subjects[part]) for part in PARTS})
+    _refuse_overlap({subset: set(split.subjects[subset]) for subset in SUBSETS})
 
 
-def _refuse_overlap(members: Mapping[Part, set[str]]) -> None:
+def _refuse_overlap(members: Mapping[Subset, set[str]]) -> None:
     shared = sorted(
         (members["train"] & members["val"]) | (members["train"] & members["test"]) | (members["val"] & members["test"])
     )
@@ -219,7 +219,7 @@ def _units(manifest: Manifest, unit: str) -> dict[str, pd.Series]:
     mixed = mixed[mixed > 1]
     if len(mixed):
         raise SplitError(f"Subjects with more than one label: {', '.join(mixed.index[:10])}. Give each one label.")
-    return {"label": grouped["label"].first(), "given": grouped["part"].first(), "unit_of_sample": name}
+    return {"label": grouped["label"].first(), "given": grouped["subset"].first(), "unit_of_sample": name}
 
 
 def _require_subjects(manifest: Manifest) -> None:
@@ -242,30 +242,30 @@ def _by_label(labels: pd.Series, seed: int) -> list[list[str]]:
     return [_order(list(group.index), seed) for _, group in labels.groupby(labels, sort=True)]
 
 
-def _cut(units: Mapping[str, pd.Series], shares: Mapping[Part, float], seed: int) -> dict[str, str]:
+def _cut(units: Mapping[str, pd.Series], shares: Mapping[Subset, float], seed: int) -> dict[str, str]:
     """Cut each class by ``shares``; what is left over is train."""
-    parts: dict[str, str] = {}
+    subsets: dict[str, str] = {}
     for names in _by_label(units["label"], seed):
         start = 0
-        for part, count in _counts(len(names), shares).items():
-            parts.update(dict.fromkeys(names[start : start + count], part))
+        for subset, count in _counts(len(names), shares).items():
+            subsets.update(dict.fromkeys(names[start : start + count], subset))
             start += count
-        parts.update(dict.fromkeys(names[start:], "train"))
-    return parts
+        subsets.update(dict.fromkeys(names[start:], "train"))
+    return subsets
 
 
-def _counts(total: int, shares: Mapping[Part, float]) -> dict[Part, int]:
+def _counts(total: int, shares: Mapping[Subset, float]) -> dict[Subset, int]:
     """How many of ``total`` units each part gets.
 
     A class with few units gives its first to train, its second to the first part of ``shares``, and so on: a class
     that is not learnt cannot be judged, and one that is not judged cannot be reported.
     """
-    counts: dict[Part, int] = {}
+    counts: dict[Subset, int] = {}
     left = total - 1
-    for part, share in shares.items():
+    for subset, share in shares.items():
         wanted = max(1, math.floor(total * share + 0.5))
-        counts[part] = min(wanted, max(left, 0))
-        left -= counts[part]
+        counts[subset] = min(wanted, max(left, 0))
+        left -= counts[subset]
     return counts
 
 
@@ -278,40 +278,42 @@ def _kfold(units: Mapping[str, pd.Series], config: SplitConfig, seed: int) -> di
     # Dealing in turn through the classes keeps both the classes and the sizes of the folds even.
     test = {name for position, name in enumerate(dealt) if position % config.folds == config.fold}
     rest = units["label"][[name not in test for name in units["label"].index]]
-    parts = _cut({"label": rest}, {"val": config.val}, seed)
-    return parts | dict.fromkeys(test, "test")
+    subsets = _cut({"label": rest}, {"val": config.val}, seed)
+    return subsets | dict.fromkeys(test, "test")
 
 
 def _given(manifest: Manifest, units: Mapping[str, pd.Series], config: SplitConfig, seed: int) -> dict[str, str]:
     """The parts of the data's own layout; val is cut from train where it is not given."""
-    part_of_sample = manifest.table["part"]
-    if part_of_sample.isna().any() or not (part_of_sample == "test").any():
+    subset_of_sample = manifest.table["subset"]
+    if subset_of_sample.isna().any() or not (subset_of_sample == "test").any():
         raise SplitError(
-            "split.method=given needs a part for every sample, and a test part: a folder layout with train/ and test/, "
+            "split.method=given needs a part for every sample, and a test set: a folder layout with train/ and test/, "
             "or a table with a column of train, val and test."
         )
     if config.unit == "subject":
         names = manifest.table["subject"]
-        _refuse_overlap({part: set(names[part_of_sample == part]) for part in PARTS})
-    parts = {str(name): str(part) for name, part in units["given"].items()}
-    if "val" in parts.values():
-        return parts
-    rest = units["label"][[parts[name] == "train" for name in units["label"].index]]
-    return parts | _cut({"label": rest}, {"val": config.val}, seed)
+        _refuse_overlap({subset: set(names[subset_of_sample == subset]) for subset in SUBSETS})
+    subsets = {str(name): str(subset) for name, subset in units["given"].items()}
+    if "val" in subsets.values():
+        return subsets
+    rest = units["label"][[subsets[name] == "train" for name in units["label"].index]]
+    return subsets | _cut({"label": rest}, {"val": config.val}, seed)
 
 
-def _members(names: pd.Series, part_of_sample: pd.Series) -> dict[Part, tuple[str, ...]]:
-    return {part: tuple(sorted(names[(part_of_sample == part).to_numpy()].dropna().unique())) for part in PARTS}
+def _members(names: pd.Series, subset_of_sample: pd.Series) -> dict[Subset, tuple[str, ...]]:
+    return {
+        subset: tuple(sorted(names[(subset_of_sample == subset).to_numpy()].dropna().unique())) for subset in SUBSETS
+    }
 
 
-def _notes(manifest: Manifest, part_of_sample: pd.Series, unit: str) -> tuple[str, ...]:
+def _notes(manifest: Manifest, subset_of_sample: pd.Series, unit: str) -> tuple[str, ...]:
     notes = []
     noun = "subjects" if unit == "subject" else "images"
     names = manifest.table["subject"] if unit == "subject" else manifest.table["sample"]
     for label in manifest.classes:
         inside = (manifest.table["label"] == label).to_numpy()
-        counts = {part: names[inside & (part_of_sample == part).to_numpy()].nunique() for part in PARTS}
-        missing = [part for part in PARTS if counts[part] == 0]
+        counts = {subset: names[inside & (subset_of_sample == subset).to_numpy()].nunique() for subset in SUBSETS}
+        missing = [subset for subset in SUBSETS if counts[subset] == 0]
         if missing:
             notes.append(
                 f"class {label} has only {sum(counts.values())} {noun}: none of them in {' and '.join(missing)}"

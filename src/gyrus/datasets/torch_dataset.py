@@ -56,10 +56,10 @@ class PixelDataset(Dataset[Batch]):
             rows: int64 (N,), the rows of the store that make up this part.
             targets: int64 (N,), the class of each.
             normalisation: The fitted intensity scaling.
-            augmentation: Random steps before normalisation; for the train part only.
+            augmentation: Random steps before normalisation; for the training set only.
             seed: Of the random steps.
             keys: int64 (N,), what the random steps know each image by; by default its position in the part.
-            patches: A random patch of each image instead of all of it; for the train part only.
+            patches: A random patch of each image instead of all of it; for the training set only.
         """
         self.store = store
         self.rows = rows

@@ -28,14 +28,14 @@ from gyrus.types import SPLIT_WARNINGS, SplitUnit
 SCHEMA = "gyrus.assessment/1"
 
 FEW = 50
-"""Below so many in the validation part, what was chosen there is called uncertain in words."""
+"""Below so many in the validation set, what was chosen there is called uncertain in words."""
 
 Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
 class Assessment:
-    """What choices made on the validation part do on the test part.
+    """What choices made on the validation set do on the test set.
 
     Attributes:
         classes: The class names in the order of the model's outputs.
@@ -45,9 +45,9 @@ class Assessment:
         group: What was resampled.
         validation_count: How many of them choices were made on.
         test_count: How many of them they were judged on.
-        before: Calibration on the test part of the probabilities as they are.
+        before: Calibration on the test set of the probabilities as they are.
         after: The same after ``calibrator``; None where nothing could be fitted.
-        calibrator: Fitted on the validation part; None where that could not be done.
+        calibrator: Fitted on the validation set; None where that could not be done.
         points: Operating points of the calibrated probabilities, one a goal; empty without a healthy class.
         curve: Decision curve of the calibrated probabilities; None without a healthy class.
         abstention: Risk by coverage of the calibrated probabilities.
@@ -112,9 +112,9 @@ def assess(
     seed: int = 0,
     level: float = 0.95,
 ) -> Assessment:
-    """Make every choice on the validation part, and judge it on the test part.
+    """Make every choice on the validation set, and judge it on the test set.
 
-    By subject where both parts know their subjects, else by image. Nothing is fitted or chosen on the test part.
+    By subject where both parts know their subjects, else by image. Nothing is fitted or chosen on the test set.
 
     Args:
         val: Predictions of the part "val".
@@ -136,7 +136,7 @@ def assess(
     unit: Unit = "subject" if known else "image"
     rows, judged = judged_rows(val, unit), judged_rows(test, unit)
     if not len(judged):
-        raise DataError(f"None of the {len(test)} predictions of part '{test.part}' has a true class.")
+        raise DataError(f"None of the {len(test)} predictions of part '{test.subset}' has a true class.")
     sampling, group = Sampling(resamples, seed, level), _group(test, known=known)
     notes = _size_notes(rows, group)
     fitted = _or_note(partial(fit_calibrator, val, calibrator, unit=unit), "No calibration", notes)
@@ -203,7 +203,7 @@ def _require_pair(val: Predictions, test: Predictions) -> None:
         raise DataError(f"The classes differ: {list(val.classes)} in validation, {list(test.classes)} in test.")
     if val.split_unit != test.split_unit:
         raise DataError(
-            f"The validation part comes from a split by {val.split_unit}, the test part from one by {test.split_unit}."
+            f"The validation set comes from a split by {val.split_unit}, the test set from one by {test.split_unit}."
         )
     _require_apart(val, test, "sample", "images")
     if test.split_unit != "image":
@@ -214,7 +214,7 @@ def _require_apart(val: Predictions, test: Predictions, column: str, word: str) 
     both = sorted(set(val.table[column].dropna()) & set(test.table[column].dropna()))
     if both:
         raise LeakageError(
-            f"{len(both)} {word} are in the validation and in the test part, the first is '{both[0]}': what is chosen "
+            f"{len(both)} {word} are in the validation and in the test set, the first is '{both[0]}': what is chosen "
             "on people cannot be judged on them.",
             both,
         )
@@ -224,6 +224,6 @@ def _size_notes(rows: Predictions, group: Group) -> list[str]:
     if len(rows) >= FEW:
         return []
     return [
-        f"Choices rest on {len(rows)} {group}{'' if len(rows) == 1 else 's'} of the validation part, and the intervals "
+        f"Choices rest on {len(rows)} {group}{'' if len(rows) == 1 else 's'} of the validation set, and the intervals "
         "do not tell how others would have turned out on other people there."
     ]

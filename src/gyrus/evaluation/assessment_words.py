@@ -22,8 +22,8 @@ def assessment_text(assessment: Assessment) -> str:
 def assessment_sentences(assessment: Assessment) -> list[str]:
     """What was found, without the warning and the notes."""
     return [
-        f"Chosen on {_many(assessment.validation_count, assessment.group)} of the validation part, "
-        f"judged on {_many(assessment.test_count, assessment.group)} of the test part; "
+        f"Chosen on {_many(assessment.validation_count, assessment.group)} of the validation set, "
+        f"judged on {_many(assessment.test_count, assessment.group)} of the test set; "
         f"in brackets {assessment.level:.0%} intervals.",
         *calibration_sentences(assessment),
         *[point_sentence(result) for result in _quoted_points(assessment)],
@@ -43,7 +43,7 @@ def calibration_sentences(assessment: Assessment) -> list[str]:
 
 
 def point_sentence(result: OperatingResult) -> str:
-    """An operating point, and what it does on the test part."""
+    """An operating point, and what it does on the test set."""
     rates = ", ".join(f"{title} {_percent(result.rates[name])}" for name, title in _SHORT.items())
     return f"{result.point.text()}; {rates}."
 

@@ -90,7 +90,7 @@ def judge_baselines(
     """Set baselines beside a classifier.
 
     Args:
-        test: What the classifier said of the test part.
+        test: What the classifier said of the test set.
         answers: What each baseline is made of, and what it said of the same people, by name of :data:`TITLES`.
         unit: What is judged.
         notes: Which baselines there are not, and why.

@@ -1,6 +1,6 @@
 """Probabilities mended: maps that are fitted on validation people and then applied to anybody.
 
-A map that was fitted on the test part would make the test part look calibrated and nobody else, so that only
+A map that was fitted on the test set would make the test set look calibrated and nobody else, so that only
 predictions of the part "val" are taken.
 """
 
@@ -30,7 +30,7 @@ Parameters = Mapping[str, tuple[tuple[float, ...], ...]]
 SCHEMA = "gyrus.calibrator/1"
 
 LEAST_OF_A_CLASS = 2
-"""Fewer people of a class than this in the validation part, and nothing is fitted."""
+"""Fewer people of a class than this in the validation set, and nothing is fitted."""
 
 FEW_FOR_ISOTONIC = 200
 """Below this, steps follow single people (Niculescu-Mizil and Caruana 2005 found 1,000 to be plenty)."""
@@ -99,7 +99,7 @@ def fit_calibrator(validation: Predictions, kind: str = "temperature", *, unit: 
         unit: "subject" pools the images of each person first; by default that, where subjects are known.
 
     Raises:
-        DataError: They are not of the validation part, or have fewer than two people of a class.
+        DataError: They are not of the validation set, or have fewer than two people of a class.
         UnknownNameError: There is no such kind.
     """
     require_validation(validation)
@@ -110,22 +110,22 @@ def fit_calibrator(validation: Predictions, kind: str = "temperature", *, unit: 
     if few:
         numbers = ", ".join(f"{count} of '{name}'" for name, count in few.items())
         raise DataError(
-            f"The validation part has {numbers}; to calibrate, each class needs {LEAST_OF_A_CLASS} {chosen}s at least."
+            f"The validation set has {numbers}; to calibrate, each class needs {LEAST_OF_A_CLASS} {chosen}s at least."
         )
     parameters = look_up(kind, CALIBRATORS, "calibration").fit(_normalised(rows.logits), rows.targets)
     return Calibrator(kind, rows.classes, chosen, len(rows), parameters, _notes(kind, parameters, len(rows)))
 
 
 def require_validation(predictions: Predictions) -> None:
-    """Refuse what is not the validation part.
+    """Refuse what is not the validation set.
 
     Raises:
         DataError: The predictions are of another part.
     """
-    if predictions.part != "val":
+    if predictions.subset != "val":
         raise DataError(
-            f"These are predictions of part '{predictions.part}'. Calibration, thresholds and sets are chosen on the "
-            "validation part ('val') alone: chosen on the part that judges them, they would look better than they are."
+            f"These are predictions of part '{predictions.subset}'. Calibration, thresholds and sets are chosen on the "
+            "validation set ('val') alone: chosen on the part that judges them, they would look better than they are."
         )
 
 
@@ -267,5 +267,5 @@ def _notes(kind: str, parameters: Parameters, count: int) -> tuple[str, ...]:
     if kind == "isotonic" and count < FEW_FOR_ISOTONIC:
         return (f"Isotonic regression on {count} follows single people: prefer temperature or Platt scaling.",)
     if kind == "temperature" and not 1.01 * TEMPERATURES[0] < parameters["temperature"][0][0] < TEMPERATURES[1] / 1.01:
-        return ("The validation part sets no bound to the temperature, so that it stopped at the edge of its range.",)
+        return ("The validation set sets no bound to the temperature, so that it stopped at the edge of its range.",)
     return ()

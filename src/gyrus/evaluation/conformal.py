@@ -140,7 +140,7 @@ def fit_sets(
     chosen: Unit = unit or ("subject" if validation.subjects_known else "image")
     rows = judged_rows(validation, chosen)
     if not len(rows):
-        raise DataError("No row of the validation part has a true class: there is nothing to fit sets on.")
+        raise DataError("No row of the validation set has a true class: there is nothing to fit sets on.")
     scores = look_up(method, CONFORMAL, "conformal method")(rows.probabilities)[np.arange(len(rows)), rows.targets]
     place = int(np.ceil(round((len(rows) + 1) * level, 9)))
     limit = float(np.sort(scores)[place - 1]) if place <= len(rows) else None

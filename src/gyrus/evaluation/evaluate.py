@@ -70,7 +70,7 @@ def evaluate(
     return Evaluation(
         scores={unit: _scores(unit, rows, of, plan) for unit, (rows, of) in judged.items()},
         classes=predictions.classes,
-        part=predictions.part,
+        subset=predictions.subset,
         split_unit=predictions.split_unit,
         group=group,
         level=level,
@@ -87,7 +87,7 @@ def _labelled(predictions: Predictions) -> Predictions:
     labelled = predictions.select(predictions.targets >= 0)
     if not len(labelled):
         raise DataError(
-            f"None of the {len(predictions)} predictions of part '{predictions.part}' has a true class: "
+            f"None of the {len(predictions)} predictions of part '{predictions.subset}' has a true class: "
             "there is nothing to evaluate."
         )
     return labelled.select(labelled.table["sample"].argsort())

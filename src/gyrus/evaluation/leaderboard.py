@@ -1,7 +1,7 @@
 """Classifiers in order, as far as they can be ordered at all.
 
 Only classifiers that were judged on the same people, with data split in the same way, stand in one table. Whoever
-quotes the first of a table quotes a maximum that was found on the test part; the validation score, where there is one,
+quotes the first of a table quotes a maximum that was found on the test set; the validation score, where there is one,
 tells which classifier would have been chosen without looking.
 """
 
@@ -55,7 +55,7 @@ class Standing:
         behind: Its score minus that of the first of the table; None for the first itself.
         p_value: Of no difference from the first: paired permutation of subjects, corrected by Holm's method for the
             number of comparisons in the table; None for the first, and where there is no score.
-        validation: Its score on its own validation part; None where not known.
+        validation: Its score on its own validation set; None where not known.
     """
 
     entry: Entry
@@ -205,7 +205,7 @@ def _with_classes(predictions: Predictions, classes: tuple[str, ...]) -> Predict
         predictions.table,
         classes=classes,
         split_unit=predictions.split_unit,
-        part=predictions.part,
+        subset=predictions.subset,
         subject_kind=predictions.subject_kind,
     )
 
@@ -269,8 +269,8 @@ def _validation(entry: Entry, unit: Unit, metric: str) -> float | None:
 
 def _chosen(standings: Sequence[Standing], unit: Unit) -> str | None:
     """Who has the best validation score; None where they were validated on different people or not at all."""
-    parts = {_judged_on(each.entry.val, unit) if each.entry.val is not None else None for each in standings}
-    if len(parts) != 1 or None in parts or any(each.validation is None for each in standings):
+    subsets = {_judged_on(each.entry.val, unit) if each.entry.val is not None else None for each in standings}
+    if len(subsets) != 1 or None in subsets or any(each.validation is None for each in standings):
         return None
     return max(standings, key=lambda each: each.validation or 0.0).entry.name
 
@@ -306,10 +306,10 @@ def _about(table: Table) -> list[str]:
     title = METRICS[table.metric].title.lower()
     sentences = [_first_sentence(table, first, words, title)]
     if table.chosen and table.chosen != first.entry.name:
-        sentences.append(f"By validation score, without looking at the test part, '{table.chosen}' would be chosen.")
+        sentences.append(f"By validation score, without looking at the test set, '{table.chosen}' would be chosen.")
     elif not table.chosen:
         sentences.append(
-            f"The first of {len(table.standings)} was found on the test part itself, so that its score is a little too "
+            f"The first of {len(table.standings)} was found on the test set itself, so that its score is a little too "
             "good: judge it on new people before you quote it."
         )
     return sentences

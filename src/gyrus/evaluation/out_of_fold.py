@@ -27,7 +27,7 @@ def out_of_fold(tables: Sequence[Predictions]) -> Predictions:
     """The predictions of all folds of a repeat as one table, with a further column that names the fold.
 
     Args:
-        tables: The test part of each fold, in the order of the folds.
+        tables: The test set of each fold, in the order of the folds.
 
     Raises:
         DataError: A sample was tested in two folds.
@@ -35,7 +35,7 @@ def out_of_fold(tables: Sequence[Predictions]) -> Predictions:
     first = tables[0]
     table = pd.concat([each.table.assign(fold=fold) for fold, each in enumerate(tables)], ignore_index=True)
     return Predictions.from_table(
-        table, classes=first.classes, split_unit=first.split_unit, part=OUT_OF_FOLD, subject_kind=first.subject_kind
+        table, classes=first.classes, split_unit=first.split_unit, subset=OUT_OF_FOLD, subject_kind=first.subject_kind
     )
 
 
@@ -43,7 +43,7 @@ def fold_scores(evaluations: Mapping[tuple[int, int], Evaluation]) -> pd.DataFra
     """One row a repeat, fold and unit: how many were judged, and every metric; empty where it is not defined.
 
     Args:
-        evaluations: Of the test part of each fold, by repeat and fold.
+        evaluations: Of the test set of each fold, by repeat and fold.
     """
     rows = [
         {"repeat": repeat, "fold": fold, "unit": unit, "judged": scores.count}

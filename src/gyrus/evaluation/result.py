@@ -81,7 +81,7 @@ class Evaluation:
     Attributes:
         scores: By unit; "subject" first, and only where subjects are known.
         classes: The class names in the order of the model's outputs.
-        part: The part of the data set that was judged.
+        subset: The subset that was judged.
         split_unit: What was kept whole when the data were split.
         group: What was drawn for the intervals.
         level: The share that the intervals cover.
@@ -94,7 +94,7 @@ class Evaluation:
 
     scores: Mapping[Unit, Scores]
     classes: tuple[str, ...]
-    part: str
+    subset: str
     split_unit: SplitUnit
     group: Group
     level: float
@@ -143,6 +143,7 @@ class Evaluation:
 
 def _fields(content: dict[str, Any]) -> dict[str, Any]:
     content = {name: value for name, value in content.items() if name not in {"schema", "statement"}}
+    content.setdefault("subset", content.pop("part", None))  # the name before version 0.2
     content["scores"] = {unit: _scores(value) for unit, value in content["scores"].items()}
     content["classes"], content["notes"] = tuple(content["classes"]), tuple(content["notes"])
     return content

@@ -137,13 +137,13 @@ class ResampledT:
 def corrected_resampled_t(differences: npt.ArrayLike, *, train_size: int, test_size: int) -> ResampledT:
     """Student's t over repeated splits with the variance of Nadeau and Bengio 2003.
 
-    The training parts of folds overlap, so that the plain t-test finds differences where there are none; the variance
+    The training sets of folds overlap, so that the plain t-test finds differences where there are none; the variance
     is multiplied by ``1/k + test/train`` in place of ``1/k``.
 
     Args:
         differences: The difference of two scores in each of k folds or repeats, shape (k,).
-        train_size: Subjects in a training part.
-        test_size: Subjects in a test part.
+        train_size: Subjects in a training set.
+        test_size: Subjects in a test set.
 
     Raises:
         DataError: There are fewer than two differences.

@@ -42,7 +42,7 @@ def cautions(evaluation: Evaluation) -> tuple[str, ...]:
 
 def report_text(evaluation: Evaluation) -> str:
     """The classification report as text: warnings, then a block a unit, by subject first."""
-    lines = [f"Evaluation of part '{evaluation.part}'"]
+    lines = [f"Evaluation of part '{evaluation.subset}'"]
     if evaluation.statement:
         lines.append(f"WARNING: {evaluation.statement}")
     lines += ["", *verdict(evaluation)]
@@ -108,12 +108,14 @@ def _whom(evaluation: Evaluation, scores: Scores) -> str:
     """Who was judged, and what the classifier had seen of them."""
     units = unit_word(evaluation, scores, scores.count)
     whose = units if units.startswith("subject") else f"{units} of people"
-    if evaluation.part == "train":
+    if evaluation.subset == "train":
         return f"{units} that it was trained on,"
     if evaluation.statement:
         return f"{whose} that it may have seen while it learnt,"
     return (
-        f"{units} by which its weights were chosen," if evaluation.part == "val" else f"{whose} that it has never seen,"
+        f"{units} by which its weights were chosen,"
+        if evaluation.subset == "val"
+        else f"{whose} that it has never seen,"
     )
 
 

@@ -1,6 +1,6 @@
 """Operating points: from which probability on a person is called sick, and what that costs and finds.
 
-The threshold is chosen on the validation part and judged on the test part. One set of classes is called positive (the
+The threshold is chosen on the validation set and judged on the test set. One set of classes is called positive (the
 sick), the others negative (the healthy).
 """
 
@@ -69,7 +69,7 @@ class OperatingPoint:
 
     def text(self) -> str:
         """The goal and the threshold in words."""
-        missed = "" if self.reached else " (not reached by any threshold on the validation part; this comes nearest)"
+        missed = "" if self.reached else " (not reached by any threshold on the validation set; this comes nearest)"
         asked = "" if self.target is None else f" {self.target:g}"
         return f"{GOALS[self.goal].title}{asked}: positive from {self.threshold:.3f} on{missed}"
 
@@ -251,7 +251,7 @@ def choose_threshold(
     target: float | None = None,
     unit: Unit | None = None,
 ) -> OperatingPoint:
-    """Choose the threshold that serves a goal best on the validation part.
+    """Choose the threshold that serves a goal best on the validation set.
 
     Thresholds lie half-way between neighbouring probabilities. Where a goal asks for a number that none reaches, the
     one that comes nearest is taken, and the operating point says so.
@@ -357,7 +357,7 @@ def _checked_target(goal: str, target: float | None) -> float | None:
 def _count(scores: Floats, positive: Bools) -> _Counts:
     if not positive.any() or positive.all():
         raise DataError(
-            "A threshold cannot be chosen: in the validation part "
+            "A threshold cannot be chosen: in the validation set "
             f"{'nobody is negative' if positive.any() else 'nobody is positive'}."
         )
     levels, index = np.unique(scores, return_inverse=True)

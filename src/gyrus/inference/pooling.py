@@ -43,7 +43,7 @@ def pool_by_subject(predictions: Predictions) -> Predictions:
         np.log(np.maximum(mean, np.finfo(np.float64).tiny)),
         classes=predictions.classes,
         split_unit=predictions.split_unit,
-        part=predictions.part,
+        subset=predictions.subset,
         subjects=names,
         targets=_targets_by_group(predictions, codes, names),
         subject_kind=predictions.subject_kind,
@@ -75,7 +75,7 @@ def average(members: Sequence[Predictions], weights: Sequence[float] | None = No
         np.log(np.maximum(mean, np.finfo(np.float64).tiny)),
         classes=first.classes,
         split_unit=max((member.split_unit for member in members), key=units.index),
-        part=first.part,
+        subset=first.subset,
         subjects=[None if pd.isna(name) else name for name in subjects],
         targets=[None if pd.isna(name) else name for name in targets],
         subject_kind=first.subject_kind,
@@ -90,7 +90,7 @@ def fit_weights(members: Sequence[Predictions]) -> tuple[float, ...]:
     many slices there are of them.
 
     Args:
-        members: One table a classifier, of the same samples, with true classes. Only ever the validation part.
+        members: One table a classifier, of the same samples, with true classes. Only ever the validation set.
 
     Returns:
         One share a member, none negative, summing to one.
@@ -115,7 +115,7 @@ def fit_weights(members: Sequence[Predictions]) -> tuple[float, ...]:
 def _judged(predictions: Predictions) -> Predictions:
     labelled = predictions.select(predictions.targets >= 0)
     if not len(labelled):
-        raise DataError(f"No sample of part '{predictions.part}' has a true class: weights cannot be fitted to it.")
+        raise DataError(f"No sample of part '{predictions.subset}' has a true class: weights cannot be fitted to it.")
     return pool_by_subject(labelled) if labelled.subjects_known else labelled
 
 

@@ -39,14 +39,14 @@ class Predictions:
             (age, sex, site ...), which are kept but not looked at here.
         classes: The class names in the order of the model's outputs.
         split_unit: What was kept whole when the data were split; decides the words every result carries.
-        part: "train", "val", "test", or the name of whatever else was predicted.
+        subset: "train", "val", "test", or the name of whatever else was predicted.
         subject_kind: What the subject column holds.
     """
 
     table: pd.DataFrame
     classes: tuple[str, ...]
     split_unit: SplitUnit
-    part: str = "test"
+    subset: str = "test"
     subject_kind: SubjectKind = "subject"
 
     @classmethod
@@ -56,7 +56,7 @@ class Predictions:
         *,
         classes: Sequence[str],
         split_unit: SplitUnit,
-        part: str = "test",
+        subset: str = "test",
         subject_kind: SubjectKind = "subject",
     ) -> Predictions:
         """Put a table into the form of the predictions: check it, fill missing columns, order the columns.
@@ -65,7 +65,7 @@ class Predictions:
             table: Rows with ``sample`` and one column ``logit:<class>`` a class; ``subject`` and ``target`` may lack.
             classes: The class names in the order of the model's outputs.
             split_unit: What was kept whole when the data were split.
-            part: The part of the data set that was predicted.
+            subset: The part of the data set that was predicted.
             subject_kind: What the subject column holds; a split by scan always holds scans.
 
         Raises:
@@ -84,7 +84,7 @@ class Predictions:
         table = table[[*COLUMNS, *logits, *further]].reset_index(drop=True)
         _check_samples(table["sample"])
         _check_targets(table, classes)
-        return cls(table, classes, split_unit, part, "scan" if split_unit == "scan" else subject_kind)
+        return cls(table, classes, split_unit, subset, "scan" if split_unit == "scan" else subject_kind)
 
     @classmethod
     def from_logits(
@@ -94,7 +94,7 @@ class Predictions:
         *,
         classes: Sequence[str],
         split_unit: SplitUnit,
-        part: str = "test",
+        subset: str = "test",
         subjects: Sequence[str | None] | None = None,
         targets: Sequence[str | None] | None = None,
         subject_kind: SubjectKind = "subject",
@@ -106,7 +106,7 @@ class Predictions:
             logits: Scores before the softmax, shape (N, K).
             classes: K class names in the order of the columns of ``logits``.
             split_unit: What was kept whole when the data were split.
-            part: The part of the data set that was predicted.
+            subset: The part of the data set that was predicted.
             subjects: Whose image each sample is, where known.
             targets: The true class names, where known.
             subject_kind: What ``subjects`` are.
@@ -124,12 +124,12 @@ class Predictions:
         columns |= {} if targets is None else {"target": list(targets)}
         columns |= {LOGIT + name: values[:, index] for index, name in enumerate(classes)}
         return cls.from_table(
-            pd.DataFrame(columns), classes=classes, split_unit=split_unit, part=part, subject_kind=subject_kind
+            pd.DataFrame(columns), classes=classes, split_unit=split_unit, subset=subset, subject_kind=subject_kind
         )
 
     @classmethod
     def from_file(
-        cls, path: Path, *, split_unit: SplitUnit, classes: Sequence[str] | None = None, part: str = "test"
+        cls, path: Path, *, split_unit: SplitUnit, classes: Sequence[str] | None = None, subset: str = "test"
     ) -> Predictions:
         """Read a table of probabilities or logits that :meth:`export` or another tool wrote.
 
@@ -139,14 +139,14 @@ class Predictions:
                 a probability under the bare class name.
             split_unit: How the data were split; a table cannot tell, so that you must.
             classes: The class names in their order; by default the order of the columns.
-            part: The part of the data set that was predicted.
+            subset: The part of the data set that was predicted.
 
         Raises:
             DataError: The file cannot be read, a probability is missing, outside [0, 1] or does not sum to one over
                 the classes, or a target is no class; the message names the first row.
         """
         table, names = read_scores(Path(path), classes)
-        return cls.from_table(table, classes=names, split_unit=split_unit, part=part)
+        return cls.from_table(table, classes=names, split_unit=split_unit, subset=subset)
 
     def __len__(self) -> int:
         return len(self.table)
@@ -198,7 +198,7 @@ class Predictions:
         about = {
             "classes": list(self.classes),
             "split_unit": self.split_unit,
-            "part": self.part,
+            "subset": self.subset,
             "subject_kind": self.subject_kind,
         }
         content = pa.Table.from_pandas(self.table, preserve_index=False)
@@ -216,7 +216,8 @@ class Predictions:
         try:
             content = pq.read_table(path)
             about = json.loads((content.schema.metadata or {})[b"gyrus"])
-            keywords = {name: about[name] for name in ("classes", "split_unit", "part", "subject_kind")}
+            about.setdefault("subset", about.get("part"))  # the name before version 0.2
+            keywords = {name: about[name] for name in ("classes", "split_unit", "subset", "subject_kind")}
         except (OSError, KeyError, ValueError, pa.ArrowException) as error:
             raise DataError(
                 f"{path} is not a predictions table that Gyrus saved: {error}. "

@@ -30,7 +30,7 @@ def reliability_figure(assessment: Assessment) -> Figure:
             _reliability(axes, assessment.before, MENDED, "As they are", 0.0)
         else:
             _reliability(axes, assessment.before, RAW, "As they are", -0.006)
-            _reliability(axes, assessment.after, MENDED, "Calibrated on the validation part", 0.006)
+            _reliability(axes, assessment.after, MENDED, "Calibrated on the validation set", 0.006)
         axes.set(xlim=(0, 1.02), ylim=(-0.02, 1.02), box_aspect=1)
         axes.set(xlabel="Probability of the chosen class", ylabel="Share that is right")
         axes.set_title(f"Reliability ({assessment.test_count:,})")
@@ -42,7 +42,7 @@ def decision_figure(curve: DecisionCurve, statement: str) -> Figure:
     """Net benefit by the probability from which one acts.
 
     Args:
-        curve: Of the test part.
+        curve: Of the test set.
         statement: The warning of the split.
     """
     thresholds = [point.threshold for point in curve.points]
@@ -66,7 +66,7 @@ def abstention_figure(abstention: Abstention, statement: str) -> Figure:
     """Share of mistakes among the answered, by the share that is answered, the surest first.
 
     Args:
-        abstention: Of the test part.
+        abstention: Of the test set.
         statement: The warning of the split.
     """
     with mpl.rc_context(STYLE):

@@ -1,4 +1,4 @@
-"""The sections of a report on what was chosen on the validation part, and on groups of people."""
+"""The sections of a report on what was chosen on the validation set, and on groups of people."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def draw_groups(groupings: tuple[Grouping, ...], statement: str) -> tuple[Drawin
     """The accuracy of every group; nothing where there is no group.
 
     Args:
-        groupings: Of the test part.
+        groupings: Of the test set.
         statement: The warning of the split.
     """
     if not any(grouping.groups for grouping in groupings):

@@ -13,7 +13,7 @@ from gyrus.audit.embeddings import Clustering, dbscan, hdbscan, standard, tsne, 
 from gyrus.audit.image_quality import CLASSIC, CLASSIC_Z, MEASURES, classic_outliers, flag_outliers
 from gyrus.reporting.audit_figures import cluster_figure, map_figure
 from gyrus.reporting.report_content import Drawing
-from gyrus.types import PARTS
+from gyrus.types import SUBSETS
 
 MOST_MAPPED = 2_000
 """Images on a map, chosen at random among more; where people are known, all images of some people."""
@@ -94,11 +94,11 @@ def choose_rows(people: Rows | None, count: int, *, seed: int) -> Rows:
 
 
 def _clusterings(material: Material, rows: Rows, vectors: NDArray[np.float32], raw: Points) -> tuple[Clustering, ...]:
-    parts = np.array([PARTS.index(part) if part in PARTS else -1 for part in material.parts[rows]])
+    subsets = np.array([SUBSETS.index(subset) if subset in SUBSETS else -1 for subset in material.subsets[rows]])
     against = {
         "class": material.targets[rows],
         "person": material.people[rows] if material.people is not None else None,
-        "part": parts if (parts >= 0).any() else None,
+        "subset": subsets if (subsets >= 0).any() else None,
     }
     return (
         Clustering.judged("HDBSCAN of the pixels", hdbscan(vectors), against),
@@ -159,11 +159,11 @@ def _by_person(material: Material, rows: Rows, points: Points) -> tuple[Drawing,
 
 
 def _by_part(material: Material, rows: Rows, points: Points) -> tuple[Drawing, ...]:
-    parts = material.parts[rows]
-    present = [part for part in PARTS if (parts == part).any()]
+    subsets = material.subsets[rows]
+    present = [subset for subset in SUBSETS if (subsets == subset).any()]
     if len(present) < 2:
         return ()
-    numbers = np.select([parts == part for part in present], range(len(present)), -1)
+    numbers = np.select([subsets == subset for subset in present], range(len(present)), -1)
     words = "The same map by part. Parts that share no person lie in different threads."
     figure = map_figure(points, present, numbers, np.zeros(len(rows), bool), "Pixels, by part")
     return (Drawing("map_by_part", "Map by part", words, figure),)

@@ -269,7 +269,7 @@ def _content(
 
 
 def _cluster_row(clustering: Clustering) -> tuple[str, ...]:
-    agreement = (clustering.agreement.get(what) for what in ("class", "person", "part"))
+    agreement = (clustering.agreement.get(what) for what in ("class", "person", "subset"))
     told = ("–" if value is None else f"{value:.2f}" for value in agreement)
     return (clustering.name, f"{clustering.count:,}", f"{clustering.outside:.0%}", *told)
 
@@ -302,7 +302,7 @@ def _first_number(entries: Sequence[Finding], name: str) -> float | None:
 def _data_facts(material: Material) -> Facts:
     manifest = material.manifest
     known = manifest.subject_kind != "unknown"
-    parts = pd.Series(material.parts).value_counts()
+    subsets = pd.Series(material.subsets).value_counts()
     return (
         ("Images", f"{len(manifest):,}"),
         (
@@ -313,7 +313,7 @@ def _data_facts(material: Material) -> Facts:
             "Subjects in the data",
             f"{manifest.table['subject'].nunique():,}, by {manifest.subject_rule}" if known else "unknown",
         ),
-        ("Parts", ", ".join(f"{name or 'none'} ({count:,})" for name, count in parts.items())),
+        ("Parts", ", ".join(f"{name or 'none'} ({count:,})" for name, count in subsets.items())),
         ("Left out", f"{len(manifest.problems):,} images that cannot be used"),
         ("Digest", manifest.digest[:16]),
         ("Seed", str(material.seed)),

@@ -92,7 +92,7 @@ class ReportContent:
         created: When, as it should be read.
         evaluation: The scores.
         baselines: What it must beat, where that was judged.
-        assessment: What was chosen on the validation part and judged on the test part.
+        assessment: What was chosen on the validation set and judged on the test set.
         groupings: Scores of groups of people and images.
         score_pictures: What goes with the scores.
         assessment_pictures: What goes with the assessment.

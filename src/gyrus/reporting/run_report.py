@@ -38,7 +38,7 @@ from gyrus.reporting.report_content import (
 )
 from gyrus.reporting.score_differences import reasons
 from gyrus.runs.run_folder import Run
-from gyrus.types import PARTS
+from gyrus.types import SUBSETS
 
 TEXT_METRICS = ("accuracy", "balanced_accuracy", "macro_roc_auc")
 
@@ -47,7 +47,7 @@ def report_run(run: Run) -> None:
     """Write the figures, the page and the model card of a run.
 
     Args:
-        run: It must have its predictions on the test part, its metrics and its history.
+        run: It must have its predictions on the test set, its metrics and its history.
     """
     facts = read_json(run.folder / "run.json")
     predictions, evaluation = Predictions.load(run.predictions("test")), Evaluation.load(run.metrics)
@@ -141,7 +141,7 @@ def report_comparison(runs: Mapping[str, Run], path: Path) -> str:
 
 
 def shared_subjects(split: Split) -> tuple[int, int]:
-    """How many subjects of the test part are also in training, and how many there are."""
+    """How many subjects of the test set are also in training, and how many there are."""
     tested = set(split.subjects["test"])
     return len(tested & set(split.subjects["train"])), len(tested)
 
@@ -175,15 +175,15 @@ def _count(subjects: int, manifest: Manifest) -> str:
 
 
 def _split_facts(split: Split) -> Facts:
-    parts = [
-        (part, f"{len(split.subjects[part]):,} subjects, {len(split.samples[part]):,} images")
-        if split.subjects[part]
-        else (part, f"{len(split.samples[part]):,} images")
-        for part in PARTS
+    subsets = [
+        (subset, f"{len(split.subjects[subset]):,} subjects, {len(split.samples[subset]):,} images")
+        if split.subjects[subset]
+        else (subset, f"{len(split.samples[subset]):,} images")
+        for subset in SUBSETS
     ]
     shared, tested = shared_subjects(split)
     how = split.method if split.fold is None else f"{split.method}, fold {split.fold}"
-    facts = [("Kept whole", split.unit), ("Method", f"{how}, seed {split.seed}"), *parts]
+    facts = [("Kept whole", split.unit), ("Method", f"{how}, seed {split.seed}"), *subsets]
     if tested:
         facts.append(("Test subjects also in training", f"{shared} of {tested}"))
     return (*facts, *[("Note", note) for note in split.notes])
@@ -203,7 +203,7 @@ def _training_facts(facts: Mapping[str, Any], model: Mapping[str, Any]) -> Facts
         ("Parameters", f"{model['parameters']:,}"),
         ("Input", f"{model['in_channels']} x {size}"),
         ("Weights at the start", (model["pretrained"] or {}).get("source", "random")),
-        ("Best epoch", f"{facts.get('best_epoch')}, chosen on the validation part"),
+        ("Best epoch", f"{facts.get('best_epoch')}, chosen on the validation set"),
     )
 
 

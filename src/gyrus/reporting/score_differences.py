@@ -23,7 +23,7 @@ def reasons(evaluations: Mapping[str, Evaluation]) -> tuple[str, ...]:
         return _leak(*next(iter(clean.items())), *next(iter(leaky.items())))
     return (
         " ".join(f"'{name}' gets {_as_quoted(each)}." for name, each in evaluations.items()),
-        "Each run was judged on its own test part; scores of different people are not ranked.",
+        "Each run was judged on its own test set; scores of different people are not ranked.",
     )
 
 

@@ -41,7 +41,7 @@ def training_figure(history: pd.DataFrame, *, best_epoch: int | None = None) -> 
 
 
 def class_curves_figure(history: pd.DataFrame) -> Figure | None:
-    """F1 of each class on the validation part, from the columns ``epoch`` and ``val_f1_<class>``; None without any."""
+    """F1 of each class on the validation set, from the columns ``epoch`` and ``val_f1_<class>``; None without any."""
     columns = [name for name in map(str, history) if name.startswith(_CLASS_SCORE)]
     if not columns:
         return None

@@ -79,7 +79,7 @@ class Run:
 
     @property
     def metrics(self) -> Path:
-        """The evaluation on the test part, JSON."""
+        """The evaluation on the test set, JSON."""
         return self.folder / "metrics.json"
 
     @property
@@ -129,7 +129,7 @@ class Run:
 
     @property
     def quality(self) -> Path:
-        """Sharpness and noise of the images of the test part, CSV."""
+        """Sharpness and noise of the images of the test set, CSV."""
         return self.folder / "quality.csv"
 
     @property
@@ -139,17 +139,17 @@ class Run:
 
     @property
     def examples(self) -> Path:
-        """The images of the test part that the network was surest about, rightly and wrongly, NumPy."""
+        """The images of the test set that the network was surest about, rightly and wrongly, NumPy."""
         return self.folder / "examples.npz"
 
     @property
     def embeddings(self) -> Path:
-        """Where the network puts images of the test part, NumPy."""
+        """Where the network puts images of the test set, NumPy."""
         return self.folder / "embeddings.npz"
 
-    def predictions(self, part: str) -> Path:
+    def predictions(self, subset: str) -> Path:
         """The predictions on a part, parquet."""
-        return self.folder / "predictions" / f"{part}.parquet"
+        return self.folder / "predictions" / f"{subset}.parquet"
 
     @property
     def status(self) -> Status:

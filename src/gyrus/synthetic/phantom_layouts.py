@@ -28,8 +28,8 @@ def write_train_test(phantom: Phantom, folder: Path) -> None:
     """``train|test/<class>/sub-P001_slice-07.png``; every fourth subject of a class is in ``test``."""
     test = _test_subjects(phantom)
     for subject, slice_number, name in _slices(phantom):
-        part = "test" if test[subject] else "train"
-        _save(phantom, subject, slice_number, folder / part / _class(phantom, subject) / f"{name}.png")
+        subset = "test" if test[subject] else "train"
+        _save(phantom, subject, slice_number, folder / subset / _class(phantom, subject) / f"{name}.png")
 
 
 def write_id_slice(phantom: Phantom, folder: Path) -> None:
@@ -75,7 +75,7 @@ def write_parquet(phantom: Phantom, folder: Path) -> None:
     )
     test = _test_subjects(phantom)
     (folder / "data").mkdir()
-    for part, wanted in (("train", False), ("test", True)):
+    for subset, wanted in (("train", False), ("test", True)):
         rows = [
             {
                 "image": {"bytes": _png(phantom.volumes[subject, slice_number]), "path": f"{name}.png"},
@@ -87,7 +87,7 @@ def write_parquet(phantom: Phantom, folder: Path) -> None:
             if test[subject] == wanted
         ]
         table = pa.Table.from_pylist(rows, schema=schema)
-        pq.write_table(table, folder / "data" / f"{part}-00000-of-00001.parquet")
+        pq.write_table(table, folder / "data" / f"{subset}-00000-of-00001.parquet")
 
 
 def write_nifti(phantom: Phantom, folder: Path) -> None:

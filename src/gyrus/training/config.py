@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self, get_args
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Monitor = Literal["val_loss", "val_accuracy", "val_balanced_accuracy", "val_macro_f1", "val_auc"]
-"""A score of the validation part, counted per image at the end of each epoch."""
+"""A score of the validation set, counted per image at the end of each epoch."""
 
 BestBy = Monitor | Literal["epoch"]
 """What tells the best epoch: a score, or its number, so that the last epoch is taken and nothing is chosen."""
@@ -106,7 +106,7 @@ class OneCycle(_Section):
 
 
 class Plateau(_Section):
-    """Lower the learning rate when a score of the validation part has not improved for a while."""
+    """Lower the learning rate when a score of the validation set has not improved for a while."""
 
     name: Literal["plateau"] = "plateau"
     monitor: Monitor = Field("val_loss", description="The score to watch.")
@@ -226,12 +226,12 @@ class TrainingConfig(_Section):
     """How a classifier is trained. The same config, seed, data and machine give the same weights, bit for bit.
 
     The defaults are meant for small, imbalanced sets. The best epoch is the one with the highest balanced
-    accuracy on the validation part: the loss and the plain accuracy follow the largest class, and balanced
-    accuracy also leaves out a class that the validation part lacks. It moves in steps, so ties are common on a
+    accuracy on the validation set: the loss and the plain accuracy follow the largest class, and balanced
+    accuracy also leaves out a class that the validation set lacks. It moves in steps, so ties are common on a
     small part; they go to the lower validation loss.
     """
 
-    epochs: int = Field(30, ge=1, description="Passes over the training part.")
+    epochs: int = Field(30, ge=1, description="Passes over the training set.")
     batch_size: int = Field(32, ge=1, description="Images a step. A last batch of one joins the batch before.")
     optimiser: Optimiser = Field(default_factory=AdamW, description="What turns gradients into steps.")
     schedule: Schedule = Field(default_factory=Cosine, description="The learning rate over time.")

@@ -16,7 +16,7 @@ Order = Callable[[int], list[list[int]]]
 
 
 class PartDataset(Protocol):
-    """A part of the data that gives whole batches. A training part may also have ``set_epoch(epoch)``."""
+    """A part of the data that gives whole batches. A training set may also have ``set_epoch(epoch)``."""
 
     targets: np.ndarray
 
@@ -34,17 +34,17 @@ class Loader:
         epoch: The epoch, from 0, that the next iteration is for.
     """
 
-    def __init__(self, part: PartDataset, order: Order, *, workers: int = 0, pinned: bool = False) -> None:
+    def __init__(self, subset: PartDataset, order: Order, *, workers: int = 0, pinned: bool = False) -> None:
         """Store the arguments.
 
         Args:
-            part: Where the batches come from.
+            subset: Where the batches come from.
             order: The batches of each epoch, always as many.
             workers: Processes that load; 0 loads in this process, without any overhead.
             pinned: Whether to put batches into pinned memory, from which copies to a GPU are quicker.
         """
         self.epoch = 0
-        self._part = part
+        self._subset = subset
         self._order = order
         self._workers = workers
         self._pinned = pinned
@@ -56,21 +56,21 @@ class Loader:
     def __iter__(self) -> Iterator[Batch]:
         # A generator: nothing runs before the first batch is asked for, so that the epoch may still be set.
         batches = self._order(self.epoch)
-        set_epoch = getattr(self._part, "set_epoch", None)
+        set_epoch = getattr(self._subset, "set_epoch", None)
         if set_epoch is not None:
             set_epoch(self.epoch)
-        number_visits = getattr(self._part, "number_visits", None)
+        number_visits = getattr(self._subset, "number_visits", None)
         if number_visits is not None:
             batches = number_visits(batches)
         if self._workers:
             yield from self._worker_batches(batches)
         else:
             for positions in batches:
-                yield self._placed(self._part.__getitems__(positions))
+                yield self._placed(self._subset.__getitems__(positions))
 
     def _worker_batches(self, batches: list[list[int]]) -> DataLoader[Batch]:
         return DataLoader(
-            self._part,  # type: ignore[arg-type]
+            self._subset,  # type: ignore[arg-type]
             batch_sampler=batches,
             num_workers=self._workers,
             collate_fn=_as_it_is,

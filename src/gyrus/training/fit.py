@@ -162,7 +162,7 @@ def _average_last_epochs(
     seed: int,
     device: str,
 ) -> bool:
-    """Finish the SWA average: statistics from one more pass over the training part, then its scores.
+    """Finish the SWA average: statistics from one more pass over the training set, then its scores.
 
     Returns:
         Whether it was finished; a Ctrl-C leaves it to be done when the training is resumed.

@@ -63,7 +63,7 @@ class TrainingModule(LightningModule):
 
         Args:
             model: Images float32 (B, C, *spatial) in, logits (B, K) out.
-            loader: The training part.
+            loader: The training set.
             config: All settings.
             class_weights: float32 (K,) or None.
             classes: The K class names.
@@ -192,7 +192,7 @@ class TrainingModule(LightningModule):
     # Validation
 
     def on_validation_epoch_start(self) -> None:
-        """Called by Lightning before the validation part."""
+        """Called by Lightning before the validation set."""
         self._checked_loss()
         self._val_logits, self._val_targets = [], []
 
@@ -204,10 +204,10 @@ class TrainingModule(LightningModule):
         self._val_targets.append(batch.targets)
 
     def on_validation_epoch_end(self) -> None:
-        """Called by Lightning after the validation part."""
+        """Called by Lightning after the validation set."""
         logits = torch.cat(self._val_logits).cpu().numpy()
         if not np.isfinite(logits).all():
-            raise _not_finite("output for the validation part", f"after epoch {len(self.history) + 1}")
+            raise _not_finite("output for the validation set", f"after epoch {len(self.history) + 1}")
         self._val_scores = validation_scores(logits, torch.cat(self._val_targets).cpu().numpy(), self._classes)
 
     # Parts

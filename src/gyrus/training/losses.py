@@ -41,7 +41,7 @@ def reduce(values: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:
 
 
 def class_weights(setting: ClassWeights, targets: np.ndarray, classes: Sequence[str]) -> np.ndarray | None:
-    """The weight of each class, from its number of images in the training part.
+    """The weight of each class, from its number of images in the training set.
 
     Args:
         setting: "none" (gives None); "balanced", n / (K count) with K the classes that occur (King and Zeng 2001);

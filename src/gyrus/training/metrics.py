@@ -1,4 +1,4 @@
-"""The scores of the validation part at the end of an epoch, counted per image."""
+"""The scores of the validation set at the end of an epoch, counted per image."""
 
 from __future__ import annotations
 

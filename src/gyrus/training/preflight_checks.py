@@ -21,8 +21,8 @@ def check_parts(train: PartDataset, val: PartDataset, classes: Sequence[str]) ->
         DataError: A part is empty, has an image without a label, or has one class only.
     """
     remarks = []
-    for name, part in (("training", train), ("validation", val)):
-        targets = np.asarray(part.targets)
+    for name, subset in (("training", train), ("validation", val)):
+        targets = np.asarray(subset.targets)
         _refuse_useless(name, targets, classes)
         lacking = [label for index, label in enumerate(classes) if index not in targets]
         if lacking:

@@ -1,4 +1,4 @@
-"""The order in which an epoch goes through the training part, as a pure function of seed and epoch."""
+"""The order in which an epoch goes through the training set, as a pure function of seed and epoch."""
 
 from __future__ import annotations
 

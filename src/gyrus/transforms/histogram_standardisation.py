@@ -1,7 +1,7 @@
-"""Histograms made alike by landmarks, fitted on the train part (Nyul and Udupa, Magn Reson Med 42, 1999).
+"""Histograms made alike by landmarks, fitted on the training set (Nyul and Udupa, Magn Reson Med 42, 1999).
 
 MRI has no unit: the same tissue is bright in one scan and dark in the next. Percentiles of the foreground are landmarks
-of each image; their means over the train part are the standard scale, to which every image is mapped piece by piece.
+of each image; their means over the training set are the standard scale, to which every image is mapped piece by piece.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def standard_scale(landmarks: NDArray[np.floating]) -> NDArray[np.float64]:
     """The mean landmarks, after those of each image were brought to the same first and last one.
 
     Args:
-        landmarks: (N, ..., landmarks), of the train part only.
+        landmarks: (N, ..., landmarks), of the training set only.
 
     Returns:
         (..., landmarks), rising.
@@ -48,7 +48,7 @@ def map_to_scale(
     Args:
         values: Of one channel, in 0..1 and in any shape.
         landmarks: Of this image.
-        standard: Of the train part.
+        standard: Of the training set.
 
     Returns:
         In 0..1.

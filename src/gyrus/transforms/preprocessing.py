@@ -2,7 +2,7 @@
 
 Two halves. The **steps** (colour, size, crop, enhancement) run once, on 8-bit pixels, and their result is stored. The
 **intensity** scaling is affine for every image, ``(x - shift) / scale``, so the store keeps four numbers an image and
-channel instead of a second, larger copy of the pixels; what is fitted on a data set is fitted on its train part only.
+channel instead of a second, larger copy of the pixels; what is fitted on a data set is fitted on its training set only.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ class Intensity(BaseModel):
         "dataset",
         description="fixed: given mean and std; zscore: of each image; dataset: mean and std a channel of the train "
         "part; percentile: of each image, to 0..1, clipped; histogram: gray values of each image mapped to the mean "
-        "histogram of the train part (Nyul and Udupa), then given mean and std",
+        "histogram of the training set (Nyul and Udupa), then given mean and std",
     )
     mean: tuple[float, ...] = Field((0.0,), description="one value, or one a channel, of pixels in 0..1 (fixed)")
     std: tuple[Annotated[float, Field(gt=0)], ...] = Field((1.0,), description="likewise (fixed)")
@@ -223,7 +223,7 @@ class Normalisation:
         method: As in :class:`Intensity`.
         mean: One value a channel; used by "fixed" and "dataset".
         std: Likewise.
-        standard: The mean landmarks of the train part, one tuple a channel; used by "histogram".
+        standard: The mean landmarks of the training set, one tuple a channel; used by "histogram".
     """
 
     method: str
@@ -233,11 +233,11 @@ class Normalisation:
 
     @classmethod
     def fit(cls, intensity: Intensity, statistics: np.ndarray) -> Normalisation:
-        """Fit on the images of the train part.
+        """Fit on the images of the training set.
 
         Args:
             intensity: The method.
-            statistics: (N, C, 4), rows of the train part only; see :data:`STATISTICS`.
+            statistics: (N, C, 4), rows of the training set only; see :data:`STATISTICS`.
 
         Raises:
             DataError: The number of given means is not that of the channels.
@@ -268,7 +268,7 @@ class Normalisation:
         return cls(document["method"], tuple(document["mean"]), tuple(document["std"]), standard)
 
     def to_standard_scale(self, images: np.ndarray, statistics: np.ndarray) -> np.ndarray:
-        """Map gray values to the histogram of the train part, where the method is "histogram"; else nothing changes.
+        """Map gray values to the histogram of the training set, where the method is "histogram"; else nothing changes.
 
         Args:
             images: float32 (N, C, *spatial), pixels in 0..1.

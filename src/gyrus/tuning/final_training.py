@@ -1,4 +1,4 @@
-"""After the study: the best configuration trained with several seeds, and judged once on the test part."""
+"""After the study: the best configuration trained with several seeds, and judged once on the test set."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from gyrus.workflows.multi_run import Repeats, train_seeds
 
 @dataclass(frozen=True)
 class Final:
-    """The best configuration, and where asked for the one that it began from, on the test part.
+    """The best configuration, and where asked for the one that it began from, on the test set.
 
     Attributes:
         tuned: The trainings of the best configuration.
@@ -39,9 +39,9 @@ class Final:
 
 
 def train_best(tuned: Tuned, seeds: Sequence[int], *, with_default: bool = False, display: Display = SILENT) -> Final:
-    """Train the best configuration with several seeds on the split of the study, and judge it on the test part.
+    """Train the best configuration with several seeds on the split of the study, and judge it on the test set.
 
-    From then on the study is closed: trials after it would be chosen by the test part.
+    From then on the study is closed: trials after it would be chosen by the test set.
 
     Args:
         tuned: The study.
@@ -50,16 +50,16 @@ def train_best(tuned: Tuned, seeds: Sequence[int], *, with_default: bool = False
         display: Where progress is shown.
 
     Raises:
-        ConfigError: The data have changed since the study began, or another trial has been judged on the test part.
+        ConfigError: The data have changed since the study began, or another trial has been judged on the test set.
         KeyboardInterrupt: It was interrupted; the same call goes on.
     """
     with FileLock(tuned.folder.path / ".final.lock"):
         _close(tuned)
-        display.say("The best configuration, judged on the test part:")
+        display.say("The best configuration, judged on the test set:")
         best = _train(tuned, tuned.configuration(tuned.best), "tuned", seeds, display)
         if not with_default:
             return Final(best, None)
-        display.say("The config as it was, judged on the test part:")
+        display.say("The config as it was, judged on the test set:")
         return Final(best, _train(tuned, tuned.settings, "default", seeds, display))
 
 
@@ -70,8 +70,8 @@ def _close(tuned: Tuned) -> None:
         judged = read_json(mark)["trial"]
         if judged != tuned.best.number:
             raise ConfigError(
-                f"Trial {judged} of this study has been judged on the test part, and trial {tuned.best.number} is the "
-                "best now. Choosing again would be choosing by the test part; give another --out."
+                f"Trial {judged} of this study has been judged on the test set, and trial {tuned.best.number} is the "
+                "best now. Choosing again would be choosing by the test set; give another --out."
             )
         return
     write_json(mark, {"trial": tuned.best.number})

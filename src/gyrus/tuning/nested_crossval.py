@@ -28,10 +28,10 @@ class Nested:
     plan: Plan
 
     def __call__(
-        self, config: ExperimentConfig, manifest: Manifest, parts: Split, folder: Path, display: Display
+        self, config: ExperimentConfig, manifest: Manifest, subsets: Split, folder: Path, display: Display
     ) -> ExperimentConfig:
         """The best configuration of a study on these people; the study stays in the folder."""
-        tuned = tune_on(self.plan, config, manifest, parts, out=folder, display=display)
+        tuned = tune_on(self.plan, config, manifest, subsets, out=folder, display=display)
         return tuned.configuration(tuned.best)
 
     def check(self, config: ExperimentConfig) -> None:

@@ -1,4 +1,4 @@
-"""A study: many configurations of one experiment, tried and compared on people outside the test part."""
+"""A study: many configurations of one experiment, tried and compared on people outside the test set."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def tune(
 
 
 def tune_on(
-    plan: Plan, settings: ExperimentConfig, manifest: Manifest, parts: Split, *, out: Path, display: Display = SILENT
+    plan: Plan, settings: ExperimentConfig, manifest: Manifest, subsets: Split, *, out: Path, display: Display = SILENT
 ) -> Tuned:
     """The same on people who are dealt already, such as those that a fold of a cross-validation may learn from.
 
@@ -78,7 +78,7 @@ def tune_on(
         plan: How to go about it.
         settings: What is tuned.
         manifest: The data.
-        parts: Who is in which part; whoever is in the test part is left out.
+        subsets: Who is in which part; whoever is in the test set is left out.
         out: The folder of the study.
         display: Where progress is shown.
 
@@ -86,7 +86,7 @@ def tune_on(
         GyrusError: As :func:`tune`.
         KeyboardInterrupt: As :func:`tune`.
     """
-    return _study(plan, settings, lambda: (manifest, parts), StudyFolder(out), display)
+    return _study(plan, settings, lambda: (manifest, subsets), StudyFolder(out), display)
 
 
 def _study(
@@ -107,7 +107,7 @@ def _study(
     )
     longest = _most_epochs(plan.space, settings) * max(1, plan.folds)
     pruner = make_pruner(plan.chosen_pruner, longest=longest, objectives=len(plan.objectives))
-    manifest, parts = _prepare(folder, plan, settings, found, display)
+    manifest, subsets = _prepare(folder, plan, settings, found, display)
     storage = open_storage(plan.storage, folder.path)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
@@ -119,10 +119,10 @@ def _study(
             pruner=pruner,
             load_if_exists=True,
         )
-        _refuse_other_study(study, plan, settings, manifest, parts)
-        tuned = Tuned(folder, plan, settings, manifest, parts, study)
+        _refuse_other_study(study, plan, settings, manifest, subsets)
+        tuned = Tuned(folder, plan, settings, manifest, subsets, study)
         budget = Budget(study, storage, plan.trials, lost_after=plan.lost_after)
-        work(tuned, budget, inner_splits(manifest, parts, plan.folds), display)
+        work(tuned, budget, inner_splits(manifest, subsets, plan.folds), display)
     with FileLock(folder.path / ".lock"):
         write_outcome(tuned)
     return tuned
@@ -146,22 +146,22 @@ def _prepare(
     found: Callable[[], tuple[Manifest, Split]],
     display: Display,
 ) -> tuple[Manifest, Split]:
-    """The data without the test part; found once, then the same for every worker and every time."""
+    """The data without the test set; found once, then the same for every worker and every time."""
     folder.path.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.path / ".lock"):
         if folder.split.exists():
             _refuse_other_settings(folder, plan, settings)
             return Manifest.load(folder.manifest), Split.load(folder.split)
-        manifest, parts = found()
-        for note in (parts.statement, *parts.notes):
+        manifest, subsets = found()
+        for note in (subsets.statement, *subsets.notes):
             if note:
                 display.say(f"Note: {note}.")
-        seen = without_test(manifest, parts)
+        seen = without_test(manifest, subsets)
         write_document(folder.config, settings)
         write_document(folder.space, plan.space)
         seen.save(folder.manifest)
-        parts.save(folder.split)
-        return seen, parts
+        subsets.save(folder.split)
+        return seen, subsets
 
 
 def _refuse_other_settings(folder: StudyFolder, plan: Plan, settings: ExperimentConfig) -> None:
@@ -176,7 +176,7 @@ def _refuse_other_settings(folder: StudyFolder, plan: Plan, settings: Experiment
 
 
 def _refuse_other_study(
-    study: optuna.Study, plan: Plan, settings: ExperimentConfig, manifest: Manifest, parts: Split
+    study: optuna.Study, plan: Plan, settings: ExperimentConfig, manifest: Manifest, subsets: Split
 ) -> None:
     """Refuse to mix trials of other data or settings into a study that lies in a shared storage."""
     config = settings.model_dump(mode="json")
@@ -188,7 +188,7 @@ def _refuse_other_study(
         "objectives": list(plan.objectives),
         "folds": plan.folds,
         "data": manifest.digest,
-        "split": digest(dict(parts.samples)),
+        "split": digest(dict(subsets.samples)),
     }
     known = study.user_attrs.get("gyrus")
     if known is None:

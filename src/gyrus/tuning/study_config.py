@@ -39,7 +39,7 @@ class StudyFolder:
 
     @property
     def manifest(self) -> Path:
-        """The rows of the train and the val part, parquet; those of the test part are not in it."""
+        """The rows of the train and the validation set, parquet; those of the test set are not in it."""
         return self.path / "manifest.parquet"
 
     @property
@@ -64,7 +64,7 @@ class StudyFolder:
 
     @property
     def final(self) -> Path:
-        """The folder of the trainings that were judged on the test part."""
+        """The folder of the trainings that were judged on the test set."""
         return self.path / "final"
 
     def trial(self, number: int) -> Path:
@@ -80,7 +80,7 @@ class Plan:
         space: What may be changed.
         trials: How many configurations all workers try together.
         objectives: A validation score, and costs to weigh it against; empty for the score that the config monitors.
-        folds: 0 to choose by the val part; else the number of inner folds of the people outside the test part.
+        folds: 0 to choose by the validation set; else the number of inner folds of the people outside the test set.
         sampler: A name in :data:`gyrus.tuning.samplers_and_pruners.SAMPLER_NAMES`.
         pruner: A name in :data:`gyrus.tuning.samplers_and_pruners.PRUNERS`; None: median, and none for several
             objectives.
@@ -143,6 +143,6 @@ class Plan:
         if self.trials < 1:
             raise ConfigError(f"--trials must be 1 or more, got {self.trials}.")
         if self.folds == 1 or self.folds < 0:
-            raise ConfigError(f"--folds must be 0 (choose by the validation part) or 2 and more, got {self.folds}.")
+            raise ConfigError(f"--folds must be 0 (choose by the validation set) or 2 and more, got {self.folds}.")
         if self.lost_after <= 0:
             raise ConfigError(f"--lost-after must be above 0 seconds, got {self.lost_after}.")

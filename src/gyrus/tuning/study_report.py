@@ -113,7 +113,7 @@ def summary(tuned: Tuned) -> list[str]:
     best, monitor = tuned.best, tuned.plan.monitor
     lines = [
         f"The best is trial {best.number}: {_spoken(TITLES[monitor])} {score(best):.4f}, {_judged(tuned)}.",
-        "It is the best of many on the same people, so it flatters: quote the score on the test part, which no trial "
+        "It is the best of many on the same people, so it flatters: quote the score on the test set, which no trial "
         "has seen.",
         f"{len(tuned.trials)} configurations were tried, {len(pruned) - len(failed)} of them given up early"
         + (f", and {len(failed)} cannot be trained" if failed else "")
@@ -199,7 +199,7 @@ def _how_found(tuned: Tuned, trial: FrozenTrial) -> Sequence[str]:
     return (
         f"Found by gyrus tune: trial {trial.number}, the best of {len(tuned.trials)} configurations; sampler "
         f"{plan.sampler}, pruner {plan.chosen_pruner}, seed {plan.seed}, objectives {', '.join(plan.objectives)}.",
-        f"{TITLES[plan.monitor]} {score(trial):.4f}, {_judged(tuned)}; the test part was not looked at.",
+        f"{TITLES[plan.monitor]} {score(trial):.4f}, {_judged(tuned)}; the test set was not looked at.",
     )
 
 
@@ -224,7 +224,7 @@ def _facts(tuned: Tuned) -> Facts:
         ("Pruner", plan.chosen_pruner),
         ("Search space", plan.space.title or f"{len(plan.space.parameters)} parameters"),
         ("Split", f"by {tuned.split.unit}, seed {tuned.split.seed}"),
-        ("Digest of the data without the test part", tuned.manifest.digest[:16]),
+        ("Digest of the data without the test set", tuned.manifest.digest[:16]),
     )
 
 

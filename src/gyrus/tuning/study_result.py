@@ -27,7 +27,7 @@ class Tuned:
         folder: Where everything lies.
         plan: How it went about it.
         settings: The config that trials changed.
-        manifest: The rows of the train and the val part.
+        manifest: The rows of the train and the validation set.
         split: The split of the whole data set.
         study: Optuna's study.
     """

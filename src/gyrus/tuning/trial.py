@@ -1,4 +1,4 @@
-"""One configuration, trained and scored on the validation part; there is no test part here."""
+"""One configuration, trained and scored on the validation set; there is no test set here."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gyrus.datasets.manifest import Manifest
 from gyrus.datasets.splits import Split, SplitConfig, kfold
 from gyrus.datasets.store import open_store
 from gyrus.training.history import History
-from gyrus.types import Part
+from gyrus.types import Subset
 from gyrus.workflows.config import ExperimentConfig
 from gyrus.workflows.data_module import Parts, fit_parts, new_model
 from gyrus.workflows.display import Display
@@ -41,18 +41,18 @@ class Trained:
 
 
 def without_test(manifest: Manifest, split: Split) -> Manifest:
-    """The rows of the train and the val part: all that a study may look at."""
+    """The rows of the train and the validation set: all that a study may look at."""
     return manifest.select([*split.samples["train"], *split.samples["val"]])
 
 
 def inner_splits(manifest: Manifest, split: Split, folds: int) -> tuple[Split, ...]:
-    """How the rows outside the test part are cut to choose by.
+    """How the rows outside the test set are cut to choose by.
 
     Args:
         manifest: Those rows.
         split: The split of the whole data set.
-        folds: 0 for the val part that the split has; else so many folds of all people outside the test part, each the
-            val part once.
+        folds: 0 for the validation set that the split has; else so many folds of all people outside the test set,
+            each the validation set once.
     """
     if not folds:
         return (split,)
@@ -73,7 +73,7 @@ def train_trial(
 
     Args:
         settings: The configuration.
-        manifest: The rows of the train and the val part.
+        manifest: The rows of the train and the validation set.
         splits: One, or one a fold.
         folder: Receives the config and the history of each training; the weights are not kept.
         report: Is told of every epoch; what it raises ends the trial.
@@ -135,5 +135,5 @@ def _with_fold_as_val(fold: Split) -> Split:
     return replace(fold, samples=_moved(fold.samples), subjects=_moved(fold.subjects), method="inner fold")
 
 
-def _moved(members: Mapping[Part, tuple[str, ...]]) -> Mapping[Part, tuple[str, ...]]:
+def _moved(members: Mapping[Subset, tuple[str, ...]]) -> Mapping[Subset, tuple[str, ...]]:
     return {"train": tuple(sorted([*members["train"], *members["val"]])), "val": members["test"], "test": ()}

@@ -34,14 +34,14 @@ def work(tuned: Tuned, budget: Budget, splits: Sequence[Split], display: Display
         display: Where progress is shown.
 
     Raises:
-        ConfigError: The test part has been looked at; or none of the first trials can be trained.
+        ConfigError: The test set has been looked at; or none of the first trials can be trained.
         KeyboardInterrupt: A signal asked to stop; the trial is left to be repeated.
     """
     while not budget.is_over():
         if tuned.folder.final.exists():
             raise ConfigError(
-                f"The test part has been looked at already ({tuned.folder.final}): more trials would be chosen by it. "
-                "Give another --out and a new test part."
+                f"The test set has been looked at already ({tuned.folder.final}): more trials would be chosen by it. "
+                "Give another --out and a new test set."
             )
         trial = budget.claim()
         if trial is None:

@@ -25,7 +25,7 @@ def save_examples(run: Run, predictions: Predictions, dataset: PixelDataset) -> 
     Args:
         run: ``examples.npz`` is written into it: ``images`` uint8 (n, H, W), the middle slice of volumes, and the rows
             of the predictions that they belong to.
-        predictions: Of the test part, with targets.
+        predictions: Of the test set, with targets.
         dataset: The same part, in the same order.
     """
     right = predictions.choices == predictions.targets

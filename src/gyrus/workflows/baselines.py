@@ -1,6 +1,6 @@
 """Baselines of a run: what can be had from the same pixels, or from the table alone, without a network.
 
-They learn from the train part, choose on the validation part, and are judged on the test part, as the network is. Where
+They learn from the training set, choose on the validation set, and are judged on the test set, as the network is. Where
 people were kept whole they work on one mean image a person; after a split by image, on the images.
 """
 
@@ -22,7 +22,7 @@ from gyrus.evaluation.out_of_fold import out_of_fold
 from gyrus.files import read_json, write_json
 from gyrus.inference.predictions import Predictions
 from gyrus.runs.run_folder import Run
-from gyrus.types import Part
+from gyrus.types import Subset
 from gyrus.workflows.config import EvaluationConfig
 
 Floats = npt.NDArray[np.float64]
@@ -37,7 +37,7 @@ MOST_SUPPORTED = 1500
 """Of more rows, so many are drawn for the support vector machine, which takes longer."""
 
 STRENGTHS = (1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2)
-"""Values of C, of which the linear SVM takes the best on the validation part."""
+"""Values of C, of which the linear SVM takes the best on the validation set."""
 
 METADATA = ("age", "sex", "gender", "m/f", "site", "scanner", "education", "educ")
 """Columns, in any case, that tell of the person and not of the image."""
@@ -51,24 +51,24 @@ class Rows:
         features: Numbers to learn from, shape (N, F).
         targets: The class of each, shape (N,).
         names: Of the people or images.
-        parts: The part of each.
+        subsets: The part of each.
     """
 
     features: Floats
     targets: npt.NDArray[np.int64]
     names: npt.NDArray[np.object_]
-    parts: npt.NDArray[np.object_]
+    subsets: npt.NDArray[np.object_]
 
-    def of(self, part: Part) -> Rows:
+    def of(self, subset: Subset) -> Rows:
         """The rows of one part."""
-        chosen = self.parts == part
-        return Rows(self.features[chosen], self.targets[chosen], self.names[chosen], self.parts[chosen])
+        chosen = self.subsets == subset
+        return Rows(self.features[chosen], self.targets[chosen], self.names[chosen], self.subsets[chosen])
 
 
 def baseline_answers(
     manifest: Manifest, split: Split, store: Store, *, seed: int
 ) -> tuple[dict[str, tuple[str, Predictions]], tuple[str, ...]]:
-    """What each baseline is made of, and what it says of the test part; and which there are not, and why.
+    """What each baseline is made of, and what it says of the test set; and which there are not, and why.
 
     Args:
         manifest: The data.
@@ -118,7 +118,7 @@ def judge_saved(run: Run, test: Predictions, settings: EvaluationConfig, *, seed
 def judge_folds(
     runs: Sequence[Run], folder: Run, tested: Predictions, settings: EvaluationConfig, *, seed: int
 ) -> Baselines | None:
-    """Set what the baselines of all folds said, each about its own test part, beside the out-of-fold predictions.
+    """Set what the baselines of all folds said, each about its own test set, beside the out-of-fold predictions.
 
     Args:
         runs: Of the folds of one repeat.
@@ -193,7 +193,7 @@ def _judge(
 def shuffle_labels(manifest: Manifest, split: Split, *, seed: int) -> tuple[Manifest, Split]:
     """The same data with the labels of the people in train and val dealt out anew among them; test keeps its own.
 
-    What a network then reaches on the test part is chance, unless something leaks.
+    What a network then reaches on the test set is chance, unless something leaks.
 
     Args:
         manifest: The data; a person keeps one label for all images.
@@ -203,9 +203,9 @@ def shuffle_labels(manifest: Manifest, split: Split, *, seed: int) -> tuple[Mani
     table = manifest.table.copy()
     by_person = split.unit != "image" and manifest.subject_kind != "unknown"
     key = table["subject" if by_person else "sample"].astype(str)
-    shuffled_parts: tuple[Part, ...] = ("train", "val")
-    for number, part in enumerate(shuffled_parts):
-        inside = table["sample"].isin(split.samples[part])
+    shuffled_parts: tuple[Subset, ...] = ("train", "val")
+    for number, subset in enumerate(shuffled_parts):
+        inside = table["sample"].isin(split.samples[subset])
         labels = table[inside].groupby(key[inside], sort=True)["label"].first()
         dealt = np.random.default_rng((seed, number)).permutation(labels.to_numpy())
         table.loc[inside, "label"] = key[inside].map(dict(zip(labels.index, dealt, strict=True)))
@@ -218,8 +218,8 @@ def _index(run: Run) -> Path:
 
 
 def _part_of(manifest: Manifest, split: Split) -> pd.Series:
-    parts = {sample: part for part, samples in split.samples.items() for sample in samples}
-    return manifest.table["sample"].map(parts)
+    subsets = {sample: subset for subset, samples in split.samples.items() for sample in samples}
+    return manifest.table["sample"].map(subsets)
 
 
 def _small(store: Store) -> Floats:
@@ -263,7 +263,7 @@ def _drawn(rows: Rows, most: int, seed: int) -> Rows:
     if len(rows.targets) <= most:
         return rows
     chosen = np.sort(np.random.default_rng(seed).permutation(len(rows.targets))[:most])
-    return Rows(rows.features[chosen], rows.targets[chosen], rows.names[chosen], rows.parts[chosen])
+    return Rows(rows.features[chosen], rows.targets[chosen], rows.names[chosen], rows.subsets[chosen])
 
 
 def _nearest(rows: Rows, seed: int) -> tuple[str, Floats]:
@@ -278,13 +278,13 @@ def _nearest(rows: Rows, seed: int) -> tuple[str, Floats]:
 
 
 def _svm(rows: Rows, seed: int) -> tuple[str, Floats]:
-    """A linear support vector machine (Cortes and Vapnik 1995), its C chosen on the validation part."""
+    """A linear support vector machine (Cortes and Vapnik 1995), its C chosen on the validation set."""
     from sklearn.metrics import balanced_accuracy_score
     from sklearn.preprocessing import StandardScaler
 
     train, val, test = _drawn(rows.of("train"), MOST_SUPPORTED, seed), rows.of("val"), rows.of("test")
     scaler = StandardScaler().fit(train.features)
-    scaled = [scaler.transform(part.features) for part in (train, val, test)]
+    scaled = [scaler.transform(subset.features) for subset in (train, val, test)]
     best: tuple[float, float, Floats] | None = None
     for strength in STRENGTHS:
         scores = _svm_scores(scaled[0], train.targets, [scaled[1], scaled[2]], strength, seed, len(_classes(rows)))
@@ -292,7 +292,7 @@ def _svm(rows: Rows, seed: int) -> tuple[str, Floats]:
         if best is None or score > best[0]:
             best = score, strength, scores[1]
     assert best is not None
-    return f", C = {best[1]:g} chosen on the validation part", best[2]
+    return f", C = {best[1]:g} chosen on the validation set", best[2]
 
 
 def _svm_scores(
@@ -333,7 +333,7 @@ def _from_metadata(table: pd.DataFrame, rows: Rows) -> Floats:
         (make_pipeline(SimpleImputer(keep_empty_features=True), StandardScaler()), numbers),
         (OneHotEncoder(handle_unknown="ignore"), names),
     )
-    train, test = rows.parts == "train", rows.parts == "test"
+    train, test = rows.subsets == "train", rows.subsets == "test"
     model = make_pipeline(columns, LogisticRegression(max_iter=1000)).fit(frame[train], rows.targets[train])
     logits = np.full((int(test.sum()), len(_classes(rows))), -100.0)
     logits[:, model.classes_] = model.predict_log_proba(frame[test])
@@ -350,7 +350,7 @@ def _predictions(rows: Rows, logits: Floats, manifest: Manifest, split: Split, *
         padded,
         classes=manifest.classes,
         split_unit=split.unit,
-        part="test",
+        subset="test",
         subjects=names if by_person else [None if pd.isna(known[name]) else str(known[name]) for name in names],
         subject_kind="scan" if manifest.subject_kind == "scan" else "subject",
         targets=[manifest.classes[index] for index in rows.targets],

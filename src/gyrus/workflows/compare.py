@@ -156,7 +156,7 @@ def read_predictions(path: Path, split_unit: SplitUnit | None = None) -> Predict
     if split_unit is None:
         raise ConfigError(
             f"{path} does not say how its data were split, and a score means nothing without. Give --split-unit "
-            "subject if no person is both in training and in the test part, --split-unit image otherwise."
+            "subject if no person is both in training and in the test set, --split-unit image otherwise."
         )
     return Predictions.from_file(path, split_unit=split_unit)
 

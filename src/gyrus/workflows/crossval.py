@@ -44,14 +44,14 @@ class Choose(Protocol):
     """Chooses the config of one fold, for a nested cross-validation."""
 
     def __call__(
-        self, config: ExperimentConfig, manifest: Manifest, parts: Split, folder: Path, display: Display
+        self, config: ExperimentConfig, manifest: Manifest, subsets: Split, folder: Path, display: Display
     ) -> ExperimentConfig:
         """The config of a fold; everything may be changed but what says which data and how they are split.
 
         Args:
             config: Before the choice.
             manifest: The images of the fold's training and validation people, and of nobody else.
-            parts: Who of them is in which part; nobody is in the test part.
+            subsets: Who of them is in which part; nobody is in the test set.
             folder: Its own.
             display: Where progress is shown.
         """
@@ -168,7 +168,7 @@ def cross_validate(
     """Train once a fold, and judge each person by the network that has never seen them.
 
     People are dealt into folds by class, in an order that the seed decides. Within what a fold may learn from, a
-    validation part by person chooses the weights; the fold's test part decides nothing. A fold that has finished is
+    validation set by person chooses the weights; the fold's test set decides nothing. A fold that has finished is
     not trained again, and one that was interrupted goes on.
 
     Args:
@@ -202,11 +202,11 @@ def cross_validate(
         write_document(folder / "config.yaml", settings)
         manifest.save(folder / "manifest.parquet")
         _record(folder, plan, repeats, "started")
-        if manifest.table["part"].notna().any():
+        if manifest.table["subset"].notna().any():
             display.say("Note: the parts that the data give are not used; everyone is dealt into the folds.")
-        for (repeat, fold), (fold_settings, parts) in dealt.items():
+        for (repeat, fold), (fold_settings, subsets) in dealt.items():
             display.say(f"Repeat {repeat + 1} of {repeats}, fold {fold + 1} of {folds}:")
-            _run_fold(folder / f"repeat-{repeat}", fold, fold_settings, manifest, parts, choose, display)
+            _run_fold(folder / f"repeat-{repeat}", fold, fold_settings, manifest, subsets, choose, display)
         found = _gather(folder, settings, manifest, folds, repeats)
         report_folds(
             folder, found.predictions(), found.pooled[0], found.scores, found.summary, baselines=found.baselines
@@ -298,20 +298,20 @@ def deal_folds(
     dealt = {}
     for repeat in range(repeats):
         how = settings.split.model_copy(update={"method": "kfold", "folds": folds, "seed": first + repeat})
-        for fold, parts in enumerate(kfold(manifest, how)):
-            _require_two_classes(manifest, parts, f"Fold {fold} of repeat {repeat}")
+        for fold, subsets in enumerate(kfold(manifest, how)):
+            _require_two_classes(manifest, subsets, f"Fold {fold} of repeat {repeat}")
             changes = {"split": how.model_copy(update={"fold": fold}), "seed": settings.seed + repeat}
-            dealt[repeat, fold] = settings.model_copy(update=changes), parts
+            dealt[repeat, fold] = settings.model_copy(update=changes), subsets
     return dealt
 
 
-def _require_two_classes(manifest: Manifest, parts: Split, where: str) -> None:
+def _require_two_classes(manifest: Manifest, subsets: Split, where: str) -> None:
     labels = manifest.table.set_index("sample")["label"]
-    for part in ("train", "val"):
-        found = labels[list(parts.samples[part])].unique()
+    for subset in ("train", "val"):
+        found = labels[list(subsets.samples[subset])].unique()
         if len(found) < 2:
             raise SplitError(
-                f"{where} would have only class '{found[0]}' in its {part} part, where nothing could be told apart. "
+                f"{where} would have only class '{found[0]}' in its {subset} part, where nothing could be told apart. "
                 "Two classes need someone to learn from, someone to choose by and someone to judge: 3 people at the "
                 "least. Find more people, leave the class out or join it with another, or change --folds or split.val."
             )
@@ -322,7 +322,7 @@ def _run_fold(
     fold: int,
     settings: ExperimentConfig,
     manifest: Manifest,
-    parts: Split,
+    subsets: Split,
     choose: Choose | None,
     display: Display,
 ) -> None:
@@ -331,19 +331,19 @@ def _run_fold(
     def start() -> Run:
         chosen = settings
         if choose:
-            known = manifest.select([*parts.samples["train"], *parts.samples["val"]])
-            chosen = choose(settings, known, _without_test(parts), repeat / f"choice-{fold}", display)
+            known = manifest.select([*subsets.samples["train"], *subsets.samples["val"]])
+            chosen = choose(settings, known, _without_test(subsets), repeat / f"choice-{fold}", display)
             if (chosen.data, chosen.split) != (settings.data, settings.split):
                 raise ConfigError("`choose` may not change data or split: the fold decides who is learnt from.")
-        return train_on(manifest, parts, chosen, out=folder, display=display)
+        return train_on(manifest, subsets, chosen, out=folder, display=display)
 
     run = complete(folder, start, display=display)
-    if Split.load(run.split) != parts:
+    if Split.load(run.split) != subsets:
         raise RunError(f"{folder} holds a run with another split. Give a new folder with --out.")
 
 
-def _without_test(parts: Split) -> Split:
-    return replace(parts, samples={**parts.samples, "test": ()}, subjects={**parts.subjects, "test": ()})
+def _without_test(subsets: Split) -> Split:
+    return replace(subsets, samples={**subsets.samples, "test": ()}, subjects={**subsets.subjects, "test": ()})
 
 
 def _gather(folder: Path, settings: ExperimentConfig, manifest: Manifest, folds: int, repeats: int) -> CrossValidation:

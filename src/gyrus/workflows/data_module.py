@@ -24,7 +24,7 @@ from gyrus.models.freezing import apply_freezing
 from gyrus.training.loggers import Log
 from gyrus.transforms.augmentation.config import AugmentationConfig
 from gyrus.transforms.preprocessing import Normalisation
-from gyrus.types import Part
+from gyrus.types import Subset
 from gyrus.workflows.config import ExperimentConfig
 from gyrus.workflows.display import Display, Silent
 
@@ -44,24 +44,24 @@ class Parts:
 
     @classmethod
     def of(cls, manifest: Manifest, split: Split, store: Store, settings: ExperimentConfig) -> Parts:
-        """Fit the intensity scaling on the train part."""
+        """Fit the intensity scaling on the training set."""
         train = manifest.table["sample"].isin(split.samples["train"]).to_numpy()
         normalisation = Normalisation.fit(settings.preprocessing.intensity, store.statistics[train])
         return cls(manifest, split, store, normalisation, settings)
 
-    def rows(self, part: Part) -> np.ndarray:
+    def rows(self, subset: Subset) -> np.ndarray:
         """The rows of the manifest, and of the store, that make up a part."""
-        return np.flatnonzero(self.manifest.table["sample"].isin(self.split.samples[part]))
+        return np.flatnonzero(self.manifest.table["sample"].isin(self.split.samples[subset]))
 
     def dataset(
         self,
-        part: Part,
+        subset: Subset,
         augmentation: AugmentationConfig | None = None,
         keys: np.ndarray | None = None,
         patches: PatchConfig | None = None,
     ) -> PixelDataset:
         """A part as whole batches, altered at random where steps are given, or as random patches of each image."""
-        rows = np.tile(self.rows(part), patches.per_volume if patches else 1)
+        rows = np.tile(self.rows(subset), patches.per_volume if patches else 1)
         targets = self.manifest.targets.to_numpy()[rows]
         seed = self.settings.seed
         return PixelDataset(
@@ -75,14 +75,16 @@ class Parts:
             patches=patches,
         )
 
-    def predict(self, part: Part, model: Classifier, device: torch.device, display: Display) -> Predictions:
+    def predict(self, subset: Subset, model: Classifier, device: torch.device, display: Display) -> Predictions:
         """What a network says of a part."""
-        table = self.manifest.table.iloc[self.rows(part)]
-        altered = self.dataset(part, steps_for_copies(self.settings.augmentation), image_keys(table["digest"].tolist()))
-        with display.progress(f"Predicting {part}") as progress:
+        table = self.manifest.table.iloc[self.rows(subset)]
+        altered = self.dataset(
+            subset, steps_for_copies(self.settings.augmentation), image_keys(table["digest"].tolist())
+        )
+        with display.progress(f"Predicting {subset}") as progress:
             logits = predict_with_copies(
                 model,
-                self.dataset(part),
+                self.dataset(subset),
                 altered,
                 copies=self.settings.evaluation.tta,
                 device=device,
@@ -93,7 +95,7 @@ class Parts:
             logits,
             classes=self.manifest.classes,
             split_unit=self.split.unit,
-            part=part,
+            subset=subset,
             subjects=table["subject"].tolist(),
             subject_kind="scan" if self.manifest.subject_kind == "scan" else "subject",
             targets=table["label"].tolist(),
@@ -143,7 +145,7 @@ def fit_parts(
     after_epoch: AfterEpoch | None = None,
     log: Log | None = None,
 ) -> Fitted:
-    """Train on the train part and choose by the val part; see :func:`gyrus.training.fit.fit`."""
+    """Train on the training set and choose by the validation set; see :func:`gyrus.training.fit.fit`."""
     from gyrus.training.fit import fit  # Lightning takes seconds to import, and nothing else needs it.
 
     settings = data.settings

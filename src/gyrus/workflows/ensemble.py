@@ -23,12 +23,12 @@ from gyrus.workflows.evaluate import judge
 SCHEMA = "gyrus.ensemble/1"
 
 Weighting = Literal["equal", "validation"]
-"""All members alike, or by weights fitted on the validation part that all of them share."""
+"""All members alike, or by weights fitted on the validation set that all of them share."""
 
 
 @dataclass(frozen=True)
 class Ensemble:
-    """An ensemble of runs that was judged on the test part that they share.
+    """An ensemble of runs that was judged on the test set that they share.
 
     Attributes:
         folder: With ``predictions.parquet``, ``metrics.json``, ``ensemble.json`` and the page.
@@ -36,7 +36,7 @@ class Ensemble:
         weights: The share of each.
         weighting: Where the weights come from.
         evaluation: Of the mean of the probabilities.
-        alone: The evaluation of each member on the same test part.
+        alone: The evaluation of each member on the same test set.
     """
 
     folder: Path
@@ -94,22 +94,22 @@ def ensemble(
     weighting: Weighting = "equal",
     config: EvaluationConfig | None = None,
 ) -> Ensemble:
-    """Judge the mean of the probabilities of runs on the test part that they share.
+    """Judge the mean of the probabilities of runs on the test set that they share.
 
     Cross-validations over the same folds are averaged fold by fold: each person is judged by networks none of which has
-    seen them. Nothing is chosen on the test part: which runs take part is the caller's to say before looking, and
-    weights come from the validation part.
+    seen them. Nothing is chosen on the test set: which runs take part is the caller's to say before looking, and
+    weights come from the validation set.
 
     Args:
         sources: Two or more runs, or their folders; or two or more folders of cross-validations.
         out: The folder to write into, new, empty, or of an earlier ensemble.
-        weighting: "equal", or "validation": fitted on the validation part, which all must share.
+        weighting: "equal", or "validation": fitted on the validation set, which all must share.
         config: Settings of the intervals.
 
     Raises:
         RunError: A folder holds no finished run, or ``out`` holds something else.
         ConfigError: There are fewer than two runs; one was split by image; weights cannot be fitted.
-        DataError: The test parts or the classes differ.
+        DataError: The test sets or the classes differ.
         LeakageError: Someone who is tested was learnt from or chosen by in one of the runs.
     """
     folder = Path(out)
@@ -138,7 +138,7 @@ class _Members:
     Attributes:
         names: The folders.
         tested: What each said of the people it is judged on.
-        sharing: Runs that must share a test part: all, or those of each fold.
+        sharing: Runs that must share a test set: all, or those of each fold.
         kind: What a member is.
     """
 
@@ -152,7 +152,7 @@ class _Members:
         if self.kind == "runs":
             return weights_of(self.sharing[0], weighting)
         if weighting != "equal":
-            raise ConfigError("Each fold has a validation part of its own, so cross-validations have equal weights.")
+            raise ConfigError("Each fold has a validation set of its own, so cross-validations have equal weights.")
         return (1 / len(self.names),) * len(self.names)
 
 
@@ -205,10 +205,10 @@ def weights_of(runs: Sequence[Run], weighting: Weighting) -> tuple[float, ...]:
 
     Args:
         runs: Finished runs.
-        weighting: "equal", or "validation": the likeliest on the validation part.
+        weighting: "equal", or "validation": the likeliest on the validation set.
 
     Raises:
-        ConfigError: The validation parts differ.
+        ConfigError: The validation sets differ.
     """
     if weighting == "equal":
         return (1 / len(runs),) * len(runs)
@@ -217,7 +217,7 @@ def weights_of(runs: Sequence[Run], weighting: Weighting) -> tuple[float, ...]:
         return fit_weights(tables)
     except DataError as error:
         raise ConfigError(
-            f"Weights can be fitted only where all runs share the validation part. {error} "
+            f"Weights can be fitted only where all runs share the validation set. {error} "
             "The folds of a cross-validation never share it; use equal weights."
         ) from error
 
@@ -234,7 +234,7 @@ def _require_shared_test(runs: Sequence[Run]) -> None:
         if split.samples["test"] != splits[0].samples["test"]:
             shared = len(set(split.samples["test"]) & set(splits[0].samples["test"]))
             raise DataError(
-                f"The test parts differ: {run.folder} was judged on {len(split.samples['test'])} samples, "
+                f"The test sets differ: {run.folder} was judged on {len(split.samples['test'])} samples, "
                 f"{runs[0].folder} on {len(splits[0].samples['test'])}, and {shared} are the same. Judge an ensemble "
                 "of runs with one split (split.seed). What the folds of a cross-validation reach is told by their "
                 "out-of-fold predictions; as an ensemble they have learnt from everyone."
@@ -255,8 +255,8 @@ def _refuse_known(run: Run, split: Split, tested: Split) -> None:
         names = sorted(known)
         more = f" and {len(names) - 10} more" if len(names) > 10 else ""
         raise LeakageError(
-            f"{len(names)} subjects of the test part, or copies of their images, were in the train or val part of "
-            f"{run.folder}: {', '.join(names[:10])}{more}. An ensemble with this run cannot be judged on them.",
+            f"{len(names)} subjects of the test set, or copies of their images, were in the training or validation "
+            f"set of {run.folder}: {', '.join(names[:10])}{more}. An ensemble with this run cannot be judged on them.",
             names,
         )
 
@@ -268,7 +268,7 @@ def _words(members: _Members, weights: Sequence[float], weighting: Weighting) ->
     shares = ", ".join(f"{weight:.2f}" for weight in weights)
     return (
         f"This is the mean of the probabilities of {count} with the weights {shares}, fitted on the "
-        "validation part that also chose the epoch of each."
+        "validation set that also chose the epoch of each."
     )
 
 

@@ -1,4 +1,4 @@
-"""Everything that is said of a trained network, from what it said of the validation and the test part."""
+"""Everything that is said of a trained network, from what it said of the validation and the test set."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def judge(predictions: Predictions, config: EvaluationConfig, *, seed: int = 0) 
 def judge_run(run: Run, settings: ExperimentConfig) -> Evaluation:
     """Judge a run from its predictions, and write metrics, baselines, assessment, groups, text, figures and report.
 
-    Scores are of the test part only: the validation part chose the weights, so its scores would flatter.
+    Scores are of the test set only: the validation set chose the weights, so its scores would flatter.
 
     Raises:
         DataError: A file of the run is damaged.

@@ -1,4 +1,4 @@
-"""How good the images of the test part are, so that it is seen whether a classifier fails where they are bad."""
+"""How good the images of the test set are, so that it is seen whether a classifier fails where they are bad."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ QUALITY = ("sharpness", "foreground SNR")
 
 
 def save_quality(run: Run, manifest: Manifest, split: Split, store: Store) -> None:
-    """Measure each image of the test part; people count by the mean of their images.
+    """Measure each image of the test set; people count by the mean of their images.
 
     Args:
         run: ``quality.csv`` is written into it, one row a sample.
         manifest: The data.
-        split: Who is in the test part.
+        split: Who is in the test set.
         store: Their pixels, with the head in them; of volumes the middle slice is measured.
     """
     table = manifest.table

@@ -15,7 +15,7 @@ from gyrus.errors import RunError
 from gyrus.evaluation.result import Evaluation
 from gyrus.files import read_json
 from gyrus.runs.run_folder import Run
-from gyrus.types import PARTS
+from gyrus.types import SUBSETS
 
 Difference = tuple[str, Any, Any]
 """A dotted name, and the value on either side; None where there is none."""
@@ -32,7 +32,7 @@ class Summary:
         model: The network's name.
         data: The first digits of the digest of the data; empty before they were read.
         split: What was kept whole; empty before the split was made.
-        scores: Accuracy, balanced accuracy and macro ROC AUC of the test part; None where undefined or not known yet.
+        scores: Accuracy, balanced accuracy and macro ROC AUC of the test set; None where undefined or not known yet.
     """
 
     folder: Path
@@ -90,8 +90,8 @@ def describe(run: Run) -> list[tuple[str, str]]:
         split = Split.load(run.split)
         lines.append(("Split", f"by {split.unit}, {split.method}, seed {split.seed}"))
         lines += [
-            (part.capitalize(), f"{len(split.subjects[part])} subjects, {len(split.samples[part])} images")
-            for part in PARTS
+            (subset.capitalize(), f"{len(split.subjects[subset])} subjects, {len(split.samples[subset])} images")
+            for subset in SUBSETS
         ]
     if facts.get("best_epoch"):
         lines.append(("Best epoch", str(facts["best_epoch"])))
@@ -111,7 +111,7 @@ class RunDifference:
         settings: Fields of the config.
         data: What differs in the data and the split, in words.
         environment: Versions of libraries and the machine.
-        scores: Scores of the test part.
+        scores: Scores of the test set.
     """
 
     settings: tuple[Difference, ...]
@@ -204,10 +204,12 @@ def _split_differences(left: Split, right: Split) -> list[str]:
     lines = []
     if left.unit != right.unit:
         lines.append(f"split by {left.unit} | by {right.unit}")
-    for part in PARTS:
-        names = "subjects" if left.subjects[part] and right.subjects[part] else "samples"
-        one, other = set(getattr(left, names)[part]), set(getattr(right, names)[part])
+    for subset in SUBSETS:
+        names = "subjects" if left.subjects[subset] and right.subjects[subset] else "samples"
+        one, other = set(getattr(left, names)[subset]), set(getattr(right, names)[subset])
         if one != other:
             noun = names.replace("samples", "images")
-            lines.append(f"{part}: {len(one - other)} {noun} only in the first, {len(other - one)} only in the second")
+            lines.append(
+                f"{subset}: {len(one - other)} {noun} only in the first, {len(other - one)} only in the second"
+            )
     return lines

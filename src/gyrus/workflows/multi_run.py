@@ -92,7 +92,7 @@ class Repeats:
                     spread = values.std() if len(values) > 1 else float("nan")
                     numbers = f"{values.mean():8.3f}{spread:8.3f}{values.min():8.3f}{values.max():9.3f}"
                     lines.append(f"{HEADLINES[metric]:26}{numbers}")
-        return "\n".join([*lines, "Quote the mean: the best of several seeds is chosen on the test part."])
+        return "\n".join([*lines, "Quote the mean: the best of several seeds is chosen on the test set."])
 
 
 def train_seeds(

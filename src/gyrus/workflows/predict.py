@@ -72,7 +72,7 @@ def predict(
     ensemble = _Members(tuple(members), weights, pick_device(device), display)
     parts = [ensemble.predict(path, data or DataConfig()) for path in inputs]
     table = pd.concat([part.table for part in parts], ignore_index=True).drop_duplicates("sample")
-    return Predictions.from_table(table, classes=parts[0].classes, split_unit=parts[0].split_unit, part="new")
+    return Predictions.from_table(table, classes=parts[0].classes, split_unit=parts[0].split_unit, subset="new")
 
 
 @dataclass(frozen=True)
@@ -187,6 +187,6 @@ def _as_predictions(manifest: Manifest, logits: np.ndarray, member: Trained) -> 
         logits,
         classes=member.classes,
         split_unit=member.split_unit,
-        part="new",
+        subset="new",
         subjects=manifest.table["subject"].tolist(),
     )

@@ -23,7 +23,7 @@ def tags_of(manifest: Manifest, split: Split) -> dict[str, str]:
 
 
 def keep_outcome(log: Log, run: Run) -> None:
-    """Tell the scores on the test part, and hand over figures, report and weights; the list of people stays here."""
+    """Tell the scores on the test set, and hand over figures, report and weights; the list of people stays here."""
     scores = {
         f"test_{name}_by_{unit}": estimate.value
         for unit, scores in Evaluation.load(run.metrics).scores.items()

@@ -58,8 +58,8 @@ def train(
     settings = load_config(config, with_data(overrides, data))
     manifest = scan_data(settings.data, display)
     check_asked(manifest, settings.evaluation)
-    parts = split(manifest, settings.split, seed=settings.seed)
-    return train_on(manifest, parts, settings, out=out, display=display)
+    subsets = split(manifest, settings.split, seed=settings.seed)
+    return train_on(manifest, subsets, settings, out=out, display=display)
 
 
 def with_data(overrides: Sequence[str], data: str | Path | None) -> list[str]:
@@ -68,13 +68,13 @@ def with_data(overrides: Sequence[str], data: str | Path | None) -> list[str]:
 
 
 def train_on(
-    manifest: Manifest, parts: Split, settings: ExperimentConfig, *, out: str | Path, display: Display = SILENT
+    manifest: Manifest, subsets: Split, settings: ExperimentConfig, *, out: str | Path, display: Display = SILENT
 ) -> Run:
     """Train a classifier on data that are known and split already; otherwise as :func:`train`.
 
     Args:
         manifest: The data.
-        parts: A split of them.
+        subsets: A split of them.
         settings: The config; what it says of data and split is kept for whoever repeats the run.
         out: The run folder, new or empty.
         display: Where progress is shown.
@@ -84,8 +84,8 @@ def train_on(
     with run.locked():
         write_document(run.config, settings)
         manifest.save(run.manifest)
-        parts.save(run.split)
-        return _carry_out(run, settings, manifest, parts, display)
+        subsets.save(run.split)
+        return _carry_out(run, settings, manifest, subsets, display)
 
 
 def complete(folder: Path, start: Callable[[], Run], *, display: Display = SILENT) -> Run:
@@ -116,13 +116,13 @@ def resume(folder: str | Path, *, display: Display = SILENT) -> Run:
     with run.locked():
         settings = load_config(run.config)
         if run.split.exists():
-            manifest, parts = Manifest.load(run.manifest), Split.load(run.split)
+            manifest, subsets = Manifest.load(run.manifest), Split.load(run.split)
         else:  # killed before it was written
             manifest = scan_data(settings.data, display)
-            parts = split(manifest, settings.split, seed=settings.seed)
+            subsets = split(manifest, settings.split, seed=settings.seed)
             manifest.save(run.manifest)
-            parts.save(run.split)
-        return _carry_out(run, settings, manifest, parts, display)
+            subsets.save(run.split)
+        return _carry_out(run, settings, manifest, subsets, display)
 
 
 def evaluate(run: Run | str | Path, *, config: EvaluationConfig | None = None) -> Evaluation:
@@ -140,32 +140,32 @@ def evaluate(run: Run | str | Path, *, config: EvaluationConfig | None = None) -
     return judge_run(run, settings.model_copy(update={"evaluation": config or settings.evaluation}))
 
 
-def _carry_out(run: Run, settings: ExperimentConfig, manifest: Manifest, parts: Split, display: Display) -> Run:
+def _carry_out(run: Run, settings: ExperimentConfig, manifest: Manifest, subsets: Split, display: Display) -> Run:
     """Everything behind the split; also what a resumed run does, from the nouns that were saved."""
     with open_log(settings.training.loggers, settings.training.tracking, run.folder) as log:
-        log.describe(settings.model_dump(mode="json"), tags_of(manifest, parts))
-        run = _learn_and_judge(run, settings, manifest, parts, display, log)
+        log.describe(settings.model_dump(mode="json"), tags_of(manifest, subsets))
+        run = _learn_and_judge(run, settings, manifest, subsets, display, log)
         if run.status == "finished":
             keep_outcome(log, run)
         return run
 
 
 def _learn_and_judge(
-    run: Run, settings: ExperimentConfig, manifest: Manifest, parts: Split, display: Display, log: Log
+    run: Run, settings: ExperimentConfig, manifest: Manifest, subsets: Split, display: Display, log: Log
 ) -> Run:
-    check(parts, manifest)
-    for note in (parts.statement, *parts.notes):
+    check(subsets, manifest)
+    for note in (subsets.statement, *subsets.notes):
         if note:
             display.say(f"Note: {note}.")
     run.mark("started", manifest=manifest.digest)
     with display.progress("Decoding images") as progress:
         store = open_store(manifest, settings.preprocessing, progress=progress)
-    data = Parts.of(manifest, parts, store, settings)
+    data = Parts.of(manifest, subsets, store, settings)
     write_json(run.preprocessing, {"normalisation": asdict(data.normalisation)})
     resuming = (run.folder / "checkpoints" / "last.ckpt").exists()
     model = new_model(settings, store, len(manifest.classes), with_pretrained=not resuming)
     if not resuming:
-        _describe_model(run, settings, model, manifest.classes, parts.unit)
+        _describe_model(run, settings, model, manifest.classes, subsets.unit)
     fitted = fit_parts(model, data, run.folder, resume=resuming, display=display, log=log)
     for warning in fitted.warnings:
         display.say(f"Note: {warning}")
@@ -174,18 +174,18 @@ def _learn_and_judge(
         return run
     _save_weights(run.weights, model)
     device = pick_device(settings.training.device)
-    for part in ("val", "test"):
-        predictions = data.predict(part, model, device, display)
-        predictions.save(run.predictions(part))
+    for subset in ("val", "test"):
+        predictions = data.predict(subset, model, device, display)
+        predictions.save(run.predictions(subset))
     save_examples(run, predictions, data.dataset("test"))
     save_embeddings(run, model, data.dataset("test"), seed=settings.seed)
     showing = settings.preprocessing.showing_the_head()
-    save_quality(run, manifest, parts, store if showing is settings.preprocessing else open_store(manifest, showing))
+    save_quality(run, manifest, subsets, store if showing is settings.preprocessing else open_store(manifest, showing))
     if settings.evaluation.baselines:
         display.say("Judging baselines on the same people")
-        save_answers(run, *baseline_answers(manifest, parts, store, seed=settings.seed))
+        save_answers(run, *baseline_answers(manifest, subsets, store, seed=settings.seed))
     run.mark("started", best_epoch=fitted.best_epoch, **{fitted.monitor: fitted.best_score})
-    if settings.evaluation.shuffled_labels and not _train_shuffled(run, settings, manifest, parts, display):
+    if settings.evaluation.shuffled_labels and not _train_shuffled(run, settings, manifest, subsets, display):
         run.mark("interrupted")
         return run
     judge_run(run, settings)
@@ -193,7 +193,7 @@ def _learn_and_judge(
     return run
 
 
-def _train_shuffled(run: Run, settings: ExperimentConfig, manifest: Manifest, parts: Split, display: Display) -> bool:
+def _train_shuffled(run: Run, settings: ExperimentConfig, manifest: Manifest, subsets: Split, display: Display) -> bool:
     """Train on shuffled labels in a folder inside the run; False where that was interrupted."""
     evaluation = settings.evaluation.model_copy(update={"shuffled_labels": False, "baselines": False})
     training = settings.training.model_copy(update={"loggers": ()})  # those who follow the run want no second one
@@ -202,7 +202,7 @@ def _train_shuffled(run: Run, settings: ExperimentConfig, manifest: Manifest, pa
     if not (inner.folder / "run.json").exists():
         inner = Run.create(run.shuffled)
         write_document(inner.config, other)
-        shuffled, dealt = shuffle_labels(manifest, parts, seed=settings.seed)
+        shuffled, dealt = shuffle_labels(manifest, subsets, seed=settings.seed)
         shuffled.save(inner.manifest)
         dealt.save(inner.split)
     if inner.status == "finished":

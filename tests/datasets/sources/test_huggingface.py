@@ -24,10 +24,10 @@ NAME = "hf:owner/brains"
 def hub(tmp_path_factory: pytest.TempPathFactory) -> Hub:
     folder = tmp_path_factory.mktemp("hub")
     (folder / "data").mkdir()
-    for part, seeds in (("train", range(3)), ("test", range(3, 5))):
+    for subset, seeds in (("train", range(3)), ("test", range(3, 5))):
         contents = [{"bytes": images.gray(seed), "path": f"sub-{seed}_slice-0.png"} for seed in seeds]
         table = pa.table({"image": contents, "label": ["AD" if seed % 2 else "NC" for seed in seeds]})
-        pq.write_table(table, folder / "data" / f"{part}-00000-of-00001.parquet")
+        pq.write_table(table, folder / "data" / f"{subset}-00000-of-00001.parquet")
     return Hub("owner/brains", folder)
 
 
@@ -54,7 +54,7 @@ def test_a_data_set_of_the_hub_can_be_read_in_a_later_process(online: dict[str, 
     manifest = Manifest.load(Path(online[NAME]))
 
     assert manifest.table["label"].to_list() == ["AD", "NC", "NC", "AD", "NC"]
-    assert manifest.table["part"].to_list() == ["test"] * 2 + ["train"] * 3
+    assert manifest.table["subset"].to_list() == ["test"] * 2 + ["train"] * 3
     assert manifest.table["subject"].to_list() == ["sub-3", "sub-4", "sub-0", "sub-1", "sub-2"]
     assert manifest.root.is_relative_to(home / "gyrus")
     for position, seed in enumerate((3, 4, 0, 1, 2)):

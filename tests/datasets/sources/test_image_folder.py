@@ -16,7 +16,7 @@ def test_a_folder_is_a_class(tmp_path: Path) -> None:
 
     assert manifest.table["sample"].to_list() == ["AD/x.png", "NC/y.png"]
     assert manifest.table["label"].to_list() == ["AD", "NC"]
-    assert manifest.table["part"].isna().all()
+    assert manifest.table["subset"].isna().all()
     assert manifest.classes == ("AD", "NC")
 
 
@@ -39,11 +39,11 @@ def test_what_is_hidden_or_no_image_is_left_aside(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("val", ["val", "valid", "validation", "Validation"])
 def test_folders_of_parts_fill_the_part_in(tmp_path: Path, val: str) -> None:
-    names = [f"{part}/{label}/x.png" for part in ("Train", val, "TEST") for label in ("AD", "NC")]
+    names = [f"{subset}/{label}/x.png" for subset in ("Train", val, "TEST") for label in ("AD", "NC")]
 
     table = scan(write_images(tmp_path, *names)).table.set_index("sample")
 
-    assert [table.loc[name, "part"] for name in names] == ["train", "train", "val", "val", "test", "test"]
+    assert [table.loc[name, "subset"] for name in names] == ["train", "train", "val", "val", "test", "test"]
     assert [table.loc[name, "label"] for name in names] == ["AD", "NC"] * 3
 
 

@@ -52,7 +52,7 @@ def test_images_lie_in_rows(tmp_path: Path, form: str) -> None:
     assert manifest.table["row"].to_list() == [0, 1, 2, 3]
     assert manifest.classes == ("a", "b")
     assert manifest.table["age"].dropna().to_list() == [1, 2, 3]
-    assert manifest.table["part"].isna().all()
+    assert manifest.table["subset"].isna().all()
     for row, content in enumerate(CONTENTS):
         np.testing.assert_array_equal(Reader(manifest).read(row), decode(content))
 
@@ -68,12 +68,12 @@ def test_rows_are_sorted_by_number(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("below", [".", "data"])
 def test_files_of_parts_fill_the_part_in(tmp_path: Path, below: str) -> None:
-    for number, part in enumerate(("train-00000-of-00002-c0", "train-00001-of-00002-c1", "validation-00000", "test")):
-        write(tmp_path / below / f"{part}.parquet", image=[images.gray(number)] * 2, label=["a", "b"])
+    for number, subset in enumerate(("train-00000-of-00002-c0", "train-00001-of-00002-c1", "validation-00000", "test")):
+        write(tmp_path / below / f"{subset}.parquet", image=[images.gray(number)] * 2, label=["a", "b"])
 
     table = scan(tmp_path).table
 
-    assert table.groupby("part").size().to_dict() == {"train": 4, "val": 2, "test": 2}
+    assert table.groupby("subset").size().to_dict() == {"train": 4, "val": 2, "test": 2}
     assert table["path"].str.startswith("data/").all() == (below == "data")
 
 

@@ -41,7 +41,7 @@ def test_a_table_names_paths_below_its_folder(root: Path, extension: str, by: st
     assert (manifest.subject_kind, manifest.subject_rule) == ("subject", "column Patient_ID")
     assert manifest.table["session"].to_list() == ["m0", "m0", "m12"]
     assert manifest.table["slice"].to_list() == [4, 5, 6]
-    assert manifest.table["part"].to_list() == ["train", "val", "test"]
+    assert manifest.table["subset"].to_list() == ["train", "val", "test"]
     assert manifest.table["age"].dropna().to_list() == [71, 80]
     assert manifest.table["site"].dropna().to_list() == ["x", "y"]
 
@@ -183,7 +183,7 @@ def test_without_labels_neither_labels_nor_parts_are_read(root: Path) -> None:
     manifest = scan(table, labelled=False)
 
     assert manifest.table["label"].isna().all()
-    assert manifest.table["part"].isna().all()
+    assert manifest.table["subset"].isna().all()
     assert scan(write_table(root / "u.csv", {"path": FILES}), labelled=False).table["sample"].to_list() == FILES
 
 

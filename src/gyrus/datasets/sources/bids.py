@@ -170,9 +170,9 @@ def _with_people(rows: pd.DataFrame, root: Path, request: Request) -> pd.DataFra
     if ORIGINAL in told:
         told[ORIGINAL] = roles.texts(told[ORIGINAL])
     for role, name in found.items():
-        if role in ("label", "part") and request.labelled:
+        if role in ("label", "subset") and request.labelled:
             cells = told[name].to_list()
-            rows[role] = roles.texts(cells) if role == "label" else roles.parts(cells, name)
+            rows[role] = roles.texts(cells) if role == "label" else roles.subsets(cells, name)
     if in_sessions is not None and request.labelled:
         before = rows["label"] if "label" in rows else pd.Series(None, rows.index, dtype=object)
         rows["label"] = [new if new is not None else old for new, old in zip(in_sessions, before, strict=True)]

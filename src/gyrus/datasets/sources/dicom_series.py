@@ -12,7 +12,7 @@ import pandas as pd
 
 from gyrus.datasets.manifest import VOLUME_FILES, Problem
 from gyrus.datasets.sources.image_folder import is_text, walk, with_labels_and_parts
-from gyrus.datasets.sources.listing import PART_WORDS, Listing, Request
+from gyrus.datasets.sources.listing import SUBSET_WORDS, Listing, Request
 from gyrus.datasets.volume_files import may_be_dicom
 from gyrus.errors import DataError
 from gyrus.imaging.decoding import UnusableImageError
@@ -97,7 +97,7 @@ def _pictures(found: Found) -> tuple[list[Found], tuple[str, ...]]:
 
 def _class_and_part(name: str) -> tuple[str, ...]:
     folders = PurePosixPath(name).parent.parts
-    return folders[:2] if folders and folders[0].lower() in PART_WORDS else folders[:1]
+    return folders[:2] if folders and folders[0].lower() in SUBSET_WORDS else folders[:1]
 
 
 def _rows(series: Sequence[Found]) -> pd.DataFrame:

@@ -11,9 +11,9 @@ from typing import Any
 import pandas as pd
 
 from gyrus.datasets.manifest import Problem
-from gyrus.datasets.sources.listing import PART_WORDS, Listing, Request
+from gyrus.datasets.sources.listing import SUBSET_WORDS, Listing, Request
 from gyrus.errors import DataError
-from gyrus.types import Part
+from gyrus.types import Subset
 
 IMAGE_EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
 """What counts as an image in a folder, in any case."""
@@ -127,16 +127,16 @@ def _bad_name(name: str) -> Problem:
 
 def _labels_and_parts(root: Path, names: list[str]) -> dict[str, Any]:
     parents = [PurePosixPath(name).parent.parts for name in names]
-    parts: list[Part | None] = [PART_WORDS.get(folders[0].lower()) if folders else None for folders in parents]
-    if not any(parts):
-        return {"label": [_first(folders) for folders in parents], "part": parts}
-    outside = [name for name, part in zip(names, parts, strict=True) if part is None]
+    subsets: list[Subset | None] = [SUBSET_WORDS.get(folders[0].lower()) if folders else None for folders in parents]
+    if not any(subsets):
+        return {"label": [_first(folders) for folders in parents], "subset": subsets}
+    outside = [name for name, subset in zip(names, subsets, strict=True) if subset is None]
     if outside:
         raise DataError(
             f"{root} has folders for parts such as train/ and test/, but also {len(outside)} images outside of "
             f"them, the first: {outside[0]}. Move them into a part, or away."
         )
-    return {"label": [_first(folders[1:]) for folders in parents], "part": parts}
+    return {"label": [_first(folders[1:]) for folders in parents], "subset": subsets}
 
 
 def _first(folders: tuple[str, ...]) -> str | None:
@@ -150,9 +150,9 @@ def _require_same_classes(root: Path, rows: pd.DataFrame, request: Request) -> N
             f"{root} has {len(rows)} images, but no folder per class. Put the images of each class into a folder "
             "with its name, or give a table with the columns path and label."
         )
-    classes = {str(part): sorted(set(group)) for part, group in labelled.groupby("part")["label"]}
+    classes = {str(subset): sorted(set(group)) for subset, group in labelled.groupby("subset")["label"]}
     if request.classes is None and len({tuple(names) for names in classes.values()}) > 1:
-        words = "; ".join(f"{part}: {', '.join(names)}" for part, names in classes.items())
+        words = "; ".join(f"{subset}: {', '.join(names)}" for subset, names in classes.items())
         raise DataError(
             f"The parts of {root} have different classes ({words}). Mend the folders, "
             "or name all classes in their order with `classes`."

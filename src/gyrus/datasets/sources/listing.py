@@ -10,12 +10,12 @@ import pandas as pd
 
 from gyrus.datasets.manifest import Problem
 from gyrus.imaging.volume_formats import Assumption
-from gyrus.types import Part
+from gyrus.types import Subset
 
 Progress = Callable[[int, int], None]
 """Called with the samples checked so far and their number."""
 
-PART_WORDS: dict[str, Part] = {
+SUBSET_WORDS: dict[str, Subset] = {
     "train": "train",
     "training": "train",
     "val": "val",

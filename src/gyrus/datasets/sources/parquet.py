@@ -14,10 +14,10 @@ import pyarrow.parquet as pq
 
 from gyrus.datasets.reader import IMAGE_COLUMN, byte_columns, find_image_column
 from gyrus.datasets.sources import table_columns as roles
-from gyrus.datasets.sources.listing import PART_WORDS, Listing, Request
+from gyrus.datasets.sources.listing import SUBSET_WORDS, Listing, Request
 from gyrus.datasets.sources.table import add_columns, in_pandas
 from gyrus.errors import ConfigError, DataError
-from gyrus.types import Part
+from gyrus.types import Subset
 
 _BELOW = (".", "data")
 """Where in a folder the files may lie; the first place that has any is taken."""
@@ -45,7 +45,7 @@ def list_samples(path: Path, request: Request) -> Listing:
     if not files:
         raise DataError(f"There is no parquet file with a column of image bytes in {path}.")
     root = path if path.is_dir() else path.parent
-    listings = [_list_file(file, root, request, with_part=path.is_dir()) for file in files]
+    listings = [_list_file(file, root, request, with_subset=path.is_dir()) for file in files]
     return _together(path, root, [listing for listing in listings if len(listing.rows)])
 
 
@@ -86,7 +86,7 @@ def _together(path: Path, root: Path, listings: list[Listing]) -> Listing:
     )
 
 
-def _list_file(file: Path, root: Path, request: Request, *, with_part: bool) -> Listing:
+def _list_file(file: Path, root: Path, request: Request, *, with_subset: bool) -> Listing:
     content, image = _without_pixels(file, request.columns.get("image"))
     table = in_pandas(content)
     asked = {role: name for role, name in request.columns.items() if role != "image"}
@@ -101,8 +101,8 @@ def _list_file(file: Path, root: Path, request: Request, *, with_part: bool) -> 
     rows = add_columns(_rows(file, root, len(table)), table.drop(columns=_INNER_PATH), found, request, classes)
     if "image" in request.columns:
         rows[IMAGE_COLUMN] = image
-    if with_part and "part" not in found and request.labelled:
-        rows["part"] = _part(file)
+    if with_subset and "subset" not in found and request.labelled:
+        rows["subset"] = _subset(file)
     return Listing(root, rows, names, classes, found.get("subject"))
 
 
@@ -147,9 +147,9 @@ def _rows(file: Path, root: Path, count: int) -> pd.DataFrame:
     return pd.DataFrame({"sample": samples, "path": path, "row": range(count)})
 
 
-def _part(file: Path) -> Part | None:
+def _subset(file: Path) -> Subset | None:
     word = _PART.match(file.name)
-    return PART_WORDS.get(word[0].lower()) if word else None
+    return SUBSET_WORDS.get(word[0].lower()) if word else None
 
 
 def _names(table: pd.DataFrame, column: str | None) -> tuple[str, ...]:

@@ -127,8 +127,8 @@ def add_columns(
             added[role] = roles.texts(table[found[role]])
     if "slice" in found:
         added["slice"] = roles.whole_numbers(table[found["slice"]], found["slice"])
-    if request.labelled and "part" in found:
-        added["part"] = roles.parts(table[found["part"]], found["part"])
+    if request.labelled and "subset" in found:
+        added["subset"] = roles.subsets(table[found["subset"]], found["subset"])
     for name in table.columns:
         if name not in found.values():
             added[f"source_{name}" if name in _TAKEN else name] = roles.further(table[name]).array

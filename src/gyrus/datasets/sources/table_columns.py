@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from gyrus.datasets.reader import IMAGE_COLUMN_NAMES
-from gyrus.datasets.sources.listing import PART_WORDS
+from gyrus.datasets.sources.listing import SUBSET_WORDS
 from gyrus.errors import ConfigError, DataError
 from gyrus.registry import look_up
 
@@ -18,7 +18,7 @@ COLUMN_NAMES: dict[str, tuple[str, ...]] = {
     "subject": ("subject", "subject_id", "patient", "patient_id", "participant", "participant_id", "person"),
     "session": ("session", "session_id", "visit", "visit_id", "scan_id"),
     "slice": ("slice", "slice_index", "slice_number"),
-    "part": ("part", "split", "set", "subset"),
+    "subset": ("subset", "split", "set", "subset"),
 }
 """The names under which the column of each role is found, in any case; the first one present plays the role."""
 
@@ -68,20 +68,20 @@ def texts(cells: Iterable[Any]) -> list[str | None]:
     return [word if word not in (None, "", "n/a") else None for word in words]
 
 
-def parts(cells: Iterable[Any], column: str) -> list[str | None]:
+def subsets(cells: Iterable[Any], column: str) -> list[str | None]:
     """Cells of the part column as train, val or test.
 
     Raises:
         DataError: A cell says something else.
     """
     words = texts(cells)
-    strangers = sorted({word for word in words if word is not None and word.lower() not in PART_WORDS})
+    strangers = sorted({word for word in words if word is not None and word.lower() not in SUBSET_WORDS})
     if strangers:
         raise DataError(
             f"The column '{column}' names parts that are not known: {', '.join(strangers[:5])}. "
-            f"Known, in any case: {', '.join(PART_WORDS)}."
+            f"Known, in any case: {', '.join(SUBSET_WORDS)}."
         )
-    return [PART_WORDS[word.lower()] if word is not None else None for word in words]
+    return [SUBSET_WORDS[word.lower()] if word is not None else None for word in words]
 
 
 def whole_numbers(cells: Iterable[Any], column: str) -> list[int | None]:

@@ -139,7 +139,7 @@ class Chosen:
 
 
 def crowd_of_run(run: Run, classes: Sequence[str]) -> Crowd:
-    """The test part of a run, as it was predicted.
+    """The test set of a run, as it was predicted.
 
     Raises:
         DataError: The predictions are not those of the run's data.
@@ -149,7 +149,7 @@ def crowd_of_run(run: Run, classes: Sequence[str]) -> Crowd:
     places = predictions.table.reset_index(drop=True).reset_index().set_index("sample")["index"]
     samples = manifest.table["sample"]
     if tuple(predictions.classes) != tuple(classes) or not samples.isin(places.index).all():
-        raise DataError(f"The predictions in {run.folder} are not those of its test part. Judge the run again.")
+        raise DataError(f"The predictions in {run.folder} are not those of its test set. Judge the run again.")
     order = places.loc[samples].to_numpy()
     count = len(manifest)
     return Crowd(

@@ -36,7 +36,7 @@ def explain_run(
     Args:
         run: The run, or its folder. Of several, or of a cross-validation, the first is explained, and the maps of the
             others are compared with its.
-        inputs: Image files, folders or tables; by default the test part of the run.
+        inputs: Image files, folders or tables; by default the test set of the run.
         config: What is asked.
         out: The folder to write into: new, empty, or of an earlier explanation. By default ``explanation`` in the run.
         data: How to read the inputs.

@@ -25,7 +25,7 @@ def choose_shown(crowd: Crowd, asked: ExplainConfig, classes: Sequence[str], *, 
         if (crowd.truths < 0).any():
             raise DataError(
                 f"The grid '{asked.grid}' needs to know which answers are right, and the images have no labels. Use "
-                "random, class or methods, or explain the test part of the run by naming no images."
+                "random, class or methods, or explain the test set of the run by naming no images."
             )
         wanted = (answers == crowd.truths) == (asked.grid == "best")
         if not wanted.any():
