@@ -12,15 +12,15 @@ from sklearn.metrics import adjusted_rand_score
 
 from gyrus.audit.image_measurements import make_thumbnail
 from gyrus.audit.nearest_neighbours import find_neighbours
-from gyrus.audit.subjects_from_pixels import Grouping, find_groups, needed_width
+from gyrus.audit.subjects_from_pixels import SubjectGroups, find_groups, needed_width
 from gyrus.synthetic.phantom import generate
 
 
-def grouped(pictures: np.ndarray) -> Grouping:
+def grouped(pictures: np.ndarray) -> SubjectGroups:
     return find_groups(find_neighbours(pictures), pictures)
 
 
-def width(found: Grouping) -> float:
+def width(found: SubjectGroups) -> float:
     return found.plateau.width if found.plateau else 0.0
 
 

@@ -15,14 +15,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from gyrus.evaluation.intervals import Words, arrange, bootstrap, estimate, jackknife, score
+from gyrus.evaluation.intervals import IntervalNotes, arrange, bootstrap, estimate, jackknife, score
 from gyrus.evaluation.result import Estimate
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 
 METRICS = ("accuracy", "balanced_accuracy", "macro_roc_auc")
-WORDS = Words("undefined", "scarce")
+WORDS = IntervalNotes("undefined", "scarce")
 
 LIKENESS = 0.7
 """Share of the variance of the logits that is the person's, not the slice's."""

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from gyrus.explanation.attribution import Settings
+from gyrus.explanation.attribution import MethodSettings
 from gyrus.explanation.methods import METHODS, explain
-from gyrus.explanation.targets import Contrast
+from gyrus.explanation.targets import ClassContrast
 from gyrus.models.build import ModelConfig, build
 
 NETWORKS = {
@@ -59,14 +59,14 @@ def main() -> None:
     torch.manual_seed(0)
     images = torch.rand(options.images, 1, options.size, options.size)
     targets = torch.randint(4, (options.images,))
-    settings = Settings(batch=options.batch)
+    settings = MethodSettings(batch=options.batch)
     methods = [name for name, spec in METHODS.items() if spec.needs_layer and name not in ("score-cam", "ablation-cam")]
     print(f"{options.images} slices of {options.size} x {options.size} pixels, {options.threads} threads")
     for title, config in NETWORKS.items():
         model = build(config, in_channels=1, num_classes=4, image_size=(options.size, options.size)).eval()
 
         def of(method: str, model: nn.Module = model) -> Callable[[], object]:
-            return lambda: explain(model, images, Contrast(targets), method, settings=settings)
+            return lambda: explain(model, images, ClassContrast(targets), method, settings=settings)
 
         plain = "plain passes"
         took = fastest(

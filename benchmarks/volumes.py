@@ -86,14 +86,14 @@ def gyrus_epochs(folder: Path, cache: Path) -> Callable[[int], Iterator[object]]
     from gyrus.datasets.scan import scan
     from gyrus.datasets.store import open_store
     from gyrus.datasets.torch_dataset import PixelDataset
-    from gyrus.transforms.preprocessing import Intensity, Normalisation, PreprocessingConfig
+    from gyrus.transforms.preprocessing import IntensityScaling, Normalisation, PreprocessingConfig
 
     datasets: list[PixelDataset] = []
 
     def epoch(seed: int) -> Iterator[object]:
         if not datasets:
             manifest = scan(folder)
-            config = PreprocessingConfig(steps=(), intensity=Intensity(method="fixed"))
+            config = PreprocessingConfig(steps=(), intensity=IntensityScaling(method="fixed"))
             store = open_store(manifest, config, cache=cache)
             fitted = Normalisation.fit(config.intensity, store.statistics)
             datasets.append(PixelDataset(store, np.arange(len(manifest)), manifest.targets.to_numpy(), fitted))

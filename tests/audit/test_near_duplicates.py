@@ -9,7 +9,7 @@ from scipy import ndimage
 
 from gyrus.audit.checks import audit, gather
 from gyrus.audit.image_measurements import make_thumbnail
-from gyrus.audit.near_duplicates import TURNS, Overlay, align, averaged_spectra, find_overlays
+from gyrus.audit.near_duplicates import TURNS, AlignedPair, align, averaged_spectra, find_overlays
 from gyrus.datasets.scan import scan
 from gyrus.synthetic.phantom import generate, write
 
@@ -22,12 +22,12 @@ def people() -> np.ndarray:
     return generate(subjects=24, slices=12, classes=2, size=128, seed=3).volumes.reshape(-1, 128, 128)
 
 
-def overlays_with(people: np.ndarray, altered: np.ndarray) -> Overlay:
+def overlays_with(people: np.ndarray, altered: np.ndarray) -> AlignedPair:
     both = np.concatenate([people, np.clip(np.rint(altered), 0, 255).astype(np.uint8)])
     return find_overlays(np.stack([make_thumbnail(picture) for picture in both]))
 
 
-def found(overlays: Overlay, first: int, second: int) -> int:
+def found(overlays: AlignedPair, first: int, second: int) -> int:
     hit = np.nonzero((overlays.first == first) & (overlays.second == second))[0]
     assert len(hit) == 1
     return int(hit[0])

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.cluster.hierarchy import fcluster, linkage
 from sklearn.metrics import adjusted_rand_score
 
-from gyrus.audit.single_linkage import Merges, find_plateau, loose_ends, margins, merge
+from gyrus.audit.single_linkage import Dendrogram, find_plateau, loose_ends, margins, merge
 
 
 def blobs(groups: int, size: int, spread: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -18,7 +18,7 @@ def blobs(groups: int, size: int, spread: float, seed: int = 0) -> tuple[np.ndar
     return rows / np.linalg.norm(rows, axis=1, keepdims=True), np.repeat(np.arange(groups), size)
 
 
-def linked(vectors: np.ndarray, neighbours: int = 6) -> Merges:
+def linked(vectors: np.ndarray, neighbours: int = 6) -> Dendrogram:
     similarity = vectors @ vectors.T
     np.fill_diagonal(similarity, -2)
     index = np.argsort(-similarity, axis=1)[:, :neighbours]
@@ -75,7 +75,7 @@ def test_threads_have_no_loose_ends_too_many_and_stars_have() -> None:
     thread, star = np.arange(9), np.zeros(9, np.int64)
     others, groups = np.arange(1, 10), np.zeros(10, np.int64)
     similarity, effective = np.full(9, 0.9), np.ones(9)
-    assert loose_ends(Merges(thread, others, similarity, effective, 10), groups) == pytest.approx(0.0)
-    assert loose_ends(Merges(star, others, similarity, effective, 10), groups) == pytest.approx(0.9 - 0.2)
+    assert loose_ends(Dendrogram(thread, others, similarity, effective, 10), groups) == pytest.approx(0.0)
+    assert loose_ends(Dendrogram(star, others, similarity, effective, 10), groups) == pytest.approx(0.9 - 0.2)
     pairs = np.repeat(np.arange(5), 2)
-    assert loose_ends(Merges(thread, others, similarity, effective, 10), pairs) == 0.0
+    assert loose_ends(Dendrogram(thread, others, similarity, effective, 10), pairs) == 0.0

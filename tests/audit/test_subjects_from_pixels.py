@@ -13,7 +13,7 @@ from sklearn.metrics import adjusted_rand_score
 from gyrus.audit.checks import gather
 from gyrus.audit.image_measurements import make_thumbnail
 from gyrus.audit.nearest_neighbours import find_neighbours
-from gyrus.audit.subjects_from_pixels import Grouping, find_groups, seriate, with_inferred_subjects
+from gyrus.audit.subjects_from_pixels import SubjectGroups, find_groups, seriate, with_inferred_subjects
 from gyrus.datasets.manifest import Manifest
 from gyrus.datasets.scan import scan
 from gyrus.datasets.splits import split
@@ -22,7 +22,7 @@ from gyrus.imaging.decoding import decode
 from gyrus.synthetic.phantom import generate, write
 
 
-def grouped(pictures: np.ndarray) -> Grouping:
+def grouped(pictures: np.ndarray) -> SubjectGroups:
     return find_groups(find_neighbours(pictures), pictures)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gyrus.audit.checks import CHECKS, Material, audit, gather
+from gyrus.audit.checks import CHECKS, AuditContext, audit, gather
 from gyrus.audit.findings import SEVERITIES, Findings
 from gyrus.datasets.scan import scan
 from gyrus.errors import DataError, UnknownNameError
@@ -16,7 +16,7 @@ from gyrus.synthetic.phantom import generate, write
 
 
 @pytest.fixture(scope="module", params=["folder", "train-test", "unknown", "one class"])
-def material(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Material:
+def material(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AuditContext:
     """Small phantom data of several kinds."""
     phantom = generate(subjects=16, slices=4, classes=2, size=32, seed=0)
     layout = "train-test" if request.param == "train-test" else "folder"
@@ -27,7 +27,7 @@ def material(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 
 
 @pytest.mark.parametrize("name", CHECKS)
-def test_a_check_tells_plain_findings(name: str, material: Material) -> None:
+def test_a_check_tells_plain_findings(name: str, material: AuditContext) -> None:
     known = set(material.manifest.table["sample"])
     for finding in CHECKS[name](material):
         assert finding.check == name
@@ -39,11 +39,11 @@ def test_a_check_tells_plain_findings(name: str, material: Material) -> None:
 
 
 @pytest.mark.parametrize("name", CHECKS)
-def test_a_check_tells_the_same_twice(name: str, material: Material) -> None:
+def test_a_check_tells_the_same_twice(name: str, material: AuditContext) -> None:
     assert repr(CHECKS[name](material)) == repr(CHECKS[name](material))
 
 
-def test_findings_save_and_load(material: Material, tmp_path: Path) -> None:
+def test_findings_save_and_load(material: AuditContext, tmp_path: Path) -> None:
     findings = audit(material, title="phantom")
     findings.save(tmp_path / "findings.json")
     loaded = Findings.load(tmp_path / "findings.json")
@@ -57,7 +57,7 @@ def test_findings_save_and_load(material: Material, tmp_path: Path) -> None:
     assert len(rows) == 1 + sum(max(1, len(entry.samples)) for entry in findings.entries)
 
 
-def test_a_wrong_name_is_told(material: Material) -> None:
+def test_a_wrong_name_is_told(material: AuditContext) -> None:
     with pytest.raises(UnknownNameError, match="Did you mean 'leakage'"):
         audit(material, title="phantom", checks=["leackage"])
 
@@ -68,7 +68,7 @@ def test_other_json_is_no_findings(tmp_path: Path) -> None:
         Findings.load(tmp_path / "other.json")
 
 
-def test_volumes_are_refused_in_words(material: Material) -> None:
+def test_volumes_are_refused_in_words(material: AuditContext) -> None:
     table = material.manifest.table.assign(shape=[(8, 8, 8)] * len(material.manifest))
     with pytest.raises(DataError, match="An audit looks at slices"):
         gather(replace(material.manifest, table=table))

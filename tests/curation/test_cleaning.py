@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from gyrus.audit.duplicates import Pair
 from gyrus.curation import cleaned_copy
 from gyrus.curation.cleaned_copy import how_to_read, parse_steps, write_copy, write_manifest
-from gyrus.curation.cleaning import Plan, Rules, decide, prepare
+from gyrus.curation.cleaning import CleaningPlan, Rules, decide, prepare
 from gyrus.datasets.manifest import Manifest
 from gyrus.datasets.reader import Reader
 from gyrus.datasets.scan import scan
@@ -39,15 +39,15 @@ def dirty(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def plan(dirty: Path) -> Plan:
+def plan(dirty: Path) -> CleaningPlan:
     return prepare(scan(dirty))
 
 
-def decided(plan: Plan) -> dict[str, tuple[str, str]]:
+def decided(plan: CleaningPlan) -> dict[str, tuple[str, str]]:
     return {each.sample: (each.decision, each.rule) for each in plan.decisions}
 
 
-def test_each_fault_is_removed_by_its_rule(plan: Plan) -> None:
+def test_each_fault_is_removed_by_its_rule(plan: CleaningPlan) -> None:
     found = decided(plan)
     assert found["Control/sub-P901_slice-00.png"] == ("remove", "copies")
     assert found["Control/sub-P003_slice-08.png"] == ("remove", "copies")
@@ -58,7 +58,7 @@ def test_each_fault_is_removed_by_its_rule(plan: Plan) -> None:
     assert found["Control/sub-P001_slice-00.png"] == ("keep", "")
 
 
-def test_every_image_has_one_decision_and_every_removal_a_reason(plan: Plan) -> None:
+def test_every_image_has_one_decision_and_every_removal_a_reason(plan: CleaningPlan) -> None:
     table = plan.table
     assert sorted(table["sample"]) == sorted([*plan.manifest.table["sample"], "Control/sub-P904_slice-00.png"])
     removed = table[table["decision"] == "remove"]
@@ -69,7 +69,7 @@ def test_every_image_has_one_decision_and_every_removal_a_reason(plan: Plan) -> 
     assert len(plan.cleaned) + len(removed) == len(table)
 
 
-def test_contradictions_and_copies_of_strangers_are_told(plan: Plan) -> None:
+def test_contradictions_and_copies_of_strangers_are_told(plan: CleaningPlan) -> None:
     assert any("bear other labels" in note for note in plan.notes)
     assert any("name of another subject" in note for note in plan.notes)
 
@@ -192,7 +192,7 @@ def test_a_copy_is_read_with_the_same_subjects_labels_and_pixels(
         assert set(together["digest"]) == set(together["digest_new"])
 
 
-def test_the_class_folders_alone_can_be_read_too(plan: Plan, tmp_path: Path) -> None:
+def test_the_class_folders_alone_can_be_read_too(plan: CleaningPlan, tmp_path: Path) -> None:
     out = write_copy(plan, tmp_path / "out")
     alone = scan(out, source="folder")
     assert alone.subject_rule == "bids"
@@ -200,7 +200,7 @@ def test_the_class_folders_alone_can_be_read_too(plan: Plan, tmp_path: Path) -> 
     assert alone.table[columns].equals(plan.cleaned.table[columns])
 
 
-def test_a_manifest_alone_names_the_images_where_they_are(plan: Plan, tmp_path: Path) -> None:
+def test_a_manifest_alone_names_the_images_where_they_are(plan: CleaningPlan, tmp_path: Path) -> None:
     out = write_manifest(plan, tmp_path / "deep" / "out")
     assert sorted(path.name for path in out.iterdir()) == ["decisions.csv", "manifest.csv", "preparation.json"]
     columns = ["sample", "label", "subject", "digest"]
@@ -220,7 +220,7 @@ def test_rows_of_parquet_need_a_copy(tmp_path: Path) -> None:
 
 
 def test_nothing_is_overwritten_and_nothing_half_written(
-    plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    plan: CleaningPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine.txt").write_text("mine")

@@ -17,7 +17,7 @@ from gyrus.datasets.torch_dataset import PixelDataset
 from gyrus.errors import ConfigError
 from gyrus.transforms.augmentation.config import AugmentationConfig
 from gyrus.transforms.augmentation.random_streams import Streams
-from gyrus.transforms.preprocessing import Intensity, Normalisation, image_statistics
+from gyrus.transforms.preprocessing import IntensityScaling, Normalisation, image_statistics
 
 SHAPES = {"2d": (20, 14), "3d": (10, 12, 14)}
 COUNT = 5
@@ -31,7 +31,7 @@ def store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     pixels = np.random.default_rng(0).integers(100, 256, size=shape, dtype=np.uint8)
     pixels[..., : shape[-2] // 2, :] = 0
     np.save(folder / "pixels.npy", pixels)
-    np.save(folder / "statistics.npy", np.stack([image_statistics(image, Intensity()) for image in pixels]))
+    np.save(folder / "statistics.npy", np.stack([image_statistics(image, IntensityScaling()) for image in pixels]))
     return Store(folder)
 
 

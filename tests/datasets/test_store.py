@@ -17,7 +17,7 @@ from gyrus.datasets.scan import scan
 from gyrus.datasets.store import open_store
 from gyrus.datasets.torch_dataset import PixelDataset
 from gyrus.errors import DataError
-from gyrus.transforms.preprocessing import Intensity, Normalisation, PreprocessingConfig, Resize
+from gyrus.transforms.preprocessing import IntensityScaling, Normalisation, PreprocessingConfig, Resize
 
 PREPROCESSING = PreprocessingConfig(steps=(Resize(size=(24, 24)),))
 
@@ -145,7 +145,7 @@ def test_a_pickled_store_is_a_path_not_pixels(slices, tmp_path):
 @pytest.mark.parametrize("method", ["fixed", "zscore", "dataset", "percentile"])
 def test_batches_hold_the_normalised_pixels_of_their_part(slices, tmp_path, method):
     manifest = scan(slices)
-    intensity = Intensity(method=method)
+    intensity = IntensityScaling(method=method)
     preprocessing = PreprocessingConfig(steps=PREPROCESSING.steps, intensity=intensity)
     store = open_store(manifest, preprocessing, cache=tmp_path / "cache")
     rows = np.array([3, 7, 20])

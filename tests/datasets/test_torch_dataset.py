@@ -15,7 +15,7 @@ from gyrus.datasets.torch_dataset import PixelDataset
 from gyrus.synthetic.phantom import generate
 from gyrus.training.data_loader import Loader
 from gyrus.transforms.augmentation.config import AUGMENTATIONS, AugmentationConfig
-from gyrus.transforms.preprocessing import Intensity, Normalisation, image_statistics
+from gyrus.transforms.preprocessing import IntensityScaling, Normalisation, image_statistics
 
 CHAIN = AugmentationConfig.model_validate(
     {"steps": [{"step": name} for name in AUGMENTATIONS if name not in ("resized-crop", "randaugment")]}
@@ -32,12 +32,12 @@ def store(request, tmp_path_factory) -> Store:
 
 def store_of(pixels: np.ndarray, folder: Path) -> Store:
     np.save(folder / "pixels.npy", pixels)
-    np.save(folder / "statistics.npy", np.stack([image_statistics(image, Intensity()) for image in pixels]))
+    np.save(folder / "statistics.npy", np.stack([image_statistics(image, IntensityScaling()) for image in pixels]))
     return Store(folder)
 
 
 def dataset(store: Store, chain: AugmentationConfig | None = CHAIN, *, seed: int = 0, epoch: int = 0) -> PixelDataset:
-    normalisation = Normalisation.fit(Intensity(), store.statistics)
+    normalisation = Normalisation.fit(IntensityScaling(), store.statistics)
     subset = PixelDataset(store, np.arange(COUNT), np.arange(COUNT) % 2, normalisation, augmentation=chain, seed=seed)
     subset.set_epoch(epoch)
     return subset

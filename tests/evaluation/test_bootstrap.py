@@ -11,7 +11,7 @@ from sklearn import metrics as sklearn_metrics
 
 from gyrus.evaluation import intervals
 from gyrus.evaluation.intervals import (
-    Words,
+    IntervalNotes,
     arrange,
     bca_interval,
     bootstrap,
@@ -23,11 +23,11 @@ from gyrus.evaluation.intervals import (
 from gyrus.evaluation.metrics import CLASS_METRICS, METRICS
 
 CLASSES = 3
-WORDS = Words(undefined="only one class", scarce="class 'x' has 1 subject", always="by the way")
+WORDS = IntervalNotes(undefined="only one class", scarce="class 'x' has 1 subject", always="by the way")
 
 
 def study(seed: int, people: int = 12, slices: int = 4, rounded: bool = True) -> tuple[np.ndarray, ...]:
-    """Targets, choices, scores and clusters of people whose slices are alike; scores have ties."""
+    """Targets, predicted, scores and clusters of people whose slices are alike; scores have ties."""
     random = np.random.default_rng(seed)
     clusters = np.repeat(np.arange(people), random.integers(1, slices + 1, size=people))
     targets = random.integers(CLASSES, size=people)[clusters]
@@ -37,16 +37,16 @@ def study(seed: int, people: int = 12, slices: int = 4, rounded: bool = True) ->
     return targets, scores.argmax(axis=1), scores, clusters
 
 
-def plain(targets, choices, scores, rows, present) -> dict:
+def plain(targets, predicted, scores, rows, present) -> dict:
     """All metrics of one resample, by scikit-learn."""
-    targets, choices, scores = targets[rows], choices[rows], scores[rows]
+    targets, predicted, scores = targets[rows], predicted[rows], scores[rows]
     occurs = np.isin(present, targets)
-    values = {"accuracy": np.mean(targets == choices)}
+    values = {"accuracy": np.mean(targets == predicted)}
     keywords = {"labels": present, "average": None, "zero_division": 0}
     by_class = {
-        "precision": sklearn_metrics.precision_score(targets, choices, **keywords),
-        "recall": sklearn_metrics.recall_score(targets, choices, **keywords),
-        "f1": sklearn_metrics.f1_score(targets, choices, **keywords),
+        "precision": sklearn_metrics.precision_score(targets, predicted, **keywords),
+        "recall": sklearn_metrics.recall_score(targets, predicted, **keywords),
+        "f1": sklearn_metrics.f1_score(targets, predicted, **keywords),
         "roc_auc": [area(sklearn_metrics.roc_auc_score, targets == one, scores[:, one]) for one in present],
         "pr_auc": [area(sklearn_metrics.average_precision_score, targets == one, scores[:, one]) for one in present],
     }
@@ -61,8 +61,8 @@ def area(function, relevant, scores) -> float:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_all_resamples_at_once_equal_a_plain_loop(seed: int) -> None:
-    targets, choices, scores, clusters = study(seed)
-    arrangement = arrange(targets, choices, scores, clusters)
+    targets, predicted, scores, clusters = study(seed)
+    arrangement = arrange(targets, predicted, scores, clusters)
     _, reference, _ = score(arrangement)
     resampled = bootstrap(arrangement, reference, resamples=50, seed=seed)
     present, majority = np.flatnonzero(reference.present), reference.majority
@@ -71,7 +71,7 @@ def test_all_resamples_at_once_equal_a_plain_loop(seed: int) -> None:
         rows = np.concatenate([np.flatnonzero(clusters == one) for one in drawn])
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # scikit-learn on absent classes
-            expected = plain(targets, choices, scores, rows, present)
+            expected = plain(targets, predicted, scores, rows, present)
         expected["accuracy_gain"] = expected["accuracy"] - np.mean(targets[rows] == majority)
         for name in METRICS:
             np.testing.assert_allclose(resampled.overall[name][number], expected[name], rtol=0, atol=1e-12)
@@ -125,12 +125,12 @@ def test_by_subject_the_interval_covers_and_by_image_it_does_not() -> None:
     for _ in range(trials):
         right = random.random((people, slices)) < random.beta(0.7, 0.3, size=people)[:, None]
         targets = np.zeros(people * slices, np.int64)
-        choices = 1 - right.ravel().astype(np.int64)
+        predicted = 1 - right.ravel().astype(np.int64)
         for unit, clusters in {
             "subject": np.repeat(np.arange(people), slices),
             "image": np.arange(people * slices),
         }.items():
-            arrangement = arrange(targets, choices, np.zeros((len(targets), 2)), clusters)
+            arrangement = arrange(targets, predicted, np.zeros((len(targets), 2)), clusters)
             _, reference, _ = score(arrangement)
             values = bootstrap(arrangement, reference, resamples=200, seed=0).overall["accuracy"]
             interval = estimate(0.7, values, 0.95, WORDS)
@@ -153,17 +153,17 @@ def test_bca_is_that_of_scipy_on_the_same_resamples(statistic) -> None:
 
 
 def test_left_out_values_are_those_without_each_cluster() -> None:
-    targets, choices, scores, clusters = study(5)
-    arrangement = arrange(targets, choices, scores, clusters)
+    targets, predicted, scores, clusters = study(5)
+    arrangement = arrange(targets, predicted, scores, clusters)
     left_out = jackknife(arrangement, score(arrangement)[1])
     for person in range(12):
         kept = clusters != person
-        assert left_out.overall["accuracy"][person] == pytest.approx((choices == targets)[kept].mean())
+        assert left_out.overall["accuracy"][person] == pytest.approx((predicted == targets)[kept].mean())
 
 
 def test_groups_are_left_out_where_there_are_many_clusters(monkeypatch) -> None:
     monkeypatch.setattr(intervals, "JACKKNIFE_GROUPS", 5)
-    targets, choices, scores, clusters = study(5)
-    arrangement = arrange(targets, choices, scores, clusters)
+    targets, predicted, scores, clusters = study(5)
+    arrangement = arrange(targets, predicted, scores, clusters)
     left_out = jackknife(arrangement, score(arrangement)[1]).overall["accuracy"]
-    assert left_out == pytest.approx([(choices == targets)[clusters % 5 != group].mean() for group in range(5)])
+    assert left_out == pytest.approx([(predicted == targets)[clusters % 5 != group].mean() for group in range(5)])

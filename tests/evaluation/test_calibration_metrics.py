@@ -22,12 +22,12 @@ from gyrus.evaluation.calibration_metrics import (
     measure_calibration,
     reliability,
 )
-from gyrus.evaluation.sampling import Sampling
+from gyrus.evaluation.sampling import BootstrapConfig
 from gyrus.inference.pooling import pool_by_subject
 from gyrus.inference.predictions import Predictions
 from tests.support.predictions import answers, as_predictions, study
 
-FAST = Sampling(resamples=200)
+FAST = BootstrapConfig(resamples=200)
 
 
 @pytest.mark.parametrize("classes", [2, 3])
@@ -93,8 +93,8 @@ def test_of_calibrated_probabilities_few_are_called_wrong_and_of_overconfident_o
     false_alarms = found = 0
     for seed in range(40):
         logits, probabilities, targets = answers(seed, 120, 3)
-        false_alarms += find_error(name, probabilities, targets, Sampling(99)).p_value <= 0.05
-        found += find_error(name, softmax(4 * logits, axis=1), targets, Sampling(99)).p_value <= 0.05
+        false_alarms += find_error(name, probabilities, targets, BootstrapConfig(99)).p_value <= 0.05
+        found += find_error(name, softmax(4 * logits, axis=1), targets, BootstrapConfig(99)).p_value <= 0.05
     assert false_alarms <= stats.binom.ppf(0.999, 40, 0.05)
     assert found == 40
 
@@ -150,6 +150,6 @@ def test_measuring_takes_one_row_for_each_subject() -> None:
 
 
 def test_without_resamples_there_are_errors_alone() -> None:
-    found = measure_calibration(as_predictions(*answers(0, 30, 2)[::2]), Sampling(resamples=0))
+    found = measure_calibration(as_predictions(*answers(0, 30, 2)[::2]), BootstrapConfig(resamples=0))
     assert found.brier.low is None
     assert all(error.p_value is None and error.value >= 0 for error in found.errors.values())

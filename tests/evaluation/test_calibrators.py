@@ -131,7 +131,7 @@ class TestEveryCalibrator:
         fitted = fit_calibrator(as_predictions(logits, targets, subset="val"), kind)
         mended = fitted.apply(as_predictions(logits, targets, prefix="t"))
         assert np.isfinite(mended.logits).all()
-        assert (mended.choices == targets).all()
+        assert (mended.predicted == targets).all()
 
     def test_it_is_fitted_on_the_validation_part_alone(self, kind: str, classes: int) -> None:
         _, test = subsets(classes, 60)
@@ -141,7 +141,7 @@ class TestEveryCalibrator:
 
 def test_temperature_and_positive_slopes_keep_the_choices() -> None:
     val, test = subsets(3)
-    np.testing.assert_array_equal(fit_calibrator(val).apply(test).choices, test.choices)
+    np.testing.assert_array_equal(fit_calibrator(val).apply(test).predicted, test.predicted)
 
 
 def test_it_is_fitted_on_people_where_they_are_known() -> None:

@@ -36,7 +36,7 @@ def test_the_interval_is_that_of_the_same_resamples_row_by_row(unit: str) -> Non
     differences = []
     for column in counts.T:
         rows = np.repeat(np.arange(len(one)), column[people].astype(int))
-        scores = [balanced_accuracy_score(each.targets[rows], each.choices[rows]) for each in (one, other)]
+        scores = [balanced_accuracy_score(each.targets[rows], each.predicted[rows]) for each in (one, other)]
         differences.append(scores[0] - scores[1])
     assert found.estimate.low == pytest.approx(np.quantile(differences, 0.025))
     assert found.estimate.high == pytest.approx(np.quantile(differences, 0.975))

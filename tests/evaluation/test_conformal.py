@@ -7,11 +7,11 @@ import pytest
 
 from gyrus.errors import ConfigError, DataError, UnknownNameError
 from gyrus.evaluation.conformal import CONFORMAL, ConformalSets, fit_sets, judge_sets
-from gyrus.evaluation.sampling import Sampling
+from gyrus.evaluation.sampling import BootstrapConfig
 from gyrus.inference.predictions import Predictions
 from tests.support.predictions import answers, as_predictions, study
 
-FAST = Sampling(resamples=100)
+FAST = BootstrapConfig(resamples=100)
 
 # SplitConformalClassifier of MAPIE 1.6.0, confidence_level=0.8, conformalised on answers(1, 60, 3), predicted for
 # answers(2, 12, 3); "aps" with include_last_label="randomized" and 0.5 in place of each random number.
@@ -39,7 +39,7 @@ def test_the_promise_is_kept_on_average_however_bad_the_probabilities(method: st
         judge_sets(
             fit_sets(people(seed, 39, "val", sharpness), method, level=0.8),
             people(1000 + seed, 200, "test", sharpness),
-            Sampling(resamples=0),
+            BootstrapConfig(resamples=0),
         ).coverage.value
         for seed in range(20)
     ]

@@ -27,7 +27,7 @@ def test_both_units_are_scored_as_scikit_learn_scores_them() -> None:
     assert list(evaluation.scores) == ["subject", "image"]
     for unit, rows in (("subject", pool_by_subject(predictions)), ("image", predictions)):
         scores = evaluation.scores[unit]
-        truth, called = rows.table["target"].tolist(), rows.predicted.tolist()
+        truth, called = rows.table["target"].tolist(), rows.predicted_classes.tolist()
         report = sklearn_metrics.classification_report(truth, called, output_dict=True, zero_division=0)
         assert scores.metrics["accuracy"].value == pytest.approx(report["accuracy"], abs=1e-12)
         for name in CLASSES:

@@ -109,7 +109,7 @@ def _right(predictions: Predictions) -> list[str]:
     from gyrus.inference.pooling import pool_by_subject
 
     pooled = pool_by_subject(predictions)
-    return pooled.table["subject"][pooled.choices == pooled.targets].tolist()
+    return pooled.table["subject"][pooled.predicted == pooled.targets].tolist()
 
 
 def test_what_cannot_be_ranked_is_refused_in_words() -> None:

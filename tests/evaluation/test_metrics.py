@@ -19,13 +19,13 @@ CLASSES = 4
 
 @st.composite
 def judged(draw: st.DrawFn, classes: int = CLASSES) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Targets, choices and weights; some classes are absent, some weights zero."""
+    """Targets, predicted and weights; some classes are absent, some weights zero."""
     size = draw(st.integers(1, 30))
     used = draw(st.lists(st.integers(0, classes - 1), min_size=1, max_size=classes, unique=True))
     targets = draw(st.lists(st.sampled_from(used), min_size=size, max_size=size))
-    choices = draw(st.lists(st.integers(0, classes - 1), min_size=size, max_size=size))
+    predicted = draw(st.lists(st.integers(0, classes - 1), min_size=size, max_size=size))
     weights = draw(st.lists(st.sampled_from([0.0, 1.0, 2.0, 0.3]), min_size=size, max_size=size))
-    return np.array(targets), np.array(choices), np.array(weights)
+    return np.array(targets), np.array(predicted), np.array(weights)
 
 
 @st.composite
@@ -44,27 +44,27 @@ def ranked(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 @settings(max_examples=60, deadline=None)
 @given(judged())
 def test_confusion_metrics_are_those_of_scikit_learn(sample: tuple) -> None:
-    targets, choices, weights = sample
+    targets, predicted, weights = sample
     labels = range(CLASSES)
     for weight in (None, weights if weights.sum() else None):
-        confusion = metrics.confusion_matrix(targets, choices, CLASSES, weight)
-        expected = sklearn_metrics.confusion_matrix(targets, choices, labels=labels, sample_weight=weight)
+        confusion = metrics.confusion_matrix(targets, predicted, CLASSES, weight)
+        expected = sklearn_metrics.confusion_matrix(targets, predicted, labels=labels, sample_weight=weight)
         np.testing.assert_allclose(confusion, expected, rtol=0, atol=1e-12)
-        close(metrics.accuracy(confusion), sklearn_metrics.accuracy_score(targets, choices, sample_weight=weight))
+        close(metrics.accuracy(confusion), sklearn_metrics.accuracy_score(targets, predicted, sample_weight=weight))
         keywords = {"labels": labels, "average": None, "zero_division": 0, "sample_weight": weight}
-        close(metrics.precision(confusion), sklearn_metrics.precision_score(targets, choices, **keywords))
-        close(metrics.recall(confusion), sklearn_metrics.recall_score(targets, choices, **keywords))
-        close(metrics.f1(confusion), sklearn_metrics.f1_score(targets, choices, **keywords))
+        close(metrics.precision(confusion), sklearn_metrics.precision_score(targets, predicted, **keywords))
+        close(metrics.recall(confusion), sklearn_metrics.recall_score(targets, predicted, **keywords))
+        close(metrics.f1(confusion), sklearn_metrics.f1_score(targets, predicted, **keywords))
 
 
 @settings(max_examples=60, deadline=None)
 @given(judged())
 def test_balanced_accuracy_is_that_of_scikit_learn(sample: tuple) -> None:
-    targets, choices, _ = sample
-    confusion = metrics.confusion_matrix(targets, choices, CLASSES)
+    targets, predicted, _ = sample
+    confusion = metrics.confusion_matrix(targets, predicted, CLASSES)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # classes that were called but do not occur
-        expected = sklearn_metrics.balanced_accuracy_score(targets, choices)
+        expected = sklearn_metrics.balanced_accuracy_score(targets, predicted)
     close(metrics.balanced_accuracy(confusion), expected)
 
 
@@ -129,9 +129,9 @@ def test_areas_need_both_sides(relevant: list[bool]) -> None:
 @settings(max_examples=60, deadline=None)
 @given(judged(), st.integers(0, 2**32))
 def test_the_table_of_metrics_leaves_out_absent_classes_and_nothing_else(sample: tuple, seed: int) -> None:
-    targets, choices, _ = sample
+    targets, predicted, _ = sample
     scores = np.random.default_rng(seed).integers(0, 5, size=(len(targets), CLASSES)) / 4
-    values, reference, _ = score(arrange(targets, choices, scores, np.arange(len(targets))))
+    values, reference, _ = score(arrange(targets, predicted, scores, np.arange(len(targets))))
     present = np.unique(targets)
     assert np.flatnonzero(reference.present).tolist() == present.tolist()
     keywords = {"labels": present, "zero_division": 0}
@@ -140,8 +140,8 @@ def test_the_table_of_metrics_leaves_out_absent_classes_and_nothing_else(sample:
         ("recall", sklearn_metrics.recall_score),
         ("f1", sklearn_metrics.f1_score),
     ):
-        close(values.overall[f"macro_{name}"][0], function(targets, choices, average="macro", **keywords))
-        close(values.by_class[name][0, present], function(targets, choices, average=None, **keywords))
+        close(values.overall[f"macro_{name}"][0], function(targets, predicted, average="macro", **keywords))
+        close(values.by_class[name][0, present], function(targets, predicted, average=None, **keywords))
         assert np.isnan(np.delete(values.by_class[name][0], present)).all()
     if len(present) == 1:
         assert np.isnan(values.overall["macro_roc_auc"][0])
@@ -152,7 +152,7 @@ def test_the_table_of_metrics_leaves_out_absent_classes_and_nothing_else(sample:
     areas = [sklearn_metrics.average_precision_score(targets == one, scores[:, one]) for one in present]
     close(values.overall["macro_pr_auc"][0], np.mean(areas))
     majority = np.bincount(targets).max() / len(targets)
-    close(values.overall["accuracy_gain"][0], np.mean(targets == choices) - majority)
+    close(values.overall["accuracy_gain"][0], np.mean(targets == predicted) - majority)
 
 
 def close(mine, theirs) -> None:

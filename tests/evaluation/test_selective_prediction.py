@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gyrus.evaluation.sampling import Sampling
+from gyrus.evaluation.sampling import BootstrapConfig
 from gyrus.evaluation.selective_prediction import COVERAGES, abstain
 from gyrus.inference.predictions import Predictions
 from tests.support.predictions import answers, as_predictions, study
 
-NONE = Sampling(resamples=0)
-FAST = Sampling(resamples=100)
+NONE = BootstrapConfig(resamples=0)
+FAST = BootstrapConfig(resamples=100)
 
 
 @settings(max_examples=30, deadline=None)
@@ -21,7 +21,7 @@ FAST = Sampling(resamples=100)
 def test_the_area_is_its_definition(seed: int, count: int, tied: bool) -> None:
     logits, _, targets = answers(seed, count, 3)
     predictions = as_predictions(logits.round(0) if tied else logits, targets)
-    confidence, wrong = predictions.probabilities.max(axis=1), predictions.choices != targets
+    confidence, wrong = predictions.probabilities.max(axis=1), predictions.predicted != targets
     # Geifman, Uziel and El-Yaniv 2019: the mean over people of the risk among all who are at least as sure.
     area = np.mean([wrong[confidence >= one].mean() for one in confidence])
     best = np.mean([max(0, place - (count - wrong.sum())) / place for place in range(1, count + 1)])
@@ -62,7 +62,7 @@ def test_a_resample_is_the_area_of_the_rows_drawn(monkeypatch) -> None:
     rebuilt = Predictions.from_table(drawn, classes=predictions.classes, split_unit="subject")
     captured = []
     monkeypatch.setattr("gyrus.evaluation.selective_prediction.estimate", lambda *given: captured.append(given[1]))
-    abstain(predictions, sampling=Sampling(resamples=1))
+    abstain(predictions, sampling=BootstrapConfig(resamples=1))
     monkeypatch.undo()
     expected = abstain(rebuilt, sampling=NONE)
     values = [expected.area, expected.best, expected.excess, *expected.risks.values()]

@@ -8,13 +8,13 @@ import pytest
 
 from gyrus.errors import ConfigError, UnknownNameError
 from gyrus.evaluation.evaluate import evaluate
-from gyrus.evaluation.sampling import Sampling
+from gyrus.evaluation.sampling import BootstrapConfig
 from gyrus.evaluation.subgroups import subgroups
 from gyrus.inference.predictions import Predictions
 from tests.support.predictions import study
 
 TWO = ("a", "b")
-FAST = Sampling(resamples=99)
+FAST = BootstrapConfig(resamples=99)
 
 
 def people(**changes: object) -> tuple[Predictions, pd.DataFrame]:

@@ -9,7 +9,7 @@ from sklearn.metrics import precision_score, recall_score, roc_curve
 
 from gyrus.errors import ConfigError, DataError, UnknownNameError
 from gyrus.evaluation.decision_curve import decision_curve
-from gyrus.evaluation.sampling import Sampling
+from gyrus.evaluation.sampling import BootstrapConfig
 from gyrus.evaluation.thresholds import (
     GOALS,
     RATES,
@@ -23,7 +23,7 @@ from gyrus.inference.pooling import pool_by_subject
 from gyrus.inference.predictions import Predictions
 from tests.support.predictions import CLASSES, answers, as_predictions, study
 
-FAST = Sampling(resamples=200)
+FAST = BootstrapConfig(resamples=200)
 SICK = CLASSES[1:]
 
 
@@ -117,7 +117,7 @@ def test_the_rates_on_validation_are_those_that_the_threshold_has_there() -> Non
     val = validation()
     for goal in GOALS:
         point = choose_threshold(val, SICK, goal)
-        rates = judge_threshold(point, pool_by_subject(val), Sampling(resamples=0)).rates
+        rates = judge_threshold(point, pool_by_subject(val), BootstrapConfig(resamples=0)).rates
         assert {name: rate.value for name, rate in rates.items()} == pytest.approx(dict(point.validation))
 
 

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from gyrus.errors import DataError
-from gyrus.explanation.attribution import Settings
+from gyrus.explanation.attribution import MethodSettings
 from gyrus.explanation.background_reliance import swap_backgrounds
-from gyrus.explanation.checks import Scrutiny, Trial, as_table
+from gyrus.explanation.checks import CheckRunner, ExplanationChecks, as_table
 from gyrus.explanation.faithfulness import edge_maps, follow, random_maps
 from gyrus.explanation.localisation import share_inside
 from gyrus.explanation.methods import explain, logits_of
@@ -29,7 +29,7 @@ from gyrus.explanation.sanity_checks import (
 from tests.support.networks import Network, about, images
 from tests.support.phantoms import CORNER, Heads, predicted, trained
 
-SETTINGS = Settings(steps=16, window=0.2)
+SETTINGS = MethodSettings(steps=16, window=0.2)
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +97,7 @@ def test_the_report_of_a_cheating_network_says_so_first(cheat: tuple[nn.Module, 
     assert scrutiny.looks_past_brain
     assert scrutiny.sentences[0].startswith("The network looks past the brain: ")
     scrutiny.save(tmp_path / "checks.json")
-    assert Scrutiny.load(tmp_path / "checks.json") == scrutiny
+    assert ExplanationChecks.load(tmp_path / "checks.json") == scrutiny
 
 
 def test_the_report_of_an_honest_network_does_not(honest: tuple[nn.Module, Heads]) -> None:
@@ -115,7 +115,7 @@ def test_the_report_of_an_honest_network_does_not(honest: tuple[nn.Module, Heads
 
 def test_an_edge_detector_is_not_better_than_itself(honest: tuple[nn.Module, Heads]) -> None:
     model, heads = honest
-    trial = Trial.of(model, heads.images, predicted(model, heads.images), heads.people)
+    trial = CheckRunner.of(model, heads.images, predicted(model, heads.images), heads.people)
     report = trial.judge("grad-cam", edge_maps(heads.images), lambda _, batch: edge_maps(batch))
     assert report.verdict == "not better than an edge detector"
     assert report.beats_edges == 0.5
@@ -131,19 +131,19 @@ def test_a_map_that_a_network_learns_from_shuffled_labels_too_is_doubtful(honest
     other = trained(people, steps=60, labels=people.labels[order])
     asked = asking("integrated-gradients", model, heads)
     maps = asked(model, heads.images)
-    trial = Trial.of(model, heads.images, predicted(model, heads.images), heads.people, shuffled=other)
+    trial = CheckRunner.of(model, heads.images, predicted(model, heads.images), heads.people, shuffled=other)
     report = trial.judge("integrated-gradients", maps, asked)
     assert report.labels == pytest.approx(similarity(maps, asked(other, heads.images)).mean())
-    edges = Trial.of(model, heads.images, predicted(model, heads.images), heads.people, shuffled=model)
+    edges = CheckRunner.of(model, heads.images, predicted(model, heads.images), heads.people, shuffled=model)
     same = edges.judge("integrated-gradients", maps, asked)
     assert same.labels == pytest.approx(1.0)
     assert any("learnt shuffled labels has the same map" in reason for reason in same.reasons)
 
 
-def scrutinise(model: nn.Module, heads: Heads, method: str) -> Scrutiny:
+def scrutinise(model: nn.Module, heads: Heads, method: str) -> ExplanationChecks:
     asked = asking(method, model, heads)
     maps = asked(model, heads.images)
-    trial = Trial.of(
+    trial = CheckRunner.of(
         model,
         heads.images,
         predicted(model, heads.images),
@@ -151,7 +151,7 @@ def scrutinise(model: nn.Module, heads: Heads, method: str) -> Scrutiny:
         brains=heads.brains,
         structures=heads.structures,
     )
-    return Scrutiny(
+    return ExplanationChecks(
         title="phantom",
         target="predicted",
         images=len(maps),
@@ -266,4 +266,4 @@ def test_where_all_get_the_same_answer_no_pair_tells_anything() -> None:
 def test_other_documents_are_refused(tmp_path: Path) -> None:
     (tmp_path / "other.json").write_text('{"schema": "gyrus.metrics/1"}')
     with pytest.raises(DataError, match="does not hold the checks of explanations"):
-        Scrutiny.load(tmp_path / "other.json")
+        ExplanationChecks.load(tmp_path / "other.json")

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from gyrus.errors import ConfigError, UnknownNameError
-from gyrus.explanation.attribution import Settings
+from gyrus.explanation.attribution import MethodSettings
 from gyrus.explanation.layers import MIN_CELLS, choose_layer, find_layers, still
 from gyrus.explanation.methods import explain, pick_layer
 from gyrus.models.build import ModelConfig, build
@@ -88,7 +88,7 @@ def test_a_layer_that_runs_twice_has_no_map() -> None:
             return self.shared(self.shared(batch)).flatten(1)[:, :2]
 
     with pytest.raises(ConfigError, match="ran 2 times"):
-        explain(Twice(), torch.rand(1, 1, 8, 8), about(0), "grad-cam", settings=Settings())
+        explain(Twice(), torch.rand(1, 1, 8, 8), about(0), "grad-cam", settings=MethodSettings())
 
 
 def test_channels_that_come_last_are_not_taken_for_space() -> None:

@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from gyrus.explanation import class_activation_maps as cam
 from gyrus.explanation import gradient_methods as gradients
 from gyrus.explanation import perturbation_methods as perturbation
-from gyrus.explanation.attribution import Question, Settings
+from gyrus.explanation.attribution import MethodSettings, Question
 from gyrus.explanation.layers import still
 from gyrus.explanation.methods import METHODS, explain
 from gyrus.explanation.occlusion_fill import erased
-from gyrus.explanation.targets import Contrast
+from gyrus.explanation.targets import ClassContrast
 from tests.support.networks import CONVOLUTIONS, Network, about, images
 
 pytest.importorskip("pytorch_grad_cam")
@@ -38,7 +38,7 @@ def close(ours: Any, theirs: Any) -> None:
 
 
 def question(network: nn.Module, dims: int, **settings: Any) -> Question:
-    return Question(network.eval(), images(dims), about(*CLASSES), LAYER, Settings(**settings))
+    return Question(network.eval(), images(dims), about(*CLASSES), LAYER, MethodSettings(**settings))
 
 
 def each(dims: int) -> list[tuple[Tensor, int]]:
@@ -254,7 +254,7 @@ def test_occlusion_is_that_of_monai(dims: int) -> None:
     network = nn.Sequential(CONVOLUTIONS[dims](1, 4, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 16**dims, 3))
     image = torch.randn(1, 1, *size)
     asked = Question(
-        network, image, Contrast(torch.tensor([1])), None, Settings(eraser="black", window=0.25, stride=1.0)
+        network, image, ClassContrast(torch.tensor([1])), None, MethodSettings(eraser="black", window=0.25, stride=1.0)
     )
     ours = perturbation.occlusion(asked)[0]
     method = visualize.OcclusionSensitivity(

@@ -10,14 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from gyrus.errors import ConfigError, UnknownNameError
-from gyrus.explanation.attribution import Question, Settings
+from gyrus.explanation.attribution import MethodSettings, Question
 from gyrus.explanation.methods import METHODS, explain
 from gyrus.explanation.occlusion_fill import erased
 from gyrus.explanation.perturbation_methods import mean_masks
 from gyrus.models.build import ModelConfig, build
 from tests.support.networks import SIZES, Network, about, images
 
-FAST = Settings(steps=4, samples=3, masks=24, cells=4, window=0.5, batch=8)
+FAST = MethodSettings(steps=4, samples=3, masks=24, cells=4, window=0.5, batch=8)
 both = pytest.mark.parametrize("dims", [2, 3])
 every_method = pytest.mark.parametrize("method", METHODS)
 
@@ -112,7 +112,7 @@ def test_integrated_gradients_sum_up_to_what_the_logit_gained() -> None:
     network, batch = Network(3).eval(), images(3)
     with torch.no_grad():
         gained = (network(batch) - network(erased(batch))).gather(1, torch.tensor([[0], [1], [2]]))[:, 0]
-    maps = explain(network, batch, about(0, 1, 2), "integrated-gradients", settings=Settings(steps=200))
+    maps = explain(network, batch, about(0, 1, 2), "integrated-gradients", settings=MethodSettings(steps=200))
     np.testing.assert_allclose(maps.sum(axis=(1, 2, 3)), gained, rtol=0.02, atol=0.002)
 
 
@@ -128,7 +128,7 @@ class OnePixel(nn.Module):
 def test_the_one_pixel_that_counts_is_the_hottest(method: str) -> None:
     batch = torch.rand(2, 1, 16, 16, generator=torch.Generator().manual_seed(0))
     batch[:, 0, 5, 12] = 1.0
-    settings = Settings(eraser="black", masks=2000, cells=8, batch=100, window=0.2)
+    settings = MethodSettings(eraser="black", masks=2000, cells=8, batch=100, window=0.2)
     for values in explain(OnePixel(), batch, about(1, 1), method, settings=settings):
         row, column = np.unravel_index(values.argmax(), values.shape)
         assert abs(row - 5) <= 1
@@ -142,7 +142,7 @@ def test_rise_is_the_mean_of_masks_weighed_by_the_probability() -> None:
         def forward(self, batch: Tensor) -> Tensor:
             return torch.tensor([[100.0, 0.0]]).expand(len(batch), 2)
 
-    settings = Settings(masks=4000, cells=4, batch=500, visible=0.3)
+    settings = MethodSettings(masks=4000, cells=4, batch=500, visible=0.3)
     maps = mean_masks(Question(Sure(), torch.rand(1, 1, 12, 16), about(0), settings=settings))
     np.testing.assert_allclose(maps, 1.0, atol=0.1)
 
@@ -201,7 +201,7 @@ def test_chance_is_decided_by_the_seed() -> None:
     network, batch = Network(2), images(2)
     for method in ("rise", "smooth-grad"):
         one, same, other = (
-            explain(network, batch, about(0, 1, 2), method, settings=Settings(masks=16, samples=2, seed=seed))
+            explain(network, batch, about(0, 1, 2), method, settings=MethodSettings(masks=16, samples=2, seed=seed))
             for seed in (1, 1, 2)
         )
         np.testing.assert_array_equal(one, same)
@@ -220,4 +220,4 @@ def test_a_wrong_method_gets_the_list() -> None:
 )
 def test_settings_out_of_their_range_are_refused(name: str, value: Any) -> None:
     with pytest.raises(ConfigError, match=f"`{name}` must"):
-        Settings(**{name: value})
+        MethodSettings(**{name: value})

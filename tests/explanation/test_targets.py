@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from gyrus.errors import ConfigError, DataError
-from gyrus.explanation.targets import Contrast, Target, parse_target
+from gyrus.explanation.targets import ClassContrast, Target, parse_target
 
 LOGITS = np.array([[3.0, 1.0, 2.0], [0.0, 5.0, 4.0]], np.float32)
 CLASSES = ("CN", "Non-Demented", "AD")
@@ -54,6 +54,6 @@ def test_the_true_class_of_unlabelled_images_cannot_be_asked_about() -> None:
 
 
 def test_a_repeated_question_is_the_same_question() -> None:
-    contrast = Contrast(torch.tensor([0, 2]), torch.tensor([1, 1])).repeated(3)
+    contrast = ClassContrast(torch.tensor([0, 2]), torch.tensor([1, 1])).repeated(3)
     assert contrast.plus.tolist() == [0, 0, 0, 2, 2, 2]
     assert contrast.select(slice(2, 4)).minus.tolist() == [1, 1]  # type: ignore[union-attr]

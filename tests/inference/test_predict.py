@@ -15,7 +15,7 @@ from gyrus.datasets.torch_dataset import PixelDataset
 from gyrus.inference.predict import image_keys, predict_logits, predict_with_copies, steps_for_copies
 from gyrus.transforms.augmentation.config import AugmentationConfig
 from gyrus.transforms.augmentation.geometry import Flip, Rotation
-from gyrus.transforms.preprocessing import Intensity, Normalisation, image_statistics
+from gyrus.transforms.preprocessing import IntensityScaling, Normalisation, image_statistics
 
 COUNT = 6
 ALWAYS_FLIPPED = AugmentationConfig(steps=(Flip(probability=1.0),))
@@ -27,7 +27,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     folder: Path = tmp_path_factory.mktemp("store")
     pixels = np.random.default_rng(0).integers(0, 256, size=(COUNT, 1, 16, 16), dtype=np.uint8)
     np.save(folder / "pixels.npy", pixels)
-    np.save(folder / "statistics.npy", np.stack([image_statistics(image, Intensity()) for image in pixels]))
+    np.save(folder / "statistics.npy", np.stack([image_statistics(image, IntensityScaling()) for image in pixels]))
     return Store(folder)
 
 
@@ -41,14 +41,14 @@ def answers(
     model: nn.Module, store: Store, rows: list[int], steps: AugmentationConfig, *, copies: int, seed: int = 0
 ) -> np.ndarray:
     keys = image_keys([f"{row:x}{'0' * 63}" for row in rows])
-    normalisation = Normalisation.fit(Intensity(), store.statistics)
+    normalisation = Normalisation.fit(IntensityScaling(), store.statistics)
     arguments = store, np.array(rows), np.zeros(len(rows), np.int64), normalisation
     altered = PixelDataset(*arguments, augmentation=steps, seed=seed, keys=keys)
     return predict_with_copies(model, PixelDataset(*arguments), altered, copies=copies)
 
 
 def test_the_answer_is_the_mean_probability_of_the_image_and_its_copies(model, store):
-    normalisation = Normalisation.fit(Intensity(), store.statistics)
+    normalisation = Normalisation.fit(IntensityScaling(), store.statistics)
     plain = PixelDataset(store, np.arange(COUNT), np.zeros(COUNT, np.int64), normalisation)
     images = plain.__getitems__(list(range(COUNT))).images
     with torch.inference_mode():

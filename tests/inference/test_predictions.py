@@ -41,14 +41,14 @@ def test_properties_follow_from_the_logits() -> None:
     predictions = example()
     np.testing.assert_allclose(predictions.probabilities, softmax(predictions.logits, axis=1), rtol=1e-14)
     assert predictions.targets.tolist() == [0, -1, 2]
-    assert predictions.predicted.tolist() == ["NA", "Mild", "None, or so"]
+    assert predictions.predicted_classes.tolist() == ["NA", "Mild", "None, or so"]
     assert not predictions.subjects_known
 
 
 def test_the_first_of_equal_logits_is_predicted() -> None:
-    assert example(classes=("x", "y", "z"), targets=None).select([0]).predicted.tolist() == ["x"]
+    assert example(classes=("x", "y", "z"), targets=None).select([0]).predicted_classes.tolist() == ["x"]
     tie = Predictions.from_logits(["s"], [[1.0, 1.0]], classes=("x", "y"), split_unit="subject")
-    assert tie.predicted.tolist() == ["x"]
+    assert tie.predicted_classes.tolist() == ["x"]
 
 
 @pytest.mark.parametrize("unit", SPLIT_WARNINGS)
@@ -80,7 +80,7 @@ def test_an_export_can_be_read_again(suffix: str, tmp_path) -> None:
     assert read.classes == CLASSES
     np.testing.assert_allclose(read.probabilities, predictions.probabilities, atol=1e-14)
     pd.testing.assert_frame_equal(read.table[["sample", "subject", "target"]], predictions.table.iloc[:, :3])
-    assert read.table["predicted"].tolist() == predictions.predicted.tolist()
+    assert read.table["predicted"].tolist() == predictions.predicted_classes.tolist()
 
 
 def test_an_export_names_its_columns_as_documented(tmp_path) -> None:

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from gyrus.audit.checks import Material, gather
+from gyrus.audit.checks import AuditContext, gather
 from gyrus.audit.checks import audit as run_checks
 from gyrus.cli.audit import audit
 from gyrus.datasets.scan import scan
@@ -67,7 +67,7 @@ def test_nothing_to_audit_is_told() -> None:
 
 
 @pytest.fixture(scope="module")
-def material(tmp_path_factory: pytest.TempPathFactory) -> Material:
+def material(tmp_path_factory: pytest.TempPathFactory) -> AuditContext:
     """20 phantom people with parts, and an image that is far too bright."""
     folder = write(
         generate(subjects=20, slices=6, classes=2, size=32, seed=4),
@@ -79,7 +79,7 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Material:
     return gather(scan(folder))
 
 
-def test_maps_show_class_person_part_clusters_and_quality(material: Material, tmp_path: Path) -> None:
+def test_maps_show_class_person_part_clusters_and_quality(material: AuditContext, tmp_path: Path) -> None:
     page = write_audit(tmp_path, material, run_checks(material, title="maps")).read_text()
     figures = {path.stem for path in (tmp_path / "figures").glob("*.png")}
     maps = {"map_by_class", "map_by_person", "map_by_part", "map_by_cluster", "map_of_quality"}

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from gyrus.explanation.targets import Contrast
+from gyrus.explanation.targets import ClassContrast
 
 CONVOLUTIONS = {2: nn.Conv2d, 3: nn.Conv3d}
 NORMS = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
@@ -46,8 +46,8 @@ def images(dims: int, batch: int = 3, channels: int = 2) -> Tensor:
     return torch.randn(batch, channels, *SIZES[dims], generator=torch.Generator().manual_seed(1))
 
 
-def about(*classes: int, minus: tuple[int, ...] | None = None) -> Contrast:
-    return Contrast(torch.tensor(classes), None if minus is None else torch.tensor(minus))
+def about(*classes: int, minus: tuple[int, ...] | None = None) -> ClassContrast:
+    return ClassContrast(torch.tensor(classes), None if minus is None else torch.tensor(minus))
 
 
 @contextmanager

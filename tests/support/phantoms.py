@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from gyrus.explanation.localisation import brain_of
 from gyrus.explanation.methods import logits_of
-from gyrus.explanation.targets import Contrast
+from gyrus.explanation.targets import ClassContrast
 from gyrus.models.build import ModelConfig, build
 from gyrus.synthetic.phantom import generate
 
@@ -66,5 +66,5 @@ def trained(heads: Heads, *, steps: int, labels: Tensor | None = None) -> nn.Mod
     return model.eval()
 
 
-def predicted(model: nn.Module, images: Tensor) -> Contrast:
-    return Contrast(torch.from_numpy(logits_of(model, images).argmax(1)))
+def predicted(model: nn.Module, images: Tensor) -> ClassContrast:
+    return ClassContrast(torch.from_numpy(logits_of(model, images).argmax(1)))

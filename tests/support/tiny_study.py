@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gyrus.tuning.search_space import read_space
-from gyrus.tuning.study_config import Plan
+from gyrus.tuning.study_config import StudyConfig
 
 TINY = (
     "preprocessing.steps.1.size=[16, 16]",
@@ -16,5 +16,5 @@ TINY = (
 RANGES = ("training.optimiser.lr=1e-4:1e-1:log", "training.batch_size=8|16", "model.head.options.dropout=0.0:0.5")
 
 
-def plan(trials: int = 3, **more) -> Plan:
-    return Plan(space=read_space(None, more.pop("ranges", RANGES)), trials=trials, **more)
+def plan(trials: int = 3, **more) -> StudyConfig:
+    return StudyConfig(space=read_space(None, more.pop("ranges", RANGES)), trials=trials, **more)

@@ -16,7 +16,7 @@ from gyrus.training import loggers
 from gyrus.training.checkpoints import load_checkpoint
 from gyrus.training.config import TrainingConfig
 from gyrus.training.metrics import validation_scores
-from gyrus.training.weight_averaging import Average
+from gyrus.training.weight_averaging import WeightAverage
 from tests.support.toy import CLASSES, HitPart, MemoryPart, tiny_net
 from tests.support.toy_training import assert_same_training, changed, rows, subsets, train
 
@@ -128,7 +128,9 @@ def copy_of(model: nn.Module) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("source", ["swa", "epoch"])
 def test_swa_is_used_only_if_it_validates_as_well(tmp_path, source, monkeypatch):
     if source == "epoch":
-        monkeypatch.setattr(Average, "refresh_statistics", lambda average, _: average.model.head[1].bias.fill_(50))
+        monkeypatch.setattr(
+            WeightAverage, "refresh_statistics", lambda average, _: average.model.head[1].bias.fill_(50)
+        )
     # At such a rate the weights jump about, and their mean is better than any of them.
     averaging = {"name": "swa", "start": 0.5, "lr_share": 1.0}
     config = changed(epochs=8, averaging=averaging, monitor="val_loss", optimiser={"name": "sgd", "lr": 1.0})

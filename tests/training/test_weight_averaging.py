@@ -5,7 +5,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, update_bn
 
 from gyrus.training.config import EMA
-from gyrus.training.weight_averaging import Average
+from gyrus.training.weight_averaging import WeightAverage
 from tests.support.toy import TinyNet, tiny_net
 
 
@@ -28,7 +28,7 @@ def assert_same(one: nn.Module, other: nn.Module) -> None:
 
 def test_swa_is_the_plain_mean_and_its_statistics_are_anew():
     model = tiny_net()
-    average, peer = Average(model), AveragedModel(model)
+    average, peer = WeightAverage(model), AveragedModel(model)
     batches = []
     for batch in walk(model, 4):
         average.update_equally(model)
@@ -46,7 +46,7 @@ def test_swa_is_the_plain_mean_and_its_statistics_are_anew():
 def test_ema_starts_quickly_and_then_decays():
     model = tiny_net()
     weight = model.head[1].weight
-    average = Average(model)
+    average = WeightAverage(model)
     expected = weight.detach().clone()
     for number, _ in enumerate(walk(model, 30), start=1):
         decay = min(0.5, (1 + number) / (10 + number))
@@ -58,12 +58,12 @@ def test_ema_starts_quickly_and_then_decays():
 
 def test_averages_do_not_touch_the_model_and_can_be_restored():
     model = tiny_net()
-    average = Average(model)
+    average = WeightAverage(model)
     for _ in walk(model, 3):
         before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
         average.update_equally(model)
         assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
-    again = Average(tiny_net(seed=1))
+    again = WeightAverage(tiny_net(seed=1))
     again.load_state_dict(average.state_dict())
     average.update_equally(model)
     again.update_equally(model)
@@ -80,6 +80,6 @@ class FrozenNet(TinyNet):
 def test_frozen_statistics_stay_frozen():
     model = FrozenNet()
     model.features[1].running_mean.fill_(7.0)
-    average = Average(model)
+    average = WeightAverage(model)
     average.refresh_statistics([torch.randn(4, 1, 8, 8)])
     assert average.model.features[1].running_mean.tolist() == [7.0] * 4

@@ -17,7 +17,7 @@ from gyrus.transforms.preprocessing import (
     AnyStep,
     Crop,
     Grayscale,
-    Intensity,
+    IntensityScaling,
     Normalisation,
     Pad,
     PreprocessingConfig,
@@ -94,7 +94,7 @@ def test_sizes_that_do_not_fit_are_refused_in_words():
         Crop(size=(20, 5))(image)
 
 
-def _normalised(images: np.ndarray, intensity: Intensity) -> np.ndarray:
+def _normalised(images: np.ndarray, intensity: IntensityScaling) -> np.ndarray:
     statistics = np.stack([image_statistics(image, intensity) for image in images])
     normalisation = Normalisation.fit(intensity, statistics)
     shift, scale = normalisation.shift_and_scale(statistics)
@@ -108,48 +108,48 @@ def images() -> np.ndarray:
 
 
 def test_dataset_scaling_gives_mean_0_and_std_1_a_channel(images):
-    values = _normalised(images, Intensity(method="dataset"))
+    values = _normalised(images, IntensityScaling(method="dataset"))
     np.testing.assert_allclose(values.mean(axis=(0, 2, 3)), 0, atol=1e-6)
     np.testing.assert_allclose(values.std(axis=(0, 2, 3)), 1, atol=1e-5)
 
 
 def test_zscore_gives_mean_0_and_std_1_an_image(images):
-    values = _normalised(images, Intensity(method="zscore"))
+    values = _normalised(images, IntensityScaling(method="zscore"))
     np.testing.assert_allclose(values.mean(axis=(2, 3)), 0, atol=1e-6)
     np.testing.assert_allclose(values.std(axis=(2, 3)), 1, atol=1e-5)
 
 
 def test_percentile_scaling_agrees_with_numpy(images):
-    values = _normalised(images, Intensity(method="percentile", low=2, high=90))
+    values = _normalised(images, IntensityScaling(method="percentile", low=2, high=90))
     low, high = np.percentile(images[3, 1], [2, 90])
     np.testing.assert_allclose(values[3, 1], np.clip((images[3, 1] - low) / (high - low), 0, 1), atol=1e-6)
 
 
 def test_fixed_scaling_uses_the_given_values(images):
-    values = _normalised(images, Intensity(method="fixed", mean=(0.5, 0.25), std=(0.5, 2.0)))
+    values = _normalised(images, IntensityScaling(method="fixed", mean=(0.5, 0.25), std=(0.5, 2.0)))
     np.testing.assert_allclose(values[:, 1], (images[:, 1] / 255 - 0.25) / 2, atol=1e-6)
 
 
 def test_a_constant_image_gives_no_nan():
     for method in ("dataset", "zscore", "percentile"):
-        assert np.isfinite(_normalised(np.full((2, 1, 4, 4), 7, np.uint8), Intensity(method=method))).all()
+        assert np.isfinite(_normalised(np.full((2, 1, 4, 4), 7, np.uint8), IntensityScaling(method=method))).all()
 
 
 def test_wrong_number_of_given_means_is_refused():
     with pytest.raises(DataError, match="need 1 or 3 values"):
-        Normalisation.fit(Intensity(method="fixed", mean=(0.1, 0.2)), np.zeros((4, 3, 4)))
+        Normalisation.fit(IntensityScaling(method="fixed", mean=(0.1, 0.2)), np.zeros((4, 3, 4)))
 
 
 def test_an_unknown_step_and_a_reversed_range_are_refused():
     with pytest.raises(ValidationError, match="expected tags"):
         PreprocessingConfig.model_validate({"steps": [{"step": "resise"}]})
     with pytest.raises(ValidationError, match="low must be below high"):
-        Intensity(low=50, high=10)
+        IntensityScaling(low=50, high=10)
 
 
 @given(image=gray | colour, low=st.floats(0, 49), high=st.floats(50, 100))
 def test_statistics_agree_with_numpy(image, low, high):
     values = image.reshape(image.shape[0], -1) / 255.0
     expected = [values.mean(1), values.std(1), *np.percentile(values, [low, high], axis=1)]
-    found = image_statistics(image, Intensity(low=low, high=high))
+    found = image_statistics(image, IntensityScaling(low=low, high=high))
     np.testing.assert_allclose(found, np.stack(expected, axis=1), atol=1e-6)

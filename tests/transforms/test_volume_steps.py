@@ -21,7 +21,7 @@ from gyrus.transforms.preprocessing import PreprocessingConfig
 from gyrus.transforms.volume_steps import (
     VOLUME_STEPS,
     AnyVolumeStep,
-    BiasField,
+    BiasFieldCorrection,
     CropToMask,
     FindMask,
     Percentiles,
@@ -38,7 +38,7 @@ EXAMPLES = {
     "mask": FindMask(of="head"),
     "crop-to-mask": CropToMask(),
     "shape": Shape(size=(20, 30, 25)),
-    "n4": BiasField(shrink=2, levels=1, iterations=2),
+    "n4": BiasFieldCorrection(shrink=2, levels=1, iterations=2),
     "percentiles": Percentiles(),
     "zscore": ZScore(within="all"),
     "window": Window(low=0, high=1000),
@@ -160,7 +160,7 @@ def test_steps_that_need_a_mask_or_a_scale_say_so():
     with pytest.raises(ValidationError, match="percentiles, zscore or window"):
         PreprocessingConfig(volume=(Resample(),))
     with pytest.raises(ValidationError, match="put it before percentiles"):
-        PreprocessingConfig(volume=(Percentiles(), BiasField()))
+        PreprocessingConfig(volume=(Percentiles(), BiasFieldCorrection()))
     with pytest.raises(ValidationError, match="finds brains, not heads"):
         FindMask(of="head", tool="hd-bet")
 

@@ -12,12 +12,12 @@ from optuna.trial import TrialState
 from gyrus.errors import ConfigError, GyrusError
 from gyrus.tuning.samplers_and_pruners import SAMPLERS, SeededSampler
 from gyrus.tuning.storage import open_storage, shown
-from gyrus.tuning.trial_queue import ATTEMPTS, LOST, REPEATS, SURPLUS, Budget, done, given_up, origin, rank
+from gyrus.tuning.trial_queue import ATTEMPTS, LOST, REPEATS, SURPLUS, TrialQueue, done, given_up, origin, rank
 
 
 def study_and_budget(storage, trials, *, lost_after=60.0, sampler=None, name="study"):
     study = optuna.create_study(study_name=name, storage=storage, load_if_exists=True, sampler=sampler)
-    return study, Budget(study, storage, trials, lost_after=lost_after)
+    return study, TrialQueue(study, storage, trials, lost_after=lost_after)
 
 
 @pytest.fixture(params=["study.db", "journal.log"])

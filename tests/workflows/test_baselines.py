@@ -46,7 +46,7 @@ def test_the_nearest_neighbour_is_that_of_scikit_learn_on_mean_images(subsets) -
         means.loc[sorted(of.subjects["train"])], labels[sorted(of.subjects["train"])]
     )
     expected = neighbour.predict(means.loc[said.table["subject"]])
-    assert said.predicted.tolist() == expected.tolist()
+    assert said.predicted_classes.tolist() == expected.tolist()
 
 
 def test_baselines_are_judged_on_the_people_of_the_test_part_only(subsets) -> None:
@@ -77,7 +77,7 @@ def test_metadata_that_tell_the_class_are_found_out(subsets) -> None:
     answers, notes = made.baseline_answers(told, of, store, seed=0)
     about, said = answers["metadata"]
     assert about == "Age"
-    assert (said.choices == said.targets).all()
+    assert (said.predicted == said.targets).all()
     assert notes == ()
     answers, notes = made.baseline_answers(manifest, of, store, seed=0)
     assert "metadata" not in answers
@@ -91,7 +91,7 @@ def test_after_a_split_by_image_the_neighbour_is_another_slice_of_the_same_perso
     answers, _ = made.baseline_answers(manifest, by_image, open_store(manifest, config.preprocessing), seed=0)
     _, said = answers["nearest-neighbour"]
     assert len(said) == len(by_image.samples["test"])
-    assert (said.choices == said.targets).mean() > 0.65  # of two classes, on 32 x 32 pixels
+    assert (said.predicted == said.targets).mean() > 0.65  # of two classes, on 32 x 32 pixels
 
 
 @pytest.mark.parametrize("shape", [(1, 40, 50), (3, 20, 20), (1, 8, 33, 40)])

@@ -137,7 +137,7 @@ def test_baselines_of_all_folds_are_judged_on_everybody_at_once(crossed, phantom
     for name, baseline in found.baselines.results.items():
         joined = Predictions.load(Run(folder).predictions(f"baseline-{name}"))
         assert sorted(joined.table["subject"]) == sorted(manifest.table["subject"].unique())
-        assert baseline.scores["accuracy"].value == pytest.approx((joined.choices == joined.targets).mean())
+        assert baseline.scores["accuracy"].value == pytest.approx((joined.predicted == joined.targets).mean())
     sentences = baseline_sentences(found.pooled[0], found.baselines)
     assert found.text().startswith(sentences[0])
     assert all(sentence.replace("'", "&#39;") in found.report.read_text() for sentence in sentences)

@@ -20,8 +20,8 @@ from gyrus.datasets.splits import Split
 from gyrus.errors import ConfigError, DataError, GyrusError
 from gyrus.explanation.atlas import Atlas
 from gyrus.explanation.attribution import Attribution
-from gyrus.explanation.checks import Scrutiny
-from gyrus.explanation.explanation_folder import Album, Means
+from gyrus.explanation.checks import ExplanationChecks
+from gyrus.explanation.explanation_folder import ExplanationFolder, MeanMaps
 from gyrus.runs.run_folder import Run
 from gyrus.synthetic.phantom import generate, write
 from gyrus.workflows.display import SILENT
@@ -29,7 +29,7 @@ from gyrus.workflows.explain.candidate_images import crowd_of_run, open_images
 from gyrus.workflows.explain.config import ExplainConfig, emphasis_of
 from gyrus.workflows.explain.explain import explain_run
 from gyrus.workflows.image_quality import load_quality
-from gyrus.workflows.predict import Trained
+from gyrus.workflows.predict import TrainedClassifier
 from gyrus.workflows.train import train
 from tests.conftest import SMALL
 from tests.support.networks import one_thread
@@ -75,7 +75,7 @@ def cheat(tmp_path_factory: pytest.TempPathFactory) -> Run:
 def test_a_run_is_explained_and_its_report_says_so(finished_run: Path, tmp_path: Path) -> None:
     run = Run(shutil.copytree(finished_run, tmp_path / "run"))
     album = explain_run(run, config=replace(FEW, grid="best", checks=True))
-    scrutiny, report = Scrutiny.load(album.checks), run.report.read_text(encoding="utf-8")
+    scrutiny, report = ExplanationChecks.load(album.checks), run.report.read_text(encoding="utf-8")
     page = album.page.read_text(encoding="utf-8")
     assert album.folder == run.explanation
     assert "Where its answers come from" in report
@@ -98,7 +98,7 @@ def test_a_network_that_cheats_is_caught_and_an_honest_one_is_not_accused(cheat:
     page = caught.page.read_text(encoding="utf-8")
     assert page.index("looks past the brain") < page.index("<h2>")
     assert "The network looks past the brain" in cheat.report.read_text(encoding="utf-8")
-    assert Scrutiny.load(honest.checks).sentences[0].startswith("What moves the answer lies in the brain")
+    assert ExplanationChecks.load(honest.checks).sentences[0].startswith("What moves the answer lies in the brain")
     assert "looks past the brain" not in honest.page.read_text(encoding="utf-8")
 
 
@@ -185,7 +185,7 @@ def test_pictures_and_quality_are_of_the_slice_itself_where_the_network_sees_its
     data = write(generate(subjects=16, slices=6, classes=2, size=32, seed=0), tmp_path / "data")
     steps = ("data.slices={neighbours: 1}", "preprocessing.steps=[{step: tissue}]", "training.epochs=1")
     run = train("dementia-baseline", data=data, out=tmp_path / "run", overrides=(*without_steps(QUICK), *steps))
-    trained = Trained.load(run)
+    trained = TrainedClassifier.load(run)
     chosen = open_images(crowd_of_run(run, trained.classes), np.arange(2), trained, SILENT)
     assert chosen.images.shape == (2, 3, 32, 32)
     for number, manifest in enumerate(chosen.manifests):
@@ -237,7 +237,7 @@ def test_an_atlas_of_other_voxels_lies_where_its_header_says(volume_run: Run, tm
 def test_the_maps_of_other_runs_are_compared(finished_run: Path, cheat: Run, tmp_path: Path) -> None:
     asked = replace(FEW, checks=True, shown=1)
     album = explain_run([finished_run, cheat], config=asked, out=tmp_path / "e")
-    found = Scrutiny.load(album.checks).methods[0].folds
+    found = ExplanationChecks.load(album.checks).methods[0].folds
     assert found is not None
     assert -1 <= found < 0.99
     assert "Other folds" in album.page.read_text(encoding="utf-8")
@@ -249,7 +249,7 @@ def test_single_files_are_explained_without_truth(finished_run: Path, phantom_fo
     (only,) = album.attributions("grad-cam")
     assert only.truth is None
     np.testing.assert_array_equal(only.image, np.asarray(Image.open(path)))
-    assert Means.load(album.means("grad-cam")).counts == (1,)
+    assert MeanMaps.load(album.means("grad-cam")).counts == (1,)
     for grid in ("best", "worst"):
         with pytest.raises(DataError, match="have no labels"):
             explain_run(finished_run, [path], config=replace(FEW, grid=grid), out=tmp_path / "f")  # type: ignore[arg-type]
@@ -264,7 +264,7 @@ def test_a_folder_of_something_else_is_not_touched(finished_run: Path, tmp_path:
         explain_run(finished_run, config=FEW, out=tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
     with pytest.raises(DataError, match="There is no explanation"):
-        _ = Album(tmp_path).showing
+        _ = ExplanationFolder(tmp_path).showing
 
 
 @pytest.mark.parametrize(

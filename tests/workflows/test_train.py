@@ -54,12 +54,12 @@ def test_examples_are_of_the_test_part_each_of_another_person_and_sorted_by_sure
         images, rows = saved["images"], saved["rows"]
     assert images.dtype == np.uint8
     assert len(images) == len(rows) > 0
-    right = predictions.choices[rows] == predictions.targets[rows]
+    right = predictions.predicted[rows] == predictions.targets[rows]
     sureness = predictions.probabilities.max(axis=1)
     for group in (rows[right], rows[~right]):
         assert predictions.table["subject"].iloc[group].is_unique
         assert (np.diff(sureness[group]) <= 0).all()
-        correct = predictions.choices == predictions.targets
+        correct = predictions.predicted == predictions.targets
         of_kind = correct == correct[group[:1]]
         assert not len(group) or sureness[group[0]] == sureness[of_kind].max()
 

@@ -11,7 +11,7 @@ from gyrus.inference.predictions import Predictions
 from gyrus.runs.run_folder import Run
 from gyrus.workflows.explain.config import ExplainConfig
 from gyrus.workflows.explain.explain import explain_run
-from gyrus.workflows.predict import Trained, predict
+from gyrus.workflows.predict import TrainedClassifier, predict
 from gyrus.workflows.train import train
 from tests.conftest import SMALL
 
@@ -27,7 +27,7 @@ def run(request, phantom_folder, tmp_path_factory) -> Run:
 
 
 def test_a_saved_network_is_loaded_as_it_was(run):
-    model = Trained.load(run).model
+    model = TrainedClassifier.load(run).model
     assert isinstance(model, PatchwiseClassifier)
     assert model.signature.image_size[-2:] == (32, 32)
     assert model.patches.size[-2:] == (16, 16)

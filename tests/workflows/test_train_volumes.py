@@ -20,7 +20,7 @@ from gyrus.datasets.torch_dataset import PixelDataset
 from gyrus.runs.run_folder import Run
 from gyrus.synthetic.phantom import generate, write
 from gyrus.transforms.histogram_standardisation import PERCENTILES, landmarks_of, map_to_scale, standard_scale
-from gyrus.transforms.preprocessing import Intensity, Normalisation, PreprocessingConfig
+from gyrus.transforms.preprocessing import IntensityScaling, Normalisation, PreprocessingConfig
 from gyrus.transforms.volume_steps import Window
 
 
@@ -85,7 +85,7 @@ def test_slices_of_volumes_train_a_2d_network(layouts, tmp_path):
 
 def test_the_standard_histogram_is_that_of_the_train_part_only(layouts, tmp_path):
     manifest = scan(layouts["nifti"])
-    config = PreprocessingConfig(steps=(), intensity=Intensity(method="histogram"))
+    config = PreprocessingConfig(steps=(), intensity=IntensityScaling(method="histogram"))
     store = open_store(manifest, config, cache=tmp_path)
     train, rest = np.arange(6), np.arange(6, 12)
     fitted = Normalisation.fit(config.intensity, store.statistics[train])

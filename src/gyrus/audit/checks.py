@@ -14,17 +14,17 @@ from gyrus.audit import image_quality as quality
 from gyrus.audit import subjects_from_pixels as subjects
 from gyrus.audit.duplicates import Pair, find_pairs
 from gyrus.audit.findings import Finding, Findings
-from gyrus.audit.image_measurements import Images, Progress, look_at_images
+from gyrus.audit.image_measurements import ImageMeasurements, Progress, look_at_images
 from gyrus.audit.near_duplicates import find_overlays
 from gyrus.audit.nearest_neighbours import Neighbours, find_neighbours
-from gyrus.audit.subjects_from_pixels import Grouping, find_groups
+from gyrus.audit.subjects_from_pixels import SubjectGroups, find_groups
 from gyrus.datasets.manifest import MEMBERS, Manifest
 from gyrus.datasets.splits import Split
 from gyrus.errors import DataError
 from gyrus.registry import look_up
 from gyrus.types import Subset
 
-CHECKS: dict[str, Callable[[Material], tuple[Finding, ...]]] = {
+CHECKS: dict[str, Callable[[AuditContext], tuple[Finding, ...]]] = {
     "subjects": subjects.check,
     "leakage": leakage.check,
     "duplicates": duplicates.check,
@@ -36,7 +36,7 @@ CHECKS: dict[str, Callable[[Material], tuple[Finding, ...]]] = {
 
 
 @dataclass(frozen=True, eq=False)
-class Material:
+class AuditContext:
     """What the checks look at.
 
     Attributes:
@@ -51,9 +51,9 @@ class Material:
 
     manifest: Manifest
     subsets: NDArray[np.str_]
-    images: Images
+    images: ImageMeasurements
     neighbours: Neighbours
-    grouping: Grouping
+    grouping: SubjectGroups
     pairs: tuple[Pair, ...]
     seed: int
 
@@ -86,7 +86,7 @@ def gather(
     split: Split | None = None,
     seed: int = 0,
     progress: Progress | None = None,
-) -> Material:
+) -> AuditContext:
     """Everything that the checks look at.
 
     Args:
@@ -108,10 +108,10 @@ def gather(
     neighbours = find_neighbours(images.thumbnails, seed=seed)
     grouping = find_groups(neighbours, images.thumbnails)
     pairs = find_pairs(manifest, neighbours, find_overlays(images.thumbnails, seed=seed))
-    return Material(manifest, subsets, images, neighbours, grouping, pairs, seed)
+    return AuditContext(manifest, subsets, images, neighbours, grouping, pairs, seed)
 
 
-def audit(material: Material, *, title: str, checks: Sequence[str] | None = None) -> Findings:
+def audit(material: AuditContext, *, title: str, checks: Sequence[str] | None = None) -> Findings:
     """Run the checks.
 
     Args:

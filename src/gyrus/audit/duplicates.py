@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gyrus.audit.findings import Finding, Flag, Number
-from gyrus.audit.near_duplicates import TURNS, Overlay
+from gyrus.audit.near_duplicates import TURNS, AlignedPair
 from gyrus.audit.nearest_neighbours import Neighbours
 from gyrus.datasets.manifest import Manifest
 
 if TYPE_CHECKING:
-    from gyrus.audit.checks import Material
+    from gyrus.audit.checks import AuditContext
 
 NEAR_COPY = 0.997
 """Correlation of small pictures from which one is taken for a copy of the other; neighbouring slices stay below it."""
@@ -63,7 +63,7 @@ class Pair:
 def find_pairs(
     manifest: Manifest,
     neighbours: Neighbours,
-    overlays: Overlay,
+    overlays: AlignedPair,
     *,
     least: float = NEAR_COPY,
     strangers: float = STRANGERS,
@@ -88,7 +88,7 @@ def find_pairs(
     return tuple(sorted(pairs.values(), key=lambda pair: (-pair.correlation, pair.first, pair.second)))
 
 
-def _overlaid(manifest: Manifest, overlays: Overlay, least: float, strangers: float) -> list[Pair]:
+def _overlaid(manifest: Manifest, overlays: AlignedPair, least: float, strangers: float) -> list[Pair]:
     needed = np.full(len(overlays.first), least)
     if manifest.subject_kind == "subject":
         people = manifest.table["subject"].to_numpy()
@@ -110,7 +110,7 @@ def _turned(turn: int) -> Kind:
     return "mirrored copy" if list(TURNS)[turn] == "mirrored" else "turned copy"
 
 
-def check(material: Material) -> tuple[Finding, ...]:
+def check(material: AuditContext) -> tuple[Finding, ...]:
     """Copies, copies with different labels, and copies under the names of different people."""
     counts = {kind: sum(pair.kind == kind for pair in material.pairs) for kind in KINDS}
     numbers: dict[str, Number] = {f"{kind} pairs": count for kind, count in counts.items()}
@@ -129,7 +129,7 @@ def check(material: Material) -> tuple[Finding, ...]:
     return (*found, *_of_strangers(material))
 
 
-def _of_strangers(material: Material) -> tuple[Finding, ...]:
+def _of_strangers(material: AuditContext) -> tuple[Finding, ...]:
     if material.manifest.subject_kind != "subject":
         return ()
     people = material.manifest.table["subject"].to_numpy()
@@ -154,7 +154,7 @@ def _same_files(digests: NDArray[np.object_]) -> dict[tuple[int, int], Pair]:
     return pairs
 
 
-def _flags(material: Material, pairs: tuple[Pair, ...]) -> tuple[Flag, ...]:
+def _flags(material: AuditContext, pairs: tuple[Pair, ...]) -> tuple[Flag, ...]:
     samples, labels = material.manifest.table["sample"].to_numpy(), material.manifest.table["label"].to_numpy()
     return tuple(
         Flag(

@@ -35,7 +35,7 @@ _STANDARD_LUMINANCE = 3_545
 
 
 @dataclass(frozen=True, eq=False)
-class Images:
+class ImageMeasurements:
     """What one pass over the images gives, row by row as in the manifest.
 
     Attributes:
@@ -50,7 +50,7 @@ class Images:
     circumstances: pd.DataFrame
 
 
-def look_at_images(manifest: Manifest, *, progress: Progress | None = None) -> Images:
+def look_at_images(manifest: Manifest, *, progress: Progress | None = None) -> ImageMeasurements:
     """Decode each image once. Memory grows by some 5 KB an image, whatever its size.
 
     Args:
@@ -82,7 +82,7 @@ def look_at_images(manifest: Manifest, *, progress: Progress | None = None) -> I
                 circumstances.append(around)
             if progress:
                 progress(chunk.stop, len(manifest))
-    return Images(thumbnails, pd.DataFrame(quality), pd.DataFrame(circumstances))
+    return ImageMeasurements(thumbnails, pd.DataFrame(quality), pd.DataFrame(circumstances))
 
 
 def look_at(pixels: NDArray[np.uint8], data: bytes) -> tuple[NDArray[np.uint8], dict[str, float], dict[str, float]]:

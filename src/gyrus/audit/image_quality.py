@@ -18,7 +18,7 @@ from gyrus.audit.findings import Finding, Flag
 from gyrus.transforms.contrast_enhancement import estimate_noise
 
 if TYPE_CHECKING:
-    from gyrus.audit.checks import Material
+    from gyrus.audit.checks import AuditContext
 
 Gray = NDArray[np.uint8]
 
@@ -153,7 +153,7 @@ def flag_outliers(quality: pd.DataFrame, samples: pd.Series) -> tuple[Flag, ...]
     )
 
 
-def check(material: Material) -> tuple[Finding, ...]:
+def check(material: AuditContext) -> tuple[Finding, ...]:
     """Images whose quality stands out, and images that show no whole head."""
     quality, samples = material.images.quality, material.manifest.table["sample"]
     flags = flag_outliers(quality, samples)

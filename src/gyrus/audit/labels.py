@@ -16,7 +16,7 @@ from gyrus.audit.findings import Finding, Flag, Number, Severity
 from gyrus.audit.nearest_neighbours import COMPONENTS
 
 if TYPE_CHECKING:
-    from gyrus.audit.checks import Material
+    from gyrus.audit.checks import AuditContext
 
 Floats = NDArray[np.float64]
 Rows = NDArray[np.int64]
@@ -35,7 +35,7 @@ IMBALANCE = 5.0
 """Ratio of the largest to the smallest class from which a warning is due."""
 
 
-def check(material: Material) -> tuple[Finding, ...]:
+def check(material: AuditContext) -> tuple[Finding, ...]:
     """Class balance, and labels that contradict the images."""
     if (material.targets < 0).any() or len(material.manifest.classes) < 2:
         return ()
@@ -125,7 +125,7 @@ def balanced_accuracy(guess: Rows, targets: Rows) -> float:
     return float(np.mean([(guess[targets == label] == label).mean() for label in np.unique(targets)]))
 
 
-def _balance(material: Material) -> Finding:
+def _balance(material: AuditContext) -> Finding:
     manifest, people = material.manifest, material.people
     numbers: dict[str, Number] = {}
     counts = []
@@ -158,7 +158,7 @@ def _features(vectors: NDArray[np.floating]) -> NDArray[np.floating]:
     return left[:, :kept] * scale[:kept]
 
 
-def _suspects(material: Material) -> tuple[Finding, ...]:
+def _suspects(material: AuditContext) -> tuple[Finding, ...]:
     people, targets = material.people, material.targets
     known = people is not None
     people = np.arange(len(targets)) if people is None else people

@@ -18,7 +18,7 @@ from gyrus.audit.findings import Finding, Flag, Number, Severity
 from gyrus.audit.nearest_neighbours import standardise
 
 if TYPE_CHECKING:
-    from gyrus.audit.checks import Material
+    from gyrus.audit.checks import AuditContext
 
 Rows = NDArray[np.int64]
 
@@ -95,7 +95,7 @@ def leak_score(
     return LeakScore(score, by_image, by_person, shuffled, chance, majority, len(test))
 
 
-def check(material: Material) -> tuple[Finding, ...]:
+def check(material: AuditContext) -> tuple[Finding, ...]:
     """Leakage across the given parts; without parts, what a split by image would come to."""
     if (material.manifest.targets < 0).any() or len(material.manifest.classes) < 2:
         return ()
@@ -105,7 +105,7 @@ def check(material: Material) -> tuple[Finding, ...]:
     return (_given(material, train, test), *_copies_across(material))
 
 
-def _given(material: Material, train: Rows, test: Rows) -> Finding:
+def _given(material: AuditContext, train: Rows, test: Rows) -> Finding:
     people = material.people
     scored = leak_score(material.images.thumbnails, material.targets, people, train, test, seed=material.seed)
     numbers = _numbers(scored)
@@ -133,7 +133,7 @@ def _given(material: Material, train: Rows, test: Rows) -> Finding:
     return Finding("leakage", "error", words, numbers, flags)
 
 
-def _without_parts(material: Material) -> tuple[Finding, ...]:
+def _without_parts(material: AuditContext) -> tuple[Finding, ...]:
     people = material.people
     if people is None or len(np.unique(people)) < 2:
         return ()
@@ -154,7 +154,7 @@ def _without_parts(material: Material) -> tuple[Finding, ...]:
     return (Finding("leakage", severity, words, {"parts": "tried: by image at random", **_numbers(scored)}),)
 
 
-def _copies_across(material: Material) -> tuple[Finding, ...]:
+def _copies_across(material: AuditContext) -> tuple[Finding, ...]:
     subsets = material.subsets
     across = [
         pair

@@ -51,7 +51,7 @@ TURNS: dict[str, Callable[[Pictures], Pictures]] = {
 
 
 @dataclass(frozen=True)
-class Overlay:
+class AlignedPair:
     """Pairs of pictures, laid over each other.
 
     Attributes:
@@ -69,7 +69,7 @@ class Overlay:
     correlation: NDArray[np.float64]
 
 
-def find_overlays(thumbnails: NDArray[np.uint8], *, seed: int = 0) -> Overlay:
+def find_overlays(thumbnails: NDArray[np.uint8], *, seed: int = 0) -> AlignedPair:
     """Lay each picture over those that it may be a copy of.
 
     Args:
@@ -89,7 +89,7 @@ def find_overlays(thumbnails: NDArray[np.uint8], *, seed: int = 0) -> Overlay:
         for start in range(0, len(first), BLOCK)
     ]
     turn, shift, correlation = (np.concatenate(part) for part in zip(*blocks, strict=True))
-    return Overlay(first, second, turn, shift, correlation)
+    return AlignedPair(first, second, turn, shift, correlation)
 
 
 def averaged_spectra(thumbnails: NDArray[np.uint8]) -> Floats:

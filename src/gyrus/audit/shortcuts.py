@@ -18,7 +18,7 @@ from gyrus.audit.labels import balanced_accuracy, deal
 from gyrus.datasets.manifest import COLUMNS
 
 if TYPE_CHECKING:
-    from gyrus.audit.checks import Material
+    from gyrus.audit.checks import AuditContext
 
 Rows = NDArray[np.int64]
 
@@ -43,7 +43,7 @@ RELEVANT = 0.1
 SPECIAL = ("image_column",)
 
 
-def check(material: Material) -> tuple[Finding, ...]:
+def check(material: AuditContext) -> tuple[Finding, ...]:
     """Shortcuts, and columns of the table that go with the label."""
     if (material.targets < 0).any() or len(material.manifest.classes) < 2:
         return ()
@@ -97,7 +97,7 @@ def association(values: pd.Series, targets: Rows) -> tuple[str, float, float]:
     return "Cramer's V", float(np.sqrt(statistic / (counts.sum() * (min(counts.shape) - 1)))), float(p_value)
 
 
-def _shortcut(material: Material, people: Rows, unit: str, name: str, columns: tuple[str, ...]) -> Finding | None:
+def _shortcut(material: AuditContext, people: Rows, unit: str, name: str, columns: tuple[str, ...]) -> Finding | None:
     circumstances = material.images.circumstances[list(columns)]
     features, targets = _per_person(circumstances, material.targets, people)
     if np.ptp(features, axis=0).max(initial=0.0) < 1e-12:
@@ -130,7 +130,7 @@ def _none_found(found: list[Finding | None], unit: str) -> tuple[Finding, ...]:
     return (Finding("shortcuts", "ok", words, {}),)
 
 
-def _confounders(material: Material, people: Rows) -> tuple[Finding, ...]:
+def _confounders(material: AuditContext, people: Rows) -> tuple[Finding, ...]:
     table = material.manifest.table
     first = np.unique(people, return_index=True)[1]
     found = []
@@ -158,7 +158,7 @@ def _per_person(circumstances: pd.DataFrame, targets: Rows, people: Rows) -> tup
     return circumstances.groupby(people).mean().to_numpy(np.float64), targets[first]
 
 
-def _means(material: Material, values: pd.Series) -> list[tuple[str, float]]:
+def _means(material: AuditContext, values: pd.Series) -> list[tuple[str, float]]:
     return [
         (name, float(values[material.targets == index].mean()))
         for index, name in enumerate(material.manifest.classes)

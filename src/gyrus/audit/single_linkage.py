@@ -37,7 +37,7 @@ _SMALLEST = 1e-7
 
 
 @dataclass(frozen=True)
-class Merges:
+class Dendrogram:
     """The links that join images to groups, the most similar first.
 
     Attributes:
@@ -63,7 +63,7 @@ class Merges:
 
 
 @dataclass(frozen=True)
-class Plateau:
+class StableThreshold:
     """A range of thresholds over which the groups hold still.
 
     Attributes:
@@ -81,7 +81,7 @@ class Plateau:
     effective: float
 
 
-def merge(index: NDArray[np.int64], similarity: NDArray[np.floating], vectors: NDArray[np.floating]) -> Merges:
+def merge(index: NDArray[np.int64], similarity: NDArray[np.floating], vectors: NDArray[np.floating]) -> Dendrogram:
     """Single linkage: the minimum spanning tree of the graph of neighbours, its links sorted.
 
     Args:
@@ -100,10 +100,10 @@ def merge(index: NDArray[np.int64], similarity: NDArray[np.floating], vectors: N
         tree = _tree(*ends, np.concatenate([tree[2], np.maximum(bridges[2], longest)]), count)
     order = np.argsort(tree[2], kind="stable")
     first, second, distance = tree[0][order], tree[1][order], tree[2][order]
-    return Merges(first, second, 1.0 - distance, _effective_numbers(first, second, count), count)
+    return Dendrogram(first, second, 1.0 - distance, _effective_numbers(first, second, count), count)
 
 
-def find_plateau(merges: Merges) -> Plateau | None:
+def find_plateau(merges: Dendrogram) -> StableThreshold | None:
     """The widest range of thresholds over which the groups hold still; None where no range is admissible at all."""
     height = np.log(np.maximum(1.0 - merges.similarity, _SMALLEST))
     effective = merges.effective
@@ -117,7 +117,7 @@ def find_plateau(merges: Merges) -> Plateau | None:
     end = int(ends[np.argmax(width)])
     start = int(starts[end])
     gap = start + int(np.argmax(np.diff(height[start : end + 2])))
-    return Plateau(
+    return StableThreshold(
         low=float(merges.similarity[end + 1]),
         high=float(merges.similarity[start]),
         threshold=float(1.0 - np.exp((height[gap] + height[gap + 1]) / 2)),
@@ -126,7 +126,7 @@ def find_plateau(merges: Merges) -> Plateau | None:
     )
 
 
-def margins(merges: Merges, groups: NDArray[np.int64]) -> NDArray[np.float64]:
+def margins(merges: Dendrogram, groups: NDArray[np.int64]) -> NDArray[np.float64]:
     """How far each group stands apart: log of the ratio of its nearest outside link to its loosest inside link (G,)."""
     number = int(groups.max()) + 1
     distance = np.maximum(1.0 - merges.similarity, _SMALLEST)
@@ -139,7 +139,7 @@ def margins(merges: Merges, groups: NDArray[np.int64]) -> NDArray[np.float64]:
     return np.where(single, 0.0, np.maximum(np.log(outside / inside), 0.0))
 
 
-def loose_ends(merges: Merges, groups: NDArray[np.int64]) -> float:
+def loose_ends(merges: Dendrogram, groups: NDArray[np.int64]) -> float:
     """How far the groups are from threads, of which only the two ends have a single link: 0 for threads, 1 for stars.
 
     Slices of a person make a thread, each linked to the next one. Images of many people at one height make a bunch,

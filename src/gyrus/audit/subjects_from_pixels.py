@@ -17,12 +17,12 @@ from scipy.sparse.csgraph import laplacian
 from gyrus.audit.findings import Finding, Flag, Number, Severity
 from gyrus.audit.image_measurements import Progress, look_at_images
 from gyrus.audit.nearest_neighbours import SMALLEST_WHITENED, Neighbours, find_neighbours, standardise
-from gyrus.audit.single_linkage import Merges, Plateau, find_plateau, loose_ends, margins, merge
+from gyrus.audit.single_linkage import Dendrogram, StableThreshold, find_plateau, loose_ends, margins, merge
 from gyrus.datasets.manifest import Manifest
 from gyrus.errors import DataError
 
 if TYPE_CHECKING:
-    from gyrus.audit.checks import Material
+    from gyrus.audit.checks import AuditContext
 
 FEWEST_IMAGES = 12
 """Images without which nothing is looked for."""
@@ -51,7 +51,7 @@ def needed_width(images: int) -> float:
 
 
 @dataclass(frozen=True, eq=False)
-class Grouping:
+class SubjectGroups:
     """The groups that were found, or that there are none.
 
     Attributes:
@@ -69,8 +69,8 @@ class Grouping:
     confidence: NDArray[np.float64]
     strength: Strength
     measure: str
-    plateau: Plateau | None
-    merges: Merges
+    plateau: StableThreshold | None
+    merges: Dendrogram
 
     @property
     def found(self) -> bool:
@@ -88,7 +88,7 @@ class Grouping:
         return _confidence(np.array(self.plateau.width)).item() if self.found and self.plateau else 0.0
 
 
-def find_groups(neighbours: Neighbours, thumbnails: NDArray[np.uint8]) -> Grouping:
+def find_groups(neighbours: Neighbours, thumbnails: NDArray[np.uint8]) -> SubjectGroups:
     """Group images that look alike, where such groups stand out.
 
     Args:
@@ -101,13 +101,13 @@ def find_groups(neighbours: Neighbours, thumbnails: NDArray[np.uint8]) -> Groupi
     plateau = find_plateau(merges)
     nothing = np.full(count, -1, np.int64)
     if plateau is None or count < FEWEST_IMAGES or plateau.width < needed_width(count):
-        return Grouping(nothing, nothing, np.zeros(0), "none", measure, plateau, merges)
+        return SubjectGroups(nothing, nothing, np.zeros(0), "none", measure, plateau, merges)
     groups = merges.groups(plateau.threshold)
     if plateau.effective < FEW and loose_ends(merges, groups) > LOOSE:
-        return Grouping(nothing, nothing, np.zeros(0), "none", measure, plateau, merges)
+        return SubjectGroups(nothing, nothing, np.zeros(0), "none", measure, plateau, merges)
     strength: Strength = "clear" if plateau.width >= CLEAR else "weak"
     confidence = _confidence(margins(merges, groups))
-    return Grouping(groups, _order(groups, thumbnails), confidence, strength, measure, plateau, merges)
+    return SubjectGroups(groups, _order(groups, thumbnails), confidence, strength, measure, plateau, merges)
 
 
 def group_names(groups: Iterable[int]) -> list[str]:
@@ -131,7 +131,7 @@ def with_inferred_subjects(manifest: Manifest, *, seed: int = 0, progress: Progr
     return apply_groups(manifest, find_groups(find_neighbours(images.thumbnails, seed=seed), images.thumbnails))
 
 
-def apply_groups(manifest: Manifest, grouping: Grouping) -> Manifest:
+def apply_groups(manifest: Manifest, grouping: SubjectGroups) -> Manifest:
     """The manifest with groups as subjects, and places within the groups as slices.
 
     Raises:
@@ -151,7 +151,7 @@ def apply_groups(manifest: Manifest, grouping: Grouping) -> Manifest:
     return replace(inferred, problems=manifest.problems)
 
 
-def check(material: Material) -> tuple[Finding, ...]:
+def check(material: AuditContext) -> tuple[Finding, ...]:
     """How many people the images seem to come from, and whether the names or labels contradict it."""
     grouping, manifest = material.grouping, material.manifest
     if not grouping.found:
@@ -192,7 +192,7 @@ def mixed_groups(manifest: Manifest, groups: NDArray[np.int64]) -> list[int]:
     return [int(number) for number in labels.index[labels > 1]]
 
 
-def _nothing(material: Material) -> Finding:
+def _nothing(material: AuditContext) -> Finding:
     grouping, images = material.grouping, len(material.manifest)
     numbers = {"groups": 0, "needed width": needed_width(images), **_plateau_numbers(grouping)}
     verdict = "The pixels do not tell who is on the images: no groups of images stand apart from the rest."
@@ -206,7 +206,7 @@ def _nothing(material: Material) -> Finding:
     return Finding("subjects", "note", verdict, numbers)
 
 
-def _plateau_numbers(grouping: Grouping) -> dict[str, Number]:
+def _plateau_numbers(grouping: SubjectGroups) -> dict[str, Number]:
     plateau = grouping.plateau
     if plateau is None:
         return {"measure": grouping.measure, "plateau width": 0.0}
@@ -219,7 +219,7 @@ def _plateau_numbers(grouping: Grouping) -> dict[str, Number]:
     }
 
 
-def _against_known(material: Material) -> tuple[Finding, ...]:
+def _against_known(material: AuditContext) -> tuple[Finding, ...]:
     """Whether the known subjects and the groups say the same."""
     from sklearn.metrics import adjusted_rand_score
 
@@ -248,7 +248,7 @@ def _against_known(material: Material) -> tuple[Finding, ...]:
     return (Finding("subjects", severity, f"{words}: the same person may have been named twice.", numbers, flags),)
 
 
-def _mixed(material: Material) -> tuple[Finding, ...]:
+def _mixed(material: AuditContext) -> tuple[Finding, ...]:
     mixed = mixed_groups(material.manifest, material.grouping.groups)
     if not mixed or material.grouping.strength != "clear":
         return ()

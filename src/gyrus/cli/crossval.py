@@ -91,11 +91,13 @@ def crossval(
     fields = options | {"split.unit": None if split_unit == "both" else split_unit, "seed": seed}
     choose: Choose | None = None
     if space or ranges:
-        from gyrus.tuning.nested_crossval import Nested
+        from gyrus.tuning.nested_crossval import NestedTuning
         from gyrus.tuning.search_space import read_space
-        from gyrus.tuning.study_config import Plan
+        from gyrus.tuning.study_config import StudyConfig
 
-        choose = Nested(Plan(read_space(space, ranges or ()), trials=trials, folds=inner_folds, seed=seed or 0))
+        choose = NestedTuning(
+            StudyConfig(read_space(space, ranges or ()), trials=trials, folds=inner_folds, seed=seed or 0)
+        )
     cross: Any = gyrus.cross_validate_both if split_unit == "both" else gyrus.cross_validate
     try:
         found = cross(

@@ -26,7 +26,7 @@ from gyrus.cli.options import (
 from gyrus.cli.terminal import Terminal, console, table
 
 if TYPE_CHECKING:
-    from gyrus.curation.cleaning import Plan
+    from gyrus.curation.cleaning import CleaningPlan
     from gyrus.datasets.manifest import Manifest
 
 app = typer.Typer(
@@ -218,7 +218,7 @@ def _require_possible(
         raise ConfigError("--step changes pixels, and --manifest-only writes none. Leave one of them out.")
 
 
-def _show_plan(plan: Plan) -> None:
+def _show_plan(plan: CleaningPlan) -> None:
     manifest, cleaned = plan.manifest, plan.cleaned
     rows = [
         [name, int((manifest.table["label"] == name).sum()), len(kept), kept["subject"].nunique() or "-"]

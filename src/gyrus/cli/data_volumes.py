@@ -58,8 +58,8 @@ def convert(
 ) -> None:
     """Write data in another layout; labels, people and visits travel along."""
     import gyrus
-    from gyrus.curation.convert import Options
     from gyrus.curation.convert import convert as write
+    from gyrus.curation.scan_volumes import ConversionOptions
     from gyrus.datasets.scan import scan
 
     with Terminal().progress("Reading") as progress:
@@ -79,7 +79,7 @@ def convert(
     show_notes(manifest)
     steps = gyrus.load_config(recipe or config).preprocessing.volume
     with Terminal().progress("Converting") as progress:
-        notes = write(manifest, to, out, Options(spacing_of(slice_spacing), steps, progress))
+        notes = write(manifest, to, out, ConversionOptions(spacing_of(slice_spacing), steps, progress))
     for note in notes:
         console.print(f"Note: {note}", markup=False)
     console.print(f"{len(manifest)} samples as {to}: {out}", markup=False)

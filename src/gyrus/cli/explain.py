@@ -73,8 +73,8 @@ def explain(
     """Show which pixels the answers came from, and check whether that can be believed."""
     import gyrus
     from gyrus.explanation.atlas import Atlas
-    from gyrus.explanation.attribution import Settings
-    from gyrus.explanation.checks import Scrutiny
+    from gyrus.explanation.attribution import MethodSettings
+    from gyrus.explanation.checks import ExplanationChecks
     from gyrus.explanation.methods import METHODS
     from gyrus.workflows.explain.config import ExplainConfig
     from gyrus.workflows.explain.explain import explain_run
@@ -91,7 +91,7 @@ def explain(
         emphasis=_powers(emphasis),
         colours=colours,
         atlas=Atlas(atlas, region_names) if atlas else None,
-        settings=Settings(seed=seed, eraser=eraser),  # type: ignore[arg-type]
+        settings=MethodSettings(seed=seed, eraser=eraser),  # type: ignore[arg-type]
         device=device,
     )
     data = new_data(
@@ -105,7 +105,7 @@ def explain(
     display = gyrus.SILENT if quiet else Terminal()
     album = explain_run([run, *(others or [])], inputs or (), config=config, out=out, data=data, display=display)
     if checks:
-        for sentence in Scrutiny.load(album.checks).sentences:
+        for sentence in ExplanationChecks.load(album.checks).sentences:
             console.print(sentence, markup=False)
     for note in album.showing.notes:
         console.print(f"Note: {note}", markup=False)

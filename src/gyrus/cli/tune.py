@@ -90,7 +90,7 @@ def tune(
     from gyrus.tuning.final_training import train_best
     from gyrus.tuning.search_space import read_space
     from gyrus.tuning.study import tune as run_study
-    from gyrus.tuning.study_config import Plan
+    from gyrus.tuning.study_config import StudyConfig
     from gyrus.tuning.study_report import summary
 
     if recipe and config:
@@ -110,7 +110,7 @@ def tune(
         orientation=orientation,
         spacing=spacing,
     )
-    plan = Plan(
+    plan = StudyConfig(
         space=read_space(space, ranges or ()),
         trials=trials,
         objectives=tuple(objective or ()),

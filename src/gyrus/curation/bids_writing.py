@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from gyrus.curation.scan_volumes import Options, scan_count, scans, with_progress
+from gyrus.curation.scan_volumes import ConversionOptions, scan_count, scans, with_progress
 from gyrus.datasets.manifest import Manifest
 from gyrus.datasets.sources.bids import ORIGINAL
 from gyrus.errors import DataError
@@ -17,7 +17,7 @@ from gyrus.files import write_json
 from gyrus.imaging.nifti_writing import write_nifti
 
 
-def write_bids(manifest: Manifest, folder: Path, options: Options) -> tuple[str, ...]:
+def write_bids(manifest: Manifest, folder: Path, options: ConversionOptions) -> tuple[str, ...]:
     """``sub-<person>/[ses-<visit>/]anat/..._T1w.nii.gz``, ``participants.tsv`` and ``sessions.tsv``.
 
     Raises:

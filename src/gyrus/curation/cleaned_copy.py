@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict
 
 from gyrus.audit.image_measurements import CHUNK, Progress
 from gyrus.configuration import parse, with_overrides
-from gyrus.curation.cleaning import Plan
+from gyrus.curation.cleaning import CleaningPlan
 from gyrus.datasets.manifest import COLUMNS, Manifest
 from gyrus.datasets.reader import IMAGE_COLUMN, EncodedImages, Reader
 from gyrus.datasets.sources.build_manifest import in_order
@@ -49,7 +49,9 @@ def parse_steps(texts: Sequence[str]) -> tuple[AnyStep, ...]:
     return parse(_Steps, {"steps": named}, where="--step").steps
 
 
-def write_copy(plan: Plan, folder: Path, *, steps: Sequence[AnyStep] = (), progress: Progress | None = None) -> Path:
+def write_copy(
+    plan: CleaningPlan, folder: Path, *, steps: Sequence[AnyStep] = (), progress: Progress | None = None
+) -> Path:
     """Write the kept images as ``[part/]class/...``, with a table that holds what is known of each.
 
     Without steps the files are copied as they are; with steps their pixels are written as PNG. The folder appears when
@@ -82,7 +84,7 @@ def write_copy(plan: Plan, folder: Path, *, steps: Sequence[AnyStep] = (), progr
     return folder
 
 
-def write_manifest(plan: Plan, folder: Path) -> Path:
+def write_manifest(plan: CleaningPlan, folder: Path) -> Path:
     """Write the table of the kept images, which stay where they are.
 
     Raises:
@@ -160,7 +162,9 @@ def _as_folder(name: str) -> str:
     return "_" if name in (".", "..") else name.replace("/", "_")
 
 
-def _write_tables(folder: Path, plan: Plan, cleaned: Manifest, paths: Sequence[str], steps: Sequence[AnyStep]) -> None:
+def _write_tables(
+    folder: Path, plan: CleaningPlan, cleaned: Manifest, paths: Sequence[str], steps: Sequence[AnyStep]
+) -> None:
     if len(set(paths)) < len(paths):
         twice = next(path for path, count in Counter(paths).items() if count > 1)
         raise DataError(f"Two images would become {twice}. Give them names that differ by more than their ending.")

@@ -72,7 +72,7 @@ class Decision:
 
 
 @dataclass(frozen=True, eq=False)
-class Plan:
+class CleaningPlan:
     """What is to become of each image.
 
     Attributes:
@@ -122,7 +122,9 @@ class Plan:
         return pd.DataFrame([vars(each) for each in self.decisions], columns=list(Decision.__annotations__))
 
 
-def prepare(manifest: Manifest, rules: Rules | None = None, *, seed: int = 0, progress: Progress | None = None) -> Plan:
+def prepare(
+    manifest: Manifest, rules: Rules | None = None, *, seed: int = 0, progress: Progress | None = None
+) -> CleaningPlan:
     """Look at all images and decide what becomes of each.
 
     Args:
@@ -146,7 +148,7 @@ def prepare(manifest: Manifest, rules: Rules | None = None, *, seed: int = 0, pr
     return decide(manifest, images.quality, pairs, rules)
 
 
-def decide(manifest: Manifest, quality: pd.DataFrame, pairs: Sequence[Pair], rules: Rules) -> Plan:
+def decide(manifest: Manifest, quality: pd.DataFrame, pairs: Sequence[Pair], rules: Rules) -> CleaningPlan:
     """Decide what becomes of each image. Copies that contradict each other go first, then bad images, then copies.
 
     Args:
@@ -169,7 +171,7 @@ def decide(manifest: Manifest, quality: pd.DataFrame, pairs: Sequence[Pair], rul
     samples = manifest.table["sample"].to_list()
     unusable = [Decision(each.sample, "remove", "unusable", reason=str(each)) for each in manifest.problems]
     usable = [found.get(row, Decision(sample, "keep")) for row, sample in enumerate(samples)]
-    return Plan(manifest, rules, tuple(sorted([*usable, *unusable], key=lambda each: each.sample)))
+    return CleaningPlan(manifest, rules, tuple(sorted([*usable, *unusable], key=lambda each: each.sample)))
 
 
 def _groups_of_copies(count: int, pairs: Sequence[Pair]) -> list[list[int]]:

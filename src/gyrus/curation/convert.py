@@ -15,8 +15,8 @@ from typing import Any
 import pandas as pd
 
 from gyrus.curation.bids_writing import write_bids
-from gyrus.curation.scan_volumes import Options, scan_count, scans, with_progress
-from gyrus.curation.slice_images import Picture, pictures
+from gyrus.curation.scan_volumes import ConversionOptions, scan_count, scans, with_progress
+from gyrus.curation.slice_images import SliceImage, pictures
 from gyrus.datasets.manifest import VOLUME_FILES, Manifest
 from gyrus.errors import DataError
 from gyrus.files import new_folder
@@ -29,7 +29,7 @@ ROWS_AT_A_TIME = 256
 _EXTENSIONS = {b"\x89PNG": ".png", b"\xff\xd8\xff": ".jpg", b"BM": ".bmp", b"II*\0": ".tif", b"MM\0*": ".tif"}
 
 
-def convert(manifest: Manifest, to: str, out: Path, options: Options | None = None) -> tuple[str, ...]:
+def convert(manifest: Manifest, to: str, out: Path, options: ConversionOptions | None = None) -> tuple[str, ...]:
     """Write a data set in another layout, into a new folder that is either whole or not there.
 
     Args:
@@ -48,18 +48,18 @@ def convert(manifest: Manifest, to: str, out: Path, options: Options | None = No
     """
     write = look_up(to, TARGETS, "layout to convert to")
     with new_folder(Path(out).resolve()) as folder:
-        notes = write(manifest, folder, options or Options())
+        notes = write(manifest, folder, options or ConversionOptions())
     if to != "parquet" and list(manifest.classes) != sorted(manifest.classes):
         notes = (*notes, f"The order of the classes is not kept; give it with --classes {','.join(manifest.classes)}.")
     return notes
 
 
-def write_folder(manifest: Manifest, folder: Path, options: Options) -> tuple[str, ...]:
+def write_folder(manifest: Manifest, folder: Path, options: ConversionOptions) -> tuple[str, ...]:
     """``<class>/<name>.<png, jpg, ...>`` of images, ``<class>/<name>.nii.gz`` of volumes, and ``labels.csv``."""
     return (write_nifti_folder if VOLUME_FILES in manifest.table else write_stack)(manifest, folder, options)
 
 
-def write_stack(manifest: Manifest, folder: Path, options: Options) -> tuple[str, ...]:
+def write_stack(manifest: Manifest, folder: Path, options: ConversionOptions) -> tuple[str, ...]:
     """``<class>/<scan>_<slice>.<png, jpg, ...>`` and ``labels.csv``; encoded images are copied byte for byte."""
     rows, taken = [], set[str]()
     found, notes = pictures(manifest, options)
@@ -72,7 +72,7 @@ def write_stack(manifest: Manifest, folder: Path, options: Options) -> tuple[str
     return notes
 
 
-def write_parquet(manifest: Manifest, folder: Path, options: Options) -> tuple[str, ...]:
+def write_parquet(manifest: Manifest, folder: Path, options: ConversionOptions) -> tuple[str, ...]:
     """One parquet file a part, in the form of the Hugging Face hub, with the class names in their order."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -94,7 +94,7 @@ def write_parquet(manifest: Manifest, folder: Path, options: Options) -> tuple[s
     return notes
 
 
-def write_nifti_folder(manifest: Manifest, folder: Path, options: Options) -> tuple[str, ...]:
+def write_nifti_folder(manifest: Manifest, folder: Path, options: ConversionOptions) -> tuple[str, ...]:
     """``<class>/<scan>.nii.gz`` and ``labels.csv``."""
     rows, taken = [], set[str]()
     for scan in with_progress(scans(manifest, options.spacing), scan_count(manifest), options.progress):
@@ -106,7 +106,7 @@ def write_nifti_folder(manifest: Manifest, folder: Path, options: Options) -> tu
     return ()
 
 
-TARGETS: dict[str, Callable[[Manifest, Path, Options], tuple[str, ...]]] = {
+TARGETS: dict[str, Callable[[Manifest, Path, ConversionOptions], tuple[str, ...]]] = {
     "folder": write_folder,
     "parquet": write_parquet,
     "nifti": write_nifti_folder,
@@ -171,9 +171,9 @@ def _write(path: Path, data: bytes) -> None:
     path.write_bytes(data)
 
 
-def _batches(found: Iterator[Picture]) -> Iterator[dict[str, list[Picture]]]:
+def _batches(found: Iterator[SliceImage]) -> Iterator[dict[str, list[SliceImage]]]:
     """Pictures by part, some at a time."""
-    waiting: dict[str, list[Picture]] = {}
+    waiting: dict[str, list[SliceImage]] = {}
     for number, picture in enumerate(found, 1):
         waiting.setdefault(picture.about.get("subset") or "data", []).append(picture)
         if number % ROWS_AT_A_TIME == 0:
@@ -182,7 +182,7 @@ def _batches(found: Iterator[Picture]) -> Iterator[dict[str, list[Picture]]]:
     yield waiting
 
 
-def _arrow_table(found: Sequence[Picture], manifest: Manifest, *, schema: Any) -> Any:
+def _arrow_table(found: Sequence[SliceImage], manifest: Manifest, *, schema: Any) -> Any:
     import pyarrow as pa
 
     about = _told_honestly(pd.DataFrame([picture.about for picture in found]), manifest)

@@ -31,7 +31,7 @@ Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
-class Options:
+class ConversionOptions:
     """How to convert.
 
     Attributes:

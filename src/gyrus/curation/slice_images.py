@@ -12,7 +12,15 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from gyrus.curation.scan_volumes import AFFINE, OWN_COLUMNS, SLICE_NUMBERS, Options, Progress, scans, with_progress
+from gyrus.curation.scan_volumes import (
+    AFFINE,
+    OWN_COLUMNS,
+    SLICE_NUMBERS,
+    ConversionOptions,
+    Progress,
+    scans,
+    with_progress,
+)
 from gyrus.datasets.manifest import MEMBERS, VIEW, VOLUME_FILES, Manifest
 from gyrus.datasets.reader import EncodedImages, Reader
 from gyrus.errors import DataError
@@ -23,14 +31,14 @@ _EXACT = Window(low=0, high=255)
 
 
 @dataclass(frozen=True)
-class Picture:
+class SliceImage:
     """An encoded slice with the columns that go with it."""
 
     data: bytes
     about: dict[str, Any]
 
 
-def pictures(manifest: Manifest, options: Options) -> tuple[Iterator[Picture], tuple[str, ...]]:
+def pictures(manifest: Manifest, options: ConversionOptions) -> tuple[Iterator[SliceImage], tuple[str, ...]]:
     """Every slice, encoded; and what was decided, in words.
 
     Images are what their files hold, byte for byte. Slices of volumes that all hold 8-bit gray are exact; others are
@@ -54,20 +62,20 @@ def _scaled_by(steps: Sequence[VolumeStep]) -> str:
     return f"The volumes hold more than 8 bits; slices are gray values scaled by {words}."
 
 
-def _encoded(manifest: Manifest, progress: Progress | None) -> Iterator[Picture]:
+def _encoded(manifest: Manifest, progress: Progress | None) -> Iterator[SliceImage]:
     if MEMBERS in manifest.table:
         raise DataError("Convert the slices as they are, without data.stack.")
     images = EncodedImages(manifest.root, manifest.table)
-    rows = (Picture(images.read(number), _columns(row)) for number, (_, row) in enumerate(manifest.table.iterrows()))
+    rows = (SliceImage(images.read(number), _columns(row)) for number, (_, row) in enumerate(manifest.table.iterrows()))
     yield from with_progress(rows, len(manifest), progress)
 
 
-def _views(manifest: Manifest, reader: Reader, progress: Progress | None) -> Iterator[Picture]:
-    rows = (Picture(_png(reader.read(n)), _columns(row)) for n, (_, row) in enumerate(manifest.table.iterrows()))
+def _views(manifest: Manifest, reader: Reader, progress: Progress | None) -> Iterator[SliceImage]:
+    rows = (SliceImage(_png(reader.read(n)), _columns(row)) for n, (_, row) in enumerate(manifest.table.iterrows()))
     yield from with_progress(rows, len(manifest), progress)
 
 
-def _cut(manifest: Manifest, steps: Sequence[VolumeStep], progress: Progress | None) -> Iterator[Picture]:
+def _cut(manifest: Manifest, steps: Sequence[VolumeStep], progress: Progress | None) -> Iterator[SliceImage]:
     for scan in with_progress(scans(manifest), len(manifest), progress):
         volume = apply_steps(scan.volume, steps)
         about = dict(scan.about)
@@ -75,7 +83,7 @@ def _cut(manifest: Manifest, steps: Sequence[VolumeStep], progress: Progress | N
         pixels = to_pixels(volume)[0]
         numbers = [int(number) for number in told.split()] if told else list(range(len(pixels)))
         for number, pixel in zip(numbers, pixels, strict=True):
-            yield Picture(_png(pixel[None]), {**about, "slice": number, AFFINE: _affine_text(volume)})
+            yield SliceImage(_png(pixel[None]), {**about, "slice": number, AFFINE: _affine_text(volume)})
 
 
 def _affine_text(volume: Volume) -> str:

@@ -18,9 +18,9 @@ from gyrus.evaluation.comparison import judged_rows
 from gyrus.evaluation.conformal import CONFORMAL, SetsResult, fit_sets, judge_sets
 from gyrus.evaluation.decision_curve import DecisionCurve, decision_curve
 from gyrus.evaluation.result import Group, Unit
-from gyrus.evaluation.sampling import Sampling
+from gyrus.evaluation.sampling import BootstrapConfig
 from gyrus.evaluation.saving import load_value, save_value
-from gyrus.evaluation.selective_prediction import Abstention, abstain
+from gyrus.evaluation.selective_prediction import SelectivePrediction, abstain
 from gyrus.evaluation.thresholds import GOALS, OperatingResult, checked_positive, choose_threshold, judge_threshold
 from gyrus.inference.predictions import Predictions
 from gyrus.types import SPLIT_WARNINGS, SplitUnit
@@ -70,7 +70,7 @@ class Assessment:
     calibrator: Calibrator | None
     points: tuple[OperatingResult, ...]
     curve: DecisionCurve | None
-    abstention: Abstention
+    abstention: SelectivePrediction
     sets: tuple[SetsResult, ...]
     notes: tuple[str, ...]
     level: float
@@ -137,7 +137,7 @@ def assess(
     rows, judged = judged_rows(val, unit), judged_rows(test, unit)
     if not len(judged):
         raise DataError(f"None of the {len(test)} predictions of part '{test.subset}' has a true class.")
-    sampling, group = Sampling(resamples, seed, level), _group(test, known=known)
+    sampling, group = BootstrapConfig(resamples, seed, level), _group(test, known=known)
     notes = _size_notes(rows, group)
     fitted = _or_note(partial(fit_calibrator, val, calibrator, unit=unit), "No calibration", notes)
     mended, shown = (fitted.apply(val), fitted.apply(judged)) if fitted else (val, judged)
@@ -173,7 +173,12 @@ def _group(predictions: Predictions, *, known: bool) -> Group:
 
 
 def _points(
-    val: Predictions, test: Predictions, positive: tuple[str, ...], unit: Unit, sampling: Sampling, notes: list[str]
+    val: Predictions,
+    test: Predictions,
+    positive: tuple[str, ...],
+    unit: Unit,
+    sampling: BootstrapConfig,
+    notes: list[str],
 ) -> tuple[OperatingResult, ...]:
     if not positive:
         return ()

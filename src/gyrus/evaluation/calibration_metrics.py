@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from gyrus.errors import DataError
-from gyrus.evaluation.intervals import Words
+from gyrus.evaluation.intervals import IntervalNotes
 from gyrus.evaluation.result import Estimate
-from gyrus.evaluation.sampling import USUAL, Sampling, clusters_of, divide, estimate_all, estimate_mean
+from gyrus.evaluation.sampling import USUAL, BootstrapConfig, clusters_of, divide, estimate_all, estimate_mean
 from gyrus.inference.predictions import Predictions
 
 Floats = npt.NDArray[np.float64]
@@ -122,7 +122,7 @@ class Calibration:
     diagrams: tuple[Reliability, ...]
 
 
-def measure_calibration(predictions: Predictions, sampling: Sampling = USUAL) -> Calibration:
+def measure_calibration(predictions: Predictions, sampling: BootstrapConfig = USUAL) -> Calibration:
     """Measure how well probabilities are calibrated.
 
     Args:
@@ -166,7 +166,7 @@ def reliability(
     of: str | None = None,
     bins: int = 10,
     scheme: Literal["width", "mass"] = "mass",
-    sampling: Sampling = USUAL,
+    sampling: BootstrapConfig = USUAL,
 ) -> Reliability:
     """The reliability diagram of a class, or of the chosen class.
 
@@ -186,7 +186,7 @@ def reliability(
         clusters_of(predictions),
         lambda sums: divide(sums[..., : len(used)], sums[..., len(used) :]),
         sampling,
-        Words("", "few have such a probability"),
+        IntervalNotes("", "few have such a probability"),
     )
     return Reliability(
         of,
@@ -330,7 +330,7 @@ def calibration_error(name: str, probabilities: Floats, targets: Integers) -> Fl
     return error.compute(probabilities.max(axis=1), (targets == probabilities.argmax(axis=1)[:, None]).astype(float))
 
 
-def find_error(name: str, probabilities: Floats, targets: Integers, sampling: Sampling) -> ErrorFinding:
+def find_error(name: str, probabilities: Floats, targets: Integers, sampling: BootstrapConfig) -> ErrorFinding:
     """A calibration error beside that of outcomes drawn from the probabilities themselves.
 
     The test is the consistency resampling of Bröcker and Smith 2007, with the p-value ``(1 + b) / (1 + B)``. It takes
@@ -376,7 +376,7 @@ def _outcomes(probabilities: Floats, targets: Integers) -> Floats:
 def _column(predictions: Predictions, of: str | None) -> tuple[Floats, Floats]:
     """The probability of a class, or of the chosen one, and whether it came true, shape (N,) each."""
     probabilities, targets = predictions.probabilities, predictions.targets
-    chosen = predictions.choices if of is None else np.full(len(targets), predictions.classes.index(of))
+    chosen = predictions.predicted if of is None else np.full(len(targets), predictions.classes.index(of))
     return probabilities[np.arange(len(targets)), chosen], (targets == chosen).astype(np.float64)
 
 

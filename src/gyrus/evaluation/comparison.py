@@ -14,7 +14,7 @@ import numpy.typing as npt
 from scipy import stats
 
 from gyrus.errors import DataError
-from gyrus.evaluation.intervals import Arrangement, Words, arrange, draw_counts, estimate
+from gyrus.evaluation.intervals import Arrangement, IntervalNotes, arrange, draw_counts, estimate
 from gyrus.evaluation.metrics import METRICS, Reference, Tallies
 from gyrus.evaluation.result import Estimate, Unit
 from gyrus.evaluation.sampling import clusters_of
@@ -87,7 +87,7 @@ def compare(
     both = _Both.of(*pair, metric)
     one, other = (float(each[0]) for each in both.values(np.ones((both.clusters, 1)), np.zeros((both.clusters, 1))))
     value = one - other
-    words = Words(f"{METRICS[metric].title} is not defined here", "a class is missing in them")
+    words = IntervalNotes(f"{METRICS[metric].title} is not defined here", "a class is missing in them")
     return Difference(
         metric,
         chosen,
@@ -146,7 +146,7 @@ class _Both:
         count = int(clusters.max()) + 1
         arrangement = arrange(
             np.concatenate([first.targets, second.targets]),
-            np.concatenate([first.choices, second.choices]),
+            np.concatenate([first.predicted, second.predicted]),
             np.concatenate([_ranked(first.probabilities), _ranked(second.probabilities)]),
             np.concatenate([clusters, clusters + count]),
         )

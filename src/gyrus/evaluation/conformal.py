@@ -18,9 +18,9 @@ import numpy.typing as npt
 from gyrus.errors import ConfigError, DataError
 from gyrus.evaluation.calibrators import require_validation
 from gyrus.evaluation.comparison import judged_rows
-from gyrus.evaluation.intervals import Words
+from gyrus.evaluation.intervals import IntervalNotes
 from gyrus.evaluation.result import Estimate, Unit
-from gyrus.evaluation.sampling import USUAL, Sampling, clusters_of, estimate_mean, estimate_share
+from gyrus.evaluation.sampling import USUAL, BootstrapConfig, clusters_of, estimate_mean, estimate_share
 from gyrus.evaluation.saving import load_value, save_value
 from gyrus.inference.predictions import Predictions
 from gyrus.registry import look_up
@@ -147,7 +147,7 @@ def fit_sets(
     return ConformalSets(method, rows.classes, level, limit, chosen, len(rows))
 
 
-def judge_sets(sets: ConformalSets, test: Predictions, sampling: Sampling = USUAL) -> SetsResult:
+def judge_sets(sets: ConformalSets, test: Predictions, sampling: BootstrapConfig = USUAL) -> SetsResult:
     """How sets do on other people.
 
     Args:
@@ -162,7 +162,7 @@ def judge_sets(sets: ConformalSets, test: Predictions, sampling: Sampling = USUA
     held, size = inside[np.arange(len(targets)), targets], inside.sum(axis=1)
 
     def share(hits: Bools, among: Bools, nobody: str = "there is nobody") -> Estimate:
-        return estimate_share(hits, among, clusters, sampling, Words(nobody, f"in them {nobody}"))
+        return estimate_share(hits, among, clusters, sampling, IntervalNotes(nobody, f"in them {nobody}"))
 
     everybody = np.ones(len(targets), bool)
     return SetsResult(

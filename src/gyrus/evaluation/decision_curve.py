@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from gyrus.errors import ConfigError
-from gyrus.evaluation.intervals import Words
+from gyrus.evaluation.intervals import IntervalNotes
 from gyrus.evaluation.result import Estimate
-from gyrus.evaluation.sampling import USUAL, Sampling, clusters_of, estimate_all
+from gyrus.evaluation.sampling import USUAL, BootstrapConfig, clusters_of, estimate_all
 from gyrus.evaluation.thresholds import checked_positive, is_positive, positive_scores
 from gyrus.inference.predictions import Predictions
 
@@ -54,7 +54,7 @@ def decision_curve(
     predictions: Predictions,
     positive: Sequence[str],
     thresholds: Sequence[float] = THRESHOLDS,
-    sampling: Sampling = USUAL,
+    sampling: BootstrapConfig = USUAL,
 ) -> DecisionCurve:
     """The decision curve of a classifier.
 
@@ -80,7 +80,7 @@ def decision_curve(
         model, everybody = np.split(sums[..., :-1] / sums[..., -1:], 2, axis=-1)
         return np.concatenate([model, model - np.maximum(everybody, 0.0)], axis=-1)
 
-    words = Words("there is nobody to judge", "")
+    words = IntervalNotes("there is nobody to judge", "")
     found = estimate_all(rows, clusters_of(predictions), benefits, sampling, words)
     every = worth.mean(axis=0)
     return DecisionCurve(

@@ -10,8 +10,8 @@ import numpy as np
 from gyrus.errors import ConfigError, DataError
 from gyrus.evaluation.intervals import (
     Integers,
+    IntervalNotes,
     Values,
-    Words,
     arrange,
     bootstrap,
     estimate,
@@ -116,7 +116,7 @@ class _Plan:
 
 
 def _scores(unit: Unit, predictions: Predictions, clusters: Integers, plan: _Plan) -> Scores:
-    arrangement = arrange(predictions.targets, predictions.choices, predictions.probabilities, clusters)
+    arrangement = arrange(predictions.targets, predictions.predicted, predictions.probabilities, clusters)
     point, reference, confusion = score(arrangement)
     resampled = bootstrap(arrangement, reference, resamples=plan.resamples, seed=plan.seed)
     left_out = jackknife(arrangement, reference) if plan.interval == "bca" and plan.resamples else None
@@ -176,20 +176,20 @@ class _Groups:
         counts = np.bincount(pairs[:, 0], minlength=len(predictions.classes))
         return cls(group, predictions.classes, tuple(int(count) for count in counts))
 
-    def overall_words(self, metric: str) -> Words:
+    def overall_words(self, metric: str) -> IntervalNotes:
         absent = [name for name, count in zip(self.classes, self.counts, strict=True) if not count]
         averaged = not metric.startswith("accuracy")
         names = ", ".join(f"'{name}'" for name in absent)
-        return Words(
+        return IntervalNotes(
             undefined=self._alone(),
             scarce=self._has(self._rarest()),
             always=f"averaged without {names}, of which there is no {self.group}" if absent and averaged else "",
         )
 
-    def class_words(self, index: int) -> Words:
+    def class_words(self, index: int) -> IntervalNotes:
         present = self.counts[index] > 0
         rare = index if self.counts[index] <= sum(self.counts) / 2 else self._rarest()
-        return Words(
+        return IntervalNotes(
             undefined=self._alone() if present else f"there is no {self.group} of class '{self.classes[index]}'",
             scarce=self._has(rare),
         )

@@ -81,18 +81,18 @@ class Values:
     by_class: dict[str, Floats]
 
 
-def arrange(targets: Integers, choices: Integers, scores: Floats, clusters: Integers) -> Arrangement:
+def arrange(targets: Integers, predicted: Integers, scores: Floats, clusters: Integers) -> Arrangement:
     """Arrange judged samples by cluster.
 
     Args:
         targets: True class of each sample, shape (N,).
-        choices: Chosen class of each sample, shape (N,).
+        predicted: Chosen class of each sample, shape (N,).
         scores: One score a class by which its samples are ranked, shape (N, K).
         clusters: The cluster of each sample, all of [0, S) in use, shape (N,).
     """
     classes = scores.shape[1]
     shape = (classes**2, int(clusters.max()) + 1)
-    cells = sparse.coo_array((np.ones(len(targets)), (targets * classes + choices, clusters)), shape=shape)
+    cells = sparse.coo_array((np.ones(len(targets)), (targets * classes + predicted, clusters)), shape=shape)
     rankings = (rank(targets == index, scores[:, index], clusters=clusters) for index in range(classes))
     return Arrangement(cells.tocsr(), tuple(rankings))
 
@@ -193,7 +193,7 @@ def bca_interval(value: float, resampled: Floats, left_out: Floats, level: float
 
 
 @dataclass(frozen=True)
-class Words:
+class IntervalNotes:
     """What to say about a score where the numbers cannot.
 
     Attributes:
@@ -207,7 +207,9 @@ class Words:
     always: str = ""
 
 
-def estimate(value: float, resampled: Floats, level: float, words: Words, left_out: Floats | None = None) -> Estimate:
+def estimate(
+    value: float, resampled: Floats, level: float, words: IntervalNotes, left_out: Floats | None = None
+) -> Estimate:
     """A score with its interval, or with the reason in words why there is none.
 
     Args:

@@ -234,7 +234,7 @@ def _rank_intervals(predictions: Sequence[Predictions], unit: Unit, plan: _Plan)
 
 def _resampled(predictions: Predictions, unit: Unit, plan: _Plan) -> npt.NDArray[np.float64]:
     judged = judged_rows(predictions, unit)
-    arrangement = arrange(judged.targets, judged.choices, judged.probabilities, clusters_of(judged))
+    arrangement = arrange(judged.targets, judged.predicted, judged.probabilities, clusters_of(judged))
     _, reference, _ = score(arrangement)
     return bootstrap(arrangement, reference, resamples=plan.resamples, seed=plan.seed).overall[plan.metric]
 
@@ -276,13 +276,15 @@ def _chosen(standings: Sequence[Standing], unit: Unit) -> str | None:
 
 
 def _agreement(judged: Mapping[str, Predictions]) -> pd.DataFrame:
-    choices = {name: each.choices for name, each in judged.items()}
-    shares = {one: {other: float((choices[one] == choices[other]).mean()) for other in choices} for one in choices}
-    return pd.DataFrame(shares, index=list(choices), columns=list(choices))
+    predicted = {name: each.predicted for name, each in judged.items()}
+    shares = {
+        one: {other: float((predicted[one] == predicted[other]).mean()) for other in predicted} for one in predicted
+    }
+    return pd.DataFrame(shares, index=list(predicted), columns=list(predicted))
 
 
 def _missed_by_all(judged: Mapping[str, Predictions]) -> tuple[str, ...]:
-    wrong = np.logical_and.reduce([each.choices != each.targets for each in judged.values()])
+    wrong = np.logical_and.reduce([each.predicted != each.targets for each in judged.values()])
     names = next(iter(judged.values())).table["sample"][wrong]
     return tuple(sorted(map(str, names)))
 

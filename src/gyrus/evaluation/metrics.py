@@ -16,20 +16,20 @@ Floats = npt.NDArray[np.float64]
 
 
 def confusion_matrix(
-    targets: npt.ArrayLike, choices: npt.ArrayLike, classes: int, weights: npt.ArrayLike | None = None
+    targets: npt.ArrayLike, predicted: npt.ArrayLike, classes: int, weights: npt.ArrayLike | None = None
 ) -> Floats:
     """Summed weights by true class (row) and chosen class (column).
 
     Args:
         targets: True class of each sample, in [0, classes), shape (N,).
-        choices: Chosen class of each sample, in [0, classes), shape (N,).
+        predicted: Chosen class of each sample, in [0, classes), shape (N,).
         classes: The number of classes K.
         weights: A weight for each sample, shape (N,); by default one.
 
     Returns:
         An array of shape (K, K).
     """
-    cells = np.asarray(targets, dtype=np.int64) * classes + np.asarray(choices, dtype=np.int64)
+    cells = np.asarray(targets, dtype=np.int64) * classes + np.asarray(predicted, dtype=np.int64)
     weight = None if weights is None else np.asarray(weights, dtype=np.float64)
     return np.bincount(cells, weight, minlength=classes**2).astype(np.float64).reshape(classes, classes)
 

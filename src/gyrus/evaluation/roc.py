@@ -27,7 +27,7 @@ RUN = 32
 """Rows of a cumulative sum that are added one after the other, for all runs of this length at once."""
 
 
-class Areas(NamedTuple):
+class RankingAreas(NamedTuple):
     """Areas under curves, one for each weighting; NaN where it leaves no sample of the class, or none of the rest."""
 
     roc: Floats
@@ -59,7 +59,7 @@ class Ranking:
     positives: Floats  # (clusters,) weight of the class in each cluster
     others: Floats  # (clusters,) weight of the rest
 
-    def areas(self, counts: npt.ArrayLike) -> Areas:
+    def areas(self, counts: npt.ArrayLike) -> RankingAreas:
         """The areas under both curves when cluster s counts ``counts[s, b]`` times, for each b.
 
         Args:
@@ -84,7 +84,7 @@ class Ranking:
             np.divide(hit, alarm, out=hit, where=alarm > 0)
             precisions += np.einsum("gb,gb->b", positives, hit)
         defined = (all_positives > 0) & (all_others > 0)
-        return Areas(
+        return RankingAreas(
             np.divide(pairs, all_positives * all_others, out=np.full_like(pairs, np.nan), where=defined),
             np.divide(precisions, all_positives, out=np.full_like(pairs, np.nan), where=defined),
         )

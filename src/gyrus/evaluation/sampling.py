@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import stats
 
-from gyrus.evaluation.intervals import Words, draws_of, estimate
+from gyrus.evaluation.intervals import IntervalNotes, draws_of, estimate
 from gyrus.evaluation.result import Estimate
 from gyrus.inference.predictions import Predictions
 
@@ -28,7 +28,7 @@ EXACT = "all resamples are alike; the interval is that of Clopper and Pearson 19
 
 
 @dataclass(frozen=True)
-class Sampling:
+class BootstrapConfig:
     """How intervals are made.
 
     Attributes:
@@ -42,7 +42,7 @@ class Sampling:
     level: float = 0.95
 
 
-USUAL = Sampling()
+USUAL = BootstrapConfig()
 
 
 def clusters_of(predictions: Predictions) -> Integers:
@@ -56,7 +56,7 @@ def clusters_of(predictions: Predictions) -> Integers:
 
 
 def estimate_all(
-    rows: Floats, clusters: Integers, statistic: Statistic, sampling: Sampling, words: Words
+    rows: Floats, clusters: Integers, statistic: Statistic, sampling: BootstrapConfig, words: IntervalNotes
 ) -> tuple[Estimate, ...]:
     """Numbers that depend on sums over rows, with intervals that resample the clusters.
 
@@ -79,14 +79,14 @@ def estimate_all(
     )
 
 
-def estimate_mean(values: npt.ArrayLike, clusters: Integers, sampling: Sampling) -> Estimate:
+def estimate_mean(values: npt.ArrayLike, clusters: Integers, sampling: BootstrapConfig) -> Estimate:
     """The mean over rows of numbers that are always defined, shape (N,)."""
     rows = np.column_stack([np.asarray(values, dtype=np.float64), np.ones(len(clusters))])
-    return estimate_all(rows, clusters, ratio, sampling, Words("there is nobody to judge", ""))[0]
+    return estimate_all(rows, clusters, ratio, sampling, IntervalNotes("there is nobody to judge", ""))[0]
 
 
 def estimate_share(
-    hits: npt.ArrayLike, among: npt.ArrayLike, clusters: Integers, sampling: Sampling, words: Words
+    hits: npt.ArrayLike, among: npt.ArrayLike, clusters: Integers, sampling: BootstrapConfig, words: IntervalNotes
 ) -> Estimate:
     """A share, as that of the sick who were found.
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from gyrus.evaluation.intervals import Words, draw_counts, estimate
+from gyrus.evaluation.intervals import IntervalNotes, draw_counts, estimate
 from gyrus.evaluation.result import Estimate
-from gyrus.evaluation.sampling import USUAL, Sampling, clusters_of, divide
+from gyrus.evaluation.sampling import USUAL, BootstrapConfig, clusters_of, divide
 from gyrus.inference.predictions import Predictions
 
 Floats = npt.NDArray[np.float64]
@@ -26,7 +26,7 @@ CELLS_AT_ONCE = 2**22
 
 
 @dataclass(frozen=True)
-class Abstention:
+class SelectivePrediction:
     """Risk by coverage.
 
     Attributes:
@@ -42,7 +42,9 @@ class Abstention:
     excess: Estimate
 
 
-def abstain(predictions: Predictions, coverages: Sequence[float] = COVERAGES, sampling: Sampling = USUAL) -> Abstention:
+def abstain(
+    predictions: Predictions, coverages: Sequence[float] = COVERAGES, sampling: BootstrapConfig = USUAL
+) -> SelectivePrediction:
     """Measure what abstaining by the probability of the chosen class gains.
 
     Rows of equal probability are answered together or not at all in the area; at a given coverage they share the
@@ -53,7 +55,7 @@ def abstain(predictions: Predictions, coverages: Sequence[float] = COVERAGES, sa
         coverages: Shares in (0, 1] at which the risk is told.
         sampling: How intervals are made.
     """
-    confidence, wrong = predictions.probabilities.max(axis=1), predictions.choices != predictions.targets
+    confidence, wrong = predictions.probabilities.max(axis=1), predictions.predicted != predictions.targets
     clusters = clusters_of(predictions)
     order = np.argsort(-confidence, kind="stable")
     curve = _Curve(wrong[order].astype(np.float64), _last_of_equals(-confidence[order]), np.asarray(coverages))
@@ -63,9 +65,9 @@ def abstain(predictions: Predictions, coverages: Sequence[float] = COVERAGES, sa
     blocks = [range(start, min(start + step, sampling.resamples)) for start in range(0, sampling.resamples, step)]
     parts = [curve.measure(draw_counts(number, block, sampling.seed)[clusters[order]]) for block in blocks]
     resampled = np.concatenate(parts) if parts else np.empty((0, whole.shape[1]))
-    words = Words("there is nobody to judge", "")
+    words = IntervalNotes("there is nobody to judge", "")
     found = [estimate(float(value), resampled[:, index], sampling.level, words) for index, value in enumerate(whole[0])]
-    return Abstention(dict(zip(map(float, coverages), found[3:], strict=True)), *found[:3])
+    return SelectivePrediction(dict(zip(map(float, coverages), found[3:], strict=True)), *found[:3])
 
 
 @dataclass(frozen=True)

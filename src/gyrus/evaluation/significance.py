@@ -14,7 +14,7 @@ Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Areas:
+class DeLong:
     """Areas under the ROC curves of classifiers on the same subjects, with their covariance.
 
     Attributes:
@@ -56,7 +56,7 @@ class Areas:
         return float(one[first, first] + one[second, second] - 2 * one[first, second])
 
 
-def delong(targets: npt.ArrayLike, scores: npt.ArrayLike) -> Areas:
+def delong(targets: npt.ArrayLike, scores: npt.ArrayLike) -> DeLong:
     """Areas under ROC curves and their covariance without resampling (DeLong, DeLong and Clarke-Pearson 1988).
 
     In the fast form of Sun and Xu 2014, from mid-ranks: N log N. It takes every row for an independent subject: pool
@@ -79,7 +79,7 @@ def delong(targets: npt.ArrayLike, scores: npt.ArrayLike) -> Areas:
     of_positives = (whole[:, :m] - stats.rankdata(positives, axis=1)) / n
     of_negatives = 1 - (whole[:, m:] - stats.rankdata(negatives, axis=1)) / m
     covariance = np.atleast_2d(np.cov(of_positives)) / m + np.atleast_2d(np.cov(of_negatives)) / n
-    return Areas(np.asarray(of_positives.mean(axis=1)), covariance)
+    return DeLong(np.asarray(of_positives.mean(axis=1)), covariance)
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from gyrus.evaluation.comparison import holm
 from gyrus.evaluation.evaluate import evaluate
 from gyrus.evaluation.metrics import METRICS
 from gyrus.evaluation.result import Estimate, Unit
-from gyrus.evaluation.sampling import USUAL, Sampling
+from gyrus.evaluation.sampling import USUAL, BootstrapConfig
 from gyrus.evaluation.saving import load_value, save_value
 from gyrus.evaluation.text import FEW_OF_A_CLASS
 from gyrus.inference.pooling import pool_by_subject
@@ -58,7 +58,7 @@ class Subgroup:
 
 
 @dataclass(frozen=True)
-class Grouping:
+class SubgroupTable:
     """The groups of one column.
 
     Attributes:
@@ -110,8 +110,8 @@ def subgroups(
     columns: Sequence[str] | None = None,
     edges: Mapping[str, Sequence[float]] | None = None,
     metrics: Sequence[str] = SHOWN,
-    sampling: Sampling = USUAL,
-) -> tuple[Grouping, ...]:
+    sampling: BootstrapConfig = USUAL,
+) -> tuple[SubgroupTable, ...]:
     """The scores of every group, by subject where subjects are known.
 
     Args:
@@ -143,13 +143,13 @@ def subgroups(
         p_values.append(_p_value(labelled, names, sampling) if of == "subject" or not labelled.subjects_known else None)
     corrected = _corrected(p_values)
     return tuple(
-        Grouping(column, of, _groups(labelled, names, metrics, sampling), int(names.isna().sum()), p_value)
+        SubgroupTable(column, of, _groups(labelled, names, metrics, sampling), int(names.isna().sum()), p_value)
         for (column, of, names), p_value in zip(found, corrected, strict=True)
     )
 
 
 def _groups(
-    labelled: Predictions, names: pd.Series, metrics: Sequence[str], sampling: Sampling
+    labelled: Predictions, names: pd.Series, metrics: Sequence[str], sampling: BootstrapConfig
 ) -> tuple[Subgroup, ...]:
     found = []
     for name in names.cat.categories:
@@ -159,7 +159,7 @@ def _groups(
     return tuple(found)
 
 
-def _group(name: str, rows: Predictions, metrics: Sequence[str], sampling: Sampling) -> Subgroup:
+def _group(name: str, rows: Predictions, metrics: Sequence[str], sampling: BootstrapConfig) -> Subgroup:
     scores = evaluate(rows, resamples=sampling.resamples, seed=sampling.seed, level=sampling.level).headline
     return Subgroup(name, scores.count, len(rows), scores.class_counts, {one: scores.metrics[one] for one in metrics})
 
@@ -203,13 +203,13 @@ def _is_of_subject(values: pd.Series, labelled: Predictions) -> bool:
     return bool((values.groupby(labelled.table["subject"].to_numpy()).nunique() <= 1).all())
 
 
-def _p_value(labelled: Predictions, names: pd.Series, sampling: Sampling) -> float | None:
+def _p_value(labelled: Predictions, names: pd.Series, sampling: BootstrapConfig) -> float | None:
     """Permutation test of groups that are right equally often among the people of each class."""
     rows, group = _judged(labelled.select(names.notna().to_numpy()), names.dropna())
     if not sampling.resamples or len(np.unique(group)) < 2:
         return None
     targets = rows.targets
-    right = (rows.choices == targets).astype(np.float64)
+    right = (rows.predicted == targets).astype(np.float64)
     expected = (np.bincount(targets, right) / np.maximum(np.bincount(targets), 1))[targets]
     random = np.random.default_rng((sampling.seed, 0x6E0))
     value = _spread(right - expected, group)
@@ -259,7 +259,7 @@ def _number(count: int, word: str) -> str:
 class Subgroups:
     """The groups of all columns, as they are kept in a run."""
 
-    groupings: tuple[Grouping, ...]
+    groupings: tuple[SubgroupTable, ...]
 
     def save(self, path: Path) -> None:
         """Write as JSON."""

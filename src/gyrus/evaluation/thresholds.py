@@ -16,9 +16,9 @@ import numpy.typing as npt
 from gyrus.errors import ConfigError, DataError
 from gyrus.evaluation.calibrators import require_validation
 from gyrus.evaluation.comparison import judged_rows
-from gyrus.evaluation.intervals import Words
+from gyrus.evaluation.intervals import IntervalNotes
 from gyrus.evaluation.result import Estimate, Unit
-from gyrus.evaluation.sampling import USUAL, Sampling, clusters_of, divide, estimate_share
+from gyrus.evaluation.sampling import USUAL, BootstrapConfig, clusters_of, divide, estimate_share
 from gyrus.evaluation.saving import load_value, save_value
 from gyrus.inference.predictions import Predictions
 from gyrus.registry import look_up
@@ -291,7 +291,7 @@ def choose_threshold(
     )
 
 
-def judge_threshold(point: OperatingPoint, test: Predictions, sampling: Sampling = USUAL) -> OperatingResult:
+def judge_threshold(point: OperatingPoint, test: Predictions, sampling: BootstrapConfig = USUAL) -> OperatingResult:
     """What an operating point does on other people.
 
     Args:
@@ -309,7 +309,7 @@ def judge_threshold(point: OperatingPoint, test: Predictions, sampling: Sampling
             rate.among(called, positive),
             clusters,
             sampling,
-            Words(rate.nobody, f"in them {rate.nobody}"),
+            IntervalNotes(rate.nobody, f"in them {rate.nobody}"),
         )
         for name, rate in RATES.items()
     }

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from gyrus.errors import ConfigError, DataError
 from gyrus.explanation.occlusion_fill import Eraser, erased
-from gyrus.explanation.targets import Contrast
+from gyrus.explanation.targets import ClassContrast
 from gyrus.files import atomic_path
 
 SPECKLES = 0.005
@@ -21,7 +21,7 @@ SPECKLES = 0.005
 
 
 @dataclass(frozen=True)
-class Settings:
+class MethodSettings:
     """The numbers that methods leave open, with the values of their papers where these fit small images.
 
     Attributes:
@@ -83,9 +83,9 @@ class Question:
 
     model: nn.Module
     images: Tensor
-    contrast: Contrast
+    contrast: ClassContrast
     layer: str | None = None
-    settings: Settings = Settings()
+    settings: MethodSettings = MethodSettings()
 
     @property
     def spatial(self) -> tuple[int, ...]:

@@ -12,7 +12,7 @@ from gyrus.explanation.layers import still
 
 
 @dataclass(frozen=True)
-class Reliance:
+class BackgroundReliance:
     """What happens to the answer when a part of an image is that of another image, with another answer.
 
     Attributes:
@@ -38,7 +38,7 @@ class Reliance:
 
 def swap_backgrounds(
     model: nn.Module, images: Tensor, masks: np.ndarray, *, seed: int = 0, batch: int = 64
-) -> Reliance | None:
+) -> BackgroundReliance | None:
     """Put the brain of each image before the background of another one, and the other way round.
 
     Nothing is painted over, so that what the network sees is as it may come; what is the brain of either image counts
@@ -67,7 +67,7 @@ def swap_backgrounds(
         rows = np.arange(len(answers))
         losses.append(float((own[rows, answers] - now[rows, answers]).mean()))
         changed.append(float((now.argmax(1) == answers[partners]).mean()))
-    return Reliance(losses[0], losses[1], changed[0], changed[1], len(answers))
+    return BackgroundReliance(losses[0], losses[1], changed[0], changed[1], len(answers))
 
 
 def _partners(answers: np.ndarray, generator: np.random.Generator) -> np.ndarray | None:

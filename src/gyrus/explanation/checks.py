@@ -12,21 +12,21 @@ from torch import Tensor, nn
 
 from gyrus.errors import DataError
 from gyrus.evaluation.result import Estimate
-from gyrus.evaluation.sampling import Sampling, estimate_mean
-from gyrus.explanation.background_reliance import Reliance
-from gyrus.explanation.faithfulness import Curves, edge_maps, follow, random_maps
+from gyrus.evaluation.sampling import BootstrapConfig, estimate_mean
+from gyrus.explanation.background_reliance import BackgroundReliance
+from gyrus.explanation.faithfulness import DeletionInsertion, edge_maps, follow, random_maps
 from gyrus.explanation.localisation import share_inside
 from gyrus.explanation.methods import METHODS
 from gyrus.explanation.sanity_checks import (
-    Cascade,
     Explain,
     Stability,
+    WeightRandomisation,
     agreement_between_models,
     shuffle_weights_step_by_step,
     similarity,
     stability,
 )
-from gyrus.explanation.targets import Contrast
+from gyrus.explanation.targets import ClassContrast
 from gyrus.files import read_json, write_json
 
 SCHEMA = "gyrus.explanation/1"
@@ -74,7 +74,7 @@ class MethodReport:
     over_edges: Estimate
     over_chance: Estimate
     beats_edges: float
-    weights: Cascade
+    weights: WeightRandomisation
     labels: float | None
     stability: Stability
     folds: float | None
@@ -127,14 +127,14 @@ class MethodReport:
         nested = {
             "over_edges": Estimate(**document["over_edges"]),
             "over_chance": Estimate(**document["over_chance"]),
-            "weights": Cascade(tuple(cascade["parts"]), tuple(cascade["similarities"])),
+            "weights": WeightRandomisation(tuple(cascade["parts"]), tuple(cascade["similarities"])),
             "stability": Stability(**document["stability"]),
         }
         return cls(**(document | nested))
 
 
 @dataclass(frozen=True, eq=False)
-class Trial:
+class CheckRunner:
     """The images that methods are tried on, with what they must beat.
 
     Attributes:
@@ -153,18 +153,20 @@ class Trial:
 
     model: nn.Module
     images: Tensor
-    contrast: Contrast
+    contrast: ClassContrast
     people: np.ndarray
-    edges: Curves
-    chance: Curves
+    edges: DeletionInsertion
+    chance: DeletionInsertion
     brains: np.ndarray | None = None
     structures: np.ndarray | None = None
     shuffled: nn.Module | None = None
-    sampling: Sampling = field(default_factory=Sampling)
+    sampling: BootstrapConfig = field(default_factory=BootstrapConfig)
     seed: int = 0
 
     @classmethod
-    def of(cls, model: nn.Module, images: Tensor, contrast: Contrast, people: np.ndarray, **more: Any) -> Trial:
+    def of(
+        cls, model: nn.Module, images: Tensor, contrast: ClassContrast, people: np.ndarray, **more: Any
+    ) -> CheckRunner:
         """A trial with the curves that every method must beat; ``more`` are further attributes."""
         seed = more.get("seed", 0)
         chance = random_maps(len(images), tuple(images.shape[2:]), seed)
@@ -223,7 +225,7 @@ class Trial:
 
 
 @dataclass(frozen=True)
-class Scrutiny:
+class ExplanationChecks:
     """What was found out about the maps of a network, and about the network by them.
 
     Attributes:
@@ -247,7 +249,7 @@ class Scrutiny:
     agreement: tuple[tuple[float, ...], ...]
     brain_area: float | None = None
     structure_area: float | None = None
-    reliance: Reliance | None = None
+    reliance: BackgroundReliance | None = None
     notes: tuple[str, ...] = ()
 
     @property
@@ -293,7 +295,7 @@ class Scrutiny:
         write_json(path, {"schema": SCHEMA, "sentences": list(self.sentences), **document})
 
     @classmethod
-    def load(cls, path: Path) -> Scrutiny:
+    def load(cls, path: Path) -> ExplanationChecks:
         """Read what :meth:`save` wrote.
 
         Raises:
@@ -309,7 +311,7 @@ class Scrutiny:
             | {
                 "methods": tuple(MethodReport.from_document(each) for each in methods),
                 "agreement": tuple(map(tuple, fields["agreement"])),
-                "reliance": Reliance(**fields["reliance"]) if fields["reliance"] else None,
+                "reliance": BackgroundReliance(**fields["reliance"]) if fields["reliance"] else None,
                 "notes": tuple(fields["notes"]),
             }
         )
@@ -320,7 +322,7 @@ def _tell_nobody(_done: int, _total: int) -> None:
 
 
 def as_table(values: np.ndarray) -> tuple[tuple[float, ...], ...]:
-    """An array as tuples, as :class:`Scrutiny` holds it."""
+    """An array as tuples, as :class:`ExplanationChecks` holds it."""
     return tuple(tuple(map(float, row)) for row in values)
 
 

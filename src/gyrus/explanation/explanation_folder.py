@@ -17,7 +17,7 @@ SCHEMA = "gyrus.album/1"
 
 
 @dataclass(frozen=True)
-class Showing:
+class DisplayedMaps:
     """What is shown, and how.
 
     Attributes:
@@ -46,7 +46,7 @@ class Showing:
 
 
 @dataclass(frozen=True)
-class Album:
+class ExplanationFolder:
     """The folder and the names of what lies in it."""
 
     folder: Path
@@ -58,7 +58,7 @@ class Album:
 
     @property
     def checks(self) -> Path:
-        """What the checks found out, JSON; see :class:`gyrus.explanation.checks.Scrutiny`."""
+        """What the checks found out, JSON; see :class:`gyrus.explanation.checks.ExplanationChecks`."""
         return self.folder / "checks.json"
 
     @property
@@ -89,7 +89,7 @@ class Album:
         return [Attribution.load(self.attribution(method, number)) for number in range(len(self.showing.shown))]
 
     @property
-    def showing(self) -> Showing:
+    def showing(self) -> DisplayedMaps:
         """What is shown, and how.
 
         Raises:
@@ -99,13 +99,13 @@ class Album:
         document: Any = read_json(path) if path.is_file() else None
         if not isinstance(document, dict) or document.get("schema") != SCHEMA:
             raise DataError(f"There is no explanation in {self.folder}. Make one with: gyrus explain RUN.")
-        fields = {name: document[name] for name in Showing.__dataclass_fields__}
+        fields = {name: document[name] for name in DisplayedMaps.__dataclass_fields__}
         lists = ("methods", "shown", "notes")
-        return Showing(**fields | {name: tuple(fields[name]) for name in lists})
+        return DisplayedMaps(**fields | {name: tuple(fields[name]) for name in lists})
 
-    def save_showing(self, showing: Showing) -> None:
+    def save_showing(self, showing: DisplayedMaps) -> None:
         """Write what is shown; last of all, so that the folder is whole once it is there."""
-        fields = {name: getattr(showing, name) for name in Showing.__dataclass_fields__}
+        fields = {name: getattr(showing, name) for name in DisplayedMaps.__dataclass_fields__}
         write_json(self.folder / "album.json", {"schema": SCHEMA, **fields})
 
     @property
@@ -115,7 +115,7 @@ class Album:
 
 
 @dataclass(frozen=True, eq=False)
-class Means:
+class MeanMaps:
     """The mean map of each class.
 
     Attributes:
@@ -138,7 +138,7 @@ class Means:
             )
 
     @classmethod
-    def load(cls, path: Path) -> Means:
+    def load(cls, path: Path) -> MeanMaps:
         """Read what :meth:`save` wrote."""
         with np.load(path, allow_pickle=False) as saved:
             names = tuple(str(name) for name in saved["classes"])

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from gyrus.explanation.layers import still
 from gyrus.explanation.occlusion_fill import erased
-from gyrus.explanation.targets import Contrast
+from gyrus.explanation.targets import ClassContrast
 
 STEPS = 16
 
@@ -21,7 +21,7 @@ _RANDOM_WIDTH = 1 / 12
 
 
 @dataclass(frozen=True, eq=False)
-class Curves:
+class DeletionInsertion:
     """What the probability does while pixels go and come in the order of a map.
 
     Attributes:
@@ -51,8 +51,8 @@ class Curves:
 
 
 def follow(
-    model: nn.Module, images: Tensor, contrast: Contrast, maps: np.ndarray, *, seed: int = 0, batch: int = 64
-) -> Curves:
+    model: nn.Module, images: Tensor, contrast: ClassContrast, maps: np.ndarray, *, seed: int = 0, batch: int = 64
+) -> DeletionInsertion:
     """Delete and insert pixels in the order of maps, and ask the network at each step.
 
     Petsiuk et al. 2018, https://arxiv.org/abs/1806.07421, with a blurred image behind both curves.
@@ -77,7 +77,7 @@ def follow(
             for row, (before, after) in enumerate(((whole, empty), (empty, whole))):
                 steps = torch.where(gone[:, None].to(images.device), after, before)
                 curves[row, number] = asked.of(_probabilities(model, steps, batch)).numpy()
-    return Curves(shares, curves[0], curves[1])
+    return DeletionInsertion(shares, curves[0], curves[1])
 
 
 def edge_maps(images: Tensor) -> np.ndarray:

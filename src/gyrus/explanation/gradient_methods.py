@@ -13,7 +13,7 @@ from torch.overrides import TorchFunctionMode
 
 from gyrus.errors import ConfigError
 from gyrus.explanation.attribution import Question
-from gyrus.explanation.targets import Contrast
+from gyrus.explanation.targets import ClassContrast
 
 
 def input_gradients(question: Question) -> Tensor:
@@ -93,7 +93,7 @@ def asked_logits(model: nn.Module) -> Callable[[Tensor, Tensor, Tensor | None], 
     """The network as Captum takes it: from images and the classes asked about to one number an image."""
 
     def forward(images: Tensor, plus: Tensor, minus: Tensor | None) -> Tensor:
-        return Contrast(plus, minus).of(model(images))
+        return ClassContrast(plus, minus).of(model(images))
 
     return forward
 

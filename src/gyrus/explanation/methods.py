@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from gyrus.explanation import class_activation_maps as cam
 from gyrus.explanation import gradient_methods as gradients
 from gyrus.explanation import perturbation_methods as perturbation
-from gyrus.explanation.attribution import MethodSpec, Question, Settings
+from gyrus.explanation.attribution import MethodSettings, MethodSpec, Question
 from gyrus.explanation.layers import choose_layer, require_layer, still
-from gyrus.explanation.targets import Contrast
+from gyrus.explanation.targets import ClassContrast
 from gyrus.registry import look_up
 
 
@@ -93,11 +93,11 @@ METHODS: dict[str, MethodSpec] = {
 def explain(
     model: nn.Module,
     images: Tensor,
-    contrast: Contrast,
+    contrast: ClassContrast,
     method: str = "grad-cam",
     *,
     layer: str | None = None,
-    settings: Settings = Settings(),  # noqa: B008
+    settings: MethodSettings = MethodSettings(),  # noqa: B008
     progress: Callable[[int, int], None] | None = None,
 ) -> np.ndarray:
     """Heat maps of images, in the network's own pixels.
@@ -119,7 +119,7 @@ def explain(
 
     Example:
         >>> model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 14 * 14, 2))
-        >>> explain(model, torch.rand(3, 1, 16, 16), Contrast(torch.tensor([0, 1, 1])), layer="1").shape
+        >>> explain(model, torch.rand(3, 1, 16, 16), ClassContrast(torch.tensor([0, 1, 1])), layer="1").shape
         (3, 16, 16)
     """
     spec = look_up(method, METHODS, "method")

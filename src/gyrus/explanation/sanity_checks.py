@@ -39,7 +39,7 @@ def similarity(ones: np.ndarray, others: np.ndarray) -> NDArray[np.float64]:
 
 
 @dataclass(frozen=True)
-class Cascade:
+class WeightRandomisation:
     """How alike maps are to those of the trained network, while more and more of it is made meaningless.
 
     Attributes:
@@ -58,7 +58,7 @@ class Cascade:
 
 def shuffle_weights_step_by_step(
     model: nn.Module, images: Tensor, maps: np.ndarray, explain: Explain, *, seed: int = 0
-) -> Cascade:
+) -> WeightRandomisation:
     """The cascading parameter randomisation test.
 
     Args:
@@ -76,7 +76,7 @@ def shuffle_weights_step_by_step(
         _fit_norms(shuffled, images)
         names.append(name)
         alike.append(float(similarity(maps, explain(shuffled, images)).mean()))
-    return Cascade(tuple(names), tuple(alike))
+    return WeightRandomisation(tuple(names), tuple(alike))
 
 
 def network_parts(model: nn.Module) -> list[tuple[str, nn.Module]]:

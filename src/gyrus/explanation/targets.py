@@ -17,7 +17,7 @@ PREDICTED, TRUE = "predicted", "true"
 
 
 @dataclass(frozen=True, eq=False)
-class Contrast:
+class ClassContrast:
     """The class that each image of a batch is asked about.
 
     Attributes:
@@ -33,21 +33,21 @@ class Contrast:
         asked = values.gather(1, self.plus[:, None])[:, 0]
         return asked if self.minus is None else asked - values.gather(1, self.minus[:, None])[:, 0]
 
-    def repeated(self, times: int) -> Contrast:
+    def repeated(self, times: int) -> ClassContrast:
         """The same for a batch that holds each image ``times`` times, one after the other."""
         return self._each(lambda classes: classes.repeat_interleave(times))
 
-    def select(self, rows: slice) -> Contrast:
+    def select(self, rows: slice) -> ClassContrast:
         """The same for a part of the batch."""
         return self._each(lambda classes: classes[rows])
 
-    def to(self, device: torch.device) -> Contrast:
+    def to(self, device: torch.device) -> ClassContrast:
         """The same on a device."""
         return self._each(lambda classes: classes.to(device))
 
-    def _each(self, change: object) -> Contrast:
+    def _each(self, change: object) -> ClassContrast:
         assert callable(change)
-        return Contrast(change(self.plus), None if self.minus is None else change(self.minus))
+        return ClassContrast(change(self.plus), None if self.minus is None else change(self.minus))
 
 
 class Target(NamedTuple):
@@ -63,7 +63,7 @@ class Target(NamedTuple):
         """Whether it can only be asked of images whose class is known."""
         return TRUE in self
 
-    def resolve(self, logits: np.ndarray, truths: np.ndarray, classes: Sequence[str]) -> Contrast:
+    def resolve(self, logits: np.ndarray, truths: np.ndarray, classes: Sequence[str]) -> ClassContrast:
         """The classes that it stands for, image by image.
 
         Args:
@@ -85,7 +85,7 @@ class Target(NamedTuple):
             for name in self
         )
         assert plus is not None
-        return Contrast(plus, minus)
+        return ClassContrast(plus, minus)
 
 
 def parse_target(text: str, classes: Sequence[str]) -> Target:

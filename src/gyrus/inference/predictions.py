@@ -170,14 +170,14 @@ class Predictions:
         return np.asarray(self.table["target"].map(index).fillna(-1), dtype=np.int64)
 
     @property
-    def choices(self) -> npt.NDArray[np.int64]:
+    def predicted(self) -> npt.NDArray[np.int64]:
         """The index of the predicted class, shape (N,): the highest logit, the first among equals."""
         return self.logits.argmax(axis=1).astype(np.int64)
 
     @property
-    def predicted(self) -> npt.NDArray[np.object_]:
+    def predicted_classes(self) -> npt.NDArray[np.object_]:
         """The name of the predicted class, shape (N,)."""
-        return np.array(self.classes, dtype=object)[self.choices]
+        return np.array(self.classes, dtype=object)[self.predicted]
 
     @property
     def subjects_known(self) -> bool:
@@ -234,7 +234,7 @@ class Predictions:
         Raises:
             UnknownNameError: The suffix is none of these.
         """
-        table = self.table[list(COLUMNS)].assign(predicted=pd.array(self.predicted, dtype="string"))
+        table = self.table[list(COLUMNS)].assign(predicted=pd.array(self.predicted_classes, dtype="string"))
         probabilities = self.probabilities
         columns = {PROBABILITY + name: probabilities[:, index] for index, name in enumerate(self.classes)}
         write_table(table.assign(**columns), Path(path))

@@ -20,7 +20,7 @@ from gyrus.errors import ConfigError
 from gyrus.models.classifier import Backbone, Signature
 from gyrus.models.heads import Share, Width
 from gyrus.models.layers import BATCH_NORMS, CONVOLUTIONS, ChannelLayerNorm, DropPath, set_drop_path_rate
-from gyrus.models.options import Options, each
+from gyrus.models.options import ModelOptions, each
 
 Step = Width | tuple[Width, ...]
 
@@ -28,7 +28,7 @@ PAPER_STD = 0.02
 """Width of the normal, cut at two units, that the paper draws its weights from."""
 
 
-class ConvNeXtOptions(Options):
+class ConvNeXtOptions(ModelOptions):
     """The form of a ConvNeXt.
 
     Attributes:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 from torch import Tensor, nn
 
-from gyrus.models.options import Options, complete, each, told_by_pydantic
+from gyrus.models.options import ModelOptions, complete, each, told_by_pydantic
 from gyrus.registry import look_up
 
 Share = Annotated[float, Field(ge=0.0, lt=1.0)]
@@ -20,7 +20,7 @@ Width = Annotated[int, Field(ge=1)]
 DenseNorm = Literal["none", "before", "after"]
 
 
-class HeadOptions(Options):
+class HeadOptions(ModelOptions):
     """The form of a head.
 
     Attributes:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from gyrus.models.classifier import Backbone, Signature
 from gyrus.models.convnext import PAPER_STD, ConvNeXt, ConvNeXtOptions
 from gyrus.models.heads import HeadConfig
-from gyrus.models.options import Options
+from gyrus.models.options import ModelOptions
 from gyrus.models.resnet_densenet import DenseNet, DenseNetOptions, ResNet, ResNetOptions
 from gyrus.models.small_cnn import SmallCNN, SmallCNNOptions
 from gyrus.models.timm_backbone import TimmBackbone, TimmOptions
@@ -35,7 +35,7 @@ class ModelSpec:
     """
 
     backbone: Callable[[Signature, Any], Backbone]
-    options: Options
+    options: ModelOptions
     head: HeadConfig
     summary: str
     source: str

@@ -14,13 +14,13 @@ from gyrus.registry import nearest
 Item = TypeVar("Item", bound=int | float | str)
 
 
-class Options(BaseModel):
+class ModelOptions(BaseModel):
     """What can be set about a model or a head. Values only, checked when made, never changed."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-OptionsType = TypeVar("OptionsType", bound=Options)
+OptionsType = TypeVar("OptionsType", bound=ModelOptions)
 
 
 def complete(defaults: OptionsType, given: Mapping[str, Any], owner: str) -> OptionsType:
@@ -39,7 +39,7 @@ def complete(defaults: OptionsType, given: Mapping[str, Any], owner: str) -> Opt
     except ValidationError as error:
         known = list(type(defaults).model_fields)
         mistakes = _describe(error, given, known)
-        raise ConfigError(f"Options of {owner}: {'; '.join(mistakes)}. Known: {', '.join(known)}.") from error
+        raise ConfigError(f"ModelOptions of {owner}: {'; '.join(mistakes)}. Known: {', '.join(known)}.") from error
 
 
 def each(value: Item | tuple[Item, ...], count: int, name: str) -> tuple[Item, ...]:

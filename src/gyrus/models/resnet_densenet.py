@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from gyrus.models.classifier import Backbone, Signature
 from gyrus.models.heads import Width
-from gyrus.models.options import Options
+from gyrus.models.options import ModelOptions
 
 _RESNET_BLOCKS: dict[int, tuple[str, tuple[int, ...]]] = {
     10: ("basic", (1, 1, 1, 1)),
@@ -31,7 +31,7 @@ _DENSENET_BLOCKS: dict[int, tuple[int, ...]] = {
 }
 
 
-class ResNetOptions(Options):
+class ResNetOptions(ModelOptions):
     """The form of a ResNet.
 
     Attributes:
@@ -89,7 +89,7 @@ class ResNet(Backbone):
         return self.network
 
 
-class DenseNetOptions(Options):
+class DenseNetOptions(ModelOptions):
     """The form of a DenseNet.
 
     Attributes:

@@ -17,12 +17,12 @@ from torch import Tensor, nn
 from gyrus.models.classifier import Backbone, Signature
 from gyrus.models.heads import Share, Width
 from gyrus.models.layers import BATCH_NORMS, CONVOLUTIONS, MAX_POOLS, MEANS
-from gyrus.models.options import Options, each
+from gyrus.models.options import ModelOptions, each
 
 UnitNorm = Literal["none", "before activation", "before pooling", "after pooling"]
 
 
-class SmallCNNOptions(Options):
+class SmallCNNOptions(ModelOptions):
     """The form of a small CNN.
 
     Attributes:

@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from gyrus.errors import UnknownNameError
 from gyrus.models.classifier import Backbone, Signature
 from gyrus.models.heads import Share
-from gyrus.models.options import Options
+from gyrus.models.options import ModelOptions
 from gyrus.models.pretrained_weights import NOT_STATED, HubWeights
 from gyrus.registry import nearest
 
 
-class TimmOptions(Options):
+class TimmOptions(ModelOptions):
     """What can be set about a network of timm.
 
     Attributes:

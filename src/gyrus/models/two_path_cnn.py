@@ -11,13 +11,13 @@ from torch import Tensor, nn
 from gyrus.errors import ConfigError
 from gyrus.models.classifier import Backbone, Signature
 from gyrus.models.heads import Share, Width
-from gyrus.models.options import Options
+from gyrus.models.options import ModelOptions
 from gyrus.models.small_cnn import conv_unit, halved_voxels
 
 Widths = Annotated[tuple[Width, ...], Field(min_length=1)]
 
 
-class TwoPathOptions(Options):
+class TwoPathOptions(ModelOptions):
     """The form of a two-path CNN.
 
     Attributes:

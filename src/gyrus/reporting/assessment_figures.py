@@ -12,8 +12,8 @@ from gyrus.evaluation.assessment import Assessment
 from gyrus.evaluation.calibration_metrics import Calibration
 from gyrus.evaluation.decision_curve import DecisionCurve
 from gyrus.evaluation.result import Estimate
-from gyrus.evaluation.selective_prediction import Abstention
-from gyrus.evaluation.subgroups import Grouping
+from gyrus.evaluation.selective_prediction import SelectivePrediction
+from gyrus.evaluation.subgroups import SubgroupTable
 from gyrus.reporting.figure_style import COLOURS, COLUMN, INK, MUTED, STYLE, new_figure, plain, warn
 
 RAW, MENDED = COLOURS[1], COLOURS[0]
@@ -62,7 +62,7 @@ def decision_figure(curve: DecisionCurve, statement: str) -> Figure:
     return figure
 
 
-def abstention_figure(abstention: Abstention, statement: str) -> Figure:
+def abstention_figure(abstention: SelectivePrediction, statement: str) -> Figure:
     """Share of mistakes among the answered, by the share that is answered, the surest first.
 
     Args:
@@ -82,7 +82,7 @@ def abstention_figure(abstention: Abstention, statement: str) -> Figure:
     return figure
 
 
-def groups_figure(groupings: Sequence[Grouping], metric: str, title: str, statement: str) -> Figure:
+def groups_figure(groupings: Sequence[SubgroupTable], metric: str, title: str, statement: str) -> Figure:
     """One score of every group as a dot with its interval.
 
     Args:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gyrus.evaluation.assessment import Assessment
 from gyrus.evaluation.metrics import METRICS
-from gyrus.evaluation.subgroups import Grouping
+from gyrus.evaluation.subgroups import SubgroupTable
 from gyrus.evaluation.thresholds import GOALS, RATES
 from gyrus.reporting.assessment_figures import abstention_figure, decision_figure, groups_figure, reliability_figure
 from gyrus.reporting.report_content import Drawing
@@ -42,7 +42,7 @@ def draw_assessment(assessment: Assessment) -> tuple[Drawing, ...]:
     return (*drawings, Drawing("abstention", "Risk and coverage", caption, figure))
 
 
-def draw_groups(groupings: tuple[Grouping, ...], statement: str) -> tuple[Drawing, ...]:
+def draw_groups(groupings: tuple[SubgroupTable, ...], statement: str) -> tuple[Drawing, ...]:
     """The accuracy of every group; nothing where there is no group.
 
     Args:

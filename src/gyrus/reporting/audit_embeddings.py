@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from gyrus.audit.checks import Material
+from gyrus.audit.checks import AuditContext
 from gyrus.audit.embeddings import Clustering, dbscan, hdbscan, standard, tsne, umap
 from gyrus.audit.image_quality import CLASSIC, CLASSIC_Z, MEASURES, classic_outliers, flag_outliers
 from gyrus.reporting.audit_figures import cluster_figure, map_figure
@@ -45,7 +45,7 @@ class Maps:
 NO_MAPS = Maps((), (), (), pd.DataFrame())
 
 
-def draw_maps(material: Material, *, with_umap: bool = False) -> Maps:
+def draw_maps(material: AuditContext, *, with_umap: bool = False) -> Maps:
     """Draw the maps.
 
     Args:
@@ -93,7 +93,9 @@ def choose_rows(people: Rows | None, count: int, *, seed: int) -> Rows:
     return np.nonzero(np.isin(people, taken if len(taken) else numbers[order[:1]]))[0][:MOST_MAPPED]
 
 
-def _clusterings(material: Material, rows: Rows, vectors: NDArray[np.float32], raw: Points) -> tuple[Clustering, ...]:
+def _clusterings(
+    material: AuditContext, rows: Rows, vectors: NDArray[np.float32], raw: Points
+) -> tuple[Clustering, ...]:
     subsets = np.array([SUBSETS.index(subset) if subset in SUBSETS else -1 for subset in material.subsets[rows]])
     against = {
         "class": material.targets[rows],
@@ -107,7 +109,7 @@ def _clusterings(material: Material, rows: Rows, vectors: NDArray[np.float32], r
 
 
 def _of_pixels(
-    material: Material, rows: Rows, points: dict[str, Points], clustering: Clustering
+    material: AuditContext, rows: Rows, points: dict[str, Points], clustering: Clustering
 ) -> tuple[Drawing, ...]:
     classes, targets, count = material.manifest.classes, material.targets[rows], len(material.targets)
     whole = " by person" if material.people is not None else ""
@@ -142,7 +144,7 @@ def _of_pixels(
     return (*drawings, Drawing("map_of_quality", "Map of quality", words, figure))
 
 
-def _by_person(material: Material, rows: Rows, points: Points) -> tuple[Drawing, ...]:
+def _by_person(material: AuditContext, rows: Rows, points: Points) -> tuple[Drawing, ...]:
     if material.people is None:
         return ()
     people = material.people[rows]
@@ -158,7 +160,7 @@ def _by_person(material: Material, rows: Rows, points: Points) -> tuple[Drawing,
     return (Drawing("map_by_person", "Map by person", words, figure),)
 
 
-def _by_part(material: Material, rows: Rows, points: Points) -> tuple[Drawing, ...]:
+def _by_part(material: AuditContext, rows: Rows, points: Points) -> tuple[Drawing, ...]:
     subsets = material.subsets[rows]
     present = [subset for subset in SUBSETS if (subsets == subset).any()]
     if len(present) < 2:
@@ -169,7 +171,7 @@ def _by_part(material: Material, rows: Rows, points: Points) -> tuple[Drawing, .
     return (Drawing("map_by_part", "Map by part", words, figure),)
 
 
-def _classic(material: Material, rows: Rows, points: Points, clustering: Clustering) -> tuple[Drawing, ...]:
+def _classic(material: AuditContext, rows: Rows, points: Points, clustering: Clustering) -> tuple[Drawing, ...]:
     odd = (classic_outliers(material.images.quality) > CLASSIC_Z).to_numpy()[rows]
     drawn = map_figure(points, material.manifest.classes, material.targets[rows], odd, "Raw measures, by class")
     words = (

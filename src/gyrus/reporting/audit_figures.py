@@ -15,7 +15,7 @@ from matplotlib.ticker import FixedFormatter, FixedLocator, MaxNLocator, NullFor
 from numpy.typing import NDArray
 
 from gyrus.audit.image_quality import CLASSIC
-from gyrus.audit.subjects_from_pixels import Grouping
+from gyrus.audit.subjects_from_pixels import SubjectGroups
 from gyrus.reporting.figure_style import COLOURS, COLUMN, INK, MUTED, STYLE, WARNING, plain
 
 MOST_POINTS = 2_000
@@ -24,7 +24,7 @@ MOST_POINTS = 2_000
 _TICKS = (0.999, 0.998, 0.995, 0.99, 0.98, 0.95, 0.9, 0.8, 0.6, 0.4, 0.0)
 
 
-def curve_figure(grouping: Grouping) -> Figure:
+def curve_figure(grouping: SubjectGroups) -> Figure:
     """Effective number of groups by threshold; what was chosen is marked."""
     merges = grouping.merges
     distance = np.maximum(1.0 - merges.similarity, 1e-4)
@@ -50,7 +50,7 @@ def curve_figure(grouping: Grouping) -> Figure:
     return figure
 
 
-def sizes_figure(grouping: Grouping) -> Figure:
+def sizes_figure(grouping: SubjectGroups) -> Figure:
     """How many images the groups have."""
     sizes = grouping.sizes
     with mpl.rc_context(STYLE):
@@ -271,7 +271,7 @@ def _similarity_ticks(axes: Axes, distance: NDArray[np.float64]) -> None:
     axes.yaxis.set_minor_formatter(NullFormatter())
 
 
-def _mark_plateau(axes: Axes, grouping: Grouping) -> None:
+def _mark_plateau(axes: Axes, grouping: SubjectGroups) -> None:
     plateau = grouping.plateau
     if plateau is None or not grouping.found:
         return
@@ -289,5 +289,5 @@ def _mark_plateau(axes: Axes, grouping: Grouping) -> None:
     )
 
 
-def _measure_words(grouping: Grouping) -> str:
+def _measure_words(grouping: SubjectGroups) -> str:
     return "similarity" if grouping.measure == "similarity" else "correlation"

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from gyrus.audit.checks import Material
+from gyrus.audit.checks import AuditContext
 from gyrus.audit.embeddings import Clustering
 from gyrus.audit.findings import Finding, Findings, Number
 from gyrus.audit.image_quality import CLASSIC_Z, classic_outliers, classic_scores, faults
@@ -25,7 +25,7 @@ from gyrus.reporting.audit_figures import (
     quality_figure,
     sizes_figure,
 )
-from gyrus.reporting.audit_thumbnails import Strip, group_strips, original, outlier_strips, pair_strips
+from gyrus.reporting.audit_thumbnails import ImageStrip, group_strips, original, outlier_strips, pair_strips
 from gyrus.reporting.html import page_environment
 from gyrus.reporting.report_content import Drawing, Facts, Picture
 
@@ -57,9 +57,9 @@ class AuditContent:
     title: str
     findings: Findings
     tiles: tuple[tuple[str, str, str], ...]
-    groups: tuple[Strip, ...]
-    outliers: tuple[Strip, ...]
-    pairs: tuple[Strip, ...]
+    groups: tuple[ImageStrip, ...]
+    outliers: tuple[ImageStrip, ...]
+    pairs: tuple[ImageStrip, ...]
     subject_pictures: tuple[Picture, ...]
     leak_pictures: tuple[Picture, ...]
     quality_pictures: tuple[Picture, ...]
@@ -71,7 +71,7 @@ class AuditContent:
 
 
 def write_audit(
-    folder: Path, material: Material, findings: Findings, *, maps: bool = True, with_umap: bool = False
+    folder: Path, material: AuditContext, findings: Findings, *, maps: bool = True, with_umap: bool = False
 ) -> Path:
     """Write the findings, the groups, the quality of each image, the figures and the page.
 
@@ -113,7 +113,7 @@ def render_audit(content: AuditContent) -> str:
     return environment.get_template("audit.html.j2").render(content=content)
 
 
-def subject_table(material: Material) -> pd.DataFrame:
+def subject_table(material: AuditContext) -> pd.DataFrame:
     """The groups found: sample, proposed subject, place within it, and confidence in the group."""
     grouping = material.grouping
     return pd.DataFrame(
@@ -126,7 +126,7 @@ def subject_table(material: Material) -> pd.DataFrame:
     )
 
 
-def quality_table(material: Material) -> pd.DataFrame:
+def quality_table(material: AuditContext) -> pd.DataFrame:
     """The measures of each image, how far its worst one is out, and its largest plain z-score."""
     quality = material.images.quality
     return quality.assign(
@@ -153,7 +153,7 @@ def _write_table(path: Path, table: pd.DataFrame) -> None:
         table[columns].to_csv(temporary, index=False, lineterminator="\n", float_format="%.6g")
 
 
-def _draw(material: Material, findings: Findings) -> dict[str, tuple[Drawing, ...]]:
+def _draw(material: AuditContext, findings: Findings) -> dict[str, tuple[Drawing, ...]]:
     quality = material.images.quality
     return {
         "subjects": _draw_subjects(material),
@@ -176,7 +176,7 @@ def _draw(material: Material, findings: Findings) -> dict[str, tuple[Drawing, ..
     }
 
 
-def _draw_by_class(material: Material) -> tuple[Drawing, ...]:
+def _draw_by_class(material: AuditContext) -> tuple[Drawing, ...]:
     if len(np.unique(material.targets[material.targets >= 0])) < 2:
         return ()
     words = (
@@ -186,7 +186,7 @@ def _draw_by_class(material: Material) -> tuple[Drawing, ...]:
     return (Drawing("quality_by_class", "Quality by class", words, figure),)
 
 
-def _draw_classic(material: Material) -> tuple[Drawing, ...]:
+def _draw_classic(material: AuditContext) -> tuple[Drawing, ...]:
     quality = material.images.quality
     height = classic_outliers(quality)
     rows = [
@@ -202,7 +202,7 @@ def _draw_classic(material: Material) -> tuple[Drawing, ...]:
     return (Drawing("classic_outliers", "Furthest from the mean", words, figure),)
 
 
-def _draw_subjects(material: Material) -> tuple[Drawing, ...]:
+def _draw_subjects(material: AuditContext) -> tuple[Drawing, ...]:
     if len(material.grouping.merges.similarity) < 2:
         return ()
     words = _curve_words(material)
@@ -213,7 +213,7 @@ def _draw_subjects(material: Material) -> tuple[Drawing, ...]:
     return curve, Drawing("group_sizes", "How large they are", caption, sizes_figure(material.grouping))
 
 
-def _curve_words(material: Material) -> str:
+def _curve_words(material: AuditContext) -> str:
     plateau = material.grouping.plateau
     if material.grouping.found:
         return "Shaded: the range over which the number of groups holds still; line: the threshold chosen in it."
@@ -247,7 +247,7 @@ def _draw_leakage(findings: Findings) -> tuple[Drawing, ...]:
 
 
 def _content(
-    material: Material, findings: Findings, drawings: dict[str, tuple[Drawing, ...]], drawn: Maps
+    material: AuditContext, findings: Findings, drawings: dict[str, tuple[Drawing, ...]], drawn: Maps
 ) -> AuditContent:
     pictures = {name: tuple(Picture.of(drawing) for drawing in group) for name, group in drawings.items()}
     return AuditContent(
@@ -274,7 +274,7 @@ def _cluster_row(clustering: Clustering) -> tuple[str, ...]:
     return (clustering.name, f"{clustering.count:,}", f"{clustering.outside:.0%}", *told)
 
 
-def _tiles(material: Material, findings: Findings) -> tuple[tuple[str, str, str], ...]:
+def _tiles(material: AuditContext, findings: Findings) -> tuple[tuple[str, str, str], ...]:
     grouping = material.grouping
     groups = f"{len(grouping.sizes):,}" if grouping.found else "none"
     sure = f"groups that look like one person; confidence {grouping.trust:.2f}" if grouping.found else "stand apart"
@@ -299,7 +299,7 @@ def _first_number(entries: Sequence[Finding], name: str) -> float | None:
     return float(values[0]) if values and isinstance(values[0], int | float) and values[0] == values[0] else None
 
 
-def _data_facts(material: Material) -> Facts:
+def _data_facts(material: AuditContext) -> Facts:
     manifest = material.manifest
     known = manifest.subject_kind != "unknown"
     subsets = pd.Series(material.subsets).value_counts()

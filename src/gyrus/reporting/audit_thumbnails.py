@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from gyrus.audit.checks import Material
+from gyrus.audit.checks import AuditContext
 from gyrus.audit.duplicates import in_words
 from gyrus.audit.image_quality import flag_outliers
 from gyrus.audit.subjects_from_pixels import group_names
@@ -25,7 +25,7 @@ SHOWN_SIDE = 160
 
 
 @dataclass(frozen=True)
-class Strip:
+class ImageStrip:
     """Pictures in a row.
 
     Attributes:
@@ -41,7 +41,7 @@ class Strip:
     alt: str
 
 
-def group_strips(material: Material) -> tuple[Strip, ...]:
+def group_strips(material: AuditContext) -> tuple[ImageStrip, ...]:
     """Some of the groups found, from the most to the least certain."""
     grouping = material.grouping
     if not grouping.found:
@@ -56,31 +56,31 @@ def group_strips(material: Material) -> tuple[Strip, ...]:
         name, labels = group_names([int(number)])[0], material.manifest.table["label"].iloc[rows].dropna().unique()
         note = f"{len(rows)} images, {' and '.join(labels) or 'no label'}, confidence {grouping.confidence[number]:.2f}"
         images = tuple(data_address(material.images.thumbnails[row]) for row in shown)
-        strips.append(Strip(name, note, images, f"{len(shown)} images of group {name} in the order found"))
+        strips.append(ImageStrip(name, note, images, f"{len(shown)} images of group {name} in the order found"))
     return tuple(strips)
 
 
-def outlier_strips(material: Material) -> tuple[Strip, ...]:
+def outlier_strips(material: AuditContext) -> tuple[ImageStrip, ...]:
     """The images that stand out most by their quality, a few of each person, whose slices are often bad together."""
     rows = {sample: row for row, sample in enumerate(material.manifest.table["sample"])}
-    shown: list[Strip] = []
+    shown: list[ImageStrip] = []
     seen: Counter[int] = Counter()
     for flag in flag_outliers(material.images.quality, material.manifest.table["sample"]):
         row = rows[flag.sample]
         person = row if material.people is None else int(material.people[row])
         seen[person] += 1
         if seen[person] <= OUTLIERS_A_PERSON and len(shown) < OUTLIERS_SHOWN:
-            shown.append(Strip(flag.sample, flag.reason, (data_address(original(material, row)),), flag.reason))
+            shown.append(ImageStrip(flag.sample, flag.reason, (data_address(original(material, row)),), flag.reason))
     return tuple(shown)
 
 
-def pair_strips(material: Material) -> tuple[Strip, ...]:
+def pair_strips(material: AuditContext) -> tuple[ImageStrip, ...]:
     """Some of the copies found, those with different labels first."""
     targets = material.targets
     ranked = sorted(material.pairs, key=lambda pair: targets[pair.first] == targets[pair.second])
     samples = material.manifest.table["sample"]
     return tuple(
-        Strip(
+        ImageStrip(
             f"{in_words(pair).capitalize()}, correlation {pair.correlation:.4f}",
             f"{samples[pair.first]} and {samples[pair.second]}",
             (data_address(original(material, pair.first)), data_address(original(material, pair.second))),
@@ -90,7 +90,7 @@ def pair_strips(material: Material) -> tuple[Strip, ...]:
     )
 
 
-def original(material: Material, row: int) -> NDArray[np.uint8]:
+def original(material: AuditContext, row: int) -> NDArray[np.uint8]:
     """An image as it is, gray."""
     return Grayscale()(Reader(material.manifest).read(row))[0]
 

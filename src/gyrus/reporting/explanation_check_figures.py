@@ -8,7 +8,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
-from gyrus.explanation.checks import STABLE, TOO_ALIKE, MethodReport, Scrutiny
+from gyrus.explanation.checks import STABLE, TOO_ALIKE, ExplanationChecks, MethodReport
 from gyrus.explanation.methods import METHODS
 from gyrus.reporting.figure_style import COLOURS, COLUMN, INK, MUTED, STYLE, lines, new_figure, plain
 
@@ -58,7 +58,7 @@ def cascade_figure(reports: Sequence[MethodReport]) -> Figure:
     return figure
 
 
-def agreement_figure(scrutiny: Scrutiny) -> Figure:
+def agreement_figure(scrutiny: ExplanationChecks) -> Figure:
     """How alike the maps of each two methods are."""
     names = [METHODS[report.method].title for report in scrutiny.methods]
     table = np.array(scrutiny.agreement)

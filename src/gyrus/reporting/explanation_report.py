@@ -12,8 +12,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from gyrus.explanation.attribution import Attribution, MethodSpec
-from gyrus.explanation.checks import Scrutiny
-from gyrus.explanation.explanation_folder import Album, Means, Showing
+from gyrus.explanation.checks import ExplanationChecks
+from gyrus.explanation.explanation_folder import DisplayedMaps, ExplanationFolder, MeanMaps
 from gyrus.explanation.methods import METHODS
 from gyrus.files import atomic_path, write_text
 from gyrus.reporting.explanation_check_figures import (
@@ -63,8 +63,8 @@ class ExplanationContent:
         regions: Rows of the table of regions: method, name, and shares as texts.
     """
 
-    showing: Showing
-    scrutiny: Scrutiny | None
+    showing: DisplayedMaps
+    scrutiny: ExplanationChecks | None
     map_pictures: tuple[Picture, ...]
     grid_pictures: tuple[Picture, ...] = ()
     mean_pictures: tuple[Picture, ...] = ()
@@ -88,7 +88,7 @@ class ExplanationContent:
         return _about(self.showing)
 
 
-def write_explanation(album: Album) -> Path:
+def write_explanation(album: ExplanationFolder) -> Path:
     """Draw everything that lies in the folder of an explanation, and write its page.
 
     Args:
@@ -101,7 +101,7 @@ def write_explanation(album: Album) -> Path:
     colours = COLOUR_MAPS[showing.colours]
     maps = {method: album.attributions(method) for method in showing.methods}
     save_pictures(album, maps, colours)
-    scrutiny = Scrutiny.load(album.checks) if album.checks.is_file() else None
+    scrutiny = ExplanationChecks.load(album.checks) if album.checks.is_file() else None
     content = ExplanationContent(
         showing=showing,
         scrutiny=scrutiny,
@@ -122,12 +122,12 @@ def section(folder: Path) -> ExplanationContent | None:
     Args:
         folder: Of the explanation.
     """
-    album = Album(folder)
+    album = ExplanationFolder(folder)
     if not album.is_whole:
         return None
     showing = album.showing
     few = {method: album.attributions(method)[:MOST_IN_SECTION] for method in showing.methods}
-    scrutiny = Scrutiny.load(album.checks) if album.checks.is_file() else None
+    scrutiny = ExplanationChecks.load(album.checks) if album.checks.is_file() else None
     return ExplanationContent(
         showing=showing,
         scrutiny=scrutiny,
@@ -144,7 +144,7 @@ def example_maps(folder: Path) -> Mapping[str, tuple[np.ndarray, float]]:
     Returns:
         As :func:`gyrus.reporting.heat_map_figures.covered` gives them.
     """
-    album = Album(folder)
+    album = ExplanationFolder(folder)
     if not album.is_whole:
         return {}
     showing = album.showing
@@ -152,7 +152,7 @@ def example_maps(folder: Path) -> Mapping[str, tuple[np.ndarray, float]]:
     return {each.sample: covered(each, colours) for each in album.attributions(showing.methods[0])}
 
 
-def save_pictures(album: Album, maps: Mapping[str, Sequence[Attribution]], colours: Colours) -> None:
+def save_pictures(album: ExplanationFolder, maps: Mapping[str, Sequence[Attribution]], colours: Colours) -> None:
     """Write a PNG beside each map: the image, and the map over it."""
     for method, attributions in maps.items():
         for number, attribution in enumerate(attributions):
@@ -161,7 +161,7 @@ def save_pictures(album: Album, maps: Mapping[str, Sequence[Attribution]], colou
                 _save_png(montage_figure(attribution, colours), album.attribution(method, number, "-montage.png"))
 
 
-def draw_maps(showing: Showing, maps: Mapping[str, Sequence[Attribution]]) -> Drawing:
+def draw_maps(showing: DisplayedMaps, maps: Mapping[str, Sequence[Attribution]]) -> Drawing:
     """Methods side by side, or a grid of the only one."""
     if len(maps) == 1:
         return draw_grids(showing, maps)[0]
@@ -170,7 +170,7 @@ def draw_maps(showing: Showing, maps: Mapping[str, Sequence[Attribution]]) -> Dr
     return Drawing("methods", f"{GRID_WORDS[showing.grid]}, by every method", _legend(maps, showing), figure)
 
 
-def draw_grids(showing: Showing, maps: Mapping[str, Sequence[Attribution]]) -> tuple[Drawing, ...]:
+def draw_grids(showing: DisplayedMaps, maps: Mapping[str, Sequence[Attribution]]) -> tuple[Drawing, ...]:
     """A grid of each method."""
     return tuple(
         Drawing(
@@ -183,9 +183,9 @@ def draw_grids(showing: Showing, maps: Mapping[str, Sequence[Attribution]]) -> t
     )
 
 
-def draw_means(album: Album, showing: Showing) -> tuple[Drawing, ...]:
+def draw_means(album: ExplanationFolder, showing: DisplayedMaps) -> tuple[Drawing, ...]:
     """The mean map of each class."""
-    means = {method: Means.load(album.means(method)) for method in showing.methods}
+    means = {method: MeanMaps.load(album.means(method)) for method in showing.methods}
     caption = (
         f"Means over {showing.averaged} images; each map counts alike, whatever its size. In brackets: images of the "
         "class. Heads that lie differently blur a mean."
@@ -210,7 +210,7 @@ def draw_volumes(maps: Mapping[str, Sequence[Attribution]], colours: Colours) ->
     )
 
 
-def draw_checks(scrutiny: Scrutiny) -> tuple[Drawing, ...]:
+def draw_checks(scrutiny: ExplanationChecks) -> tuple[Drawing, ...]:
     """What goes with the verdicts."""
     reports = scrutiny.methods
     drawings = [
@@ -241,12 +241,12 @@ def draw_checks(scrutiny: Scrutiny) -> tuple[Drawing, ...]:
     return tuple(drawings)
 
 
-def _about(showing: Showing) -> str:
+def _about(showing: DisplayedMaps) -> str:
     words = {"predicted": "the class that was said", "true": "the true class"}
     return words.get(showing.target, showing.target)
 
 
-def _legend(maps: Mapping[str, Sequence[Attribution]], showing: Showing) -> str:
+def _legend(maps: Mapping[str, Sequence[Attribution]], showing: DisplayedMaps) -> str:
     sentences = [f"About {_about(showing)}. Each map is scaled by its own largest value."]
     if any(METHODS[method].is_signed for method in maps):
         sentences.append("Orange speaks for it, blue against it." if showing.colours != "jet" else "Red speaks for it.")
@@ -270,7 +270,7 @@ def _regions(path: Path) -> tuple[tuple[str, ...], ...]:
     return tuple(rows)
 
 
-def _saved(album: Album, drawings: tuple[Drawing, ...]) -> tuple[Picture, ...]:
+def _saved(album: ExplanationFolder, drawings: tuple[Drawing, ...]) -> tuple[Picture, ...]:
     for drawing in drawings:
         drawing.save(album.figures)
     return tuple(Picture.of(drawing) for drawing in drawings)

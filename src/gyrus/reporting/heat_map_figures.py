@@ -16,7 +16,7 @@ from matplotlib.figure import Figure, SubFigure
 from gyrus.datasets.volume_slices import PLANES, along
 from gyrus.evaluation.text import percent
 from gyrus.explanation.attribution import SPECKLES, Attribution, scaled
-from gyrus.explanation.explanation_folder import Means
+from gyrus.explanation.explanation_folder import MeanMaps
 from gyrus.explanation.methods import METHODS
 from gyrus.reporting.figure_style import COLUMN, INK, STYLE, WARNING, new_figure, plain
 
@@ -146,7 +146,7 @@ def methods_figure(maps: Mapping[str, Sequence[Attribution]], colours: Colours) 
     return figure
 
 
-def means_figure(means: Mapping[str, Means], colours: Colours) -> Figure:
+def means_figure(means: Mapping[str, MeanMaps], colours: Colours) -> Figure:
     """The mean image of each class above its mean maps, one row a method."""
     first = next(iter(means.values()))
     count = len(first.classes)

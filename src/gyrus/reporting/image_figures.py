@@ -59,7 +59,7 @@ def examples_figure(
         rows: The row of each image, shape (n,).
         maps: Heat maps, of those images that there are any of.
     """
-    right = predictions.choices[rows] == predictions.targets[rows]
+    right = predictions.predicted[rows] == predictions.targets[rows]
     groups = [(title, np.flatnonzero(mask)) for title, mask in (("Right", right), ("Wrong", ~right)) if mask.any()]
     columns = max(5, *(len(group) for _, group in groups))
     found = [maps.get(str(sample)) for sample in predictions.table["sample"].iloc[rows]]
@@ -118,7 +118,7 @@ def _show_map(axes: Axes, covered: tuple[np.ndarray, float] | None) -> None:
 
 def _show(axes: Axes, image: np.ndarray, predictions: Predictions, row: int, title: str) -> None:
     axes.imshow(image, cmap="gray", vmin=0, vmax=255, interpolation="antialiased")
-    truth, said = predictions.table["target"].iloc[row], predictions.predicted[row]
+    truth, said = predictions.table["target"].iloc[row], predictions.predicted_classes[row]
     sureness = percent(float(predictions.probabilities[row].max()))
     words = [str(truth), *([f"said {said}"] if title == "Wrong" else []), sureness]
     axes.set_title(

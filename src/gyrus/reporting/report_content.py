@@ -15,7 +15,7 @@ from gyrus.audit.findings import Findings
 from gyrus.evaluation.assessment import Assessment
 from gyrus.evaluation.baselines import Baselines
 from gyrus.evaluation.result import Evaluation
-from gyrus.evaluation.subgroups import Grouping
+from gyrus.evaluation.subgroups import SubgroupTable
 from gyrus.evaluation.text import unit_word
 from gyrus.files import write_text
 from gyrus.inference.predictions import Predictions
@@ -114,7 +114,7 @@ class ReportContent:
     evaluation: Evaluation
     baselines: Baselines | None = None
     assessment: Assessment | None = None
-    groupings: tuple[Grouping, ...] = ()
+    groupings: tuple[SubgroupTable, ...] = ()
     score_pictures: tuple[Picture, ...] = ()
     assessment_pictures: tuple[Picture, ...] = ()
     group_pictures: tuple[Picture, ...] = ()

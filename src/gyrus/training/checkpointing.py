@@ -22,7 +22,7 @@ MAY_CHANGE = frozenset({"workers", "device", "loggers", "tracking"})
 Snapshot = dict[str, Any]
 
 
-class Keeper:
+class CheckpointWriter:
     """Writes and reads the files of a training.
 
     ``last.ckpt`` is written first and holds all that the others are made from, so that a kill between any two

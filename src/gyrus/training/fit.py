@@ -13,13 +13,13 @@ import torch
 from torch import nn
 
 from gyrus.inference.predict import predict_logits
-from gyrus.training.checkpointing import Keeper, Snapshot, settings_of
+from gyrus.training.checkpointing import CheckpointWriter, Snapshot, settings_of
 from gyrus.training.config import SWA, BestBy, TrainingConfig
 from gyrus.training.data_loader import Loader, PartDataset
 from gyrus.training.history import History, goodness
 from gyrus.training.lightning_module import BeforeEpoch, TrainingModule
 from gyrus.training.lightning_trainer import run_epochs
-from gyrus.training.loggers import Log, open_log, require_loggers
+from gyrus.training.loggers import RunLogger, open_log, require_loggers
 from gyrus.training.losses import class_weights
 from gyrus.training.malloc import freed_memory_kept
 from gyrus.training.metrics import validation_scores
@@ -27,7 +27,7 @@ from gyrus.training.preflight_checks import check_batch_norm, check_device, chec
 from gyrus.training.progress import Followed, choose_progress
 from gyrus.training.random_state import kept_torch_state, seed_torch
 from gyrus.training.samplers import SAMPLERS, batches
-from gyrus.training.weight_averaging import Average
+from gyrus.training.weight_averaging import WeightAverage
 
 Stopped = Literal["finished", "early", "interrupted"]
 Source = Literal["epoch", "swa"]
@@ -74,7 +74,7 @@ def fit(
     progress: bool = True,
     before_epoch: BeforeEpoch | None = None,
     after_epoch: AfterEpoch | None = None,
-    log: Log | None = None,
+    log: RunLogger | None = None,
 ) -> Fitted:
     """Train ``model`` and leave it with its best weights, on the CPU, in evaluation mode.
 
@@ -108,7 +108,7 @@ def fit(
     check_batch_norm(model, train, config)
     require_loggers(config.loggers)
     weights = class_weights(config.loss.class_weights, np.asarray(train.targets), classes)
-    keeper = Keeper(folder, config, settings_of(config, train, val, classes, seed))
+    keeper = CheckpointWriter(folder, config, settings_of(config, train, val, classes, seed))
     begun = keeper.begin(resume=resume)
     loader = _train_loader(train, config, seed, pinned=device == "cuda")
     done = len(begun["history"]) if begun else 0
@@ -147,14 +147,14 @@ def fit(
     return _outcome(model, module.history, config, keeper, interrupted=interrupted, remarks=remarks)
 
 
-def _opened(log: Log | None, config: TrainingConfig, folder: Path) -> AbstractContextManager[Log]:
+def _opened(log: RunLogger | None, config: TrainingConfig, folder: Path) -> AbstractContextManager[RunLogger]:
     """The caller's, which the caller closes, or one of our own."""
     return open_log(config.loggers, config.tracking, folder) if log is None else nullcontext(log)
 
 
 def _average_last_epochs(
     model: nn.Module,
-    keeper: Keeper,
+    keeper: CheckpointWriter,
     loader: Loader,
     val: PartDataset,
     config: TrainingConfig,
@@ -170,7 +170,7 @@ def _average_last_epochs(
     state = keeper.last()["average"]
     if keeper.swa() is not None or not state["count"]:
         return True
-    average = Average(model)
+    average = WeightAverage(model)
     average.load_state_dict(state)
     average.model.to(device)
     loader.epoch = config.epochs
@@ -188,7 +188,7 @@ def _outcome(
     model: nn.Module,
     history: History,
     config: TrainingConfig,
-    keeper: Keeper,
+    keeper: CheckpointWriter,
     *,
     interrupted: bool,
     remarks: tuple[str, ...],

@@ -25,8 +25,8 @@ from gyrus.training.optimisers import build_optimiser, set_learning_rates
 from gyrus.training.progress import Progress
 from gyrus.training.random_state import generator, seed_torch
 from gyrus.training.schedules import Moment, first_swa_epoch, learning_rate_factor
-from gyrus.training.tally import Tally
-from gyrus.training.weight_averaging import Average
+from gyrus.training.tally import EpochMetrics
+from gyrus.training.weight_averaging import WeightAverage
 
 HEARTBEAT = 50
 """Steps between two looks at the loss on a GPU, because each look waits for the device."""
@@ -84,11 +84,11 @@ class TrainingModule(LightningModule):
         self._epoch_over = epoch_over
         self._before_epoch = before_epoch
         self._network: Callable[[Tensor], Tensor] = torch.compile(model) if config.compile else model
-        self._average: Average | None = None
+        self._average: WeightAverage | None = None
         self._resumed: dict[str, Any] | None = None
         self._steps = 0
         self._mixing = strength(None, 1, 1)
-        self._tally = Tally()
+        self._tally = EpochMetrics()
         self._val_logits: list[Tensor] = []
         self._val_targets: list[Tensor] = []
         self._val_scores: dict[str, float] = {}
@@ -128,7 +128,7 @@ class TrainingModule(LightningModule):
     def on_fit_start(self) -> None:
         """Called by Lightning before the first epoch."""
         if self.config.averaging is not None:
-            self._average = Average(self.model)
+            self._average = WeightAverage(self.model)
         if self._resumed is not None:
             self.trainer.precision_plugin.load_state_dict(self._resumed["precision"])
             if self._average is not None:
@@ -147,7 +147,7 @@ class TrainingModule(LightningModule):
             self._before_epoch(epoch, self.model)
         self._mixing = strength(self.config.mixing, epoch + 1, self.config.epochs)
         self._steps = epoch * self._steps_per_epoch
-        self._tally = Tally(counts_hits=self._mixing.probability == 0)
+        self._tally = EpochMetrics(counts_hits=self._mixing.probability == 0)
         self._started = time.perf_counter()
         self._progress.begin_epoch(epoch + 1)
 

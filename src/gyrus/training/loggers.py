@@ -23,7 +23,7 @@ from gyrus.training.config import Tracking
 Row = Mapping[str, float]
 
 
-class Place(ABC):
+class LoggerBackend(ABC):
     """A training in one of the places where it is followed.
 
     Attributes:
@@ -63,7 +63,7 @@ class Place(ABC):
         self.logger.finalize("success" if well else "failed")
 
 
-class TensorBoard(Place):
+class TensorBoard(LoggerBackend):
     """Events in ``tensorboard`` in the run folder."""
 
     library, extra = "tensorboard", "tensorboard"
@@ -92,7 +92,7 @@ class TensorBoard(Place):
         self.logger.experiment.add_text("files", "\n".join(f"- {path}" for path in files))
 
 
-class MLflow(Place):
+class MLflow(LoggerBackend):
     """A run on an MLflow server, or in a SQLite file beside the run folder."""
 
     library, extra = "mlflow", "tracking"
@@ -139,7 +139,7 @@ class MLflow(Place):
             self.logger.experiment.log_artifact(self.identity, str(path))
 
 
-class WandB(Place):
+class WandB(LoggerBackend):
     """A run of Weights & Biases; offline, in ``wandb`` in the run folder, unless asked otherwise."""
 
     library, extra = "wandb", "tracking"
@@ -183,13 +183,13 @@ class WandB(Place):
         self.logger.experiment.finish(exit_code=0 if well else 1)
 
 
-LOGGERS: dict[str, type[Place]] = {"tensorboard": TensorBoard, "mlflow": MLflow, "wandb": WandB}
+LOGGERS: dict[str, type[LoggerBackend]] = {"tensorboard": TensorBoard, "mlflow": MLflow, "wandb": WandB}
 
 
-class Log:
+class RunLogger:
     """All the places where a training is followed, as one."""
 
-    def __init__(self, places: Mapping[str, Place], fresh: Sequence[str], every: int) -> None:
+    def __init__(self, places: Mapping[str, LoggerBackend], fresh: Sequence[str], every: int) -> None:
         """Store the arguments.
 
         Args:
@@ -228,7 +228,7 @@ class Log:
 
 
 @contextmanager
-def open_log(names: Sequence[str], tracking: Tracking, folder: Path) -> Iterator[Log]:
+def open_log(names: Sequence[str], tracking: Tracking, folder: Path) -> Iterator[RunLogger]:
     """Open all places for a run folder while the block runs; a resumed training goes on where it was logged before.
 
     Raises:
@@ -236,7 +236,7 @@ def open_log(names: Sequence[str], tracking: Tracking, folder: Path) -> Iterator
     """
     require_loggers(names)
     if not names:
-        yield Log({}, (), 0)
+        yield RunLogger({}, (), 0)
         return
     memory = folder / "tracking.json"
     known: dict[str, str] = read_json(memory) if memory.exists() else {}
@@ -244,7 +244,7 @@ def open_log(names: Sequence[str], tracking: Tracking, folder: Path) -> Iterator
     write_json(memory, known | {name: place.identity for name, place in places.items()})
     well = False
     try:
-        yield Log(places, [name for name in names if name not in known], tracking.every)
+        yield RunLogger(places, [name for name in names if name not in known], tracking.every)
         well = True
     finally:
         for place in places.values():

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 
-class Tally:
+class EpochMetrics:
     """Keeps losses and hits on the device until they are asked for, so that no step waits for them."""
 
     def __init__(self, *, counts_hits: bool = True) -> None:

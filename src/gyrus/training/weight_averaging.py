@@ -13,7 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from gyrus.training.config import EMA
 
 
-class Average:
+class WeightAverage:
     """A running average of the weights and statistics of a model.
 
     Attributes:

@@ -127,7 +127,7 @@ AnyStep = Annotated[
 ]
 
 
-class Intensity(BaseModel):
+class IntensityScaling(BaseModel):
     """How gray values are scaled, last of all; pixels come as value / 255."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -144,7 +144,7 @@ class Intensity(BaseModel):
     high: float = Field(99.5, ge=0, le=100, description="upper percentile (percentile)")
 
     @model_validator(mode="after")
-    def _low_below_high(self) -> Intensity:
+    def _low_below_high(self) -> IntensityScaling:
         if self.low >= self.high:
             raise ValueError(f"low must be below high, got {self.low} and {self.high}")
         return self
@@ -159,7 +159,7 @@ class PreprocessingConfig(BaseModel):
         (Percentiles(),), description="steps of volumes in mm, before they become slices of 8 bits"
     )
     steps: tuple[AnyStep, ...] = (Grayscale(), Resize(size=(128, 128)))
-    intensity: Intensity = Intensity()
+    intensity: IntensityScaling = IntensityScaling()
 
     @model_validator(mode="after")
     def _volumes_become_pixels(self) -> PreprocessingConfig:
@@ -189,7 +189,7 @@ SMALLEST_SCALE = 1e-6
 _COUNTED_AT_ONCE = 1 << 16
 
 
-def image_statistics(image: np.ndarray, intensity: Intensity) -> np.ndarray:
+def image_statistics(image: np.ndarray, intensity: IntensityScaling) -> np.ndarray:
     """The numbers :data:`STATISTICS` of an image (C, *spatial) uint8, as float32 (C, 4).
 
     Of the method "histogram" the landmarks of the histogram stand behind them.
@@ -220,7 +220,7 @@ class Normalisation:
     """Intensity scaling with everything known that it needs: ``(x - shift) / scale`` of pixels x in 0..1.
 
     Attributes:
-        method: As in :class:`Intensity`.
+        method: As in :class:`IntensityScaling`.
         mean: One value a channel; used by "fixed" and "dataset".
         std: Likewise.
         standard: The mean landmarks of the training set, one tuple a channel; used by "histogram".
@@ -232,7 +232,7 @@ class Normalisation:
     standard: tuple[tuple[float, ...], ...] = ()
 
     @classmethod
-    def fit(cls, intensity: Intensity, statistics: np.ndarray) -> Normalisation:
+    def fit(cls, intensity: IntensityScaling, statistics: np.ndarray) -> Normalisation:
         """Fit on the images of the training set.
 
         Args:

@@ -126,7 +126,7 @@ class Shape(VolumeStep):
         return cut(volume, start, size, float(volume.array.min()))
 
 
-class BiasField(VolumeStep):
+class BiasFieldCorrection(VolumeStep):
     """N4 over the whole volume: shading by the coil is taken out."""
 
     step: Literal["n4"] = "n4"
@@ -145,7 +145,7 @@ class BiasField(VolumeStep):
         return volume.replaced(correct(volume.array[None])[0])
 
 
-class Intensity(VolumeStep):
+class IntensityStep(VolumeStep):
     """A step that brings gray values to 0..1, where pixels are."""
 
     def bounds(self, volume: Volume) -> tuple[float, float]:
@@ -160,7 +160,7 @@ class Intensity(VolumeStep):
         return volume.replaced(np.clip((volume.array - low) / (high - low), 0, 1))
 
 
-class Percentiles(Intensity):
+class Percentiles(IntensityStep):
     """From a low to a high percentile."""
 
     step: Literal["percentiles"] = "percentiles"
@@ -179,7 +179,7 @@ class Percentiles(Intensity):
         return float(low), float(high)
 
 
-class ZScore(Intensity):
+class ZScore(IntensityStep):
     """Mean 0 and standard deviation 1 within the mask, then cut to a range that becomes 0..1.
 
     A pixel p is the z-score low + p * (high - low); ``intensity: {method: fixed}`` with mean -low / (high - low) and
@@ -203,7 +203,7 @@ class ZScore(Intensity):
         return mean + self.low * std, mean + self.high * std
 
 
-class Window(Intensity):
+class Window(IntensityStep):
     """Between two gray values, the same for every volume: for CT, and for volumes of 8-bit gray (0 and 255)."""
 
     step: Literal["window"] = "window"
@@ -225,7 +225,7 @@ VOLUME_STEPS = {
     "mask": FindMask,
     "crop-to-mask": CropToMask,
     "shape": Shape,
-    "n4": BiasField,
+    "n4": BiasFieldCorrection,
     "percentiles": Percentiles,
     "zscore": ZScore,
     "window": Window,
@@ -233,7 +233,8 @@ VOLUME_STEPS = {
 """The steps by name."""
 
 AnyVolumeStep = Annotated[
-    Resample | FindMask | CropToMask | Shape | BiasField | Percentiles | ZScore | Window, Field(discriminator="step")
+    Resample | FindMask | CropToMask | Shape | BiasFieldCorrection | Percentiles | ZScore | Window,
+    Field(discriminator="step"),
 ]
 
 
@@ -255,10 +256,10 @@ def require_intensity(steps: Sequence[VolumeStep]) -> None:
     Raises:
         ValueError: There is no step that scales, or N4 comes behind it.
     """
-    scaling = [number for number, step in enumerate(steps) if isinstance(step, Intensity)]
+    scaling = [number for number, step in enumerate(steps) if isinstance(step, IntensityStep)]
     if not scaling:
         raise ValueError("add a step that brings gray values to 0..1: percentiles, zscore or window")
-    if any(isinstance(step, BiasField) for step in steps[scaling[0] :]):
+    if any(isinstance(step, BiasFieldCorrection) for step in steps[scaling[0] :]):
         raise ValueError("n4 works on the gray values of the scanner: put it before percentiles, zscore and window")
 
 

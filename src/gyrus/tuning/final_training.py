@@ -12,14 +12,14 @@ from gyrus.datasets.splits import Split
 from gyrus.errors import ConfigError
 from gyrus.files import read_json, write_json
 from gyrus.runs.run_folder import Run
-from gyrus.tuning.study_result import Tuned
+from gyrus.tuning.study_result import StudyResult
 from gyrus.workflows.config import ExperimentConfig
 from gyrus.workflows.display import SILENT, Display
 from gyrus.workflows.multi_run import Repeats, train_seeds
 
 
 @dataclass(frozen=True)
-class Final:
+class FinalScores:
     """The best configuration, and where asked for the one that it began from, on the test set.
 
     Attributes:
@@ -32,13 +32,15 @@ class Final:
 
     def text(self) -> str:
         """The scores of both."""
-        parts = [f"Tuned: {self.tuned.text()}"]
+        parts = [f"StudyResult: {self.tuned.text()}"]
         if self.default is not None:
             parts.append(f"Before tuning: {self.default.text()}")
         return "\n\n".join(parts)
 
 
-def train_best(tuned: Tuned, seeds: Sequence[int], *, with_default: bool = False, display: Display = SILENT) -> Final:
+def train_best(
+    tuned: StudyResult, seeds: Sequence[int], *, with_default: bool = False, display: Display = SILENT
+) -> FinalScores:
     """Train the best configuration with several seeds on the split of the study, and judge it on the test set.
 
     From then on the study is closed: trials after it would be chosen by the test set.
@@ -58,12 +60,12 @@ def train_best(tuned: Tuned, seeds: Sequence[int], *, with_default: bool = False
         display.say("The best configuration, judged on the test set:")
         best = _train(tuned, tuned.configuration(tuned.best), "tuned", seeds, display)
         if not with_default:
-            return Final(best, None)
+            return FinalScores(best, None)
         display.say("The config as it was, judged on the test set:")
-        return Final(best, _train(tuned, tuned.settings, "default", seeds, display))
+        return FinalScores(best, _train(tuned, tuned.settings, "default", seeds, display))
 
 
-def _close(tuned: Tuned) -> None:
+def _close(tuned: StudyResult) -> None:
     """Write down which trial is judged, once and for all."""
     mark = tuned.folder.final / "trial.json"
     if mark.exists():
@@ -77,7 +79,9 @@ def _close(tuned: Tuned) -> None:
     write_json(mark, {"trial": tuned.best.number})
 
 
-def _train(tuned: Tuned, settings: ExperimentConfig, name: str, seeds: Sequence[int], display: Display) -> Repeats:
+def _train(
+    tuned: StudyResult, settings: ExperimentConfig, name: str, seeds: Sequence[int], display: Display
+) -> Repeats:
     folder = tuned.folder.final / name
     same_split = f"split.seed={json.dumps(tuned.split.seed)}"
     repeats = train_seeds(settings, seeds=seeds, out=folder, overrides=[same_split], display=display)
@@ -86,7 +90,7 @@ def _train(tuned: Tuned, settings: ExperimentConfig, name: str, seeds: Sequence[
     return repeats
 
 
-def _refuse_other_split(tuned: Tuned, run: Run) -> None:
+def _refuse_other_split(tuned: StudyResult, run: Run) -> None:
     now = Split.load(run.split)
     if now.manifest_digest != tuned.split.manifest_digest or dict(now.samples) != dict(tuned.split.samples):
         raise ConfigError(

@@ -9,13 +9,13 @@ from typing import Any
 from gyrus.datasets.manifest import Manifest
 from gyrus.datasets.splits import Split
 from gyrus.tuning.study import tune_on
-from gyrus.tuning.study_config import Plan
+from gyrus.tuning.study_config import StudyConfig
 from gyrus.workflows.config import ExperimentConfig
 from gyrus.workflows.display import Display
 
 
 @dataclass(frozen=True)
-class Nested:
+class NestedTuning:
     """A study in each fold; see :class:`gyrus.workflows.crossval.Choose`.
 
     What is judged in the end is the whole procedure, the choice included (Varma and Simon 2006,
@@ -25,7 +25,7 @@ class Nested:
         plan: How each study goes about it; without a storage of its own, as each fold has one in its folder.
     """
 
-    plan: Plan
+    plan: StudyConfig
 
     def __call__(
         self, config: ExperimentConfig, manifest: Manifest, subsets: Split, folder: Path, display: Display

@@ -18,11 +18,11 @@ from gyrus.files import digest
 from gyrus.tuning.samplers_and_pruners import grid_size, make_pruner, make_sampler
 from gyrus.tuning.search_space import SearchSpace
 from gyrus.tuning.storage import open_storage, shown
-from gyrus.tuning.study_config import Plan, StudyFolder
+from gyrus.tuning.study_config import StudyConfig, StudyFolder
 from gyrus.tuning.study_report import write_outcome
-from gyrus.tuning.study_result import Tuned
+from gyrus.tuning.study_result import StudyResult
 from gyrus.tuning.trial import inner_splits, without_test
-from gyrus.tuning.trial_queue import Budget, rank
+from gyrus.tuning.trial_queue import TrialQueue, rank
 from gyrus.tuning.worker import work
 from gyrus.workflows.config import ExperimentConfig, load_config
 from gyrus.workflows.display import SILENT, Display
@@ -32,14 +32,14 @@ from gyrus.workflows.train import with_data
 
 
 def tune(
-    plan: Plan,
+    plan: StudyConfig,
     config: ExperimentConfig | str | Path | None = None,
     *,
     out: str | Path,
     data: str | Path | None = None,
     overrides: Sequence[str] = (),
     display: Display = SILENT,
-) -> Tuned:
+) -> StudyResult:
     """Try configurations until the budget is spent, and write down what was found.
 
     The same call in several processes shares one study: on one machine by its folder, on several by a storage that all
@@ -70,8 +70,14 @@ def tune(
 
 
 def tune_on(
-    plan: Plan, settings: ExperimentConfig, manifest: Manifest, subsets: Split, *, out: Path, display: Display = SILENT
-) -> Tuned:
+    plan: StudyConfig,
+    settings: ExperimentConfig,
+    manifest: Manifest,
+    subsets: Split,
+    *,
+    out: Path,
+    display: Display = SILENT,
+) -> StudyResult:
     """The same on people who are dealt already, such as those that a fold of a cross-validation may learn from.
 
     Args:
@@ -90,12 +96,12 @@ def tune_on(
 
 
 def _study(
-    plan: Plan,
+    plan: StudyConfig,
     settings: ExperimentConfig,
     found: Callable[[], tuple[Manifest, Split]],
     folder: StudyFolder,
     display: Display,
-) -> Tuned:
+) -> StudyResult:
     plan.check()
     plan = plan.aimed(settings.training.monitor)
     settings = load_config(settings, [f"training.monitor={plan.monitor}"])
@@ -120,15 +126,15 @@ def _study(
             load_if_exists=True,
         )
         _refuse_other_study(study, plan, settings, manifest, subsets)
-        tuned = Tuned(folder, plan, settings, manifest, subsets, study)
-        budget = Budget(study, storage, plan.trials, lost_after=plan.lost_after)
+        tuned = StudyResult(folder, plan, settings, manifest, subsets, study)
+        budget = TrialQueue(study, storage, plan.trials, lost_after=plan.lost_after)
         work(tuned, budget, inner_splits(manifest, subsets, plan.folds), display)
     with FileLock(folder.path / ".lock"):
         write_outcome(tuned)
     return tuned
 
 
-def _within_grid(plan: Plan, settings: ExperimentConfig, display: Display) -> Plan:
+def _within_grid(plan: StudyConfig, settings: ExperimentConfig, display: Display) -> StudyConfig:
     size = grid_size(plan.space, settings)
     display.say(f"Note: the grid has {size} combinations; {min(size, plan.trials)} of them are tried.")
     return replace(plan, trials=min(size, plan.trials))
@@ -141,7 +147,7 @@ def _most_epochs(space: SearchSpace, settings: ExperimentConfig) -> int:
 
 def _prepare(
     folder: StudyFolder,
-    plan: Plan,
+    plan: StudyConfig,
     settings: ExperimentConfig,
     found: Callable[[], tuple[Manifest, Split]],
     display: Display,
@@ -164,7 +170,7 @@ def _prepare(
         return seen, subsets
 
 
-def _refuse_other_settings(folder: StudyFolder, plan: Plan, settings: ExperimentConfig) -> None:
+def _refuse_other_settings(folder: StudyFolder, plan: StudyConfig, settings: ExperimentConfig) -> None:
     before = load_config(folder.config).model_dump(mode="json")
     changes = differences(before, settings.model_dump(mode="json"))
     changes = [change for change in changes if change[0] not in ("data.path", "training.device", "training.workers")]
@@ -176,7 +182,7 @@ def _refuse_other_settings(folder: StudyFolder, plan: Plan, settings: Experiment
 
 
 def _refuse_other_study(
-    study: optuna.Study, plan: Plan, settings: ExperimentConfig, manifest: Manifest, subsets: Split
+    study: optuna.Study, plan: StudyConfig, settings: ExperimentConfig, manifest: Manifest, subsets: Split
 ) -> None:
     """Refuse to mix trials of other data or settings into a study that lies in a shared storage."""
     config = settings.model_dump(mode="json")

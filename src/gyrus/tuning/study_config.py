@@ -73,7 +73,7 @@ class StudyFolder:
 
 
 @dataclass(frozen=True)
-class Plan:
+class StudyConfig:
     """How a study goes about it.
 
     Attributes:
@@ -114,7 +114,7 @@ class Plan:
         """The pruner, where none is named the usual one."""
         return self.pruner or ("none" if len(self.objectives) > 1 else "median")
 
-    def aimed(self, monitor: BestBy) -> Plan:
+    def aimed(self, monitor: BestBy) -> StudyConfig:
         """This plan with its objectives named: where none are, the score that a config chooses its best epoch by.
 
         Raises:

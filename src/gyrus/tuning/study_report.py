@@ -24,7 +24,7 @@ from gyrus.tuning.study_figures import (
     score,
     slice_figure,
 )
-from gyrus.tuning.study_result import ENDED, Tuned
+from gyrus.tuning.study_result import ENDED, StudyResult
 from gyrus.tuning.trial_queue import given_up, origin
 from gyrus.workflows.config import About, ExperimentConfig
 
@@ -60,7 +60,7 @@ class StudyPage:
     config_text: str
 
 
-def write_outcome(tuned: Tuned) -> None:
+def write_outcome(tuned: StudyResult) -> None:
     """Write recipe, table, figures and page of a study into its folder.
 
     Raises:
@@ -86,7 +86,7 @@ def write_outcome(tuned: Tuned) -> None:
     write_text(tuned.folder.report, report_environment().get_template("study.html.j2").render(content=page))
 
 
-def best_recipe(tuned: Tuned, trial: FrozenTrial) -> ExperimentConfig:
+def best_recipe(tuned: StudyResult, trial: FrozenTrial) -> ExperimentConfig:
     """The configuration of a trial, for any data; ``about`` says how it was found."""
     settings = tuned.configuration(trial)
     known = settings.about
@@ -100,12 +100,12 @@ def best_recipe(tuned: Tuned, trial: FrozenTrial) -> ExperimentConfig:
     return settings.model_copy(update={"about": about, "data": settings.data.model_copy(update={"path": None})})
 
 
-def differences_of(tuned: Tuned, trial: FrozenTrial) -> list[str]:
+def differences_of(tuned: StudyResult, trial: FrozenTrial) -> list[str]:
     """What a trial has changed, one line a field."""
-    return [f"Tuned: {field} = {_text(value)}" for field, value in tuned.values(trial).items()]
+    return [f"StudyResult: {field} = {_text(value)}" for field, value in tuned.values(trial).items()]
 
 
-def summary(tuned: Tuned) -> list[str]:
+def summary(tuned: StudyResult) -> list[str]:
     """What a study has found, in sentences."""
     trials = tuned.study.get_trials(deepcopy=False)
     pruned = [trial for trial in tuned.trials if trial.state == TrialState.PRUNED]
@@ -126,7 +126,7 @@ def summary(tuned: Tuned) -> list[str]:
     return lines
 
 
-def trial_table(tuned: Tuned) -> pd.DataFrame:
+def trial_table(tuned: StudyResult) -> pd.DataFrame:
     """One row a trial that counts: number, state, objectives, cost, values."""
     rows = []
     for trial in tuned.trials:
@@ -141,7 +141,7 @@ def trial_table(tuned: Tuned) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def draw_study(tuned: Tuned) -> tuple[Drawing, ...]:
+def draw_study(tuned: StudyResult) -> tuple[Drawing, ...]:
     """All figures of a study."""
     scored = _scored(tuned)
     drawings = [
@@ -172,7 +172,7 @@ _IMPORTANCE = (
 )
 
 
-def _scored(tuned: Tuned) -> Scored:
+def _scored(tuned: StudyResult) -> Scored:
     return Scored(
         trials=tuned.trials,
         parameters=dict(tuned.plan.space.named),
@@ -182,7 +182,7 @@ def _scored(tuned: Tuned) -> Scored:
     )
 
 
-def _importances(tuned: Tuned) -> dict[str, float]:
+def _importances(tuned: StudyResult) -> dict[str, float]:
     """Of the parameters that all whole trials have; empty where there are too few trials, or their scores are equal."""
     whole = [trial for trial in tuned.trials if trial.state == TrialState.COMPLETE]
     if len(whole) < 4 or len({score(trial) for trial in whole}) < 2:
@@ -194,7 +194,7 @@ def _importances(tuned: Tuned) -> dict[str, float]:
     return {name: float(share) for name, share in found.items()}
 
 
-def _how_found(tuned: Tuned, trial: FrozenTrial) -> Sequence[str]:
+def _how_found(tuned: StudyResult, trial: FrozenTrial) -> Sequence[str]:
     plan = tuned.plan
     return (
         f"Found by gyrus tune: trial {trial.number}, the best of {len(tuned.trials)} configurations; sampler "
@@ -203,7 +203,7 @@ def _how_found(tuned: Tuned, trial: FrozenTrial) -> Sequence[str]:
     )
 
 
-def _judged(tuned: Tuned) -> str:
+def _judged(tuned: StudyResult) -> str:
     split, folds = tuned.split, tuned.plan.folds
     people = split.subjects["val"], split.subjects["train"]
     if folds:
@@ -215,7 +215,7 @@ def _judged(tuned: Tuned) -> str:
     return f"on {len(split.samples['val'])} images"
 
 
-def _facts(tuned: Tuned) -> Facts:
+def _facts(tuned: StudyResult) -> Facts:
     plan = tuned.plan
     return (
         ("Objectives", ", ".join(plan.objectives)),
@@ -228,7 +228,7 @@ def _facts(tuned: Tuned) -> Facts:
     )
 
 
-def _rows(tuned: Tuned) -> list[tuple[str, ...]]:
+def _rows(tuned: StudyResult) -> list[tuple[str, ...]]:
     sign = 1 if tuned.plan.directions[0] == "minimize" else -1
     worst = float("inf")
     trials = sorted(tuned.trials, key=lambda each: sign * score(each) if each.state == TrialState.COMPLETE else worst)

@@ -11,7 +11,7 @@ from gyrus.datasets.manifest import Manifest
 from gyrus.datasets.splits import Split
 from gyrus.errors import RunError
 from gyrus.tuning.search_space import configure
-from gyrus.tuning.study_config import Plan, StudyFolder
+from gyrus.tuning.study_config import StudyConfig, StudyFolder
 from gyrus.tuning.trial_queue import done
 from gyrus.workflows.config import ExperimentConfig
 
@@ -20,7 +20,7 @@ ENDED = "ended"
 
 
 @dataclass(frozen=True)
-class Tuned:
+class StudyResult:
     """A study that has come to its end.
 
     Attributes:
@@ -33,7 +33,7 @@ class Tuned:
     """
 
     folder: StudyFolder
-    plan: Plan
+    plan: StudyConfig
     settings: ExperimentConfig
     manifest: Manifest
     split: Split

@@ -18,7 +18,7 @@ from gyrus.datasets.store import open_store
 from gyrus.training.history import History
 from gyrus.types import Subset
 from gyrus.workflows.config import ExperimentConfig
-from gyrus.workflows.data_module import Parts, fit_parts, new_model
+from gyrus.workflows.data_module import DataModule, fit_parts, new_model
 from gyrus.workflows.display import Display
 
 Report = Callable[[int, float], None]
@@ -26,7 +26,7 @@ Report = Callable[[int, float], None]
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrialResult:
     """What became of a configuration.
 
     Attributes:
@@ -68,7 +68,7 @@ def train_trial(
     *,
     report: Report,
     display: Display,
-) -> Trained:
+) -> TrialResult:
     """Train a configuration; goes on where an earlier attempt in the same folder was broken off.
 
     Args:
@@ -97,7 +97,7 @@ def train_trial(
             parameters = sum(parameter.numel() for parameter in model.parameters())
             fitted = fit_parts(
                 model,
-                Parts.of(manifest, split, store, settings),
+                DataModule.of(manifest, split, store, settings),
                 place,
                 resume=resume,
                 display=display,
@@ -108,7 +108,7 @@ def train_trial(
             assert fitted.best_score is not None
             scores.append(fitted.best_score)
             seconds += float(pd.read_csv(fitted.history)["seconds"].sum())
-        return Trained(fmean(scores), parameters, seconds)
+        return TrialResult(fmean(scores), parameters, seconds)
 
 
 def forget_weights(folder: Path) -> None:

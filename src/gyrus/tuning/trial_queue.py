@@ -32,7 +32,7 @@ ATTEMPTS = 4
 """How often a trial is begun before its values are taken to kill whoever tries them."""
 
 
-class Budget:
+class TrialQueue:
     """The trials of a study that are shared out among workers."""
 
     def __init__(self, study: Study, storage: BaseStorage, trials: int, *, lost_after: float = 120.0) -> None:

@@ -14,17 +14,17 @@ from optuna.trial import Trial, TrialState
 from gyrus.datasets.splits import Split
 from gyrus.errors import ConfigError, RunError
 from gyrus.tuning.search_space import Values, configure
-from gyrus.tuning.study_config import Plan
-from gyrus.tuning.study_result import ENDED, Tuned
-from gyrus.tuning.trial import Trained, forget_weights, train_trial
-from gyrus.tuning.trial_queue import Budget, origin
+from gyrus.tuning.study_config import StudyConfig
+from gyrus.tuning.study_result import ENDED, StudyResult
+from gyrus.tuning.trial import TrialResult, forget_weights, train_trial
+from gyrus.tuning.trial_queue import TrialQueue, origin
 from gyrus.workflows.display import Display
 
 HOPELESS = 3
 """So many first trials that cannot be trained are a mistake of the study, not of its configurations."""
 
 
-def work(tuned: Tuned, budget: Budget, splits: Sequence[Split], display: Display) -> None:
+def work(tuned: StudyResult, budget: TrialQueue, splits: Sequence[Split], display: Display) -> None:
     """Do trials until all workers together have done all.
 
     Args:
@@ -51,7 +51,7 @@ def work(tuned: Tuned, budget: Budget, splits: Sequence[Split], display: Display
             _refuse_hopeless(tuned)
 
 
-def _try(tuned: Tuned, budget: Budget, trial: Trial, splits: Sequence[Split], display: Display) -> None:
+def _try(tuned: StudyResult, budget: TrialQueue, trial: Trial, splits: Sequence[Split], display: Display) -> None:
     """One trial, to whatever end it comes."""
     folder = tuned.folder.trial(origin(trial))
     plan = tuned.plan
@@ -91,7 +91,7 @@ def _try(tuned: Tuned, budget: Budget, trial: Trial, splits: Sequence[Split], di
 class _Report:
     """Tells the study of each epoch, and ends a training that the pruner has given up."""
 
-    def __init__(self, trial: Trial, plan: Plan, *, epochs: int) -> None:
+    def __init__(self, trial: Trial, plan: StudyConfig, *, epochs: int) -> None:
         self._trial = trial
         self._plan = plan
         self._epochs = epochs
@@ -105,12 +105,12 @@ class _Report:
             raise optuna.TrialPruned
 
 
-def _results(trained: Trained, plan: Plan) -> list[float]:
+def _results(trained: TrialResult, plan: StudyConfig) -> list[float]:
     known = {plan.monitor: trained.score, "parameters": trained.parameters, "seconds": trained.seconds}
     return [float(known[name]) for name in plan.objectives]
 
 
-def _refuse_hopeless(tuned: Tuned) -> None:
+def _refuse_hopeless(tuned: StudyResult) -> None:
     reasons = [trial.user_attrs.get(ENDED) for trial in tuned.trials]
     if len(reasons) == HOPELESS and all(reasons):
         raise ConfigError(f"None of the first {HOPELESS} trials could be trained: {reasons[0]}")

@@ -28,7 +28,7 @@ def save_examples(run: Run, predictions: Predictions, dataset: PixelDataset) -> 
         predictions: Of the test set, with targets.
         dataset: The same part, in the same order.
     """
-    right = predictions.choices == predictions.targets
+    right = predictions.predicted == predictions.targets
     sureness = predictions.probabilities.max(axis=1)
     chosen = np.concatenate([_surest(predictions, sureness, mask) for mask in (right, ~right)])
     pixels = dataset.store.pixels[dataset.rows[chosen]]

@@ -44,7 +44,7 @@ METADATA = ("age", "sex", "gender", "m/f", "site", "scanner", "education", "educ
 
 
 @dataclass(frozen=True)
-class Rows:
+class BaselineData:
     """What is judged, part by part: people, or images.
 
     Attributes:
@@ -59,10 +59,10 @@ class Rows:
     names: npt.NDArray[np.object_]
     subsets: npt.NDArray[np.object_]
 
-    def of(self, subset: Subset) -> Rows:
+    def of(self, subset: Subset) -> BaselineData:
         """The rows of one part."""
         chosen = self.subsets == subset
-        return Rows(self.features[chosen], self.targets[chosen], self.names[chosen], self.subsets[chosen])
+        return BaselineData(self.features[chosen], self.targets[chosen], self.names[chosen], self.subsets[chosen])
 
 
 def baseline_answers(
@@ -241,7 +241,7 @@ def _block_means(pixels: np.ndarray, edges: list[np.ndarray]) -> Floats:
     return means.reshape(len(means), -1)
 
 
-def _pooled(table: pd.DataFrame, keys: npt.NDArray[np.object_], features: Floats) -> Rows:
+def _pooled(table: pd.DataFrame, keys: npt.NDArray[np.object_], features: Floats) -> BaselineData:
     """One row a key, with the mean of its features; only what is in a part."""
     used = table["part_"].notna().to_numpy()
     codes, names = pd.factorize(keys[used], sort=True)
@@ -249,7 +249,7 @@ def _pooled(table: pd.DataFrame, keys: npt.NDArray[np.object_], features: Floats
     np.add.at(sums, codes, features[used])
     first = _first_of(table[used], keys[used])
     counts = np.bincount(codes)[:, None]
-    return Rows(sums / counts, first["target_"].to_numpy(np.int64), names, first["part_"].to_numpy(object))
+    return BaselineData(sums / counts, first["target_"].to_numpy(np.int64), names, first["part_"].to_numpy(object))
 
 
 def _first_of(table: pd.DataFrame, keys: npt.NDArray[np.object_]) -> pd.DataFrame:
@@ -259,14 +259,14 @@ def _first_of(table: pd.DataFrame, keys: npt.NDArray[np.object_]) -> pd.DataFram
     return table.iloc[order.to_numpy()]
 
 
-def _drawn(rows: Rows, most: int, seed: int) -> Rows:
+def _drawn(rows: BaselineData, most: int, seed: int) -> BaselineData:
     if len(rows.targets) <= most:
         return rows
     chosen = np.sort(np.random.default_rng(seed).permutation(len(rows.targets))[:most])
-    return Rows(rows.features[chosen], rows.targets[chosen], rows.names[chosen], rows.subsets[chosen])
+    return BaselineData(rows.features[chosen], rows.targets[chosen], rows.names[chosen], rows.subsets[chosen])
 
 
-def _nearest(rows: Rows, seed: int) -> tuple[str, Floats]:
+def _nearest(rows: BaselineData, seed: int) -> tuple[str, Floats]:
     """For each class minus the distance to its nearest, so that the highest is the class of the nearest of all."""
     from scipy.spatial.distance import cdist
 
@@ -277,7 +277,7 @@ def _nearest(rows: Rows, seed: int) -> tuple[str, Floats]:
     return "", np.maximum(scores / max(float(np.median(distances)), 1e-9) * 10, -100.0)
 
 
-def _svm(rows: Rows, seed: int) -> tuple[str, Floats]:
+def _svm(rows: BaselineData, seed: int) -> tuple[str, Floats]:
     """A linear support vector machine (Cortes and Vapnik 1995), its C chosen on the validation set."""
     from sklearn.metrics import balanced_accuracy_score
     from sklearn.preprocessing import StandardScaler
@@ -311,11 +311,11 @@ def _svm_scores(
     return spread
 
 
-def _classes(rows: Rows) -> range:
+def _classes(rows: BaselineData) -> range:
     return range(int(rows.targets.max()) + 1)
 
 
-def _from_metadata(table: pd.DataFrame, rows: Rows) -> Floats:
+def _from_metadata(table: pd.DataFrame, rows: BaselineData) -> Floats:
     """Multinomial logistic regression; numbers standardised, the rest one column a value."""
     from sklearn.compose import make_column_transformer
     from sklearn.impute import SimpleImputer
@@ -340,7 +340,9 @@ def _from_metadata(table: pd.DataFrame, rows: Rows) -> Floats:
     return np.maximum(logits, -100.0)
 
 
-def _predictions(rows: Rows, logits: Floats, manifest: Manifest, split: Split, *, by_person: bool) -> Predictions:
+def _predictions(
+    rows: BaselineData, logits: Floats, manifest: Manifest, split: Split, *, by_person: bool
+) -> Predictions:
     padded = np.full((len(logits), len(manifest.classes)), -100.0)
     padded[:, : logits.shape[1]] = logits
     names = [str(name) for name in rows.names]
@@ -357,7 +359,7 @@ def _predictions(rows: Rows, logits: Floats, manifest: Manifest, split: Split, *
     )
 
 
-PIXEL_BASELINES: Mapping[str, Callable[[Rows, int], tuple[str, Floats]]] = {
+PIXEL_BASELINES: Mapping[str, Callable[[BaselineData, int], tuple[str, Floats]]] = {
     "nearest-neighbour": _nearest,
     "linear-svm": _svm,
 }

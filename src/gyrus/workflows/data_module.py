@@ -21,7 +21,7 @@ from gyrus.inference.predictions import Predictions
 from gyrus.models.build import build
 from gyrus.models.classifier import Classifier
 from gyrus.models.freezing import apply_freezing
-from gyrus.training.loggers import Log
+from gyrus.training.loggers import RunLogger
 from gyrus.transforms.augmentation.config import AugmentationConfig
 from gyrus.transforms.preprocessing import Normalisation
 from gyrus.types import Subset
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Parts:
+class DataModule:
     """The parts of a split as data sets, and who the rows are."""
 
     manifest: Manifest
@@ -43,7 +43,7 @@ class Parts:
     settings: ExperimentConfig
 
     @classmethod
-    def of(cls, manifest: Manifest, split: Split, store: Store, settings: ExperimentConfig) -> Parts:
+    def of(cls, manifest: Manifest, split: Split, store: Store, settings: ExperimentConfig) -> DataModule:
         """Fit the intensity scaling on the training set."""
         train = manifest.table["sample"].isin(split.samples["train"]).to_numpy()
         normalisation = Normalisation.fit(settings.preprocessing.intensity, store.statistics[train])
@@ -137,13 +137,13 @@ def build_network(
 
 def fit_parts(
     model: Classifier,
-    data: Parts,
+    data: DataModule,
     folder: Path,
     *,
     resume: bool,
     display: Display,
     after_epoch: AfterEpoch | None = None,
-    log: Log | None = None,
+    log: RunLogger | None = None,
 ) -> Fitted:
     """Train on the training set and choose by the validation set; see :func:`gyrus.training.fit.fit`."""
     from gyrus.training.fit import fit  # Lightning takes seconds to import, and nothing else needs it.

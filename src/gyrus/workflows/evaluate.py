@@ -13,7 +13,7 @@ from gyrus.evaluation.assessment import assess
 from gyrus.evaluation.baselines import baseline_sentences
 from gyrus.evaluation.evaluate import Evaluation
 from gyrus.evaluation.evaluate import evaluate as evaluate_predictions
-from gyrus.evaluation.sampling import Sampling
+from gyrus.evaluation.sampling import BootstrapConfig
 from gyrus.evaluation.subgroups import Subgroups, subgroups
 from gyrus.files import write_text
 from gyrus.inference.predictions import Predictions
@@ -51,7 +51,7 @@ def judge_run(run: Run, settings: ExperimentConfig) -> Evaluation:
     evaluation.save(run.metrics)
     baselines = judge_saved(run, test, config, seed=settings.seed)
     healthy = config.healthy or healthy_class(test.classes)
-    sampling = Sampling(config.resamples, settings.seed, config.level)
+    sampling = BootstrapConfig(config.resamples, settings.seed, config.level)
     assessment = assess(val, test, healthy=healthy, resamples=config.resamples, seed=settings.seed, level=config.level)
     assessment.save(run.assessment)
     groups = _groups(Manifest.load(run.manifest), load_quality(run), config.groups)

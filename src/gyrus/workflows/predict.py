@@ -67,7 +67,7 @@ def predict(
     if not inputs:
         raise DataError("Nothing to predict: name at least one image, folder or table.")
     weights = weights_of(runs, weighting)
-    members = [Trained.load(each, tta) for each in runs]
+    members = [TrainedClassifier.load(each, tta) for each in runs]
     _require_alike(members)
     ensemble = _Members(tuple(members), weights, pick_device(device), display)
     parts = [ensemble.predict(path, data or DataConfig()) for path in inputs]
@@ -76,7 +76,7 @@ def predict(
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainedClassifier:
     """What prediction needs of a run."""
 
     model: Classifier
@@ -87,7 +87,7 @@ class Trained:
     tta: int
 
     @classmethod
-    def load(cls, run: Run, tta: int | None = None) -> Trained:
+    def load(cls, run: Run, tta: int | None = None) -> TrainedClassifier:
         """Open a finished run.
 
         Args:
@@ -127,7 +127,7 @@ class Trained:
 class _Members:
     """Classifiers that answer together, and where they compute."""
 
-    trained: tuple[Trained, ...]
+    trained: tuple[TrainedClassifier, ...]
     weights: tuple[float, ...]
     device: torch.device
     display: Display
@@ -144,7 +144,7 @@ class _Members:
         return average(answers, self.weights) if len(answers) > 1 else answers[0]
 
 
-def _require_alike(members: Sequence[Trained]) -> None:
+def _require_alike(members: Sequence[TrainedClassifier]) -> None:
     first = members[0]
     for number, member in enumerate(members[1:], 2):
         if set(member.classes) != set(first.classes):
@@ -181,7 +181,7 @@ def scan_unlabelled(path: str | Path, config: DataConfig, display: Display) -> M
     return usable(manifest, config, display)
 
 
-def _as_predictions(manifest: Manifest, logits: np.ndarray, member: Trained) -> Predictions:
+def _as_predictions(manifest: Manifest, logits: np.ndarray, member: TrainedClassifier) -> Predictions:
     return Predictions.from_logits(
         [str(manifest.root / sample) for sample in manifest.table["sample"]],
         logits,

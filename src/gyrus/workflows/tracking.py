@@ -7,7 +7,7 @@ from gyrus.datasets.splits import Split
 from gyrus.evaluation.result import Evaluation
 from gyrus.files import read_json
 from gyrus.runs.run_folder import Run, installed_version
-from gyrus.training.loggers import Log
+from gyrus.training.loggers import RunLogger
 
 
 def tags_of(manifest: Manifest, split: Split) -> dict[str, str]:
@@ -22,7 +22,7 @@ def tags_of(manifest: Manifest, split: Split) -> dict[str, str]:
     }
 
 
-def keep_outcome(log: Log, run: Run) -> None:
+def keep_outcome(log: RunLogger, run: Run) -> None:
     """Tell the scores on the test set, and hand over figures, report and weights; the list of people stays here."""
     scores = {
         f"test_{name}_by_{unit}": estimate.value

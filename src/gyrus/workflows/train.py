@@ -19,12 +19,12 @@ from gyrus.files import atomic_path, write_json
 from gyrus.inference.predict import pick_device
 from gyrus.models.classifier import Classifier
 from gyrus.runs.run_folder import Run
-from gyrus.training.loggers import Log, open_log, require_loggers
+from gyrus.training.loggers import RunLogger, open_log, require_loggers
 from gyrus.types import SplitUnit
 from gyrus.workflows.artifacts import save_embeddings, save_examples
 from gyrus.workflows.baselines import baseline_answers, save_answers, shuffle_labels
 from gyrus.workflows.config import EvaluationConfig, ExperimentConfig, load_config
-from gyrus.workflows.data_module import Parts, fit_parts, new_model
+from gyrus.workflows.data_module import DataModule, fit_parts, new_model
 from gyrus.workflows.display import SILENT, Display
 from gyrus.workflows.evaluate import check_asked, judge_run
 from gyrus.workflows.image_quality import save_quality
@@ -151,7 +151,7 @@ def _carry_out(run: Run, settings: ExperimentConfig, manifest: Manifest, subsets
 
 
 def _learn_and_judge(
-    run: Run, settings: ExperimentConfig, manifest: Manifest, subsets: Split, display: Display, log: Log
+    run: Run, settings: ExperimentConfig, manifest: Manifest, subsets: Split, display: Display, log: RunLogger
 ) -> Run:
     check(subsets, manifest)
     for note in (subsets.statement, *subsets.notes):
@@ -160,7 +160,7 @@ def _learn_and_judge(
     run.mark("started", manifest=manifest.digest)
     with display.progress("Decoding images") as progress:
         store = open_store(manifest, settings.preprocessing, progress=progress)
-    data = Parts.of(manifest, subsets, store, settings)
+    data = DataModule.of(manifest, subsets, store, settings)
     write_json(run.preprocessing, {"normalisation": asdict(data.normalisation)})
     resuming = (run.folder / "checkpoints" / "last.ckpt").exists()
     model = new_model(settings, store, len(manifest.classes), with_pretrained=not resuming)

@@ -27,11 +27,11 @@ from gyrus.runs.run_folder import Run
 from gyrus.transforms.volume_steps import Percentiles, apply_steps, to_pixels
 from gyrus.workflows.config import DataConfig
 from gyrus.workflows.display import Display
-from gyrus.workflows.predict import Trained, scan_unlabelled
+from gyrus.workflows.predict import TrainedClassifier, scan_unlabelled
 
 
 @dataclass(frozen=True, eq=False)
-class OwnImage:
+class OriginalImage:
     """An image in its own pixels.
 
     Attributes:
@@ -48,7 +48,7 @@ class OwnImage:
 
 
 @dataclass(frozen=True, eq=False)
-class Crowd:
+class CandidateImages:
     """All images that could be explained, with what the classifier said of them.
 
     Attributes:
@@ -86,7 +86,7 @@ class Crowd:
 
 
 @dataclass(frozen=True, eq=False)
-class Chosen:
+class SelectedImages:
     """Some of the crowd, opened.
 
     Attributes:
@@ -105,9 +105,9 @@ class Chosen:
     gray: np.ndarray
     people: np.ndarray
     truths: np.ndarray
-    trained: Trained
+    trained: TrainedClassifier
 
-    def own(self, number: int) -> OwnImage:
+    def own(self, number: int) -> OriginalImage:
         """The image in its own pixels: as in its file, or on the grid of its scan."""
         manifest, preprocessing = self.manifests[number], self.trained.settings.preprocessing
         network = tuple(self.gray.shape[1:])
@@ -121,12 +121,12 @@ class Chosen:
         pixels = _gray(pixels) if colour else pixels[pixels.shape[0] // 2]
         placement = place(preprocessing.steps, pixels.shape, network)
         if pixels.ndim == 2:
-            return OwnImage(pixels, placement)
+            return OriginalImage(pixels, placement)
         spacing = manifest.table["spacing"].iloc[0]
         known = isinstance(spacing, Sequence) and len(spacing) == 3
-        return OwnImage(pixels, placement, made_up_affine(pixels.shape, spacing if known else (1.0, 1.0, 1.0)))
+        return OriginalImage(pixels, placement, made_up_affine(pixels.shape, spacing if known else (1.0, 1.0, 1.0)))
 
-    def _own_volume(self, manifest: Manifest, network: tuple[int, ...]) -> OwnImage | None:
+    def _own_volume(self, manifest: Manifest, network: tuple[int, ...]) -> OriginalImage | None:
         """A volume on the grid of its scan; None where the slices shown do not follow one another."""
         preprocessing = self.trained.settings.preprocessing
         scan = PreparedVolumes(manifest, preprocessing.volume).volume(0)
@@ -135,10 +135,10 @@ class Chosen:
         if first is None:
             return None
         placement = place_in_scan(preprocessing.steps, prepared, scan, network, first)
-        return OwnImage(to_pixels(Percentiles()(scan))[0], placement, slices_affine(scan), True)
+        return OriginalImage(to_pixels(Percentiles()(scan))[0], placement, slices_affine(scan), True)
 
 
-def crowd_of_run(run: Run, classes: Sequence[str]) -> Crowd:
+def crowd_of_run(run: Run, classes: Sequence[str]) -> CandidateImages:
     """The test set of a run, as it was predicted.
 
     Raises:
@@ -152,7 +152,7 @@ def crowd_of_run(run: Run, classes: Sequence[str]) -> Crowd:
         raise DataError(f"The predictions in {run.folder} are not those of its test set. Judge the run again.")
     order = places.loc[samples].to_numpy()
     count = len(manifest)
-    return Crowd(
+    return CandidateImages(
         (manifest,),
         np.zeros(count, np.int64),
         np.arange(count),
@@ -162,8 +162,8 @@ def crowd_of_run(run: Run, classes: Sequence[str]) -> Crowd:
 
 
 def crowd_of_inputs(
-    trained: Trained, inputs: Sequence[str | Path], config: DataConfig, device: torch.device, display: Display
-) -> Crowd:
+    trained: TrainedClassifier, inputs: Sequence[str | Path], config: DataConfig, device: torch.device, display: Display
+) -> CandidateImages:
     """New images, predicted now.
 
     Raises:
@@ -177,7 +177,7 @@ def crowd_of_inputs(
         manifests.append(manifest)
     counts = [len(manifest) for manifest in manifests]
     shifted = np.exp(np.concatenate(logits).astype(np.float64))
-    return Crowd(
+    return CandidateImages(
         tuple(manifests),
         np.repeat(np.arange(len(counts)), counts),
         np.concatenate([np.arange(count) for count in counts]),
@@ -186,7 +186,9 @@ def crowd_of_inputs(
     )
 
 
-def open_images(crowd: Crowd, places: np.ndarray, trained: Trained, display: Display) -> Chosen:
+def open_images(
+    crowd: CandidateImages, places: np.ndarray, trained: TrainedClassifier, display: Display
+) -> SelectedImages:
     """Decode some of the crowd as the network is fed.
 
     Args:
@@ -210,7 +212,7 @@ def open_images(crowd: Crowd, places: np.ndarray, trained: Trained, display: Dis
             pixels = np.array(shown.pixels[0])
             gray.append(pixels[len(pixels) // 2])
             progress(number + 1, len(manifests))
-    return Chosen(
+    return SelectedImages(
         tuple(crowd.names[place] for place in places),
         tuple(manifests),
         torch.cat(images),

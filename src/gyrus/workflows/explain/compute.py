@@ -13,19 +13,19 @@ from torch import Tensor, nn
 
 from gyrus.datasets.manifest import VOLUME_FILES
 from gyrus.explanation.atlas import Atlas
-from gyrus.explanation.checks import MethodReport, Trial
-from gyrus.explanation.explanation_folder import Album
+from gyrus.explanation.checks import CheckRunner, MethodReport
+from gyrus.explanation.explanation_folder import ExplanationFolder
 from gyrus.explanation.layers import still
 from gyrus.explanation.localisation import brain_of
 from gyrus.explanation.methods import METHODS, explain, logits_of, pick_layer
-from gyrus.explanation.targets import Contrast, Target
+from gyrus.explanation.targets import ClassContrast, Target
 from gyrus.files import atomic_path, digest, file_digest, read_json, write_json
 from gyrus.runs.run_folder import Run
 from gyrus.workflows.display import Display
-from gyrus.workflows.explain.candidate_images import Chosen, Crowd, open_images
+from gyrus.workflows.explain.candidate_images import CandidateImages, SelectedImages, open_images
 from gyrus.workflows.explain.config import ExplainConfig
 from gyrus.workflows.explain.image_selection import choose_shown, choose_tried
-from gyrus.workflows.predict import Trained
+from gyrus.workflows.predict import TrainedClassifier
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,20 +42,20 @@ class Regions:
 
 
 @dataclass(frozen=True, eq=False)
-class Task:
+class ExplanationTask:
     """Everything that is asked, and everything that it is asked of."""
 
     asked: ExplainConfig
     run: Run
-    trained: Trained
-    crowd: Crowd
+    trained: TrainedClassifier
+    crowd: CandidateImages
     places: np.ndarray
     shown: int
-    chosen: Chosen
+    chosen: SelectedImages
     logits: np.ndarray
     target: Target
     layer: str | None
-    album: Album
+    album: ExplanationFolder
     display: Display
 
     @classmethod
@@ -63,13 +63,13 @@ class Task:
         cls,
         asked: ExplainConfig,
         run: Run,
-        trained: Trained,
-        crowd: Crowd,
+        trained: TrainedClassifier,
+        crowd: CandidateImages,
         target: Target,
-        album: Album,
+        album: ExplanationFolder,
         device: torch.device,
         display: Display,
-    ) -> Task:
+    ) -> ExplanationTask:
         """Choose and open the images, and find the layer.
 
         Raises:
@@ -93,7 +93,7 @@ class Task:
         return self.trained.model
 
     @cached_property
-    def contrast(self) -> Contrast:
+    def contrast(self) -> ClassContrast:
         """What each image is asked about."""
         return self.target.resolve(self.logits, self.chosen.truths, self.trained.classes)
 
@@ -108,13 +108,15 @@ class Task:
         return np.stack([self._brain(number) for number in range(self.shown, len(self.places))])
 
     @cached_property
-    def trial(self) -> Trial:
+    def trial(self) -> CheckRunner:
         """Set up for the checks."""
         with self.display.progress("Preparing the checks"):
             shuffled = None
             if (self.run.shuffled / "run.json").is_file() and Run(self.run.shuffled).status == "finished":
-                shuffled = Trained.load(Run(self.run.shuffled)).model.to(next(self.model.parameters()).device).eval()
-            return Trial.of(
+                shuffled = (
+                    TrainedClassifier.load(Run(self.run.shuffled)).model.to(next(self.model.parameters()).device).eval()
+                )
+            return CheckRunner.of(
                 self.model,
                 self.chosen.images[self.tried],
                 self.contrast.select(self.tried),
@@ -174,7 +176,7 @@ class Task:
     def _maps_of(self, run: Run, method: str) -> np.ndarray:
         """The maps of another network, fed as it is used to, of the images that the checks are made of."""
         if run not in self._others:
-            other = Trained.load(run)
+            other = TrainedClassifier.load(run)
             chosen = open_images(self.crowd, self.places[self.tried], other, self.display)
             self._others[run] = other.model.to(next(self.model.parameters()).device), chosen.images
         model, images = self._others[run]

@@ -8,7 +8,7 @@ from typing import Literal, get_args
 
 from gyrus.errors import ConfigError
 from gyrus.explanation.atlas import Atlas
-from gyrus.explanation.attribution import Settings
+from gyrus.explanation.attribution import MethodSettings
 from gyrus.explanation.methods import METHODS
 from gyrus.registry import look_up
 from gyrus.reporting.heat_map_figures import COLOUR_MAPS
@@ -52,7 +52,7 @@ class ExplainConfig:
     emphasis: Mapping[str, float] = field(default_factory=dict)
     colours: str = "inferno"
     atlas: Atlas | None = None
-    settings: Settings = field(default_factory=Settings)
+    settings: MethodSettings = field(default_factory=MethodSettings)
     device: str = "auto"
 
     def __post_init__(self) -> None:

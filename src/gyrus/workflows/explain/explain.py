@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from gyrus.explanation.explanation_folder import Album
+from gyrus.explanation.explanation_folder import ExplanationFolder
 from gyrus.explanation.targets import parse_target
 from gyrus.inference.predict import pick_device
 from gyrus.reporting.run_report import report_run
@@ -14,10 +14,10 @@ from gyrus.workflows.config import DataConfig
 from gyrus.workflows.display import SILENT, Display
 from gyrus.workflows.ensemble import members_of
 from gyrus.workflows.explain.candidate_images import crowd_of_inputs, crowd_of_run
-from gyrus.workflows.explain.compute import Task
+from gyrus.workflows.explain.compute import ExplanationTask
 from gyrus.workflows.explain.config import ExplainConfig, emphasis_of
 from gyrus.workflows.explain.save import require_own, write_album
-from gyrus.workflows.predict import Trained
+from gyrus.workflows.predict import TrainedClassifier
 
 
 def explain_run(
@@ -28,7 +28,7 @@ def explain_run(
     out: str | Path | None = None,
     data: DataConfig | None = None,
     display: Display = SILENT,
-) -> Album:
+) -> ExplanationFolder:
     """Heat maps of a trained classifier, and what the checks say of them.
 
     A call that was broken off goes on where it was when it is repeated.
@@ -52,15 +52,15 @@ def explain_run(
     """
     asked = config or ExplainConfig()
     first, *others = members_of([run] if isinstance(run, Run | str | Path) else run)
-    album = Album(Path(out) if out else first.explanation)
+    album = ExplanationFolder(Path(out) if out else first.explanation)
     require_own(album)
-    trained, device = Trained.load(first), pick_device(asked.device)
+    trained, device = TrainedClassifier.load(first), pick_device(asked.device)
     target, emphasis = parse_target(asked.target, trained.classes), emphasis_of(asked.emphasis, trained.classes)
     if inputs:
         crowd = crowd_of_inputs(trained, inputs, data or DataConfig(), device, display)
     else:
         crowd = crowd_of_run(first, trained.classes)
-    task = Task.of(asked, first, trained, crowd, target, album, device, display)
+    task = ExplanationTask.of(asked, first, trained, crowd, target, album, device, display)
     regions = task.regions
     maps = {method: task.maps(method) for method in asked.methods}
     reports = [task.report(method, maps[method], others) for method in asked.methods] if asked.checks else []

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from gyrus.errors import DataError
-from gyrus.workflows.explain.candidate_images import Crowd
+from gyrus.workflows.explain.candidate_images import CandidateImages
 from gyrus.workflows.explain.config import ExplainConfig
 
 
-def choose_shown(crowd: Crowd, asked: ExplainConfig, classes: Sequence[str], *, seed: int) -> np.ndarray:
+def choose_shown(crowd: CandidateImages, asked: ExplainConfig, classes: Sequence[str], *, seed: int) -> np.ndarray:
     """The places of the images to show, each of another person as far as there are enough.
 
     Raises:
@@ -40,7 +40,7 @@ def choose_shown(crowd: Crowd, asked: ExplainConfig, classes: Sequence[str], *, 
     return np.concatenate(found)
 
 
-def choose_tried(crowd: Crowd, count: int, *, seed: int) -> np.ndarray:
+def choose_tried(crowd: CandidateImages, count: int, *, seed: int) -> np.ndarray:
     """By another draw than those shown, so that what is looked at decides nothing."""
     return one_a_person(np.random.default_rng([seed, 1]).permutation(len(crowd)), crowd.people, count)
 

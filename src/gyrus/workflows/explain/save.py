@@ -13,9 +13,9 @@ import torch
 from gyrus.errors import GyrusError
 from gyrus.explanation.attribution import Attribution, MethodSpec, scaled
 from gyrus.explanation.background_reliance import swap_backgrounds
-from gyrus.explanation.checks import MethodReport, Scrutiny, as_table
+from gyrus.explanation.checks import ExplanationChecks, MethodReport, as_table
 from gyrus.explanation.coordinates import to_volume
-from gyrus.explanation.explanation_folder import Album, Means, Showing
+from gyrus.explanation.explanation_folder import DisplayedMaps, ExplanationFolder, MeanMaps
 from gyrus.explanation.localisation import region_table
 from gyrus.explanation.methods import METHODS
 from gyrus.explanation.sanity_checks import agreement
@@ -24,10 +24,10 @@ from gyrus.files import atomic_path
 from gyrus.imaging.nifti_writing import write_nifti
 from gyrus.reporting.explanation_report import write_explanation
 from gyrus.types import SPLIT_WARNINGS
-from gyrus.workflows.explain.compute import Regions, Task
+from gyrus.workflows.explain.compute import ExplanationTask, Regions
 
 
-def require_own(album: Album) -> None:
+def require_own(album: ExplanationFolder) -> None:
     """Refuse a folder that holds something else than an explanation.
 
     Raises:
@@ -39,7 +39,7 @@ def require_own(album: Album) -> None:
 
 
 def write_album(
-    task: Task,
+    task: ExplanationTask,
     maps: Mapping[str, np.ndarray],
     reports: Sequence[MethodReport],
     regions: Regions | None,
@@ -64,7 +64,7 @@ def write_album(
     if reports:
         _scrutiny(task, maps, reports, notes).save(album.checks)
     album.save_showing(
-        Showing(
+        DisplayedMaps(
             title=task.run.title,
             grid=asked.grid,
             target=str(task.target),
@@ -81,7 +81,7 @@ def write_album(
         write_explanation(album)
 
 
-def _clear(album: Album) -> None:
+def _clear(album: ExplanationFolder) -> None:
     """Take an earlier explanation away; what was computed for it is kept."""
     (album.folder / "album.json").unlink(missing_ok=True)
     for name in ("maps", "means", "figures"):
@@ -90,7 +90,7 @@ def _clear(album: Album) -> None:
         path.unlink(missing_ok=True)
 
 
-def _write_maps(task: Task, maps: Mapping[str, np.ndarray], emphasis: Mapping[str, float]) -> list[str]:
+def _write_maps(task: ExplanationTask, maps: Mapping[str, np.ndarray], emphasis: Mapping[str, float]) -> list[str]:
     """The maps of the images that are shown, in their own pixels; and what must be known of them."""
     classes, notes = task.trained.classes, []
     probabilities = torch.from_numpy(task.logits).double().softmax(1).numpy()
@@ -133,13 +133,13 @@ def _write_volume(attribution: Attribution, path: Path) -> list[str]:
     ]
 
 
-def _means(task: Task, spec: MethodSpec, maps: np.ndarray) -> Means:
+def _means(task: ExplanationTask, spec: MethodSpec, maps: np.ndarray) -> MeanMaps:
     truths = task.chosen.truths[task.tried]
     groups = np.where(truths >= 0, truths, task.logits[task.tried].argmax(axis=1))
     present = np.unique(groups).tolist()
     heats = np.stack([scaled(one, is_signed=spec.is_signed) for one in maps])
     gray = task.chosen.gray[task.tried].astype(np.float32)
-    return Means(
+    return MeanMaps(
         tuple(task.trained.classes[k] for k in present),
         tuple(int((groups == k).sum()) for k in present),
         np.stack([gray[groups == k].mean(axis=0) for k in present]),
@@ -147,7 +147,7 @@ def _means(task: Task, spec: MethodSpec, maps: np.ndarray) -> Means:
     )
 
 
-def _write_regions(task: Task, regions: Regions, maps: Mapping[str, np.ndarray]) -> None:
+def _write_regions(task: ExplanationTask, regions: Regions, maps: Mapping[str, np.ndarray]) -> None:
     tables = [
         region_table(values[task.tried], regions.labels, regions.names).assign(method=method)
         for method, values in maps.items()
@@ -160,11 +160,11 @@ def _write_regions(task: Task, regions: Regions, maps: Mapping[str, np.ndarray])
 
 
 def _scrutiny(
-    task: Task, maps: Mapping[str, np.ndarray], reports: Sequence[MethodReport], notes: Sequence[str]
-) -> Scrutiny:
+    task: ExplanationTask, maps: Mapping[str, np.ndarray], reports: Sequence[MethodReport], notes: Sequence[str]
+) -> ExplanationChecks:
     tried = {method: values[task.tried] for method, values in maps.items()}
     images, seed = task.chosen.images[task.tried], task.asked.settings.seed
-    return Scrutiny(
+    return ExplanationChecks(
         title=task.run.title,
         target=str(task.target),
         images=len(images),
@@ -177,7 +177,7 @@ def _scrutiny(
     )
 
 
-def _statement(task: Task) -> list[str]:
+def _statement(task: ExplanationTask) -> list[str]:
     warning = SPLIT_WARNINGS[task.trained.split_unit]
     return [f"How the classifier was judged: {warning}."] if warning else []
 
