@@ -1,57 +1,66 @@
-# Everything from nothing but Python 3.11+ and make. Each target sets up what it needs in .venv.
+# Everything from nothing but Python 3.11+ and make. Each target sets up what it needs in .venv. `make help` lists them.
 PYTHON ?= python3
-BIN := .venv/bin
 DEMO ?= demo
+ifeq ($(OS),Windows_NT)
+BIN := .venv/Scripts
+else
+BIN := .venv/bin
+endif
 
-.PHONY: demo test test-slow lint format docs clean
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-slow lint format docs clean
 
-demo: .venv/.ready
+help:  ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+demo: .venv/.ready  ## train on built-in phantom data and print where the report is
 	rm -rf $(DEMO)
 	$(BIN)/gyrus demo --out $(DEMO)
 
-test: .venv/.ready-dev
+test: .venv/.ready-dev  ## run the quick tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadscope -m "not slow"
 
-test-slow: .venv/.ready-dev
+test-slow: .venv/.ready-dev  ## run all tests
 	$(BIN)/python -m pytest
 
-lint: .venv/.ready-dev
+lint: .venv/.ready-dev  ## check style, types and layers
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-format: .venv/.ready-dev
+format: .venv/.ready-dev  ## format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-docs: .venv/.ready-docs
+docs: .venv/.ready-docs  ## build the documentation in site/
 	$(BIN)/zensical build --clean
 
-clean:
+clean:  ## remove everything that these targets made
 	rm -rf .venv build dist site $(DEMO) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 
 # uv installs in seconds; where it cannot be had, pip does the same in a minute or two.
 define install
 	@$(BIN)/python -m pip install --quiet uv 2>/dev/null \
-	  && $(BIN)/uv pip install --python $(BIN)/python --quiet --constraint constraints.txt --editable "$(1)" \
+	  && $(BIN)/python -m uv pip install --python $(BIN)/python --quiet --constraint constraints.txt --editable "$(1)" \
 	  || $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable "$(1)"
 	@touch $@
 endef
 
-.venv/bin/python:
+.venv/.created:
 	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" \
 	  || { echo "Gyrus needs Python 3.11 or newer; name one with: make PYTHON=/path/to/python3.11"; exit 2; }
 	@echo "Setting up .venv (PyTorch is several GB) ..."
 	@$(PYTHON) -m venv .venv
+	@touch $@
 
-.venv/.ready: .venv/bin/python pyproject.toml constraints.txt
+.venv/.ready: .venv/.created pyproject.toml constraints.txt
 	$(call install,.)
 
-.venv/.ready-dev: .venv/bin/python pyproject.toml constraints.txt
+.venv/.ready-dev: .venv/.created pyproject.toml constraints.txt
 	$(call install,.[dev$(comma)huggingface])
 
-.venv/.ready-docs: .venv/bin/python pyproject.toml constraints.txt
+.venv/.ready-docs: .venv/.created pyproject.toml constraints.txt
 	$(call install,.[docs])
 
 comma := ,

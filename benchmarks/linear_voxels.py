@@ -21,6 +21,7 @@ import numpy as np
 from sklearn.metrics import roc_auc_score
 from sklearn.svm import LinearSVC
 
+from gyrus.configuration import read_assignments
 from gyrus.datasets.manifest import Manifest
 from gyrus.datasets.splits import Split, kfold
 from gyrus.datasets.store import Store, open_store
@@ -92,7 +93,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     parser.add_argument("--beside", help="out-of-fold predictions of another classifier, with {seed} in the path")
     arguments = parser.parse_args()
-    config = load_config(arguments.recipe, [f"data.path={arguments.data}", f"preprocessing.steps={arguments.steps}"])
+    config = load_config(
+        arguments.recipe, {"data.path": arguments.data} | read_assignments([f"preprocessing.steps={arguments.steps}"])
+    )
     manifest = scan_data(config.data, SILENT)
     features = pooled(open_store(manifest, config.preprocessing), arguments.edge)
     print(f"{len(manifest)} heads, {features.shape[1]} numbers each")

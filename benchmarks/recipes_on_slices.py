@@ -23,14 +23,14 @@ from gyrus.workflows.train import train
 UNITS = ("image", "subject")
 
 
-def overrides_of(name: str, unit: str, arguments: argparse.Namespace) -> list[str]:
+def overrides_of(name: str, unit: str, arguments: argparse.Namespace) -> dict[str, object]:
     config = load_config(name)
-    changes = [f"split.unit={unit}", f"seed={arguments.seed}", "model.pretrained=false"]
+    changes: dict[str, object] = {"split.unit": unit, "seed": arguments.seed, "model.pretrained": False}
     if arguments.epochs:
-        changes.append(f"training.epochs={min(config.training.epochs, arguments.epochs)}")
+        changes["training.epochs"] = min(config.training.epochs, arguments.epochs)
     if arguments.size:
         position = next(number for number, step in enumerate(config.preprocessing.steps) if step.step == "resize")
-        changes.append(f"preprocessing.steps.{position}.size=[{arguments.size}, {arguments.size}]")
+        changes[f"preprocessing.steps.{position}.size"] = [arguments.size, arguments.size]
     return changes
 
 

@@ -45,11 +45,7 @@ def phantom_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write(phantom, tmp_path_factory.mktemp("data") / "phantom")
 
 
-SMALL = (
-    "preprocessing.steps.1.size=[32, 32]",
-    "training.epochs=2",
-    "evaluation.resamples=50",
-)
+SMALL = {"preprocessing.steps.1.size": [32, 32], "training.epochs": 2, "evaluation.resamples": 50}
 """Overrides that make the first recipe fit the small phantom."""
 
 

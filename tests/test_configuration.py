@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, Field
 
-from gyrus.configuration import parse, read_document, with_overrides, write_document
+from gyrus.configuration import parse, read_assignments, read_document, with_overrides, write_document
 from gyrus.errors import ConfigError
 
 
@@ -77,7 +77,9 @@ def test_a_written_config_reads_back_the_same(tmp_path):
 
 def test_overrides_reach_fields_lists_and_missing_sections_without_touching_the_original():
     document = {"steps": [{"size": [1, 2]}, {"size": [3, 4]}], "training": {"epochs": 1}}
-    result = with_overrides(document, ["steps.1.size=[5, 6]", "training.epochs=7", "model.options.dropout=0.5", "x="])
+    result = with_overrides(
+        document, {"steps.1.size": [5, 6], "training.epochs": 7, "model.options.dropout": 0.5, "x": None}
+    )
     assert result == {
         "steps": [{"size": [1, 2]}, {"size": [5, 6]}],
         "training": {"epochs": 7},
@@ -90,7 +92,7 @@ def test_overrides_reach_fields_lists_and_missing_sections_without_touching_the_
 @given(st.text())
 def test_any_override_is_applied_or_refused_in_words(text):
     with contextlib.suppress(ConfigError):
-        result = with_overrides({"a": [1], "b": {"c": 2}}, [text])
+        result = with_overrides({"a": [1], "b": {"c": 2}}, read_assignments([text]))
         assert result != {"a": [1], "b": {"c": 2}} or text in ("b.c=2", "a.0=1")
 
 
@@ -100,7 +102,7 @@ def test_any_override_is_applied_or_refused_in_words(text):
 )
 def test_overrides_of_another_form_are_refused(override, words):
     with pytest.raises(ConfigError, match=words):
-        with_overrides({"a": [1]}, [override])
+        with_overrides({"a": [1]}, read_assignments([override]))
 
 
 @pytest.mark.parametrize(

@@ -44,31 +44,48 @@ def write_document(path: Path, config: BaseModel) -> None:
     write_text(path, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
 
 
-def with_overrides(document: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+def read_assignments(texts: Sequence[str]) -> dict[str, Any]:
+    """Overrides of a config from the command line, by dotted name.
+
+    Args:
+        texts: Assignments such as ``training.epochs=5``; the value is YAML.
+
+    Raises:
+        ConfigError: A text is not of the form NAME=VALUE.
+
+    Example:
+        >>> read_assignments(["training.epochs=5", "model.name=timm:resnet18"])
+        {'training.epochs': 5, 'model.name': 'timm:resnet18'}
+    """
+    overrides = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name.strip():
+            raise ConfigError(f"'{text}' must have the form NAME=VALUE, for example training.epochs=5.")
+        try:
+            overrides[name.strip()] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"The value of '{text}' cannot be read as YAML: {error}") from error
+    return overrides
+
+
+def with_overrides(document: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
     """A copy of ``document`` with fields set by their dotted names.
 
     Args:
         document: Nested mappings and lists.
-        overrides: Assignments such as ``training.epochs=5`` or ``preprocessing.steps.1.size=[64, 64]``; the value
-            is YAML.
+        overrides: Dotted name to value, as ``{"training.epochs": 5, "preprocessing.steps.1.size": [64, 64]}``.
 
     Raises:
-        ConfigError: An override is not of the form NAME=VALUE, or steps into something that has no fields.
+        ConfigError: A name steps into something that has no fields.
 
     Example:
-        >>> with_overrides({"training": {"epochs": 30}}, ["training.epochs=5", "seed=1"])
+        >>> with_overrides({"training": {"epochs": 30}}, {"training.epochs": 5, "seed": 1})
         {'training': {'epochs': 5}, 'seed': 1}
     """
     result = copy.deepcopy(dict(document))
-    for override in overrides:
-        name, equals, text = override.partition("=")
-        if not equals or not name.strip():
-            raise ConfigError(f"'{override}' must have the form NAME=VALUE, for example training.epochs=5.")
-        try:
-            value = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise ConfigError(f"The value of '{override}' cannot be read as YAML: {error}") from error
-        _assign(result, name.strip().split("."), value, override)
+    for name, value in overrides.items():
+        _assign(result, name.split("."), copy.deepcopy(value), name)
     return result
 
 

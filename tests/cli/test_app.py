@@ -18,9 +18,10 @@ from gyrus.cli.app import app, main
 from gyrus.datasets.manifest import Manifest
 from gyrus.datasets.splits import Split
 from tests.conftest import SMALL
+from tests.support.options import set_options
 
 GYRUS = Path(sys.executable).with_name("gyrus")
-SETTINGS = [subset for override in SMALL for subset in ("--set", override)]
+SETTINGS = set_options(SMALL)
 
 
 def gyrus(*arguments: object) -> subprocess.CompletedProcess[str]:

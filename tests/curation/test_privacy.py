@@ -34,10 +34,13 @@ SECRETS = [
     *("Quirrelwood", "Zebedee", "19480312", "Mulberry", "Thistlethwaite", "ACC778899", "Ottoline", "20210716"),
     *("STUDY5511", "MRN-55", "9.8.7.6.5"),
 ]
-TINY = [
-    *("data.stack.slices=4", "preprocessing.steps=[{step: grayscale}, {step: resize, size: [32, 32]}]"),
-    *("model={name: baseline-cnn}", "training.epochs=1", "evaluation.resamples=10"),
-]
+TINY = {
+    "data.stack.slices": 4,
+    "preprocessing.steps": [{"step": "grayscale"}, {"step": "resize", "size": [32, 32]}],
+    "model": {"name": "baseline-cnn"},
+    "training.epochs": 1,
+    "evaluation.resamples": 10,
+}
 
 
 def _slices(seed: int) -> np.ndarray:

@@ -170,13 +170,13 @@ def test_neighbours_of_real_slices(shared_data):
 
 
 def test_a_run_on_slices_with_neighbours_answers_again_from_the_folder(phantom_folder, tmp_path):
-    overrides = [
-        *(each for each in SMALL if "steps" not in each),
-        "training.epochs=1",
-        "preprocessing.steps=[{step: resize, size: [32, 32]}]",
-        "data.slices.neighbours=1",
-        "evaluation.baselines=false",
-    ]
+    overrides = {
+        **{name: value for name, value in SMALL.items() if "steps" not in name},
+        "training.epochs": 1,
+        "preprocessing.steps": [{"step": "resize", "size": [32, 32]}],
+        "data.slices.neighbours": 1,
+        "evaluation.baselines": False,
+    }
     run = train("dementia-baseline", data=phantom_folder, out=tmp_path / "run", overrides=overrides)
     test = Predictions.load(run.predictions("test"))
     again = predict(run, [phantom_folder], device="cpu").table

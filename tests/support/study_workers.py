@@ -23,7 +23,7 @@ def work(data: str, out: str, storage: str, trials: int, *, doomed: bool) -> Non
     if doomed:
         _die_in_second_trial()
     settings = plan(trials, storage=storage, lost_after=3.0, seed=1)
-    tune(settings, "dementia-baseline", data=data, out=out, overrides=[*TINY, "training.epochs=3"])
+    tune(settings, "dementia-baseline", data=data, out=out, overrides={**TINY, "training.epochs": 3})
 
 
 def _die_in_second_trial() -> None:

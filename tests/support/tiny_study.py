@@ -5,14 +5,14 @@ from __future__ import annotations
 from gyrus.tuning.search_space import read_space
 from gyrus.tuning.study_config import StudyConfig
 
-TINY = (
-    "preprocessing.steps.1.size=[16, 16]",
-    "model.options.channels=[4, 8]",
-    "model.head={name: mlp, options: {hidden: [8]}}",
-    "training.epochs=2",
-    "evaluation.resamples=20",
-    "evaluation.baselines=false",
-)
+TINY = {
+    "preprocessing.steps.1.size": [16, 16],
+    "model.options.channels": [4, 8],
+    "model.head": {"name": "mlp", "options": {"hidden": [8]}},
+    "training.epochs": 2,
+    "evaluation.resamples": 20,
+    "evaluation.baselines": False,
+}
 RANGES = ("training.optimiser.lr=1e-4:1e-1:log", "training.batch_size=8|16", "model.head.options.dropout=0.0:0.5")
 
 

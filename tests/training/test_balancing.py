@@ -56,7 +56,7 @@ def test_what_is_altered_in_training_is_of_the_training_part(
 
     monkeypatch.setattr(PixelDataset, "__getitems__", watched)
     before = set(rare.rglob("*"))
-    run = train(config, data=rare, out=tmp_path / "run", overrides=[*SMALL, "training.epochs=3"])
+    run = train(config, data=rare, out=tmp_path / "run", overrides={**SMALL, "training.epochs": 3})
     manifest, subsets = Manifest.load(run.manifest), Split.load(run.split)
     samples, subjects = manifest.table["sample"], manifest.table["subject"]
     assert {samples[row] for row in altered} <= set(subsets.samples["train"])

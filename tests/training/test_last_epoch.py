@@ -19,7 +19,7 @@ def test_the_last_epoch_counts_as_the_best_whatever_it_scores():
 
 
 def test_a_run_keeps_the_weights_of_its_last_epoch(phantom_folder, tmp_path):
-    overrides = [*SMALL, "training.monitor=epoch", "training.early_stopping=null", "evaluation.baselines=false"]
+    overrides = {**SMALL, "training.monitor": "epoch", "training.early_stopping": None, "evaluation.baselines": False}
     run = train("dementia-baseline", data=phantom_folder, out=tmp_path / "run", overrides=overrides)
     assert run.status == "finished"
     assert '"best_epoch": 2' in (Run(run.folder).folder / "run.json").read_text()

@@ -28,7 +28,7 @@ from tests.training.test_training_options import interrupt
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::PendingDeprecationWarning")
 """MLflow and W&B use parts of their own libraries that these call old."""
 
-QUICK = (*SMALL, "evaluation.baselines=false")
+QUICK = {**SMALL, "evaluation.baselines": False}
 
 
 def mlflow_client(folder: Path):
@@ -49,8 +49,8 @@ def followed(phantom_folder, tmp_path_factory):
     for place in LOGGERS.values():
         pytest.importorskip(place.library)
     out = tmp_path_factory.mktemp("followed") / "run"
-    words = ["training.loggers=[tensorboard, mlflow, wandb]", "training.tracking.every=2"]
-    return train("dementia-baseline", data=phantom_folder, out=out, overrides=[*QUICK, *words])
+    words = {"training.loggers": ["tensorboard", "mlflow", "wandb"], "training.tracking.every": 2}
+    return train("dementia-baseline", data=phantom_folder, out=out, overrides={**QUICK, **words})
 
 
 def test_mlflow_knows_parameters_tags_and_every_number(followed):
@@ -139,7 +139,7 @@ def test_what_is_not_installed_is_said_before_a_folder_is_made(name, phantom_fol
             "dementia-baseline",
             data=phantom_folder,
             out=tmp_path / "run",
-            overrides=[*QUICK, f"training.loggers=[{name}]"],
+            overrides={**QUICK, "training.loggers": [name]},
         )
     assert not (tmp_path / "run").exists()
 

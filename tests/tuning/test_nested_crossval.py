@@ -10,9 +10,10 @@ from gyrus.datasets.splits import Split
 from gyrus.runs.run_folder import Run
 from gyrus.workflows.config import load_config
 from tests.cli.test_app import gyrus, refused
+from tests.support.options import set_options
 from tests.support.tiny_study import TINY
 
-SETTINGS = [subset for override in TINY for subset in ("--set", override)]
+SETTINGS = set_options(TINY)
 RANGE = "training.optimiser.lr=1e-4|1e-2"
 
 

@@ -108,11 +108,11 @@ def test_one_cycle_of_another_length_is_pytorch_s_until_its_end_and_stays_there(
 
 
 def test_another_name_begins_its_section_anew_and_the_same_name_keeps_it():
-    base = load_config("neuroflux-cnn", ["training.optimiser={name: adam, lr: 0.5, beta1: 0.5}"])
+    base = load_config("neuroflux-cnn", {"training.optimiser": {"name": "adam", "lr": 0.5, "beta1": 0.5}})
     assert configure(base, {"training.optimiser.name": "adam"}).training.optimiser.lr == 0.5
     other = configure(base, {"training.optimiser.name": "sgd", "training.optimiser.momentum": 0.5})
     assert other.training.optimiser.model_dump() == {
-        **load_config(None, ["training.optimiser={name: sgd}"]).training.optimiser.model_dump(),
+        **load_config(None, {"training.optimiser": {"name": "sgd"}}).training.optimiser.model_dump(),
         "momentum": 0.5,
     }
 

@@ -159,7 +159,7 @@ def test_a_configuration_that_cannot_be_trained_is_told_and_left_behind(phantom_
         2,
         ranges=["training.optimiser.lr=1e30|0.001"],
         sampler="grid",
-        overrides=[*TINY, "training.optimiser={name: sgd}"],
+        overrides={**TINY, "training.optimiser": {"name": "sgd"}},
     )
     table = pd.read_csv(tuned.folder.trials)
     assert table["reason"].notna().sum() == 1
@@ -171,7 +171,7 @@ def test_a_configuration_that_cannot_be_trained_is_told_and_left_behind(phantom_
 def test_a_study_of_other_settings_data_or_space_is_refused(tuned, phantom_folder, tmp_path):
     out = tuned.folder.path
     with pytest.raises(ConfigError, match=r"training\.epochs was 2, is 5"):
-        study(phantom_folder, out, 6, overrides=[*TINY, "training.epochs=5"])
+        study(phantom_folder, out, 6, overrides={**TINY, "training.epochs": 5})
     with pytest.raises(ConfigError, match="another search space"):
         study(phantom_folder, out, 6, ranges=["training.batch_size=8|16"])
     with pytest.raises(ConfigError, match="another folds"):
@@ -232,7 +232,7 @@ def test_a_trial_that_is_given_up_really_stops(phantom_folder, tmp_path, monkeyp
 @pytest.mark.parametrize("pruner", ["median", "hyperband"])
 def test_pruners_end_trials_early(pruner, phantom_folder, tmp_path):
     ranges = ["training.optimiser.lr=1e-6:1e-1:log"]
-    overrides = [*TINY, "training.epochs=4", "training.monitor=val_loss"]
+    overrides = {**TINY, "training.epochs": 4, "training.monitor": "val_loss"}
     more = {"pruner": pruner, "ranges": ranges, "sampler": "random", "overrides": overrides}
     tuned = study(phantom_folder, tmp_path / "study", 12, **more)
     early = [trial for trial in tuned.trials if trial.state == TrialState.PRUNED]

@@ -30,7 +30,7 @@ from tests.support.predictions import study
 
 @pytest.fixture(scope="module")
 def subsets(phantom_folder) -> tuple[Manifest, Split, Store]:
-    config = load_config("dementia-baseline", [*SMALL, f"data.path={phantom_folder}"])
+    config = load_config("dementia-baseline", {**SMALL, "data.path": str(phantom_folder)})
     manifest = scan_data(config.data, SILENT)
     return manifest, split(manifest, config.split, seed=0), open_store(manifest, config.preprocessing)
 
@@ -85,7 +85,7 @@ def test_metadata_that_tell_the_class_are_found_out(subsets) -> None:
 
 
 def test_after_a_split_by_image_the_neighbour_is_another_slice_of_the_same_person(phantom_folder) -> None:
-    config = load_config("dementia-baseline", [*SMALL, f"data.path={phantom_folder}"])
+    config = load_config("dementia-baseline", {**SMALL, "data.path": str(phantom_folder)})
     manifest = scan_data(config.data, SILENT)
     by_image = split(manifest, SplitConfig(unit="image"), seed=0)
     answers, _ = made.baseline_answers(manifest, by_image, open_store(manifest, config.preprocessing), seed=0)
@@ -137,7 +137,7 @@ def test_shuffled_labels_are_trained_beside_the_run(phantom_folder, tmp_path) ->
         "dementia-baseline",
         data=phantom_folder,
         out=tmp_path / "run",
-        overrides=[*SMALL, "training.epochs=1", "evaluation.shuffled_labels=true"],
+        overrides={**SMALL, "training.epochs": 1, "evaluation.shuffled_labels": True},
     )
     assert run.status == "finished"
     assert Run(run.shuffled).status == "finished"

@@ -34,7 +34,7 @@ from gyrus.workflows.ensemble import ensemble
 from tests.conftest import SMALL
 from tests.support.manifests import manifest_of, people
 
-QUICK = (*SMALL, "training.epochs=1", "evaluation.baselines=false", "preprocessing.steps.1.size=[16, 16]")
+QUICK = {**SMALL, "training.epochs": 1, "evaluation.baselines": False, "preprocessing.steps.1.size": [16, 16]}
 
 
 class Choice:
@@ -185,7 +185,7 @@ def test_finished_folds_are_kept_and_the_others_give_the_same_answers(crossed, p
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"overrides": [*QUICK, "training.batch_size=8"]}, "different are: training.batch_size"),
+        ({"overrides": {**QUICK, "training.batch_size": 8}}, "different are: training.batch_size"),
         ({"folds": 4}, "different are: folds"),
         ({"choose": Choice(lambda config, *_: config)}, "different are: nested"),
     ],
@@ -285,7 +285,7 @@ def two_over_the_same_folds(phantom_folder: Path, tmp_path_factory: pytest.TempP
             data=phantom_folder,
             out=out / f"seed-{seed}",
             folds=2,
-            overrides=[*QUICK, "split.seed=0", f"seed={seed}"],
+            overrides={**QUICK, "split.seed": 0, "seed": seed},
         ).folder
         for seed in (0, 1)
     ]
@@ -304,7 +304,7 @@ def test_cross_validations_over_the_same_folds_answer_together_fold_by_fold(two_
 
 def test_cross_validations_that_dealt_otherwise_are_refused(two_over_the_same_folds, phantom_folder, tmp_path):
     other = tmp_path / "other"
-    changes = [*QUICK, "split.seed=1"]
+    changes = {**QUICK, "split.seed": 1}
     cross_validate("dementia-baseline", data=phantom_folder, out=other, folds=2, overrides=changes)
     with pytest.raises(DataError, match="The test sets differ"):
         ensemble([two_over_the_same_folds[0], other], out=tmp_path / "x")

@@ -26,9 +26,9 @@ from tests.conftest import SMALL
 @pytest.fixture(scope="module")
 def other_run(phantom_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Another seed on the split of the finished run, judged with altered copies; not to be written into."""
-    changes = ["training.epochs=1", "split.seed=0", "seed=1", "evaluation.baselines=false", "evaluation.tta=2"]
+    changes = {"training.epochs": 1, "split.seed": 0, "seed": 1, "evaluation.baselines": False, "evaluation.tta": 2}
     out = tmp_path_factory.mktemp("runs") / "other"
-    return train("dementia-baseline", data=phantom_folder, out=out, overrides=[*SMALL, *changes]).folder
+    return train("dementia-baseline", data=phantom_folder, out=out, overrides={**SMALL, **changes}).folder
 
 
 @pytest.fixture

@@ -66,13 +66,13 @@ def test_the_healthy_class_is_recognised_by_its_name_or_not_at_all(classes, expe
 @pytest.mark.parametrize(
     ("setting", "words"),
     [
-        ("evaluation.healthy=Sane", "the classes are"),
-        ("evaluation.groups=[age]", "the data have the columns"),
+        ({"evaluation.healthy": "Sane"}, "the classes are"),
+        ({"evaluation.groups": ["age"]}, "the data have the columns"),
     ],
 )
 def test_what_could_not_be_judged_is_told_before_training(phantom_folder, tmp_path, setting, words):
     with pytest.raises(ConfigError, match=words):
-        train("dementia-baseline", data=phantom_folder, out=tmp_path / "run", overrides=[*SMALL, setting])
+        train("dementia-baseline", data=phantom_folder, out=tmp_path / "run", overrides={**SMALL, **setting})
     assert not (tmp_path / "run").exists()
 
 
@@ -93,7 +93,7 @@ def test_groups_of_people_come_from_the_columns_of_a_table(phantom_folder, tmp_p
         "dementia-baseline",
         data=tmp_path / "data.csv",
         out=tmp_path / "run",
-        overrides=[*SMALL, "training.epochs=1"],
+        overrides={**SMALL, "training.epochs": 1},
     )
     sex = next(grouping for grouping in Subgroups.load(run.subgroups).groupings if grouping.column == "sex")
     assert (sex.column, sex.of) == ("sex", "subject")

@@ -34,7 +34,7 @@ from gyrus.workflows.train import train
 from tests.conftest import SMALL
 from tests.support.networks import one_thread
 
-QUICK = (*SMALL, "evaluation.baselines=false")
+QUICK = {**SMALL, "evaluation.baselines": False}
 FEW = ExplainConfig(shown=4, images=4, checks=False)
 AFFINE = np.array([[-2.0, 0, 0, 40], [0, 3, 0, -50], [0, 0, 4, -20], [0, 0, 0, 1]])
 """From voxels to mm of scans whose first axis runs from right to left."""
@@ -63,7 +63,7 @@ def learnt(folder: Path, *, marked: bool) -> Run:
     phantom = generate(subjects=24, slices=4, classes=2, size=32, seed=0)
     if marked:
         phantom.volumes[np.flatnonzero(phantom.labels == 1), :, 1:3, 1:3] = 255
-    overrides = (*QUICK, f"training.epochs={4 if marked else 12}")
+    overrides = {**QUICK, "training.epochs": 4 if marked else 12}
     return train("dementia-baseline", data=write(phantom, folder / "data"), out=folder / "run", overrides=overrides)
 
 
@@ -183,8 +183,8 @@ def test_pictures_and_quality_are_of_the_slice_itself_where_the_network_sees_its
     tmp_path: Path,
 ) -> None:
     data = write(generate(subjects=16, slices=6, classes=2, size=32, seed=0), tmp_path / "data")
-    steps = ("data.slices={neighbours: 1}", "preprocessing.steps=[{step: tissue}]", "training.epochs=1")
-    run = train("dementia-baseline", data=data, out=tmp_path / "run", overrides=(*without_steps(QUICK), *steps))
+    steps = {"data.slices": {"neighbours": 1}, "preprocessing.steps": [{"step": "tissue"}], "training.epochs": 1}
+    run = train("dementia-baseline", data=data, out=tmp_path / "run", overrides={**without_steps(QUICK), **steps})
     trained = TrainedClassifier.load(run)
     chosen = open_images(crowd_of_run(run, trained.classes), np.arange(2), trained, SILENT)
     assert chosen.images.shape == (2, 3, 32, 32)
@@ -199,8 +199,8 @@ def test_pictures_and_quality_are_of_the_slice_itself_where_the_network_sees_its
     assert load_quality(run).loc[files.index[0], "sharpness"] == pytest.approx(np.mean(measured), rel=0.01)
 
 
-def without_steps(overrides: tuple[str, ...]) -> list[str]:
-    return [each for each in overrides if not each.startswith("preprocessing.steps")]
+def without_steps(overrides: dict[str, object]) -> dict[str, object]:
+    return {name: value for name, value in overrides.items() if not name.startswith("preprocessing.steps")}
 
 
 def test_an_atlas_tells_the_regions_apart(finished_run: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from gyrus.synthetic.phantom import generate, write
 from gyrus.workflows.config import load_config, recipes
 from gyrus.workflows.train import train
 
-SIZE = "{step: resize, size: [32, 32]}"
+SIZE = {"step": "resize", "size": [32, 32]}
 
 
 @pytest.fixture(scope="session")
@@ -22,25 +22,25 @@ def few_slices(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write(phantom, tmp_path_factory.mktemp("data") / "phantom")
 
 
-def shrunk(name: str) -> list[str]:
+def shrunk(name: str) -> dict[str, object]:
     """Overrides that leave everything of a recipe in place but its size."""
     config = load_config(name)
     colour = "rgb" if any(step.step == "rgb" for step in config.preprocessing.steps) else "grayscale"
-    overrides = [
-        f"preprocessing.steps=[{{step: {colour}}}, {SIZE}]",
-        "model.pretrained=false",
-        f"training.epochs={2 if config.training.averaging else 1}",
-        "training.batch_size=8",
-        "training.precision=32-true",
-        "evaluation.resamples=0",
-    ]
+    overrides: dict[str, object] = {
+        "preprocessing.steps": [{"step": colour}, SIZE],
+        "model.pretrained": False,
+        "training.epochs": 2 if config.training.averaging else 1,
+        "training.batch_size": 8,
+        "training.precision": "32-true",
+        "evaluation.resamples": 0,
+    }
     if config.data.stack:
         whole = config.data.stack.slices == 32  # its slices are stepped over, so that two would be too few
-        overrides += ["data.stack.short=pad", "split.val=0.2"] if whole else ["data.stack.slices=2"]
+        overrides |= {"data.stack.short": "pad", "split.val": 0.2} if whole else {"data.stack.slices": 2}
     if config.model.name.startswith("convnext"):
-        overrides += ["model.options.depths=[1, 1, 1, 1]", "model.options.dims=[4, 8, 16, 32]"]
+        overrides |= {"model.options.depths": [1, 1, 1, 1], "model.options.dims": [4, 8, 16, 32]}
     if config.training.mixing:
-        overrides.append("training.mixing.first_epoch=1")
+        overrides["training.mixing.first_epoch"] = 1
     return overrides
 
 
@@ -90,7 +90,7 @@ def test_a_recipe_has_the_parameters_of_its_original(name):
     import torch
 
     channels, image_size, classes, total, trainable = PUBLISHED[name]
-    config = load_config(name, ["model.pretrained=false"]).model
+    config = load_config(name, {"model.pretrained": False}).model
     with torch.device("meta"):
         model = build(config, in_channels=channels, num_classes=classes, image_size=image_size)
     assert sum(parameter.numel() for parameter in model.parameters()) == total

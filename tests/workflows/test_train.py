@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -39,7 +40,7 @@ def test_a_run_holds_every_noun_and_they_agree(finished_run):
     evaluation = Evaluation.load(run.metrics)
     assert evaluation.headline.count == len(split.subjects["test"])
     assert load_config(run.config) == load_config(
-        "dementia-baseline", [*SMALL, f"data.path={load_config(run.config).data.path}"]
+        "dementia-baseline", {**SMALL, "data.path": load_config(run.config).data.path}
     )
     history = pd.read_csv(run.history)
     assert history["epoch"].tolist() == [1, 2]
@@ -126,7 +127,7 @@ def test_prediction_of_nothing_or_of_a_bad_file_is_refused(finished_run, tmp_pat
 
 def test_same_seed_same_weights_another_seed_others(finished_run, phantom_folder, tmp_path):
     again = train("dementia-baseline", data=phantom_folder, out=tmp_path / "again", overrides=SMALL)
-    other = train("dementia-baseline", data=phantom_folder, out=tmp_path / "other", overrides=[*SMALL, "seed=1"])
+    other = train("dementia-baseline", data=phantom_folder, out=tmp_path / "other", overrides={**SMALL, "seed": 1})
     first = load_file(Run.open(finished_run).weights)
     for name, value in load_file(again.weights).items():
         np.testing.assert_array_equal(value, first[name])
@@ -135,7 +136,7 @@ def test_same_seed_same_weights_another_seed_others(finished_run, phantom_folder
 
 
 def test_an_image_level_split_is_called_so_in_every_result(phantom_folder, tmp_path):
-    overrides = [*SMALL, "split.unit=image", "training.epochs=1"]
+    overrides = {**SMALL, "split.unit": "image", "training.epochs": 1}
     run = train("dementia-baseline", data=phantom_folder, out=tmp_path / "run", overrides=overrides)
     words = "image-level split: subjects may be on both sides"
     assert words in run.classification_report.read_text()
@@ -148,7 +149,7 @@ def test_an_image_level_split_is_called_so_in_every_result(phantom_folder, tmp_p
 def test_both_splits_side_by_side_say_why_they_differ(phantom_folder, tmp_path):
     from gyrus.workflows.multi_run import train_both
 
-    overrides = [*SMALL, "training.epochs=1"]
+    overrides = {**SMALL, "training.epochs": 1}
     comparison = train_both("dementia-baseline", data=phantom_folder, out=tmp_path / "both", overrides=overrides)
     for unit in ("subject", "image"):
         assert Run.open(tmp_path / "both" / unit).status == "finished"
@@ -160,7 +161,7 @@ def test_both_splits_side_by_side_say_why_they_differ(phantom_folder, tmp_path):
 def test_seeds_share_the_split_and_show_their_spread(phantom_folder, tmp_path):
     from gyrus.workflows.multi_run import train_seeds
 
-    overrides = [*SMALL, "training.epochs=1"]
+    overrides = {**SMALL, "training.epochs": 1}
     arguments = {"seeds": [0, 1], "data": phantom_folder, "out": tmp_path / "seeds", "overrides": overrides}
     repeats = train_seeds("dementia-baseline", **arguments)
     splits = [Split.load(run.split) for run in repeats.runs.values()]
@@ -184,11 +185,11 @@ def test_the_random_steps_of_a_recipe_are_drawn_on_the_data(phantom_folder):
 @pytest.mark.parametrize(
     ("overrides", "error", "words"),
     [
-        (["training.epoch=3", "modle.name=x"], ConfigError, "Did you mean 'epochs'"),
-        (["model.name=baseline-cn"], ConfigError, "baseline-cnn"),
-        (["data.path=/nowhere/at/all"], DataError, "/nowhere/at/all"),
-        (["split.method=given"], SplitError, "needs a part for every sample"),
-        (["data.subject_rule=none"], SplitError, "--split-unit image"),
+        ({"training.epoch": 3, "modle.name": "x"}, ConfigError, "Did you mean 'epochs'"),
+        ({"model.name": "baseline-cn"}, ConfigError, "baseline-cnn"),
+        ({"data.path": "/nowhere/at/all"}, DataError, "/nowhere/at/all"),
+        ({"split.method": "given"}, SplitError, "needs a part for every sample"),
+        ({"data.subject_rule": "none"}, SplitError, "--split-unit image"),
     ],
 )
 def test_a_mistake_is_told_before_anything_is_written(phantom_folder, tmp_path, overrides, error, words):
@@ -206,18 +207,18 @@ def test_bad_files_stop_the_run_unless_they_are_to_be_skipped(phantom_folder, tm
     with pytest.raises(BadFilesError) as caught:
         train("dementia-baseline", data=data, out=tmp_path / "run", overrides=SMALL)
     assert victim.name in caught.value.report[0]
-    overrides = [*SMALL, "data.on_bad_file=skip", "training.epochs=1"]
+    overrides = {**SMALL, "data.on_bad_file": "skip", "training.epochs": 1}
     run = train("dementia-baseline", data=data, out=tmp_path / "run", overrides=overrides)
     assert len(Manifest.load(run.manifest)) == 95
 
 
 INTERRUPTED = """
-    import os, signal, sys
+    import json, os, signal, sys
     from gyrus.workflows.train import train
     from gyrus.training import fit as fitting
     import gyrus.datasets.torch_dataset as dataset
 
-    data, out, action, *overrides = sys.argv[1:]
+    data, out, action, overrides = sys.argv[1:]
     fetch, count = dataset.PixelDataset.__getitems__, 0
 
     def counted(self, positions):
@@ -228,16 +229,16 @@ INTERRUPTED = """
         return fetch(self, positions)
 
     dataset.PixelDataset.__getitems__ = counted
-    print(train("dementia-baseline", data=data, out=out, overrides=overrides).status)
+    print(train("dementia-baseline", data=data, out=out, overrides=json.loads(overrides)).status)
 """
 
 
 @pytest.mark.parametrize("action", ["SIGKILL", "SIGINT"])
 def test_a_run_stopped_in_the_middle_resumes_to_the_same_weights(phantom_folder, tmp_path, action):
-    overrides = [*SMALL, "training.epochs=3", "training.batch_size=16"]
+    overrides = {**SMALL, "training.epochs": 3, "training.batch_size": 16}
     unbroken = train("dementia-baseline", data=phantom_folder, out=tmp_path / "unbroken", overrides=overrides)
     script = [sys.executable, "-c", textwrap.dedent(INTERRUPTED)]
-    command = [*script, str(phantom_folder), str(tmp_path / "broken"), action, *overrides]
+    command = [*script, str(phantom_folder), str(tmp_path / "broken"), action, json.dumps(overrides)]
     environment = os.environ | {"PYTHONWARNINGS": "ignore"}
     process = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=environment)
     if action == "SIGKILL":

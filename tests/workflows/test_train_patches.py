@@ -15,15 +15,15 @@ from gyrus.workflows.predict import TrainedClassifier, predict
 from gyrus.workflows.train import train
 from tests.conftest import SMALL
 
-VOLUMES = ("data.stack.slices=4", "data.patches.size=[4, 16, 16]", "data.patches.per_volume=2")
-SLICES = ("data.patches.size=[16, 16]", "data.patches.per_volume=1")
-QUICK = (*SMALL, "evaluation.baselines=false")
+VOLUMES = {"data.stack.slices": 4, "data.patches.size": [4, 16, 16], "data.patches.per_volume": 2}
+SLICES = {"data.patches.size": [16, 16], "data.patches.per_volume": 1}
+QUICK = {**SMALL, "evaluation.baselines": False}
 
 
 @pytest.fixture(scope="module", params=[VOLUMES, SLICES], ids=["3d", "2d"])
 def run(request, phantom_folder, tmp_path_factory) -> Run:
     out = tmp_path_factory.mktemp("runs") / "run"
-    return train("dementia-baseline", data=phantom_folder, out=out, overrides=[*QUICK, *request.param])
+    return train("dementia-baseline", data=phantom_folder, out=out, overrides={**QUICK, **request.param})
 
 
 def test_a_saved_network_is_loaded_as_it_was(run):
@@ -44,7 +44,7 @@ def test_asked_again_it_says_the_same(run, phantom_folder):
 
 
 def test_the_same_seed_gives_the_same_network(phantom_folder, tmp_path):
-    overrides = [*QUICK, *VOLUMES, "training.epochs=1", "training.device=cpu"]
+    overrides = {**QUICK, **VOLUMES, "training.epochs": 1, "training.device": "cpu"}
     runs = [train("dementia-baseline", data=phantom_folder, out=tmp_path / name, overrides=overrides) for name in "ab"]
     assert runs[0].weights.read_bytes() == runs[1].weights.read_bytes()
 
@@ -62,5 +62,5 @@ def test_a_patch_larger_than_the_images_is_refused_before_training(phantom_folde
             "dementia-baseline",
             data=phantom_folder,
             out=tmp_path / "run",
-            overrides=[*QUICK, "data.patches.size=[48, 48]"],
+            overrides={**QUICK, "data.patches.size": [48, 48]},
         )

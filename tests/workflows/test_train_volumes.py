@@ -22,6 +22,7 @@ from gyrus.synthetic.phantom import generate, write
 from gyrus.transforms.histogram_standardisation import PERCENTILES, landmarks_of, map_to_scale, standard_scale
 from gyrus.transforms.preprocessing import IntensityScaling, Normalisation, PreprocessingConfig
 from gyrus.transforms.volume_steps import Window
+from tests.support.options import set_options
 
 
 @pytest.fixture(scope="module")
@@ -45,13 +46,26 @@ def test_volumes_and_the_slices_they_were_made_of_are_the_same_pixels(layouts):
 
 def test_the_recipe_trains_on_nifti_and_predicts_a_file(layouts, tmp_path):
     run, out = tmp_path / "run", tmp_path / "predictions.csv"
-    settings = [
-        *("data.stack.slices=8", "preprocessing.steps=[{step: grayscale}]", "training.epochs=1"),
-        *("training.batch_size=4", "evaluation.resamples=10", "model={name: baseline-cnn}"),
-    ]
-    options = [word for setting in settings for word in ("--set", setting)]
+    settings = {
+        "data.stack.slices": 8,
+        "preprocessing.steps": [{"step": "grayscale"}],
+        "training.epochs": 1,
+        "training.batch_size": 4,
+        "evaluation.resamples": 10,
+        "model": {"name": "baseline-cnn"},
+    }
     data = str(layouts["nifti"])
-    arguments = ["train", "--recipe", "adni-convnext3d", "--data", data, "--out", str(run), "--quiet", *options]
+    arguments = [
+        "train",
+        "--recipe",
+        "adni-convnext3d",
+        "--data",
+        data,
+        "--out",
+        str(run),
+        "--quiet",
+        *set_options(settings),
+    ]
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.output
     manifest = Manifest.load(Run.open(run).manifest)
@@ -73,10 +87,12 @@ def test_slices_of_volumes_train_a_2d_network(layouts, tmp_path):
         "dementia-baseline",
         data=layouts["nifti"],
         out=tmp_path / "run",
-        overrides=[
-            *("data.slices={range: [0.2, 0.8], neighbours: 1}", "preprocessing.steps=[]", "training.epochs=1"),
-            "evaluation.resamples=10",
-        ],
+        overrides={
+            "data.slices": {"range": [0.2, 0.8], "neighbours": 1},
+            "preprocessing.steps": [],
+            "training.epochs": 1,
+            "evaluation.resamples": 10,
+        },
     )
     assert json.loads(run.model.read_text())["in_channels"] == 3
     predictions = predict(run, [layouts["nifti"] / "sub-P001" / "anat"])

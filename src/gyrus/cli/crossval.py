@@ -25,8 +25,8 @@ from gyrus.cli.options import (
     SubjectRule,
     Subjects,
     Weights,
-    assignments,
     data_fields,
+    overrides_of,
 )
 from gyrus.cli.terminal import Terminal, console
 from gyrus.errors import ConfigError
@@ -106,7 +106,7 @@ def crossval(
             data=data,
             folds=folds,
             repeats=repeats,
-            overrides=[*assignments(fields), *(setting or [])],
+            overrides=overrides_of(fields, setting),
             choose=choose,
             display=gyrus.SILENT if quiet else Terminal(),
         )

@@ -173,13 +173,13 @@ def prepare(
     subject_pattern: SubjectPattern = None,
 ) -> None:
     """Write a cleaned copy, without bad images and copies, and a log of each decision."""
-    from gyrus.configuration import parse, with_overrides
+    from gyrus.configuration import parse, read_assignments, with_overrides
     from gyrus.curation.cleaned_copy import how_to_read, parse_steps, write_copy, write_manifest
     from gyrus.curation.cleaning import Rules
     from gyrus.curation.cleaning import prepare as plan_for
 
     _require_possible(out, step, manifest_only=manifest_only, dry_run=dry_run, balance=balance)
-    rules = parse(Rules, with_overrides({}, rule or []), where="--rule")
+    rules = parse(Rules, with_overrides({}, read_assignments(rule or [])), where="--rule")
     steps = parse_steps(step or [])
     manifest = _scan(path, source, classes, column, subject_rule, subject_pattern)
     with Terminal().progress("Looking") as progress:

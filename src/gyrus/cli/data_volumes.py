@@ -19,6 +19,7 @@ from gyrus.cli.options import (
     bids_of,
     classes_of,
     columns_of,
+    overrides_of,
     spacing_of,
 )
 from gyrus.cli.terminal import Terminal, console
@@ -108,7 +109,7 @@ def preview(
 
     if out.suffix not in (".png", ".svg", ".pdf"):
         raise ConfigError(f"--out must end in .png, .svg or .pdf, got '{out}'.")
-    settings = gyrus.load_config(recipe or config, setting or [])
+    settings = gyrus.load_config(recipe or config, overrides_of({}, setting))
     manifest = scan(path, labelled=False, orientation=orientation, spacing=spacing_of(spacing))
     require_volumes(manifest, "A preview")
     show_notes(manifest)

@@ -29,7 +29,7 @@ def demo(
         "dementia-baseline",
         data=data,
         out=out / "runs",
-        overrides=["preprocessing.steps.1.size=[64, 64]", f"seed={seed}"],
+        overrides={"preprocessing.steps.1.size": [64, 64], "seed": seed},
         display=display,
     )
     console.print(comparison.text(), markup=False)

@@ -175,8 +175,9 @@ def data_fields(
     }
 
 
-def assignments(fields: dict[str, object]) -> list[str]:
-    """Overrides of a config for the options that were given, by dotted name; JSON is YAML."""
-    import json
+def overrides_of(fields: dict[str, object], settings: list[str] | None) -> dict[str, object]:
+    """Overrides of a config, by dotted name: the options that were given, then those of ``--set``."""
+    from gyrus.configuration import read_assignments
 
-    return [f"{name}={json.dumps(value)}" for name, value in fields.items() if value is not None]
+    given = {name: value for name, value in fields.items() if value is not None}
+    return given | read_assignments(settings or [])

@@ -22,8 +22,8 @@ from gyrus.cli.options import (
     SubjectPattern,
     SubjectRule,
     Subjects,
-    assignments,
     data_fields,
+    overrides_of,
 )
 from gyrus.cli.terminal import Terminal, console
 from gyrus.errors import ConfigError
@@ -90,7 +90,7 @@ def train(
         "seed": seed,
         "evaluation.shuffled_labels": shuffled_labels or None,
     }
-    overrides = [*assignments(fields), *(setting or [])]
+    overrides = overrides_of(fields, setting)
     chosen = recipe or config
     if seeds:
         if seed is not None or split_unit == "both":

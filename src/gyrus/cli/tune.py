@@ -24,8 +24,8 @@ from gyrus.cli.options import (
     SubjectPattern,
     SubjectRule,
     Subjects,
-    assignments,
     data_fields,
+    overrides_of,
 )
 from gyrus.cli.terminal import Terminal, console
 from gyrus.errors import ConfigError
@@ -123,7 +123,7 @@ def tune(
     )
     display = gyrus.SILENT if quiet else Terminal()
     tuned = run_study(
-        plan, recipe or config, out=out, data=data, overrides=[*assignments(fields), *(setting or [])], display=display
+        plan, recipe or config, out=out, data=data, overrides=overrides_of(fields, setting), display=display
     )
     console.print("\n".join(summary(tuned)), markup=False)
     if seeds:

@@ -15,7 +15,7 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict
 
 from gyrus.audit.image_measurements import CHUNK, Progress
-from gyrus.configuration import parse, with_overrides
+from gyrus.configuration import parse, read_assignments
 from gyrus.curation.cleaning import CleaningPlan
 from gyrus.datasets.manifest import COLUMNS, Manifest
 from gyrus.datasets.reader import IMAGE_COLUMN, EncodedImages, Reader
@@ -42,7 +42,7 @@ def parse_steps(texts: Sequence[str]) -> tuple[AnyStep, ...]:
     Raises:
         ConfigError: There is no such step or field.
     """
-    steps = [with_overrides({}, [f"step={text}"])["step"] for text in texts]
+    steps = [read_assignments([f"step={text}"])["step"] for text in texts]
     named = [{"step": step} if isinstance(step, str) else step for step in steps]
     for step in named:
         look_up(str(step.get("step") if isinstance(step, dict) else step), STEPS, "step")

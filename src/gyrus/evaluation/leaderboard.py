@@ -277,10 +277,9 @@ def _chosen(standings: Sequence[Standing], unit: Unit) -> str | None:
 
 def _agreement(judged: Mapping[str, Predictions]) -> pd.DataFrame:
     predicted = {name: each.predicted for name, each in judged.items()}
-    shares = {
-        one: {other: float((predicted[one] == predicted[other]).mean()) for other in predicted} for one in predicted
-    }
-    return pd.DataFrame(shares, index=list(predicted), columns=list(predicted))
+    names = list(predicted)
+    equal = [[float((predicted[row] == predicted[column]).mean()) for column in names] for row in names]
+    return pd.DataFrame(equal, index=names, columns=names)
 
 
 def _missed_by_all(judged: Mapping[str, Predictions]) -> tuple[str, ...]:

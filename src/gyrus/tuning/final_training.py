@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -83,8 +82,8 @@ def _train(
     tuned: StudyResult, settings: ExperimentConfig, name: str, seeds: Sequence[int], display: Display
 ) -> Repeats:
     folder = tuned.folder.final / name
-    same_split = f"split.seed={json.dumps(tuned.split.seed)}"
-    repeats = train_seeds(settings, seeds=seeds, out=folder, overrides=[same_split], display=display)
+    same_split = {"split.seed": tuned.split.seed}
+    repeats = train_seeds(settings, seeds=seeds, out=folder, overrides=same_split, display=display)
     for run in repeats.runs.values():
         _refuse_other_split(tuned, run)
     return repeats

@@ -183,18 +183,18 @@ def configure(base: ExperimentConfig, values: Values) -> ExperimentConfig:
         ConfigError: A value cannot be used.
     """
     known = complete(base)
-    overrides = []
+    overrides: dict[str, Any] = {}
     for field, value in values.items():
         section, _, last = field.rpartition(".")
         if last == "name" and value_at(known, field) != value:
-            overrides.append(f"{section}={json.dumps({'name': value})}")
+            overrides[section] = {"name": value}
             known = complete(load_config(base, overrides))
         elif section.startswith("model.head"):
-            overrides.append(f"model.head={json.dumps(known['model']['head'])}")
-            overrides.append(f"{field}={json.dumps(value)}")
+            overrides["model.head"] = known["model"]["head"]
+            overrides[field] = value
             known = complete(load_config(base, overrides))
         else:
-            overrides.append(f"{field}={json.dumps(value)}")
+            overrides[field] = value
     return load_config(base, overrides)
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import optuna
 from filelock import FileLock
@@ -37,7 +38,7 @@ def tune(
     *,
     out: str | Path,
     data: str | Path | None = None,
-    overrides: Sequence[str] = (),
+    overrides: Mapping[str, Any] | None = None,
     display: Display = SILENT,
 ) -> StudyResult:
     """Try configurations until the budget is spent, and write down what was found.
@@ -50,7 +51,7 @@ def tune(
         config: What is tuned: a recipe's name, the path of a YAML or JSON file, or a config.
         out: The folder of the study.
         data: Overrides ``data.path``.
-        overrides: Assignments such as ``training.epochs=5``.
+        overrides: Fields by dotted name, as ``{"training.epochs": 5}``.
         display: Where progress is shown.
 
     Returns:
@@ -104,7 +105,7 @@ def _study(
 ) -> StudyResult:
     plan.check()
     plan = plan.aimed(settings.training.monitor)
-    settings = load_config(settings, [f"training.monitor={plan.monitor}"])
+    settings = load_config(settings, {"training.monitor": plan.monitor})
     plan.space.check(settings)
     if plan.sampler == "grid":
         plan = _within_grid(plan, settings, display)

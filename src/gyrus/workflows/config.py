@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
@@ -107,12 +107,14 @@ def recipes() -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 
 
-def load_config(config: ExperimentConfig | str | Path | None = None, overrides: Sequence[str] = ()) -> ExperimentConfig:
+def load_config(
+    config: ExperimentConfig | str | Path | None = None, overrides: Mapping[str, Any] | None = None
+) -> ExperimentConfig:
     """A config from a recipe's name or a YAML or JSON file, with some fields set anew.
 
     Args:
         config: A recipe's name, the path of a file, a config, or None for the defaults.
-        overrides: Assignments such as ``training.epochs=5``.
+        overrides: Fields by dotted name, as ``{"training.epochs": 5}``.
 
     Raises:
         ConfigError: Lists every mistake.
@@ -126,4 +128,4 @@ def load_config(config: ExperimentConfig | str | Path | None = None, overrides: 
         if isinstance(config, str) and path.suffix not in (".yaml", ".yml", ".json"):
             path = look_up(config, recipes(), "recipe")
         document, where = read_document(path), str(config)
-    return parse(ExperimentConfig, with_overrides(document, overrides), where=where)
+    return parse(ExperimentConfig, with_overrides(document, overrides or {}), where=where)

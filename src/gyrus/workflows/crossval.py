@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -161,7 +161,7 @@ def cross_validate(
     data: str | Path | None = None,
     folds: int = 5,
     repeats: int = 1,
-    overrides: Sequence[str] = (),
+    overrides: Mapping[str, Any] | None = None,
     choose: Choose | None = None,
     display: Display = SILENT,
 ) -> CrossValidation:
@@ -177,7 +177,7 @@ def cross_validate(
         data: Overrides ``data.path``. Parts that the data give are not used.
         folds: How many.
         repeats: How often everyone is dealt anew; repeat r has the seeds of the config plus r.
-        overrides: Assignments such as ``training.epochs=5``.
+        overrides: Fields by dotted name, as ``{"training.epochs": 5}``.
         choose: For a nested cross-validation: chooses the config of each fold.
         display: Where progress is shown.
 
@@ -222,7 +222,7 @@ def cross_validate_both(
     data: str | Path | None = None,
     folds: int = 5,
     repeats: int = 1,
-    overrides: Sequence[str] = (),
+    overrides: Mapping[str, Any] | None = None,
     choose: Choose | None = None,
     display: Display = SILENT,
 ) -> UnitComparison:
@@ -237,7 +237,7 @@ def cross_validate_both(
     found: dict[SplitUnit, CrossValidation] = {}
     for unit in ("subject", "image"):
         display.say(f"Folds by {unit}:")
-        changes = [*overrides, f"split.unit={unit}"]
+        changes = {**(overrides or {}), "split.unit": unit}
         found[unit] = cross_validate(
             config,
             out=Path(out) / unit,

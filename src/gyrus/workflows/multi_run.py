@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -46,7 +47,7 @@ def train_both(
     *,
     out: str | Path,
     data: str | Path | None = None,
-    overrides: Sequence[str] = (),
+    overrides: Mapping[str, Any] | None = None,
     display: Display = SILENT,
 ) -> SplitComparison:
     """Train twice, split by subject and by image, and set the scores side by side.
@@ -61,7 +62,8 @@ def train_both(
     runs: dict[SplitUnit, Run] = {}
     for unit in ("subject", "image"):
         display.say(f"Split by {unit}:")
-        runs[unit] = _train_or_resume(config, Path(out) / unit, data, [*overrides, f"split.unit={unit}"], display)
+        changes = {**(overrides or {}), "split.unit": unit}
+        runs[unit] = _train_or_resume(config, Path(out) / unit, data, changes, display)
     report = Path(out) / "report.html"
     words = report_comparison({f"split by {unit}": run for unit, run in runs.items()}, report)
     return SplitComparison(runs["subject"], runs["image"], words, report)
@@ -101,7 +103,7 @@ def train_seeds(
     seeds: Sequence[int],
     out: str | Path,
     data: str | Path | None = None,
-    overrides: Sequence[str] = (),
+    overrides: Mapping[str, Any] | None = None,
     display: Display = SILENT,
 ) -> Repeats:
     """Train several times on the same split, with other first weights and another order each time.
@@ -120,7 +122,7 @@ def train_seeds(
     runs = {}
     for seed in dict.fromkeys(seeds):
         display.say(f"Seed {seed}:")
-        changes = [*overrides, f"split.seed={kept}", f"seed={seed}"]
+        changes = {**(overrides or {}), "split.seed": kept, "seed": seed}
         runs[seed] = _train_or_resume(config, Path(out) / f"seed-{seed}", data, changes, display)
     rows = [
         {"seed": seed, "unit": unit} | {name: estimate.value for name, estimate in scores.metrics.items()}
@@ -137,7 +139,7 @@ def _train_or_resume(
     config: ExperimentConfig | str | Path | None,
     folder: Path,
     data: str | Path | None,
-    overrides: Sequence[str],
+    overrides: Mapping[str, Any] | None,
     display: Display,
 ) -> Run:
     """A finished run: the one that is there, or resumed, or trained."""

@@ -26,12 +26,12 @@ RECIPES = {"resnet50": "neuroflux-resnet50", "neuroflux": "neuroflux-cnn"}
 class _Translation:
     """What was found so far."""
 
-    overrides: list[str] = field(default_factory=list)
+    overrides: dict[str, Any] = field(default_factory=dict)
     translated: list[str] = field(default_factory=list)
     ignored: list[str] = field(default_factory=list)
 
     def set(self, key: str, name: str, value: Any) -> None:
-        self.overrides.append(f"{name}={json.dumps(value)}")
+        self.overrides[name] = value
         self.translated.append(f"{key} -> {name} = {json.dumps(value)}")
 
     def ignore(self, key: str, reason: str) -> None:
@@ -81,13 +81,13 @@ def import_config(*paths: Path, out: Path) -> Imported:
     translation = _Translation()
     base = load_config(RECIPES[model])
     if base.model.head is None:  # so that a change of it does not begin another head
-        translation.overrides.append(f"model.head={find(base.model.name).head.model_dump_json()}")
+        translation.overrides["model.head"] = find(base.model.name).head.model_dump(mode="json")
     for key, value in merged.items():
         if key not in (*_MODEL_KEYS, "mode"):
             _RULES.get(key, _unknown)(translation, key, value)
     command = _command(str(merged.get("mode", "")), merged, out)
     config = load_config(RECIPES[model], translation.overrides)
-    config = load_config(config, [f"about.title={json.dumps(f'Imported from {paths[-1].name}')}"])
+    config = load_config(config, {"about.title": f"Imported from {paths[-1].name}"})
     write_document(out, config)
     return Imported(config, RECIPES[model], tuple(translation.translated), tuple(translation.ignored), command)
 

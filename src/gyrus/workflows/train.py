@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from safetensors.torch import save_file
 
@@ -37,7 +37,7 @@ def train(
     *,
     out: str | Path,
     data: str | Path | None = None,
-    overrides: Sequence[str] = (),
+    overrides: Mapping[str, Any] | None = None,
     display: Display = SILENT,
 ) -> Run:
     """Train a classifier and judge it on people it has never seen.
@@ -46,7 +46,7 @@ def train(
         config: A recipe's name, the path of a YAML or JSON file, or a config.
         out: The run folder, new or empty.
         data: Overrides ``data.path``.
-        overrides: Assignments such as ``training.epochs=5``.
+        overrides: Fields by dotted name, as ``{"training.epochs": 5}``.
         display: Where progress is shown.
 
     Returns:
@@ -62,9 +62,9 @@ def train(
     return train_on(manifest, subsets, settings, out=out, display=display)
 
 
-def with_data(overrides: Sequence[str], data: str | Path | None) -> list[str]:
+def with_data(overrides: Mapping[str, Any] | None, data: str | Path | None) -> dict[str, Any]:
     """Overrides that also name the data, where they are given."""
-    return [*overrides, *([f"data.path={json.dumps(str(data))}"] if data else [])]
+    return {**(overrides or {}), **({"data.path": str(data)} if data else {})}
 
 
 def train_on(
