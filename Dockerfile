@@ -20,7 +20,7 @@ COPY pyproject.toml README.md LICENSE ./
 RUN --mount=type=cache,target=/root/.cache/pip \
     mkdir -p src/gyrus && touch src/gyrus/__init__.py \
     && pip install --constraint constraints.txt ".[dicom,postgresql,tensorboard,tuning,volumes]" mlflow-skinny \
-    && pip uninstall --yes gyrus
+    && pip uninstall --yes gyrus-mri
 COPY src ./src
 RUN pip install --no-cache-dir --no-deps .
 

@@ -42,7 +42,9 @@ def __getattr__(name: str) -> Any:
     if name == "__version__":
         from importlib.metadata import version
 
-        return version("gyrus")
+        from gyrus.extras import DISTRIBUTION
+
+        return version(DISTRIBUTION)
     if name not in _PUBLIC:
         raise AttributeError(f"module 'gyrus' has no attribute '{name}'")
     return getattr(import_module(_PUBLIC[name]), name)

@@ -17,6 +17,7 @@ import typer
 from gyrus.cli.app import app, main
 from gyrus.datasets.manifest import Manifest
 from gyrus.datasets.splits import Split
+from gyrus.extras import install_command
 from tests.conftest import SMALL
 from tests.support.options import set_options
 
@@ -175,5 +176,5 @@ def test_models_recipes_doctor_and_version_list_what_is_here(monkeypatch):
     assert "torch" in facts
     assert "MISSING" not in facts
     monkeypatch.setattr("gyrus.runs.run_folder.installed_version", lambda name: None if name == "optuna" else "1.0")
-    assert "not installed; for gyrus tune: pip install 'gyrus[tuning]'" in " ".join(gyrus("doctor").stdout.split())
+    assert f"not installed; for gyrus tune: {install_command('tuning')}" in " ".join(gyrus("doctor").stdout.split())
     assert gyrus("--version").stdout.startswith("gyrus ")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from gyrus.errors import MissingDependencyError
+from gyrus.extras import missing_dependency
 
 Floats = NDArray[np.floating]
 Clusters = NDArray[np.int64]
@@ -48,7 +48,7 @@ def umap(features: Floats, *, neighbours: int = 15, seed: int = SEED) -> NDArray
     try:
         from umap import UMAP
     except ImportError as error:
-        raise MissingDependencyError('Maps by UMAP need one more library: pip install "gyrus[umap]".') from error
+        raise missing_dependency("A UMAP map", "umap") from error
     neighbours = min(neighbours, len(features) - 1)
     # Its spectral start needs a larger graph than that of a few images.
     start = "spectral" if len(features) > 2 * neighbours else "random"

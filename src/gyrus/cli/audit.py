@@ -29,7 +29,9 @@ def audit(
     maps: Annotated[
         bool, typer.Option("--maps/--no-maps", help="Draw maps of the images, which takes longest.")
     ] = True,
-    with_umap: Annotated[bool, typer.Option("--umap", help='Draw a map by UMAP too (needs "gyrus[umap]").')] = False,
+    with_umap: Annotated[
+        bool, typer.Option("--umap", help="Also draw a UMAP map (optional dependencies: umap).")
+    ] = False,
     seed: Annotated[int, typer.Option("--seed", help="Seed of everything random.")] = 0,
     source: Source = None,
     classes: Classes = None,

@@ -30,6 +30,7 @@ def doctor() -> None:
     import psutil
     import torch
 
+    from gyrus.extras import DISTRIBUTION, install_command
     from gyrus.files import cache_folder
     from gyrus.runs.run_folder import installed_version
 
@@ -43,10 +44,10 @@ def doctor() -> None:
         ["Store", f"{cache}, {shutil.disk_usage(existing).free / 2**30:.0f} GiB free"],
         ["Devices", ", ".join(_devices(torch))],
     ]
-    names = [_name(requirement) for requirement in requires("gyrus") or [] if "extra ==" not in requirement]
-    facts += [[name, installed_version(name) or "MISSING: run pip install gyrus again"] for name in names]
+    names = [_name(requirement) for requirement in requires(DISTRIBUTION) or [] if "extra ==" not in requirement]
+    facts += [[name, installed_version(name) or f"MISSING: reinstall {DISTRIBUTION}"] for name in names]
     facts += [
-        [name, installed_version(name) or f"not installed; for {purpose}: pip install 'gyrus[{extra}]'"]
+        [name, installed_version(name) or f"not installed; for {purpose}: {install_command(extra)}"]
         for name, (extra, purpose) in OPTIONAL.items()
     ]
     console.print(table(["what", "here"], facts))

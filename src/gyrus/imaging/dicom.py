@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from gyrus.errors import MissingDependencyError
+from gyrus.extras import missing_dependency
 from gyrus.imaging.decoding import UnusableImageError, quiet_libraries
 from gyrus.imaging.volume import Volume
 from gyrus.imaging.volume_formats import LARGEST_VOXEL_COUNT
@@ -141,7 +142,7 @@ def _open(path: Path, *, pixels: bool) -> Any:
     try:
         import pydicom
     except ImportError as error:
-        raise MissingDependencyError('DICOM files need one more library: pip install "gyrus[dicom]".') from error
+        raise missing_dependency("Reading DICOM files", "dicom") from error
     wanted = None if pixels else _READ_TAGS
     with quiet_libraries():
         try:
@@ -190,9 +191,7 @@ def _pixels(data: Any, path: Path) -> np.ndarray:
     except Exception as error:  # each decoder has its own errors
         words = str(error).lower()
         if ("transfer syntax" in words and "plugin" in words) or isinstance(error, ImportError):
-            raise MissingDependencyError(
-                f'{path.name} is compressed; to read it: pip install "gyrus[dicom]".'
-            ) from error
+            raise missing_dependency(f"Reading the compressed file {path.name}", "dicom") from error
         if "less than expected" in words or "end of file" in words:
             raise UnusableImageError("truncated", f"{path.name}: the pixels end too early") from error
         raise UnusableImageError("unreadable", f"{path.name}: the pixels are damaged") from error

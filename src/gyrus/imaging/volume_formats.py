@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from gyrus.errors import ConfigError, MissingDependencyError
+from gyrus.extras import missing_dependency
 from gyrus.imaging.decoding import UnusableImageError, quiet_libraries
 from gyrus.imaging.volume import Volume
 
@@ -194,9 +195,7 @@ def _read_simpleitk(path: Path, assumption: Assumption) -> Volume:
     try:
         import SimpleITK
     except ImportError as error:
-        raise MissingDependencyError(
-            'NRRD and MetaImage files need one more library: pip install "gyrus[volumes]".'
-        ) from error
+        raise missing_dependency("Reading NRRD and MetaImage files", "volumes") from error
     reader = SimpleITK.ImageFileReader()
     reader.SetFileName(str(path))
     reader.ReadImageInformation()

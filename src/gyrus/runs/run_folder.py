@@ -16,11 +16,12 @@ from typing import Any, Literal
 from filelock import FileLock, Timeout
 
 from gyrus.errors import RunError
+from gyrus.extras import DISTRIBUTION
 from gyrus.files import read_json, write_json
 
 Status = Literal["started", "interrupted", "failed", "finished"]
 
-LIBRARIES = ("gyrus", "torch", "torchvision", "lightning", "timm", "numpy", "pandas", "pillow", "scikit-learn")
+LIBRARIES = (DISTRIBUTION, "torch", "torchvision", "lightning", "timm", "numpy", "pandas", "pillow", "scikit-learn")
 
 NAMED_BY_GYRUS = re.compile(r"subject|image|shuffled-labels|(seed|fold)-\d+")
 """Run folders inside another folder, whose names alone do not tell them apart."""

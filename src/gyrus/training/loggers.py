@@ -15,7 +15,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from gyrus.errors import MissingDependencyError, RunError
+from gyrus.errors import RunError
+from gyrus.extras import missing_dependency
 from gyrus.files import read_json, write_json
 from gyrus.registry import look_up
 from gyrus.training.config import Tracking
@@ -28,7 +29,7 @@ class LoggerBackend(ABC):
 
     Attributes:
         library: What must be installed.
-        extra: What brings it: ``pip install 'gyrus[<extra>]'``.
+        extra: The optional dependencies that contain it.
     """
 
     library: str
@@ -272,10 +273,7 @@ def require_loggers(names: Sequence[str]) -> None:
     for name in names:
         place = look_up(name, LOGGERS, "logger")
         if find_spec(place.library) is None:
-            raise MissingDependencyError(
-                f"training.loggers names {name}, which is not installed: pip install {place.library}, or "
-                f"pip install 'gyrus[{place.extra}]'."
-            )
+            raise missing_dependency(f"The logger {name} of training.loggers", place.extra)
 
 
 def flat(document: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

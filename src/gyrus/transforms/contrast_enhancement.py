@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from gyrus.errors import DataError, MissingDependencyError
+from gyrus.errors import DataError
+from gyrus.extras import missing_dependency
 from gyrus.transforms.image_step import Step
 
 Floats = NDArray[np.float64]
@@ -157,5 +158,5 @@ def _simple_itk() -> Any:
     try:
         import SimpleITK
     except ImportError as error:
-        raise MissingDependencyError('The step n4 needs one more library: pip install "gyrus[n4]".') from error
+        raise missing_dependency("The step n4", "n4") from error
     return SimpleITK

@@ -15,7 +15,8 @@ from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner
 from optuna.samplers import BaseSampler, CmaEsSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial
 
-from gyrus.errors import ConfigError, MissingDependencyError
+from gyrus.errors import ConfigError
+from gyrus.extras import missing_dependency
 from gyrus.files import digest
 from gyrus.registry import look_up
 from gyrus.tuning.search_space import SearchSpace, Values
@@ -110,7 +111,7 @@ def _tpe(seed: int) -> BaseSampler:
 
 def _cma_es(seed: int) -> BaseSampler:
     if find_spec("cmaes") is None:
-        raise MissingDependencyError("The sampler cma-es needs a library: pip install 'gyrus[tuning]'.")
+        raise missing_dependency("The sampler cma-es", "tuning")
     return CmaEsSampler(seed=seed, n_startup_trials=RANDOM_FIRST, warn_independent_sampling=False)
 
 

@@ -13,7 +13,8 @@ from optuna.storages.journal import JournalFileBackend
 from sqlalchemy import NullPool
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
-from gyrus.errors import ConfigError, GyrusError, MissingDependencyError
+from gyrus.errors import ConfigError, GyrusError
+from gyrus.extras import missing_dependency
 
 JOURNALS = (".log", ".journal")
 POSTGRESQL = ("postgresql://", "postgres://", "postgresql+psycopg://")
@@ -81,7 +82,7 @@ def shown(place: str) -> str:
 
 def _with_driver(url: str) -> str:
     if find_spec("psycopg") is None:
-        raise MissingDependencyError("PostgreSQL needs a driver: pip install 'gyrus[postgresql]'.")
+        raise missing_dependency("A study in PostgreSQL", "postgresql")
     return f"postgresql+psycopg://{url.partition('://')[2]}"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from gyrus.datasets.manifest import Manifest
 from gyrus.datasets.splits import Split
 from gyrus.evaluation.result import Evaluation
+from gyrus.extras import DISTRIBUTION
 from gyrus.files import read_json
 from gyrus.runs.run_folder import Run, installed_version
 from gyrus.training.loggers import RunLogger
@@ -18,7 +19,7 @@ def tags_of(manifest: Manifest, split: Split) -> dict[str, str]:
         "split method": split.method if split.fold is None else f"{split.method}, fold {split.fold}",
         "split seed": str(split.seed),
         "warning": split.statement or "none",
-        "gyrus": str(installed_version("gyrus")),
+        "gyrus": str(installed_version(DISTRIBUTION)),
     }
 
 

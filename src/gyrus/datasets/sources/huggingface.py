@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 
 from gyrus.datasets.sources import parquet
 from gyrus.datasets.sources.listing import Listing, Request
-from gyrus.errors import ConfigError, DataError, GyrusError, MissingDependencyError
+from gyrus.errors import ConfigError, DataError, GyrusError
+from gyrus.extras import missing_dependency
 from gyrus.files import cache_folder, digest
 
 PREFIX = "hf:"
@@ -50,9 +51,7 @@ def _load(name: str, config: str | None) -> Mapping[str, Any]:
     try:
         import datasets
     except ImportError as error:
-        raise MissingDependencyError(
-            'Data sets of the Hugging Face Hub need one more library: pip install "gyrus[huggingface]".'
-        ) from error
+        raise missing_dependency("Reading data sets of the Hugging Face Hub", "huggingface") from error
     try:
         return datasets.load_dataset(name, config)
     except Exception as error:  # the library and the ones below it have no common error
