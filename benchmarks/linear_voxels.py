@@ -28,7 +28,7 @@ from gyrus.datasets.store import Store, open_store
 from gyrus.evaluation.out_of_fold import out_of_fold
 from gyrus.inference.pooling import pool_by_subject
 from gyrus.inference.predictions import Predictions
-from gyrus.workflows.config import load_config
+from gyrus.workflows.experiment_config import load_config
 from gyrus.workflows.display import SILENT
 from gyrus.workflows.load_data import scan_data
 

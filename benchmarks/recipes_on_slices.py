@@ -17,7 +17,7 @@ from pathlib import Path
 
 from gyrus.evaluation.result import Evaluation
 from gyrus.runs.run_folder import Run
-from gyrus.workflows.config import load_config, recipes
+from gyrus.workflows.experiment_config import load_config, recipes
 from gyrus.workflows.train import train
 
 UNITS = ("image", "subject")

@@ -21,7 +21,7 @@ from gyrus.training.data_loader import Loader
 from gyrus.training.samplers import balanced, batches
 from gyrus.transforms.augmentation.config import AugmentationConfig
 from gyrus.transforms.preprocessing import Normalisation
-from gyrus.workflows.config import load_config
+from gyrus.workflows.experiment_config import load_config
 from gyrus.workflows.train import train
 from tests.conftest import SMALL
 

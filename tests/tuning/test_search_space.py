@@ -15,7 +15,7 @@ from gyrus.training.schedules import SCHEDULES, Moment
 from gyrus.tuning.samplers_and_pruners import grid_size
 from gyrus.tuning.search_space import SearchSpace, configure, read_space
 from gyrus.tuning.search_space_presets import NEUROFLUX, SPACES
-from gyrus.workflows.config import load_config
+from gyrus.workflows.experiment_config import load_config
 
 CNN, RESNET = load_config("neuroflux-cnn"), load_config("neuroflux-resnet50")
 

@@ -21,7 +21,7 @@ from gyrus.tuning.final_training import train_best
 from gyrus.tuning.study import tune
 from gyrus.tuning.trial import inner_splits, without_test
 from gyrus.tuning.trial_queue import LOST
-from gyrus.workflows.config import load_config
+from gyrus.workflows.experiment_config import load_config
 from tests.support.tiny_study import TINY, plan
 
 BASE = "dementia-baseline"

@@ -19,8 +19,8 @@ from gyrus.evaluation.result import Evaluation
 from gyrus.inference.predictions import Predictions
 from gyrus.runs.run_folder import Run
 from gyrus.workflows import baselines as made
-from gyrus.workflows.config import load_config
 from gyrus.workflows.display import SILENT
+from gyrus.workflows.experiment_config import load_config
 from gyrus.workflows.load_data import scan_data
 from gyrus.workflows.train import evaluate as evaluate_again
 from gyrus.workflows.train import train

@@ -28,9 +28,9 @@ from gyrus.types import SUBSETS
 from gyrus.workflows import crossval
 from gyrus.workflows.baselines import baseline_answers, save_answers
 from gyrus.workflows.compare import find_runs, read_entry
-from gyrus.workflows.config import ExperimentConfig, load_config
 from gyrus.workflows.crossval import CrossValidation, cross_validate, cross_validate_both, deal_folds
 from gyrus.workflows.ensemble import ensemble
+from gyrus.workflows.experiment_config import ExperimentConfig, load_config
 from tests.conftest import SMALL
 from tests.support.manifests import manifest_of, people
 

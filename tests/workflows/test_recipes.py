@@ -9,7 +9,7 @@ import pytest
 from gyrus.evaluation.result import Evaluation
 from gyrus.models.build import build
 from gyrus.synthetic.phantom import generate, write
-from gyrus.workflows.config import load_config, recipes
+from gyrus.workflows.experiment_config import load_config, recipes
 from gyrus.workflows.train import train
 
 SIZE = {"step": "resize", "size": [32, 32]}

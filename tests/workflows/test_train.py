@@ -23,7 +23,7 @@ from gyrus.evaluation.result import Evaluation
 from gyrus.inference.predictions import Predictions
 from gyrus.runs.run_folder import Run
 from gyrus.types import SUBSETS
-from gyrus.workflows.config import ExperimentConfig, load_config, recipes
+from gyrus.workflows.experiment_config import ExperimentConfig, load_config, recipes
 from gyrus.workflows.predict import predict
 from gyrus.workflows.train import resume, train
 from tests.conftest import SMALL
@@ -147,7 +147,7 @@ def test_an_image_level_split_is_called_so_in_every_result(phantom_folder, tmp_p
 
 
 def test_both_splits_side_by_side_say_why_they_differ(phantom_folder, tmp_path):
-    from gyrus.workflows.multi_run import train_both
+    from gyrus.workflows.train_seeds import train_both
 
     overrides = {**SMALL, "training.epochs": 1}
     comparison = train_both("dementia-baseline", data=phantom_folder, out=tmp_path / "both", overrides=overrides)
@@ -159,7 +159,7 @@ def test_both_splits_side_by_side_say_why_they_differ(phantom_folder, tmp_path):
 
 
 def test_seeds_share_the_split_and_show_their_spread(phantom_folder, tmp_path):
-    from gyrus.workflows.multi_run import train_seeds
+    from gyrus.workflows.train_seeds import train_seeds
 
     overrides = {**SMALL, "training.epochs": 1}
     arguments = {"seeds": [0, 1], "data": phantom_folder, "out": tmp_path / "seeds", "overrides": overrides}

@@ -23,7 +23,7 @@ def import_(
     out: Annotated[Path, typer.Option("--out", help="The recipe to write, YAML.")] = Path("recipe.yaml"),
 ) -> None:
     """Translate JSON configs of system C, and name every key that has no place here."""
-    from gyrus.workflows.neuroflux_import import import_config
+    from gyrus.workflows.import_config import import_config
 
     console.print(import_config(*files, out=out).text(), markup=False)
     console.print(f"Recipe: {out}", markup=False)

@@ -10,7 +10,7 @@ import typer
 from gyrus.errors import ConfigError
 
 if TYPE_CHECKING:
-    from gyrus.workflows.config import DataConfig
+    from gyrus.workflows.experiment_config import DataConfig
 
 Source = Annotated[str | None, typer.Option("--source", help="Kind of source, where it is not recognised rightly.")]
 Classes = Annotated[
@@ -120,7 +120,7 @@ def new_data(
     Raises:
         ConfigError: An option has another form.
     """
-    from gyrus.workflows.config import DataConfig
+    from gyrus.workflows.experiment_config import DataConfig
 
     return DataConfig(
         source=source,

@@ -16,8 +16,8 @@ def list_recipes(context: typer.Context) -> None:
     """List the configs that come with Gyrus; `gyrus recipes show NAME` tells all of one."""
     if context.invoked_subcommand:
         return
-    from gyrus.workflows.config import load_config
-    from gyrus.workflows.config import recipes as find
+    from gyrus.workflows.experiment_config import load_config
+    from gyrus.workflows.experiment_config import recipes as find
 
     rows = []
     for name in find():
@@ -34,8 +34,8 @@ def list_recipes(context: typer.Context) -> None:
 def show(name: Annotated[str, typer.Argument(help="A recipe.")]) -> None:
     """Say where a recipe comes from, what is wrong with its published score, what is changed, and print it."""
     from gyrus.registry import look_up
-    from gyrus.workflows.config import load_config
-    from gyrus.workflows.config import recipes as find
+    from gyrus.workflows.experiment_config import load_config
+    from gyrus.workflows.experiment_config import recipes as find
 
     path = look_up(name, find(), "recipe")
     about = load_config(name).about

@@ -12,9 +12,9 @@ from gyrus.errors import ConfigError
 from gyrus.files import read_json, write_json
 from gyrus.runs.run_folder import Run
 from gyrus.tuning.study_result import StudyResult
-from gyrus.workflows.config import ExperimentConfig
 from gyrus.workflows.display import SILENT, Display
-from gyrus.workflows.multi_run import Repeats, train_seeds
+from gyrus.workflows.experiment_config import ExperimentConfig
+from gyrus.workflows.train_seeds import Repeats, train_seeds
 
 
 @dataclass(frozen=True)

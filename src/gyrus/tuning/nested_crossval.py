@@ -10,8 +10,8 @@ from gyrus.datasets.manifest import Manifest
 from gyrus.datasets.splits import Split
 from gyrus.tuning.study import tune_on
 from gyrus.tuning.study_config import StudyConfig
-from gyrus.workflows.config import ExperimentConfig
 from gyrus.workflows.display import Display
+from gyrus.workflows.experiment_config import ExperimentConfig
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from gyrus.extras import missing_dependency
 from gyrus.files import digest
 from gyrus.registry import look_up
 from gyrus.tuning.search_space import SearchSpace, Values
-from gyrus.workflows.config import ExperimentConfig
+from gyrus.workflows.experiment_config import ExperimentConfig
 
 RANDOM_FIRST = 10
 """Trials drawn at random before TPE and CMA-ES begin to learn from them."""

@@ -16,7 +16,7 @@ from gyrus.configuration import parse, read_document
 from gyrus.errors import ConfigError
 from gyrus.models.model_table import find
 from gyrus.registry import look_up
-from gyrus.workflows.config import ExperimentConfig, load_config
+from gyrus.workflows.experiment_config import ExperimentConfig, load_config
 
 Number: TypeAlias = int | float
 Values: TypeAlias = Mapping[str, Any]

@@ -25,8 +25,8 @@ from gyrus.tuning.study_result import StudyResult
 from gyrus.tuning.trial import inner_splits, without_test
 from gyrus.tuning.trial_queue import TrialQueue, rank
 from gyrus.tuning.worker import work
-from gyrus.workflows.config import ExperimentConfig, load_config
 from gyrus.workflows.display import SILENT, Display
+from gyrus.workflows.experiment_config import ExperimentConfig, load_config
 from gyrus.workflows.load_data import scan_data
 from gyrus.workflows.manage_runs import differences
 from gyrus.workflows.train import with_data

@@ -26,7 +26,7 @@ from gyrus.tuning.study_figures import (
 )
 from gyrus.tuning.study_result import ENDED, StudyResult
 from gyrus.tuning.trial_queue import given_up, origin
-from gyrus.workflows.config import About, ExperimentConfig
+from gyrus.workflows.experiment_config import About, ExperimentConfig
 
 TITLES = {
     "val_loss": "Validation loss",

@@ -13,7 +13,7 @@ from gyrus.errors import RunError
 from gyrus.tuning.search_space import configure
 from gyrus.tuning.study_config import StudyConfig, StudyFolder
 from gyrus.tuning.trial_queue import done
-from gyrus.workflows.config import ExperimentConfig
+from gyrus.workflows.experiment_config import ExperimentConfig
 
 ENDED = "ended"
 """The attribute of a trial that says why it could not be trained."""

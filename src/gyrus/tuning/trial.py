@@ -17,9 +17,9 @@ from gyrus.datasets.splits import Split, SplitConfig, kfold
 from gyrus.datasets.store import open_store
 from gyrus.training.history import History
 from gyrus.types import Subset
-from gyrus.workflows.config import ExperimentConfig
 from gyrus.workflows.data_module import DataModule, fit_parts, new_model
 from gyrus.workflows.display import Display
+from gyrus.workflows.experiment_config import ExperimentConfig
 
 Report = Callable[[int, float], None]
 """Called after an epoch with its number, from 0 and counted on through the folds, and the best score so far."""

@@ -23,7 +23,7 @@ from gyrus.files import read_json, write_json
 from gyrus.inference.predictions import Predictions
 from gyrus.runs.run_folder import Run
 from gyrus.types import Subset
-from gyrus.workflows.config import EvaluationConfig
+from gyrus.workflows.experiment_config import EvaluationConfig
 
 Floats = npt.NDArray[np.float64]
 

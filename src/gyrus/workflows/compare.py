@@ -15,9 +15,9 @@ from gyrus.reporting.leaderboard_report import write_leaderboard
 from gyrus.reporting.run_report import report_predictions
 from gyrus.runs.run_folder import Run
 from gyrus.types import SplitUnit
-from gyrus.workflows.config import EvaluationConfig, load_config
 from gyrus.workflows.crossval import CrossValidation, read_crossval
 from gyrus.workflows.ensemble import Ensemble
+from gyrus.workflows.experiment_config import EvaluationConfig, load_config
 
 TABLES = (".csv", ".parquet", ".json")
 

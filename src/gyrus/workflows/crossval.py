@@ -31,9 +31,9 @@ from gyrus.reporting.crossval_report import report_folds, report_folds_by_unit
 from gyrus.runs.run_folder import Run, environment
 from gyrus.types import SplitUnit
 from gyrus.workflows.baselines import judge_folds
-from gyrus.workflows.config import ExperimentConfig, load_config
 from gyrus.workflows.display import SILENT, Display
 from gyrus.workflows.evaluate import check_asked, judge
+from gyrus.workflows.experiment_config import ExperimentConfig, load_config
 from gyrus.workflows.load_data import scan_data
 from gyrus.workflows.train import complete, train_on, with_data
 

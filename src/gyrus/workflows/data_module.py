@@ -25,8 +25,8 @@ from gyrus.training.loggers import RunLogger
 from gyrus.transforms.augmentation.config import AugmentationConfig
 from gyrus.transforms.preprocessing import Normalisation
 from gyrus.types import Subset
-from gyrus.workflows.config import ExperimentConfig
 from gyrus.workflows.display import Display, Silent
+from gyrus.workflows.experiment_config import ExperimentConfig
 
 if TYPE_CHECKING:
     from gyrus.training.fit import AfterEpoch, Fitted

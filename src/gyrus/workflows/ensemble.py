@@ -16,9 +16,9 @@ from gyrus.inference.pooling import average, fit_weights
 from gyrus.inference.predictions import Predictions
 from gyrus.reporting.run_report import report_predictions
 from gyrus.runs.run_folder import Run
-from gyrus.workflows.config import EvaluationConfig
 from gyrus.workflows.crossval import CrossValidation, fold_runs
 from gyrus.workflows.evaluate import judge
+from gyrus.workflows.experiment_config import EvaluationConfig
 
 SCHEMA = "gyrus.ensemble/1"
 

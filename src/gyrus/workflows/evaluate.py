@@ -20,7 +20,7 @@ from gyrus.inference.predictions import Predictions
 from gyrus.reporting.run_report import report_run
 from gyrus.runs.run_folder import Run
 from gyrus.workflows.baselines import judge_saved
-from gyrus.workflows.config import EvaluationConfig, ExperimentConfig
+from gyrus.workflows.experiment_config import EvaluationConfig, ExperimentConfig
 from gyrus.workflows.image_quality import QUALITY, load_quality
 
 GROUP_COLUMNS = ("age", "sex", "gender", "m/f", "site", "scanner", "manufacturer", "field_strength", "slice")

@@ -15,8 +15,8 @@ from gyrus.datasets.scan import scan
 from gyrus.datasets.slice_stacks import stack
 from gyrus.datasets.volume_slices import slice_volumes
 from gyrus.errors import ConfigError
-from gyrus.workflows.config import DataConfig, ExperimentConfig, load_config
 from gyrus.workflows.display import SILENT, Display
+from gyrus.workflows.experiment_config import DataConfig, ExperimentConfig, load_config
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

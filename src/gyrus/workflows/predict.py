@@ -26,10 +26,10 @@ from gyrus.models.classifier import Classifier
 from gyrus.runs.run_folder import Run
 from gyrus.transforms.preprocessing import Normalisation
 from gyrus.types import SplitUnit
-from gyrus.workflows.config import DataConfig, ExperimentConfig, load_config
 from gyrus.workflows.data_module import build_network
 from gyrus.workflows.display import SILENT, Display
 from gyrus.workflows.ensemble import Weighting, members_of, weights_of
+from gyrus.workflows.experiment_config import DataConfig, ExperimentConfig, load_config
 from gyrus.workflows.load_data import usable
 
 

@@ -23,10 +23,10 @@ from gyrus.training.loggers import RunLogger, open_log, require_loggers
 from gyrus.types import SplitUnit
 from gyrus.workflows.artifacts import save_embeddings, save_examples
 from gyrus.workflows.baselines import baseline_answers, save_answers, shuffle_labels
-from gyrus.workflows.config import EvaluationConfig, ExperimentConfig, load_config
 from gyrus.workflows.data_module import DataModule, fit_parts, new_model
 from gyrus.workflows.display import SILENT, Display
 from gyrus.workflows.evaluate import check_asked, judge_run
+from gyrus.workflows.experiment_config import EvaluationConfig, ExperimentConfig, load_config
 from gyrus.workflows.image_quality import save_quality
 from gyrus.workflows.load_data import scan_data
 from gyrus.workflows.tracking import keep_outcome, tags_of

@@ -25,8 +25,8 @@ from gyrus.explanation.coordinates import Matrix, Placement, made_up_affine, pla
 from gyrus.inference.predictions import Predictions
 from gyrus.runs.run_folder import Run
 from gyrus.transforms.volume_steps import Percentiles, apply_steps, to_pixels
-from gyrus.workflows.config import DataConfig
 from gyrus.workflows.display import Display
+from gyrus.workflows.experiment_config import DataConfig
 from gyrus.workflows.predict import TrainedClassifier, scan_unlabelled
 
 

@@ -10,9 +10,9 @@ from gyrus.explanation.targets import parse_target
 from gyrus.inference.predict import pick_device
 from gyrus.reporting.run_report import report_run
 from gyrus.runs.run_folder import Run
-from gyrus.workflows.config import DataConfig
 from gyrus.workflows.display import SILENT, Display
 from gyrus.workflows.ensemble import members_of
+from gyrus.workflows.experiment_config import DataConfig
 from gyrus.workflows.explain.candidate_images import crowd_of_inputs, crowd_of_run
 from gyrus.workflows.explain.compute import ExplanationTask
 from gyrus.workflows.explain.config import ExplainConfig, emphasis_of

@@ -16,7 +16,7 @@ from gyrus.configuration import read_document, write_document
 from gyrus.errors import ConfigError
 from gyrus.models.model_table import find
 from gyrus.registry import nearest
-from gyrus.workflows.config import ExperimentConfig, load_config
+from gyrus.workflows.experiment_config import ExperimentConfig, load_config
 
 RECIPES = {"resnet50": "neuroflux-resnet50", "neuroflux": "neuroflux-cnn"}
 """C's model to the recipe that follows it."""

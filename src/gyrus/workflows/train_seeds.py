@@ -16,8 +16,8 @@ from gyrus.reporting.html import HEADLINES
 from gyrus.reporting.run_report import report_comparison
 from gyrus.runs.run_folder import Run
 from gyrus.types import SplitUnit
-from gyrus.workflows.config import ExperimentConfig, load_config
 from gyrus.workflows.display import SILENT, Display
+from gyrus.workflows.experiment_config import ExperimentConfig, load_config
 from gyrus.workflows.train import complete, train
 
 

@@ -7,8 +7,8 @@ import json
 import pytest
 
 from gyrus.errors import ConfigError
-from gyrus.workflows.config import load_config
-from gyrus.workflows.neuroflux_import import import_config
+from gyrus.workflows.experiment_config import load_config
+from gyrus.workflows.import_config import import_config
 
 DATASET = {
     "data_dir": "data",
