@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
-
-import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
+from typing import TYPE_CHECKING, Literal
 
 from gyrus.errors import BadFilesError, DataError
 from gyrus.files import atomic_path, digest
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SubjectKind = Literal["subject", "scan", "inferred", "unknown"]
 """What the subject column holds: people; scans, of which a person may have several; groups of images that look like a
@@ -215,8 +215,8 @@ class Manifest:
             BadFilesError: There are problems; its report names them one by one.
         """
         if self.problems:
-            kinds = pd.Series([problem.kind for problem in self.problems]).value_counts()
-            summary = ", ".join(f"{count} x {kind}" for kind, count in kinds.items())
+            kinds = Counter(problem.kind for problem in self.problems)
+            summary = ", ".join(f"{count} x {kind}" for kind, count in kinds.most_common())
             raise BadFilesError(
                 f"{len(self.problems)} samples cannot be used ({summary}). Mend or remove them, "
                 "or leave them out with --on-bad-file skip.",
@@ -225,6 +225,9 @@ class Manifest:
 
     def save(self, path: Path) -> None:
         """Write as one parquet file, readable with any parquet tool; the rest lies in its metadata."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
         about = {
             "classes": list(self.classes),
             "root": str(self.root),
@@ -248,6 +251,9 @@ class Manifest:
         Raises:
             DataError: The file is missing or was not written by :meth:`save`.
         """
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
         try:
             content = pq.read_table(path)
             about = json.loads((content.schema.metadata or {})[b"gyrus"])
@@ -271,4 +277,6 @@ def _sequences(table: pd.DataFrame) -> list[str]:
 
 def _objects(table: pd.DataFrame, column: str, kind: type[tuple] | type[list]) -> pd.Series:
     """A column of sequences as one of tuples or lists; None where there is none."""
+    import pandas as pd
+
     return pd.Series([None if value is None else kind(value) for value in table[column]], table.index, dtype=object)

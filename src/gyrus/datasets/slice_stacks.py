@@ -6,15 +6,17 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import PurePosixPath
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 
 from gyrus.datasets.manifest import MEMBERS, VIEW, VOLUME_FILES, Manifest, Problem
 from gyrus.errors import DataError
 from gyrus.files import digest
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class StackConfig(BaseModel):
@@ -46,6 +48,8 @@ def stack(manifest: Manifest, config: StackConfig) -> Manifest:
     Raises:
         DataError: It is not known which slices belong together or in which order.
     """
+    import pandas as pd
+
     if VOLUME_FILES in manifest.table:
         return _slabs(manifest, config)
     scans = scans_of(manifest.table, "Stacks")
@@ -149,12 +153,16 @@ def _member(scan: pd.DataFrame, place: int | None) -> dict[str, Any]:
 
 def member_of(found: pd.Series) -> dict[str, Any]:
     """A row of a manifest as a member of a sample that is made of several slices."""
+    import pandas as pd
+
     row = found["row"]
     return {"path": found["path"], "row": None if pd.isna(row) else int(row), "digest": found["digest"]}
 
 
 def _name(paths: Sequence[str], first: pd.Series) -> str:
     """The folder of the slices, or the file that holds them, with subject and session behind."""
+    import pandas as pd
+
     parent = paths[0] if len(paths) > 1 and len(set(paths)) == 1 else str(PurePosixPath(paths[0]).parent)
     names = [str(first[column]) for column in ("subject", "session") if not pd.isna(first[column])]
     return "/".join([*([] if parent == "." else [parent]), *dict.fromkeys(names)])

@@ -12,15 +12,18 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 
-from gyrus.datasets.manifest import Manifest
 from gyrus.errors import DataError, LeakageError, SplitError
 from gyrus.files import read_json, write_json
 from gyrus.types import SPLIT_WARNINGS, SUBSETS, SplitUnit, Subset
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from gyrus.datasets.manifest import Manifest
 
 SplitMethod = Literal["auto", "holdout", "kfold", "given"]
 

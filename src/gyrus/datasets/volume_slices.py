@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from gyrus.datasets.manifest import VIEW, VOLUME_FILES, Manifest
 from gyrus.datasets.slice_stacks import StackConfig, chosen
 from gyrus.errors import DataError
 from gyrus.files import digest
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Plane = Literal["axial", "coronal", "sagittal"]
 PLANES: tuple[Plane, ...] = ("axial", "coronal", "sagittal")
@@ -61,6 +63,8 @@ def slice_volumes(manifest: Manifest, config: SliceConfig) -> Manifest:
     Raises:
         DataError: The samples are not volumes, or no slice lies in the range.
     """
+    import pandas as pd
+
     require_volumes(manifest, "Slices of volumes")
     if config.range is None:
         config = config.model_copy(update={"range": _MIDDLE, "unit": "fraction"})

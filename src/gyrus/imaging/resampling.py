@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
-from gyrus.imaging.volume import Volume
+if TYPE_CHECKING:
+    from gyrus.imaging.volume import Volume
 
 
 def resample_array(
@@ -23,6 +24,8 @@ def resample_array(
         antialias: Whether an axis that shrinks is smoothed before, by a Gaussian with a standard deviation of half of
             what a new voxel is longer than an old one, as scikit-image does.
     """
+    from scipy import ndimage
+
     factors = np.array(array.shape) / np.array(shape)
     if (factors == 1).all():
         return array

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from gyrus.errors import DataError
@@ -70,6 +69,8 @@ class Resize(Step):
             ratios = (self.size[0] / rows, self.size[1] / columns)
             ratio = min(ratios) if self.aspect == "pad" else max(ratios)
             target = (max(1, round(rows * ratio)), max(1, round(columns * ratio)))
+        from PIL import Image
+
         filtering = Image.Resampling[self.interpolation.upper()]
         resized = np.stack([np.asarray(Image.fromarray(channel).resize(target[::-1], filtering)) for channel in image])
         return _centre(resized, self.size)

@@ -7,17 +7,17 @@ the person's right. Every volume comes as RAS+, so there is no step for that.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from gyrus.errors import DataError
-from gyrus.imaging.masks import brain_mask, head_mask
 from gyrus.imaging.resampling import cut, resample
-from gyrus.imaging.skull_stripping import external_mask
-from gyrus.imaging.volume import Volume
 from gyrus.transforms.contrast_enhancement import N4
+
+if TYPE_CHECKING:
+    from gyrus.imaging.volume import Volume
 
 Length = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(gt=0)]
@@ -72,6 +72,9 @@ class FindMask(VolumeStep):
             MissingDependencyError: The program is not installed.
             DataError: The program fails.
         """
+        from gyrus.imaging.masks import brain_mask, head_mask
+        from gyrus.imaging.skull_stripping import external_mask
+
         if self.tool != "classical":
             mask = external_mask(volume, self.tool)
         else:

@@ -9,11 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from functools import reduce
 from itertools import groupby
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
-from torch import Tensor
 
 from gyrus.transforms.augmentation.erasing import CoarseDropout, Erasing
 from gyrus.transforms.augmentation.geometry import (
@@ -40,6 +39,9 @@ from gyrus.transforms.augmentation.mri_artefacts import BiasField, Ghosting, Gib
 from gyrus.transforms.augmentation.randaugment import RandAugment
 from gyrus.transforms.augmentation.random_step import Draw, RandomStep
 from gyrus.transforms.augmentation.random_streams import Floats, Streams
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 AUGMENTATIONS: dict[str, type[RandomStep]] = {
     "flip": Flip,

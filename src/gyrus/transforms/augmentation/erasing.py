@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import numpy as np
 from pydantic import AfterValidator, Field
-from torch import Tensor
 
 from gyrus.transforms.augmentation.geometry import box_sides
 from gyrus.transforms.augmentation.random_step import Draw, Factors, RandomStep, Share, Shares, between, in_order
 from gyrus.transforms.augmentation.random_streams import Floats, Streams
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Holes = Annotated[int, Field(ge=1, le=1000)]
 

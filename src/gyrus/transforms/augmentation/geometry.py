@@ -9,14 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import combinations
-from typing import Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from pydantic import Field
-from torch import Tensor
-from torch.nn import functional
 
 from gyrus.transforms.augmentation.random_step import (
     Axes,
@@ -30,6 +27,9 @@ from gyrus.transforms.augmentation.random_step import (
     between,
 )
 from gyrus.transforms.augmentation.random_streams import Floats, Streams
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Degrees = Annotated[float, Field(ge=0, le=180)]
 ShearDegrees = Annotated[float, Field(ge=0, le=60)]
@@ -240,7 +240,7 @@ def resample(images: Tensor, matrices: Floats) -> Tensor:
     kinds, which = np.unique(_kinds(matrices), axis=0, return_inverse=True)
     if len(kinds) == 1:
         return _moved(images, matrices, kinds[0])
-    moved = torch.empty_like(images)
+    moved = images.new_empty(images.shape)
     for number, kind in enumerate(kinds):
         rows = np.flatnonzero(which.ravel() == number)
         moved[rows] = _moved(images[rows], matrices[rows], kind)
@@ -270,12 +270,16 @@ def _moved(images: Tensor, matrices: Floats, kind: NDArray[np.int8]) -> Tensor:
 
 
 def _interpolated(images: Tensor, matrices: Floats) -> Tensor:
+    from torch.nn import functional
+
     grid = _grid(matrices, images.shape[2:]).to(images)
     return functional.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
 
 
 def _grid(matrices: Floats, shape: Sequence[int]) -> Tensor:
     """Where each new voxel comes from, in the units and the order that PyTorch's sampling wants, (B, *spatial, D)."""
+    import torch
+
     dimensions = len(shape)
     units = matrices[:, :-1] * (2 / np.array(shape))[:, None]
     grid = torch.from_numpy(units[:, ::-1, -1].copy()).float().view(-1, *[1] * dimensions, dimensions)

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
-import torch
 from pydantic import Field, field_validator
-from torch import Tensor
 
 from gyrus.transforms.augmentation.random_step import (
     Axes,
@@ -24,6 +22,9 @@ from gyrus.transforms.augmentation.random_step import (
     per_image,
 )
 from gyrus.transforms.augmentation.random_streams import Floats, Streams
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Taps = Annotated[int, Field(ge=3, le=99)]
 
@@ -58,7 +59,7 @@ class Brightness(RandomStep):
         }
 
     def _changed(self, images: Tensor, draw: Draw) -> Tensor:
-        return torch.addcmul(per_image(draw["shift"], images), images, per_image(draw["factor"], images))
+        return per_image(draw["shift"], images).addcmul(images, per_image(draw["factor"], images))
 
 
 class Contrast(RandomStep):
@@ -72,7 +73,7 @@ class Contrast(RandomStep):
 
     def _changed(self, images: Tensor, draw: Draw) -> Tensor:
         means = images.mean(dim=list(range(2, images.ndim)), keepdim=True)
-        return torch.lerp(means, images, per_image(draw["factor"], images))
+        return means.lerp(images, per_image(draw["factor"], images))
 
 
 class IntensityShift(RandomStep):
@@ -112,8 +113,8 @@ class Noise(RandomStep):
         fields = 1 if self.distribution == "gaussian" else 2
         noise = _standard_normal(draw["seed"], (fields, *images.shape[1:])).to(images)
         std = per_image(draw["std"], images)
-        real = torch.addcmul(images, noise[:, 0], std)
-        return real if self.distribution == "gaussian" else torch.hypot(real, noise[:, 1] * std)
+        real = images.addcmul(noise[:, 0], std)
+        return real if self.distribution == "gaussian" else real.hypot(noise[:, 1] * std)
 
 
 class Blur(RandomStep):
@@ -161,10 +162,12 @@ class Sharpness(RandomStep):
         for axis in axes_of("in-plane", images.ndim - 2):
             means = _smoothed(means, thirds, axis)
         # Smoothed = (9 * means + 4 * images) / 13; the image moves away from it by factor - 1.
-        return torch.lerp(images, means, per_image((1 - draw["factor"]) * 9 / 13, images))
+        return images.lerp(means, per_image((1 - draw["factor"]) * 9 / 13, images))
 
 
 def _standard_normal(seeds: np.ndarray, shape: Sequence[int]) -> Tensor:
+    import torch
+
     noise = torch.empty(len(seeds), *shape)
     for row, seed in zip(noise, seeds.tolist(), strict=True):
         row.normal_(generator=torch.Generator().manual_seed(seed))
@@ -180,6 +183,8 @@ def _gaussians(sigma: Floats, reach: int) -> Floats:
 
 def _smoothed(images: Tensor, kernels: Floats, axis: int) -> Tensor:
     """Correlate each image with its own kernel (B, taps) along a spatial axis."""
+    import torch
+
     reach, length, axis = kernels.shape[1] // 2, images.shape[axis + 2], axis + 2
     ends = [images.narrow(axis, place, 1) for place in (0, length - 1)]
     sizes = [reach if number == axis else -1 for number in range(images.ndim)]

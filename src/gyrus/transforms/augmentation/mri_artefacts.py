@@ -10,12 +10,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import product
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
-import torch
 from pydantic import Field
-from torch import Tensor
 
 from gyrus.transforms.augmentation.random_step import (
     Axes,
@@ -30,6 +28,9 @@ from gyrus.transforms.augmentation.random_step import (
     per_image,
 )
 from gyrus.transforms.augmentation.random_streams import Floats, Streams
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Order = Annotated[int, Field(ge=1, le=6)]
 
@@ -52,6 +53,8 @@ class BiasField(RandomStep):
         return {"coefficients": between(streams, ends, strength, neutral=0.0, count=count)}
 
     def _changed(self, images: Tensor, draw: Draw) -> Tensor:
+        import torch
+
         shape = images.shape[2:]
         powers = monomials(self.order, len(shape))
         cube = np.zeros((len(images), *[self.order + 1] * len(shape)))
@@ -76,14 +79,16 @@ class Gibbs(RandomStep):
         return {"kept": between(streams, self.kept, strength, neutral=1.0, count=1)[:, 0]}
 
     def _changed(self, images: Tensor, draw: Draw) -> Tensor:
+        from torch import fft
+
         axes = axes_of(self.axes, images.ndim - 2)
         places = [axis + 2 for axis in axes]
-        spectrum = torch.fft.rfftn(images, dim=places)
+        spectrum = fft.rfftn(images, dim=places)
         for axis in axes:
             frequency = _frequencies(images.shape[axis + 2], spectrum.shape[axis + 2])
             kept = frequency <= draw["kept"][:, None] / 2 + 1e-9
             spectrum *= along(kept.astype(np.float64), images, axis)
-        return torch.fft.irfftn(spectrum, s=[images.shape[place] for place in places], dim=places).abs_()
+        return fft.irfftn(spectrum, s=[images.shape[place] for place in places], dim=places).abs_()
 
 
 class Ghosting(RandomStep):
@@ -108,14 +113,16 @@ class Ghosting(RandomStep):
         }
 
     def _changed(self, images: Tensor, draw: Draw) -> Tensor:
-        changed = torch.empty_like(images)
+        from torch import fft
+
+        changed = images.new_empty(images.shape)
         for axis in np.unique(draw["axis"]).tolist():
             rows = np.flatnonzero(draw["axis"] == axis)
             lines = np.fft.fftfreq(images.shape[axis + 2], 1 / images.shape[axis + 2])
             angles = 2 * math.pi * lines * draw["distance"][rows, None] + draw["phase"][rows, None]
             height = 1 + 2 * draw["intensity"][rows, None] * np.cos(angles)
-            spectrum = torch.fft.fft(images[rows], dim=axis + 2) * along(height, images, axis)
-            changed[rows] = torch.fft.ifft(spectrum, dim=axis + 2).abs()
+            spectrum = fft.fft(images[rows], dim=axis + 2) * along(height, images, axis)
+            changed[rows] = fft.ifft(spectrum, dim=axis + 2).abs()
         return changed
 
 
@@ -139,15 +146,15 @@ class Spikes(RandomStep):
     def _changed(self, images: Tensor, draw: Draw) -> Tensor:
         means = images.mean(dim=list(range(2, images.ndim)), keepdim=True)
         axes = axes_of(self.axes, images.ndim - 2)
-        stripes = torch.zeros_like(means)
+        stripes = means.new_zeros(means.shape)
         for spike in range(self.count):
             angle = per_image(draw["phase"][:, spike], images)
             for number, axis in enumerate(axes):
                 length = images.shape[axis + 2]
                 turns = draw["cycles"][:, spike, number, None] * np.arange(length) / length
                 angle = angle + along(2 * math.pi * (turns % 1), images, axis)
-            stripes = torch.addcmul(stripes, angle.cos_(), per_image(draw["intensity"][:, spike], images))
-        return torch.addcmul(images, stripes, means).abs_()
+            stripes = stripes.addcmul(angle.cos_(), per_image(draw["intensity"][:, spike], images))
+        return images.addcmul(stripes, means).abs_()
 
 
 def monomials(order: int, dimensions: int) -> list[tuple[int, ...]]:

@@ -8,17 +8,18 @@ solarise and colour are left out, and gamma, scale, blur and noise take their pl
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, ClassVar, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, get_args
 
 import numpy as np
-import torch
 from pydantic import Field
-from torch import Tensor
 
 from gyrus.transforms.augmentation.geometry import Rotation, Scale, Shear, Translation
 from gyrus.transforms.augmentation.intensity import Blur, Brightness, Contrast, Gamma, Noise, Sharpness
 from gyrus.transforms.augmentation.random_step import Draw, RandomStep
 from gyrus.transforms.augmentation.random_streams import Streams
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Operation = Literal[
     "identity",
@@ -76,7 +77,7 @@ class RandAugment(RandomStep):
         return images
 
     def _one_round(self, images: Tensor, operation: np.ndarray, strength: np.ndarray, key: np.ndarray) -> Tensor:
-        changed = torch.empty_like(images)
+        changed = images.new_empty(images.shape)
         for chosen in np.unique(operation).tolist():
             rows = np.flatnonzero(operation == chosen)
             step = STRONGEST.get(self.operations[chosen])

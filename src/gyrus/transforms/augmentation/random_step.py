@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, ClassVar, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar
 
 import numpy as np
-import torch
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
-from torch import Tensor
 
 from gyrus.transforms.augmentation.random_streams import Floats, Streams
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Draw = Mapping[str, np.ndarray]
 """What was drawn: named arrays with one row an image. ``applied``, bool (B,), says which images are changed at all."""
@@ -138,4 +139,6 @@ def axes_of(axes: Axes, dimensions: int) -> range:
 
 
 def _tensor(values: Any, images: Tensor) -> Tensor:
+    import torch
+
     return torch.as_tensor(values, device=images.device).to(images.dtype)
