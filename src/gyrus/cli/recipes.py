@@ -23,8 +23,8 @@ def list_recipes(context: typer.Context) -> None:
     for name in find():
         config = load_config(name)
         assert config.about is not None
-        rows.append([name, config.about.system, config.model.name, config.about.published or "-", config.about.title])
-    console.print(table(["recipe", "system", "model", "published", "what it is"], rows))
+        rows.append([name, config.about.project, config.model.name, config.about.published or "-", config.about.title])
+    console.print(table(["recipe", "project", "model", "published", "what it is"], rows))
     console.print(
         "What was published was measured in the ways that `gyrus recipes show NAME` tells; most are inflated."
     )
@@ -40,10 +40,10 @@ def show(name: Annotated[str, typer.Argument(help="A recipe.")]) -> None:
     path = look_up(name, find(), "recipe")
     about = load_config(name).about
     assert about is not None
-    lines = [about.title, "", f"Follows    system {about.system}", f"Expects    {about.expects}"]
+    lines = [about.title, "", f"Follows    {about.project}", f"Expects    {about.expects}"]
     lines.append(f"Published  {about.published}" + (f" ({about.measured})" if about.measured else ""))
     for heading, items in (("What is wrong with that", about.wrong), ("What is changed, and why", about.changed)):
         lines += ["", heading, *[f"  - {item}" for item in items]] if items else []
-    console.print("\n".join(lines), markup=False)
+    console.print("\n".join(lines))
     body = path.read_text(encoding="utf-8").split("\n\n", 1)[1]
-    console.print(f"\nThe recipe ({path.name})\n\n{body}", markup=False)
+    console.print(f"\nThe recipe ({path.name})\n\n{body}")

@@ -14,7 +14,8 @@ from optuna.trial import FrozenTrial, TrialState
 from gyrus.configuration import write_document
 from gyrus.files import write_text
 from gyrus.reporting.html import report_environment
-from gyrus.reporting.report_content import Drawing, Facts, Picture
+from gyrus.reporting.drawing import Drawing, Picture
+from gyrus.reporting.report_content import Facts
 from gyrus.tuning.study_figures import (
     Scored,
     front_figure,
@@ -78,7 +79,7 @@ def write_outcome(tuned: StudyResult) -> None:
         title=tuned.folder.path.resolve().name,
         sentences=tuple(summary(tuned)),
         best=tuple((field, _text(value)) for field, value in tuned.values(front[0]).items()),
-        pictures=tuple(Picture.of(drawing) for drawing in drawings),
+        pictures=tuple(Picture.from_drawing(drawing) for drawing in drawings),
         facts=_facts(tuned),
         rows=tuple(_rows(tuned)),
         config_text=tuned.folder.best.read_text(encoding="utf-8"),
@@ -93,7 +94,7 @@ def best_recipe(tuned: StudyResult, trial: FrozenTrial) -> ExperimentConfig:
     changes = differences_of(tuned, trial)
     about = About(
         title=f"{known.title if known else settings.model.name}, tuned",
-        system=known.system if known else "",
+        project=known.project if known else "",
         expects=known.expects if known else "",
         changed=(*(known.changed if known else ()), *_how_found(tuned, trial), *changes),
     )

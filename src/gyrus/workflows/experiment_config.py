@@ -1,4 +1,4 @@
-"""The config of an experiment, and the recipes that come with Gyrus."""
+"""The config of an experiment, and the recipes: configs that come with Gyrus."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, model_validator
 
 from gyrus.configuration import parse, read_document, with_overrides
 from gyrus.datasets.patches import PatchConfig
@@ -27,68 +27,72 @@ class _Section(BaseModel):
 
 
 class DataConfig(_Section):
-    """Which data, and how to read them; see :func:`gyrus.datasets.scan.scan`."""
+    """The data, and how to read them; see :func:`gyrus.datasets.scan.scan`."""
 
     path: str | None = Field(None, description="folder, table, parquet file, or hf:owner/name")
-    source: str | None = Field(None, description="the kind of source, where it is not to be recognised")
+    source: str | None = Field(None, description="kind of source; null: recognised")
     classes: tuple[str, ...] | None = Field(None, description="class names in the order of the model's outputs")
-    columns: dict[str, str] = Field(default_factory=dict, description="role to column name of a table")
+    columns: dict[str, str] = Field(default_factory=dict, description="role to name of a column of a table")
     merge: dict[str, tuple[str, ...]] = Field(
-        default_factory=dict, description="classes to take together, as {Dementia: [Mild, Moderate]}"
+        default_factory=dict, description="classes to merge, for example {Dementia: [Mild, Moderate]}"
     )
-    subject_rule: str | None = Field(None, description="name of the rule that tells subjects from file names")
+    subject_rule: str | None = Field(None, description="name of the rule that reads the subject from the file name")
     subject_pattern: str | None = Field(None, description="regular expression with a group named subject")
     subjects: Literal["known", "inferred"] = Field(
-        "known", description="inferred: found from the pixels, for data whose names do not tell people; results say so"
+        "known", description="inferred: from the pixels, if file names do not identify subjects; every result reports it"
     )
-    on_bad_file: Literal["fail", "skip"] = Field("fail", description="whether unusable files stop the run")
-    stack: StackConfig | None = Field(None, description="volumes from the slices of each scan; null: single slices")
+    on_bad_file: Literal["fail", "skip"] = Field("fail", description="whether an unusable file stops the run")
+    stack: StackConfig | None = Field(None, description="stack the slices of each scan to a volume; null: single slices")
     slices: SliceConfig | None = Field(None, description="slices of volumes as samples; null: whole volumes")
-    patches: PatchConfig | None = Field(None, description="learn from random patches; null: from whole images")
+    patches: PatchConfig | None = Field(None, description="train on random patches; null: on whole images")
     bids: dict[str, str] = Field(default_factory=dict, description="entity to value: suffix, ses, desc, derivatives")
-    orientation: str | None = Field(None, description="of volumes whose headers do not say it, such as RAS")
-    spacing: tuple[float, float, float] | None = Field(None, description="likewise mm along each axis of the array")
+    orientation: str | None = Field(None, description="orientation of volumes whose header lacks it, for example RAS")
+    spacing: tuple[float, float, float] | None = Field(None, description="voxel spacing of such volumes, mm along each axis of the array")
 
     @model_validator(mode="after")
     def _stack_or_slices(self) -> DataConfig:
         if self.stack and self.slices:
-            raise ValueError("give stack or slices, not both: a sample is a body of slices, or one slice")
+            raise ValueError("give stack or slices, not both: a sample is a stack of slices, or one slice")
         return self
 
 
 class EvaluationConfig(_Section):
-    """How sure the scores are; see :func:`gyrus.evaluation.evaluate.evaluate`."""
+    """Settings of the evaluation; see :func:`gyrus.evaluation.evaluate.evaluate`."""
 
     resamples: int = Field(2000, ge=0, description="bootstrap resamples of the subjects; 0 for no intervals")
-    level: float = Field(0.95, gt=0, lt=1, description="coverage of the intervals")
-    baselines: bool = Field(True, description="judge answers without a network beside it: on raw pixels, on metadata")
+    level: float = Field(0.95, gt=0, lt=1, description="coverage of the confidence intervals")
+    baselines: bool = Field(True, description="also evaluate baselines without a network: on raw pixels, on metadata")
     shuffled_labels: bool = Field(
-        False, description="train the same network once more, with labels dealt out anew among the people"
+        False, description="also train with labels shuffled across subjects (chance control)"
     )
     healthy: str | None = Field(
-        None, description="class that counts as negative in operating points; null: recognised by its name"
+        None, description="negative class of the operating points; null: recognised by its name"
     )
     groups: tuple[str, ...] | None = Field(
-        None, description="whose groups are judged; null: age, sex, site, scanner, slice where known, image quality"
+        None, description="columns of subgroups; null: age, sex, site, scanner, slice if known, and image quality"
     )
     interval: Interval = Field("bca", description="bca: corrected for bias and skewness; or percentile")
-    tta: int = Field(0, ge=0, description="altered copies of each image to predict as well (test-time augmentation)")
+    tta: int = Field(0, ge=0, description="augmented copies of each image to average over (test-time augmentation)")
 
 
 class About(_Section):
-    """Where a recipe comes from, and what to think of its published score."""
+    """Where a recipe comes from, and how reliable its published score is."""
 
-    title: str = Field(description="what it is, in one line")
-    system: str = Field("", description="the reference system that it follows")
-    expects: str = Field("", description="the data that it is meant for")
-    published: str = Field("", description="the score that was published for it")
-    measured: str = Field("", description="how that was measured")
+    title: str = Field(description="what the recipe is, in one line")
+    project: str = Field(
+        "",
+        validation_alias=AliasChoices("project", "system"),  # "system" in files written before version 0.2
+        description="the published project that it follows; see docs/published-projects.md",
+    )
+    expects: str = Field("", description="the data that it is intended for")
+    published: str = Field("", description="the published score")
+    measured: str = Field("", description="how the published score was measured")
     wrong: tuple[str, ...] = Field((), description="what is wrong with the score or the method")
-    changed: tuple[str, ...] = Field((), description="what is changed against the original, and why")
+    changed: tuple[str, ...] = Field((), description="differences from the original, and why")
 
 
 class ExperimentConfig(_Section):
-    """Everything that decides a run. Strict: an unknown name is an error."""
+    """Everything that determines a run. Strict: an unknown name is an error."""
 
     about: About | None = Field(None, description="where the config comes from")
     data: DataConfig = DataConfig()
@@ -98,7 +102,7 @@ class ExperimentConfig(_Section):
     model: ModelConfig = ModelConfig()
     training: TrainingConfig = TrainingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
-    seed: int = Field(0, ge=0, description="of the split, the weights and the order of training")
+    seed: int = Field(0, ge=0, description="seed of the split, the initial weights and the order of training")
 
 
 def recipes() -> dict[str, Path]:
@@ -108,13 +112,17 @@ def recipes() -> dict[str, Path]:
 
 
 def load_config(
-    config: ExperimentConfig | str | Path | None = None, overrides: Mapping[str, Any] | None = None
+    config: ExperimentConfig | str | Path | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    data: str | Path | None = None,
 ) -> ExperimentConfig:
-    """A config from a recipe's name or a YAML or JSON file, with some fields set anew.
+    """Load a config from a recipe or a YAML or JSON file, and override some of its fields.
 
     Args:
-        config: A recipe's name, the path of a file, a config, or None for the defaults.
+        config: The name of a recipe, the path of a file, a config, or None for the defaults.
         overrides: Fields by dotted name, as ``{"training.epochs": 5}``.
+        data: Overrides ``data.path``.
 
     Raises:
         ConfigError: Lists every mistake.
@@ -128,4 +136,5 @@ def load_config(
         if isinstance(config, str) and path.suffix not in (".yaml", ".yml", ".json"):
             path = look_up(config, recipes(), "recipe")
         document, where = read_document(path), str(config)
-    return parse(ExperimentConfig, with_overrides(document, overrides or {}), where=where)
+    changes = {**(overrides or {}), **({"data.path": str(data)} if data else {})}
+    return parse(ExperimentConfig, with_overrides(document, changes), where=where)
