@@ -29,9 +29,11 @@ class Saved:
 
     Attributes:
         SCHEMA: What the file holds, with the version of its form, such as "gyrus.calibrator/1".
+        FORMER_SCHEMAS: Its names in files of older versions that can still be read.
     """
 
     SCHEMA: ClassVar[str]
+    FORMER_SCHEMAS: ClassVar[tuple[str, ...]] = ()
 
     def to_document(self) -> dict[str, Any]:
         """The fields as plain values for JSON."""
@@ -60,7 +62,7 @@ class Saved:
         """
         document = read_json(Path(path))
         found = document.get("schema") if isinstance(document, dict) else None
-        if found != cls.SCHEMA:
+        if found not in (cls.SCHEMA, *cls.FORMER_SCHEMAS):
             raise DataError(f"{path} is not a file of schema {cls.SCHEMA}; its schema is {found!r}. Create it again.")
         try:
             return cls.from_document(document)
