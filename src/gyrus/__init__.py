@@ -1,6 +1,7 @@
 """Gyrus: train brain-MRI classifiers whose scores you can trust.
 
-Every command of the command line is a function here, imported on first use, so that ``import gyrus`` is instant.
+Every command of the command line is a function here. Functions and classes are imported on first use, so that
+``import gyrus`` is instant.
 
     >>> import gyrus
     >>> manifest = gyrus.scan("slices/")                                    # doctest: +SKIP
@@ -11,29 +12,72 @@ Every command of the command line is a function here, imported on first use, so 
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
+from types import ModuleType
 from typing import Any
 
 _PUBLIC = {
+    # Data
     "scan": "gyrus.datasets.scan",
     "split": "gyrus.datasets.splits",
     "kfold": "gyrus.datasets.splits",
+    "audit": "gyrus.workflows.audit",
+    "prepare": "gyrus.workflows.prepare",
+    "convert": "gyrus.workflows.convert",
+    "preview": "gyrus.workflows.load_data",
+    "augment_preview": "gyrus.workflows.load_data",
+    "phantom": "gyrus.synthetic.phantom",
+    "Manifest": "gyrus.datasets.manifest",
+    "Split": "gyrus.datasets.splits",
+    "SplitConfig": "gyrus.datasets.splits",
+    "Findings": "gyrus.audit.findings",
+    # Training
     "train": "gyrus.workflows.train",
     "resume": "gyrus.workflows.train",
-    "train_both": "gyrus.workflows.train_seeds",
+    "train_both": "gyrus.workflows.split_unit_comparison",
     "train_seeds": "gyrus.workflows.train_seeds",
-    "evaluate": "gyrus.workflows.train",
-    "predict": "gyrus.workflows.predict",
-    "cross_validate": "gyrus.workflows.crossval",
-    "cross_validate_both": "gyrus.workflows.crossval",
+    "crossval": "gyrus.workflows.crossval",
+    "crossval_both": "gyrus.workflows.split_unit_comparison",
+    "tune": "gyrus.tuning.tune",
+    "demo": "gyrus.workflows.demo",
+    "StudyConfig": "gyrus.tuning.study",
+    "NestedTuning": "gyrus.tuning.nested_crossval",
+    "read_space": "gyrus.tuning.search_space",
+    # Evaluation and prediction
+    "evaluate": "gyrus.workflows.evaluate",
+    "compare": "gyrus.workflows.compare",
+    "leaderboard": "gyrus.workflows.compare",
     "ensemble": "gyrus.workflows.ensemble",
-    "load_config": "gyrus.workflows.experiment_config",
+    "predict": "gyrus.workflows.predict",
+    "explain": "gyrus.workflows.explain.explain",
+    "Predictions": "gyrus.inference.predictions",
+    "Evaluation": "gyrus.evaluation.result",
+    "ExplainConfig": "gyrus.workflows.explain.config",
+    "ExplanationFolder": "gyrus.explanation.explanation_folder",
+    "MethodSettings": "gyrus.explanation.attribution",
+    "Atlas": "gyrus.explanation.atlas",
+    # Run folders
+    "list_runs": "gyrus.workflows.manage_runs",
+    "show_run": "gyrus.workflows.manage_runs",
+    "diff_runs": "gyrus.workflows.manage_runs",
+    "remove_run": "gyrus.workflows.manage_runs",
+    "Run": "gyrus.runs.run_folder",
+    # Configs, recipes and models
     "recipes": "gyrus.workflows.experiment_config",
+    "load_config": "gyrus.workflows.experiment_config",
+    "import_config": "gyrus.workflows.import_config",
+    "models": "gyrus.models.model_table",
     "DataConfig": "gyrus.workflows.experiment_config",
     "EvaluationConfig": "gyrus.workflows.experiment_config",
     "ExperimentConfig": "gyrus.workflows.experiment_config",
+    # The installation, progress and errors
+    "doctor": "gyrus.workflows.doctor",
+    "Display": "gyrus.workflows.display",
     "SILENT": "gyrus.workflows.display",
+    "GyrusError": "gyrus.errors",
 }
+"""Every public name, and the module that defines it."""
 
 __all__ = ["__version__", *_PUBLIC]
 
@@ -46,5 +90,30 @@ def __getattr__(name: str) -> Any:
 
         return version(DISTRIBUTION)
     if name not in _PUBLIC:
-        raise AttributeError(f"module 'gyrus' has no attribute '{name}'")
+        from gyrus.registry import nearest
+
+        near = nearest(name, __all__)
+        hint = f" Did you mean '{near}'?" if near else ""
+        raise AttributeError(f"module 'gyrus' has no attribute '{name}'.{hint}", name=name, obj=sys.modules[__name__])
     return getattr(import_module(_PUBLIC[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+class _CallablePackage(ModuleType):
+    """A package that shares its name with a function (``gyrus.audit``, ``gyrus.models``): a call calls the function."""
+
+    def __call__(self, *arguments: Any, **options: Any) -> Any:
+        return __getattr__(self.__name__.removeprefix("gyrus."))(*arguments, **options)
+
+
+class _Root(ModuleType):
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in _PUBLIC and type(value) is ModuleType:  # the import of a package sets the attribute
+            value.__class__ = _CallablePackage
+        super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Root

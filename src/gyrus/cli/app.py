@@ -1,4 +1,4 @@
-"""The command ``gyrus``. Nothing heavy is imported until a command runs."""
+"""The command ``gyrus``. Libraries are imported when a command runs, so that ``--help`` is fast."""
 
 from __future__ import annotations
 
@@ -24,38 +24,38 @@ from gyrus.cli import (
     train,
     tune,
 )
+from gyrus.cli.command import command, group
 from gyrus.errors import BadFilesError, GyrusError
 
-app = typer.Typer(
+ABOUT = "Train brain-MRI classifiers whose scores you can trust."
+
+app = group(
+    ABOUT,
     name="gyrus",
-    help="Brain MRI in, a classifier people can trust out.",
-    no_args_is_help=True,
-    add_completion=False,
+    add_completion=True,
     pretty_exceptions_enable=False,
-    # Rich's frames around the help would take longer to import than all the rest.
-    rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("demo")(demo.demo)
+command(app, "demo")(demo.demo)
 app.add_typer(data.app, name="data")
-app.command("audit")(audit.audit)
-app.command("train")(train.train)
-app.command("crossval")(crossval.crossval)
-app.command("tune")(tune.tune)
-app.command("evaluate")(evaluate.evaluate)
-app.command("compare")(compare.compare)
-app.command("leaderboard")(compare.leaderboard)
-app.command("ensemble")(crossval.ensemble)
-app.command("predict")(predict.predict)
-app.command("explain")(explain.explain)
-app.command("models")(models.models)
+command(app, "audit")(audit.audit)
+command(app, "train")(train.train)
+command(app, "crossval")(crossval.crossval)
+command(app, "tune")(tune.tune)
+command(app, "evaluate")(evaluate.evaluate)
+command(app, "compare")(compare.compare)
+command(app, "leaderboard")(compare.leaderboard)
+command(app, "ensemble")(crossval.ensemble)
+command(app, "predict")(predict.predict)
+command(app, "explain")(explain.explain)
+command(app, "models")(models.models)
 app.add_typer(recipes.app, name="recipes")
 app.add_typer(runs.app, name="runs")
 app.add_typer(config.app, name="config")
-app.command("doctor")(doctor.doctor)
+command(app, "doctor")(doctor.doctor)
 
 
-def _version(*, value: bool) -> None:
+def _print_version(*, value: bool) -> None:
     if value:
         from gyrus import __version__
 
@@ -63,17 +63,20 @@ def _version(*, value: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
+@app.callback(help=ABOUT)
 def _common(
     version: Annotated[
-        bool, typer.Option("--version", callback=lambda value: _version(value=value), is_eager=True, help="Show it.")
+        bool,
+        typer.Option(
+            "--version", callback=lambda value: _print_version(value=value), is_eager=True, help="Show the version."
+        ),
     ] = False,
 ) -> None:
-    """Brain MRI in, a classifier people can trust out."""
+    pass
 
 
 def main() -> None:
-    """Run the command line. A mistake of the user's is one message and exit code 2, never a traceback."""
+    """Run the command line. A user's mistake ends with one message and exit code 2, without a traceback."""
     try:
         app(prog_name="gyrus")
     except GyrusError as error:
@@ -87,6 +90,6 @@ def main() -> None:
         typer.echo("Interrupted.", err=True)
         sys.exit(130)
     except BrokenPipeError:
-        # Whoever read our output, such as `head`, has had enough of it.
+        # The reader of our output, such as `head`, has closed the pipe.
         sys.stderr.close()
         sys.exit(0)

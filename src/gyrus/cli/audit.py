@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gyrus.cli.options import Classes, Columns, Source, SubjectPattern, SubjectRule, classes_of, columns_of
+from gyrus.cli.options import DataOptions
 from gyrus.cli.terminal import Terminal, console
 
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 
 def audit(
+    *,
     path: Annotated[
         str | None, typer.Argument(help="Folder, table, parquet file, or hf:owner/name. Not needed with --run.")
     ] = None,
@@ -33,11 +34,7 @@ def audit(
         bool, typer.Option("--umap", help="Also draw a UMAP map (optional dependencies: umap).")
     ] = False,
     seed: Annotated[int, typer.Option("--seed", help="Seed of everything random.")] = 0,
-    source: Source = None,
-    classes: Classes = None,
-    column: Columns = None,
-    subject_rule: SubjectRule = None,
-    subject_pattern: SubjectPattern = None,
+    reading: DataOptions,
 ) -> None:
     """Find out what is wrong with a data set before it is believed."""
     from gyrus.audit.checks import audit as run_checks
@@ -46,7 +43,7 @@ def audit(
     from gyrus.reporting.run_report import report_run
     from gyrus.runs.run_folder import Run
 
-    manifest, subsets = _subject_of_audit(path, split, run, source, classes, column, subject_rule, subject_pattern)
+    manifest, subsets = _subject_of_audit(path, split, run, reading)
     with Terminal().progress("Looking") as progress:
         material = gather(manifest, split=subsets, seed=seed, progress=progress)
     title = Path(path).name if path else manifest.root.name
@@ -57,8 +54,8 @@ def audit(
     )
     if opened and out is None and opened.status == "finished":
         report_run(opened)
-    console.print(findings.verdict, markup=False)
-    console.print(findings.text(), markup=False)
+    console.print(findings.verdict)
+    console.print(findings.text())
     console.print(f"Page: {page}")
 
 
@@ -66,11 +63,7 @@ def _subject_of_audit(
     path: str | None,
     split: Path | None,
     run: Path | None,
-    source: str | None,
-    classes: str | None,
-    column: list[str] | None,
-    subject_rule: str | None,
-    subject_pattern: str | None,
+    reading: DataOptions,
 ) -> tuple[Manifest, Split | None]:
     from gyrus.datasets.manifest import Manifest
     from gyrus.datasets.scan import scan
@@ -89,11 +82,7 @@ def _subject_of_audit(
     with Terminal().progress("Reading") as progress:
         manifest = scan(
             str(path),
-            source=source,
-            classes=classes_of(classes),
-            columns=columns_of(column),
-            subject_rule=subject_rule,
-            subject_pattern=subject_pattern,
+            **reading.fields(),
             progress=progress,
         )
     return manifest, subsets

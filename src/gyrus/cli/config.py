@@ -7,23 +7,24 @@ from typing import Annotated
 
 import typer
 
+from gyrus.cli.command import command, group
 from gyrus.cli.terminal import console
 
-app = typer.Typer(help="Configs of other tools.", no_args_is_help=True, rich_markup_mode=None)
+app = group("Import configs of other tools.")
 
 
 @app.callback()
 def _group() -> None:
-    """Configs of other tools."""
+    """Import configs of other tools."""
 
 
-@app.command("import")
+@command(app, "import")
 def import_(
-    files: Annotated[list[Path], typer.Argument(help="JSON configs of system C: data set, model, or both.")],
-    out: Annotated[Path, typer.Option("--out", help="The recipe to write, YAML.")] = Path("recipe.yaml"),
+    files: Annotated[list[Path], typer.Argument(help="JSON configs of NeuroFlux: data set, model, or both.")],
+    out: Annotated[Path, typer.Option("--out", help="Recipe to write, YAML.")] = Path("recipe.yaml"),
 ) -> None:
-    """Translate JSON configs of system C, and name every key that has no place here."""
-    from gyrus.workflows.import_config import import_config
+    """Translate JSON configs of NeuroFlux into a recipe, and list the keys that have no equivalent."""
+    import gyrus
 
-    console.print(import_config(*files, out=out).text(), markup=False)
-    console.print(f"Recipe: {out}", markup=False)
+    console.print(gyrus.import_config(*files, out=out).text())
+    console.print(f"Recipe: {out}")

@@ -3,141 +3,99 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 
 from gyrus.cli.options import (
-    Bids,
-    Classes,
-    Columns,
-    Config,
-    OnBadFile,
-    Orientation,
+    ExperimentOptions,
     Quiet,
     Ranges,
-    Recipe,
-    Settings,
-    Source,
     Space,
-    Spacing,
-    SubjectPattern,
-    SubjectRule,
-    Subjects,
+    TrainingDataOptions,
+    TrainingSplitUnit,
     Weights,
-    data_fields,
-    overrides_of,
 )
-from gyrus.cli.terminal import Terminal, console
-from gyrus.errors import ConfigError
+from gyrus.cli.terminal import console, display_of
 
 
 def crossval(
-    out: Annotated[Path, typer.Option("--out", help="The folder; of an earlier call, to go on with it.")],
-    data: Annotated[str | None, typer.Option("--data", help="Folder, table, parquet file, or hf:owner/name.")] = None,
-    recipe: Recipe = None,
-    config: Config = None,
-    setting: Settings = None,
-    folds: Annotated[int, typer.Option("--folds", help="Into how many folds the people are dealt.")] = 5,
-    repeats: Annotated[int, typer.Option("--repeats", help="How often they are dealt anew.")] = 1,
-    split_unit: Annotated[
-        Literal["subject", "image", "both"] | None,
-        typer.Option("--split-unit", help="Keep whole: subject (default); image leaks; both shows them side by side."),
-    ] = None,
-    on_bad_file: OnBadFile = None,
-    seed: Annotated[int | None, typer.Option("--seed", help="Seed of the folds, the weights and the order.")] = None,
-    source: Source = None,
-    classes: Classes = None,
-    column: Columns = None,
-    subject_rule: SubjectRule = None,
-    subject_pattern: SubjectPattern = None,
-    subjects: Subjects = None,
-    bids: Bids = None,
-    orientation: Orientation = None,
-    spacing: Spacing = None,
+    *,
+    experiment: ExperimentOptions,
+    out: Annotated[Path, typer.Option("--out", help="Folder, new or of an earlier call, which is continued.")],
+    folds: Annotated[int, typer.Option("--folds", help="Number of folds.")] = 5,
+    repeats: Annotated[int, typer.Option("--repeats", help="Number of times the folds are drawn.")] = 1,
+    split_unit: TrainingSplitUnit = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="Seed of the folds, the weights and training.")] = None,
     space: Space = None,
     ranges: Ranges = None,
-    trials: Annotated[int, typer.Option("--trials", help="With --space or --range: configurations a fold.")] = 20,
+    trials: Annotated[int, typer.Option("--trials", help="With --space or --range: trials per fold.")] = 20,
     inner_folds: Annotated[
-        int, typer.Option("--inner-folds", help="Choose by so many folds within each fold; 0: by its validation set.")
+        int,
+        typer.Option("--inner-folds", help="Folds within each fold to tune by; 0: tune by its validation set."),
     ] = 0,
+    reading: TrainingDataOptions,
     quiet: Quiet = False,
 ) -> None:
-    """Judge each person by a network that has never seen them: train once a fold.
+    """Cross-validate by subject.
 
-    With --space or --range each fold is tuned anew on the people that it may learn from (nested cross-validation), so
-    that what is judged is the tuning and not one configuration.
+    One classifier is trained per fold, so that each subject is evaluated by a classifier that has never seen it.
 
-    What is there and finished is kept, and what was interrupted goes on, when the same command is given again. The
-    folder can be given to `gyrus predict` as an ensemble, and to `gyrus compare`.
+    With --space or --range, each fold is tuned on its own training subjects (nested cross-validation): the score then
+    includes the tuning.
+
+    The same command continues what was interrupted. The folder can be given to `gyrus predict` as an ensemble, and to
+    `gyrus compare`.
     """
     import gyrus
-    from gyrus.workflows.crossval import Choose
 
-    if recipe and config:
-        raise ConfigError("Give either --recipe or --config, not both.")
-    options = data_fields(
-        on_bad_file=on_bad_file,
-        source=source,
-        classes=classes,
-        column=column,
-        subjects=subjects,
-        subject_rule=subject_rule,
-        subject_pattern=subject_pattern,
-        bids=bids,
-        orientation=orientation,
-        spacing=spacing,
-    )
-    fields = options | {"split.unit": None if split_unit == "both" else split_unit, "seed": seed}
-    choose: Choose | None = None
+    fields = {"split__unit": None if split_unit == "both" else split_unit, "seed": seed}
+    choose: Any = None
     if space or ranges:
-        from gyrus.tuning.nested_crossval import NestedTuning
-        from gyrus.tuning.search_space import read_space
-        from gyrus.tuning.study_config import StudyConfig
-
-        choose = NestedTuning(
-            StudyConfig(read_space(space, ranges or ()), trials=trials, folds=inner_folds, seed=seed or 0)
+        choose = gyrus.NestedTuning(
+            gyrus.StudyConfig(gyrus.read_space(space, ranges or ()), trials=trials, folds=inner_folds, seed=seed or 0)
         )
-    cross: Any = gyrus.cross_validate_both if split_unit == "both" else gyrus.cross_validate
+    verb = gyrus.crossval_both if split_unit == "both" else gyrus.crossval
     try:
-        found = cross(
-            recipe or config,
+        found = verb(
+            experiment.chosen,
+            data=experiment.data,
             out=out,
-            data=data,
             folds=folds,
             repeats=repeats,
-            overrides=overrides_of(fields, setting),
+            overrides=experiment.overrides(reading, **fields),
             choose=choose,
-            display=gyrus.SILENT if quiet else Terminal(),
+            display=display_of(quiet=quiet),
         )
     except KeyboardInterrupt:
-        console.print("Interrupted. Give the same command again to go on.")
+        console.print("Interrupted. The same command continues it.")
         raise typer.Exit(130) from None
-    console.print(found.text(), markup=False)
+    console.print(found.text())
     if split_unit != "both":
-        console.print(f"Scores of each fold: {found.table}", markup=False)
-    console.print(f"Report: {found.report}", markup=False)
+        console.print(f"Scores of each fold: {found.table}")
+    console.print(f"Report: {found.report}")
 
 
 def ensemble(
     runs: Annotated[
         list[Path],
-        typer.Argument(
-            help="Two or more run folders with one test set, or folders of cross-validations over the same folds."
-        ),
+        typer.Argument(help="Two or more run folders with one test set, or cross-validations over the same folds."),
     ],
     out: Annotated[Path, typer.Option("--out", help="Folder for the predictions, the metrics and the report.")],
     weights: Weights = "equal",
 ) -> None:
-    """Judge the mean of the probabilities of several runs on the test set that they share.
+    """Evaluate the averaged probabilities of several runs.
 
-    Of cross-validations over the same folds each person is judged by networks none of which has seen them.
+    The runs must share their test set.
 
-    Refused where the test sets differ, or where someone who is tested was learnt from in one of the runs.
+    For cross-validations over the same folds, each subject is evaluated by classifiers that have never seen it.
+
+    Refused if the test sets differ, or if a subject of the test set belongs to the training or validation set of one
+    of the runs.
     """
     import gyrus
 
-    found = gyrus.ensemble(runs, out=out, weighting=weights)
-    console.print(found.text(), markup=False)
-    console.print(f"Predictions: {found.predictions}", markup=False)
-    console.print(f"Report: {found.report}", markup=False)
+    found = gyrus.ensemble(runs, out=out, weights=weights)
+    console.print(found.text())
+    console.print(f"Predictions: {found.predictions}")
+    console.print(f"Report: {found.report}")

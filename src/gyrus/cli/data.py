@@ -4,53 +4,32 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from gyrus.cli import data_volumes
-from gyrus.cli.options import (
-    Bids,
-    Classes,
-    Columns,
-    Orientation,
-    Source,
-    Spacing,
-    SubjectPattern,
-    SubjectRule,
-    bids_of,
-    classes_of,
-    columns_of,
-    spacing_of,
-)
+from gyrus.cli.command import command, group
+from gyrus.cli.options import ConfigOptions, DataOptions, FigureFile
 from gyrus.cli.terminal import Terminal, console, table
 
 if TYPE_CHECKING:
     from gyrus.curation.cleaning import CleaningPlan
     from gyrus.datasets.manifest import Manifest
 
-app = typer.Typer(
-    help="Look at data, clean and split them, make phantoms.", no_args_is_help=True, rich_markup_mode=None
-)
+app = group("Check, split and convert data sets; generate phantoms.")
 data_volumes.register(app)
 
 
-@app.command("scan")
+@command(app, "scan")
 def scan(
+    *,
     path: Annotated[str, typer.Argument(help="Folder, table, parquet file, or hf:owner/name.")],
-    source: Source = None,
-    classes: Classes = None,
-    column: Columns = None,
-    subject_rule: SubjectRule = None,
-    subject_pattern: SubjectPattern = None,
-    bids: Bids = None,
-    orientation: Orientation = None,
-    spacing: Spacing = None,
+    reading: DataOptions,
     out: Annotated[Path | None, typer.Option("--out", help="Write the manifest here, as parquet.")] = None,
 ) -> None:
     """Say what a data set consists of, and name every file that cannot be used."""
-    about_volumes = {"bids": bids_of(bids), "orientation": orientation, "spacing": spacing_of(spacing)}
-    manifest = _scan(path, source, classes, column, subject_rule, subject_pattern, **about_volumes)
+    manifest = _scan(path, reading)
     _show(manifest)
     data_volumes.show_notes(manifest)
     if out:
@@ -58,8 +37,9 @@ def scan(
         console.print(f"Manifest: {out}")
 
 
-@app.command("split")
+@command(app, "split")
 def split(
+    *,
     path: Annotated[str, typer.Argument(help="Folder, table, parquet file, or hf:owner/name.")],
     out: Annotated[Path, typer.Option("--out", help="Where to write the split, as JSON.")],
     split_unit: Annotated[
@@ -73,22 +53,14 @@ def split(
     folds: Annotated[int, typer.Option("--folds", help="Number of folds (kfold).")] = 5,
     fold: Annotated[int, typer.Option("--fold", help="Which fold is tested, from 0 (kfold).")] = 0,
     seed: Annotated[int, typer.Option("--seed", help="Seed of the split.")] = 0,
-    source: Source = None,
-    classes: Classes = None,
-    column: Columns = None,
-    subject_rule: SubjectRule = None,
-    subject_pattern: SubjectPattern = None,
-    bids: Bids = None,
-    orientation: Orientation = None,
-    spacing: Spacing = None,
+    reading: DataOptions,
 ) -> None:
     """Cut a data set into train, val and test, by subject."""
     from gyrus.configuration import parse
     from gyrus.datasets.splits import SplitConfig
     from gyrus.datasets.splits import split as cut
 
-    about_volumes = {"bids": bids_of(bids), "orientation": orientation, "spacing": spacing_of(spacing)}
-    manifest = _scan(path, source, classes, column, subject_rule, subject_pattern, **about_volumes)
+    manifest = _scan(path, reading)
     manifest.require_clean()
     fields = {"unit": split_unit, "method": method, "val": val, "test": test, "folds": folds, "fold": fold}
     result = cut(manifest, parse(SplitConfig, fields, where="The split"), seed=seed)
@@ -99,11 +71,11 @@ def split(
     ]
     console.print(table(["subset", "subjects", "images", *manifest.classes], rows))
     for note in (*result.notes, *([result.statement] if result.statement else [])):
-        console.print(f"Note: {note}", markup=False)
+        console.print(f"Note: {note}")
     console.print(f"Split: {out}")
 
 
-@app.command("phantom")
+@command(app, "phantom")
 def phantom(
     out: Annotated[Path, typer.Argument(help="A new folder.")],
     subjects: Annotated[int, typer.Option("--subjects", help="How many people.")] = 60,
@@ -120,30 +92,25 @@ def phantom(
     console.print(f"{subjects} people with {slices} slices each: {folder}")
 
 
-@app.command("augment-preview")
+@command(app, "augment-preview")
 def augment_preview(
+    *,
     path: Annotated[str, typer.Argument(help="Folder, table, parquet file, or hf:owner/name.")],
-    out: Annotated[Path, typer.Option("--out", help="A .png, .svg or .pdf file.")],
-    recipe: Annotated[str | None, typer.Option("--recipe", help="Its steps only; by default every step.")] = None,
-    config: Annotated[Path | None, typer.Option("--config", help="Likewise, of a YAML or JSON file.")] = None,
+    out: FigureFile,
+    experiment: ConfigOptions,
     images: Annotated[int, typer.Option("--images", min=1, help="How many images the steps take in turn.")] = 4,
     seed: Annotated[int, typer.Option("--seed", help="Which images, and what is left to chance.")] = 0,
 ) -> None:
-    """Draw each random step at low, middle and high strength, on images of your own."""
-    from gyrus.errors import ConfigError
-    from gyrus.files import atomic_path
-    from gyrus.workflows.load_data import preview_augmentation
+    """Draw each augmentation step at low, middle and high strength."""
+    import gyrus
 
-    if out.suffix not in (".png", ".svg", ".pdf"):
-        raise ConfigError(f"--out must end in .png, .svg or .pdf, got '{out}'.")
-    figure = preview_augmentation(path, recipe or config, images=images, seed=seed)
-    with atomic_path(out) as temporary:
-        figure.savefig(temporary)
+    gyrus.augment_preview(path, out=out, config=experiment.chosen, images=images, seed=seed)
     console.print(f"Contact sheet: {out}")
 
 
-@app.command("prepare")
+@command(app, "prepare")
 def prepare(
+    *,
     path: Annotated[str, typer.Argument(help="Folder, table, parquet file, or hf:owner/name.")],
     out: Annotated[Path | None, typer.Option("--out", help="A new folder.")] = None,
     rule: Annotated[
@@ -166,11 +133,7 @@ def prepare(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and write nothing.")] = False,
     balance: Annotated[bool, typer.Option("--balance", help="Refused, with what to do instead.")] = False,
     seed: Annotated[int, typer.Option("--seed", help="Seed of everything random.")] = 0,
-    source: Source = None,
-    classes: Classes = None,
-    column: Columns = None,
-    subject_rule: SubjectRule = None,
-    subject_pattern: SubjectPattern = None,
+    reading: DataOptions,
 ) -> None:
     """Write a cleaned copy, without bad images and copies, and a log of each decision."""
     from gyrus.configuration import parse, read_assignments, with_overrides
@@ -181,7 +144,7 @@ def prepare(
     _require_possible(out, step, manifest_only=manifest_only, dry_run=dry_run, balance=balance)
     rules = parse(Rules, with_overrides({}, read_assignments(rule or [])), where="--rule")
     steps = parse_steps(step or [])
-    manifest = _scan(path, source, classes, column, subject_rule, subject_pattern)
+    manifest = _scan(path, reading)
     with Terminal().progress("Looking") as progress:
         plan = plan_for(manifest, rules, seed=seed, progress=progress)
     _show_plan(plan)
@@ -195,7 +158,7 @@ def prepare(
             write_copy(plan, out, steps=steps, progress=progress)
     console.print(f"Prepared: {out}")
     if options := how_to_read(plan.cleaned):
-        console.print(f"Read it with {options}", markup=False)
+        console.print(f"Read it with {options}")
 
 
 def _require_possible(
@@ -230,31 +193,14 @@ def _show_plan(plan: CleaningPlan) -> None:
     for rule, count in plan.removed.items():
         console.print(f"Removed by the rule {rule}: {count}")
     for note in plan.notes:
-        console.print(f"Note: {note}", markup=False)
+        console.print(f"Note: {note}")
 
 
-def _scan(
-    path: str,
-    source: str | None,
-    classes: str | None,
-    column: list[str] | None,
-    subject_rule: str | None,
-    subject_pattern: str | None,
-    **about_volumes: Any,
-) -> Manifest:
+def _scan(path: str, reading: DataOptions) -> Manifest:
     from gyrus.datasets.scan import scan as scan_source
 
     with Terminal().progress("Reading") as progress:
-        return scan_source(
-            path,
-            source=source,
-            classes=classes_of(classes),
-            columns=columns_of(column),
-            subject_rule=subject_rule,
-            subject_pattern=subject_pattern,
-            progress=progress,
-            **about_volumes,
-        )
+        return scan_source(path, **reading.fields(), progress=progress)
 
 
 def _label_counts(manifest: Manifest, samples: tuple[str, ...]) -> list[int]:
@@ -273,13 +219,13 @@ def _show(manifest: Manifest) -> None:
     console.print(table(["class", noun, "images"], rows))
     shapes = Counter(manifest.table["shape"])
     sizes = ", ".join(f"{' x '.join(map(str, shape))} ({count})" for shape, count in shapes.most_common(5))
-    console.print(f"Sizes: {sizes}" + (f" and {len(shapes) - 5} more" if len(shapes) > 5 else ""), markup=False)
-    console.print(_about_subjects(manifest), markup=False)
+    console.print(f"Sizes: {sizes}" + (f" and {len(shapes) - 5} more" if len(shapes) > 5 else ""))
+    console.print(_about_subjects(manifest))
     subsets = manifest.table["subset"].value_counts()
     if len(subsets):
         console.print("Parts given by the data: " + ", ".join(f"{name} ({count})" for name, count in subsets.items()))
     for problem in manifest.problems:
-        console.print(f"Problem: {problem}", markup=False)
+        console.print(f"Problem: {problem}")
     if manifest.problems:
         console.print(f"{len(manifest.problems)} samples cannot be used; training stops at them by default.")
 

@@ -7,21 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gyrus.cli.options import (
-    Bids,
-    Classes,
-    Columns,
-    Orientation,
-    Source,
-    Spacing,
-    SubjectPattern,
-    SubjectRule,
-    bids_of,
-    classes_of,
-    columns_of,
-    overrides_of,
-    spacing_of,
-)
+from gyrus.cli.command import command
+from gyrus.cli.options import ConfigOptions, DataOptions, FigureFile, ReadingOptions, lengths
 from gyrus.cli.terminal import Terminal, console
 
 if TYPE_CHECKING:
@@ -30,11 +17,12 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Add the commands about volumes and layouts."""
-    app.command("convert")(convert)
-    app.command("preview")(preview)
+    command(app, "convert")(convert)
+    command(app, "preview")(preview)
 
 
 def convert(
+    *,
     path: Annotated[str, typer.Argument(help="Folder, table, volume, DICOM folder, BIDS, parquet, or hf:owner/name.")],
     to: Annotated[str, typer.Option("--to", help="folder, parquet, nifti, bids or stack.")],
     out: Annotated[Path, typer.Option("--out", help="A new folder.")],
@@ -44,18 +32,8 @@ def convert(
             "--slice-spacing", help="mm between slices, rows and columns, of slices that become volumes: 5,1,1."
         ),
     ] = None,
-    recipe: Annotated[
-        str | None, typer.Option("--recipe", help="Its steps bring volumes to 8 bits where they become slices.")
-    ] = None,
-    config: Annotated[Path | None, typer.Option("--config", help="Likewise, of a YAML or JSON file.")] = None,
-    source: Source = None,
-    classes: Classes = None,
-    column: Columns = None,
-    subject_rule: SubjectRule = None,
-    subject_pattern: SubjectPattern = None,
-    bids: Bids = None,
-    orientation: Orientation = None,
-    spacing: Spacing = None,
+    experiment: ConfigOptions,
+    reading: DataOptions,
 ) -> None:
     """Write data in another layout; labels, people and visits travel along."""
     import gyrus
@@ -64,59 +42,43 @@ def convert(
     from gyrus.datasets.scan import scan
 
     with Terminal().progress("Reading") as progress:
-        manifest = scan(
-            path,
-            source=source,
-            classes=classes_of(classes),
-            columns=columns_of(column),
-            subject_rule=subject_rule,
-            subject_pattern=subject_pattern,
-            bids=bids_of(bids),
-            orientation=orientation,
-            spacing=spacing_of(spacing),
-            progress=progress,
-        )
+        manifest = scan(path, **reading.fields(), progress=progress)
     manifest.require_clean()
     show_notes(manifest)
-    steps = gyrus.load_config(recipe or config).preprocessing.volume
+    steps = gyrus.load_config(experiment.chosen, experiment.overrides()).preprocessing.volume
     with Terminal().progress("Converting") as progress:
-        notes = write(manifest, to, out, ConversionOptions(spacing_of(slice_spacing), steps, progress))
+        notes = write(manifest, to, out, ConversionOptions(lengths(slice_spacing, "--slice-spacing"), steps, progress))
     for note in notes:
-        console.print(f"Note: {note}", markup=False)
-    console.print(f"{len(manifest)} samples as {to}: {out}", markup=False)
+        console.print(f"Note: {note}")
+    console.print(f"{len(manifest)} samples as {to}: {out}")
 
 
 def preview(
+    *,
     path: Annotated[Path, typer.Argument(help="A volume, or a folder of DICOM files.")],
-    out: Annotated[Path, typer.Option("--out", help="A .png, .svg or .pdf file.")],
-    recipe: Annotated[str | None, typer.Option("--recipe", help="Whose preprocessing.volume is shown.")] = None,
-    config: Annotated[Path | None, typer.Option("--config", help="Likewise, of a YAML or JSON file.")] = None,
-    setting: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="Any field, as preprocessing.volume=[{step: mask}, {step: zscore}]."),
-    ] = None,
-    orientation: Orientation = None,
-    spacing: Spacing = None,
+    out: FigureFile,
+    experiment: ConfigOptions,
+    reading: ReadingOptions,
 ) -> None:
     """Draw a volume in three planes, as it was read and after each step of preprocessing."""
     import gyrus
     from gyrus.datasets.prepared_volumes import PreparedVolumes
     from gyrus.datasets.scan import scan
-    from gyrus.datasets.volume_preview import preview as draw
     from gyrus.datasets.volume_slices import require_volumes
     from gyrus.errors import ConfigError
     from gyrus.files import atomic_path
+    from gyrus.transforms.volume_preview import preview as draw
 
     if out.suffix not in (".png", ".svg", ".pdf"):
         raise ConfigError(f"--out must end in .png, .svg or .pdf, got '{out}'.")
-    settings = gyrus.load_config(recipe or config, overrides_of({}, setting))
-    manifest = scan(path, labelled=False, orientation=orientation, spacing=spacing_of(spacing))
+    settings = gyrus.load_config(experiment.chosen, experiment.overrides())
+    manifest = scan(path, labelled=False, **reading.fields())
     require_volumes(manifest, "A preview")
     show_notes(manifest)
     figure = draw(PreparedVolumes(manifest, ()).volume(0), settings.preprocessing.volume)
     with atomic_path(out) as temporary:
         figure.savefig(temporary)
-    console.print(f"Contact sheet of {manifest.table['sample'].iloc[0]}: {out}", markup=False)
+    console.print(f"Contact sheet of {manifest.table['sample'].iloc[0]}: {out}")
 
 
 def show_notes(manifest: Manifest) -> None:
@@ -124,6 +86,6 @@ def show_notes(manifest: Manifest) -> None:
     from gyrus.curation.privacy import warnings_about_people
 
     for note in manifest.notes:
-        console.print(f"Note: {note}.", markup=False)
+        console.print(f"Note: {note}.")
     for warning in warnings_about_people(manifest):
         console.print(f"Privacy: {warning}. Gyrus copies none of it from headers; file names are kept as they are.")

@@ -1,4 +1,4 @@
-"""``gyrus models``: what can be trained."""
+"""``gyrus models``."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from gyrus.cli.terminal import console, table
 
 def models() -> None:
     """List the networks that can be trained."""
-    from gyrus.models.build import MODELS
+    import gyrus
 
     rows = [
-        [name, " ".join(f"{dims}D" for dims in spec.dims), spec.summary, spec.source] for name, spec in MODELS.items()
+        [name, " ".join(f"{dims}D" for dims in spec.dims), spec.summary, spec.source]
+        for name, spec in gyrus.models().items()
     ]
-    console.print(table(["name", "input", "what it is", "source"], rows))
+    console.print(table(["name", "input", "description", "source"], rows))

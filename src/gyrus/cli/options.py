@@ -1,9 +1,14 @@
-"""Options that several commands share."""
+"""Options that several commands share, in groups.
+
+A group is a frozen dataclass whose fields are options. A command takes a group as one argument; see
+:mod:`gyrus.cli.command`.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -12,85 +17,220 @@ from gyrus.errors import ConfigError
 if TYPE_CHECKING:
     from gyrus.workflows.experiment_config import DataConfig
 
-Source = Annotated[str | None, typer.Option("--source", help="Kind of source, where it is not recognised rightly.")]
-Classes = Annotated[
-    str | None, typer.Option("--classes", help="Class names in their order, with commas between: CN,MCI,AD.")
-]
-Columns = Annotated[
-    list[str] | None,
-    typer.Option("--column", help="Which column of a table is what, as ROLE=NAME: label=diagnosis. May be repeated."),
-]
-SubjectRule = Annotated[
-    str | None, typer.Option("--subject-rule", help="Rule that tells subjects from file names, or none.")
-]
-SubjectPattern = Annotated[
-    str | None,
-    typer.Option("--subject-pattern", help="Regular expression with a group (?P<subject>...), instead of a rule."),
-]
-Bids = Annotated[
-    list[str] | None,
-    typer.Option("--bids", help="Of a BIDS data set, ENTITY=VALUE: suffix=T1w, ses=01, derivatives=NAME. Repeat it."),
-]
-Orientation = Annotated[
-    str | None, typer.Option("--orientation", help="Of volumes whose headers do not say it: RAS, LPS ...")
-]
-Spacing = Annotated[
-    str | None, typer.Option("--spacing", help="Likewise mm along each axis, with commas between: 1,1,1.")
-]
-Out = Annotated[Path, typer.Option("--out", help="Where to write.")]
 Unit = Annotated[
-    str | None, typer.Option("--unit", help="Judge by subject or by image; by subject where subjects are known.")
+    Literal["subject", "image"] | None,
+    typer.Option("--unit", help="Unit of evaluation: subject or image. By default subject, if subjects are known."),
 ]
-SplitUnitOption = Annotated[
-    str | None,
-    typer.Option("--split-unit", help="How the data behind a table of predictions were split: subject, scan or image."),
+PredictionsSplitUnit = Annotated[
+    Literal["subject", "scan", "image"] | None,
+    typer.Option("--split-unit", help="How the data behind a table of predictions were split."),
 ]
-Recipe = Annotated[str | None, typer.Option("--recipe", help="A recipe; `gyrus recipes` lists them.")]
-Config = Annotated[Path | None, typer.Option("--config", help="A YAML or JSON file.")]
-Settings = Annotated[
-    list[str] | None, typer.Option("--set", help="Any field of the config, as training.epochs=5. May be repeated.")
+TrainingSplitUnit = Annotated[
+    Literal["subject", "image", "both"] | None,
+    typer.Option(
+        "--split-unit",
+        help="What the split keeps together: subject (default), image (leaks), or both to compare the two scores.",
+    ),
 ]
 OnBadFile = Annotated[
-    Literal["fail", "skip"] | None, typer.Option("--on-bad-file", help="Whether unusable files stop the run.")
+    Literal["fail", "skip"] | None,
+    typer.Option("--on-bad-file", help="At unusable files: fail (default), or skip them."),
 ]
-OnBadNewFile = Annotated[Literal["fail", "skip"], typer.Option("--on-bad-file", help="Whether unusable files stop it.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")]
-Subjects = Annotated[
-    Literal["known", "inferred"] | None,
-    typer.Option("--subjects", help="inferred: find people from the pixels, where names do not tell them."),
-]
 Weights = Annotated[
     Literal["equal", "validation"],
-    typer.Option("--weights", help="Of several runs: all alike, or fitted on the validation set that all share."),
+    typer.Option("--weights", help="Weights of several runs: equal, or fitted on the validation set that they share."),
 ]
-Space = Annotated[str | None, typer.Option("--space", help="A search space: neuroflux, or a YAML file.")]
+Space = Annotated[str | None, typer.Option("--space", help="Search space: neuroflux, or a YAML file.")]
 Ranges = Annotated[
     list[str] | None,
-    typer.Option("--range", help="FIELD=LOW:HIGH, FIELD=LOW:HIGH:log or FIELD=A|B|C. May be repeated."),
+    typer.Option(
+        "--range",
+        help="Range of a config field: FIELD=LOW:HIGH, FIELD=LOW:HIGH:log or FIELD=A|B|C. Repeatable.",
+    ),
 ]
+FigureFile = Annotated[Path, typer.Option("--out", help="Figure to write: .png, .svg or .pdf.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
 
 
-def columns_of(assignments: list[str] | None) -> dict[str, str]:
-    """Role to column name, from assignments ROLE=NAME.
+@dataclass(frozen=True)
+class ReadingOptions:
+    """How to read images."""
+
+    source: Annotated[
+        str | None, typer.Option("--source", help="Kind of data source, if it is not recognised correctly.")
+    ] = None
+    column: Annotated[
+        list[str] | None,
+        typer.Option("--column", help="Column of a table, as ROLE=NAME (for example label=diagnosis). Repeatable."),
+    ] = None
+    bids: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--bids",
+            help="Filter of a BIDS data set, as ENTITY=VALUE: suffix=T1w, ses=01, derivatives=NAME. Repeatable.",
+        ),
+    ] = None
+    orientation: Annotated[
+        str | None,
+        typer.Option("--orientation", help="Orientation of volumes whose header lacks it (for example RAS)."),
+    ] = None
+    spacing: Annotated[
+        str | None,
+        typer.Option("--spacing", help="Voxel size in mm of volumes whose header lacks it (for example 1,1,1)."),
+    ] = None
+
+    def fields(self) -> dict[str, Any]:
+        """The options that were given, under their names in :class:`gyrus.DataConfig`.
+
+        Raises:
+            ConfigError: An option has another form.
+        """
+        fields = {
+            "source": self.source,
+            "columns": assignments(self.column, "--column", "ROLE=NAME, for example label=diagnosis"),
+            "bids": assignments(self.bids, "--bids", "ENTITY=VALUE, for example suffix=T1w"),
+            "orientation": self.orientation,
+            "spacing": lengths(self.spacing),
+        }
+        return {name: value for name, value in fields.items() if value}
+
+
+@dataclass(frozen=True)
+class NewDataOptions(ReadingOptions):
+    """How to read new images, whose labels are not needed."""
+
+    on_bad_file: OnBadFile = None
+
+    def config(self) -> DataConfig:
+        """The options as a config.
+
+        Raises:
+            ConfigError: An option has another form.
+        """
+        from gyrus.workflows.experiment_config import DataConfig
+
+        return DataConfig(**self.fields(), on_bad_file=self.on_bad_file or "fail")
+
+
+@dataclass(frozen=True)
+class DataOptions(ReadingOptions):
+    """How to read a data set with labels and subjects."""
+
+    classes: Annotated[
+        str | None,
+        typer.Option("--classes", help="Class names in order, separated by commas (for example CN,MCI,AD)."),
+    ] = None
+    subject_rule: Annotated[
+        str | None,
+        typer.Option("--subject-rule", help="Rule that finds the subject in a file name; none: subjects are unknown."),
+    ] = None
+    subject_pattern: Annotated[
+        str | None,
+        typer.Option(
+            "--subject-pattern", help="Instead of a rule, a regular expression with a group (?P<subject>...)."
+        ),
+    ] = None
+
+    def fields(self) -> dict[str, Any]:
+        """The options that were given, under their names in :class:`gyrus.DataConfig`.
+
+        Raises:
+            ConfigError: An option has another form.
+        """
+        fields = {
+            "classes": [name.strip() for name in self.classes.split(",")] if self.classes else None,
+            "subject_rule": self.subject_rule,
+            "subject_pattern": self.subject_pattern,
+        }
+        return super().fields() | {name: value for name, value in fields.items() if value}
+
+
+@dataclass(frozen=True)
+class TrainingDataOptions(DataOptions):
+    """How to read a data set that a classifier is trained on."""
+
+    subjects: Annotated[
+        Literal["known", "inferred"] | None,
+        typer.Option("--subjects", help="inferred: find subjects from the pixels, if file names do not name them."),
+    ] = None
+    on_bad_file: OnBadFile = None
+
+    def fields(self) -> dict[str, Any]:
+        """The options that were given, under their names in :class:`gyrus.DataConfig`.
+
+        Raises:
+            ConfigError: An option has another form.
+        """
+        fields = {"subjects": self.subjects, "on_bad_file": self.on_bad_file}
+        return super().fields() | {name: value for name, value in fields.items() if value}
+
+
+@dataclass(frozen=True)
+class ConfigOptions:
+    """A config: a recipe or a file, with some fields changed."""
+
+    recipe: Annotated[str | None, typer.Option("--recipe", help="Name of a recipe; `gyrus recipes` lists them.")] = None
+    config: Annotated[Path | None, typer.Option("--config", help="Config file, YAML or JSON.")] = None
+    setting: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Set a field of the config (for example training.epochs=5). Repeatable."),
+    ] = None
+
+    @property
+    def chosen(self) -> str | Path | None:
+        """The recipe or the file.
+
+        Raises:
+            ConfigError: Both are given.
+        """
+        if self.recipe and self.config:
+            raise ConfigError("Give either --recipe or --config, not both.")
+        return self.recipe or self.config
+
+    def overrides(self, data: DataOptions | None = None, **fields: object) -> dict[str, Any]:
+        """Overrides of the config by dotted name. Those of ``--set`` come last.
+
+        Args:
+            data: Options of the data set.
+            fields: Other fields, with ``__`` for the dot; None where an option was not given.
+
+        Raises:
+            ConfigError: An option has another form.
+        """
+        from gyrus.configuration import read_assignments
+
+        given = {f"data.{name}": value for name, value in (data.fields() if data else {}).items()}
+        given |= {name.replace("__", "."): value for name, value in fields.items() if value is not None}
+        return given | read_assignments(self.setting or [])
+
+
+@dataclass(frozen=True)
+class ExperimentOptions(ConfigOptions):
+    """A config and the data set to train on."""
+
+    data: Annotated[
+        str | None, typer.Option("--data", help="Data set: folder, table, Parquet file, or hf:owner/name.")
+    ] = None
+
+
+def assignments(texts: list[str] | None, option: str, form: str) -> dict[str, str]:
+    """A mapping from texts of the form NAME=VALUE.
 
     Raises:
-        ConfigError: An assignment has another form.
+        ConfigError: A text has another form.
     """
-    return _assigned(assignments, "--column", "ROLE=NAME, for example label=diagnosis")
+    values = {}
+    for text in texts or []:
+        name, equals, value = text.partition("=")
+        if not (name and equals and value):
+            raise ConfigError(f"{option} '{text}' must have the form {form}.")
+        values[name] = value
+    return values
 
 
-def bids_of(assignments: list[str] | None) -> dict[str, str]:
-    """Entity to value, from assignments ENTITY=VALUE.
-
-    Raises:
-        ConfigError: An assignment has another form.
-    """
-    return _assigned(assignments, "--bids", "ENTITY=VALUE, for example suffix=T1w")
-
-
-def spacing_of(text: str | None) -> tuple[float, float, float] | None:
-    """Three lengths from a text with commas between.
+def lengths(text: str | None, option: str = "--spacing") -> tuple[float, float, float] | None:
+    """Three lengths in mm from a text with commas.
 
     Raises:
         ConfigError: They are not three numbers above 0.
@@ -102,82 +242,19 @@ def spacing_of(text: str | None) -> tuple[float, float, float] | None:
     except ValueError:
         first = second = third = 0.0
     if min(first, second, third) <= 0:
-        raise ConfigError(f"A spacing is three lengths in mm above 0, such as 1,1,1; got '{text}'.")
+        raise ConfigError(f"{option} must be three lengths in mm above 0, for example 1,1,1; got '{text}'.")
     return first, second, third
 
 
-def new_data(
-    *,
-    source: str | None,
-    column: list[str] | None,
-    bids: list[str] | None,
-    orientation: str | None,
-    spacing: str | None,
-    on_bad_file: Literal["fail", "skip"],
-) -> DataConfig:
-    """How to read images that a trained classifier is asked about.
+def whole_numbers(text: str | None, option: str) -> list[int]:
+    """Numbers from a text with commas.
 
     Raises:
-        ConfigError: An option has another form.
+        ConfigError: They are not whole numbers.
     """
-    from gyrus.workflows.experiment_config import DataConfig
-
-    return DataConfig(
-        source=source,
-        columns=columns_of(column),
-        bids=bids_of(bids),
-        orientation=orientation,
-        spacing=spacing_of(spacing),
-        on_bad_file=on_bad_file,
-    )
-
-
-def _assigned(assignments: list[str] | None, option: str, form: str) -> dict[str, str]:
-    values = {}
-    for assignment in assignments or []:
-        name, equals, value = assignment.partition("=")
-        if not (name and equals and value):
-            raise ConfigError(f"{option} '{assignment}' must have the form {form}.")
-        values[name] = value
-    return values
-
-
-def classes_of(text: str | None) -> list[str] | None:
-    """Class names from a text with commas between."""
-    return [name.strip() for name in text.split(",")] if text else None
-
-
-def data_fields(
-    *,
-    on_bad_file: str | None,
-    source: str | None,
-    classes: str | None,
-    column: list[str] | None,
-    subjects: str | None,
-    subject_rule: str | None,
-    subject_pattern: str | None,
-    bids: list[str] | None,
-    orientation: str | None,
-    spacing: str | None,
-) -> dict[str, object]:
-    """The fields of a config that the options about the data set, by dotted name; None where one was not given."""
-    return {
-        "data.on_bad_file": on_bad_file,
-        "data.source": source,
-        "data.classes": classes_of(classes),
-        "data.columns": columns_of(column) or None,
-        "data.subjects": subjects,
-        "data.subject_rule": subject_rule,
-        "data.subject_pattern": subject_pattern,
-        "data.bids": bids_of(bids) or None,
-        "data.orientation": orientation,
-        "data.spacing": spacing_of(spacing),
-    }
-
-
-def overrides_of(fields: dict[str, object], settings: list[str] | None) -> dict[str, object]:
-    """Overrides of a config, by dotted name: the options that were given, then those of ``--set``."""
-    from gyrus.configuration import read_assignments
-
-    given = {name: value for name, value in fields.items() if value is not None}
-    return given | read_assignments(settings or [])
+    try:
+        return [int(number) for number in text.split(",")] if text else []
+    except ValueError as error:
+        raise ConfigError(
+            f"{option} must be whole numbers with commas between, such as 0,1,2, got '{text}'."
+        ) from error

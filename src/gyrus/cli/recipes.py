@@ -6,44 +6,40 @@ from typing import Annotated
 
 import typer
 
+from gyrus.cli.command import command, group
 from gyrus.cli.terminal import console, table
 
-app = typer.Typer(help="The configs that come with Gyrus.", invoke_without_command=True, rich_markup_mode=None)
+app = group("List the recipes (configs that come with Gyrus), or show one.", no_args_is_help=False)
 
 
 @app.callback(invoke_without_command=True)
 def list_recipes(context: typer.Context) -> None:
-    """List the configs that come with Gyrus; `gyrus recipes show NAME` tells all of one."""
+    """List the recipes (configs that come with Gyrus), or show one."""
     if context.invoked_subcommand:
         return
-    from gyrus.workflows.experiment_config import load_config
-    from gyrus.workflows.experiment_config import recipes as find
+    import gyrus
 
     rows = []
-    for name in find():
-        config = load_config(name)
+    for name in gyrus.recipes():
+        config = gyrus.load_config(name)
         assert config.about is not None
         rows.append([name, config.about.project, config.model.name, config.about.published or "-", config.about.title])
-    console.print(table(["recipe", "project", "model", "published", "what it is"], rows))
-    console.print(
-        "What was published was measured in the ways that `gyrus recipes show NAME` tells; most are inflated."
-    )
+    console.print(table(["recipe", "project", "model", "published score", "description"], rows))
+    console.print("Most published scores are inflated; `gyrus recipes show NAME` shows how they were measured.")
 
 
-@app.command("show")
-def show(name: Annotated[str, typer.Argument(help="A recipe.")]) -> None:
-    """Say where a recipe comes from, what is wrong with its published score, what is changed, and print it."""
+@command(app, "show")
+def show_recipe(name: Annotated[str, typer.Argument(help="Name of a recipe.")]) -> None:
+    """Show the source of a recipe, the flaws of its published score, the changes, and the config."""
+    import gyrus
     from gyrus.registry import look_up
-    from gyrus.workflows.experiment_config import load_config
-    from gyrus.workflows.experiment_config import recipes as find
 
-    path = look_up(name, find(), "recipe")
-    about = load_config(name).about
+    path = look_up(name, gyrus.recipes(), "recipe")
+    about = gyrus.load_config(name).about
     assert about is not None
     lines = [about.title, "", f"Follows    {about.project}", f"Expects    {about.expects}"]
     lines.append(f"Published  {about.published}" + (f" ({about.measured})" if about.measured else ""))
-    for heading, items in (("What is wrong with that", about.wrong), ("What is changed, and why", about.changed)):
+    for heading, items in (("Flaws of the published score", about.wrong), ("Changes, and why", about.changed)):
         lines += ["", heading, *[f"  - {item}" for item in items]] if items else []
-    console.print("\n".join(lines))
     body = path.read_text(encoding="utf-8").split("\n\n", 1)[1]
-    console.print(f"\nThe recipe ({path.name})\n\n{body}")
+    console.print("\n".join([*lines, "", f"The recipe ({path.name})", "", body]))

@@ -1,4 +1,4 @@
-"""``gyrus runs``: what the run folders hold, with no server."""
+"""``gyrus runs``: run folders, without a server."""
 
 from __future__ import annotations
 
@@ -8,25 +8,26 @@ from typing import Annotated, Any
 
 import typer
 
+from gyrus.cli.command import command, group
 from gyrus.cli.terminal import console
 
-app = typer.Typer(help="The run folders: list, show, diff, rm.", no_args_is_help=True, rich_markup_mode=None)
+app = group("List, show, compare and delete run folders.")
 
-Folder = Annotated[Path, typer.Argument(help="A run folder.")]
+Folder = Annotated[Path, typer.Argument(help="Run folder.")]
 
 
-@app.command("list")
+@command(app, "list")
 def list_runs(
     folder: Annotated[Path, typer.Argument(help="Folder with runs at any depth.")] = Path(),
 ) -> None:
-    """List all runs below a folder, in the order in which they began, with their scores on the test set."""
-    from gyrus.workflows.manage_runs import list_runs as find
+    """List all runs below a folder by the time of their start, with their scores on the test set."""
+    import gyrus
 
-    runs = find(folder)
+    runs = gyrus.list_runs(folder)
     if not runs:
-        console.print(f"No runs below {folder}.", markup=False)
+        console.print(f"No runs below {folder}.")
         return
-    columns = ["run", "status", "began", "model", "data", "split by", "accuracy", "balanced", "AUC"]
+    columns = ["run", "status", "started", "model", "data", "split by", "accuracy", "balanced", "AUC"]
     rows = [
         [
             str(run.folder.relative_to(folder)),
@@ -39,57 +40,54 @@ def list_runs(
         ]
         for run in runs
     ]
-    console.print(_aligned([columns, *rows]), markup=False)
+    console.print(_aligned([columns, *rows]))
 
 
-@app.command("show")
-def show(run: Folder) -> None:
-    """Say what a run is and what came of it."""
-    from gyrus.runs.run_folder import Run
-    from gyrus.workflows.manage_runs import describe
+@command(app, "show")
+def show_run(run: Folder) -> None:
+    """Show the data, the settings and the scores of a run."""
+    import gyrus
 
-    facts = describe(Run.open(run, finished=False))
+    facts = gyrus.show_run(run)
     width = max(len(title) for title, _ in facts)
-    console.print("\n".join(f"{title:{width}}  {text}" for title, text in facts), markup=False)
+    console.print("\n".join(f"{title:{width}}  {text}" for title, text in facts))
 
 
-@app.command("diff")
-def diff(
+@command(app, "diff")
+def diff_runs(
     one: Folder,
-    other: Annotated[Path, typer.Argument(help="Another.")],
-    every: Annotated[bool, typer.Option("--all", help="Versions of libraries as well.")] = False,
+    other: Annotated[Path, typer.Argument(help="Another run folder.")],
+    every: Annotated[bool, typer.Option("--all", help="Also compare versions of libraries.")] = False,
 ) -> None:
-    """Say in which settings, data and scores two runs differ."""
-    from gyrus.runs.run_folder import Run
-    from gyrus.workflows.manage_runs import compare_folders
+    """Show the settings, data and scores in which two runs differ."""
+    import gyrus
 
-    found = compare_folders(*(Run.open(folder, finished=False) for folder in (one, other)))
-    console.print("Settings\n" + _lines(found.settings), markup=False)
-    console.print("Data\n" + ("\n".join(f"  {line}" for line in found.data) or "  the same"), markup=False)
+    found = gyrus.diff_runs(one, other)
+    console.print("Settings\n" + _lines(found.settings))
+    console.print("Data\n" + ("\n".join(f"  {line}" for line in found.data) or "  the same"))
     if every:
-        console.print("Environment\n" + _lines(found.environment), markup=False)
-    console.print("Scores on the test set\n" + _lines(found.scores), markup=False)
+        console.print("Environment\n" + _lines(found.environment))
+    console.print("Scores on the test set\n" + _lines(found.scores))
 
 
-@app.command("rm")
-def remove(
+@command(app, "rm")
+def remove_run(
     runs: Annotated[list[Path], typer.Argument(help="Run folders.")],
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
 ) -> None:
-    """Delete run folders with everything in them."""
-    from gyrus.runs.run_folder import Run
-    from gyrus.workflows.manage_runs import remove_run
+    """Delete run folders with all their files."""
+    import gyrus
 
-    opened = [Run.open(folder, finished=False) for folder in runs]
+    opened = [gyrus.Run.open(folder, finished=False) for folder in runs]
     if not yes:
         typer.confirm(f"Delete {', '.join(str(run.folder) for run in opened)}?", abort=True)
+    gyrus.remove_run(*opened)
     for run in opened:
-        remove_run(run)
-        console.print(f"Deleted {run.folder}", markup=False)
+        console.print(f"Deleted {run.folder}")
 
 
 def _aligned(rows: list[list[str]]) -> str:
-    """Columns side by side however wide the terminal is, so that the lines can be searched."""
+    """Columns of equal width, however wide the terminal is, so that the output can be searched by line."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)) for row in rows]
     return "\n".join(line.rstrip() for line in lines)

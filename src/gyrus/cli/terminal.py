@@ -11,18 +11,15 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+    from gyrus.workflows.display import Display
+
 
 class Output:
-    """Standard output. Rich is imported when something is printed, so that ``--help`` does not wait for it."""
+    """Standard output. Rich is imported on first use, so that ``--help`` is fast."""
 
-    def print(self, what: str | Table, *, markup: bool = True) -> None:
-        """Print a text or a table.
-
-        Args:
-            what: The text or table.
-            markup: Whether square brackets in a text are rich's markup; False for texts that are not ours.
-        """
-        self._console.print(what, markup=markup)
+    def print(self, what: str | Table) -> None:
+        """Print a text as it stands (square brackets are no markup), or a table."""
+        self._console.print(what, markup=False)
 
     @cached_property
     def _console(self) -> Console:
@@ -48,7 +45,7 @@ class Terminal:
 
     @contextmanager
     def progress(self, title: str) -> Iterator[Callable[[int, int], None]]:
-        """Show a bar while the block runs; it goes away at the end."""
+        """Show a bar while the block runs."""
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -58,8 +55,15 @@ class Terminal:
             yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
+def display_of(*, quiet: bool) -> Display:
+    """Where a command shows its progress: nowhere, or on standard error."""
+    from gyrus.workflows.display import SILENT
+
+    return SILENT if quiet else Terminal()
+
+
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str | None = None) -> Table:
-    """A plain table; columns of numbers stand to the right."""
+    """A plain table; columns of numbers are aligned to the right."""
     from rich.markup import escape
     from rich.table import Table
 
