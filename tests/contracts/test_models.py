@@ -10,8 +10,10 @@ import pytest
 import torch
 
 from gyrus.errors import ConfigError, DataError
-from gyrus.models.build import MODELS, ModelConfig, build
+from gyrus.models.build import build
 from gyrus.models.classifier import Classifier
+from gyrus.models.config import ModelConfig
+from gyrus.models.model_table import MODELS
 
 SIZES = {2: (32, 48), 3: (16, 16, 24)}
 DEEP_SIZES = {2: (32, 64), 3: (32, 32, 64)}

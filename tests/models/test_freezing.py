@@ -1,4 +1,4 @@
-"""Freezing: what is frozen does not move, and what is free does."""
+"""Freezing: frozen parameters do not change, and all others do."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from pydantic import ValidationError
 from torch import nn
 
 from gyrus.errors import ConfigError
-from gyrus.models.build import ModelConfig, build
+from gyrus.models.build import build
 from gyrus.models.classifier import Classifier
+from gyrus.models.config import ModelConfig
 from gyrus.models.freezing import FreezeConfig, apply_freezing
 
 SHAPES = {"timm:resnet18": (32, 32), "convnext-48-bn": (16, 16), "baseline-cnn-deep": (16, 16)}
@@ -104,18 +105,18 @@ def test_gradual_thawing_and_freezing_again() -> None:
     assert frozen == [4, 4, 2, 2, 0, 0, 4]
 
 
-def test_a_fresh_head_is_trained() -> None:
+def test_a_new_head_is_trained() -> None:
     classifier = make("baseline-cnn-deep", all_but_last=0)
     classifier.reset_head(2)
     assert {"head.classify.weight", "head.classify.bias"} <= moved_by_a_step(classifier)
 
 
-def test_rules_that_do_not_fit_are_refused() -> None:
+def test_invalid_rules_are_refused() -> None:
     with pytest.raises(ConfigError, match="3 stages"):
         make("baseline-cnn-deep", stages=4)
     with pytest.raises(ConfigError, match="3 stages"):
         make("baseline-cnn-deep", stages=[3])
-    with pytest.raises(ConfigError, match="12 at most"):
+    with pytest.raises(ConfigError, match="at most 12"):
         make("baseline-cnn-deep", all_but_last=13)
     with pytest.raises(ValidationError, match="not both"):
         FreezeConfig(stages=1, all_but_last=2)

@@ -1,14 +1,15 @@
-"""Heads: their layers, and an attention that looks at one sample at a time."""
+"""Heads: their layers, and channel attention that treats each image independently."""
 
 from __future__ import annotations
 
 import pytest
 import torch
-from pydantic import ValidationError
 from torch import Tensor, nn
 
 from gyrus.errors import ConfigError
-from gyrus.models.heads import HEADS, ChannelAttention, Head, HeadConfig, HeadOptions, build_head
+from gyrus.models.head_table import HEADS, HeadConfig
+from gyrus.models.heads import ChannelAttention, Head
+from gyrus.models.options import HeadOptions
 
 CHANNELS = 24
 every_head = pytest.mark.parametrize("name", HEADS)
@@ -16,7 +17,7 @@ every_head = pytest.mark.parametrize("name", HEADS)
 
 def make(name: str, **options: object) -> Head:
     torch.manual_seed(0)
-    return build_head(HeadConfig(name=name, options=options), CHANNELS, CHANNELS, 3)
+    return Head(CHANNELS, CHANNELS, 3, HeadOptions.model_validate(HeadConfig(name=name, options=options).options))
 
 
 def answer(head: Head, features: Tensor) -> Tensor:
@@ -25,7 +26,7 @@ def answer(head: Head, features: Tensor) -> Tensor:
 
 @every_head
 @pytest.mark.parametrize("spatial", [(5, 4), (3, 4, 2)])
-def test_a_prediction_never_depends_on_its_neighbours(name: str, spatial: tuple[int, ...]) -> None:
+def test_a_prediction_never_depends_on_the_rest_of_the_batch(name: str, spatial: tuple[int, ...]) -> None:
     head = make(name).eval()
     generator = torch.Generator().manual_seed(1)
     features = torch.randn(6, CHANNELS, *spatial, generator=generator)
@@ -72,7 +73,7 @@ def test_attention_has_a_sixteenth_of_the_channels_but_not_fewer_than_eight(chan
     assert sum(value.numel() for value in ChannelAttention(channels).parameters()) == expected
 
 
-def test_layers_of_system_e_and_c() -> None:
+def test_layers_of_the_published_projects() -> None:
     def kinds(name: str) -> list[str]:
         return [type(layer).__name__ for layer in make(name).embed]
 
@@ -91,18 +92,6 @@ def test_initial_width_holds_for_every_linear_layer_and_after_a_reset() -> None:
         assert layer.bias.abs().max() == 0
 
 
-def test_config_names_all_mistakes_and_is_filled_up() -> None:
-    with pytest.raises(ValidationError) as caught:
-        HeadConfig(name="mlp", options={"droput": 0.1, "hidden": [0]})
-    assert "did you mean 'dropout'?" in str(caught.value)
-    assert "greater than or equal to 1" in str(caught.value)
-    with pytest.raises(ValidationError, match="Did you mean 'linear'"):
-        HeadConfig(name="liner")
-    config = HeadConfig(name="mlp", options={"dropout": 0.2})
-    assert config.options["hidden"] == [512]
-    assert HeadConfig.model_validate_json(config.model_dump_json()) == config
-
-
-def test_one_value_a_dense_layer() -> None:
-    with pytest.raises(ConfigError, match=r"`dropout` must be one value or 3 of them, got 2"):
+def test_one_value_per_dense_layer() -> None:
+    with pytest.raises(ConfigError, match=r"`dropout` must be one value or 3 values, got 2"):
         make("dense-blocks", dropout=[0.1, 0.2])

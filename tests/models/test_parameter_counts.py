@@ -1,14 +1,17 @@
-"""Parameters of every network of the reference systems, as counted from their code."""
+"""Parameters of every network of the published projects, as counted from their code."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from gyrus.models.build import ModelConfig, build
+from gyrus.models.build import build
 from gyrus.models.classifier import Classifier
+from gyrus.models.config import ModelConfig
+from gyrus.models.parameter_counts import count_parameters, with_tables
 
 SLICE = (1, (128, 128), 4)
 COLOUR = (3, (224, 224), 4)
@@ -71,7 +74,7 @@ def test_networks_from_scratch(
         ("timm:resnet50", SLICE, "dropout-linear", {"stages": 4}, 23_509_956, 14_972_932),
         ("timm:resnet50", COLOUR, "mlp", {}, 24_559_172, 24_559_172),
         ("timm:efficientnet_b3", COLOUR, "dropout-mlp", {}, 11_485_228, 11_485_228),
-        # system E counts its last 30 or 50 tensors with the two of the original classifier
+        # the project counts its last 30 or 50 tensors with the two of the original classifier
         ("timm:efficientnet_b2", IMAGENET, "linear", {"all_but_last": 28}, 9_109_994, 4_383_668),
         ("timm:efficientnet_b2", COLOUR, "dense-blocks", {"all_but_last": 28}, 9_804_550, 5_078_224),
         ("timm:efficientnet_b2", COLOUR, "attention-blocks", {"all_but_last": 48}, 10_053_854, 6_600_176),
@@ -88,3 +91,9 @@ def test_transfer_learning(
     classifier = on_meta(shape, name=name, head={"name": head}, freezing=freezing)
     assert count(classifier) == expected
     assert count(classifier, trainable=True) == trainable
+
+
+def test_the_guide_shows_the_table_as_it_is() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "models.md").read_text(encoding="utf-8")
+    assert page == with_tables(page), "run: python -m gyrus.models.parameter_counts"
+    assert count_parameters(torch.nn.Linear(3, 2).requires_grad_(False)) == (8, 0)

@@ -1,59 +1,43 @@
-"""The zoo: which model, as a config, and the one function that builds it."""
+"""From a model config to a classifier."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
-
 from gyrus.errors import ConfigError, WeightsError
+from gyrus.files import file_digest
 from gyrus.models.classifier import Backbone, Classifier, Signature
-from gyrus.models.freezing import FreezeConfig, apply_freezing
-from gyrus.models.heads import HeadConfig, build_head
-from gyrus.models.model_table import MODELS, find
-from gyrus.models.options import complete, told_by_pydantic
-from gyrus.models.pretrained_weights import HubWeights, StemRule, load_pretrained
+from gyrus.models.config import ModelConfig
+from gyrus.models.convnext import ConvNeXt
+from gyrus.models.freezing import apply_freezing
+from gyrus.models.heads import Head
+from gyrus.models.model_table import MODELS, TIMM, find_model
+from gyrus.models.options import (
+    ConvNeXtOptions,
+    DenseNetOptions,
+    HeadOptions,
+    ModelOptions,
+    ResNetOptions,
+    SmallCNNOptions,
+    TimmOptions,
+    TwoPathOptions,
+)
+from gyrus.models.pretrained_weights import WeightsRecord, download, fit_weights, licence_of, read_weights
+from gyrus.models.resnet_densenet import DenseNet, ResNet
+from gyrus.models.small_cnn import SmallCNN
+from gyrus.models.timm_backbone import TimmBackbone
+from gyrus.models.two_path_cnn import TwoPathCNN
 
-__all__ = ["MODELS", "ModelConfig", "build", "find"]
-
-
-class ModelConfig(BaseModel):
-    """Which model, and what is changed about it.
-
-    Attributes:
-        name: A name in :data:`MODELS`, or ``timm:`` and any name of timm.
-        options: Fields of the model's options; filled up with its defaults, so that a saved config is whole.
-        head: Another head than the model's own.
-        pretrained: True for the weights that are published for it, or the path of a file.
-        stem_weights: How pretrained kernels of the first layer are adapted to another number of channels.
-        freezing: Which part is not trained.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    name: str = "baseline-cnn"
-    options: dict[str, Any] = Field(default_factory=dict, validate_default=True)
-    head: HeadConfig | None = None
-    pretrained: bool | str = False
-    stem_weights: StemRule = "sum"
-    freezing: FreezeConfig = FreezeConfig()
-
-    @field_validator("name")
-    @classmethod
-    def _known(cls, name: str) -> str:
-        with told_by_pydantic():
-            find(name)
-        return name
-
-    @field_validator("options")
-    @classmethod
-    def _complete(cls, options: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
-        name = info.data.get("name")
-        if name is None:
-            return options
-        with told_by_pydantic():
-            return complete(find(name).options, options, f"model '{name}'").model_dump(mode="json")
+BACKBONES: dict[type[ModelOptions], Callable[[Signature, Any], Backbone]] = {
+    SmallCNNOptions: SmallCNN,
+    TwoPathOptions: TwoPathCNN,
+    ConvNeXtOptions: ConvNeXt,
+    ResNetOptions: ResNet,
+    DenseNetOptions: DenseNet,
+}
+"""The network that each kind of options describes; :class:`TimmBackbone` also needs the name of the architecture."""
 
 
 def build(
@@ -64,44 +48,67 @@ def build(
     image_size: Sequence[int],
     with_pretrained: bool = True,
 ) -> Classifier:
-    """Build a classifier, with the first epoch's freezing.
+    """Build a classifier, frozen as in the first epoch.
 
     Args:
         config: Which model.
         in_channels: Channels of an image.
-        num_classes: Logits of a sample.
+        num_classes: Logits per image.
         image_size: Voxels along each axis: (rows, columns), or (depth, rows, columns).
-        with_pretrained: Get the pretrained weights that the config asks for; not needed where a checkpoint follows.
+        with_pretrained: Load the pretrained weights that the config asks for; unnecessary if a checkpoint is loaded.
 
     Raises:
-        ConfigError: The model cannot be built for such images, or an option does not fit.
-        WeightsError: The pretrained weights cannot be had, or do not fit.
+        ConfigError: The model does not support such images, or an option is invalid.
+        WeightsError: The pretrained weights cannot be obtained, or do not fit.
     """
-    spec = find(config.name)
+    spec = find_model(config.name)
     signature = Signature(in_channels, tuple(image_size), num_classes)
     if signature.spatial_dims not in spec.dims:
         able = ", ".join(name for name, other in MODELS.items() if signature.spatial_dims in other.dims)
         raise ConfigError(
-            f"Model '{config.name}' takes {spec.dims[0]}D images only, got {signature.spatial_dims}D ones "
+            f"Model '{config.name}' takes {spec.dims[0]}D images only, got {signature.spatial_dims}D images "
             f"of size {signature.image_size}. Models for {signature.spatial_dims}D: {able}."
         )
-    backbone = spec.backbone(signature, type(spec.options).model_validate(config.options))
+    options = type(spec.options).model_validate(config.options)
+    if isinstance(options, TimmOptions):
+        backbone: Backbone = TimmBackbone(config.name.removeprefix(TIMM), signature, options)
+    else:
+        backbone = BACKBONES[type(options)](signature, options)
     backbone.require_size(signature.image_size, ConfigError)
-    head = build_head(config.head or spec.head, backbone.num_channels, backbone.num_features, num_classes)
-    classifier = Classifier(signature, backbone, head)
+    head_options = HeadOptions.model_validate((config.head or spec.head).options)
+    classifier = Classifier(
+        signature, backbone, Head(backbone.num_channels, backbone.num_features, num_classes, head_options)
+    )
     if with_pretrained and config.pretrained:
-        classifier.pretrained = load_pretrained(backbone, _weights_source(config, backbone), stem=config.stem_weights)
+        classifier.pretrained = _load_pretrained(config, backbone)
     apply_freezing(classifier, config.freezing)
     return classifier
 
 
-def _weights_source(config: ModelConfig, backbone: Backbone) -> str | HubWeights:
+def _load_pretrained(config: ModelConfig, backbone: Backbone) -> WeightsRecord:
+    """Fill the whole backbone with the weights of a file or those published for it.
+
+    Raises:
+        WeightsError: The weights cannot be obtained or read, or do not fit.
+    """
+    published = None if isinstance(config.pretrained, str) else backbone.published()
     if isinstance(config.pretrained, str):
-        return config.pretrained
-    published = backbone.published()
-    if published is None:
+        path = Path(config.pretrained).expanduser()
+    elif published is not None:
+        path = download(published)
+    else:
         raise WeightsError(
             f"No weights are published for model '{config.name}'. Give the path of a file in `pretrained`, or start "
-            "from random weights with `pretrained: false`. The models named timm:... mostly have published weights."
+            "from random weights with `pretrained: false`. Most models named timm:... have published weights."
         )
-    return published
+    weights = backbone.translate(read_weights(path))
+    changes, left_out = fit_weights(
+        weights, backbone.pretrained_part(), stem=config.stem_weights, head=backbone.pretrained_head
+    )
+    return WeightsRecord(
+        source=published.repository if published else str(config.pretrained),
+        digest=file_digest(path),
+        licence=published.licence if published else licence_of(path),
+        changes=changes,
+        left_out=left_out,
+    )

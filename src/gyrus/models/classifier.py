@@ -1,7 +1,7 @@
-"""What every classifier answers: features, head, embedding, stages.
+"""The interface of every classifier: features, head, embedding, stages.
 
-A classifier is a backbone (images to a feature map to a vector) with a head (vector to logits). Networks
-differ by their backbone only, so heads, freezing, explanation and export need no code of their own a model.
+A classifier is a backbone (images to a feature map to a vector) with a head (vector to logits). Models differ only
+in their backbone, so heads, freezing and explanation need no code for a particular model.
 """
 
 from __future__ import annotations
@@ -9,26 +9,23 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from gyrus.errors import ConfigError, DataError, GyrusError
 from gyrus.models.heads import Head
-
-if TYPE_CHECKING:
-    from gyrus.models.pretrained_weights import HubWeights, WeightsRecord
+from gyrus.models.pretrained_weights import HubWeights, WeightsRecord
 
 
 @dataclass(frozen=True)
 class Signature:
-    """What goes into a classifier and what comes out of it.
+    """Input and output of a classifier.
 
     Attributes:
         in_channels: Channels of an image.
         image_size: Voxels along each axis: (rows, columns), or (depth, rows, columns).
-        num_classes: Logits of a sample.
+        num_classes: Logits per image.
 
     Raises:
         ConfigError: Not two or three axes, fewer than two classes, or a number below one.
@@ -40,7 +37,7 @@ class Signature:
 
     def __post_init__(self) -> None:
         if len(self.image_size) not in (2, 3) or min(self.image_size) < 1:
-            raise ConfigError(f"`image_size` must be two or three numbers above 0, got {self.image_size}.")
+            raise ConfigError(f"`image_size` must be two or three numbers greater than 0, got {self.image_size}.")
         if self.in_channels < 1:
             raise ConfigError(f"`in_channels` must be at least 1, got {self.in_channels}.")
         if self.num_classes < 2:
@@ -53,14 +50,14 @@ class Signature:
 
 
 class Backbone(nn.Module, ABC):
-    """From images to a vector: the part of a classifier that knows nothing of classes.
+    """From images to a vector: the part of a classifier that is independent of the classes.
 
     Attributes:
-        num_features: Length F of the vector that :meth:`pool` gives.
+        num_features: Length F of the vector that :meth:`pool` returns.
         num_channels: Channels of the feature map.
-        smallest: The smallest image, voxels along each axis, that the network can take.
-        fixed_size: The one image size it takes, where it can take no other.
-        pretrained_head: Names of layers of pretrained weights that are its publisher's head.
+        smallest: The smallest image that the network accepts, in voxels along each axis.
+        fixed_size: The only image size that the network accepts, if it is fixed.
+        pretrained_head: Names of the layers that are the head of the published weights.
     """
 
     num_features: int
@@ -75,13 +72,13 @@ class Backbone(nn.Module, ABC):
 
     @abstractmethod
     def stages(self) -> tuple[nn.Module, ...]:
-        """The parts from the stem to the last block; every parameter lies in exactly one of them.
+        """Groups of layers from the stem to the last block; every parameter is in exactly one of them.
 
-        They share their parameters with the network, and need not be callable.
+        They share their parameters with the network and need not be callable.
         """
 
     def pool(self, features: Tensor) -> Tensor:
-        """One vector ``(B, num_features)`` of each feature map: the mean over space, unless a net says otherwise."""
+        """One vector ``(B, num_features)`` per feature map: the mean over space, unless a network overrides it."""
         return features.flatten(2).mean(-1)
 
     def published(self) -> HubWeights | None:
@@ -89,33 +86,33 @@ class Backbone(nn.Module, ABC):
         return None
 
     def pretrained_part(self) -> nn.Module:
-        """The module whose names pretrained weights use."""
+        """The module whose parameter names the pretrained weights use."""
         return self
 
     def translate(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Pretrained weights under the names, and in the shapes, of :meth:`pretrained_part`."""
+        """Pretrained weights with the names and shapes of :meth:`pretrained_part`."""
         return dict(weights)
 
     def require_size(self, size: tuple[int, ...], error: type[GyrusError]) -> None:
-        """Refuse images that the network cannot take.
+        """Refuse images of a size that the network does not accept.
 
         Args:
             size: Voxels along each axis.
-            error: What to raise.
+            error: The error to raise.
         """
         if self.fixed_size is not None and size != self.fixed_size:
             raise error(f"The model was built for images of size {self.fixed_size}, got {size}. Resize them.")
         if any(have < need for have, need in zip(size, self.smallest, strict=True)):
-            raise error(f"The model needs images of size {self.smallest} at least, got {size}.")
+            raise error(f"The model needs images of at least size {self.smallest}, got {size}.")
 
 
 class Classifier(nn.Module):
-    """A backbone with a head. Images ``(B, C, *spatial)`` as float32 go in, logits ``(B, K)`` come out.
+    """A backbone with a head: from images ``(B, C, *spatial)``, float32, to logits ``(B, K)``.
 
     Attributes:
-        signature: What goes in and what comes out.
-        pretrained: Where the weights came from, if not from a random start.
-        frozen_norms: Batch norms whose statistics stay as they are, also while training.
+        signature: Input and output.
+        pretrained: The source of the initial weights, or None for random weights.
+        frozen_norms: Batch norms whose statistics are not updated while training.
     """
 
     def __init__(self, signature: Signature, backbone: Backbone, head: Head) -> None:
@@ -138,19 +135,19 @@ class Classifier(nn.Module):
 
     @property
     def num_classes(self) -> int:
-        """Logits of a sample."""
+        """Logits per image."""
         return self.signature.num_classes
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits ``(B, K)``.
 
         Raises:
-            DataError: The images have the wrong number of axes or channels, or do not have a size that fits.
+            DataError: The images have the wrong number of axes or channels, or a size that the model does not accept.
         """
         return self.forward_head(self.forward_features(images))
 
     def forward_features(self, images: Tensor) -> Tensor:
-        """Feature map ``(B, num_channels, *spatial)``: what the head pools.
+        """Feature map ``(B, num_channels, *spatial)``, which the head pools.
 
         Raises:
             DataError: As :meth:`forward`.
@@ -163,7 +160,7 @@ class Classifier(nn.Module):
         return self.head.classify(self._embed(features))
 
     def embedding(self, images: Tensor) -> Tensor:
-        """The vectors ``(B, F)`` that go into the last linear layer.
+        """The input ``(B, F)`` of the last linear layer.
 
         Raises:
             DataError: As :meth:`forward`.
@@ -171,19 +168,19 @@ class Classifier(nn.Module):
         return self._embed(self.forward_features(images))
 
     def train(self, mode: bool = True) -> Classifier:
-        """Switch to training or evaluation; frozen norms always stay in evaluation."""
+        """Switch to training or evaluation mode; frozen norms stay in evaluation mode."""
         super().train(mode)
         for norm in self.frozen_norms:
             norm.eval()
         return self
 
     def reset_head(self, num_classes: int) -> None:
-        """Put a fresh last layer, with ``num_classes`` outputs, in the place of the old one."""
+        """Replace the last layer by a newly initialised one with ``num_classes`` outputs."""
         self.signature = replace(self.signature, num_classes=num_classes)
         self.head.reset(num_classes)
 
     def stages(self) -> tuple[nn.Module, ...]:
-        """The parts of the backbone from the stem to the last block; with the head they hold every parameter."""
+        """Groups of layers of the backbone, from the stem to the last block; with the head they hold all parameters."""
         return self.backbone.stages()
 
     def explain_layer(self) -> str:

@@ -1,72 +1,33 @@
 """ConvNeXt, for slices and volumes.
 
 Liu et al. 2022, "A ConvNet for the 2020s", https://arxiv.org/abs/2201.03545, figure 4 and appendix A. Written from the
-paper; the norm, the steps of stem and downsampling, layer scale and stochastic depth are arguments, so that one
-network covers the paper's, system A's (a stack of slices whose depth is kept) and system B's (batch norm).
+paper. The norm, the strides of stem and downsampling, layer scale and stochastic depth are options, so that one
+network covers that of the paper and those of the two ADNI ConvNeXt projects: one keeps the depth of a stack of slices,
+the other uses batch norm (docs/published-projects.md).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Annotated, Literal
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
 from gyrus.errors import ConfigError
 from gyrus.models.classifier import Backbone, Signature
-from gyrus.models.heads import Share, Width
 from gyrus.models.layers import BATCH_NORMS, CONVOLUTIONS, ChannelLayerNorm, DropPath, set_drop_path_rate
-from gyrus.models.options import ModelOptions, each
-
-Step = Width | tuple[Width, ...]
-
-PAPER_STD = 0.02
-"""Width of the normal, cut at two units, that the paper draws its weights from."""
-
-
-class ConvNeXtOptions(ModelOptions):
-    """The form of a ConvNeXt.
-
-    Attributes:
-        depths: Blocks of each stage; as many stages as there are numbers.
-        dims: Channels of each stage.
-        norm: Layer norm over channels, as in the paper, or batch norm.
-        kernel: Width of the depthwise convolutions, odd; one for all axes, or one an axis.
-        stem_stride: Step of the stem; one for all axes, or one an axis (depth first).
-        stem_kernel: Width of the stem; by default its step.
-        downsample_stride: Step of the layer between stages.
-        downsample_kernel: Width of that layer; by default its step.
-        norm_steps: Norm behind the stem and before each downsampling.
-        layer_scale: First value of the learnt scale of each block's branch; none for no scale.
-        drop_path: Stochastic depth of the last block; rises linearly from 0 in the first.
-        start: First weights, as the paper draws them or as PyTorch does.
-    """
-
-    depths: Annotated[tuple[Width, ...], Field(min_length=1)] = (3, 3, 9, 3)
-    dims: Annotated[tuple[Width, ...], Field(min_length=1)] = (96, 192, 384, 768)
-    norm: Literal["layer", "batch"] = "layer"
-    kernel: Step = 7
-    stem_stride: Step = 4
-    stem_kernel: Step | None = None
-    downsample_stride: Step = 2
-    downsample_kernel: Step | None = None
-    norm_steps: bool = True
-    layer_scale: Annotated[float, Field(gt=0)] | None = 1e-6
-    drop_path: Share = 0.0
-    start: Literal["paper", "library"] = "paper"
+from gyrus.models.options import PAPER_STD, ConvNeXtOptions, each
 
 
 class Block(nn.Module):
-    """Depthwise convolution, norm, a two-layer network at each voxel, scaled and added to what came in.
+    """Residual block: depthwise convolution, norm, two-layer network at each voxel, layer scale.
 
     Args:
         spatial_dims: 2 or 3.
         channels: Channels in and out.
-        options: The form.
+        options: The architecture.
     """
 
     def __init__(self, spatial_dims: int, channels: int, options: ConvNeXtOptions) -> None:
@@ -95,10 +56,10 @@ class ConvNeXt(Backbone):
 
     Args:
         signature: Channels and size of the images.
-        options: The form.
+        options: The architecture.
 
     Raises:
-        ConfigError: The options do not fit one another or the number of axes.
+        ConfigError: The options contradict each other or the number of axes.
     """
 
     def __init__(self, signature: Signature, options: ConvNeXtOptions) -> None:
@@ -123,7 +84,7 @@ class ConvNeXt(Backbone):
         self.smallest = tuple(first * then**steps for first, then in zip(stem_stride, stride, strict=True))
         set_drop_path_rate(self, options.drop_path)
         if options.start == "paper":
-            self.apply(_start_as_paper)
+            self.apply(_initialise_as_paper)
 
     def forward(self, images: Tensor) -> Tensor:
         """Feature map of the last stage."""
@@ -144,7 +105,7 @@ def step_down(channels: int, widths: int, kernel: Sequence[int], stride: Sequenc
         ConfigError: A kernel is narrower than its stride, so that voxels would be skipped.
     """
     if any(width < step for width, step in zip(kernel, stride, strict=True)):
-        raise ConfigError(f"A kernel must be as wide as its stride at least, got {tuple(kernel)} for {tuple(stride)}.")
+        raise ConfigError(f"A kernel must be at least as wide as its stride, got {tuple(kernel)} for {tuple(stride)}.")
     padding = tuple((width - step + 1) // 2 for width, step in zip(kernel, stride, strict=True))
     return CONVOLUTIONS[len(kernel)](channels, widths, tuple(kernel), stride=tuple(stride), padding=padding)  # type: ignore[arg-type]
 
@@ -159,7 +120,7 @@ def _step_norms(spatial_dims: int, channels: int, options: ConvNeXtOptions) -> l
     return [_norm(spatial_dims, channels, options)] if options.norm_steps else []
 
 
-def _start_as_paper(layer: nn.Module) -> None:
+def _initialise_as_paper(layer: nn.Module) -> None:
     if isinstance(layer, nn.Linear | nn.Conv2d | nn.Conv3d):
         nn.init.trunc_normal_(layer.weight, std=PAPER_STD)
         if layer.bias is not None:
@@ -169,7 +130,7 @@ def _start_as_paper(layer: nn.Module) -> None:
 def _check(options: ConvNeXtOptions) -> None:
     if len(options.depths) != len(options.dims):
         raise ConfigError(
-            f"`depths` and `dims` must name the same stages, got {len(options.depths)} and {len(options.dims)}."
+            f"`depths` and `dims` must have equal length, got {len(options.depths)} and {len(options.dims)} values."
         )
     widths = options.kernel if isinstance(options.kernel, tuple) else (options.kernel,)
     if math.prod(widths) % 2 == 0:

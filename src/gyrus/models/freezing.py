@@ -1,28 +1,30 @@
-"""Freezing: which parameters stay as they are, from which epoch on, and whether batch statistics stay too."""
+"""Freezing: which parameters are not trained, until which epoch, and whether batch statistics are frozen too."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
-from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from gyrus.errors import ConfigError
-from gyrus.models.classifier import Classifier
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from gyrus.models.classifier import Classifier
 
 Count = Annotated[int, Field(ge=0)]
 
 
 class FreezeConfig(BaseModel):
-    """Which part of a backbone is not trained. The head always is.
+    """Which parameters of a backbone are not trained. The head is always trained.
 
     Attributes:
-        stages: The first so many stages, the stem being the first; or the stages of these numbers, from 0.
-        all_but_last: All but the last so many parameter tensors of the backbone; 0 freezes it whole.
-        statistics: Frozen batch norms keep their running mean and variance too, also while training.
-        thaw: Epoch (from 0) to how many of the first stages stay frozen from then on; {5: 2, 10: 0} frees all but
-            two stages at epoch 5 and everything at epoch 10.
+        stages: Number of first stages to freeze, the stem being the first; or a list of stage numbers, from 0.
+        all_but_last: Freeze all but this number of last parameter tensors of the backbone; 0 freezes the backbone.
+        statistics: Also freeze the running mean and variance of frozen batch norms while training.
+        thaw: From epoch (counted from 0) to the number of first stages that stay frozen from then on;
+            {5: 2, 10: 0} unfreezes all but two stages at epoch 5 and everything at epoch 10.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -39,7 +41,7 @@ class FreezeConfig(BaseModel):
         return self
 
     def at_epoch(self, epoch: int) -> FreezeConfig:
-        """What holds in one epoch, counted from 0."""
+        """The rule of one epoch, counted from 0."""
         begun = [start for start in self.thaw if start <= epoch]
         if not begun:
             return self.model_copy(update={"thaw": {}})
@@ -47,21 +49,21 @@ class FreezeConfig(BaseModel):
 
 
 def apply_freezing(classifier: Classifier, config: FreezeConfig, epoch: int = 0) -> None:
-    """Freeze what the config says for an epoch, and free everything else. May be called at every epoch.
+    """Freeze what the config specifies for an epoch, and unfreeze everything else. May be called at every epoch.
 
     Args:
         classifier: Changed in place.
-        config: Which part.
+        config: Which parameters.
         epoch: Counted from 0.
 
     Raises:
-        ConfigError: There are not so many stages or parameter tensors.
+        ConfigError: The model has fewer stages or parameter tensors.
     """
     rule = config.at_epoch(epoch)
     frozen = {id(parameter) for parameter in _frozen(classifier, rule)}
     for parameter in classifier.parameters():
         parameter.requires_grad_(id(parameter) not in frozen)
-    classifier.frozen_norms = tuple(_still_norms(classifier)) if rule.statistics else ()
+    classifier.frozen_norms = tuple(_frozen_norms(classifier)) if rule.statistics else ()
     classifier.train(classifier.training)
 
 
@@ -70,18 +72,20 @@ def _frozen(classifier: Classifier, rule: FreezeConfig) -> list[nn.Parameter]:
         tensors = list(classifier.backbone.parameters())
         if rule.all_but_last > len(tensors):
             raise ConfigError(
-                f"`all_but_last` must be {len(tensors)} at most for this model, which has so many parameter "
-                f"tensors before its head; got {rule.all_but_last}."
+                f"`all_but_last` must be at most {len(tensors)}, the number of parameter tensors in the backbone of "
+                f"this model; got {rule.all_but_last}."
             )
         return tensors[: len(tensors) - rule.all_but_last]
     stages = classifier.stages()
     numbers = range(rule.stages) if isinstance(rule.stages, int) else rule.stages
     if numbers and max(numbers) >= len(stages):
-        raise ConfigError(f"This model has {len(stages)} stages, the stem among them; cannot freeze {rule.stages}.")
+        raise ConfigError(f"This model has {len(stages)} stages, including the stem; cannot freeze {rule.stages}.")
     return [parameter for number in numbers for parameter in stages[number].parameters()]
 
 
-def _still_norms(classifier: Classifier) -> list[nn.Module]:
+def _frozen_norms(classifier: Classifier) -> list[nn.Module]:
+    from torch.nn.modules.batchnorm import _BatchNorm
+
     return [
         module
         for module in classifier.backbone.modules()

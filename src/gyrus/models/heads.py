@@ -1,132 +1,22 @@
 """Heads: from the pooled features of a backbone to logits.
 
-One form covers them all: optional channel attention on the feature map, then, on the pooled vector, an optional
-norm and dropout, any number of dense layers, and a last linear layer. The table holds presets of it.
+One architecture covers all of them: optional channel attention on the feature map; then, on the pooled vector, an
+optional norm and dropout, any number of dense layers, and a last linear layer. The table of models holds its presets.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Annotated, Any, Literal
-
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 from torch import Tensor, nn
 
-from gyrus.models.options import ModelOptions, complete, each, told_by_pydantic
-from gyrus.registry import look_up
-
-Share = Annotated[float, Field(ge=0.0, lt=1.0)]
-Width = Annotated[int, Field(ge=1)]
-DenseNorm = Literal["none", "before", "after"]
-
-
-class HeadOptions(ModelOptions):
-    """The form of a head.
-
-    Attributes:
-        attention: Weigh the channels of the feature map, a sample at a time, before pooling.
-        attention_ratio: By how much the attention's hidden layer is narrower than the channels.
-        norm_in: Norm of the pooled vector.
-        dropout_in: Dropout of the pooled vector.
-        hidden: Widths of the dense layers, each followed by ReLU.
-        norm: Batch norm before or after each ReLU, or none; one for all, or one a layer.
-        dropout: Dropout behind each dense layer; one for all, or one a layer.
-        initial_std: Draw the linear weights from a normal of this width cut at two units, biases zero; by
-            default as PyTorch does.
-    """
-
-    attention: bool = False
-    attention_ratio: Width = 16
-    norm_in: Literal["none", "batch", "layer"] = "none"
-    dropout_in: Share = 0.0
-    hidden: tuple[Width, ...] = ()
-    norm: DenseNorm | tuple[DenseNorm, ...] = "none"
-    dropout: Share | tuple[Share, ...] = 0.0
-    initial_std: Annotated[float, Field(gt=0)] | None = None
-
-
-@dataclass(frozen=True)
-class HeadSpec:
-    """An entry of :data:`HEADS`.
-
-    Attributes:
-        options: The preset.
-        summary: One line.
-        source: Paper or reference system.
-    """
-
-    options: HeadOptions
-    summary: str
-    source: str
-
-
-_BLOCKS = (1024, 512, 256)
-
-HEADS: dict[str, HeadSpec] = {
-    "linear": HeadSpec(HeadOptions(), "one linear layer; `dropout_in` before it", "systems A, B, D"),
-    "norm-linear": HeadSpec(
-        HeadOptions(norm_in="layer"), "layer norm and one linear layer", "ConvNeXt, Liu et al. 2022"
-    ),
-    "mlp": HeadSpec(HeadOptions(hidden=(512,), dropout=0.5), "dense layer, ReLU, dropout", "system E, 0 to 2"),
-    "mlp-norm": HeadSpec(
-        HeadOptions(hidden=(512,), norm="before", dropout=0.6), "dense layer, batch norm, ReLU, dropout", "system C"
-    ),
-    "dropout-linear": HeadSpec(HeadOptions(dropout_in=0.5), "dropout and one linear layer", "system D, ResNet50"),
-    "dropout-mlp": HeadSpec(
-        # the original has dropout 0.3 directly followed by 0.4, which is dropout 1 - 0.7 x 0.6 = 0.58
-        HeadOptions(dropout_in=0.58, hidden=(512,), dropout=0.4),
-        "dropout, dense layer, ReLU, dropout",
-        "system D, EfficientNet-B3",
-    ),
-    "dense-blocks": HeadSpec(
-        HeadOptions(hidden=_BLOCKS, norm="before", dropout=(0.4, 0.3, 0.2)),
-        "three blocks of dense layer, batch norm, ReLU, dropout",
-        "system E, 4, 6 and 7",
-    ),
-    "attention-blocks": HeadSpec(
-        HeadOptions(attention=True, hidden=_BLOCKS, norm="before", dropout=0.4),
-        "channel attention a sample, then three dense blocks",
-        "system E, 8, after CBAM, Woo et al. 2018",
-    ),
-}
-
-
-class HeadConfig(BaseModel):
-    """Which head, and what is changed about it.
-
-    Attributes:
-        name: A name in :data:`HEADS`.
-        options: Fields of :class:`HeadOptions`; filled up with those of the preset.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    name: str = "linear"
-    options: dict[str, Any] = Field(default_factory=dict, validate_default=True)
-
-    @field_validator("name")
-    @classmethod
-    def _known(cls, name: str) -> str:
-        with told_by_pydantic():
-            look_up(name, HEADS, "head")
-        return name
-
-    @field_validator("options")
-    @classmethod
-    def _complete(cls, options: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
-        name = info.data.get("name")
-        if name is None:
-            return options
-        with told_by_pydantic():
-            return complete(HEADS[name].options, options, f"head '{name}'").model_dump(mode="json")
+from gyrus.models.options import HeadOptions, each
 
 
 class ChannelAttention(nn.Module):
-    """Weigh the channels of a feature map by what is in the map itself.
+    """Weigh the channels of a feature map by its own content.
 
     The mean and the maximum over space go through one shared two-layer network; the sigmoid of their sum scales
-    the channels (the channel part of CBAM, Woo et al. 2018, https://arxiv.org/abs/1807.06521). Each sample is
-    weighed by itself, so its prediction never depends on its neighbours in the batch.
+    the channels (the channel part of CBAM, Woo et al. 2018, https://arxiv.org/abs/1807.06521). Each image is
+    weighted independently, so its prediction never depends on the other images of the batch.
     """
 
     def __init__(self, channels: int, ratio: int = 16) -> None:
@@ -147,8 +37,11 @@ class Head(nn.Module):
     Args:
         num_channels: Channels of the feature map.
         num_features: Length of the pooled vector.
-        num_classes: Logits of a sample.
-        options: The form.
+        num_classes: Logits per image.
+        options: The architecture.
+
+    Raises:
+        ConfigError: A tuple of options does not have one value per dense layer.
     """
 
     def __init__(self, num_channels: int, num_features: int, num_classes: int, options: HeadOptions) -> None:
@@ -164,7 +57,7 @@ class Head(nn.Module):
             self._initialise(layer)
 
     def reset(self, num_classes: int) -> None:
-        """Put a fresh last layer in the place of the old one, on the same device."""
+        """Replace the last layer by a newly initialised one, on the same device."""
         weight = self.classify.weight
         self.classify = nn.Linear(weight.shape[1], num_classes, device=weight.device, dtype=weight.dtype)
         self._initialise(self.classify)
@@ -173,21 +66,6 @@ class Head(nn.Module):
         if self.initial_std is not None and isinstance(layer, nn.Linear):
             nn.init.trunc_normal_(layer.weight, std=self.initial_std)
             nn.init.zeros_(layer.bias)
-
-
-def build_head(config: HeadConfig, num_channels: int, num_features: int, num_classes: int) -> Head:
-    """The head that a config describes.
-
-    Args:
-        config: Which head.
-        num_channels: Channels of the feature map.
-        num_features: Length of the pooled vector.
-        num_classes: Logits of a sample.
-
-    Raises:
-        ConfigError: A tuple of options does not have one value a dense layer.
-    """
-    return Head(num_channels, num_features, num_classes, HeadOptions.model_validate(config.options))
 
 
 def _input_layers(features: int, options: HeadOptions) -> list[nn.Module]:

@@ -1,4 +1,4 @@
-"""Layers that networks share, for slices and volumes alike."""
+"""Layers that several networks use, for slices and volumes."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ class ChannelLayerNorm(nn.LayerNorm):
 
 
 class DropPath(nn.Module):
-    """Stochastic depth: leave a residual branch out, a sample at a time, while training.
+    """Stochastic depth: while training, drop a residual branch at random for each image.
 
-    Huang et al. 2016, https://arxiv.org/abs/1603.09382. Kept branches are scaled so that the mean stays.
+    Huang et al. 2016, https://arxiv.org/abs/1603.09382. Kept branches are scaled to preserve the expected value.
 
     Attributes:
-        rate: Probability of leaving the branch out; may be changed at any time.
+        rate: Probability of dropping the branch; may be changed at any time.
     """
 
     def __init__(self, rate: float = 0.0) -> None:
@@ -37,7 +37,7 @@ class DropPath(nn.Module):
         self.rate = rate
 
     def forward(self, branch: Tensor) -> Tensor:
-        """Branch ``(B, ...)`` with some samples zeroed."""
+        """Branch ``(B, ...)`` with some images set to zero."""
         if not self.training or self.rate == 0.0:
             return branch
         keep = 1.0 - self.rate
@@ -45,7 +45,7 @@ class DropPath(nn.Module):
         return branch * torch.empty(shape, device=branch.device, dtype=branch.dtype).bernoulli_(keep).div_(keep)
 
     def extra_repr(self) -> str:
-        """The rate, when the network is printed."""
+        """The rate, shown when the network is printed."""
         return f"rate={self.rate:.4g}"
 
 
@@ -56,9 +56,9 @@ def set_drop_path_rate(network: nn.Module, rate: float) -> None:
         ConfigError: ``rate`` is not in [0, 1), or the network has no stochastic depth.
     """
     if not 0.0 <= rate < 1.0:
-        raise ConfigError(f"The drop path rate must lie in [0, 1), got {rate}.")
+        raise ConfigError(f"The drop path rate must be in [0, 1), got {rate}.")
     paths = [module for module in network.modules() if isinstance(module, DropPath)]
     if not paths:
-        raise ConfigError("This model has no stochastic depth to set. Models of the family 'convnext' have.")
+        raise ConfigError("This model has no stochastic depth. Models whose name starts with 'convnext' have it.")
     for index, path in enumerate(paths):
         path.rate = rate * index / max(len(paths) - 1, 1)

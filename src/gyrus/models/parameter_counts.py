@@ -1,4 +1,4 @@
-"""What the zoo holds, counted: the tables of docs/models.md, written by ``python -m gyrus.models.parameter_counts``."""
+"""Parameters of every model and head: the tables of docs/models.md, by ``python -m gyrus.models.parameter_counts``."""
 
 from __future__ import annotations
 
@@ -10,8 +10,11 @@ import torch
 from torch import nn
 
 from gyrus.files import write_text
-from gyrus.models.build import MODELS, ModelConfig, build
-from gyrus.models.heads import HEADS, HeadConfig, build_head
+from gyrus.models.build import build
+from gyrus.models.config import ModelConfig
+from gyrus.models.head_table import HEADS
+from gyrus.models.heads import Head
+from gyrus.models.model_table import MODELS
 
 START, END = "<!-- tables start -->\n", "<!-- tables end -->"
 SIZES = {2: (128, 128), 3: (96, 96, 96)}
@@ -19,7 +22,7 @@ CHANNELS, CLASSES, FEATURES = 1, 4, 512
 
 
 def count_parameters(network: nn.Module) -> tuple[int, int]:
-    """All parameters of a network, and those of them that are trained."""
+    """The number of parameters of a network, and of those that are trained."""
     sizes = [(value.numel(), value.requires_grad) for value in network.parameters()]
     return sum(size for size, _ in sizes), sum(size for size, trained in sizes if trained)
 
@@ -30,7 +33,7 @@ def tables() -> str:
 
 
 def with_tables(page: str) -> str:
-    """A page with the tables between its two marks written anew."""
+    """A page with the tables between its two markers replaced."""
     before, _, rest = page.partition(START)
     _, _, after = rest.partition(END)
     return f"{before}{START}\n{tables()}\n{END}{after}"
@@ -46,7 +49,7 @@ def _models() -> str:
 
 
 def _model_size(name: str, dims: int) -> int:
-    # the meta device gives shapes without memory, so that large networks cost nothing
+    # the meta device has shapes but no memory, so that large networks cost nothing
     with torch.device("meta"):
         model = build(ModelConfig(name=name), in_channels=CHANNELS, num_classes=CLASSES, image_size=SIZES[dims])
     return count_parameters(model)[0]
@@ -56,7 +59,7 @@ def _heads() -> str:
     rows = []
     for name, spec in HEADS.items():
         with torch.device("meta"):
-            head = build_head(HeadConfig(name=name), FEATURES, FEATURES, CLASSES)
+            head = Head(FEATURES, FEATURES, CLASSES, spec.options)
         rows.append([f"`{name}`", spec.summary, spec.source, f"{count_parameters(head)[0]:,}"])
     return _table(["head", "what it is", "source", f"parameters on {FEATURES} features"], rows)
 

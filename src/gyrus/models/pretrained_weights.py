@@ -1,4 +1,4 @@
-"""Pretrained weights: from a file or the Hugging Face hub, never by running code, and made to fit."""
+"""Pretrained weights: read from a file or the Hugging Face hub without running code, and adapted to a network."""
 
 from __future__ import annotations
 
@@ -7,20 +7,14 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from gyrus.errors import WeightsError
-from gyrus.files import file_digest
-
-if TYPE_CHECKING:
-    from gyrus.models.classifier import Backbone
-
-StemRule = Literal["sum", "mean"]
-"""How the weights of three colour channels become those of another number."""
+from gyrus.models.options import StemRule
 
 NOT_STATED = "not stated"
 
@@ -29,14 +23,14 @@ _WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model")
 
 @dataclass(frozen=True)
 class WeightsRecord:
-    """Where the weights of a model came from, for the run.
+    """The source of the weights of a model, for the run folder.
 
     Attributes:
         source: The file, or the repository on the hub.
         digest: SHA-256 of the file.
         licence: As the source states it, or "not stated".
-        changes: What was done to make them fit: "stem: 3 to 1 channels by sum", "inflated to 3D".
-        left_out: Tensors of the file that the model has no place for: the head of other classes.
+        changes: How the weights were adapted: "stem: 3 to 1 channels by sum", "inflated from 2D to 3D".
+        left_out: Tensors of the file that the model does not have: the head for other classes.
     """
 
     source: str
@@ -47,27 +41,27 @@ class WeightsRecord:
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """The tensors of a .safetensors, .pth, .pt, .bin or .ckpt file, on the CPU; nothing in the file is executed.
+    """The tensors of a .safetensors, .pth, .pt, .bin or .ckpt file, on the CPU; no code in the file is executed.
 
     Raises:
-        WeightsError: The file is missing, damaged, holds code or no tensors.
+        WeightsError: The file is missing or damaged, contains code, or contains no tensors.
     """
     if not path.is_file():
-        raise WeightsError(f"There is no file of weights at {path}. Give the path of a .safetensors or .pth file.")
+        raise WeightsError(f"There is no weights file at {path}. Give the path of a .safetensors or .pth file.")
     content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
     weights = {name: value for name, value in content.items() if isinstance(value, Tensor)}
     if not weights:
-        raise WeightsError(f"{path} holds no tensors by name. Save a model's state_dict().")
+        raise WeightsError(f"{path} contains no named tensors. Save the state_dict() of a model.")
     return weights
 
 
 @dataclass(frozen=True)
 class HubWeights:
-    """Weights that somebody publishes on the Hugging Face hub.
+    """Weights published on the Hugging Face hub.
 
     Attributes:
         repository: owner/name.
-        filenames: Names that the file may have, the best first.
+        filenames: Possible names of the file, in order of preference.
         licence: As the publisher states it, or "not stated".
     """
 
@@ -76,41 +70,15 @@ class HubWeights:
     licence: str
 
 
-def load_pretrained(backbone: Backbone, source: str | HubWeights, *, stem: StemRule = "sum") -> WeightsRecord:
-    """Put pretrained weights into a backbone, all of it.
-
-    Args:
-        backbone: Filled in place.
-        source: Path of a file, or what a publisher has on the hub.
-        stem: How the kernels of the first layer are adapted to another number of channels.
-
-    Returns:
-        Where the weights came from and what was done to them.
-
-    Raises:
-        WeightsError: The file cannot be had or read, or does not fit.
-    """
-    path = download(source) if isinstance(source, HubWeights) else Path(source).expanduser()
-    weights = backbone.translate(read_weights(path))
-    changes, left_out = fit_weights(weights, backbone.pretrained_part(), stem=stem, head=backbone.pretrained_head)
-    return WeightsRecord(
-        source=source.repository if isinstance(source, HubWeights) else str(source),
-        digest=file_digest(path),
-        licence=source.licence if isinstance(source, HubWeights) else _licence(path),
-        changes=changes,
-        left_out=left_out,
-    )
-
-
 def download(source: HubWeights, *, endpoint: str | None = None) -> Path:
-    """The file of published weights, from the local cache where it is there.
+    """The file of published weights, from the local cache if it is there.
 
     Args:
-        source: What to get.
-        endpoint: Address of the hub, if not the public one (or that in HF_ENDPOINT).
+        source: What to download.
+        endpoint: Address of the hub; by default that in HF_ENDPOINT, or the public one.
 
     Raises:
-        WeightsError: The hub cannot be reached, or has no such file; says what to do.
+        WeightsError: The hub cannot be reached or has no such file; the message says what to do.
     """
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError
@@ -121,20 +89,20 @@ def download(source: HubWeights, *, endpoint: str | None = None) -> Path:
             return Path(hf_hub_download(source.repository, filename, endpoint=endpoint))
         except EntryNotFoundError as error:
             reason = error
-        # the hub's errors share no base: they come from the network library, the file system and the hub itself
+        # the errors have no common base class: they come from the network library, the file system and the hub
         except Exception as error:
             reason = error
             break
     first_line = (str(reason).strip() or type(reason).__name__).splitlines()[0]
     raise WeightsError(
-        f"Cannot get the weights '{source.repository}' from the Hugging Face hub: {first_line} "
-        "Do it once with a connection (they then stay in the cache), or name a file of weights in "
-        "`pretrained: PATH`, or start from random weights with `pretrained: false`."
+        f"Cannot download the weights '{source.repository}' from the Hugging Face hub: {first_line} "
+        "Download them once with a connection (they are cached), or set `pretrained` to the path of a weights file, "
+        "or start from random weights with `pretrained: false`."
     ) from reason
 
 
 def inflate(weight: Tensor, depth: int) -> Tensor:
-    """A 3D kernel that answers a stack of equal slices as the 2D kernel answers one of them.
+    """A 3D kernel whose response to a stack of identical slices is that of the 2D kernel to one of them.
 
     Carreira and Zisserman 2017, https://arxiv.org/abs/1705.07750: repeated along the depth and divided by it.
 
@@ -151,8 +119,9 @@ def inflate(weight: Tensor, depth: int) -> Tensor:
 def adapt_stem(weight: Tensor, in_channels: int, rule: StemRule) -> Tensor:
     """The first kernel for another number of channels.
 
-    With "sum", a gray image gives what its copy in every channel gave; more channels take turns, scaled alike.
-    With "mean", every channel gets the mean kernel (system D), a third as strong.
+    With "sum", a grayscale image has the same response as its copy in every channel; kernels are repeated cyclically
+    for more channels, with the same scaling. With "mean", every channel gets the mean kernel, a third of the strength
+    (as in MRI-Scans-Model, docs/published-projects.md).
 
     Args:
         weight: Kernel ``(out, in, *spatial)``.
@@ -174,19 +143,19 @@ def adapt_stem(weight: Tensor, in_channels: int, rule: StemRule) -> Tensor:
 def fit_weights(
     weights: Mapping[str, Tensor], network: nn.Module, *, stem: StemRule = "sum", head: str | tuple[str, ...] = ()
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Put weights into a network, all of it: adapts the stem to its channels, and 2D kernels to 3D.
+    """Load weights into a whole network; adapts the stem to its channels, and 2D kernels to 3D.
 
     Args:
-        weights: Name to tensor; a prefix that all names share ("backbone.", "module.") is taken off.
+        weights: Name to tensor; a common prefix of all names ("backbone.", "module.") is removed.
         network: Filled in place.
         stem: How the stem is adapted.
-        head: Names of the layers that may be left out although the network has part of them: "head.fc".
+        head: Names of layers that may be left out although the network has some of their tensors: "head.fc".
 
     Returns:
-        What was changed, and the names of the tensors left out.
+        The adaptations, and the names of the tensors left out.
 
     Raises:
-        WeightsError: Tensors are missing, have other shapes, or belong to layers that the network does not have.
+        WeightsError: Tensors are missing, have another shape, or belong to layers that the network does not have.
     """
     own = network.state_dict()
     prefix = _shared_prefix(weights, own)
@@ -195,23 +164,24 @@ def fit_weights(
     outside = tuple(name for name in weights if not name.startswith(prefix))
     left_out = tuple(name for name in inside if name not in own)
     tops = {name.partition(".")[0] for name in own}
-    strangers = [name for name in left_out if name.partition(".")[0] in tops and not name.startswith(head)]
-    mistakes += [f"{name} has no place in the model" for name in strangers]
+    unexpected = [name for name in left_out if name.partition(".")[0] in tops and not name.startswith(head)]
+    mistakes += [f"{name} is not in the model" for name in unexpected]
     if mistakes:
         shown = "; ".join(mistakes[:5]) + (f"; and {len(mistakes) - 5} more" if len(mistakes) > 5 else "")
         raise WeightsError(
-            f"The weights are of another architecture: {shown}. Choose the model that they were saved from."
+            f"The weights belong to another architecture: {shown}. Choose the model that they were saved from."
         )
     network.load_state_dict(fitted, strict=False)
     return changes, (*left_out, *outside)
 
 
-def _licence(path: Path) -> str:
+def licence_of(path: Path) -> str:
+    """The licence in the metadata of a .safetensors file, or "not stated"."""
     if path.suffix != ".safetensors":
         return NOT_STATED
     with safe_open(path, framework="pt") as file:
-        about = file.metadata() or {}
-    return about.get("license") or about.get("licence") or NOT_STATED
+        metadata = file.metadata() or {}
+    return metadata.get("license") or metadata.get("licence") or NOT_STATED
 
 
 def _read_safetensors(path: Path) -> dict[str, Any]:
@@ -227,8 +197,8 @@ def _read_pickle(path: Path) -> dict[str, Any]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise WeightsError(
-            f"{path} holds more than tensors (or is damaged), and Gyrus never runs code from a file of weights. "
-            "Where you trust it, load it with its own library and save its state_dict() as .safetensors."
+            f"{path} contains more than tensors (or is damaged), and Gyrus never runs code from a weights file. "
+            "If you trust it, load it with its own library and save its state_dict() as .safetensors."
         ) from error
     except (OSError, EOFError, RuntimeError, ValueError, zipfile.BadZipFile) as error:
         raise WeightsError(f"{path} cannot be read as PyTorch weights: {error}.") from error
@@ -249,19 +219,19 @@ def _fit_all(
 ) -> tuple[dict[str, Tensor], tuple[str, ...], list[str]]:
     first = next((name for name, value in own.items() if value.ndim >= 4), "")
     fitted, changes, mistakes = {}, dict[str, None](), []
-    for name, place in own.items():
+    for name, target in own.items():
         if name not in weights:
             if not name.endswith("num_batches_tracked"):
                 mistakes.append(f"{name} is missing")
             continue
         value = weights[name]
-        if value.ndim == 4 and place.ndim == 5:
-            value = inflate(value.float(), place.shape[2])
+        if value.ndim == 4 and target.ndim == 5:
+            value = inflate(value.float(), target.shape[2])
             changes["inflated from 2D to 3D"] = None
-        if name == first and value.ndim == place.ndim and value.shape[1] != place.shape[1]:
-            changes[f"stem: {value.shape[1]} to {place.shape[1]} channels by {stem}"] = None
-            value = adapt_stem(value.float(), place.shape[1], stem)
-        if value.shape != place.shape:
-            mistakes.append(f"{name} is {tuple(value.shape)} in the file, {tuple(place.shape)} in the model")
+        if name == first and value.ndim == target.ndim and value.shape[1] != target.shape[1]:
+            changes[f"stem: {value.shape[1]} to {target.shape[1]} channels by {stem}"] = None
+            value = adapt_stem(value.float(), target.shape[1], stem)
+        if value.shape != target.shape:
+            mistakes.append(f"{name} is {tuple(value.shape)} in the file, {tuple(target.shape)} in the model")
         fitted[name] = value
     return fitted, tuple(changes), mistakes

@@ -1,4 +1,4 @@
-"""ResNet and DenseNet for slices and volumes, from MONAI. The only module that imports it, when one is built.
+"""ResNet and DenseNet for slices and volumes, from MONAI. Only this module imports it, when a model is built.
 
 He et al. 2016, https://arxiv.org/abs/1512.03385; for volumes Hara et al. 2018, https://arxiv.org/abs/1711.09577;
 Huang et al. 2017, https://arxiv.org/abs/1608.06993. MONAI: https://github.com/Project-MONAI/MONAI, Apache-2.0.
@@ -7,13 +7,11 @@ Huang et al. 2017, https://arxiv.org/abs/1608.06993. MONAI: https://github.com/P
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
 
 from torch import Tensor, nn
 
 from gyrus.models.classifier import Backbone, Signature
-from gyrus.models.heads import Width
-from gyrus.models.options import ModelOptions
+from gyrus.models.options import DenseNetOptions, ResNetOptions
 
 _RESNET_BLOCKS: dict[int, tuple[str, tuple[int, ...]]] = {
     10: ("basic", (1, 1, 1, 1)),
@@ -31,26 +29,12 @@ _DENSENET_BLOCKS: dict[int, tuple[int, ...]] = {
 }
 
 
-class ResNetOptions(ModelOptions):
-    """The form of a ResNet.
-
-    Attributes:
-        depth: Layers.
-        width: Channels of the first stage; each further one has twice as many.
-        stem_stride: Step of the first convolution; 1 keeps small images from shrinking too far.
-    """
-
-    depth: Literal[10, 18, 34, 50, 101, 152] = 18
-    width: Width = 64
-    stem_stride: Literal[1, 2] = 2
-
-
 class ResNet(Backbone):
-    """MONAI's ResNet without its last layers; its names are those of 2D weights, so that these can be inflated.
+    """MONAI's ResNet without its last layers; parameters are named as in 2D weights, so that these can be inflated.
 
     Args:
         signature: Channels and size of the images.
-        options: The form.
+        options: The architecture.
     """
 
     def __init__(self, signature: Signature, options: ResNetOptions) -> None:
@@ -85,30 +69,16 @@ class ResNet(Backbone):
         return (nn.ModuleList([net.conv1, net.bn1]), net.layer1, net.layer2, net.layer3, net.layer4)
 
     def pretrained_part(self) -> nn.Module:
-        """The network as MONAI has it."""
+        """The network of MONAI."""
         return self.network
 
 
-class DenseNetOptions(ModelOptions):
-    """The form of a DenseNet.
-
-    Attributes:
-        depth: Layers.
-        growth: Channels that each layer adds.
-        width: Channels of the stem.
-    """
-
-    depth: Literal[121, 169, 201, 264] = 121
-    growth: Width = 32
-    width: Width = 64
-
-
 class DenseNet(Backbone):
-    """MONAI's DenseNet without its last layers, and so without the pooling that varies on CUDA in 3D.
+    """MONAI's DenseNet without its last layers, and so without the 3D pooling that is not deterministic on CUDA.
 
     Args:
         signature: Channels and size of the images.
-        options: The form.
+        options: The architecture.
     """
 
     def __init__(self, signature: Signature, options: DenseNetOptions) -> None:
@@ -128,19 +98,19 @@ class DenseNet(Backbone):
         self.smallest = (32,) * signature.spatial_dims
 
     def forward(self, images: Tensor) -> Tensor:
-        """Feature map of the last block, behind its norm and ReLU."""
+        """Feature map of the last block, after its norm and ReLU."""
         return self.features(images).relu()
 
     def stages(self) -> tuple[nn.Module, ...]:
-        """Stem, then the dense blocks, each with the transition before it and the last with the norm behind it."""
-        parts = dict(self.features.named_children())
-        blocks = [nn.ModuleList([parts["denseblock1"]])]
-        blocks += [nn.ModuleList([parts[f"transition{i - 1}"], parts[f"denseblock{i}"]]) for i in (2, 3, 4)]
-        blocks[-1].append(parts["norm5"])
-        return (nn.ModuleList([parts["conv0"], parts["norm0"]]), *blocks)
+        """Stem, then the dense blocks, each with the transition before it, the last with the norm after it."""
+        layers = dict(self.features.named_children())
+        blocks = [nn.ModuleList([layers["denseblock1"]])]
+        blocks += [nn.ModuleList([layers[f"transition{i - 1}"], layers[f"denseblock{i}"]]) for i in (2, 3, 4)]
+        blocks[-1].append(layers["norm5"])
+        return (nn.ModuleList([layers["conv0"], layers["norm0"]]), *blocks)
 
     def translate(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """MONAI's names for those of 2D weights, which lack its inner container."""
+        """2D weights under MONAI's names, which have one more level (``layers``)."""
         own = self.state_dict()
         renamed = {name.replace(".layers.", "."): name for name in own}
         return {renamed.get(name, name): value for name, value in weights.items()}
@@ -148,6 +118,6 @@ class DenseNet(Backbone):
 
 def _last_channels(options: DenseNetOptions) -> int:
     channels = options.width
-    for layers in _DENSENET_BLOCKS[options.depth][:-1]:
-        channels = (channels + layers * options.growth) // 2
+    for count in _DENSENET_BLOCKS[options.depth][:-1]:
+        channels = (channels + count * options.growth) // 2
     return channels + _DENSENET_BLOCKS[options.depth][-1] * options.growth

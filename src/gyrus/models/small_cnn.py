@@ -1,7 +1,7 @@
-"""Small convolutional networks: system D's family and system C's Neuroflux, by their layer lists.
+"""Small convolutional networks: those of MRI-Scans-Model and Neuroflux (docs/published-projects.md).
 
-Units of convolution, ReLU, batch norm, max pooling and dropout, then flattened. They differ by widths and by where
-the norm and the dropout stand, so each is a preset of :class:`SmallCNNOptions`.
+Units of convolution, ReLU, batch norm, max pooling and dropout, then flattened. They differ in widths and in the
+position of norm and dropout, so each is a preset of :class:`~gyrus.models.options.SmallCNNOptions`.
 """
 
 from __future__ import annotations
@@ -9,48 +9,23 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from itertools import pairwise
-from typing import Annotated, Literal
 
-from pydantic import Field
 from torch import Tensor, nn
 
 from gyrus.models.classifier import Backbone, Signature
-from gyrus.models.heads import Share, Width
 from gyrus.models.layers import BATCH_NORMS, CONVOLUTIONS, MAX_POOLS, MEANS
-from gyrus.models.options import ModelOptions, each
-
-UnitNorm = Literal["none", "before activation", "before pooling", "after pooling"]
-
-
-class SmallCNNOptions(ModelOptions):
-    """The form of a small CNN.
-
-    Attributes:
-        channels: Output channels of each unit.
-        kernel: Width of the convolutions; an odd number.
-        norm: Where batch norm stands in a unit; one for all, or one a unit.
-        dropout: Dropout at the end of a unit; one for all, or one a unit.
-        reduce: Average over so many pixels before the first unit; one for all axes, or one an axis (depth first).
-        global_pool: Average the last map instead of flattening it: far fewer weights, and any image size.
-    """
-
-    channels: Annotated[tuple[Width, ...], Field(min_length=1)] = (32, 64)
-    kernel: Literal[1, 3, 5, 7, 9, 11] = 3
-    norm: UnitNorm | tuple[UnitNorm, ...] = "none"
-    dropout: Share | tuple[Share, ...] = 0.0
-    reduce: Width | tuple[Width, ...] = 1
-    global_pool: bool = False
+from gyrus.models.options import SmallCNNOptions, UnitNorm, each
 
 
 class SmallCNN(Backbone):
-    """Units of convolution and max pooling, then the flattened map.
+    """Units of convolution and max pooling, then the flattened feature map.
 
     Args:
         signature: Channels and size of the images.
-        options: The form.
+        options: The architecture.
 
     Raises:
-        ConfigError: A tuple of options does not have one value a unit.
+        ConfigError: A tuple of options does not have one value per unit.
     """
 
     def __init__(self, signature: Signature, options: SmallCNNOptions) -> None:
@@ -81,7 +56,7 @@ class SmallCNN(Backbone):
         return self.units(self.reduce(images))
 
     def pool(self, features: Tensor) -> Tensor:
-        """The flattened map, or its mean over space."""
+        """The flattened feature map, or its mean over space."""
         return super().pool(features) if self.global_pool else features.flatten(1)
 
     def stages(self) -> tuple[nn.Module, ...]:
@@ -99,7 +74,7 @@ def conv_unit(
     dropout: float = 0.0,
     convolutions: int = 1,
 ) -> nn.Sequential:
-    """Convolutions with ReLU, a max pooling that halves each axis, and where asked batch norm and dropout."""
+    """Convolutions with ReLU, max pooling that halves each axis, and optional batch norm and dropout."""
     layers: list[nn.Module] = []
     for _ in range(convolutions):
         layers.append(CONVOLUTIONS[spatial_dims](in_channels, channels, kernel, padding=kernel // 2))
@@ -118,5 +93,5 @@ def conv_unit(
 
 
 def halved_voxels(signature: Signature, times: int) -> int:
-    """Voxels of a map after each axis of an image was halved ``times``, rounding down."""
+    """Voxels of a feature map after each axis of an image was halved ``times`` times, rounding down."""
     return math.prod(size // 2**times for size in signature.image_size)

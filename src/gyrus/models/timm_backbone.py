@@ -1,4 +1,4 @@
-"""Any network of timm as a backbone. The only module that imports timm, and only when one is built.
+"""Any network of timm as a backbone. Only this module imports timm, when a model is built.
 
 timm: Ross Wightman, https://github.com/huggingface/pytorch-image-models, Apache-2.0.
 """
@@ -13,20 +13,9 @@ from torch import Tensor, nn
 
 from gyrus.errors import UnknownNameError
 from gyrus.models.classifier import Backbone, Signature
-from gyrus.models.heads import Share
-from gyrus.models.options import ModelOptions
+from gyrus.models.options import TimmOptions
 from gyrus.models.pretrained_weights import NOT_STATED, HubWeights
 from gyrus.registry import nearest
-
-
-class TimmOptions(ModelOptions):
-    """What can be set about a network of timm.
-
-    Attributes:
-        drop_path: Stochastic depth of the last block, where the network has it.
-    """
-
-    drop_path: Share = 0.0
 
 
 class TimmBackbone(Backbone):
@@ -35,7 +24,7 @@ class TimmBackbone(Backbone):
     Args:
         architecture: A name in ``timm.list_models()``, with or without a tag: "resnet50", "resnet50.a1_in1k".
         signature: Channels and size of the images.
-        options: What is set about it.
+        options: Its options.
 
     Raises:
         UnknownNameError: timm has no such network.
@@ -57,7 +46,7 @@ class TimmBackbone(Backbone):
         self.smallest = (self.network.feature_info[-1]["reduction"],) * 2
 
     def forward(self, images: Tensor) -> Tensor:
-        """Feature map; the tokens of a transformer are laid out as the grid of patches they stand for."""
+        """Feature map; the tokens of a transformer are arranged as the grid of patches that they represent."""
         features = self.network.forward_features(images)
         if self.grid is not None:
             patches = features[:, self.network.num_prefix_tokens :]
@@ -65,7 +54,7 @@ class TimmBackbone(Backbone):
         return features.movedim(-1, 1) if self.channels_last else features
 
     def pool(self, features: Tensor) -> Tensor:
-        """The network's own pooling, with the norm or layer it has behind it; for tokens the mean over patches."""
+        """The network's own pooling with the norm or layer after it; for tokens, the mean over patches."""
         return self.network.forward_head(features, pre_logits=True) if self.own_pool else super().pool(features)
 
     def stages(self) -> tuple[nn.Module, ...]:
@@ -77,20 +66,20 @@ class TimmBackbone(Backbone):
         return tuple(nn.ModuleList(self._owners(groups[key])) for key in sorted(groups))
 
     def published(self) -> HubWeights | None:
-        """The weights that timm publishes on the hub: of the tag in the name, or of timm's default tag."""
-        about = self.network.pretrained_cfg
-        if not about.get("hf_hub_id"):
+        """The weights that timm publishes on the hub, for the tag in the name or timm's default tag."""
+        published = self.network.pretrained_cfg
+        if not published.get("hf_hub_id"):
             return None
-        names = (about.get("hf_hub_filename"), "model.safetensors", "pytorch_model.bin")
-        licence = about.get("license") or NOT_STATED
-        return HubWeights(about["hf_hub_id"], tuple(name for name in names if name), licence)
+        names = (published.get("hf_hub_filename"), "model.safetensors", "pytorch_model.bin")
+        licence = published.get("license") or NOT_STATED
+        return HubWeights(published["hf_hub_id"], tuple(name for name in names if name), licence)
 
     def pretrained_part(self) -> nn.Module:
-        """The network as timm has it."""
+        """The network of timm."""
         return self.network
 
     def translate(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """What timm's own filter of this family makes of them: other authors' names, position tables of other sizes."""
+        """Weights converted by timm's filter for this family: other names, position embeddings of other sizes."""
         module = sys.modules[type(self.network).__module__]
         own_filter = getattr(module, "checkpoint_filter_fn", None)
         if own_filter is None or self.network.state_dict().keys() <= weights.keys():
@@ -98,10 +87,10 @@ class TimmBackbone(Backbone):
         return own_filter(dict(weights), self.network)
 
     def _owners(self, parameters: list[str]) -> list[nn.Module]:
-        free = [self.network.get_parameter(name) for name in parameters if "." not in name]
+        direct = [self.network.get_parameter(name) for name in parameters if "." not in name]
         names = dict.fromkeys(name.rpartition(".")[0] for name in parameters if "." in name)
         modules = [self.network.get_submodule(name) for name in names]
-        return [nn.ParameterList(free), *modules] if free else modules
+        return [nn.ParameterList(direct), *modules] if direct else modules
 
 
 def _create(architecture: str, signature: Signature, options: TimmOptions) -> Any:
