@@ -9,7 +9,8 @@ from gyrus.datasets.patches import PatchConfig, at
 from gyrus.errors import ConfigError, DataError
 from gyrus.explanation.layers import choose_layer
 from gyrus.inference.patchwise import PatchwiseClassifier
-from gyrus.models.build import ModelConfig, build
+from gyrus.models.build import build
+from gyrus.models.config import ModelConfig
 
 SIZES = {"2d": ((16, 16), (40, 28)), "3d": ((8, 12, 12), (12, 20, 18))}
 BODY = 0.3

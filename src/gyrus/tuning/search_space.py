@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from gyrus.configuration import parse, read_document
 from gyrus.errors import ConfigError
-from gyrus.models.model_table import find
+from gyrus.models.model_table import find_model
 from gyrus.registry import look_up
 from gyrus.workflows.experiment_config import ExperimentConfig, load_config
 
@@ -202,7 +202,7 @@ def complete(config: ExperimentConfig) -> dict[str, Any]:
     """A config as plain values, with the head that its model has by itself."""
     document = config.model_dump(mode="json")
     if document["model"]["head"] is None:
-        document["model"]["head"] = find(config.model.name).head.model_dump(mode="json")
+        document["model"]["head"] = find_model(config.model.name).head.model_dump(mode="json")
     return document
 
 
