@@ -1,4 +1,4 @@
-"""The files that a comparison leaves behind."""
+"""The files of a leaderboard: page, tables and figures."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_the_same_board_gives_the_same_tables(board):
 
 def test_a_leaking_split_carries_its_warning_everywhere(tmp_path):
     leaky = rank_entries(entries(1.0, 2.0, split_unit="image"), resamples=0)
-    statement = leaky.tables[0].evaluation.statement
+    statement = leaky.tables[0].evaluation.warning
     page = write_leaderboard(tmp_path, leaky)
     assert statement in page.read_text()
     assert statement in text(leaky)

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from functools import cache
+from html.parser import HTMLParser
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
 from gyrus.evaluation.evaluate import evaluate
 from gyrus.inference.predictions import Predictions
-from gyrus.reporting.report_content import (
-    ComparedRun,
-    Comparison,
-    Picture,
-    ReportContent,
-    draw_comparison,
-    draw_scores,
-    draw_training,
-)
+from gyrus.reporting.drawing import Picture, draw_svg
+from gyrus.reporting.evaluation_figures import draw_scores
+from gyrus.reporting.report_content import ReportContent
+from gyrus.reporting.split_unit_report import ComparedRun, Comparison, draw_comparison
+from gyrus.reporting.training_figures import draw_training
 from tests.support.predictions import study
+
+
+def words(figure: Figure) -> str:
+    """All text of a figure, read from its SVG."""
+    return " ".join(re.findall(r"<text[^>]*>([^<]*)</text>", draw_svg(figure)))
 
 
 def history(epochs: int = 6) -> pd.DataFrame:
@@ -50,8 +54,8 @@ def typical() -> ReportContent:
         title="A run",
         created="2026-01-02",
         evaluation=evaluation,
-        score_pictures=tuple(map(Picture.of, draw_scores(predictions, evaluation))),
-        training_pictures=tuple(map(Picture.of, draw_training(history(), best_epoch=2))),
+        score_pictures=tuple(map(Picture.from_drawing, draw_scores(predictions, evaluation))),
+        training_pictures=tuple(map(Picture.from_drawing, draw_training(history(), best_epoch=2))),
         data=(("Images", "210"),),
         split=(("Unit", "subject"),),
         training=(("Model", "small_cnn"),),
@@ -63,8 +67,59 @@ def typical() -> ReportContent:
 
 @cache
 def comparison() -> Comparison:
-    honest = evaluate(study(skill=0.5), resamples=50)
-    leaky = evaluate(study(skill=3.0, split_unit="image"), resamples=50)
-    runs = (ComparedRun("By person", honest, "gyrus train"), ComparedRun("By image", leaky))
+    runs = tuple(
+        ComparedRun(name, evaluate(each, resamples=50), each, command=("bin/gyrus", "train"), created="2026-01-02")
+        for name, each in {
+            "By subject": study(skill=0.5),
+            "By image": study(skill=3.0, split_unit="image"),
+        }.items()
+    )
     drawing = draw_comparison({run.name: run.evaluation for run in runs})
-    return Comparison("Two splits", "2026-01-02", runs, (Picture.of(drawing),))
+    return Comparison("Two splits", runs, (Picture.from_drawing(drawing),))
+
+
+VOID = {"meta", "br", "img", "use"}
+
+
+class Reader(HTMLParser):
+    """Reads a page; fails where tags do not match."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.ids: list[str] = []
+        self.words: list[str] = []
+        self.tags: set[str] = set()
+        self.attributes: set[str] = set()
+
+    def handle_starttag(self, tag: str, attributes: list) -> None:
+        self.tags.add(tag)
+        self.attributes |= {name for name, _ in attributes}
+        self.ids += [value for name, value in attributes if name == "id"]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in VOID:
+            assert self.open.pop() == tag
+
+    def handle_startendtag(self, tag: str, attributes: list) -> None:
+        self.tags.add(tag)
+        self.attributes |= {name for name, _ in attributes}
+        self.ids += [value for name, value in attributes if name == "id"]
+
+    def handle_data(self, data: str) -> None:
+        if not {"style", "title"} & set(self.open):
+            self.words.append(data)
+
+
+def read(page: str) -> Reader:
+    reader = Reader()
+    reader.feed(page)
+    reader.close()
+    assert not reader.open
+    return reader
+
+
+def page_text(page: str) -> str:
+    return " ".join(" ".join(read(page).words).split())

@@ -1,4 +1,4 @@
-"""Figures of an assessment: reliability, decision curve, risk by coverage, scores of groups."""
+"""Figures of an assessment: reliability diagram, decision curve, risk-coverage curve, scores of subgroups."""
 
 from __future__ import annotations
 
@@ -11,38 +11,88 @@ from matplotlib.figure import Figure
 from gyrus.evaluation.assessment import Assessment
 from gyrus.evaluation.calibration_metrics import Calibration
 from gyrus.evaluation.decision_curve import DecisionCurve
+from gyrus.evaluation.metrics import METRICS
 from gyrus.evaluation.result import Estimate
 from gyrus.evaluation.selective_prediction import SelectivePrediction
 from gyrus.evaluation.subgroups import SubgroupTable
+from gyrus.reporting.drawing import Drawing
 from gyrus.reporting.figure_style import COLOURS, COLUMN, INK, MUTED, STYLE, new_figure, plain, warn
 
-RAW, MENDED = COLOURS[1], COLOURS[0]
+UNCALIBRATED, CALIBRATED = COLOURS[1], COLOURS[0]
+
+
+SUBGROUP_METRIC = "accuracy"
+"""The score of the subgroup figure; it is defined even if a class is missing."""
+
+
+def draw_assessment(assessment: Assessment) -> tuple[Drawing, ...]:
+    """Reliability diagram, decision curve and risk-coverage curve."""
+    drawings = [
+        Drawing(
+            "reliability",
+            "Reliability diagram",
+            "Accuracy by predicted probability, in bins. On the diagonal the probabilities are calibrated.",
+            reliability_figure(assessment),
+        )
+    ]
+    if assessment.curve:
+        positive = " or ".join(assessment.curve.positive)
+        caption = (
+            f"Net benefit of treating subjects with a predicted probability of '{positive}' above the threshold. The "
+            "classifier is useful where its curve lies above both others. A threshold of 20 % weighs one missed case "
+            "like four false positives."
+        )
+        drawings.append(
+            Drawing(
+                "decision_curve", "Decision curve", caption, decision_figure(assessment.curve, assessment.warning)
+            )
+        )
+    caption = (
+        "Error rate on the most confident predictions, by the fraction of predictions kept (coverage). A curve that "
+        "rises to the right shows that confidence separates correct from wrong predictions."
+    )
+    figure = risk_coverage_figure(assessment.abstention, assessment.warning)
+    return (*drawings, Drawing("abstention", "Risk-coverage curve", caption, figure))
+
+
+def draw_subgroups(groupings: tuple[SubgroupTable, ...], statement: str) -> tuple[Drawing, ...]:
+    """The accuracy of every subgroup; empty if there is none.
+
+    Args:
+        groupings: On the test set.
+        statement: The warning of the split.
+    """
+    if not any(grouping.groups for grouping in groupings):
+        return ()
+    caption = "In brackets: number evaluated. Small subgroups differ by chance alone."
+    figure = subgroups_figure(groupings, SUBGROUP_METRIC, METRICS[SUBGROUP_METRIC].title, statement)
+    return (Drawing("groups", "Subgroups", caption, figure),)
 
 
 def reliability_figure(assessment: Assessment) -> Figure:
-    """How often the chosen class is right, by the probability it was given; before and after calibration."""
+    """Accuracy by predicted probability, before and after calibration."""
     with mpl.rc_context(STYLE):
-        figure = new_figure(COLUMN, COLUMN + 0.45 + 0.3 * bool(assessment.statement))
-        warn(figure, assessment.statement)
+        figure = new_figure(COLUMN, COLUMN + 0.45 + 0.3 * bool(assessment.warning))
+        warn(figure, assessment.warning)
         axes = figure.subplots()
         axes.plot([0, 1], [0, 1], color=MUTED, linewidth=0.8, linestyle=(0, (3, 3)))
         if assessment.after is None:
-            _reliability(axes, assessment.before, MENDED, "As they are", 0.0)
+            _reliability(axes, assessment.before, CALIBRATED, "Uncalibrated", 0.0)
         else:
-            _reliability(axes, assessment.before, RAW, "As they are", -0.006)
-            _reliability(axes, assessment.after, MENDED, "Calibrated on the validation set", 0.006)
+            _reliability(axes, assessment.before, UNCALIBRATED, "Uncalibrated", -0.006)
+            _reliability(axes, assessment.after, CALIBRATED, "Calibrated on the validation set", 0.006)
         axes.set(xlim=(0, 1.02), ylim=(-0.02, 1.02), box_aspect=1)
-        axes.set(xlabel="Probability of the chosen class", ylabel="Share that is right")
-        axes.set_title(f"Reliability ({assessment.test_count:,})")
+        axes.set(xlabel="Probability of the predicted class", ylabel="Accuracy")
+        axes.set_title(f"Reliability (n = {assessment.test_count:,})")
         figure.legend(loc="outside lower left")
     return figure
 
 
 def decision_figure(curve: DecisionCurve, statement: str) -> Figure:
-    """Net benefit by the probability from which one acts.
+    """Net benefit by threshold probability.
 
     Args:
-        curve: Of the test set.
+        curve: On the test set.
         statement: The warning of the split.
     """
     thresholds = [point.threshold for point in curve.points]
@@ -50,23 +100,23 @@ def decision_figure(curve: DecisionCurve, statement: str) -> Figure:
         figure = new_figure(COLUMN, COLUMN + 0.3 * bool(statement))
         warn(figure, statement)
         axes = figure.subplots()
-        _band(axes, thresholds, [point.model for point in curve.points], "This classifier")
+        _band(axes, thresholds, [point.model for point in curve.points], "Classifier")
         everybody = [point.everybody for point in curve.points]
-        axes.plot(thresholds, everybody, color=RAW, linestyle=(0, (4, 1.5)), label="Act on everybody")
-        axes.axhline(0, color=INK, linewidth=0.8, linestyle=":", label="Act on nobody")
+        axes.plot(thresholds, everybody, color=UNCALIBRATED, linestyle=(0, (4, 1.5)), label="Treat all")
+        axes.axhline(0, color=INK, linewidth=0.8, linestyle=":", label="Treat none")
         top = max(max(point.model.high or point.model.value or 0.0 for point in curve.points), everybody[0])
         axes.set(xlim=(0, 1), ylim=(-0.12 * max(top, 0.2), 1.1 * max(top, 0.2)))
-        axes.set(xlabel="Act from this probability on", ylabel="Net benefit")
+        axes.set(xlabel="Threshold probability", ylabel="Net benefit")
         axes.set_title("Decision curve")
         axes.legend(loc="upper right")
     return figure
 
 
-def abstention_figure(abstention: SelectivePrediction, statement: str) -> Figure:
-    """Share of mistakes among the answered, by the share that is answered, the surest first.
+def risk_coverage_figure(abstention: SelectivePrediction, statement: str) -> Figure:
+    """Error rate by coverage, the most confident predictions first.
 
     Args:
-        abstention: Of the test set.
+        abstention: On the test set.
         statement: The warning of the split.
     """
     with mpl.rc_context(STYLE):
@@ -77,18 +127,18 @@ def abstention_figure(abstention: SelectivePrediction, statement: str) -> Figure
         risks = [abstention.risks[coverage] for coverage in coverages]
         _band(axes, coverages, risks, "")
         axes.set(xlim=(0, 1.02), ylim=(0, max(0.2, *(1.1 * (each.high or each.value or 0.0) for each in risks))))
-        axes.set(xlabel="Share that is answered, the surest first", ylabel="Mistakes among them")
-        axes.set_title("If it may abstain")
+        axes.set(xlabel="Coverage (most confident first)", ylabel="Error rate")
+        axes.set_title("Selective prediction")
     return figure
 
 
-def groups_figure(groupings: Sequence[SubgroupTable], metric: str, title: str, statement: str) -> Figure:
-    """One score of every group as a dot with its interval.
+def subgroups_figure(groupings: Sequence[SubgroupTable], metric: str, title: str, statement: str) -> Figure:
+    """One score of every subgroup as a dot with its interval.
 
     Args:
-        groupings: At least one with groups.
-        metric: A score that the groups have.
-        title: What it is called.
+        groupings: At least one with subgroups.
+        metric: A score of the subgroups.
+        title: Title of the score.
         statement: The warning of the split.
     """
     rows = [(grouping, group) for grouping in groupings for group in grouping.groups]
@@ -105,7 +155,7 @@ def groups_figure(groupings: Sequence[SubgroupTable], metric: str, title: str, s
         axes.set_yticks(heights, names)
         axes.set(xlim=(0, 1), ylim=(heights[-1] + 0.6, -0.6))
         axes.tick_params(axis="y", length=0)
-        axes.set_title(f"{title} by group")
+        axes.set_title(f"{title} by subgroup")
     return figure
 
 
@@ -122,8 +172,8 @@ def _reliability(axes: Axes, calibration: Calibration, colour: str, label: str, 
 def _band(axes: Axes, places: Sequence[float], values: Sequence[Estimate], label: str) -> None:
     low = [each.value if each.low is None else each.low for each in values]
     high = [each.value if each.high is None else each.high for each in values]
-    axes.fill_between(places, low, high, color=MENDED, alpha=0.18, linewidth=0)  # type: ignore[arg-type]
-    axes.plot(places, [each.value for each in values], color=MENDED, label=label)  # type: ignore[arg-type]
+    axes.fill_between(places, low, high, color=CALIBRATED, alpha=0.18, linewidth=0)  # type: ignore[arg-type]
+    axes.plot(places, [each.value for each in values], color=CALIBRATED, label=label)  # type: ignore[arg-type]
 
 
 def _dot(axes: Axes, height: float, estimate: Estimate) -> None:
@@ -131,5 +181,5 @@ def _dot(axes: Axes, height: float, estimate: Estimate) -> None:
         axes.text(0.02, height, "undefined", va="center", color=MUTED, fontsize=7)
         return
     if estimate.low is not None and estimate.high is not None:
-        axes.plot([estimate.low, estimate.high], [height] * 2, color=MENDED, linewidth=1.6, alpha=0.55)
-    axes.plot(estimate.value, height, "o", color=MENDED, markersize=4.5)
+        axes.plot([estimate.low, estimate.high], [height] * 2, color=CALIBRATED, linewidth=1.6, alpha=0.55)
+    axes.plot(estimate.value, height, "o", color=CALIBRATED, markersize=4.5)

@@ -1,4 +1,4 @@
-"""Figures of heat maps: one image, grids, methods side by side, mean maps, volumes."""
+"""Figures of heat maps: single images, grids, methods side by side, mean maps, volumes."""
 
 from __future__ import annotations
 
@@ -13,33 +13,30 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Colormap, LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure, SubFigure
 
-from gyrus.datasets.volume_slices import PLANES, along
-from gyrus.evaluation.text import percent
-from gyrus.explanation.attribution import SPECKLES, Attribution, scaled
-from gyrus.explanation.explanation_folder import MeanMaps
+from gyrus.evaluation.result import percent
+from gyrus.explanation.attribution import SATURATED_FRACTION, Attribution, MeanMaps, scaled
 from gyrus.explanation.methods import METHODS
+from gyrus.imaging.orientation import PLANES, slices_along
 from gyrus.reporting.figure_style import COLUMN, INK, STYLE, WARNING, new_figure, plain
 
-AGAINST_AND_FOR = LinearSegmentedColormap.from_list(
-    "against-and-for", ["#9AD7FF", "#0072B2", "#000000", "#D55E00", "#FFE15A"]
-)
-"""Blue against and orange for, with black between: white would light up the dark around a head."""
+SIGNED_COLOUR_MAP = LinearSegmentedColormap.from_list("signed", ["#9AD7FF", "#0072B2", "#000000", "#D55E00", "#FFE15A"])
+"""Blue: evidence against; orange: evidence for; black in between, because white would brighten the background."""
 
 
 @dataclass(frozen=True)
 class Colours:
-    """Colour maps, and how they lie over an image.
+    """Colour maps, and how they are overlaid on an image.
 
     Attributes:
-        hot: For maps from nothing to hot.
-        signed: For maps from against to for; None for :data:`AGAINST_AND_FOR`.
-        cover: Opacity of the hottest pixels.
-        fades: Whether cold pixels let the image through.
+        hot: For maps from 0 to 1.
+        signed: For maps from -1 to 1; None for :data:`SIGNED_COLOUR_MAP`.
+        opacity: Opacity of the hottest pixels.
+        fades: Whether cold pixels are transparent.
     """
 
     hot: str
     signed: str | None = None
-    cover: float = 0.8
+    opacity: float = 0.8
     fades: bool = True
 
 
@@ -48,25 +45,25 @@ COLOUR_MAPS: dict[str, Colours] = {
     "magma": Colours("magma"),
     "viridis": Colours("viridis"),
     "cividis": Colours("cividis"),
-    "jet": Colours("jet", "coolwarm", cover=0.5, fades=False),
+    "jet": Colours("jet", "coolwarm", opacity=0.5, fades=False),
 }
-"""All but jet can be read by the colour-blind, and in gray."""
+"""All except jet are readable for colour-blind readers and in greyscale."""
 
 _FADE = 0.6
-"""Power by which opacity follows heat; below 1, so that warm pixels are not lost."""
+"""Opacity is heat to this power; below 1, so that warm pixels stay visible."""
 
 _IN_A_ROW = 8
 _MONTAGE = 16
 
 
 def overlay(image: np.ndarray, heat: np.ndarray, colours: Colours, *, is_signed: bool) -> np.ndarray:
-    """A map over its image.
+    """Overlay a map on its image.
 
     Args:
         image: 0 to 255, (rows, columns).
         heat: 0 to 1, or -1 to 1 where signed, (rows, columns).
-        colours: How it is coloured.
-        is_signed: Whether it is.
+        colours: Colour maps and opacity.
+        is_signed: Whether the map has negative values.
 
     Returns:
         float (rows, columns, 3), 0 to 1.
@@ -74,22 +71,22 @@ def overlay(image: np.ndarray, heat: np.ndarray, colours: Colours, *, is_signed:
     gray = np.repeat(np.asarray(image, np.float64)[..., None] / 255, 3, axis=-1)
     shades = _colour_map(colours, is_signed=is_signed)((heat + 1) / 2 if is_signed else heat)
     strength = np.abs(heat) ** _FADE if colours.fades else np.ones_like(heat)
-    cover = (colours.cover * strength)[..., None]
-    return gray * (1 - cover) + shades[..., :3] * cover
+    opacity = (colours.opacity * strength)[..., None]
+    return gray * (1 - opacity) + shades[..., :3] * opacity
 
 
-def covered(attribution: Attribution, colours: Colours) -> tuple[np.ndarray, float]:
-    """The image with its map over it; of a volume, the axial slice with the hottest voxel.
+def middle_overlay(attribution: Attribution, colours: Colours) -> tuple[np.ndarray, float]:
+    """The image overlaid with its map; for a volume, the axial slice with the hottest voxel.
 
     Returns:
-        float (rows, columns, 3), 0 to 1, and the height of a pixel by its width.
+        float (rows, columns, 3), 0 to 1, and the ratio of pixel height to pixel width.
     """
     view = _planes(attribution)[0]
     return overlay(view.image, view.heat, colours, is_signed=attribution.is_signed), view.aspect
 
 
 def image_figure(attribution: Attribution, colours: Colours) -> Figure:
-    """One image beside its map, with colour bar, class and probability; of a volume, three planes."""
+    """One image beside its overlay, with colour bar, class and probability; for a volume, three planes."""
     planes = _planes(attribution)
     with mpl.rc_context(STYLE):
         width = 1.55 * max(2, len(planes)) + 0.55
@@ -108,7 +105,7 @@ def image_figure(attribution: Attribution, colours: Colours) -> Figure:
 
 
 def grid_figure(attributions: Sequence[Attribution], colours: Colours, columns: int = 4) -> Figure:
-    """Images, each beside its map, with what is true and what was said."""
+    """Images, each beside its overlay, with true and predicted class."""
     columns = min(columns, len(attributions))
     rows = -(-len(attributions) // columns)
     with mpl.rc_context(STYLE):
@@ -121,7 +118,7 @@ def grid_figure(attributions: Sequence[Attribution], colours: Colours, columns: 
             left, right = panels[row, 2 * column : 2 * column + 2]
             view = _planes(attribution)[0]
             _show(left, view.image, view.aspect)
-            _show(right, *covered(attribution, colours))
+            _show(right, *middle_overlay(attribution, colours))
             left.set_title(
                 plain(_short_title(attribution)), fontsize=6, fontweight="normal", loc="left", color=_ink(attribution)
             )
@@ -130,7 +127,7 @@ def grid_figure(attributions: Sequence[Attribution], colours: Colours, columns: 
 
 
 def methods_figure(maps: Mapping[str, Sequence[Attribution]], colours: Colours) -> Figure:
-    """Each image beside its maps by all methods."""
+    """Each image beside its overlays by all methods."""
     images = len(next(iter(maps.values())))
     lines = -(-(len(maps) + 1) // _IN_A_ROW)
     columns = -(-(len(maps) + 1) // lines)
@@ -147,7 +144,7 @@ def methods_figure(maps: Mapping[str, Sequence[Attribution]], colours: Colours) 
 
 
 def means_figure(means: Mapping[str, MeanMaps], colours: Colours) -> Figure:
-    """The mean image of each class above its mean maps, one row a method."""
+    """The mean image of each class above its mean maps, one row per method."""
     first = next(iter(means.values()))
     count = len(first.classes)
     size = min(1.5 if len(means) < 4 else 0.9, 2 * COLUMN / count)
@@ -162,7 +159,9 @@ def means_figure(means: Mapping[str, MeanMaps], colours: Colours) -> Figure:
         for row, (method, mean) in enumerate(means.items(), 1):
             is_signed = METHODS[method].is_signed
             for column in range(count):
-                heat = scaled(mean.maps[column], is_signed=is_signed, alike=SPECKLES if is_signed else 0.0)
+                heat = scaled(
+                    mean.maps[column], is_signed=is_signed, saturated=SATURATED_FRACTION if is_signed else 0.0
+                )
                 image, hot = _middle(mean.images[column], heat)
                 _show(panels[row, column], overlay(image, hot, colours, is_signed=is_signed))
             panels[row, 0].set_ylabel(_wrapped(METHODS[method].title), fontsize=6)
@@ -170,7 +169,7 @@ def means_figure(means: Mapping[str, MeanMaps], colours: Colours) -> Figure:
 
 
 def montage_figure(attribution: Attribution, colours: Colours) -> Figure:
-    """Axial slices of a volume from the bottom to the top, with their maps."""
+    """Axial slices of a volume with their maps, from bottom to top."""
     depth = len(attribution.image)
     chosen = np.unique(np.linspace(0, depth - 1, min(_MONTAGE, depth)).round().astype(int))
     columns = min(8, len(chosen))
@@ -191,7 +190,7 @@ def montage_figure(attribution: Attribution, colours: Colours) -> Figure:
 
 @dataclass(frozen=True, eq=False)
 class _View:
-    """What is seen of an image and its map: the image itself, or a plane of a volume."""
+    """A 2D view of an image and its map: the image itself, or a plane of a volume."""
 
     image: np.ndarray
     heat: np.ndarray
@@ -200,7 +199,7 @@ class _View:
 
 
 def _methods_block(block: SubFigure, maps: Mapping[str, Attribution], colours: Colours, shape: tuple[int, int]) -> None:
-    """One image and its maps by all methods, below a line on the image."""
+    """One image and its overlays by all methods, below a title."""
     panels = block.subplots(*shape, squeeze=False).ravel()
     for axes in panels:
         axes.set_axis_off()
@@ -211,17 +210,17 @@ def _methods_block(block: SubFigure, maps: Mapping[str, Attribution], colours: C
     words = _short_title(first).replace("\n", ", ")
     block.suptitle(plain(words), fontsize=7, fontweight="bold", x=0.01, ha="left", color=_ink(first))
     for axes, (method, attribution) in zip(panels[1:], maps.items(), strict=False):
-        _show(axes, *covered(attribution, colours))
+        _show(axes, *middle_overlay(attribution, colours))
         _name(axes, _wrapped(METHODS[method].title))
 
 
 def _colour_map(colours: Colours, *, is_signed: bool) -> Colormap:
     name = colours.signed if is_signed else colours.hot
-    return AGAINST_AND_FOR if name is None else mpl.colormaps[name]
+    return SIGNED_COLOUR_MAP if name is None else mpl.colormaps[name]
 
 
 def _planes(attribution: Attribution) -> list[_View]:
-    """The image, or of a volume three planes through its hottest voxel, the axial one first."""
+    """The image itself, or three planes of a volume through its hottest voxel, the axial one first."""
     image, heat = attribution.image, attribution.heat
     if image.ndim == 2:
         return [_View(image, heat)]
@@ -230,15 +229,15 @@ def _planes(attribution: Attribution) -> list[_View]:
     places[hottest] = True
     views, aspects = [], _aspects(attribution)
     for plane in PLANES:
-        number = int(along(places, plane).any(axis=(1, 2)).argmax())
-        count = len(along(places, plane))
+        number = int(slices_along(places, plane).any(axis=(1, 2)).argmax())
+        count = len(slices_along(places, plane))
         name = f"{plane} {number + 1} of {count}"
-        views.append(_View(along(image, plane)[number], along(heat, plane)[number], name, aspects[plane]))
+        views.append(_View(slices_along(image, plane)[number], slices_along(heat, plane)[number], name, aspects[plane]))
     return views
 
 
 def _aspects(attribution: Attribution) -> dict[str, float]:
-    """Height of a voxel by its width, as seen in each plane."""
+    """Ratio of voxel height to voxel width in each plane."""
     if attribution.affine is None:
         return dict.fromkeys(PLANES, 1.0)
     slices, rows, columns = np.linalg.norm(attribution.affine[:3, :3], axis=0).tolist()
@@ -246,7 +245,7 @@ def _aspects(attribution: Attribution) -> dict[str, float]:
 
 
 def _middle(image: np.ndarray, heat: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The image itself, or the slice of a volume with most heat."""
+    """The image itself, or the slice of a volume with the most heat."""
     if image.ndim == 2:
         return image, heat
     number = int(np.abs(heat).sum(axis=(1, 2)).argmax())
@@ -273,9 +272,9 @@ def _colour_bar(figure: Figure, panels: list[Axes], attribution: Attribution, co
     shades = ScalarMappable(Normalize(low, 1), _colour_map(colours, is_signed=attribution.is_signed))
     bar = figure.colorbar(shades, ax=panels, fraction=0.05, pad=0.02, shrink=0.9, aspect=22)
     bar.set_ticks([low, 1] if low == 0 else [-1, 0, 1])
-    bar.set_ticklabels(["none", "most"] if low == 0 else ["against", "none", "for"], fontsize=6)
+    bar.set_ticklabels(["0", "max"] if low == 0 else ["against", "0", "for"], fontsize=6)
     if attribution.emphasis != 1:
-        bar.set_label(f"emphasised: to the power {attribution.emphasis:g}", fontsize=6)
+        bar.set_label(f"emphasised (power {attribution.emphasis:g})", fontsize=6)
     bar.outline.set_visible(False)
     bar.ax.tick_params(length=0)
 
@@ -288,22 +287,22 @@ def _ink(attribution: Attribution) -> str:
     return WARNING if _is_wrong(attribution) else INK
 
 
-def _said(attribution: Attribution) -> str:
+def _prediction(attribution: Attribution) -> str:
     return f"{attribution.predicted} {percent(float(attribution.probabilities.max()))}"
 
 
 def _short_title(attribution: Attribution) -> str:
-    lines = [f"said {_said(attribution)}"]
+    lines = [f"predicted {_prediction(attribution)}"]
     if attribution.truth is not None:
-        lines.insert(0, f"true {attribution.truth}" if _is_wrong(attribution) else "right")
+        lines.insert(0, f"true {attribution.truth}" if _is_wrong(attribution) else "correct")
     if attribution.emphasis != 1:
-        lines.append(f"to the power {attribution.emphasis:g}")
+        lines.append(f"power {attribution.emphasis:g}")
     return "\n".join(lines)
 
 
 def _long_title(attribution: Attribution) -> str:
-    truth = f", truth {attribution.truth}" if attribution.truth is not None else ""
-    about = f"{METHODS[attribution.method].title}: {attribution.target}"
+    truth = f", true class {attribution.truth}" if attribution.truth is not None else ""
+    about = f"{METHODS[attribution.method].title} for {attribution.target}"
     where = f", layer {attribution.layer}" if attribution.layer else ""
     name = attribution.sample if len(attribution.sample) < 48 else f"…{attribution.sample[-46:]}"
-    return f"{name}\nsaid {_said(attribution)}{truth}\n{about}{where}"
+    return f"{name}\npredicted {_prediction(attribution)}{truth}\n{about}{where}"

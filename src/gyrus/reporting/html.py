@@ -1,4 +1,4 @@
-"""One page that a person reads: self-contained, no network, on a phone, in print, light and dark."""
+"""HTML pages: self-contained, no network access, readable on a phone, in print, in light and dark mode."""
 
 from __future__ import annotations
 
@@ -7,36 +7,47 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup
 
-from gyrus.evaluation.assessment_words import assessment_sentences
-from gyrus.evaluation.baselines import TITLES as BASELINE_TITLES
-from gyrus.evaluation.baselines import baseline_sentences
+from gyrus.evaluation.assessment import assessment_sentences
+from gyrus.evaluation.baselines import BASELINE_TITLES
+from gyrus.evaluation.baselines import baseline_verdict
 from gyrus.evaluation.result import Estimate, Scores
-from gyrus.evaluation.text import CLASS_TITLES, INTERVAL_WORDS, TITLES, cautions, score_notes, unit_word, verdict
+from gyrus.evaluation.metrics import CLASS_METRIC_TITLES, METRIC_TITLES
+from gyrus.evaluation.result import INTERVAL_METHODS, limitations, score_notes, unit_name, verdict
+from gyrus.evaluation.thresholds import GOALS, RATES
 from gyrus.files import write_text
-from gyrus.reporting.assessment_section import GOAL_TITLES, RATE_TITLES
-from gyrus.reporting.report_content import Comparison, ReportContent
-from gyrus.reporting.score_differences import reasons
+
+SUBSET_TITLES = {
+    "train": "Training set",
+    "val": "Validation set",
+    "test": "Test set",
+    "out-of-fold": "Out-of-fold predictions",
+}
 
 HEADLINES = {"accuracy": "Accuracy", "balanced_accuracy": "Balanced accuracy", "macro_roc_auc": "Macro ROC AUC"}
 
 
-def render(content: ReportContent | Comparison) -> str:
-    """The page as text. Whatever is not a figure of ours is escaped."""
-    name = "comparison.html.j2" if isinstance(content, Comparison) else "report.html.j2"
-    return report_environment().get_template(name).render(content=content)
+def render(template: str, content: object) -> str:
+    """A page as text; everything is escaped except figures.
+
+    Args:
+        template: File name in the folder ``templates``.
+        content: What the template shows as ``content``.
+    """
+    return report_environment().get_template(template).render(content=content)
 
 
-def write_report(path: Path, content: ReportContent | Comparison) -> None:
-    """Write the page, atomically.
+def write_page(path: Path, template: str, content: object) -> Path:
+    """Write a page, atomically; see :func:`render`.
 
     Raises:
         GyrusError: The file cannot be written.
     """
-    write_text(Path(path), render(content))
+    write_text(Path(path), render(template, content))
+    return path
 
 
 def page_environment() -> jinja2.Environment:
-    """What every page of ours is made with: everything is escaped but what is marked as drawn by us."""
+    """The template environment of all pages: everything is escaped, except what the filter ``drawn`` marks as ours."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("gyrus.reporting"),
         autoescape=True,
@@ -49,44 +60,44 @@ def page_environment() -> jinja2.Environment:
 
 
 def report_environment() -> jinja2.Environment:
-    """What the pages that show scores are made with: :func:`page_environment`, and the words for scores."""
+    """:func:`page_environment` with titles, sentences and number formats for scores."""
     environment = page_environment()
     environment.globals |= {
-        "titles": TITLES,
-        "class_titles": CLASS_TITLES,
-        "interval_rules": INTERVAL_WORDS,
+        "titles": METRIC_TITLES,
+        "class_titles": CLASS_METRIC_TITLES,
+        "interval_rules": INTERVAL_METHODS,
         "headlines": HEADLINES,
         "verdict": verdict,
-        "baseline_sentences": baseline_sentences,
+        "baseline_sentences": baseline_verdict,
         "assessment_sentences": assessment_sentences,
-        "rate_titles": RATE_TITLES,
-        "goal_titles": GOAL_TITLES,
+        "rate_titles": {name: rate.title.split(" (")[0] for name, rate in RATES.items()},
+        "goal_titles": {name: goal.title for name, goal in GOALS.items()},
         "baseline_titles": BASELINE_TITLES,
-        "cautions": cautions,
-        "reasons": reasons,
+        "cautions": limitations,
         "score_notes": score_notes,
-        "unit_word": unit_word,
+        "unit_name": unit_name,
+        "subset_title": lambda subset: SUBSET_TITLES.get(subset, subset),
         "range_style": range_style,
-        "chance": chance,
+        "chance_level": chance_level,
     }
     environment.filters |= {"number": _number, "interval": _interval}
     return environment
 
 
-def chance(scores: Scores, metric: str) -> tuple[float, str] | None:
-    """What a metric comes to without any skill, and how; None where there is no such number."""
+def chance_level(scores: Scores, metric: str) -> tuple[float, str] | None:
+    """The value of a metric without any skill, and the rule that reaches it; None where there is no such value."""
     present = sum(count > 0 for count in scores.class_counts.values())
     values = {
-        "accuracy": (scores.majority_share, f"always '{scores.majority_class}'"),
-        "balanced_accuracy": (1 / present, "guessing"),
-        "macro_recall": (1 / present, "guessing"),
-        "macro_roc_auc": (0.5, "guessing"),
+        "accuracy": (scores.majority_fraction, f"majority class '{scores.majority_class}'"),
+        "balanced_accuracy": (1 / present, "chance"),
+        "macro_recall": (1 / present, "chance"),
+        "macro_roc_auc": (0.5, "chance"),
     }
     return values.get(metric)
 
 
 def range_style(estimate: Estimate, mark: float | None = None) -> str:
-    """Where value, interval and a mark stand on a line from 0 to 1, as CSS properties; the numbers are ours."""
+    """Positions of value, interval and mark on a line from 0 to 1, as CSS properties."""
     places = {"value": estimate.value, "low": estimate.low, "high": estimate.high, "mark": mark}
     return ";".join(f"--{name}:{place:.4f}" for name, place in places.items() if place is not None)
 

@@ -1,4 +1,4 @@
-"""Figures that show images: examples of right and wrong answers, and the map of the network's vectors."""
+"""Figures of images: the most confident correct and wrong predictions, and a map of the feature vectors."""
 
 from __future__ import annotations
 
@@ -11,56 +11,59 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from gyrus.evaluation.text import percent
+from gyrus.evaluation.result import percent
 from gyrus.inference.predictions import Predictions
+from gyrus.reporting.drawing import Drawing
 from gyrus.reporting.figure_style import COLUMN, INK, MUTED, STYLE, WARNING, lines, new_figure, plain, warn
-from gyrus.reporting.report_content import Drawing
 
-Covered = Mapping[str, tuple[np.ndarray, float]]
-"""By sample, an image with its heat map over it (H, W, 3), and the height of its pixels by their width."""
+Overlays = Mapping[str, tuple[np.ndarray, float]]
+"""By sample: an image overlaid with its heat map (H, W, 3), and the ratio of pixel height to pixel width."""
 
 
 def draw_images(
-    predictions: Predictions, examples: Path, embeddings: Path, maps: Covered = MappingProxyType({})
+    predictions: Predictions, examples: Path, embeddings: Path, maps: Overlays = MappingProxyType({})
 ) -> tuple[Drawing, ...]:
-    """The examples and the map, as far as they were saved.
+    """Examples and feature map, where they were saved.
 
     Args:
-        predictions: Of the part that both are from.
-        examples: What :func:`gyrus.workflows.artifacts.save_examples` wrote, if it is there.
-        embeddings: What :func:`gyrus.workflows.artifacts.save_embeddings` wrote, if it is there.
-        maps: Heat maps, of those images that there are any of.
+        predictions: On the same subset of the data.
+        examples: What :func:`gyrus.workflows.artifacts.save_examples` wrote, if it exists.
+        embeddings: What :func:`gyrus.workflows.artifacts.save_embeddings` wrote, if it exists.
+        maps: Heat maps, for images that have one.
     """
     drawings = []
     if examples.is_file():
         with np.load(examples) as saved:
             figure = examples_figure(predictions, saved["images"], saved["rows"], maps)
-        caption = "Of each person at most one image. What it is sure about and wrong tells what it looks at."
-        drawings.append(Drawing("examples", "Most surely right, most surely wrong", caption, figure))
+        caption = (
+            "At most one image per subject, with the probability of the predicted class. Confident errors can show "
+            "what the network relies on."
+        )
+        drawings.append(Drawing("examples", "Most confident correct and wrong predictions", caption, figure))
     if embeddings.is_file():
         with np.load(embeddings) as saved:
             figure = map_figure(predictions, saved["map"], saved["rows"])
         caption = (
-            "t-SNE of the vectors before the last layer. Tight knots on the right are single people; "
-            "distances between far points mean little."
+            "t-SNE of the feature vectors before the last layer, one point per image. Tight clusters of one colour on "
+            "the right are single subjects. Distances between distant points mean little."
         )
-        drawings.append(Drawing("embedding_map", "Where the network puts the images", caption, figure))
+        drawings.append(Drawing("embedding_map", "Feature space of the network", caption, figure))
     return tuple(drawings)
 
 
 def examples_figure(
-    predictions: Predictions, images: np.ndarray, rows: np.ndarray, maps: Covered = MappingProxyType({})
+    predictions: Predictions, images: np.ndarray, rows: np.ndarray, maps: Overlays = MappingProxyType({})
 ) -> Figure:
-    """Images with their class, and what the network said where it was wrong; below them their heat maps.
+    """Images with true class, predicted class where it is wrong, and confidence; heat maps below them.
 
     Args:
         predictions: The table that ``rows`` points into.
         images: uint8 (n, H, W).
         rows: The row of each image, shape (n,).
-        maps: Heat maps, of those images that there are any of.
+        maps: Heat maps, for images that have one.
     """
     right = predictions.predicted[rows] == predictions.targets[rows]
-    groups = [(title, np.flatnonzero(mask)) for title, mask in (("Right", right), ("Wrong", ~right)) if mask.any()]
+    groups = [(title, np.flatnonzero(mask)) for title, mask in (("Correct", right), ("Wrong", ~right)) if mask.any()]
     columns = max(5, *(len(group) for _, group in groups))
     found = [maps.get(str(sample)) for sample in predictions.table["sample"].iloc[rows]]
     lines_drawn = [(title, group, shows_maps) for title, group in groups for shows_maps in (False, True)]
@@ -80,7 +83,7 @@ def examples_figure(
 
 
 def map_figure(predictions: Predictions, points: np.ndarray, rows: np.ndarray) -> Figure:
-    """The map twice: coloured by class, and by person.
+    """The map twice: coloured by class and by subject.
 
     Args:
         predictions: The table that ``rows`` points into.
@@ -91,17 +94,17 @@ def map_figure(predictions: Predictions, points: np.ndarray, rows: np.ndarray) -
     known = bool(table["subject"].notna().all())
     with mpl.rc_context(STYLE):
         figure = new_figure(2 * COLUMN if known else COLUMN, COLUMN + 0.15 * len(predictions.classes) / (1 + known))
-        warn(figure, predictions.statement)
+        warn(figure, predictions.warning)
         panels = np.atleast_1d(figure.subplots(1, 1 + known))
         for name, colour, _ in lines(predictions.classes):
             chosen = (table["target"] == name).to_numpy(dtype=bool, na_value=False)
             panels[0].scatter(*points[chosen].T, s=7, color=colour, alpha=0.8, linewidths=0, label=plain(name))
         panels[0].set_title("Class")
         if known:
-            people = table["subject"].astype("category").cat.codes.to_numpy()
-            shades = np.random.default_rng(0).permutation(people.max() + 1)[people] / max(people.max(), 1)
+            subjects = table["subject"].astype("category").cat.codes.to_numpy()
+            shades = np.random.default_rng(0).permutation(subjects.max() + 1)[subjects] / max(subjects.max(), 1)
             panels[1].scatter(*points.T, s=7, c=shades, cmap="turbo", alpha=0.8, linewidths=0)
-            panels[1].set_title(f"Person ({people.max() + 1:,})")
+            panels[1].set_title(f"Subject (n = {subjects.max() + 1:,})")
         for axes in panels:
             axes.set(xticks=[], yticks=[])
             axes.set_box_aspect(1)
@@ -118,13 +121,13 @@ def _show_map(axes: Axes, covered: tuple[np.ndarray, float] | None) -> None:
 
 def _show(axes: Axes, image: np.ndarray, predictions: Predictions, row: int, title: str) -> None:
     axes.imshow(image, cmap="gray", vmin=0, vmax=255, interpolation="antialiased")
-    truth, said = predictions.table["target"].iloc[row], predictions.predicted_classes[row]
-    sureness = percent(float(predictions.probabilities[row].max()))
-    words = [str(truth), *([f"said {said}"] if title == "Wrong" else []), sureness]
+    truth, predicted = predictions.table["target"].iloc[row], predictions.predicted_classes[row]
+    confidence = percent(float(predictions.probabilities[row].max()))
+    words = [str(truth), *([f"predicted {predicted}"] if title == "Wrong" else []), confidence]
     axes.set_title(
         plain("\n".join(words)),
         fontsize=6,
         fontweight="normal",
         loc="center",
-        color=INK if title == "Right" else WARNING,
+        color=INK if title == "Correct" else WARNING,
     )

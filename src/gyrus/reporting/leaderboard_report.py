@@ -1,4 +1,4 @@
-"""The page, the figures and the tables of a comparison of classifiers."""
+"""The leaderboard: page, figures and tables (CSV, Markdown, LaTeX) of a comparison of classifiers."""
 
 from __future__ import annotations
 
@@ -7,24 +7,38 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+import matplotlib as mpl
+import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgba
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 from gyrus.evaluation.leaderboard import Leaderboard, Standing, Table, describe
 from gyrus.evaluation.metrics import CLASS_METRICS, METRICS
 from gyrus.evaluation.result import Estimate
-from gyrus.evaluation.text import TITLES, unit_word
+from gyrus.evaluation.roc import roc_curve
+from gyrus.evaluation.metrics import METRIC_TITLES
+from gyrus.evaluation.result import unit_name
 from gyrus.files import write_text
-from gyrus.reporting.html import HEADLINES, report_environment
-from gyrus.reporting.leaderboard_figures import agreement_figure, overlaid_roc_figure, ranking_figure
-from gyrus.reporting.report_content import Drawing, Picture
+from gyrus.inference.pooling import pool_by_subject
+from gyrus.inference.predictions import Predictions
+from gyrus.reporting.drawing import Drawing, Picture, save_drawings
+from gyrus.reporting.evaluation_figures import corners
+from gyrus.reporting.figure_style import COLOURS, COLUMN, INK, MUTED, STYLE, lines, new_figure, plain, warn
+from gyrus.reporting.html import HEADLINES, write_page
+
+MOST_CURVES = 7
+"""More curves than colours cannot be told apart."""
 
 
 def write_leaderboard(folder: Path, board: Leaderboard) -> Path:
-    """Write ``leaderboard.html``, ``.csv``, ``.md`` and ``.tex``, the tables of each class, and the figures.
+    """Write ``leaderboard.html``, ``.csv``, ``.md`` and ``.tex``, the scores of each class, and the figures.
 
     Args:
         folder: Where to write.
-        board: The classifiers in order.
+        board: The ranked classifiers.
 
     Returns:
         The page.
@@ -35,19 +49,17 @@ def write_leaderboard(folder: Path, board: Leaderboard) -> Path:
     write_text(folder / "classes.csv", _stacked([class_frame(table) for table in board.tables]).to_csv(index=False))
     write_text(folder / "leaderboard.md", "\n\n".join([*describe(board), *(_markdown(view) for view in views)]) + "\n")
     write_text(folder / "leaderboard.tex", "\n\n".join(_latex(view) for view in views) + "\n")
-    page = folder / "leaderboard.html"
     content = _Page(folder.resolve().name, datetime.now(UTC).isoformat(timespec="seconds"), describe(board), views)
-    write_text(page, report_environment().get_template("leaderboard.html.j2").render(content=content))
-    return page
+    return write_page(folder / "leaderboard.html", "leaderboard.html.j2", content)
 
 
 def frame(table: Table) -> pd.DataFrame:
-    """A table of the leaderboard with one row a classifier and plain numbers, for CSV and further work."""
+    """A table of the leaderboard with one row per classifier and plain numbers, for CSV and further analysis."""
     return pd.DataFrame([_row(table, standing) for standing in table.standings])
 
 
 def class_frame(table: Table) -> pd.DataFrame:
-    """One row a classifier and class: count, precision, recall, F1 and areas, each with its interval."""
+    """One row per classifier and class: count, precision, recall, F1 and areas, each with its interval."""
     rows = []
     for standing in table.standings:
         scores = standing.evaluation.scores[table.unit]
@@ -65,44 +77,120 @@ def text(board: Leaderboard) -> str:
     for number, table in enumerate(board.tables, 1):
         if len(board.tables) > 1:
             blocks.append(f"Table {number}: {_about(table)}")
-        if table.evaluation.statement:
-            blocks.append(f"WARNING: {table.evaluation.statement}")
+        if table.evaluation.warning:
+            blocks.append(f"WARNING: {table.evaluation.warning}")
         blocks += [_cells(table).to_string(index=False), ""]
     return "\n".join(blocks).rstrip()
 
 
+def ranking_figure(table: Table) -> Figure:
+    """The ranking score of each classifier as a dot with its interval, the best on top.
+
+    Args:
+        table: Classifiers evaluated on the same subjects.
+    """
+    scores = table.evaluation.scores[table.unit]
+    longest = max(len(standing.entry.name) for standing in table.standings)
+    with mpl.rc_context(STYLE):
+        width = min(2 * COLUMN, COLUMN + 0.055 * max(0, longest - 12))
+        figure = new_figure(width, 1.05 + 0.26 * len(table.standings))
+        warn(figure, table.evaluation.warning)
+        axes = figure.subplots()
+        colour = COLOURS[1] if table.evaluation.warning else COLOURS[0]
+        if table.metric == "accuracy":
+            axes.axvline(scores.majority_fraction, color=MUTED, linewidth=0.9, linestyle=(0, (3, 2)), zorder=0)
+        for height, standing in enumerate(table.standings):
+            estimate = table.estimate(standing)
+            if estimate.value is None:
+                axes.text(0.02, height, "undefined", va="center", color=MUTED, fontsize=7)
+                continue
+            if estimate.low is not None and estimate.high is not None:
+                axes.plot([estimate.low, estimate.high], [height] * 2, color=colour, linewidth=1.6, alpha=0.55)
+            axes.plot(estimate.value, height, "o", color=colour, markersize=4.5)
+            axes.annotate(
+                f"{estimate.value:.2f}", (1.0, height), (4, 0), textcoords="offset points", va="center", fontsize=7.5
+            )
+        axes.set_yticks(range(len(table.standings)), [plain(each.entry.name) for each in table.standings])
+        axes.set(ylim=(len(table.standings) - 0.5, -0.5), xlim=(min(0.0, *_lows(table)), 1.0))
+        axes.tick_params(axis="y", length=0)
+        axes.set_title(f"{METRICS[table.metric].title} by {unit_name(table.evaluation, scores)} (n = {scores.count:,})")
+        figure.supxlabel(_key(table), fontsize=6.5, x=0.02, ha="left", color=MUTED)
+    return figure
+
+
+def overlaid_roc_figure(table: Table) -> Figure:
+    """ROC curves of the best classifiers, one panel per class; for two classes only the second."""
+    classes = table.evaluation.classes
+    shown = classes[1:] if len(classes) == 2 else classes
+    standings = table.standings[:MOST_CURVES]
+    columns = min(len(shown), 2)
+    rows = -(-len(shown) // columns)
+    with mpl.rc_context(STYLE):
+        legend = 0.16 * (len(standings) + 1.5)
+        figure = new_figure(COLUMN * columns, 3.05 * rows + legend + 0.3 * bool(table.evaluation.warning))
+        warn(figure, table.evaluation.warning)
+        panels = np.atleast_1d(figure.subplots(rows, columns)).ravel()
+        for axes, name in zip(panels, shown, strict=False):
+            _curves(axes, table, name)
+        for axes in panels[len(shown) :]:
+            axes.set_visible(False)
+        handles, labels = panels[0].get_legend_handles_labels()
+        further = len(table.standings) - len(standings)
+        title = f"Best {len(standings)} of {len(table.standings)}" if further else None
+        figure.legend(handles, labels, loc="outside lower left", alignment="left", title=title, title_fontsize=7)
+    return figure
+
+
+def agreement_figure(table: Table) -> Figure:
+    """Fraction of cases for which two classifiers predict the same class."""
+    names = list(table.agreement.index)
+    longest = max(map(len, names))
+    with mpl.rc_context(STYLE):
+        side = 0.32 * len(names) + 0.06 * longest
+        figure = new_figure(max(COLUMN, side + 0.9), max(1.6, side + 0.5))
+        axes = figure.subplots()
+        axes.set(xlim=(-0.5, len(names) - 0.5), ylim=(len(names) - 0.5, -0.5), aspect="equal")
+        for (row, column), fraction in np.ndenumerate(table.agreement.to_numpy()):
+            _cell(axes, row, column, float(fraction))
+        labels = [plain(name) for name in names]
+        axes.set_xticks(range(len(names)), labels, rotation=40, ha="right", rotation_mode="anchor")
+        axes.set_yticks(range(len(names)), labels)
+        axes.tick_params(length=0)
+        axes.spines[:].set_visible(False)
+        axes.set_title("Agreement")
+    return figure
+
+
 @dataclass(frozen=True)
 class _View:
-    """A table as it stands in the page."""
+    """A table of the page."""
 
     table: Table
     about: str
     cells: pd.DataFrame
     pictures: tuple[Picture, ...]
-    words: dict[str, str]
+    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class _Page:
-    """What the page says."""
+    """The content of the page."""
 
     title: str
     created: str
-    words: tuple[str, ...]
+    sentences: tuple[str, ...]
     views: Sequence[_View]
 
 
 def _view(board: Leaderboard, number: int, table: Table, figures: Path) -> _View:
-    drawings = _drawings(number, table)
-    for drawing in drawings:
-        drawing.save(figures)
-    return _View(table, _about(table), _cells(table), tuple(map(Picture.of, drawings)), _words(board, table))
+    pictures = save_drawings(_drawings(number, table), figures)
+    return _View(table, _about(table), _cells(table), pictures, _notes(board, table))
 
 
 def _about(table: Table) -> str:
     scores = table.evaluation.scores[table.unit]
     counts = ", ".join(f"{count:,} {name}" for name, count in scores.class_counts.items())
-    return f"{scores.count:,} {unit_word(table.evaluation, scores, scores.count)} ({counts})"
+    return f"{scores.count:,} {unit_name(table.evaluation, scores, scores.count)} ({counts})"
 
 
 def _drawings(number: int, table: Table) -> list[Drawing]:
@@ -110,41 +198,46 @@ def _drawings(number: int, table: Table) -> list[Drawing]:
         Drawing(
             f"ranking_{number}",
             METRICS[table.metric].title,
-            "Dot: score; line: interval. Overlapping intervals do not show that two are equal: see the differences.",
+            "Dot: score. Line: confidence interval. Overlapping intervals do not show that two classifiers are equal; "
+            "see the paired differences in the table.",
             ranking_figure(table),
         ),
     ]
     if len(table.standings) > 1:
-        caption = "Share for which two classifiers say the same. Much agreement between weak ones is a shared mistake."
+        caption = (
+            "Fraction of cases for which two classifiers predict the same class. High agreement of weak classifiers "
+            "indicates shared errors."
+        )
         drawings.append(Drawing(f"agreement_{number}", "Agreement", caption, agreement_figure(table)))
     drawings.append(
         Drawing(
             f"roc_{number}",
             "ROC curves",
-            "How many are found, for how many false alarms. The diagonal is chance.",
+            "Each class against all others. Dashed diagonal: chance.",
             overlaid_roc_figure(table),
         )
     )
     return drawings
 
 
-def _words(board: Leaderboard, table: Table) -> dict[str, str]:
-    """What stands below the table: how the intervals and p-values were made, and who is wrong in all."""
-    words = {}
+def _notes(board: Leaderboard, table: Table) -> tuple[str, ...]:
+    """How intervals and p-values were computed, and which cases all classifiers get wrong."""
+    notes = []
+    group = table.evaluation.group
     if board.resamples:
-        words["how"] = (
-            f"In brackets {board.level:.0%} intervals from {board.resamples:,} bootstrap resamples of "
-            f"{table.evaluation.group}s, the same for all. Behind: the paired difference from the first. p: paired "
-            f"permutation of {table.evaluation.group}s, corrected for {len(table.standings) - 1} comparisons (Holm). "
-            f"Ranks: where the classifier lies in {board.level:.0%} of the resamples."
+        interval = f"In brackets: {board.level:.0%} confidence intervals from {board.resamples:,} bootstrap resamples"
+        notes.append(f"{interval} of {group}s, the same for all classifiers.")
+    if board.resamples and len(table.standings) > 1:
+        notes[0] += (
+            f" Difference: paired difference from the first. p: paired permutation test by {group}, corrected for "
+            f"{len(table.standings) - 1} comparisons (Holm). In brackets after the rank: range of ranks in "
+            f"{board.level:.0%} of the resamples."
         )
     if len(table.standings) > 1:
-        unit = unit_word(table.evaluation, table.evaluation.scores[table.unit], len(table.missed))
-        words["missed"] = (
-            f"{len(table.missed)} of {table.count:,} {unit} are wrong in every classifier of the table"
-            + (f": {_listed(table.missed)}." if table.missed else ".")
-        )
-    return words
+        unit = unit_name(table.evaluation, table.evaluation.scores[table.unit], table.count)
+        names = f": {_listed(table.missed)}." if table.missed else "."
+        notes.append(f"All classifiers are wrong on {len(table.missed)} of {table.count:,} {unit}{names}")
+    return tuple(notes)
 
 
 def _listed(names: Sequence[str], most: int = 20) -> str:
@@ -156,7 +249,7 @@ def _row(table: Table, standing: Standing) -> dict[str, object]:
     row: dict[str, object] = {"rank": standing.rank, "name": standing.entry.name}
     row |= {title.lower(): value for title, value in standing.entry.facts.items()}
     row |= {"split_unit": standing.evaluation.split_unit, "unit": table.unit, "count": table.count}
-    for metric in TITLES:
+    for metric in METRIC_TITLES:
         row |= _numbers(metric, table.estimate(standing, metric))
     low, high = standing.ranks or (None, None)
     row |= {"ranked_by": table.metric, "rank_low": low, "rank_high": high}
@@ -169,17 +262,17 @@ def _numbers(name: str, estimate: Estimate) -> dict[str, float | None]:
 
 
 def _cells(table: Table) -> pd.DataFrame:
-    """The table as texts with titles, the deciding score first."""
+    """The table as text, the ranking score first."""
     metrics = [table.metric, *[name for name in HEADLINES if name != table.metric]]
     rows = []
     for standing in table.standings:
         row = {"Rank": _rank_text(standing), "Classifier": standing.entry.name}
         row |= {METRICS[name].title: table.estimate(standing, name).text(2) for name in metrics}
-        row |= {"Behind": standing.behind.text(2) if standing.behind else ""}
+        row |= {"Difference": standing.behind.text(2) if standing.behind else ""}
         row |= {"p": _p_text(standing.p_value), "Validation": _short(standing.validation)}
         rows.append(row)
     cells = pd.DataFrame(rows)
-    empty = [name for name in ("Behind", "p", "Validation") if not cells[name].any()]
+    empty = [name for name in ("Difference", "p", "Validation") if not cells[name].any()]
     return cells.drop(columns=empty)
 
 
@@ -200,7 +293,7 @@ def _short(value: float | None) -> str:
 
 
 def _stacked(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """All tables under each other, numbered where there are several."""
+    """All tables in one, numbered if there are several."""
     if len(frames) == 1:
         return frames[0]
     return pd.concat([each.assign(table=number) for number, each in enumerate(frames, 1)], ignore_index=True)
@@ -210,13 +303,13 @@ def _markdown(view: _View) -> str:
     cells = view.cells.map(lambda cell: cell.replace("|", "\\|"))
     lines = ["| " + " | ".join(row) + " |" for row in [list(cells.columns), ["---"] * len(cells.columns)]]
     lines += ["| " + " | ".join(row) + " |" for row in cells.itertuples(index=False)]
-    statement = [f"**{view.table.evaluation.statement}**"] if view.table.evaluation.statement else []
-    return "\n\n".join([f"Judged on {view.about}.", *statement, "\n".join(lines), *view.words.values()])
+    statement = [f"**{view.table.evaluation.warning}**"] if view.table.evaluation.warning else []
+    return "\n\n".join([f"Evaluated on {view.about}.", *statement, "\n".join(lines), *view.notes])
 
 
 def _latex(view: _View) -> str:
-    """A table with the rules of booktabs; the warning of a split stands in the caption."""
-    statement = view.table.evaluation.statement
+    """A table with the rules of booktabs; its caption holds the warning of the split."""
+    statement = view.table.evaluation.warning
     caption = f"{METRICS[view.table.metric].title} of {len(view.cells)} classifiers, {view.about}."
     caption = _for_latex(" ".join([caption, *([statement.capitalize() + "."] if statement else [])]))
     cells = view.cells.map(_for_latex).rename(columns=_for_latex)
@@ -230,5 +323,42 @@ def _latex(view: _View) -> str:
 _LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "–": "--", "<": "$<$"}
 
 
-def _for_latex(words: str) -> str:
-    return "".join(_LATEX.get(letter, f"\\{letter}" if letter in "&%$#_{}" else letter) for letter in words)
+def _for_latex(text: str) -> str:
+    return "".join(_LATEX.get(letter, f"\\{letter}" if letter in "&%$#_{}" else letter) for letter in text)
+
+
+def _lows(table: Table) -> list[float]:
+    return [table.estimate(each).low or 0.0 for each in table.standings]
+
+
+def _key(table: Table) -> str:
+    interval = f"Line: {table.evaluation.level:.0%} CI" if table.evaluation.resamples else ""
+    dashes = "dashed: majority class" if table.metric == "accuracy" else ""
+    return "; ".join(part for part in (interval, dashes) if part)
+
+
+def _judged(predictions: Predictions, table: Table) -> Predictions:
+    judged = predictions.select(predictions.targets >= 0)
+    return pool_by_subject(judged) if table.unit == "subject" else judged
+
+
+def _curves(axes: Axes, table: Table, class_name: str) -> None:
+    axes.plot([0, 1], [0, 1], color=MUTED, linewidth=0.8, linestyle=(0, (3, 3)))
+    standings = table.standings[:MOST_CURVES]
+    for standing, (name, colour, dashes) in zip(standings, lines([s.entry.name for s in standings]), strict=True):
+        judged = _judged(standing.entry.test, table)
+        positive = judged.targets == judged.classes.index(class_name)
+        if positive.all() or not positive.any():
+            continue
+        curve = roc_curve(positive, judged.probabilities[:, judged.classes.index(class_name)])
+        axes.plot(*corners(curve[0], curve[1]), color=colour, linestyle=dashes, label=plain(name))
+    axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), box_aspect=1)
+    axes.set(xlabel="False positive rate", ylabel="True positive rate")
+    axes.set_title(plain(class_name))
+
+
+def _cell(axes: Axes, row: int, column: int, fraction: float) -> None:
+    shade = to_rgba(COLOURS[0], fraction**2)
+    axes.add_patch(Rectangle((column - 0.485, row - 0.485), 0.97, 0.97, facecolor=shade, linewidth=0))
+    colour = "white" if fraction > 0.9 else INK
+    axes.text(column, row, f"{fraction:.0%}", ha="center", va="center", fontsize=6, color=colour)

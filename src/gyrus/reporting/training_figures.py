@@ -1,4 +1,4 @@
-"""The figures of a training: what happened from epoch to epoch."""
+"""Training curves: loss, validation scores, F1 of each class, learning rate."""
 
 from __future__ import annotations
 
@@ -11,15 +11,40 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from gyrus.reporting.drawing import Drawing
 from gyrus.reporting.figure_style import COLOURS, COLUMN, MUTED, STYLE, lines, new_figure, plain
+
+
+def draw_training(history: pd.DataFrame, *, best_epoch: int | None = None) -> tuple[Drawing, ...]:
+    """Training curves, F1 of each class, and learning rate, where the history has them.
+
+    Args:
+        history: See :func:`training_figure`.
+        best_epoch: The epoch whose weights were selected.
+    """
+    curves = Drawing(
+        "training_curves",
+        "Training curves",
+        "A training loss that falls while the validation loss rises is a sign of overfitting.",
+        training_figure(history, best_epoch=best_epoch),
+    )
+    drawings = [curves]
+    by_class = class_curves_figure(history)
+    if by_class:
+        caption = "A class at zero is never predicted correctly."
+        drawings.append(Drawing("class_curves", "F1 of each class", caption, by_class))
+    if "lr" in history:
+        rate = learning_rate_figure(history)
+        drawings.append(Drawing("learning_rate", "Learning rate", "Learning rate at the end of each epoch.", rate))
+    return tuple(drawings)
 
 
 def training_figure(history: pd.DataFrame, *, best_epoch: int | None = None) -> Figure:
     """Loss and validation scores over the epochs, one above the other.
 
     Args:
-        history: One row an epoch: ``epoch``, ``train_loss``, ``val_loss`` and any ``val_<score>``.
-        best_epoch: The epoch whose weights were kept, marked by a line.
+        history: One row per epoch: ``epoch``, ``train_loss``, ``val_loss`` and any ``val_<score>``.
+        best_epoch: The epoch whose weights were selected, marked by a line.
     """
     scores = [name for name in _SCORES if name in history and history[name].notna().any()]
     with mpl.rc_context(STYLE):
@@ -92,7 +117,7 @@ def _curves(axes: Axes, history: pd.DataFrame, columns: Mapping[str, str], first
 
 
 def _legend(axes: Axes) -> None:
-    """Between the panel and its title, where it covers no curve."""
+    """Place the legend between panel and title, where it covers no curve."""
     axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 0.98), ncols=2, handlelength=1.4, columnspacing=1.4)
 
 
@@ -100,7 +125,7 @@ def _mark_best(axes: Axes, epoch: int | None) -> None:
     if epoch is not None:
         axes.axvline(epoch, color=MUTED, linewidth=0.8, linestyle=(0, (3, 3)), zorder=0)
         axes.annotate(
-            f"kept: {epoch}",
+            f"selected: {epoch}",
             (epoch, 1),
             xycoords=("data", "axes fraction"),
             xytext=(3, -2),
