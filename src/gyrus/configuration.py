@@ -1,4 +1,4 @@
-"""Configs from files and from the command line, strict and typed, with all mistakes told at once."""
+"""Configs from files and from the command line: strict, typed, and with every mistake reported at once."""
 
 from __future__ import annotations
 
@@ -18,6 +18,9 @@ from gyrus.files import write_text
 from gyrus.registry import nearest
 
 Model = TypeVar("Model", bound=BaseModel)
+
+Difference = tuple[str, Any, Any]
+"""A dotted name and its value on either side; None where it is absent."""
 
 
 def read_document(path: Path) -> dict[str, Any]:
@@ -40,7 +43,7 @@ def read_document(path: Path) -> dict[str, Any]:
 
 
 def write_document(path: Path, config: BaseModel) -> None:
-    """Write a config as YAML, atomically, with every default spelt out."""
+    """Write a config as YAML, atomically, including every default."""
     write_text(path, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
 
 
@@ -77,7 +80,7 @@ def with_overrides(document: Mapping[str, Any], overrides: Mapping[str, Any]) ->
         overrides: Dotted name to value, as ``{"training.epochs": 5, "preprocessing.steps.1.size": [64, 64]}``.
 
     Raises:
-        ConfigError: A name steps into something that has no fields.
+        ConfigError: A name refers to a field of a value that has no fields.
 
     Example:
         >>> with_overrides({"training": {"epochs": 30}}, {"training.epochs": 5, "seed": 1})
@@ -90,15 +93,15 @@ def with_overrides(document: Mapping[str, Any], overrides: Mapping[str, Any]) ->
 
 
 def parse(model: type[Model], document: Mapping[str, Any], *, where: str) -> Model:
-    """Check a document against a config class.
+    """Validate a document against a config class.
 
     Args:
         model: The config class.
         document: Nested mappings and lists.
-        where: What is being read, for the message.
+        where: What is read, for the error message.
 
     Raises:
-        ConfigError: Lists every mistake, with the nearest valid name where a name is unknown.
+        ConfigError: Lists every mistake, with the nearest valid name for each unknown name.
     """
     try:
         return model.model_validate(document)
@@ -106,6 +109,36 @@ def parse(model: type[Model], document: Mapping[str, Any], *, where: str) -> Mod
         mistakes = list(dict.fromkeys(_describe(detail, model) for detail in error.errors()))
     count = "1 mistake" if len(mistakes) == 1 else f"{len(mistakes)} mistakes"
     raise ConfigError(f"{where} has {count}:\n" + "\n".join(f"  - {mistake}" for mistake in mistakes))
+
+
+def differences(one: Mapping[str, Any], other: Mapping[str, Any], prefix: str = "") -> list[Difference]:
+    """The fields in which two nested documents differ, by their dotted names, in order.
+
+    Lists of mappings of the same length are compared item by item.
+
+    Example:
+        >>> differences({"training": {"epochs": 5}, "seed": 0}, {"training": {"epochs": 9}, "seed": 0})
+        [('training.epochs', 5, 9)]
+    """
+    found: list[Difference] = []
+    for name in dict.fromkeys([*one, *other]):
+        left, right = one.get(name), other.get(name)
+        if _are_lists_of_mappings(left, right):
+            left, right = ({str(index): item for index, item in enumerate(side)} for side in (left, right))
+        if isinstance(left, Mapping) and isinstance(right, Mapping):
+            found += differences(left, right, f"{prefix}{name}.")
+        elif left != right:
+            found.append((f"{prefix}{name}", left, right))
+    return found
+
+
+def _are_lists_of_mappings(left: Any, right: Any) -> bool:
+    return (
+        isinstance(left, list | tuple)
+        and isinstance(right, list | tuple)
+        and len(left) == len(right)
+        and all(isinstance(item, Mapping) for item in [*left, *right])
+    )
 
 
 def _assign(node: Any, path: list[str], value: Any, override: str) -> None:
@@ -152,9 +185,9 @@ def _describe(detail: ErrorDetails, model: type[BaseModel]) -> str:
 
 
 def _walk(model: type[BaseModel], location: Sequence[int | str]) -> tuple[list[str], str]:
-    """The field names beside the last step of a pydantic location, and the location as a dotted name.
+    """The fields that are valid at the last step of a pydantic location, and the location as a dotted name.
 
-    Pydantic puts the tag of a union's member into the location; users do not write it, so it is left out.
+    Pydantic adds the tag of a union's member to the location. Users do not write it, so it is omitted.
     """
     names: list[str] = []
     candidates: list[Any] = [model]
@@ -163,7 +196,7 @@ def _walk(model: type[BaseModel], location: Sequence[int | str]) -> tuple[list[s
         models = [kind for kind in candidates if isinstance(kind, type) and issubclass(kind, BaseModel)]
         if isinstance(step, int):
             names.append(str(step))
-            candidates = [inner for kind in candidates for inner in _parts_of(kind)]
+            candidates = [inner for kind in candidates for inner in _item_types(kind)]
             continue
         tagged = [kind for kind in models if _is_tagged(kind, step)]
         if tagged and not any(step in kind.model_fields for kind in models):
@@ -194,6 +227,6 @@ def _alternatives(annotation: Any) -> list[Any]:
     return [annotation]
 
 
-def _parts_of(annotation: Any) -> list[Any]:
-    """What a container holds."""
+def _item_types(annotation: Any) -> list[Any]:
+    """The types of the items of a container."""
     return [inner for member in typing.get_args(annotation) for inner in _alternatives(member)]

@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -57,8 +57,7 @@ def new_folder(folder: Path) -> Iterator[Path]:
     """
     temporary = None
     try:
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise GyrusError(f"{folder} is not an empty folder. Give a new folder, or remove this one first.")
+        require_empty(folder, "Give a new folder, or remove this one first.")
         folder.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name[:40]}-"))
         yield temporary
@@ -73,6 +72,24 @@ def new_folder(folder: Path) -> Iterator[Path]:
     finally:
         if temporary is not None:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+def require_empty(
+    folder: Path, advice: str, *, error: type[GyrusError] = GyrusError, ignored: Sequence[str] = ()
+) -> None:
+    """Refuse to write into a folder that holds files already.
+
+    Args:
+        folder: It may be missing.
+        advice: What to do, for the message: "Give a new folder with --out."
+        error: The class of the error.
+        ignored: Names of files that may be there.
+
+    Raises:
+        GyrusError: ``folder`` is not a folder, or holds files.
+    """
+    if folder.exists() and (not folder.is_dir() or any(path.name not in ignored for path in folder.iterdir())):
+        raise error(f"{folder} is not an empty folder. {advice}")
 
 
 def write_text(path: Path, text: str) -> None:

@@ -15,7 +15,7 @@ def test_a_run_begins_in_an_empty_folder_and_tells_its_status(tmp_path):
 
 def test_what_lies_in_the_folder_is_never_overwritten(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(RunError, match=r"is not empty\. Please give a new folder"):
+    with pytest.raises(RunError, match=r"is not an empty folder\. Give a new folder"):
         Run.create(tmp_path)
     Run.create(tmp_path / "run")
     with pytest.raises(RunError, match="--resume"):

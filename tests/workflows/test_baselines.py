@@ -13,16 +13,16 @@ from sklearn.neighbors import KNeighborsClassifier
 from gyrus.datasets.manifest import Manifest
 from gyrus.datasets.splits import Split, SplitConfig, split
 from gyrus.datasets.store import Store, open_store
-from gyrus.evaluation.baselines import TITLES, Baselines, baseline_sentences, judge_baselines
+from gyrus.evaluation.baselines import BASELINE_TITLES, Baselines, baseline_verdict, evaluate_baselines
 from gyrus.evaluation.evaluate import evaluate
 from gyrus.evaluation.result import Evaluation
 from gyrus.inference.predictions import Predictions
 from gyrus.runs.run_folder import Run
 from gyrus.workflows import baselines as made
 from gyrus.workflows.display import SILENT
+from gyrus.workflows.evaluate import evaluate as evaluate_again
 from gyrus.workflows.experiment_config import load_config
 from gyrus.workflows.load_data import scan_data
-from gyrus.workflows.train import evaluate as evaluate_again
 from gyrus.workflows.train import train
 from tests.conftest import SMALL
 from tests.support.predictions import study
@@ -37,7 +37,7 @@ def subsets(phantom_folder) -> tuple[Manifest, Split, Store]:
 
 def test_the_nearest_neighbour_is_that_of_scikit_learn_on_mean_images(subsets) -> None:
     manifest, of, store = subsets
-    answers, _ = made.baseline_answers(manifest, of, store, seed=0)
+    answers, _ = made.predict_baselines(manifest, of, store, seed=0)
     _, said = answers["nearest-neighbour"]
     frame = pd.DataFrame(store.pixels.reshape(len(store), -1).astype(float))
     means = frame.groupby(manifest.table["subject"].to_numpy(str)).mean()
@@ -51,7 +51,7 @@ def test_the_nearest_neighbour_is_that_of_scikit_learn_on_mean_images(subsets) -
 
 def test_baselines_are_judged_on_the_people_of_the_test_part_only(subsets) -> None:
     manifest, of, store = subsets
-    answers, _ = made.baseline_answers(manifest, of, store, seed=0)
+    answers, _ = made.predict_baselines(manifest, of, store, seed=0)
     for _, said in answers.values():
         assert set(said.table["subject"]) == set(of.subjects["test"])
         assert len(said) == len(of.subjects["test"])
@@ -64,8 +64,8 @@ def test_what_the_test_part_looks_like_changes_nothing_but_the_answers_about_it(
     inside = table["sample"].isin(of.samples["test"])
     table.loc[inside, "label"] = np.where(table.loc[inside, "label"] == "Control", "Dementia", "Control")
     turned = replace(manifest, table=table)
-    for name, (about, said) in made.baseline_answers(manifest, of, store, seed=0)[0].items():
-        other_about, other = made.baseline_answers(turned, of, store, seed=0)[0][name]
+    for name, (about, said) in made.predict_baselines(manifest, of, store, seed=0)[0].items():
+        other_about, other = made.predict_baselines(turned, of, store, seed=0)[0][name]
         assert about == other_about
         np.testing.assert_array_equal(said.logits, other.logits)
 
@@ -74,12 +74,12 @@ def test_metadata_that_tell_the_class_are_found_out(subsets) -> None:
     manifest, of, store = subsets
     sick = manifest.table["label"] == "Dementia"
     told = replace(manifest, table=manifest.table.assign(Age=np.where(sick, 80, 60), site="one"))
-    answers, notes = made.baseline_answers(told, of, store, seed=0)
+    answers, notes = made.predict_baselines(told, of, store, seed=0)
     about, said = answers["metadata"]
     assert about == "Age"
     assert (said.predicted == said.targets).all()
     assert notes == ()
-    answers, notes = made.baseline_answers(manifest, of, store, seed=0)
+    answers, notes = made.predict_baselines(manifest, of, store, seed=0)
     assert "metadata" not in answers
     assert "no age, sex or site" in notes[0]
 
@@ -88,7 +88,7 @@ def test_after_a_split_by_image_the_neighbour_is_another_slice_of_the_same_perso
     config = load_config("dementia-baseline", {**SMALL, "data.path": str(phantom_folder)})
     manifest = scan_data(config.data, SILENT)
     by_image = split(manifest, SplitConfig(unit="image"), seed=0)
-    answers, _ = made.baseline_answers(manifest, by_image, open_store(manifest, config.preprocessing), seed=0)
+    answers, _ = made.predict_baselines(manifest, by_image, open_store(manifest, config.preprocessing), seed=0)
     _, said = answers["nearest-neighbour"]
     assert len(said) == len(by_image.samples["test"])
     assert (said.predicted == said.targets).mean() > 0.65  # of two classes, on 32 x 32 pixels
@@ -125,7 +125,7 @@ def test_a_run_says_first_what_it_does_not_beat_and_can_be_judged_again(finished
     run = Run.open(shutil.copytree(finished_run, tmp_path / "run"))
     found, evaluation = Baselines.load(run.baselines), Evaluation.load(run.metrics)
     assert {"nearest-neighbour", "linear-svm"} <= set(found.results)
-    sentences = baseline_sentences(evaluation, found)
+    sentences = baseline_verdict(evaluation, found)
     assert run.classification_report.read_text().startswith("\n".join(sentences))
     assert all(sentence.replace("'", "&#39;") in run.report.read_text() for sentence in sentences)
     evaluate_again(run)
@@ -142,7 +142,7 @@ def test_shuffled_labels_are_trained_beside_the_run(phantom_folder, tmp_path) ->
     assert run.status == "finished"
     assert Run(run.shuffled).status == "finished"
     assert "shuffled-labels" in Baselines.load(run.baselines).results
-    assert TITLES["shuffled-labels"] in run.report.read_text()
+    assert BASELINE_TITLES["shuffled-labels"] in run.report.read_text()
 
 
 def test_a_strong_classifier_beats_a_weak_baseline_in_words() -> None:
@@ -150,8 +150,8 @@ def test_a_strong_classifier_beats_a_weak_baseline_in_words() -> None:
         study((20, 20), classes=("A", "B"), skill=8.0),
         study((20, 20), classes=("A", "B"), skill=-1.0, seed=1),
     )
-    judged = judge_baselines(strong, {"linear-svm": ("", weak)}, unit="subject", resamples=300)
-    (sentence,) = baseline_sentences(evaluate(strong, resamples=300), judged)
+    judged = evaluate_baselines(strong, {"linear-svm": ("", weak)}, unit="subject", resamples=300)
+    (sentence,) = baseline_verdict(evaluate(strong, resamples=300), judged)
     assert sentence.startswith("Better than always saying 'A' (0.50) and linear SVM")
     gain = judged.results["linear-svm"].gains["accuracy"]
     assert gain.low is not None
@@ -161,14 +161,14 @@ def test_a_strong_classifier_beats_a_weak_baseline_in_words() -> None:
 def test_a_classifier_that_is_worse_is_told_so_first() -> None:
     strong = study((20, 20), classes=("A", "B"), skill=8.0)
     weak = study((20, 20), classes=("A", "B"), skill=-1.0, seed=1)
-    judged = judge_baselines(weak, {"linear-svm": ("", strong)}, unit="subject", resamples=300)
-    sentences = baseline_sentences(evaluate(weak, resamples=300), judged)
+    judged = evaluate_baselines(weak, {"linear-svm": ("", strong)}, unit="subject", resamples=300)
+    sentences = baseline_verdict(evaluate(weak, resamples=300), judged)
     assert sentences[0].startswith("Worse than")
     assert "linear SVM on raw pixels (1.00)" in sentences[0]
 
 
 def test_saved_and_loaded_gives_the_same(tmp_path) -> None:
-    judged = judge_baselines(study(), {"linear-svm": ("about", study(seed=1))}, unit="subject", resamples=30)
+    judged = evaluate_baselines(study(), {"linear-svm": ("about", study(seed=1))}, unit="subject", resamples=30)
     judged.save(tmp_path / "baselines.json")
     assert Baselines.load(tmp_path / "baselines.json") == judged
 

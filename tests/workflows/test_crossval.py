@@ -17,18 +17,19 @@ from gyrus.datasets.manifest import Manifest
 from gyrus.datasets.splits import Split
 from gyrus.datasets.store import open_store
 from gyrus.errors import ConfigError, DataError, RunError, SplitError
-from gyrus.evaluation.baselines import baseline_sentences
+from gyrus.evaluation.baselines import baseline_verdict
 from gyrus.evaluation.evaluate import evaluate
 from gyrus.evaluation.result import Evaluation
-from gyrus.inference.pooling import average
+from gyrus.inference.pooling import average_predictions
 from gyrus.inference.predictions import Predictions
 from gyrus.runs.run_folder import Run
 from gyrus.synthetic.phantom import generate, write
 from gyrus.types import SUBSETS
-from gyrus.workflows import crossval
-from gyrus.workflows.baselines import baseline_answers, save_answers
+from gyrus.workflows import crossval as module
+from gyrus.workflows.baselines import predict_baselines, save_baseline_predictions
 from gyrus.workflows.compare import find_runs, read_entry
-from gyrus.workflows.crossval import CrossValidation, cross_validate, cross_validate_both, deal_folds
+from gyrus.workflows.crossval import assign_folds, crossval
+from gyrus.workflows.crossval_folder import CrossValidation
 from gyrus.workflows.ensemble import ensemble
 from gyrus.workflows.experiment_config import ExperimentConfig, load_config
 from tests.conftest import SMALL
@@ -70,14 +71,14 @@ def _no_pages_of_folds() -> Iterator[None]:
 def crossed(phantom_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> CrossValidation:
     """Three folds of the small phantom; not to be written into."""
     out = tmp_path_factory.mktemp("crossval") / "folds"
-    return cross_validate("dementia-baseline", data=phantom_folder, out=out, folds=3, overrides=QUICK)
+    return crossval("dementia-baseline", data=phantom_folder, out=out, folds=3, overrides=QUICK)
 
 
 @settings(max_examples=8, deadline=None)
 @given(sick=counts, healthy=counts, seed=st.integers(0, 1000), folds=st.integers(2, 4))
 def test_each_person_is_tested_once_a_repeat_and_never_in_two_parts(sick, healthy, seed, folds):
     manifest = manifest_of(people(sick=sick, healthy=healthy, more=4))
-    dealt = deal_folds(ExperimentConfig(seed=seed), manifest, folds=folds, repeats=2)
+    dealt = assign_folds(ExperimentConfig(seed=seed), manifest, folds=folds, repeats=2)
     everyone = sorted(manifest.table["subject"].unique())
     for repeat in range(2):
         tested = [name for fold in range(folds) for name in dealt[repeat, fold][1].subjects["test"]]
@@ -86,7 +87,7 @@ def test_each_person_is_tested_once_a_repeat_and_never_in_two_parts(sick, health
         names = [name for subset in SUBSETS for name in subsets.subjects[subset]]
         assert sorted(names) == everyone
         assert config.split.fold == subsets.fold
-    again = deal_folds(ExperimentConfig(seed=seed), manifest, folds=folds, repeats=2)
+    again = assign_folds(ExperimentConfig(seed=seed), manifest, folds=folds, repeats=2)
     assert [subsets for _, subsets in again.values()] == [subsets for _, subsets in dealt.values()]
 
 
@@ -94,7 +95,7 @@ def test_repeats_deal_anew_and_a_fold_can_be_trained_by_its_config_alone():
     from gyrus.datasets.splits import split
 
     manifest = manifest_of(people(a=12, b=12))
-    dealt = deal_folds(ExperimentConfig(), manifest, folds=3, repeats=2)
+    dealt = assign_folds(ExperimentConfig(), manifest, folds=3, repeats=2)
     assert dealt[0, 0][1].subjects != dealt[1, 0][1].subjects
     for config, subsets in dealt.values():
         assert split(manifest, config.split, seed=config.seed) == subsets
@@ -129,8 +130,8 @@ def test_baselines_of_all_folds_are_judged_on_everybody_at_once(crossed, phantom
         manifest, subsets = Manifest.load(kept.manifest), Split.load(kept.split)
         store = open_store(manifest, load_config(kept.config).preprocessing)
         run = Run(folder / "repeat-0" / f"fold-{number}")
-        save_answers(run, *baseline_answers(manifest, subsets, store, seed=0))
-    found = cross_validate("dementia-baseline", data=phantom_folder, out=folder, folds=3, overrides=QUICK)
+        save_baseline_predictions(run, *predict_baselines(manifest, subsets, store, seed=0))
+    found = crossval("dementia-baseline", data=phantom_folder, out=folder, folds=3, overrides=QUICK)
     assert crossed.baselines is None
     assert found.baselines is not None
     assert found.baselines == CrossValidation.load(folder).baselines
@@ -138,7 +139,7 @@ def test_baselines_of_all_folds_are_judged_on_everybody_at_once(crossed, phantom
         joined = Predictions.load(Run(folder).predictions(f"baseline-{name}"))
         assert sorted(joined.table["subject"]) == sorted(manifest.table["subject"].unique())
         assert baseline.scores["accuracy"].value == pytest.approx((joined.predicted == joined.targets).mean())
-    sentences = baseline_sentences(found.pooled[0], found.baselines)
+    sentences = baseline_verdict(found.pooled[0], found.baselines)
     assert found.text().startswith(sentences[0])
     assert all(sentence.replace("'", "&#39;") in found.report.read_text() for sentence in sentences)
 
@@ -158,7 +159,7 @@ def test_saved_and_loaded_is_the_same(crossed):
 
 
 def test_finished_folds_are_kept_and_the_others_give_the_same_answers(crossed, phantom_folder, tmp_path, monkeypatch):
-    train_on, out = crossval.train_on, tmp_path / "folds"
+    train_on, out = module.train_on_split, tmp_path / "folds"
     copied = iter(crossed.runs[:2])
 
     def stopped(*_: object, **keywords: object) -> Run:
@@ -168,16 +169,16 @@ def test_finished_folds_are_kept_and_the_others_give_the_same_answers(crossed, p
         return Run(Path(shutil.copytree(run.folder, str(keywords["out"]))))
 
     arguments = {"data": phantom_folder, "out": out, "folds": 3, "overrides": QUICK}
-    monkeypatch.setattr(crossval, "train_on", stopped)
+    monkeypatch.setattr(module, "train_on_split", stopped)
     with pytest.raises(KeyboardInterrupt):
-        cross_validate("dementia-baseline", **arguments)
+        crossval("dementia-baseline", **arguments)
     with pytest.raises(RunError, match="has not finished"):
         CrossValidation.load(out)
     with pytest.raises(RunError, match="no finished run"):
         find_runs(out.parent)
-    monkeypatch.setattr(crossval, "train_on", train_on)
+    monkeypatch.setattr(module, "train_on_split", train_on)
     before = Run(out / "repeat-0" / "fold-1").weights.stat().st_mtime_ns
-    again = cross_validate("dementia-baseline", **arguments)
+    again = crossval("dementia-baseline", **arguments)
     assert again.runs[1].weights.stat().st_mtime_ns == before
     np.testing.assert_array_equal(again.predictions().logits, crossed.predictions().logits)
 
@@ -185,28 +186,28 @@ def test_finished_folds_are_kept_and_the_others_give_the_same_answers(crossed, p
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"overrides": {**QUICK, "training.batch_size": 8}}, "different are: training.batch_size"),
-        ({"folds": 4}, "different are: folds"),
-        ({"choose": Choice(lambda config, *_: config)}, "different are: nested"),
+        ({"overrides": {**QUICK, "training.batch_size": 8}}, "which differs in training.batch_size"),
+        ({"folds": 4}, "which differs in folds"),
+        ({"choose": Choice(lambda config, *_: config)}, "which differs in nested"),
     ],
 )
 def test_another_cross_validation_is_refused(crossed, phantom_folder, changes, words):
     arguments = {"data": phantom_folder, "out": crossed.folder, "folds": 3, "overrides": QUICK} | changes
     with pytest.raises(RunError, match=words):
-        cross_validate("dementia-baseline", **arguments)
+        crossval("dementia-baseline", **arguments)
 
 
 def test_other_data_and_other_folders_are_refused(crossed, phantom_folder, tmp_path):
     fewer = Path(shutil.copytree(phantom_folder, tmp_path / "fewer"))
     sorted(fewer.rglob("*.png"))[0].unlink()
-    with pytest.raises(RunError, match="different are: manifest"):
-        cross_validate("dementia-baseline", data=fewer, out=crossed.folder, folds=3, overrides=QUICK)
-    with pytest.raises(RunError, match="not empty"):
-        cross_validate("dementia-baseline", data=phantom_folder, out=phantom_folder, overrides=QUICK)
+    with pytest.raises(RunError, match="which differs in manifest"):
+        crossval("dementia-baseline", data=fewer, out=crossed.folder, folds=3, overrides=QUICK)
+    with pytest.raises(RunError, match="not an empty folder"):
+        crossval("dementia-baseline", data=phantom_folder, out=phantom_folder, overrides=QUICK)
     with pytest.raises(SplitError, match="at most the 24 units"):
-        cross_validate("dementia-baseline", data=phantom_folder, out=tmp_path / "new", folds=30, overrides=QUICK)
+        crossval("dementia-baseline", data=phantom_folder, out=tmp_path / "new", folds=30, overrides=QUICK)
     with pytest.raises(ConfigError, match="2 or more folds"):
-        cross_validate("dementia-baseline", data=phantom_folder, out=tmp_path / "new", folds=1, overrides=QUICK)
+        crossval("dementia-baseline", data=phantom_folder, out=tmp_path / "new", folds=1, overrides=QUICK)
     assert not (tmp_path / "new").exists()
 
 
@@ -223,12 +224,12 @@ def test_the_choice_of_a_nested_fold_sees_nobody_of_its_test_part(phantom_folder
         return config.model_copy(update={"training": config.training.model_copy(update={"optimiser": optimiser})})
 
     arguments = {"data": phantom_folder, "out": tmp_path / "nested", "folds": 2, "overrides": QUICK}
-    nested = cross_validate("dementia-baseline", choose=Choice(choose), **arguments)
+    nested = crossval("dementia-baseline", choose=Choice(choose), **arguments)
     for number, (run, known) in enumerate(zip(nested.runs, seen, strict=True), 1):
         split = Split.load(run.split)
         assert known == {*split.subjects["train"], *split.subjects["val"]}
         assert load_config(run.config).training.optimiser.lr == 0.01 * number
-    cross_validate("dementia-baseline", choose=Choice(choose), **arguments)
+    crossval("dementia-baseline", choose=Choice(choose), **arguments)
     assert len(seen) == 2
 
 
@@ -236,8 +237,8 @@ def test_a_choice_may_not_change_who_is_learnt_from(phantom_folder, tmp_path):
     def choose(config: ExperimentConfig, *_: object) -> ExperimentConfig:
         return config.model_copy(update={"split": config.split.model_copy(update={"fold": 0, "val": 0.5})})
 
-    with pytest.raises(ConfigError, match="may not change data or split"):
-        cross_validate(
+    with pytest.raises(ConfigError, match="must not change `data` or `split`"):
+        crossval(
             "dementia-baseline",
             data=phantom_folder,
             out=tmp_path / "x",
@@ -247,40 +248,29 @@ def test_a_choice_may_not_change_who_is_learnt_from(phantom_folder, tmp_path):
         )
 
 
-def test_folds_by_image_stand_beside_folds_by_subject(crossed, phantom_folder, tmp_path):
-    shutil.copytree(crossed.folder, tmp_path / "both" / "subject")
-    both = cross_validate_both(
-        "dementia-baseline", data=phantom_folder, out=tmp_path / "both", folds=3, overrides=QUICK
-    )
-    assert both.subject.pooled == crossed.pooled
-    assert "image-level split" in both.image.text()
-    assert "image-level split" in both.report.read_text()
-    assert "Quote the scores of 'folds by subject'" in both.text()
-
-
 def test_two_people_of_one_class_of_three_are_a_matter_of_words(tmp_path):
     data = write(generate(subjects=18, slices=2, classes=3, size=32, seed=0), tmp_path / "data")
     rare = sorted(path for path in data.iterdir() if path.is_dir())[-1]
     for path in rare.iterdir():
         if path.name.split("_")[0] not in sorted({other.name.split("_")[0] for other in rare.iterdir()})[:2]:
             path.unlink()
-    found = cross_validate("dementia-baseline", data=data, out=tmp_path / "folds", folds=3, overrides=QUICK)
+    found = crossval("dementia-baseline", data=data, out=tmp_path / "folds", folds=3, overrides=QUICK)
     assert f"Class '{rare.name}' has 2 subjects for 3 folds" in found.text()
     assert "nan" not in found.text().lower()
 
 
 def test_what_cannot_be_learnt_or_chosen_by_is_refused_before_any_fold_trains():
     few = manifest_of(people(many=20, few=2))
-    with pytest.raises(SplitError, match=r"only class 'many' in its validation set.*3 people at the least"):
-        deal_folds(ExperimentConfig(), few, folds=5, repeats=1)
-    assert len(deal_folds(ExperimentConfig(), manifest_of(people(many=17, few=3)), folds=5, repeats=2)) == 10
+    with pytest.raises(SplitError, match=r"only class 'many' in its validation set.*at least 3 subjects"):
+        assign_folds(ExperimentConfig(), few, folds=5, repeats=1)
+    assert len(assign_folds(ExperimentConfig(), manifest_of(people(many=17, few=3)), folds=5, repeats=2)) == 10
 
 
 @pytest.fixture(scope="module")
 def two_over_the_same_folds(phantom_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     out = tmp_path_factory.mktemp("crossvals")
     return [
-        cross_validate(
+        crossval(
             "dementia-baseline",
             data=phantom_folder,
             out=out / f"seed-{seed}",
@@ -296,8 +286,8 @@ def test_cross_validations_over_the_same_folds_answer_together_fold_by_fold(two_
     tables = [CrossValidation.load(folder).predictions() for folder in two_over_the_same_folds]
     together = Predictions.load(found.predictions)
     assert set(together.table["sample"]) == set(tables[0].table["sample"])
-    np.testing.assert_allclose(together.probabilities, average(tables).probabilities, atol=1e-12)
-    assert np.abs(tables[0].probabilities - average(tables).probabilities).max() > 1e-6
+    np.testing.assert_allclose(together.probabilities, average_predictions(tables).probabilities, atol=1e-12)
+    assert np.abs(tables[0].probabilities - average_predictions(tables).probabilities).max() > 1e-6
     assert "2 cross-validations over the same folds" in found.text()
     assert len(read_entry(found.folder, "both").test) == len(together)
 
@@ -305,9 +295,9 @@ def test_cross_validations_over_the_same_folds_answer_together_fold_by_fold(two_
 def test_cross_validations_that_dealt_otherwise_are_refused(two_over_the_same_folds, phantom_folder, tmp_path):
     other = tmp_path / "other"
     changes = {**QUICK, "split.seed": 1}
-    cross_validate("dementia-baseline", data=phantom_folder, out=other, folds=2, overrides=changes)
+    crossval("dementia-baseline", data=phantom_folder, out=other, folds=2, overrides=changes)
     with pytest.raises(DataError, match="The test sets differ"):
         ensemble([two_over_the_same_folds[0], other], out=tmp_path / "x")
-    with pytest.raises(ConfigError, match="have equal weights"):
-        ensemble(two_over_the_same_folds, out=tmp_path / "x", weighting="validation")
+    with pytest.raises(ConfigError, match="can only have equal weights"):
+        ensemble(two_over_the_same_folds, out=tmp_path / "x", weights="validation")
     assert not (tmp_path / "x").exists()

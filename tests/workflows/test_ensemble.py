@@ -13,11 +13,11 @@ from gyrus.datasets.splits import Split
 from gyrus.errors import ConfigError, DataError, LeakageError, RunError
 from gyrus.evaluation.evaluate import evaluate
 from gyrus.files import write_json
-from gyrus.inference.pooling import average
+from gyrus.inference.pooling import average_predictions
 from gyrus.inference.predictions import Predictions
 from gyrus.runs.run_folder import Run
 from gyrus.workflows.compare import find_runs, read_entry
-from gyrus.workflows.ensemble import Ensemble, ensemble, members_of, weights_of
+from gyrus.workflows.ensemble import Ensemble, ensemble, member_weights, open_runs
 from gyrus.workflows.predict import predict
 from gyrus.workflows.train import train
 from tests.conftest import SMALL
@@ -67,8 +67,8 @@ def test_an_ensemble_is_judged_on_the_shared_test_part(finished_run, other_run, 
     found = ensemble([finished_run, other_run], out=tmp_path / "both")
     tables = [Predictions.load(Run(run).predictions("test")) for run in (finished_run, other_run)]
     together = Predictions.load(found.predictions)
-    np.testing.assert_allclose(together.probabilities, average(tables).probabilities, atol=1e-12)
-    assert found.evaluation.scores == evaluate(average(tables)).scores
+    np.testing.assert_allclose(together.probabilities, average_predictions(tables).probabilities, atol=1e-12)
+    assert found.evaluation.scores == evaluate(average_predictions(tables)).scores
     assert [each.scores for each in found.alone] == [evaluate(table).scores for table in tables]
     loaded = Ensemble.load(tmp_path / "both")
     assert loaded == found
@@ -91,10 +91,10 @@ def test_weights_come_from_the_validation_part(finished_run, other_run, copy, tm
         split_unit=validation.split_unit,
         subset="val",
     ).save(copy.predictions("val"))
-    found = ensemble([other_run, copy], out=tmp_path / "weighted", weighting="validation")
+    found = ensemble([other_run, copy], out=tmp_path / "weighted", weights="validation")
     assert found.weights == pytest.approx((0, 1), abs=1e-3)
     assert "fitted on the validation set" in found.text()
-    assert weights_of(members_of([finished_run, other_run]), "equal") == (0.5, 0.5)
+    assert member_weights(open_runs([finished_run, other_run]), "equal") == (0.5, 0.5)
 
 
 def changed_split(run: Run, **subsets: list[str]) -> None:
@@ -140,11 +140,11 @@ def test_members_must_be_runs_each_once_and_share_what_is_asked_of_them(finished
         ensemble([finished_run], out=tmp_path / "x")
     with pytest.raises(ConfigError, match="named twice"):
         ensemble([finished_run, finished_run], out=tmp_path / "x")
-    with pytest.raises(RunError, match="not empty"):
+    with pytest.raises(RunError, match="not an empty folder"):
         ensemble([finished_run, copy.folder], out=phantom_folder)
     Predictions.load(copy.predictions("val")).select([0, 1]).save(copy.predictions("val"))
     with pytest.raises(ConfigError, match="share the validation set"):
-        predict([finished_run, copy], images(phantom_folder), weighting="validation")
+        predict([finished_run, copy], images(phantom_folder), weights="validation")
 
 
 def test_classifiers_of_other_classes_do_not_answer_together(finished_run, copy, phantom_folder):
@@ -152,5 +152,5 @@ def test_classifiers_of_other_classes_do_not_answer_together(finished_run, copy,
 
     about = json.loads(copy.model.read_text())
     write_json(copy.model, about | {"classes": ["Control", "Sick"]})
-    with pytest.raises(ConfigError, match="cannot answer together"):
+    with pytest.raises(ConfigError, match="cannot be combined"):
         predict([finished_run, copy], images(phantom_folder))

@@ -20,7 +20,7 @@ from gyrus.runs.run_folder import Run
 from gyrus.workflows.evaluate import healthy_class
 from gyrus.workflows.image_quality import load_quality
 from gyrus.workflows.train import train
-from tests.cli.test_app import gyrus
+from tests.support.command_line import gyrus
 from tests.conftest import SMALL
 
 

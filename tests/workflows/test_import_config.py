@@ -74,7 +74,7 @@ def test_the_recipe_has_the_values(tmp_path):
         ("preprocess", "gyrus audit data --out audit"),
         ("train", "gyrus train --config OUT --out RUN"),
         ("evaluate", "gyrus evaluate RUN"),
-        ("predict", "gyrus predict RUN x.jpg --out answers.csv"),
+        ("predict", "gyrus predict RUN x.jpg --out predictions.csv"),
     ],
 )
 def test_each_mode_becomes_a_command(tmp_path, mode, command):
@@ -89,19 +89,19 @@ def test_unknown_keys_are_named_with_the_nearest(tmp_path):
     document = {**RESNET, "lerning_rate": 1, "hyperparams": {"hidden_size": 256, "depth": 3}}
     imported = import_config(*written(tmp_path, resnet50=document), out=tmp_path / "recipe.yaml")
     ignored = "\n".join(imported.ignored)
-    assert "lerning_rate: not a key of system C's; did you mean 'learning_rate'?" in ignored
+    assert "lerning_rate: not a key of NeuroFlux; did you mean 'learning_rate'?" in ignored
     assert "hyperparams.depth" in ignored
 
 
 @pytest.mark.parametrize(
     ("document", "words"),
     [
-        ({"a": 1}, "no config of system C"),
+        ({"a": 1}, "no NeuroFlux config"),
         ({**DATASET, "train_val_test_split": [0.7, 0.3]}, "three shares"),
         ({**RESNET, "hyperparams": 3}, "fields with values"),
         ({**RESNET, "epochs": 0}, r"training\.epochs"),
         ({"model_name": "vgg16", "epochs": 3}, "no model 'vgg16'"),
-        ({**DATASET, "mode": "fly"}, "none of system C's"),
+        ({**DATASET, "mode": "fly"}, "no mode of NeuroFlux"),
     ],
 )
 def test_what_cannot_be_meant_is_refused_and_nothing_written(tmp_path, document, words):

@@ -10,7 +10,7 @@ from gyrus.inference.patchwise import PatchwiseClassifier
 from gyrus.inference.predictions import Predictions
 from gyrus.runs.run_folder import Run
 from gyrus.workflows.explain.config import ExplainConfig
-from gyrus.workflows.explain.explain import explain_run
+from gyrus.workflows.explain.explain import explain
 from gyrus.workflows.predict import TrainedClassifier, predict
 from gyrus.workflows.train import train
 from tests.conftest import SMALL
@@ -50,10 +50,10 @@ def test_the_same_seed_gives_the_same_network(phantom_folder, tmp_path):
 
 
 def test_methods_that_need_no_layer_explain_it_and_others_say_why_not(run, tmp_path):
-    asked = ExplainConfig(methods=("integrated-gradients",), shown=1, images=2, checks=False)
-    assert explain_run(run, config=asked, out=tmp_path / "e").page.exists()
+    config = ExplainConfig(methods=("integrated-gradients",), shown=1, images=2, checks=False)
+    assert explain(run, config=config, out=tmp_path / "e").report.exists()
     with pytest.raises(ConfigError, match="needs no layer"):
-        explain_run(run, config=ExplainConfig(methods=("grad-cam",), shown=1, images=2), out=tmp_path / "f")
+        explain(run, config=ExplainConfig(methods=("grad-cam",), shown=1, images=2), out=tmp_path / "f")
 
 
 def test_a_patch_larger_than_the_images_is_refused_before_training(phantom_folder, tmp_path):

@@ -19,8 +19,9 @@ from gyrus.datasets.store import open_store
 from gyrus.datasets.torch_dataset import PixelDataset
 from gyrus.runs.run_folder import Run
 from gyrus.synthetic.phantom import generate, write
-from gyrus.transforms.histogram_standardisation import PERCENTILES, landmarks_of, map_to_scale, standard_scale
-from gyrus.transforms.preprocessing import IntensityScaling, Normalisation, PreprocessingConfig
+from gyrus.transforms.histogram_standardisation import landmarks_of
+from gyrus.transforms.normalisation import IntensityScaling, Normalisation
+from gyrus.transforms.preprocessing import PreprocessingConfig
 from gyrus.transforms.volume_steps import Window
 from tests.support.options import set_options
 
@@ -112,16 +113,6 @@ def test_the_standard_histogram_is_that_of_the_train_part_only(layouts, tmp_path
     before = np.stack([landmarks_of(pixels / 255) for pixels in store.pixels])
     after = np.stack([landmarks_of(image) for image in images])
     assert after.std(axis=0).mean() < 0.5 * before.std(axis=0).mean()
-
-
-def test_an_image_on_the_standard_scale_stays_and_a_stretched_one_comes_back():
-    image = np.random.default_rng(0).gamma(2, 0.1, (20, 20, 20)).clip(0, 0.6).astype(np.float32)
-    own = landmarks_of(image)
-    np.testing.assert_allclose(map_to_scale(image, own, own), image, atol=1e-6)
-    stretched = image * 1.5 + 0.05
-    back = map_to_scale(stretched, landmarks_of(stretched), standard_scale(np.stack([own, own])))
-    np.testing.assert_allclose(back, image, atol=1e-3)
-    assert len(own) == len(PERCENTILES)
 
 
 def test_no_more_volumes_are_held_than_are_worked_on(layouts, tmp_path, monkeypatch):

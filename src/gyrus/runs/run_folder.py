@@ -1,4 +1,4 @@
-"""The run folder: everything that one training leaves behind."""
+"""The run folder: all files of one training run."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from filelock import FileLock, Timeout
 
 from gyrus.errors import RunError
 from gyrus.extras import DISTRIBUTION
-from gyrus.files import read_json, write_json
+from gyrus.files import read_json, require_empty, write_json
 
 Status = Literal["started", "interrupted", "failed", "finished"]
 
 LIBRARIES = (DISTRIBUTION, "torch", "torchvision", "lightning", "timm", "numpy", "pandas", "pillow", "scikit-learn")
 
 NAMED_BY_GYRUS = re.compile(r"subject|image|shuffled-labels|(seed|fold)-\d+")
-"""Run folders inside another folder, whose names alone do not tell them apart."""
+"""Names of run folders that Gyrus creates inside another folder; they are not unique."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run folder and the names of what lies in it.
+    """A run folder and the names of its files.
 
     Attributes:
         folder: The folder.
@@ -39,43 +39,43 @@ class Run:
 
     @property
     def title(self) -> str:
-        """The name of the folder; together with that of the one above where Gyrus itself has named it."""
+        """The name of the folder, preceded by its parent's name where Gyrus has named the folder."""
         whole = self.folder.resolve()
         return f"{whole.parent.name}/{whole.name}" if NAMED_BY_GYRUS.fullmatch(whole.name) else whole.name
 
     @property
     def config(self) -> Path:
-        """The resolved config, YAML, with every default spelt out."""
+        """The resolved config with every default, YAML."""
         return self.folder / "config.yaml"
 
     @property
     def manifest(self) -> Path:
-        """What the data consisted of, parquet."""
+        """The manifest of the data, parquet."""
         return self.folder / "manifest.parquet"
 
     @property
     def split(self) -> Path:
-        """Who was in which part, JSON."""
+        """The subjects and samples of the training, validation and test sets, JSON."""
         return self.folder / "split.json"
 
     @property
     def preprocessing(self) -> Path:
-        """The steps and the fitted intensity scaling, JSON."""
+        """The fitted intensity scaling, JSON."""
         return self.folder / "preprocessing.json"
 
     @property
     def model(self) -> Path:
-        """What the network is, JSON; its best weights lie beside it."""
+        """The description of the network, JSON."""
         return self.folder / "model.json"
 
     @property
     def weights(self) -> Path:
-        """The best weights, safetensors."""
+        """The weights of the best epoch, safetensors."""
         return self.folder / "model.safetensors"
 
     @property
     def history(self) -> Path:
-        """One row an epoch, CSV."""
+        """One row per epoch, CSV."""
         return self.folder / "history.csv"
 
     @property
@@ -85,12 +85,12 @@ class Run:
 
     @property
     def classification_report(self) -> Path:
-        """The same as text."""
+        """The evaluation as text."""
         return self.folder / "classification_report.txt"
 
     @property
     def report(self) -> Path:
-        """The page for people, HTML."""
+        """The report, HTML."""
         return self.folder / "report.html"
 
     @property
@@ -100,82 +100,103 @@ class Run:
 
     @property
     def figures(self) -> Path:
-        """Folder of the figures, PNG and SVG."""
+        """The folder of the figures, PNG and SVG."""
         return self.folder / "figures"
 
     @property
     def baselines(self) -> Path:
-        """What the classifier must beat, judged on the same people, JSON."""
+        """The baselines, evaluated on the same test set, JSON."""
         return self.folder / "baselines.json"
 
     @property
     def audit(self) -> Path:
-        """Folder of what ``gyrus audit --run`` found out about its data and its split."""
+        """The folder of the audit of its data and its split, ``gyrus audit --run``."""
         return self.folder / "audit"
 
     @property
     def explanation(self) -> Path:
-        """Folder of what ``gyrus explain`` found out about where its answers come from."""
+        """The folder of its heat maps, ``gyrus explain``."""
         return self.folder / "explanation"
 
     @property
     def assessment(self) -> Path:
-        """Calibration, operating points, decision curve, abstention and sets of classes, JSON."""
+        """Calibration, operating points, decision curve, selective prediction and conformal sets, JSON."""
         return self.folder / "assessment.json"
 
     @property
     def subgroups(self) -> Path:
-        """Scores of groups of people and images, JSON."""
+        """Scores of subgroups, JSON."""
         return self.folder / "subgroups.json"
 
     @property
     def quality(self) -> Path:
-        """Sharpness and noise of the images of the test set, CSV."""
+        """Sharpness and signal-to-noise ratio of the images of the test set, CSV."""
         return self.folder / "quality.csv"
 
     @property
     def shuffled(self) -> Path:
-        """The run of the same network on labels dealt out anew among the people, where that was asked for."""
+        """The run folder of the same network trained with shuffled labels (``evaluation.shuffled_labels``)."""
         return self.folder / "shuffled-labels"
 
     @property
     def examples(self) -> Path:
-        """The images of the test set that the network was surest about, rightly and wrongly, NumPy."""
+        """The images of the test set with the most confident correct and wrong predictions, NumPy."""
         return self.folder / "examples.npz"
 
     @property
     def embeddings(self) -> Path:
-        """Where the network puts images of the test set, NumPy."""
+        """Embeddings of images of the test set, and their t-SNE map, NumPy."""
         return self.folder / "embeddings.npz"
 
     def predictions(self, subset: str) -> Path:
-        """The predictions on a part, parquet."""
+        """The predictions for a subset, or those of a baseline, parquet."""
         return self.folder / "predictions" / f"{subset}.parquet"
 
     @property
+    def checkpoint(self) -> Path:
+        """The state of training after the last finished epoch; resuming starts from it."""
+        return self.folder / "checkpoints" / "last.ckpt"
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is a run in the folder."""
+        return (self.folder / "run.json").is_file()
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Status, times, command, digest of the data and best epoch: the content of ``run.json``."""
+        facts: dict[str, Any] = read_json(self.folder / "run.json")
+        return facts
+
+    @property
+    def environment(self) -> dict[str, Any]:
+        """Versions of Python, the system and libraries: the content of ``environment.json``."""
+        versions: dict[str, Any] = read_json(self.folder / "environment.json")
+        return versions
+
+    @property
     def status(self) -> Status:
-        """How far the run has come."""
-        return read_json(self.folder / "run.json")["status"]
+        """The stage that the run has reached."""
+        status: Status = self.facts["status"]
+        return status
 
     def mark(self, status: Status, **facts: Any) -> None:
-        """Record how far the run has come, and further facts."""
-        path = self.folder / "run.json"
-        known = read_json(path) if path.exists() else {"created": _now()}
-        write_json(path, {**known, **facts, "status": status, "updated": _now()})
+        """Record the status of the run, and further facts."""
+        known = self.facts if self.exists else {"created": _now()}
+        write_json(self.folder / "run.json", {**known, **facts, "status": status, "updated": _now()})
 
     @classmethod
     def create(cls, folder: Path) -> Run:
-        """Begin a run in a new or empty folder.
+        """Start a run in a new or empty folder.
 
         Raises:
-            RunError: Something lies there already.
+            RunError: The folder is not empty.
         """
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            hint = "It holds a run; continue it with --resume, or" if (folder / "run.json").exists() else "Please"
-            raise RunError(f"{folder} is not empty. {hint} give a new folder with --out.")
-        folder.mkdir(parents=True, exist_ok=True)
         run = cls(folder)
-        write_json(folder / "environment.json", environment())
+        hint = "It holds a run: continue it with --resume, or give" if run.exists else "Give"
+        require_empty(folder, f"{hint} a new folder with --out.", error=RunError)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / "environment.json", current_environment())
         run.mark("started", command=sys.argv)
         return run
 
@@ -185,15 +206,15 @@ class Run:
 
         Args:
             folder: The folder.
-            finished: Whether the run must have come to its end.
+            finished: Whether the run must have finished.
 
         Raises:
             RunError: There is no run, or it has not finished.
         """
         folder = Path(folder)
-        if not (folder / "run.json").is_file():
-            raise RunError(f"There is no run in {folder}: it has no run.json. Name the folder given as --out to train.")
         run = cls(folder)
+        if not run.exists:
+            raise RunError(f"There is no run in {folder}: it has no run.json. Name the folder given as --out to train.")
         if finished and run.status != "finished":
             raise RunError(
                 f"The run in {folder} has not finished ({run.status}). Continue it with: gyrus train --resume {folder}"
@@ -202,10 +223,10 @@ class Run:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep other processes from writing into the same run.
+        """Prevent other processes from writing into the same run.
 
         Raises:
-            RunError: Another process is in it.
+            RunError: Another process is writing into it.
         """
         try:
             with FileLock(self.folder / ".lock", timeout=0):
@@ -216,8 +237,8 @@ class Run:
             ) from error
 
 
-def environment() -> dict[str, Any]:
-    """Versions and machine, for whoever repeats the run; nothing that names a person or a place."""
+def current_environment() -> dict[str, Any]:
+    """Versions of Python, the system and libraries, to repeat the run; nothing that identifies a user or a machine."""
     return {
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",

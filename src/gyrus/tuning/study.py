@@ -11,7 +11,7 @@ from typing import Any
 import optuna
 from filelock import FileLock
 
-from gyrus.configuration import parse, read_document, write_document
+from gyrus.configuration import differences, parse, read_document, write_document
 from gyrus.datasets.manifest import Manifest
 from gyrus.datasets.splits import Split, split
 from gyrus.errors import ConfigError
@@ -28,8 +28,6 @@ from gyrus.tuning.worker import work
 from gyrus.workflows.display import SILENT, Display
 from gyrus.workflows.experiment_config import ExperimentConfig, load_config
 from gyrus.workflows.load_data import scan_data
-from gyrus.workflows.manage_runs import differences
-from gyrus.workflows.train import with_data
 
 
 def tune(
@@ -61,7 +59,7 @@ def tune(
         GyrusError: The config, the space, the data or the storage cannot be used.
         KeyboardInterrupt: It was interrupted; the same call goes on, beginning with the trial that was broken off.
     """
-    settings = load_config(config, with_data(overrides, data))
+    settings = load_config(config, overrides, data=data)
 
     def found() -> tuple[Manifest, Split]:
         manifest = scan_data(settings.data, display)
@@ -160,7 +158,7 @@ def _prepare(
             _refuse_other_settings(folder, plan, settings)
             return Manifest.load(folder.manifest), Split.load(folder.split)
         manifest, subsets = found()
-        for note in (subsets.statement, *subsets.notes):
+        for note in (subsets.warning, *subsets.notes):
             if note:
                 display.say(f"Note: {note}.")
         seen = without_test(manifest, subsets)

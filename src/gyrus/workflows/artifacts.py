@@ -1,82 +1,114 @@
-"""What a report shows of the images themselves: examples, and where the network puts them."""
+"""The files of a run beside its scores: weights, description of the model, example images and embeddings."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import asdict
+
 import numpy as np
 import torch
+from safetensors.torch import save_file
 
 from gyrus.audit.embeddings import tsne
 from gyrus.datasets.torch_dataset import PixelDataset
-from gyrus.files import atomic_path
+from gyrus.files import atomic_path, write_json
 from gyrus.inference.predictions import Predictions
+from gyrus.models.build import ModelConfig
 from gyrus.models.classifier import Classifier
 from gyrus.runs.run_folder import Run
+from gyrus.transforms.normalisation import Normalisation
+from gyrus.types import SplitUnit
 
-MOST_ON_MAP = 600
-"""More points hide each other, and a map of all takes long."""
+MOST_EMBEDDINGS = 600
+"""Images on the map of embeddings. More points cover each other, and t-SNE takes long."""
 
 EXAMPLES = 6
-"""How many of the most surely right, and of the most surely wrong."""
+"""Number of the most confident correct predictions, and of the most confident wrong ones."""
+
+
+def save_normalisation(run: Run, normalisation: Normalisation) -> None:
+    """Write the fitted intensity scaling to ``preprocessing.json``."""
+    write_json(run.preprocessing, {"normalisation": asdict(normalisation)})
+
+
+def save_model_description(
+    run: Run, config: ModelConfig, model: Classifier, classes: Sequence[str], split_unit: SplitUnit
+) -> None:
+    """Write ``model.json``: all that prediction needs beside the weights and the config."""
+    write_json(
+        run.model,
+        {
+            "model": config.model_dump(mode="json"),
+            "in_channels": model.in_channels,
+            "image_size": model.signature.image_size,
+            "classes": classes,
+            "split_unit": split_unit,
+            "parameters": sum(parameter.numel() for parameter in model.parameters()),
+            "pretrained": asdict(model.pretrained) if model.pretrained else None,
+        },
+    )
+
+
+def save_weights(run: Run, model: Classifier) -> None:
+    """Write ``model.safetensors``."""
+    weights = {name: value.detach().cpu().contiguous().clone() for name, value in model.state_dict().items()}
+    with atomic_path(run.weights) as temporary:
+        save_file(weights, temporary)
 
 
 def save_examples(run: Run, predictions: Predictions, dataset: PixelDataset) -> None:
-    """Keep the images that the network was most sure about, rightly and wrongly, each of another person.
+    """Save the images with the most confident predictions, correct and wrong, each of another subject.
 
     Args:
-        run: ``examples.npz`` is written into it: ``images`` uint8 (n, H, W), the middle slice of volumes, and the rows
-            of the predictions that they belong to.
-        predictions: Of the test set, with targets.
-        dataset: The same part, in the same order.
+        run: Receives ``examples.npz``: ``images`` uint8 (n, H, W), of volumes the middle slice, and the ``rows`` of
+            the predictions that they belong to.
+        predictions: For the test set, with targets.
+        dataset: The same subset in the same order.
     """
-    right = predictions.predicted == predictions.targets
-    sureness = predictions.probabilities.max(axis=1)
-    chosen = np.concatenate([_surest(predictions, sureness, mask) for mask in (right, ~right)])
-    pixels = dataset.store.pixels[dataset.rows[chosen]]
+    correct = predictions.predicted == predictions.targets
+    confidence = predictions.probabilities.max(axis=1)
+    chosen = np.concatenate([_most_confident(predictions, confidence, mask) for mask in (correct, ~correct)])
+    pixels = dataset.store.pixels[dataset.rows[chosen]][:, 0]  # (n, *spatial) of the first channel
+    images = pixels[:, pixels.shape[1] // 2] if pixels.ndim == 4 else pixels
     with atomic_path(run.examples) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, images=_flat(pixels), rows=chosen)
+        np.savez_compressed(file, images=images, rows=chosen)
 
 
 def save_embeddings(run: Run, model: Classifier, dataset: PixelDataset, *, seed: int) -> None:
-    """Keep where the network puts the images: the vectors before its last layer, and a t-SNE map of them.
+    """Save the input vectors of the network's last layer, and a t-SNE map of them.
 
     Args:
-        run: ``embeddings.npz`` is written into it: ``rows`` of the predictions (n,), ``vectors`` float32 (n, F), and
-            ``map`` float32 (n, 2). At most :data:`MOST_ON_MAP` images are drawn at random.
+        run: Receives ``embeddings.npz``: ``rows`` of the predictions (n,), ``vectors`` float32 (n, F), and ``map``
+            float32 (n, 2). No file is written for fewer than five images, or if all vectors are equal.
         model: The trained network.
-        dataset: The part to map.
-        seed: Decides which images, and the map.
+        dataset: The subset to map. At most :data:`MOST_EMBEDDINGS` of its images are drawn at random.
+        seed: Seed of the draw and of the map.
     """
     random = np.random.default_rng(seed)
-    rows = np.sort(random.permutation(len(dataset))[:MOST_ON_MAP])
+    rows = np.sort(random.permutation(len(dataset))[:MOST_EMBEDDINGS])
     vectors = _embed(model, dataset, rows)
     if len(rows) < 5 or not np.ptp(vectors, axis=0).any():
-        return  # no map can be made of so few, or where all lie on one point
+        return
     points = tsne(vectors, seed=seed)
     with atomic_path(run.embeddings) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, rows=rows, vectors=vectors, map=points)
 
 
-def _surest(predictions: Predictions, sureness: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """The rows of a mask with the highest sureness, one a person as long as there are others."""
+def _most_confident(predictions: Predictions, confidence: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """The rows of a mask with the highest confidence, one per subject."""
     rows = np.flatnonzero(mask)
-    rows = rows[np.argsort(-sureness[rows], kind="stable")]
-    people = predictions.table["subject"].fillna(predictions.table["sample"]).to_numpy()[rows]
-    _, first = np.unique(people.astype(str), return_index=True)
+    rows = rows[np.argsort(-confidence[rows], kind="stable")]
+    subjects = predictions.table["subject"].fillna(predictions.table["sample"]).to_numpy()[rows]
+    _, first = np.unique(subjects.astype(str), return_index=True)
     return np.asarray(rows[np.sort(first)][:EXAMPLES], dtype=np.int64)
-
-
-def _flat(pixels: np.ndarray) -> np.ndarray:
-    """uint8 (n, C, *spatial) as (n, H, W): the first channel, of volumes the middle slice."""
-    flat = pixels[:, 0]
-    return flat[:, flat.shape[1] // 2] if flat.ndim == 4 else flat
 
 
 @torch.inference_mode()
 def _embed(model: Classifier, dataset: PixelDataset, rows: np.ndarray, batch_size: int = 64) -> np.ndarray:
     model.eval()
     device = next(model.parameters()).device
-    parts = [
+    batches = [
         model.embedding(dataset.__getitems__(block.tolist()).images.to(device)).float().cpu().numpy()
         for block in np.array_split(rows, max(1, -(-len(rows) // batch_size)))
     ]
-    return np.concatenate(parts)
+    return np.concatenate(batches)

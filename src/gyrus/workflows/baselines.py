@@ -1,7 +1,7 @@
-"""Baselines of a run: what can be had from the same pixels, or from the table alone, without a network.
+"""Baselines of a run: classifiers without a network, on the same pixels or on the metadata alone.
 
-They learn from the training set, choose on the validation set, and are judged on the test set, as the network is. Where
-people were kept whole they work on one mean image a person; after a split by image, on the images.
+They are fitted on the training set, tuned on the validation set, and evaluated on the test set, as the network is.
+After a split by subject they use one mean image per subject; after a split by image they use the images.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import pandas as pd
 from gyrus.datasets.manifest import Manifest
 from gyrus.datasets.splits import Split
 from gyrus.datasets.store import Store
-from gyrus.evaluation.baselines import Baselines, judge_baselines
-from gyrus.evaluation.out_of_fold import out_of_fold
+from gyrus.evaluation.baselines import Baselines, evaluate_baselines
+from gyrus.evaluation.out_of_fold import join_folds
 from gyrus.files import read_json, write_json
 from gyrus.inference.predictions import Predictions
 from gyrus.runs.run_folder import Run
@@ -28,30 +28,30 @@ from gyrus.workflows.experiment_config import EvaluationConfig
 Floats = npt.NDArray[np.float64]
 
 MOST_PIXELS = 1024
-"""More numbers an image than these bring a linear classifier nothing, but take long."""
+"""Features per image, at most. More do not improve a linear classifier, but take long."""
 
-MOST_TRAINED_ON = 4000
-"""Of more rows, so many are drawn at random."""
+MOST_NEIGHBOURS = 4000
+"""Training rows of the nearest-neighbour classifier, at most; drawn at random."""
 
-MOST_SUPPORTED = 1500
-"""Of more rows, so many are drawn for the support vector machine, which takes longer."""
+MOST_SVM_ROWS = 1500
+"""Training rows of the support vector machine, at most; drawn at random."""
 
-STRENGTHS = (1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2)
-"""Values of C, of which the linear SVM takes the best on the validation set."""
+C_VALUES = (1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2)
+"""Values of C of the linear SVM; the best on the validation set is used."""
 
 METADATA = ("age", "sex", "gender", "m/f", "site", "scanner", "education", "educ")
-"""Columns, in any case, that tell of the person and not of the image."""
+"""Columns, in any case, that describe the subject or the scanner and not the image."""
 
 
 @dataclass(frozen=True)
 class BaselineData:
-    """What is judged, part by part: people, or images.
+    """The rows that baselines are fitted and evaluated on: subjects, or images.
 
     Attributes:
-        features: Numbers to learn from, shape (N, F).
-        targets: The class of each, shape (N,).
-        names: Of the people or images.
-        subsets: The part of each.
+        features: Shape (N, F).
+        targets: The class of each row, shape (N,).
+        names: The subjects or samples, shape (N,).
+        subsets: The subset of each row, shape (N,).
     """
 
     features: Floats
@@ -59,129 +59,151 @@ class BaselineData:
     names: npt.NDArray[np.object_]
     subsets: npt.NDArray[np.object_]
 
-    def of(self, subset: Subset) -> BaselineData:
-        """The rows of one part."""
+    def select(self, subset: Subset) -> BaselineData:
+        """The rows of one subset."""
         chosen = self.subsets == subset
         return BaselineData(self.features[chosen], self.targets[chosen], self.names[chosen], self.subsets[chosen])
 
 
-def baseline_answers(
+def predict_baselines(
     manifest: Manifest, split: Split, store: Store, *, seed: int
 ) -> tuple[dict[str, tuple[str, Predictions]], tuple[str, ...]]:
-    """What each baseline is made of, and what it says of the test set; and which there are not, and why.
+    """Fit the baselines, and predict the test set.
 
     Args:
         manifest: The data.
-        split: Who is in which part.
-        store: Their pixels.
-        seed: Decides which rows are drawn where there are too many.
+        split: The split of the data.
+        store: The pixels.
+        seed: Seed of the draws of training rows.
+
+    Returns:
+        The description and the predictions of each baseline by name, and notes on missing baselines.
     """
-    by_person = split.unit != "image" and manifest.subject_kind != "unknown"
-    table = manifest.table.assign(part_=_part_of(manifest, split), target_=manifest.targets.to_numpy())
-    keys = table["subject" if by_person else "sample"].astype(str).to_numpy()
+    by_subject = split.unit != "image" and manifest.subject_kind != "unknown"
+    table = manifest.table.assign(subset_=_subset_of_rows(manifest, split), target_=manifest.targets.to_numpy())
+    keys = table["subject" if by_subject else "sample"].astype(str).to_numpy()
     rows = _pooled(table, keys, _small(store))
-    said: dict[str, tuple[str, Predictions]] = {}
-    for name, answer in PIXEL_BASELINES.items():
-        about, logits = answer(rows, seed)
-        size = f"{rows.features.shape[1]:,} means of pixels" + (" of each person" if by_person else "")
-        said[name] = f"{size}{about}", _predictions(rows.of("test"), logits, manifest, split, by_person=by_person)
+    tested = rows.select("test")
+    predictions: dict[str, tuple[str, Predictions]] = {}
+    for name, fit_and_predict in PIXEL_BASELINES.items():
+        about, logits = fit_and_predict(rows, seed)
+        size = f"{rows.features.shape[1]:,} means of pixels" + (" of each subject" if by_subject else "")
+        predictions[name] = (
+            f"{size}{about}",
+            _predictions(tested, logits, manifest, split, by_subject=by_subject),
+        )
     columns = [column for column in table.columns if column.lower() in METADATA and table[column].nunique() > 1]
     if not columns:
-        return said, ("No baseline from metadata: the data tell no age, sex or site.",)
+        return predictions, ("No baseline from metadata: the data contain no age, sex or site.",)
     logits = _from_metadata(_first_of(table, keys)[columns], rows)
-    said["metadata"] = ", ".join(columns), _predictions(rows.of("test"), logits, manifest, split, by_person=by_person)
-    return said, ()
+    predictions["metadata"] = (
+        ", ".join(columns),
+        _predictions(tested, logits, manifest, split, by_subject=by_subject),
+    )
+    return predictions, ()
 
 
-def save_answers(run: Run, answers: Mapping[str, tuple[str, Predictions]], notes: tuple[str, ...]) -> None:
-    """Keep what the baselines said, so that a run can be judged again without its data."""
-    for name, (_, said) in answers.items():
-        said.save(run.predictions(f"baseline-{name}"))
-    about = {name: about for name, (about, _) in answers.items()}
+def save_baseline_predictions(
+    run: Run, predictions: Mapping[str, tuple[str, Predictions]], notes: tuple[str, ...]
+) -> None:
+    """Save the predictions of the baselines, so that a run can be evaluated again without its data."""
+    for name, (_, each) in predictions.items():
+        each.save(run.predictions(f"baseline-{name}"))
+    about = {name: about for name, (about, _) in predictions.items()}
     write_json(_index(run), {"about": about, "notes": list(notes)})
 
 
-def judge_saved(run: Run, test: Predictions, settings: EvaluationConfig, *, seed: int) -> Baselines | None:
-    """Set the answers that were kept beside the classifier's, and write ``baselines.json``; None where there are none.
-
-    Raises:
-        DataError: A file is damaged.
-    """
-    kept = _kept_answers(run)
-    if kept is None:
-        return None
-    judged = _judge(test, *kept, settings, seed)
-    judged.save(run.baselines)
-    return judged
-
-
-def judge_folds(
-    runs: Sequence[Run], folder: Run, tested: Predictions, settings: EvaluationConfig, *, seed: int
-) -> Baselines | None:
-    """Set what the baselines of all folds said, each about its own test set, beside the out-of-fold predictions.
+def evaluate_run_baselines(run: Run, test: Predictions, settings: EvaluationConfig, *, seed: int) -> Baselines | None:
+    """Compare the saved predictions of the baselines with those of the classifier, and write ``baselines.json``.
 
     Args:
-        runs: Of the folds of one repeat.
-        folder: That of the cross-validation; ``baselines.json`` and the joined answers are written into it.
-        tested: The out-of-fold predictions of the repeat.
-        settings: How intervals are made.
-        seed: Decides the resamples.
+        run: The run.
+        test: The predictions of the classifier for the test set.
+        settings: Settings of the confidence intervals.
+        seed: Seed of the resamples.
 
     Returns:
-        None where not every fold has kept answers.
+        None if the run has no baselines.
 
     Raises:
         DataError: A file is damaged.
     """
-    kept = [answers for run in runs if (answers := _kept_answers(run)) is not None]
-    if len(kept) < len(runs):
+    saved = _load_predictions(run)
+    if saved is None:
         return None
-    names = [name for name in kept[0][0] if all(name in answers for answers, _ in kept)]
+    baselines = _compare(test, *saved, settings, seed)
+    baselines.save(run.baselines)
+    return baselines
+
+
+def evaluate_fold_baselines(
+    runs: Sequence[Run], folder: Run, tested: Predictions, settings: EvaluationConfig, *, seed: int
+) -> Baselines | None:
+    """Compare the out-of-fold predictions of the baselines with those of the networks.
+
+    Args:
+        runs: The folds of one repeat.
+        folder: The folder of the cross-validation. Receives ``baselines.json`` and the predictions of the baselines.
+        tested: The out-of-fold predictions of the networks.
+        settings: Settings of the confidence intervals.
+        seed: Seed of the resamples.
+
+    Returns:
+        None unless every fold has baselines.
+
+    Raises:
+        DataError: A file is damaged.
+    """
+    saved = [found for run in runs if (found := _load_predictions(run)) is not None]
+    if len(saved) < len(runs):
+        return None
     joined = {
         name: (
-            _common([answers[name][0] for answers, _ in kept]),
-            out_of_fold([answers[name][1] for answers, _ in kept]),
+            _common_description([predictions[name][0] for predictions, _ in saved]),
+            join_folds([predictions[name][1] for predictions, _ in saved]),
         )
-        for name in names
+        for name in saved[0][0]
+        if all(name in predictions for predictions, _ in saved)
     }
-    notes = tuple(dict.fromkeys(note for _, each in kept for note in each))
-    save_answers(folder, joined, notes)
-    judged = _judge(tested, joined, notes, settings, seed)
-    judged.save(folder.baselines)
-    return judged
+    notes = tuple(dict.fromkeys(note for _, each in saved for note in each))
+    save_baseline_predictions(folder, joined, notes)
+    baselines = _compare(tested, joined, notes, settings, seed)
+    baselines.save(folder.baselines)
+    return baselines
 
 
-def _kept_answers(run: Run) -> tuple[dict[str, tuple[str, Predictions]], tuple[str, ...]] | None:
-    """What :func:`save_answers` kept, and what a network said that learnt shuffled labels."""
+def _load_predictions(run: Run) -> tuple[dict[str, tuple[str, Predictions]], tuple[str, ...]] | None:
+    """What :func:`save_baseline_predictions` saved, with the predictions of the network with shuffled labels."""
     if not _index(run).is_file():
         return None
     index = read_json(_index(run))
-    answers = {
+    predictions = {
         name: (about, Predictions.load(run.predictions(f"baseline-{name}"))) for name, about in index["about"].items()
     }
-    if (run.shuffled / "run.json").is_file() and Run(run.shuffled).status == "finished":
-        answers["shuffled-labels"] = "", Predictions.load(Run(run.shuffled).predictions("test"))
-    return answers, tuple(index["notes"])
+    shuffled = Run(run.shuffled)
+    if shuffled.exists and shuffled.status == "finished":
+        predictions["shuffled-labels"] = "", Predictions.load(shuffled.predictions("test"))
+    return predictions, tuple(index["notes"])
 
 
-def _common(abouts: Sequence[str]) -> str:
-    """What a baseline is made of in all folds; what each fold chose for itself is said to be so."""
+def _common_description(abouts: Sequence[str]) -> str:
+    """The description of a baseline over all folds, without what each fold chose by itself."""
     if len(set(abouts)) == 1:
         return abouts[0]
     shared = {about.rpartition(", ")[0] for about in abouts}
     return f"{shared.pop()}, the rest chosen in each fold" if len(shared) == 1 else "chosen in each fold"
 
 
-def _judge(
+def _compare(
     test: Predictions,
-    answers: Mapping[str, tuple[str, Predictions]],
+    predictions: Mapping[str, tuple[str, Predictions]],
     notes: tuple[str, ...],
     settings: EvaluationConfig,
     seed: int,
 ) -> Baselines:
-    return judge_baselines(
+    return evaluate_baselines(
         test,
-        answers,
+        predictions,
         unit="image" if test.split_unit == "image" or not test.subjects_known else "subject",
         notes=notes,
         resamples=settings.resamples,
@@ -191,24 +213,24 @@ def _judge(
 
 
 def shuffle_labels(manifest: Manifest, split: Split, *, seed: int) -> tuple[Manifest, Split]:
-    """The same data with the labels of the people in train and val dealt out anew among them; test keeps its own.
+    """Shuffle the labels across the subjects of the training set, and of the validation set; the test set is unchanged.
 
-    What a network then reaches on the test set is chance, unless something leaks.
+    The test score of a network trained on them is that of chance, unless data leak.
 
     Args:
-        manifest: The data; a person keeps one label for all images.
-        split: Who is in which part.
-        seed: Decides who gets which label.
+        manifest: The data. All images of a subject get the same label.
+        split: The split of the data.
+        seed: Seed of the shuffling.
     """
     table = manifest.table.copy()
-    by_person = split.unit != "image" and manifest.subject_kind != "unknown"
-    key = table["subject" if by_person else "sample"].astype(str)
-    shuffled_parts: tuple[Subset, ...] = ("train", "val")
-    for number, subset in enumerate(shuffled_parts):
+    by_subject = split.unit != "image" and manifest.subject_kind != "unknown"
+    key = table["subject" if by_subject else "sample"].astype(str)
+    changed: tuple[Subset, ...] = ("train", "val")
+    for number, subset in enumerate(changed):
         inside = table["sample"].isin(split.samples[subset])
         labels = table[inside].groupby(key[inside], sort=True)["label"].first()
-        dealt = np.random.default_rng((seed, number)).permutation(labels.to_numpy())
-        table.loc[inside, "label"] = key[inside].map(dict(zip(labels.index, dealt, strict=True)))
+        permuted = np.random.default_rng((seed, number)).permutation(labels.to_numpy())
+        table.loc[inside, "label"] = key[inside].map(dict(zip(labels.index, permuted, strict=True)))
     shuffled = replace(manifest, table=table)
     return shuffled, replace(split, manifest_digest=shuffled.digest)
 
@@ -217,13 +239,13 @@ def _index(run: Run) -> Path:
     return run.predictions("baselines").with_suffix(".json")
 
 
-def _part_of(manifest: Manifest, split: Split) -> pd.Series:
+def _subset_of_rows(manifest: Manifest, split: Split) -> pd.Series:
     subsets = {sample: subset for subset, samples in split.samples.items() for sample in samples}
     return manifest.table["sample"].map(subsets)
 
 
 def _small(store: Store) -> Floats:
-    """Each image as means over blocks of pixels, at most :data:`MOST_PIXELS` numbers; (N, F) in [0, 255]."""
+    """Each image as means over blocks of pixels, at most :data:`MOST_PIXELS`; (N, F) in [0, 255]."""
     sizes = store.image_size
     side = int(np.floor((MOST_PIXELS / store.channels) ** (1 / len(sizes)) + 1e-9))
     edges = [np.unique(np.linspace(0, length, min(side, length) + 1).astype(int)) for length in sizes]
@@ -242,19 +264,19 @@ def _block_means(pixels: np.ndarray, edges: list[np.ndarray]) -> Floats:
 
 
 def _pooled(table: pd.DataFrame, keys: npt.NDArray[np.object_], features: Floats) -> BaselineData:
-    """One row a key, with the mean of its features; only what is in a part."""
-    used = table["part_"].notna().to_numpy()
+    """One row per key with the mean of its features; rows outside all subsets are left out."""
+    used = table["subset_"].notna().to_numpy()
     codes, names = pd.factorize(keys[used], sort=True)
     sums = np.zeros((len(names), features.shape[1]))
     np.add.at(sums, codes, features[used])
     first = _first_of(table[used], keys[used])
     counts = np.bincount(codes)[:, None]
-    return BaselineData(sums / counts, first["target_"].to_numpy(np.int64), names, first["part_"].to_numpy(object))
+    return BaselineData(sums / counts, first["target_"].to_numpy(np.int64), names, first["subset_"].to_numpy(object))
 
 
 def _first_of(table: pd.DataFrame, keys: npt.NDArray[np.object_]) -> pd.DataFrame:
-    """The first row of each key that is in a part, in the order of the sorted keys."""
-    used = table["part_"].notna().to_numpy()
+    """The first row of each key that is in a subset, in the order of the sorted keys."""
+    used = table["subset_"].notna().to_numpy()
     order = pd.DataFrame({"key": keys[used], "row": np.flatnonzero(used)}).groupby("key", sort=True)["row"].first()
     return table.iloc[order.to_numpy()]
 
@@ -267,10 +289,10 @@ def _drawn(rows: BaselineData, most: int, seed: int) -> BaselineData:
 
 
 def _nearest(rows: BaselineData, seed: int) -> tuple[str, Floats]:
-    """For each class minus the distance to its nearest, so that the highest is the class of the nearest of all."""
+    """Nearest neighbour: the score of a class is minus the distance to its nearest training row."""
     from scipy.spatial.distance import cdist
 
-    train, test = _drawn(rows.of("train"), MOST_TRAINED_ON, seed), rows.of("test")
+    train, test = _drawn(rows.select("train"), MOST_NEIGHBOURS, seed), rows.select("test")
     distances = cdist(test.features, train.features)
     nearest = [distances[:, train.targets == index].min(axis=1, initial=np.inf) for index in _classes(rows)]
     scores = -np.stack(nearest, axis=1)
@@ -278,15 +300,15 @@ def _nearest(rows: BaselineData, seed: int) -> tuple[str, Floats]:
 
 
 def _svm(rows: BaselineData, seed: int) -> tuple[str, Floats]:
-    """A linear support vector machine (Cortes and Vapnik 1995), its C chosen on the validation set."""
+    """A linear support vector machine (Cortes and Vapnik 1995); C is chosen on the validation set."""
     from sklearn.metrics import balanced_accuracy_score
     from sklearn.preprocessing import StandardScaler
 
-    train, val, test = _drawn(rows.of("train"), MOST_SUPPORTED, seed), rows.of("val"), rows.of("test")
+    train, val, test = _drawn(rows.select("train"), MOST_SVM_ROWS, seed), rows.select("val"), rows.select("test")
     scaler = StandardScaler().fit(train.features)
     scaled = [scaler.transform(subset.features) for subset in (train, val, test)]
     best: tuple[float, float, Floats] | None = None
-    for strength in STRENGTHS:
+    for strength in C_VALUES:
         scores = _svm_scores(scaled[0], train.targets, [scaled[1], scaled[2]], strength, seed, len(_classes(rows)))
         score = float(balanced_accuracy_score(val.targets, scores[0].argmax(axis=1))) if len(val.targets) else 0.0
         if best is None or score > best[0]:
@@ -296,19 +318,19 @@ def _svm(rows: BaselineData, seed: int) -> tuple[str, Floats]:
 
 
 def _svm_scores(
-    features: Floats, targets: npt.NDArray[np.int64], judged: list[Floats], strength: float, seed: int, classes: int
+    features: Floats, targets: npt.NDArray[np.int64], evaluated: list[Floats], strength: float, seed: int, classes: int
 ) -> list[Floats]:
     from sklearn.svm import LinearSVC
 
-    machine = LinearSVC(C=strength, dual="auto", random_state=seed, max_iter=20_000).fit(features, targets)
-    spread = []
-    for each in judged:
-        values = machine.decision_function(each)
+    svm = LinearSVC(C=strength, dual="auto", random_state=seed, max_iter=20_000).fit(features, targets)
+    all_scores = []
+    for each in evaluated:
+        values = svm.decision_function(each)
         values = np.column_stack([-values, values]) if values.ndim == 1 else values
         scores = np.full((len(each), classes), -100.0)
-        scores[:, machine.classes_] = values
-        spread.append(scores)
-    return spread
+        scores[:, svm.classes_] = values
+        all_scores.append(scores)
+    return all_scores
 
 
 def _classes(rows: BaselineData) -> range:
@@ -316,7 +338,7 @@ def _classes(rows: BaselineData) -> range:
 
 
 def _from_metadata(table: pd.DataFrame, rows: BaselineData) -> Floats:
-    """Multinomial logistic regression; numbers standardised, the rest one column a value."""
+    """Multinomial logistic regression; numbers are standardised, other columns one-hot encoded."""
     from sklearn.compose import make_column_transformer
     from sklearn.impute import SimpleImputer
     from sklearn.linear_model import LogisticRegression
@@ -341,7 +363,7 @@ def _from_metadata(table: pd.DataFrame, rows: BaselineData) -> Floats:
 
 
 def _predictions(
-    rows: BaselineData, logits: Floats, manifest: Manifest, split: Split, *, by_person: bool
+    rows: BaselineData, logits: Floats, manifest: Manifest, split: Split, *, by_subject: bool
 ) -> Predictions:
     padded = np.full((len(logits), len(manifest.classes)), -100.0)
     padded[:, : logits.shape[1]] = logits
@@ -353,7 +375,7 @@ def _predictions(
         classes=manifest.classes,
         split_unit=split.unit,
         subset="test",
-        subjects=names if by_person else [None if pd.isna(known[name]) else str(known[name]) for name in names],
+        subjects=names if by_subject else [None if pd.isna(known[name]) else str(known[name]) for name in names],
         subject_kind="scan" if manifest.subject_kind == "scan" else "subject",
         targets=[manifest.classes[index] for index in rows.targets],
     )
@@ -363,4 +385,4 @@ PIXEL_BASELINES: Mapping[str, Callable[[BaselineData, int], tuple[str, Floats]]]
     "nearest-neighbour": _nearest,
     "linear-svm": _svm,
 }
-"""Baselines on pixels, by name of :data:`gyrus.evaluation.baselines.TITLES`."""
+"""Baselines on pixels, by name of :data:`gyrus.evaluation.baselines.BASELINE_TITLES`."""

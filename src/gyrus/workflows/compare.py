@@ -1,95 +1,113 @@
-"""Runs, and predictions of other tools, against each other."""
+"""Compare runs, cross-validations, ensembles and predictions of other tools."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from gyrus.errors import ConfigError, DataError, RunError
-from gyrus.evaluation.evaluate import evaluate
+from gyrus.errors import RunError
 from gyrus.evaluation.leaderboard import Entry, Leaderboard, rank_entries
-from gyrus.evaluation.result import Evaluation, Unit
-from gyrus.files import read_json, write_text
-from gyrus.inference.predictions import Predictions, knows_its_split
-from gyrus.reporting.leaderboard_report import write_leaderboard
-from gyrus.reporting.run_report import report_predictions
+from gyrus.evaluation.result import Unit
+from gyrus.files import read_json
+from gyrus.inference.predictions import Predictions
+from gyrus.reporting import leaderboard_report
 from gyrus.runs.run_folder import Run
 from gyrus.types import SplitUnit
-from gyrus.workflows.crossval import CrossValidation, read_crossval
+from gyrus.workflows.crossval_folder import CrossValidation, read_facts
 from gyrus.workflows.ensemble import Ensemble
-from gyrus.workflows.experiment_config import EvaluationConfig, load_config
+from gyrus.workflows.evaluate import TABLES, read_predictions
+from gyrus.workflows.experiment_config import load_config
 
-TABLES = (".csv", ".parquet", ".json")
+
+@dataclass(frozen=True)
+class ComparedRuns:
+    """A comparison of classifiers.
+
+    Attributes:
+        leaderboard: The ranks, the scores and the paired differences.
+        report: The page.
+        unfinished: Folders of runs that were left out because they have not finished.
+    """
+
+    leaderboard: Leaderboard
+    report: Path
+    unfinished: tuple[Path, ...] = ()
+
+    def text(self) -> str:
+        """The ranks and the paired differences."""
+        return leaderboard_report.text(self.leaderboard)
 
 
-def compare_runs(
-    sources: Sequence[str | Path] | Mapping[str, str | Path],
+def compare(
+    runs: Sequence[str | Path] | Mapping[str, str | Path],
     *,
-    out: str | Path,
+    out: str | Path = "comparison",
     metric: str = "accuracy",
     unit: Unit | None = None,
     split_unit: SplitUnit | None = None,
     resamples: int = 2000,
     seed: int = 0,
     level: float = 0.95,
-) -> tuple[Leaderboard, Path]:
-    """Compare runs, cross-validations, ensembles and tables of predictions, and write the page and the tables.
+) -> ComparedRuns:
+    """Compare classifiers that were evaluated on the same subjects, and write the page and the tables.
 
     Args:
-        sources: Run folders, folders of ``gyrus crossval`` or ``gyrus ensemble``, or tables of predictions of any tool;
-            a mapping names them.
-        out: Folder for page, figures and tables, new or one of an earlier comparison.
-        metric: What decides the order.
-        unit: "subject" or "image"; by default by subject where subjects are known.
-        split_unit: How the data behind tables of other tools were split; needed for those.
+        runs: Run folders, folders of ``gyrus crossval`` or ``gyrus ensemble``, or tables of predictions of any tool;
+            a mapping gives them names.
+        out: The folder for page, figures and tables; an earlier comparison in it is replaced.
+        metric: The metric to rank by.
+        unit: "subject" or "image"; by default by subject if subjects are known.
+        split_unit: How the data were split; required for tables of other tools.
         resamples: Bootstrap resamples and permutations of subjects.
-        seed: Decides both.
-        level: The share that the intervals cover.
-
-    Returns:
-        The leaderboard, and the page.
+        seed: Seed of both.
+        level: Coverage of the confidence intervals.
 
     Raises:
         RunError: A folder holds no finished run.
         DataError: A table cannot be read.
         ConfigError: A table of another tool is given without ``split_unit``.
     """
-    named = dict(sources) if isinstance(sources, Mapping) else _named([Path(source) for source in sources])
+    named = dict(runs) if isinstance(runs, Mapping) else _named([Path(run) for run in runs])
     entries = [read_entry(Path(path), name, split_unit) for name, path in named.items()]
     board = rank_entries(entries, metric=metric, unit=unit, resamples=resamples, seed=seed, level=level)
-    return board, write_leaderboard(Path(out), board)
+    return ComparedRuns(board, leaderboard_report.write_leaderboard(Path(out), board))
 
 
-def evaluate_table(
-    path: str | Path, *, out: str | Path, split_unit: SplitUnit | None = None, config: EvaluationConfig | None = None
-) -> tuple[Evaluation, Path]:
-    """Judge a table of predictions of any tool, and write ``metrics.json``, the text, the figures and the page.
+def leaderboard(
+    folder: str | Path,
+    *,
+    out: str | Path | None = None,
+    metric: str = "accuracy",
+    unit: Unit | None = None,
+    resamples: int = 2000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> ComparedRuns:
+    """Compare all finished runs below a folder.
 
     Args:
-        path: See :func:`read_predictions`.
-        out: Folder to write into.
-        split_unit: How the data behind it were split.
-        config: Settings of the intervals.
-
-    Returns:
-        The evaluation, and the page.
+        folder: A folder with run folders at any depth.
+        out: The folder for page, figures and tables; by default ``leaderboard`` inside ``folder``.
+        metric: As in :func:`compare`. So are:
+        unit: "subject" or "image".
+        resamples: Bootstrap resamples and permutations of subjects.
+        seed: Seed of both.
+        level: Coverage of the confidence intervals.
 
     Raises:
-        DataError: The table cannot be read, or has no true class.
-        ConfigError: The table does not know its split, and ``split_unit`` is not given.
+        RunError: There is no finished run below the folder.
     """
-    settings, folder = config or EvaluationConfig(), Path(out)
-    predictions = read_predictions(Path(path), split_unit)
-    evaluation = evaluate(predictions, resamples=settings.resamples, level=settings.level, interval=settings.interval)
-    evaluation.save(folder / "metrics.json")
-    write_text(folder / "classification_report.txt", evaluation.text())
-    return evaluation, report_predictions(predictions, evaluation, folder)
+    finished, unfinished = find_runs(folder)
+    place = out or Path(folder) / "leaderboard"
+    found = compare(finished, out=place, metric=metric, unit=unit, resamples=resamples, seed=seed, level=level)
+    return ComparedRuns(found.leaderboard, found.report, tuple(unfinished))
 
 
 def find_runs(folder: str | Path) -> tuple[list[Path], list[Path]]:
-    """The finished runs at any depth below a folder, and those that have not finished.
+    """The finished runs at any depth below a folder, and the unfinished ones.
 
-    A cross-validation or an ensemble counts as one run; runs inside a run, such as one with shuffled labels, do not
+    A cross-validation or an ensemble counts as one run. Runs inside a run, for example with shuffled labels, do not
     count.
 
     Raises:
@@ -97,22 +115,22 @@ def find_runs(folder: str | Path) -> tuple[list[Path], list[Path]]:
     """
     folder = Path(folder)
     found = sorted(path.parent for path in folder.rglob("run.json"))
-    whole = sorted(path.parent for path in folder.rglob("crossval.json"))
-    runs = [path for path in found if not any(other in path.parents for other in [*found, *whole])]
+    crossvals = sorted(path.parent for path in folder.rglob("crossval.json"))
+    runs = [path for path in found if not any(other in path.parents for other in [*found, *crossvals])]
     finished = [path for path in runs if Run(path).status == "finished"]
-    finished += [path for path in whole if read_crossval(path)["status"] == "finished"]
+    finished += [path for path in crossvals if read_facts(path).status == "finished"]
     finished += [path.parent for path in folder.rglob("ensemble.json")]
     if not finished:
         raise RunError(f"There is no finished run below {folder}. Name the folder that holds your run folders.")
-    return sorted(finished), sorted(path for path in [*runs, *whole] if path not in finished)
+    return sorted(finished), sorted(path for path in [*runs, *crossvals] if path not in finished)
 
 
 def read_entry(path: Path, name: str, split_unit: SplitUnit | None = None) -> Entry:
-    """A classifier to compare: a run, a cross-validation, an ensemble, or a table of predictions.
+    """Read a classifier to compare: a run, a cross-validation, an ensemble, or a table of predictions.
 
     Args:
         path: A run folder, a folder of ``gyrus crossval`` or ``gyrus ensemble``, or a .csv, .parquet or .json table.
-        name: What to call it.
+        name: Its name in the comparison.
         split_unit: How the data behind a table of another tool were split.
 
     Raises:
@@ -123,46 +141,24 @@ def read_entry(path: Path, name: str, split_unit: SplitUnit | None = None) -> En
     if path.suffix.lower() in TABLES:
         return Entry(name, read_predictions(path, split_unit), facts={"Model": "predictions of another tool"})
     if (path / "crossval.json").is_file():
-        return _cross_validated(path, name)
+        facts = read_facts(path)
+        model = load_config(path / "config.yaml").model.name
+        repeats = f", first of {facts.repeats} repeats" if facts.repeats > 1 else ""
+        first = CrossValidation.load(path).predictions()
+        return Entry(name, first, facts={"Model": f"{model}, {facts.folds} folds{repeats}"})
     if (path / "ensemble.json").is_file():
-        together = Ensemble.load(path)
-        facts = {"Model": f"mean of {len(together.members)} runs"}
-        return Entry(name, Predictions.load(together.predictions), facts=facts)
+        ensemble = Ensemble.load(path)
+        about = {"Model": f"mean of {len(ensemble.members)} runs"}
+        return Entry(name, Predictions.load(ensemble.predictions), facts=about)
     run = Run.open(path)
-    validation = run.predictions("val")
+    test, validation = run.predictions("test"), run.predictions("val")
     return Entry(
-        name,
-        Predictions.load(run.predictions("test")),
-        Predictions.load(validation) if validation.exists() else None,
-        _facts(run),
+        name, Predictions.load(test), Predictions.load(validation) if validation.exists() else None, _facts(run)
     )
 
 
-def read_predictions(path: Path, split_unit: SplitUnit | None = None) -> Predictions:
-    """A table of predictions, of Gyrus or of another tool.
-
-    Args:
-        path: A .csv, .parquet or .json file; see :meth:`gyrus.inference.predictions.Predictions.from_file`.
-        split_unit: How its data were split; a table that Gyrus saved in a run knows it.
-
-    Raises:
-        DataError: The file is missing, or no table of predictions.
-        ConfigError: The table does not know its split, and ``split_unit`` is not given.
-    """
-    if not path.is_file():
-        raise DataError(f"There is no file {path}. Name a table of predictions: {', '.join(TABLES)}.")
-    if path.suffix.lower() == ".parquet" and knows_its_split(path):
-        return Predictions.load(path)
-    if split_unit is None:
-        raise ConfigError(
-            f"{path} does not say how its data were split, and a score means nothing without. Give --split-unit "
-            "subject if no person is both in training and in the test set, --split-unit image otherwise."
-        )
-    return Predictions.from_file(path, split_unit=split_unit)
-
-
 def _named(paths: Sequence[Path]) -> dict[str, Path]:
-    """Each path under the shortest name that tells it from the others: the ends that all share are left out."""
+    """Each path by the shortest name that is unique; endings that all paths share are left out."""
     parts = {path: path.resolve().parts for path in dict.fromkeys(paths)}
     while len(parts) > 1 and len({whole[-1] for whole in parts.values()}) == 1:
         parts = {path: whole[:-1] for path, whole in parts.items()}
@@ -184,11 +180,3 @@ def _facts(run: Run) -> dict[str, str]:
         "Input": f"{model['in_channels']} x {size}",
         "Seed": str(settings.seed),
     }
-
-
-def _cross_validated(folder: Path, name: str) -> Entry:
-    """The out-of-fold predictions of the first repeat."""
-    found, about = CrossValidation.load(folder), read_crossval(folder)
-    model = load_config(folder / "config.yaml").model.name
-    repeats = f", first of {about['repeats']} repeats" if about["repeats"] > 1 else ""
-    return Entry(name, found.predictions(), facts={"Model": f"{model}, {found.folds} folds{repeats}"})

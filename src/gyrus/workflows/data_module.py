@@ -1,4 +1,4 @@
-"""The parts of a split as data sets, and a network that learns from them."""
+"""The training, validation and test sets of a split, and the network that is trained on them."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from gyrus.datasets.splits import Split
 from gyrus.datasets.store import Store
 from gyrus.datasets.torch_dataset import PixelDataset
 from gyrus.inference.patchwise import PatchwiseClassifier
-from gyrus.inference.predict import image_keys, predict_with_copies, steps_for_copies
+from gyrus.inference.predict import keys_from_digests, predict_with_tta, tta_augmentation
 from gyrus.inference.predictions import Predictions
 from gyrus.models.build import build
 from gyrus.models.classifier import Classifier
 from gyrus.models.freezing import apply_freezing
 from gyrus.training.loggers import RunLogger
 from gyrus.transforms.augmentation.config import AugmentationConfig
-from gyrus.transforms.preprocessing import Normalisation
+from gyrus.transforms.normalisation import Normalisation
 from gyrus.types import Subset
 from gyrus.workflows.display import Display, Silent
 from gyrus.workflows.experiment_config import ExperimentConfig
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class DataModule:
-    """The parts of a split as data sets, and who the rows are."""
+    """The training, validation and test sets of a split, with the fitted intensity scaling."""
 
     manifest: Manifest
     split: Split
@@ -43,14 +43,14 @@ class DataModule:
     settings: ExperimentConfig
 
     @classmethod
-    def of(cls, manifest: Manifest, split: Split, store: Store, settings: ExperimentConfig) -> DataModule:
+    def from_split(cls, manifest: Manifest, split: Split, store: Store, settings: ExperimentConfig) -> DataModule:
         """Fit the intensity scaling on the training set."""
         train = manifest.table["sample"].isin(split.samples["train"]).to_numpy()
         normalisation = Normalisation.fit(settings.preprocessing.intensity, store.statistics[train])
         return cls(manifest, split, store, normalisation, settings)
 
     def rows(self, subset: Subset) -> np.ndarray:
-        """The rows of the manifest, and of the store, that make up a part."""
+        """The rows of a subset in the manifest and in the store, shape (N,)."""
         return np.flatnonzero(self.manifest.table["sample"].isin(self.split.samples[subset]))
 
     def dataset(
@@ -60,32 +60,37 @@ class DataModule:
         keys: np.ndarray | None = None,
         patches: PatchConfig | None = None,
     ) -> PixelDataset:
-        """A part as whole batches, altered at random where steps are given, or as random patches of each image."""
+        """A subset as a PyTorch data set of whole batches.
+
+        Args:
+            subset: "train", "val" or "test".
+            augmentation: Random steps to apply.
+            keys: Keys of the random steps, one per sample; see :class:`gyrus.datasets.torch_dataset.PixelDataset`.
+            patches: Random patches to cut from each image.
+        """
         rows = np.tile(self.rows(subset), patches.per_volume if patches else 1)
-        targets = self.manifest.targets.to_numpy()[rows]
-        seed = self.settings.seed
         return PixelDataset(
             self.store,
             rows,
-            targets,
+            self.manifest.targets.to_numpy()[rows],
             self.normalisation,
             augmentation=augmentation,
-            seed=seed,
+            seed=self.settings.seed,
             keys=keys,
             patches=patches,
         )
 
     def predict(self, subset: Subset, model: Classifier, device: torch.device, display: Display) -> Predictions:
-        """What a network says of a part."""
+        """The predictions of a network for a subset."""
         table = self.manifest.table.iloc[self.rows(subset)]
-        altered = self.dataset(
-            subset, steps_for_copies(self.settings.augmentation), image_keys(table["digest"].tolist())
+        augmented = self.dataset(
+            subset, tta_augmentation(self.settings.augmentation), keys_from_digests(table["digest"].tolist())
         )
         with display.progress(f"Predicting {subset}") as progress:
-            logits = predict_with_copies(
+            logits = predict_with_tta(
                 model,
                 self.dataset(subset),
-                altered,
+                augmented,
                 copies=self.settings.evaluation.tta,
                 device=device,
                 progress=progress,
@@ -103,12 +108,12 @@ class DataModule:
 
 
 def new_model(settings: ExperimentConfig, store: Store, classes: int, *, with_pretrained: bool) -> Classifier:
-    """The network of a config with its first weights, which the seed decides."""
+    """The network of a config with its initial weights, which the seed determines."""
     torch.manual_seed(settings.seed)
-    return build_network(settings, store.channels, classes, store.image_size, with_pretrained=with_pretrained)
+    return build_model(settings, store.channels, classes, store.image_size, with_pretrained=with_pretrained)
 
 
-def build_network(
+def build_model(
     settings: ExperimentConfig,
     in_channels: int,
     num_classes: int,
@@ -119,23 +124,23 @@ def build_network(
     """The network of a config for images of a size, or for patches of them.
 
     Raises:
-        ConfigError: The model cannot be built for such images, or a patch does not fit into them.
-        WeightsError: The pretrained weights cannot be had, or do not fit.
+        ConfigError: The model cannot be built for this image size, or a patch is larger than the images.
+        WeightsError: The pretrained weights cannot be found, or do not fit.
     """
     patches = settings.data.patches
     if patches:
         patches.require_inside(image_size)
-    network = build(
+    model = build(
         settings.model,
         in_channels=in_channels,
         num_classes=num_classes,
         image_size=patches.size if patches else image_size,
         with_pretrained=with_pretrained,
     )
-    return PatchwiseClassifier(network, tuple(image_size), patches) if patches else network
+    return PatchwiseClassifier(model, tuple(image_size), patches) if patches else model
 
 
-def fit_parts(
+def fit_model(
     model: Classifier,
     data: DataModule,
     folder: Path,
@@ -145,8 +150,8 @@ def fit_parts(
     after_epoch: AfterEpoch | None = None,
     log: RunLogger | None = None,
 ) -> Fitted:
-    """Train on the training set and choose by the validation set; see :func:`gyrus.training.fit.fit`."""
-    from gyrus.training.fit import fit  # Lightning takes seconds to import, and nothing else needs it.
+    """Train on the training set and choose the best epoch by the validation set; see :func:`gyrus.training.fit.fit`."""
+    from gyrus.training.fit import fit  # imports Lightning, which takes seconds
 
     settings = data.settings
     return fit(

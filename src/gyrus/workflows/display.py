@@ -1,20 +1,20 @@
-"""Where the progress of an experiment is shown."""
+"""Where a workflow shows its progress."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
 
 class Display(Protocol):
-    """Where progress is shown."""
+    """Where a workflow shows messages and progress bars."""
 
     def say(self, text: str) -> None:
         """Show a line."""
 
     def progress(self, title: str) -> AbstractContextManager[Callable[[int, int], None]]:
-        """Show a bar while the block runs; call what it gives with the number done and of all."""
+        """Show a progress bar in a ``with`` block, which gets a function of the number done and the total."""
 
 
 class Silent:
@@ -30,3 +30,19 @@ class Silent:
 
 
 SILENT = Silent()
+
+
+def show_notes(display: Display, notes: Iterable[str]) -> None:
+    """Show each note that is not empty as a line of its own."""
+    _show(display, "Note", notes)
+
+
+def show_warnings(display: Display, warnings: Iterable[str]) -> None:
+    """Show each warning that is not empty as a line of its own."""
+    _show(display, "Warning", warnings)
+
+
+def _show(display: Display, kind: str, texts: Iterable[str]) -> None:
+    for text in texts:
+        if text:
+            display.say(f"{kind}: {text.removesuffix('.')}.")

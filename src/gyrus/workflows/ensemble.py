@@ -1,59 +1,81 @@
-"""Several runs as one classifier: the mean of their probabilities."""
+"""Evaluate several runs as one classifier: the mean of their probabilities."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from gyrus.datasets.manifest import Manifest
 from gyrus.datasets.splits import Split
 from gyrus.errors import ConfigError, DataError, LeakageError, RunError
 from gyrus.evaluation.result import Evaluation
-from gyrus.files import read_json, write_json, write_text
-from gyrus.inference.pooling import average, fit_weights
+from gyrus.files import require_empty, write_text
+from gyrus.inference.pooling import average_predictions, fit_ensemble_weights
 from gyrus.inference.predictions import Predictions
 from gyrus.reporting.run_report import report_predictions
 from gyrus.runs.run_folder import Run
-from gyrus.workflows.crossval import CrossValidation, fold_runs
-from gyrus.workflows.evaluate import judge
+from gyrus.serialisation import Saved
+from gyrus.workflows.crossval_folder import CrossValidation, fold_runs, is_crossval
+from gyrus.workflows.evaluate import evaluate_predictions
 from gyrus.workflows.experiment_config import EvaluationConfig
 
-SCHEMA = "gyrus.ensemble/1"
-
 Weighting = Literal["equal", "validation"]
-"""All members alike, or by weights fitted on the validation set that all of them share."""
+"""Equal weights, or weights fitted on the validation set that all members share."""
+
+
+@dataclass(frozen=True)
+class EnsembleMembers(Saved):
+    """The content of ``ensemble.json``.
+
+    Attributes:
+        members: The run folders.
+        weights: The weight of each; they sum to 1.
+        weighting: How the weights were chosen.
+    """
+
+    SCHEMA: ClassVar[str] = "gyrus.ensemble/1"
+
+    members: tuple[str, ...]
+    weights: tuple[float, ...]
+    weighting: Weighting
 
 
 @dataclass(frozen=True)
 class Ensemble:
-    """An ensemble of runs that was judged on the test set that they share.
+    """An ensemble of runs, evaluated on the test set that they share.
 
     Attributes:
-        folder: With ``predictions.parquet``, ``metrics.json``, ``ensemble.json`` and the page.
-        members: The run folders.
-        weights: The share of each.
-        weighting: Where the weights come from.
-        evaluation: Of the mean of the probabilities.
+        folder: The folder with ``predictions.parquet``, ``metrics.json``, ``ensemble.json`` and the report.
+        about: The members and their weights.
+        evaluation: The evaluation of the mean of the probabilities.
         alone: The evaluation of each member on the same test set.
     """
 
     folder: Path
-    members: tuple[str, ...]
-    weights: tuple[float, ...]
-    weighting: Weighting
+    about: EnsembleMembers
     evaluation: Evaluation
     alone: tuple[Evaluation, ...]
 
     @property
+    def members(self) -> tuple[str, ...]:
+        """The run folders."""
+        return self.about.members
+
+    @property
+    def weights(self) -> tuple[float, ...]:
+        """The weight of each member."""
+        return self.about.weights
+
+    @property
     def report(self) -> Path:
-        """The page for people, HTML."""
+        """The report, HTML."""
         return self.folder / "report.html"
 
     @property
     def predictions(self) -> Path:
-        """The table of predictions, parquet; ``gyrus compare`` takes it."""
+        """The table of predictions, parquet, which ``gyrus compare`` reads."""
         return self.folder / "predictions.parquet"
 
     def text(self) -> str:
@@ -71,74 +93,115 @@ class Ensemble:
         """Open what :func:`ensemble` wrote.
 
         Raises:
-            RunError: There is no ensemble.
+            RunError: There is no ensemble in the folder.
+            DataError: A file is damaged, or of another version.
         """
-        path = folder / "ensemble.json"
-        about = read_json(path) if path.is_file() else {}
-        if about.get("schema") != SCHEMA:
-            raise RunError(f"There is no ensemble in {folder}: it has no ensemble.json of schema {SCHEMA}.")
-        return cls(
-            folder,
-            tuple(about["members"]),
-            tuple(about["weights"]),
-            about["weighting"],
-            Evaluation.load(folder / "metrics.json"),
-            tuple(Evaluation.load(folder / "members" / f"{number}.json") for number in range(len(about["members"]))),
-        )
+        if not (folder / "ensemble.json").is_file():
+            raise RunError(f"There is no ensemble in {folder}: it has no ensemble.json.")
+        about = EnsembleMembers.load(folder / "ensemble.json")
+        alone = [Evaluation.load(folder / "members" / f"{number}.json") for number in range(len(about.members))]
+        return cls(folder, about, Evaluation.load(folder / "metrics.json"), tuple(alone))
 
 
 def ensemble(
-    sources: Sequence[Run | str | Path],
+    runs: Sequence[Run | str | Path],
     *,
     out: str | Path,
-    weighting: Weighting = "equal",
+    weights: Weighting = "equal",
     config: EvaluationConfig | None = None,
 ) -> Ensemble:
-    """Judge the mean of the probabilities of runs on the test set that they share.
+    """Evaluate the mean of the probabilities of several runs on the test set that they share.
 
-    Cross-validations over the same folds are averaged fold by fold: each person is judged by networks none of which has
-    seen them. Nothing is chosen on the test set: which runs take part is the caller's to say before looking, and
-    weights come from the validation set.
+    Cross-validations over the same folds are averaged fold by fold, so that each subject is evaluated with networks
+    that have never seen it. Nothing is chosen on the test set: decide which runs take part before you look at their
+    test scores. Weights come from the validation set.
 
     Args:
-        sources: Two or more runs, or their folders; or two or more folders of cross-validations.
-        out: The folder to write into, new, empty, or of an earlier ensemble.
-        weighting: "equal", or "validation": fitted on the validation set, which all must share.
-        config: Settings of the intervals.
+        runs: Two or more runs or run folders, or two or more folders of cross-validations.
+        out: The folder to write into: new, empty, or of an earlier ensemble.
+        weights: "equal", or "validation": fitted on the validation set, which all runs must share.
+        config: Settings of the confidence intervals.
 
     Raises:
-        RunError: A folder holds no finished run, or ``out`` holds something else.
-        ConfigError: There are fewer than two runs; one was split by image; weights cannot be fitted.
+        RunError: A folder holds no finished run, or ``out`` holds other files.
+        ConfigError: There are fewer than two runs, one was split by image, or weights cannot be fitted.
         DataError: The test sets or the classes differ.
-        LeakageError: Someone who is tested was learnt from or chosen by in one of the runs.
+        LeakageError: A test subject was in the training or validation set of one of the runs.
     """
     folder = Path(out)
-    members = _fold_members(sources) if _are_crossvals(sources) else _run_members(sources)
+    members = _fold_members(runs) if _are_crossvals(runs) else _run_members(runs)
     if len(members.names) < 2:
         raise ConfigError(f"An ensemble needs two or more runs, got {len(members.names)}.")
-    if folder.exists() and not (folder / "ensemble.json").exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise RunError(f"{folder} is not empty, and holds no ensemble. Give a new folder with --out.")
-    for runs in members.sharing:
-        _require_shared_test(runs)
-    weights = members.weights(weighting)
-    together = average(members.tested, weights)
+    if not (folder / "ensemble.json").exists():
+        require_empty(folder, "It holds no ensemble. Give a new folder with --out.", error=RunError)
+    for sharing in members.sharing:
+        _require_shared_test(sharing)
+    about = EnsembleMembers(members.names, members.weights(weights), weights)
+    mean = average_predictions(members.tested, about.weights)
     settings = config or EvaluationConfig()
-    evaluation = judge(together, settings)
-    evaluation = replace(evaluation, notes=(*evaluation.notes, _words(members, weights, weighting)))
-    alone = tuple(judge(each, settings) for each in members.tested)
-    found = Ensemble(folder, members.names, weights, weighting, evaluation, alone)
-    _save(found, together)
+    evaluation = evaluate_predictions(mean, settings)
+    evaluation = replace(evaluation, notes=(*evaluation.notes, _note(members.kind, about)))
+    alone = tuple(evaluate_predictions(each, settings) for each in members.tested)
+    found = Ensemble(folder, about, evaluation, alone)
+
+    mean.save(found.predictions)
+    evaluation.save(folder / "metrics.json")
+    for number, each in enumerate(alone):
+        each.save(folder / "members" / f"{number}.json")
+    write_text(folder / "classification_report.txt", found.text())
+    report_predictions(mean, evaluation, folder)
+    about.save(folder / "ensemble.json")
     return found
+
+
+def open_runs(sources: Sequence[Run | str | Path]) -> tuple[Run, ...]:
+    """Open finished runs; the folder of a cross-validation stands for the runs of all its folds.
+
+    Raises:
+        RunError: A folder holds neither, or a run has not finished.
+        ConfigError: A run is named twice.
+    """
+    runs: list[Run] = []
+    for source in sources:
+        folder = source.folder if isinstance(source, Run) else Path(source)
+        runs.extend(fold_runs(folder) if is_crossval(folder) else [Run.open(folder)])
+    folders = [run.folder.resolve() for run in runs]
+    twice = [folder for folder in folders if folders.count(folder) > 1]
+    if twice:
+        raise ConfigError(f"The run {twice[0]} is named twice; each member counts once.")
+    return tuple(runs)
+
+
+def member_weights(runs: Sequence[Run], weighting: Weighting) -> tuple[float, ...]:
+    """The weight of each run in the mean of the probabilities.
+
+    Args:
+        runs: Finished runs.
+        weighting: "equal", or "validation": of maximum likelihood on the validation set.
+
+    Raises:
+        ConfigError: The validation sets differ.
+    """
+    if weighting == "equal":
+        return (1 / len(runs),) * len(runs)
+    tables = [Predictions.load(run.predictions("val")) for run in runs]
+    try:
+        return fit_ensemble_weights(tables)
+    except DataError as error:
+        raise ConfigError(
+            f"Weights can be fitted only if all runs share the validation set. {error} "
+            "The folds of a cross-validation never share it; use equal weights."
+        ) from error
 
 
 @dataclass(frozen=True)
 class _Members:
-    """Who answers together.
+    """The members of an ensemble.
 
     Attributes:
         names: The folders.
-        tested: What each said of the people it is judged on.
-        sharing: Runs that must share a test set: all, or those of each fold.
+        tested: The predictions of each for its test set.
+        sharing: Groups of runs that must share a test set: all runs, or those of each fold.
         kind: What a member is.
     """
 
@@ -148,78 +211,38 @@ class _Members:
     kind: Literal["runs", "cross-validations over the same folds"]
 
     def weights(self, weighting: Weighting) -> tuple[float, ...]:
-        """The share of each; see :func:`weights_of`."""
         if self.kind == "runs":
-            return weights_of(self.sharing[0], weighting)
+            return member_weights(self.sharing[0], weighting)
         if weighting != "equal":
-            raise ConfigError("Each fold has a validation set of its own, so cross-validations have equal weights.")
+            raise ConfigError(
+                "Cross-validations can only have equal weights, because each fold has a validation set of its own."
+            )
         return (1 / len(self.names),) * len(self.names)
 
 
 def _are_crossvals(sources: Sequence[Run | str | Path]) -> bool:
-    return all(not isinstance(source, Run) and (Path(source) / "crossval.json").is_file() for source in sources) and (
-        len(sources) > 1
-    )
+    return len(sources) > 1 and all(not isinstance(source, Run) and is_crossval(Path(source)) for source in sources)
 
 
 def _run_members(sources: Sequence[Run | str | Path]) -> _Members:
-    runs = members_of(sources)
+    runs = open_runs(sources)
     tested = tuple(Predictions.load(run.predictions("test")) for run in runs)
     return _Members(tuple(str(run.folder) for run in runs), tested, (runs,), "runs")
 
 
 def _fold_members(sources: Sequence[Run | str | Path]) -> _Members:
-    """Cross-validations by their out-of-fold predictions, of the first repeat."""
-    members_of(sources)  # refuses those that are named twice or have not finished
+    """Cross-validations with the out-of-fold predictions of their first repeat."""
+    open_runs(sources)  # refuses folders that are named twice or have not finished
     found = [CrossValidation.load(Path(str(source))) for source in sources]
     counts = {each.folds for each in found}
     if len(counts) > 1:
         raise DataError(
-            f"The cross-validations have {sorted(counts)} folds; they can answer together over the same only."
+            f"The cross-validations have {sorted(counts)} folds; an ensemble needs cross-validations over the same "
+            "folds."
         )
     by_fold = tuple(tuple(each.runs[fold] for each in found) for fold in range(counts.pop()))
     tested = tuple(each.predictions() for each in found)
     return _Members(tuple(str(each.folder) for each in found), tested, by_fold, "cross-validations over the same folds")
-
-
-def members_of(sources: Sequence[Run | str | Path]) -> tuple[Run, ...]:
-    """The finished runs of folders; the folder of a cross-validation stands for the runs of all its folds.
-
-    Raises:
-        RunError: A folder holds neither, or a run has not finished.
-        ConfigError: A run is named twice.
-    """
-    runs: list[Run] = []
-    for source in sources:
-        folder = source.folder if isinstance(source, Run) else Path(source)
-        runs.extend(fold_runs(folder) if (folder / "crossval.json").is_file() else [Run.open(folder)])
-    folders = [run.folder.resolve() for run in runs]
-    twice = [folder for folder in folders if folders.count(folder) > 1]
-    if twice:
-        raise ConfigError(f"The run {twice[0]} is named twice; each member counts once.")
-    return tuple(runs)
-
-
-def weights_of(runs: Sequence[Run], weighting: Weighting) -> tuple[float, ...]:
-    """The share of each run in the mean.
-
-    Args:
-        runs: Finished runs.
-        weighting: "equal", or "validation": the likeliest on the validation set.
-
-    Raises:
-        ConfigError: The validation sets differ.
-    """
-    if weighting == "equal":
-        return (1 / len(runs),) * len(runs)
-    tables = [Predictions.load(run.predictions("val")) for run in runs]
-    try:
-        return fit_weights(tables)
-    except DataError as error:
-        raise ConfigError(
-            f"Weights can be fitted only where all runs share the validation set. {error} "
-            "The folds of a cross-validation never share it; use equal weights."
-        ) from error
 
 
 def _require_shared_test(runs: Sequence[Run]) -> None:
@@ -227,28 +250,28 @@ def _require_shared_test(runs: Sequence[Run]) -> None:
     for run, split in zip(runs, splits, strict=True):
         if split.unit == "image":
             raise ConfigError(
-                f"{run.folder} was split by image, so that people who are tested were also learnt from. Judge an "
-                "ensemble of runs that were split by person."
+                f"{run.folder} was split by image, so that test subjects are also in the training set. Use runs that "
+                "were split by subject."
             )
     for run, split in zip(runs[1:], splits[1:], strict=True):
         if split.samples["test"] != splits[0].samples["test"]:
             shared = len(set(split.samples["test"]) & set(splits[0].samples["test"]))
             raise DataError(
-                f"The test sets differ: {run.folder} was judged on {len(split.samples['test'])} samples, "
-                f"{runs[0].folder} on {len(splits[0].samples['test'])}, and {shared} are the same. Judge an ensemble "
-                "of runs with one split (split.seed). What the folds of a cross-validation reach is told by their "
-                "out-of-fold predictions; as an ensemble they have learnt from everyone."
+                f"The test sets differ: that of {run.folder} has {len(split.samples['test'])} samples, that of "
+                f"{runs[0].folder} has {len(splits[0].samples['test'])}, and {shared} are the same. Use runs with one "
+                "split (split.seed). The folds of a cross-validation are evaluated by their out-of-fold predictions; "
+                "as one ensemble they have been trained on every subject."
             )
     for run, split in zip(runs, splits, strict=True):
-        _refuse_known(run, split, splits[0])
+        _refuse_leakage(run, split, splits[0])
 
 
-def _refuse_known(run: Run, split: Split, tested: Split) -> None:
-    """Refuse test people, or test images under another name, that a run has learnt from or was chosen by."""
-    learnt = {*split.samples["train"], *split.samples["val"]}
+def _refuse_leakage(run: Run, split: Split, tested: Split) -> None:
+    """Refuse a run whose training or validation set has test subjects, or copies of test images."""
+    used = {*split.samples["train"], *split.samples["val"]}
     known = set(tested.subjects["test"]) & {*split.subjects["train"], *split.subjects["val"]}
     table = Manifest.load(run.manifest).table
-    digests = set(table.loc[table["sample"].isin(learnt), "digest"].dropna())
+    digests = set(table.loc[table["sample"].isin(used), "digest"].dropna())
     copies = table[table["sample"].isin(tested.samples["test"]) & table["digest"].isin(digests)]
     known |= set(copies["subject"].dropna())
     if known:
@@ -256,28 +279,15 @@ def _refuse_known(run: Run, split: Split, tested: Split) -> None:
         more = f" and {len(names) - 10} more" if len(names) > 10 else ""
         raise LeakageError(
             f"{len(names)} subjects of the test set, or copies of their images, were in the training or validation "
-            f"set of {run.folder}: {', '.join(names[:10])}{more}. An ensemble with this run cannot be judged on them.",
+            f"set of {run.folder}: {', '.join(names[:10])}{more}. An ensemble with this run cannot be evaluated on "
+            "them.",
             names,
         )
 
 
-def _words(members: _Members, weights: Sequence[float], weighting: Weighting) -> str:
-    count = f"{len(members.names)} {members.kind}"
-    if weighting == "equal":
-        return f"This is the mean of the probabilities of {count}, all alike."
-    shares = ", ".join(f"{weight:.2f}" for weight in weights)
-    return (
-        f"This is the mean of the probabilities of {count} with the weights {shares}, fitted on the "
-        "validation set that also chose the epoch of each."
-    )
-
-
-def _save(found: Ensemble, together: Predictions) -> None:
-    together.save(found.predictions)
-    found.evaluation.save(found.folder / "metrics.json")
-    for number, evaluation in enumerate(found.alone):
-        evaluation.save(found.folder / "members" / f"{number}.json")
-    write_text(found.folder / "classification_report.txt", found.text())
-    report_predictions(together, found.evaluation, found.folder)
-    about = {"members": found.members, "weights": found.weights, "weighting": found.weighting}
-    write_json(found.folder / "ensemble.json", {"schema": SCHEMA} | about)
+def _note(kind: str, about: EnsembleMembers) -> str:
+    mean = f"This is the mean of the probabilities of {len(about.members)} {kind}"
+    if about.weighting == "equal":
+        return f"{mean} with equal weights."
+    weights = ", ".join(f"{weight:.2f}" for weight in about.weights)
+    return f"{mean} with the weights {weights}, fitted on the validation set that also chose the epoch of each."

@@ -1,78 +1,186 @@
-"""Everything that is said of a trained network, from what it said of the validation and the test set."""
+"""Evaluate a run, or a table of predictions of any tool: scores, baselines, evaluate_subgroups, figures and report."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from pathlib import Path
 
 import pandas as pd
 
+from gyrus.configuration import parse
 from gyrus.datasets.manifest import Manifest
-from gyrus.errors import ConfigError
+from gyrus.datasets.splits import Split
+from gyrus.errors import ConfigError, DataError
 from gyrus.evaluation.assessment import assess
-from gyrus.evaluation.baselines import baseline_sentences
-from gyrus.evaluation.evaluate import Evaluation
-from gyrus.evaluation.evaluate import evaluate as evaluate_predictions
-from gyrus.evaluation.sampling import BootstrapConfig
-from gyrus.evaluation.subgroups import Subgroups, subgroups
+from gyrus.evaluation.baselines import baseline_verdict
+from gyrus.evaluation.bootstrap import BootstrapConfig
+from gyrus.evaluation.evaluate import evaluate as measure
+from gyrus.evaluation.result import Evaluation, Interval
+from gyrus.evaluation.subgroups import Subgroups, evaluate_subgroups
 from gyrus.files import write_text
-from gyrus.inference.predictions import Predictions
-from gyrus.reporting.run_report import report_run
+from gyrus.inference.predictions import Predictions, is_saved_predictions
+from gyrus.reporting.run_report import RunResults, report_predictions, report_run
 from gyrus.runs.run_folder import Run
-from gyrus.workflows.baselines import judge_saved
-from gyrus.workflows.experiment_config import EvaluationConfig, ExperimentConfig
+from gyrus.types import SplitUnit
+from gyrus.workflows.baselines import evaluate_run_baselines
+from gyrus.workflows.experiment_config import EvaluationConfig, ExperimentConfig, load_config
 from gyrus.workflows.image_quality import QUALITY, load_quality
 
+TABLES = (".csv", ".parquet", ".json")
+"""Suffixes of tables of predictions."""
+
 GROUP_COLUMNS = ("age", "sex", "gender", "m/f", "site", "scanner", "manufacturer", "field_strength", "slice")
-"""Columns of a manifest, in any case, that groups are made of without being asked for."""
+"""Columns of a manifest, in any case, that define subgroups by default."""
 
 HEALTHY = ("healthy", "healthycontrol", "control", "controls", "normal", "nc", "cn", "hc", "nondemented", "notdemented")
-"""Names, without signs and in any case, by which the healthy class is recognised."""
+"""Names of the healthy class, in lower case and letters only, by which it is recognised."""
 
 
-def judge(predictions: Predictions, config: EvaluationConfig, *, seed: int = 0) -> Evaluation:
-    """The evaluation of predictions as a config asks for it; see :func:`gyrus.evaluation.evaluate.evaluate`."""
-    return evaluate_predictions(
-        predictions, resamples=config.resamples, level=config.level, interval=config.interval, seed=seed
+def evaluate(
+    source: Run | str | Path,
+    *,
+    out: str | Path | None = None,
+    split_unit: SplitUnit | None = None,
+    config: EvaluationConfig | None = None,
+    resamples: int | None = None,
+    level: float | None = None,
+    interval: Interval | None = None,
+) -> Evaluation:
+    """Evaluate a finished run again from its predictions, or a table of predictions of any tool.
+
+    The metrics, figures and report of a run are written again. Of a table they are written to ``out``;
+    :func:`report_page` returns the path of the page.
+
+    Args:
+        source: A run, a run folder, or a table; see :func:`read_predictions`.
+        out: For a table: the folder to write into; by default ``<name>-evaluation`` beside the table.
+        split_unit: For a table of another tool: how the data were split.
+        config: Settings; by default those of the run.
+        resamples: Bootstrap resamples of the subjects; by default as in ``config``.
+        level: Coverage of the confidence intervals; by default as in ``config``.
+        interval: "bca" or "percentile"; by default as in ``config``.
+
+    Raises:
+        RunError: There is no finished run in the folder.
+        DataError: The table cannot be read, or lacks the true classes.
+        ConfigError: A setting is out of range, the table does not record its split and ``split_unit`` is not given,
+            or ``out`` or ``split_unit`` is given for a run.
+    """
+    options = {"resamples": resamples, "level": level, "interval": interval}
+    given = {name: value for name, value in options.items() if value is not None}
+    if _is_table(source):
+        settings = _changed(config or EvaluationConfig(), given)
+        return _evaluate_table(Path(str(source)), report_page(source, out).parent, split_unit, settings)
+    if out or split_unit:
+        raise ConfigError("--out and --split-unit are for tables of predictions: a run records its split and folder.")
+    run = source if isinstance(source, Run) else Run.open(Path(source))
+    experiment = load_config(run.config)
+    settings = _changed(config or experiment.evaluation, given)
+    return evaluate_run(
+        run,
+        experiment.model_copy(update={"evaluation": settings}),
+        Manifest.load(run.manifest),
+        Split.load(run.split),
+        val=Predictions.load(run.predictions("val")),
+        test=Predictions.load(run.predictions("test")),
     )
 
 
-def judge_run(run: Run, settings: ExperimentConfig) -> Evaluation:
-    """Judge a run from its predictions, and write metrics, baselines, assessment, groups, text, figures and report.
+def report_page(source: Run | str | Path, out: str | Path | None = None) -> Path:
+    """The page that :func:`evaluate` writes for the same arguments."""
+    if isinstance(source, Run):
+        return source.report
+    path = Path(source)
+    if not _is_table(path):
+        return Run(path).report
+    return (Path(out) if out else path.parent / f"{path.stem}-evaluation") / "report.html"
 
-    Scores are of the test set only: the validation set chose the weights, so its scores would flatter.
+
+def evaluate_run(
+    run: Run, settings: ExperimentConfig, manifest: Manifest, split: Split, *, val: Predictions, test: Predictions
+) -> Evaluation:
+    """Evaluate the predictions of a run; write metrics, baselines, assessment, subgroups, text, figures and report.
+
+    All scores are those of the test set: the validation set chose the weights, so its scores are too high.
+
+    Args:
+        run: The run; its training history and the predictions of its baselines are read from its folder.
+        settings: Its config.
+        manifest: Its data.
+        split: The split of the data.
+        val: The predictions for the validation set.
+        test: The predictions for the test set.
 
     Raises:
         DataError: A file of the run is damaged.
     """
     config = settings.evaluation
-    test, val = Predictions.load(run.predictions("test")), Predictions.load(run.predictions("val"))
-    evaluation = judge(test, config, seed=settings.seed)
+    evaluation = evaluate_predictions(test, config, seed=settings.seed)
     evaluation.save(run.metrics)
-    baselines = judge_saved(run, test, config, seed=settings.seed)
+    baselines = evaluate_run_baselines(run, test, config, seed=settings.seed)
     healthy = config.healthy or healthy_class(test.classes)
-    sampling = BootstrapConfig(config.resamples, settings.seed, config.level)
     assessment = assess(val, test, healthy=healthy, resamples=config.resamples, seed=settings.seed, level=config.level)
     assessment.save(run.assessment)
-    groups = _groups(Manifest.load(run.manifest), load_quality(run), config.groups)
-    Subgroups(subgroups(test, groups, sampling=sampling)).save(run.subgroups)
-    first = baseline_sentences(evaluation, baselines) if baselines else ()
+    columns = _group_columns(manifest, load_quality(run), config.groups)
+    sampling = BootstrapConfig(config.resamples, settings.seed, config.level)
+    groups = Subgroups(evaluate_subgroups(test, columns, bootstrap=sampling))
+    groups.save(run.subgroups)
+    first = baseline_verdict(evaluation, baselines) if baselines else ()
     write_text(run.classification_report, "\n".join([*first, evaluation.text(), assessment.text()]))
-    report_run(run)
+    results = RunResults(
+        predictions=test,
+        evaluation=evaluation,
+        manifest=manifest,
+        split=split,
+        history=pd.read_csv(run.history),
+        baselines=baselines,
+        assessment=assessment,
+        subgroups=groups,
+    )
+    report_run(run, results)
     return evaluation
 
 
+def evaluate_predictions(predictions: Predictions, config: EvaluationConfig, *, seed: int = 0) -> Evaluation:
+    """The scores of predictions with the settings of a config; see :func:`gyrus.evaluation.evaluate.evaluate`."""
+    return measure(predictions, resamples=config.resamples, level=config.level, interval=config.interval, seed=seed)
+
+
+def read_predictions(path: Path, split_unit: SplitUnit | None = None) -> Predictions:
+    """Read a table of predictions, of Gyrus or of another tool.
+
+    Args:
+        path: A .csv, .parquet or .json file; see :meth:`gyrus.inference.predictions.Predictions.from_file`.
+        split_unit: How the data were split; not needed for a table that Gyrus saved in a run.
+
+    Raises:
+        DataError: The file is missing, or is no table of predictions.
+        ConfigError: The table does not record its split, and ``split_unit`` is not given.
+    """
+    if not path.is_file():
+        raise DataError(f"There is no file {path}. Name a table of predictions: {', '.join(TABLES)}.")
+    if path.suffix.lower() == ".parquet" and is_saved_predictions(path):
+        return Predictions.load(path)
+    if split_unit is None:
+        raise ConfigError(
+            f"{path} does not record how its data were split, and a score cannot be interpreted without that. Give "
+            "--split-unit subject if no subject is both in the training and in the test set, else --split-unit image."
+        )
+    return Predictions.from_file(path, split_unit=split_unit)
+
+
 def healthy_class(classes: Sequence[str]) -> str | None:
-    """The class that is healthy by its name; None where none or several are."""
+    """The class that is healthy by its name; None if no class or several have such a name."""
     found = [name for name in classes if re.sub(r"[^a-z]", "", name.lower()) in HEALTHY]
     return found[0] if len(found) == 1 else None
 
 
-def check_asked(manifest: Manifest, config: EvaluationConfig) -> None:
-    """Tell before a training what could not be judged after it.
+def require_evaluable(manifest: Manifest, config: EvaluationConfig) -> None:
+    """Refuse, before training, a config whose evaluation would fail after it.
 
     Raises:
-        ConfigError: A class or a column that the config names is not there.
+        ConfigError: The data lack a class or a column that the config names.
     """
     if config.healthy is not None and config.healthy not in manifest.classes:
         raise ConfigError(f"evaluation.healthy is '{config.healthy}', but the classes are {list(manifest.classes)}.")
@@ -82,8 +190,25 @@ def check_asked(manifest: Manifest, config: EvaluationConfig) -> None:
         raise ConfigError(f"evaluation.groups names {missing}, but the data have the columns {known}.")
 
 
-def _groups(manifest: Manifest, quality: pd.DataFrame, asked: Sequence[str] | None) -> pd.DataFrame:
-    """The columns that groups are made of, indexed by sample."""
+def _is_table(source: Run | str | Path) -> bool:
+    return not isinstance(source, Run) and Path(source).is_file()
+
+
+def _changed(config: EvaluationConfig, changes: dict[str, object]) -> EvaluationConfig:
+    return parse(EvaluationConfig, config.model_dump() | changes, where="The evaluation")
+
+
+def _evaluate_table(path: Path, folder: Path, split_unit: SplitUnit | None, config: EvaluationConfig) -> Evaluation:
+    predictions = read_predictions(path, split_unit)
+    evaluation = evaluate_predictions(predictions, config)
+    evaluation.save(folder / "metrics.json")
+    write_text(folder / "classification_report.txt", evaluation.text())
+    report_predictions(predictions, evaluation, folder)
+    return evaluation
+
+
+def _group_columns(manifest: Manifest, quality: pd.DataFrame, asked: Sequence[str] | None) -> pd.DataFrame:
+    """The columns that define evaluate_subgroups, indexed by sample."""
     measured = [column for column in quality if column not in manifest.table]
     table = manifest.table.set_index("sample").join(quality[measured])
     if asked is not None:

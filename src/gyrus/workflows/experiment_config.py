@@ -15,7 +15,7 @@ from gyrus.datasets.slice_stacks import StackConfig
 from gyrus.datasets.splits import SplitConfig
 from gyrus.datasets.volume_slices import SliceConfig
 from gyrus.evaluation.result import Interval
-from gyrus.models.build import ModelConfig
+from gyrus.models.config import ModelConfig
 from gyrus.registry import look_up
 from gyrus.training.config import TrainingConfig
 from gyrus.transforms.augmentation.config import AugmentationConfig
@@ -39,15 +39,18 @@ class DataConfig(_Section):
     subject_rule: str | None = Field(None, description="name of the rule that reads the subject from the file name")
     subject_pattern: str | None = Field(None, description="regular expression with a group named subject")
     subjects: Literal["known", "inferred"] = Field(
-        "known", description="inferred: from the pixels, if file names do not identify subjects; every result reports it"
+        "known",
+        description="inferred: from the pixels, if names do not identify subjects; every result reports it",
     )
     on_bad_file: Literal["fail", "skip"] = Field("fail", description="whether an unusable file stops the run")
-    stack: StackConfig | None = Field(None, description="stack the slices of each scan to a volume; null: single slices")
+    stack: StackConfig | None = Field(None, description="stack the slices of each scan; null: single slices")
     slices: SliceConfig | None = Field(None, description="slices of volumes as samples; null: whole volumes")
     patches: PatchConfig | None = Field(None, description="train on random patches; null: on whole images")
     bids: dict[str, str] = Field(default_factory=dict, description="entity to value: suffix, ses, desc, derivatives")
     orientation: str | None = Field(None, description="orientation of volumes whose header lacks it, for example RAS")
-    spacing: tuple[float, float, float] | None = Field(None, description="voxel spacing of such volumes, mm along each axis of the array")
+    spacing: tuple[float, float, float] | None = Field(
+        None, description="their voxel spacing, mm along each array axis"
+    )
 
     @model_validator(mode="after")
     def _stack_or_slices(self) -> DataConfig:
@@ -62,9 +65,7 @@ class EvaluationConfig(_Section):
     resamples: int = Field(2000, ge=0, description="bootstrap resamples of the subjects; 0 for no intervals")
     level: float = Field(0.95, gt=0, lt=1, description="coverage of the confidence intervals")
     baselines: bool = Field(True, description="also evaluate baselines without a network: on raw pixels, on metadata")
-    shuffled_labels: bool = Field(
-        False, description="also train with labels shuffled across subjects (chance control)"
-    )
+    shuffled_labels: bool = Field(False, description="also train with labels shuffled across subjects (chance control)")
     healthy: str | None = Field(
         None, description="negative class of the operating points; null: recognised by its name"
     )

@@ -1,7 +1,7 @@
-"""Configs of other tools, translated: system C's JSON files.
+"""Import JSON configs of the NeuroFlux project as a Gyrus config.
 
-C has two files, one about the data set and one about the model; either may be given, or both in one. What Gyrus has a
-field for is translated; every other key is named with what is true instead. Nothing is left out in silence.
+NeuroFlux has two files, one for the data set and one for the model. Either may be given, or one file with the keys of
+both. A key is translated if Gyrus has a field for it. Every other key is reported with the reason.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from typing import Any
 
 from gyrus.configuration import read_document, write_document
 from gyrus.errors import ConfigError
-from gyrus.models.model_table import find
+from gyrus.models.model_table import find_model
 from gyrus.registry import nearest
 from gyrus.workflows.experiment_config import ExperimentConfig, load_config
 
 RECIPES = {"resnet50": "neuroflux-resnet50", "neuroflux": "neuroflux-cnn"}
-"""C's model to the recipe that follows it."""
+"""Model of NeuroFlux to the recipe that follows it."""
 
 
 @dataclass
 class _Translation:
-    """What was found so far."""
+    """The keys translated so far."""
 
     overrides: dict[str, Any] = field(default_factory=dict)
     translated: list[str] = field(default_factory=list)
@@ -43,11 +43,11 @@ class Imported:
     """A translated config.
 
     Attributes:
-        config: The config, which begins from a recipe.
+        config: The config, which is based on a recipe.
         recipe: The recipe.
-        translated: One line a key: what became of it.
-        ignored: One line a key that has no place here: why.
-        command: The Gyrus command that does what C's mode did; empty where the file names none.
+        translated: One line per translated key.
+        ignored: One line per ignored key, with the reason.
+        command: The Gyrus command that does the same as the mode of the file.
     """
 
     config: ExperimentConfig
@@ -57,31 +57,32 @@ class Imported:
     command: str
 
     def text(self) -> str:
-        """What was translated, what was not, and what to run."""
-        lines = [f"Begins from the recipe {self.recipe}.", "Translated"]
+        """The translated keys, the ignored keys, and the command to run."""
+        lines = [f"Based on the recipe {self.recipe}.", "Translated"]
         lines += [f"  {line}" for line in self.translated] or ["  nothing"]
         lines += ["Ignored", *[f"  {line}" for line in self.ignored]] if self.ignored else []
         return "\n".join([*lines, *([f"Run: {self.command}"] if self.command else [])])
 
 
-def import_config(*paths: Path, out: Path) -> Imported:
-    """Read JSON configs of system C and write one recipe.
+def import_config(*files: str | Path, out: str | Path = "recipe.yaml") -> Imported:
+    """Translate JSON configs of the NeuroFlux project, and write one Gyrus config.
 
     Args:
-        paths: The data set config, the model config, or one file that holds both; keys of later files win.
-        out: The recipe to write, YAML.
+        files: The data set config, the model config, or both; later files override earlier ones.
+        out: The config to write, YAML.
 
     Raises:
-        ConfigError: A file cannot be read, is none of system C's, or has a value that cannot be used.
+        ConfigError: A file cannot be read, is no NeuroFlux config, or has a value that cannot be used.
     """
+    paths, out = tuple(Path(file) for file in files), Path(out)
     merged: dict[str, Any] = {}
     for path in paths:
-        merged |= _document_of_c(path)
+        merged |= _read_neuroflux(path)
     model = _model_of(merged, paths)
     translation = _Translation()
     base = load_config(RECIPES[model])
-    if base.model.head is None:  # so that a change of it does not begin another head
-        translation.overrides["model.head"] = find(base.model.name).head.model_dump(mode="json")
+    if base.model.head is None:  # spell out the default head, so that overrides change only some of its fields
+        translation.overrides["model.head"] = find_model(base.model.name).head.model_dump(mode="json")
     for key, value in merged.items():
         if key not in (*_MODEL_KEYS, "mode"):
             _RULES.get(key, _unknown)(translation, key, value)
@@ -96,10 +97,10 @@ def _image_size(translation: _Translation, key: str, value: Any) -> None:
     translation.set(key, "preprocessing.steps.1.size", value if isinstance(value, list) else [value, value])
 
 
-def _shares(translation: _Translation, key: str, value: Any) -> None:
-    """C ignores its key and cuts 70/15/15 by image; here it counts, by person."""
+def _fractions(translation: _Translation, key: str, value: Any) -> None:
+    """NeuroFlux ignores this key and splits 70/15/15 by image; Gyrus uses it, and splits by subject."""
     if not (isinstance(value, list) and len(value) == 3 and abs(sum(value) - 1) < 1e-6):
-        raise ConfigError(f"{key} must be three shares that sum to 1, such as [0.7, 0.15, 0.15], got {value}.")
+        raise ConfigError(f"{key} must be three fractions that sum to 1, for example [0.7, 0.15, 0.15], got {value}.")
     translation.set(f"{key}[1]", "split.val", value[1])
     translation.set(f"{key}[2]", "split.test", value[2])
 
@@ -108,14 +109,14 @@ def _to(name: str) -> Callable[[_Translation, str, Any], None]:
     return lambda translation, key, value: translation.set(key, name, value)
 
 
-def _never(reason: str) -> Callable[[_Translation, str, Any], None]:
+def _ignored(reason: str) -> Callable[[_Translation, str, Any], None]:
     return lambda translation, key, _: translation.ignore(key, reason)
 
 
 def _hyperparameters(translation: _Translation, key: str, value: Any) -> None:
     for name, inner in _mapping(key, value).items():
         if name not in _HYPERPARAMETERS:
-            translation.ignore(f"{key}.{name}", f"not a key of system C's; known: {', '.join(_HYPERPARAMETERS)}")
+            translation.ignore(f"{key}.{name}", f"not a key of NeuroFlux; known: {', '.join(_HYPERPARAMETERS)}")
         else:
             _HYPERPARAMETERS[name](translation, f"{key}.{name}", inner)
 
@@ -141,11 +142,11 @@ _HYPERPARAMETERS: dict[str, Rule] = {
     "conv_channels": _width,
 }
 
-_FOLDER = "every run has a folder of its own, named with --out"
+_FOLDER = "each run has its own folder, given with --out"
 _RULES: dict[str, Rule] = {
     "data_dir": _to("data.path"),
     "image_size": _image_size,
-    "train_val_test_split": _shares,
+    "train_val_test_split": _fractions,
     "num_workers": _to("training.workers"),
     "random_seed": _to("seed"),
     "class_names": _to("data.classes"),
@@ -161,14 +162,14 @@ _RULES: dict[str, Rule] = {
     "lr_patience": _to("training.schedule.patience"),
     "early_stopping_patience": _to("training.early_stopping.patience"),
     "hyperparams": _hyperparameters,
-    "model_save_path": _never(_FOLDER),
-    "output_dir": _never(_FOLDER),
-    "augmented_data_dir": _never("classes are balanced in training; no altered copies are written before the split"),
-    "outliers_csv": _never("`gyrus data prepare` leaves out images by stated rules, and `gyrus audit` finds them"),
-    "freeze_layers": _never("impossible by number of children; the recipe freezes by stage: model.freezing.stages"),
-    "image_path": _never("images are named on the command line: gyrus predict RUN IMAGE"),
-    "dataset_config": _never("give that file as well: gyrus config import DATASET.json MODEL.json"),
-    "model_config": _never("give that file as well: gyrus config import DATASET.json MODEL.json"),
+    "model_save_path": _ignored(_FOLDER),
+    "output_dir": _ignored(_FOLDER),
+    "augmented_data_dir": _ignored("classes are balanced during training; no copies are written before the split"),
+    "outliers_csv": _ignored("`gyrus audit` finds outliers, and `gyrus data prepare` removes them by documented rules"),
+    "freeze_layers": _ignored("Gyrus freezes stages, not a number of layers; see model.freezing.stages in the recipe"),
+    "image_path": _ignored("give images on the command line: gyrus predict RUN IMAGE"),
+    "dataset_config": _ignored("also give that file: gyrus config import DATASET.json MODEL.json"),
+    "model_config": _ignored("also give that file: gyrus config import DATASET.json MODEL.json"),
 }
 _MODEL_KEYS = ("model_name", "model", "name")
 _KNOWN = (*_RULES, *_MODEL_KEYS, "mode")
@@ -176,18 +177,18 @@ _KNOWN = (*_RULES, *_MODEL_KEYS, "mode")
 
 def _unknown(translation: _Translation, key: str, _: Any) -> None:
     hint = nearest(key, _KNOWN)
-    translation.ignore(key, "not a key of system C's" + (f"; did you mean '{hint}'?" if hint else ""))
+    translation.ignore(key, "not a key of NeuroFlux" + (f"; did you mean '{hint}'?" if hint else ""))
 
 
-def _document_of_c(path: Path) -> dict[str, Any]:
+def _read_neuroflux(path: Path) -> dict[str, Any]:
     document = read_document(path)
     if not any(key in _KNOWN for key in document):
-        raise ConfigError(f"{path} is no config of system C: it has none of the keys {', '.join(_KNOWN)}.")
+        raise ConfigError(f"{path} is no NeuroFlux config: it has none of the keys {', '.join(_KNOWN)}.")
     return document
 
 
 def _model_of(document: Mapping[str, Any], paths: tuple[Path, ...]) -> str:
-    """Named in the file, or told by its name or its hyperparameters."""
+    """The model that the file names, or that its file name or hyperparameters imply."""
     named = next((str(document[key]).lower() for key in _MODEL_KEYS if key in document), "")
     words = f"{named} {document.get('model_save_path', '')} {' '.join(path.stem for path in paths)}".lower()
     for model in RECIPES:
@@ -199,7 +200,7 @@ def _model_of(document: Mapping[str, Any], paths: tuple[Path, ...]) -> str:
     if "conv_channels" in hyper:
         return "neuroflux"
     if named:
-        raise ConfigError(f"System C has no model '{named}'. Known: {', '.join(RECIPES)}.")
+        raise ConfigError(f"NeuroFlux has no model '{named}'. Known: {', '.join(RECIPES)}.")
     return "neuroflux"
 
 
@@ -210,14 +211,14 @@ def _command(mode: str, document: Mapping[str, Any], out: Path) -> str:
         "preprocess": f"gyrus audit {data} --out audit",
         "train": f"gyrus train --config {out} --out RUN",
         "evaluate": "gyrus evaluate RUN",
-        "predict": f"gyrus predict RUN {document.get('image_path', 'IMAGE')} --out answers.csv",
+        "predict": f"gyrus predict RUN {document.get('image_path', 'IMAGE')} --out predictions.csv",
     }
     if mode not in commands:
-        raise ConfigError(f"mode '{mode}' is none of system C's: {', '.join(filter(None, commands))}.")
+        raise ConfigError(f"mode '{mode}' is no mode of NeuroFlux: {', '.join(filter(None, commands))}.")
     return commands[mode]
 
 
 def _mapping(key: str, value: Any) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
-        raise ConfigError(f"{key} must hold fields with values, got {value!r}.")
+        raise ConfigError(f"{key} must be a mapping, got {value!r}.")
     return value

@@ -1,4 +1,4 @@
-"""What a trained classifier, or several together, say of new images."""
+"""Predict new images with a trained classifier or an ensemble."""
 
 from __future__ import annotations
 
@@ -14,70 +14,77 @@ import torch
 from safetensors.torch import load_file
 
 from gyrus.datasets.manifest import Manifest
-from gyrus.datasets.scan import scan
 from gyrus.datasets.store import open_store
 from gyrus.datasets.torch_dataset import PixelDataset
 from gyrus.errors import ConfigError, DataError
 from gyrus.files import read_json
-from gyrus.inference.pooling import average
-from gyrus.inference.predict import image_keys, pick_device, predict_with_copies, steps_for_copies
+from gyrus.inference.pooling import average_predictions
+from gyrus.inference.predict import keys_from_digests, pick_device, predict_with_tta, tta_augmentation
 from gyrus.inference.predictions import Predictions
 from gyrus.models.classifier import Classifier
 from gyrus.runs.run_folder import Run
-from gyrus.transforms.preprocessing import Normalisation
+from gyrus.transforms.normalisation import Normalisation
 from gyrus.types import SplitUnit
-from gyrus.workflows.data_module import build_network
+from gyrus.workflows.data_module import build_model
 from gyrus.workflows.display import SILENT, Display
-from gyrus.workflows.ensemble import Weighting, members_of, weights_of
+from gyrus.workflows.ensemble import Weighting, member_weights, open_runs
+from gyrus.workflows.evaluate import TABLES
 from gyrus.workflows.experiment_config import DataConfig, ExperimentConfig, load_config
-from gyrus.workflows.load_data import usable
+from gyrus.workflows.load_data import scan_unlabelled
 
 
 def predict(
     run: Run | str | Path | Sequence[Run | str | Path],
     inputs: Sequence[str | Path],
     *,
+    out: str | Path | None = None,
     data: DataConfig | None = None,
     device: str = "auto",
     tta: int | None = None,
-    weighting: Weighting = "equal",
+    weights: Weighting = "equal",
     display: Display = SILENT,
 ) -> Predictions:
-    """What a trained classifier says of new images. Needs the run folder only, never the training data.
+    """Predict new images with a trained classifier or an ensemble. Needs the run folders, not the training data.
 
     Args:
-        run: The run, or its folder. Several, or the folder of a cross-validation, are an ensemble: the mean of their
-            probabilities.
+        run: The run, or its folder. Several runs, or the folder of a cross-validation, are an ensemble: the mean of
+            their probabilities.
         inputs: Image files, folders or tables.
-        data: How to read them; labels are not needed.
+        out: The table to write: a .csv, .parquet or .json file.
+        data: How to read the inputs; labels are not needed.
         device: "auto", "cpu", "cuda" or "mps".
-        tta: Altered copies of each image to predict as well; by default as many as each run was judged with.
-        weighting: Of an ensemble: "equal", or "validation"; see :func:`gyrus.workflows.ensemble.weights_of`.
+        tta: Augmented copies of each image to average_predictions over; by default as in the evaluation of each run.
+        weights: For an ensemble: "equal" or "validation"; see :func:`gyrus.workflows.ensemble.member_weights`.
         display: Where progress is shown.
 
     Returns:
-        One row an image; ``sample`` is the path of the image, or path#row.
+        One row per image; ``sample`` is the path of the image, or path#row.
 
     Raises:
         RunError: There is no finished run.
         DataError: An input cannot be read.
-        ConfigError: The runs cannot make up one classifier.
+        ConfigError: The runs cannot be combined, or ``out`` has another suffix.
     """
-    runs = members_of([run] if isinstance(run, Run | str | Path) else run)
+    if out is not None and Path(out).suffix not in TABLES:
+        raise ConfigError(f"--out must end in {', '.join(TABLES)}, got '{out}'.")
+    runs = open_runs([run] if isinstance(run, Run | str | Path) else run)
     if not inputs:
         raise DataError("Nothing to predict: name at least one image, folder or table.")
-    weights = weights_of(runs, weighting)
+    shares = member_weights(runs, weights)
     members = [TrainedClassifier.load(each, tta) for each in runs]
-    _require_alike(members)
-    ensemble = _Members(tuple(members), weights, pick_device(device), display)
-    parts = [ensemble.predict(path, data or DataConfig()) for path in inputs]
-    table = pd.concat([part.table for part in parts], ignore_index=True).drop_duplicates("sample")
-    return Predictions.from_table(table, classes=parts[0].classes, split_unit=parts[0].split_unit, subset="new")
+    _require_compatible(members)
+    ensemble = _LoadedEnsemble(tuple(members), shares, pick_device(device), display)
+    found = [ensemble.predict(path, data or DataConfig()) for path in inputs]
+    table = pd.concat([each.table for each in found], ignore_index=True).drop_duplicates("sample")
+    predictions = Predictions.from_table(table, classes=found[0].classes, split_unit=found[0].split_unit, subset="new")
+    if out is not None:
+        predictions.export(Path(out))
+    return predictions
 
 
 @dataclass(frozen=True)
 class TrainedClassifier:
-    """What prediction needs of a run."""
+    """The network of a run with its weights, and all that is needed to prepare images for it."""
 
     model: Classifier
     classes: tuple[str, ...]
@@ -88,14 +95,14 @@ class TrainedClassifier:
 
     @classmethod
     def load(cls, run: Run, tta: int | None = None) -> TrainedClassifier:
-        """Open a finished run.
+        """Load the network of a finished run.
 
         Args:
             run: The run.
-            tta: Altered copies of each image to predict as well; by default as many as it was judged with.
+            tta: Augmented copies of each image to average_predictions over; by default as in its evaluation.
         """
         about, settings = read_json(run.model), load_config(run.config)
-        model = build_network(settings, about["in_channels"], len(about["classes"]), about["image_size"])
+        model = build_model(settings, about["in_channels"], len(about["classes"]), about["image_size"])
         model.load_state_dict(load_file(run.weights))
         fitted = read_json(run.preprocessing)["normalisation"]
         normalisation = Normalisation.from_document(fitted)
@@ -104,89 +111,65 @@ class TrainedClassifier:
 
     @property
     def view(self) -> dict[str, Any]:
-        """What of a scan is shown to it."""
+        """The fields of the data config that determine which slices of a scan make up a sample."""
         return {"stack": self.settings.data.stack, "slices": self.settings.data.slices}
 
     def logits(
         self, manifest: Manifest, cache: Path, device: torch.device, progress: Callable[[int, int], None]
     ) -> np.ndarray:
-        """What it says of each image, (N, K)."""
+        """The logits of each image, (N, K)."""
         store = open_store(manifest, self.settings.preprocessing, cache=cache)
         arguments = store, np.arange(len(manifest)), np.full(len(manifest), -1), self.normalisation
-        altered = PixelDataset(
+        augmented = PixelDataset(
             *arguments,
-            augmentation=steps_for_copies(self.settings.augmentation),
+            augmentation=tta_augmentation(self.settings.augmentation),
             seed=self.settings.seed,
-            keys=image_keys(manifest.table["digest"].tolist()),
+            keys=keys_from_digests(manifest.table["digest"].tolist()),
         )
         plain = PixelDataset(*arguments)
-        return predict_with_copies(self.model, plain, altered, copies=self.tta, device=device, progress=progress)
+        return predict_with_tta(self.model, plain, augmented, copies=self.tta, device=device, progress=progress)
 
 
 @dataclass(frozen=True)
-class _Members:
-    """Classifiers that answer together, and where they compute."""
+class _LoadedEnsemble:
+    """The networks of an ensemble, and the device that they run on."""
 
-    trained: tuple[TrainedClassifier, ...]
+    members: tuple[TrainedClassifier, ...]
     weights: tuple[float, ...]
     device: torch.device
     display: Display
 
     def predict(self, path: str | Path, config: DataConfig) -> Predictions:
-        manifest = scan_unlabelled(path, config.model_copy(update=self.trained[0].view), self.display)
-        answers = []
+        manifest = scan_unlabelled(path, config.model_copy(update=self.members[0].view), self.display)
+        found = []
         with tempfile.TemporaryDirectory(prefix="gyrus-") as cache:
-            for number, member in enumerate(self.trained, 1):
-                which = f", classifier {number} of {len(self.trained)}" if len(self.trained) > 1 else ""
+            for number, member in enumerate(self.members, 1):
+                which = f", classifier {number} of {len(self.members)}" if len(self.members) > 1 else ""
                 with self.display.progress(f"Predicting {path}{which}") as progress:
                     logits = member.logits(manifest, Path(cache), self.device, progress)
-                answers.append(_as_predictions(manifest, logits, member))
-        return average(answers, self.weights) if len(answers) > 1 else answers[0]
+                found.append(
+                    Predictions.from_logits(
+                        [str(manifest.root / sample) for sample in manifest.table["sample"]],
+                        logits,
+                        classes=member.classes,
+                        split_unit=member.split_unit,
+                        subset="new",
+                        subjects=manifest.table["subject"].tolist(),
+                    )
+                )
+        return average_predictions(found, self.weights) if len(found) > 1 else found[0]
 
 
-def _require_alike(members: Sequence[TrainedClassifier]) -> None:
+def _require_compatible(members: Sequence[TrainedClassifier]) -> None:
     first = members[0]
     for number, member in enumerate(members[1:], 2):
         if set(member.classes) != set(first.classes):
             raise ConfigError(
-                f"Classifier {number} knows the classes {list(member.classes)}, the first {list(first.classes)}: "
-                "they cannot answer together."
+                f"Classifier {number} has the classes {list(member.classes)}, the first {list(first.classes)}: "
+                "they cannot be combined."
             )
         if member.view != first.view:
             raise ConfigError(
-                f"Classifier {number} is shown other slices or stacks of a scan than the first (data.slices, "
-                "data.stack): they cannot answer together."
+                f"Classifier {number} uses other slices or stacks of a scan than the first (data.slices, data.stack): "
+                "they cannot be combined."
             )
-
-
-def scan_unlabelled(path: str | Path, config: DataConfig, display: Display) -> Manifest:
-    """The manifest of new images, whose labels are not looked at.
-
-    Raises:
-        DataError: They cannot be read, or hold files that cannot be used.
-    """
-    with display.progress(f"Reading {path}") as progress:
-        manifest = scan(
-            path,
-            source=config.source,
-            columns=config.columns,
-            subject_rule=config.subject_rule,
-            subject_pattern=config.subject_pattern,
-            bids=config.bids,
-            orientation=config.orientation,
-            spacing=config.spacing,
-            labelled=False,
-            progress=progress,
-        )
-    return usable(manifest, config, display)
-
-
-def _as_predictions(manifest: Manifest, logits: np.ndarray, member: TrainedClassifier) -> Predictions:
-    return Predictions.from_logits(
-        [str(manifest.root / sample) for sample in manifest.table["sample"]],
-        logits,
-        classes=member.classes,
-        split_unit=member.split_unit,
-        subset="new",
-        subjects=manifest.table["subject"].tolist(),
-    )

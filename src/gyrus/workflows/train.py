@@ -1,81 +1,77 @@
-"""One training from files to an honest score: :func:`train` is the whole road."""
+"""Train a classifier and evaluate it on subjects it has never seen: from files to a report."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save_file
-
 from gyrus.configuration import write_document
+from gyrus.datasets import splits
 from gyrus.datasets.manifest import Manifest
-from gyrus.datasets.splits import Split, check, split
+from gyrus.datasets.splits import Split
 from gyrus.datasets.store import open_store
 from gyrus.errors import RunError
-from gyrus.evaluation.evaluate import Evaluation
-from gyrus.files import atomic_path, write_json
+from gyrus.evaluation.result import Evaluation
+from gyrus.extras import DISTRIBUTION
 from gyrus.inference.predict import pick_device
-from gyrus.models.classifier import Classifier
-from gyrus.runs.run_folder import Run
+from gyrus.runs.run_folder import Run, installed_version
 from gyrus.training.loggers import RunLogger, open_log, require_loggers
-from gyrus.types import SplitUnit
-from gyrus.workflows.artifacts import save_embeddings, save_examples
-from gyrus.workflows.baselines import baseline_answers, save_answers, shuffle_labels
-from gyrus.workflows.data_module import DataModule, fit_parts, new_model
-from gyrus.workflows.display import SILENT, Display
-from gyrus.workflows.evaluate import check_asked, judge_run
-from gyrus.workflows.experiment_config import EvaluationConfig, ExperimentConfig, load_config
+from gyrus.workflows.artifacts import (
+    save_embeddings,
+    save_examples,
+    save_model_description,
+    save_normalisation,
+    save_weights,
+)
+from gyrus.workflows.baselines import predict_baselines, save_baseline_predictions, shuffle_labels
+from gyrus.workflows.data_module import DataModule, fit_model, new_model
+from gyrus.workflows.display import SILENT, Display, show_warnings
+from gyrus.workflows.evaluate import evaluate_run, require_evaluable
+from gyrus.workflows.experiment_config import ExperimentConfig, load_config
 from gyrus.workflows.image_quality import save_quality
 from gyrus.workflows.load_data import scan_data
-from gyrus.workflows.tracking import keep_outcome, tags_of
 
 
 def train(
     config: ExperimentConfig | str | Path | None = None,
     *,
-    out: str | Path,
     data: str | Path | None = None,
+    out: str | Path,
     overrides: Mapping[str, Any] | None = None,
     display: Display = SILENT,
 ) -> Run:
-    """Train a classifier and judge it on people it has never seen.
+    """Train a classifier and evaluate it on subjects it has never seen.
 
     Args:
-        config: A recipe's name, the path of a YAML or JSON file, or a config.
-        out: The run folder, new or empty.
+        config: The name of a recipe, the path of a YAML or JSON file, or a config.
         data: Overrides ``data.path``.
+        out: The run folder, new or empty.
         overrides: Fields by dotted name, as ``{"training.epochs": 5}``.
         display: Where progress is shown.
 
     Returns:
-        The run; its status is "interrupted" where training was stopped by Ctrl-C or SIGTERM.
+        The run. Its status is "interrupted" if training was stopped by Ctrl-C or SIGTERM.
 
     Raises:
-        GyrusError: The config, the data or the folder cannot be used; told before training begins.
+        GyrusError: The config, the data or the folder cannot be used. Most errors are raised before training starts.
     """
-    settings = load_config(config, with_data(overrides, data))
+    settings = load_config(config, overrides, data=data)
     manifest = scan_data(settings.data, display)
-    check_asked(manifest, settings.evaluation)
-    subsets = split(manifest, settings.split, seed=settings.seed)
-    return train_on(manifest, subsets, settings, out=out, display=display)
+    require_evaluable(manifest, settings.evaluation)
+    split = splits.split(manifest, settings.split, seed=settings.seed)
+    return train_on_split(manifest, split, settings, out=out, display=display)
 
 
-def with_data(overrides: Mapping[str, Any] | None, data: str | Path | None) -> dict[str, Any]:
-    """Overrides that also name the data, where they are given."""
-    return {**(overrides or {}), **({"data.path": str(data)} if data else {})}
-
-
-def train_on(
-    manifest: Manifest, subsets: Split, settings: ExperimentConfig, *, out: str | Path, display: Display = SILENT
+def train_on_split(
+    manifest: Manifest, split: Split, settings: ExperimentConfig, *, out: str | Path, display: Display = SILENT
 ) -> Run:
-    """Train a classifier on data that are known and split already; otherwise as :func:`train`.
+    """Train a classifier on data that are scanned and split already; otherwise as :func:`train`.
 
     Args:
         manifest: The data.
-        subsets: A split of them.
-        settings: The config; what it says of data and split is kept for whoever repeats the run.
+        split: A split of the data.
+        settings: The config. Its sections ``data`` and ``split`` are saved with the run, but not used.
         out: The run folder, new or empty.
         display: Where progress is shown.
     """
@@ -84,31 +80,15 @@ def train_on(
     with run.locked():
         write_document(run.config, settings)
         manifest.save(run.manifest)
-        subsets.save(run.split)
-        return _carry_out(run, settings, manifest, subsets, display)
-
-
-def complete(folder: Path, start: Callable[[], Run], *, display: Display = SILENT) -> Run:
-    """The finished run of a folder: the one that is there, or resumed, or started now.
-
-    Raises:
-        KeyboardInterrupt: Training was interrupted; the same call continues it.
-    """
-    if not (folder / "run.json").exists():
-        run = start()
-    else:
-        run = Run.open(folder, finished=False)
-        run = run if run.status == "finished" else resume(folder, display=display)
-    if run.status == "interrupted":
-        raise KeyboardInterrupt
-    return run
+        split.save(run.split)
+        return _train_with_logs(run, settings, manifest, split, display)
 
 
 def resume(folder: str | Path, *, display: Display = SILENT) -> Run:
-    """Continue a run that was killed or interrupted; it reaches the weights of an unbroken run.
+    """Continue a run that was killed or interrupted. The final weights are those of an uninterrupted run.
 
     Raises:
-        RunError: There is no run, or it has finished already.
+        RunError: There is no run in the folder, or it has finished already.
     """
     run = Run.open(Path(folder), finished=False)
     if run.status == "finished":
@@ -116,121 +96,132 @@ def resume(folder: str | Path, *, display: Display = SILENT) -> Run:
     with run.locked():
         settings = load_config(run.config)
         if run.split.exists():
-            manifest, subsets = Manifest.load(run.manifest), Split.load(run.split)
+            manifest, split = Manifest.load(run.manifest), Split.load(run.split)
         else:  # killed before it was written
             manifest = scan_data(settings.data, display)
-            subsets = split(manifest, settings.split, seed=settings.seed)
+            split = splits.split(manifest, settings.split, seed=settings.seed)
             manifest.save(run.manifest)
-            subsets.save(run.split)
-        return _carry_out(run, settings, manifest, subsets, display)
+            split.save(run.split)
+        return _train_with_logs(run, settings, manifest, split, display)
 
 
-def evaluate(run: Run | str | Path, *, config: EvaluationConfig | None = None) -> Evaluation:
-    """Judge a finished run again from its predictions, and write its metrics and report anew.
-
-    Args:
-        run: The run, or its folder.
-        config: Other settings of the intervals than the run's.
+def finish_run(folder: Path, start: Callable[[], Run], *, display: Display = SILENT) -> Run:
+    """The finished run of a folder: opened, resumed, or started now.
 
     Raises:
-        RunError: There is no finished run.
+        KeyboardInterrupt: Training was interrupted; the same call continues it.
     """
-    run = run if isinstance(run, Run) else Run.open(Path(run))
-    settings = load_config(run.config)
-    return judge_run(run, settings.model_copy(update={"evaluation": config or settings.evaluation}))
-
-
-def _carry_out(run: Run, settings: ExperimentConfig, manifest: Manifest, subsets: Split, display: Display) -> Run:
-    """Everything behind the split; also what a resumed run does, from the nouns that were saved."""
-    with open_log(settings.training.loggers, settings.training.tracking, run.folder) as log:
-        log.describe(settings.model_dump(mode="json"), tags_of(manifest, subsets))
-        run = _learn_and_judge(run, settings, manifest, subsets, display, log)
-        if run.status == "finished":
-            keep_outcome(log, run)
-        return run
-
-
-def _learn_and_judge(
-    run: Run, settings: ExperimentConfig, manifest: Manifest, subsets: Split, display: Display, log: RunLogger
-) -> Run:
-    check(subsets, manifest)
-    for note in (subsets.statement, *subsets.notes):
-        if note:
-            display.say(f"Note: {note}.")
-    run.mark("started", manifest=manifest.digest)
-    with display.progress("Decoding images") as progress:
-        store = open_store(manifest, settings.preprocessing, progress=progress)
-    data = DataModule.of(manifest, subsets, store, settings)
-    write_json(run.preprocessing, {"normalisation": asdict(data.normalisation)})
-    resuming = (run.folder / "checkpoints" / "last.ckpt").exists()
-    model = new_model(settings, store, len(manifest.classes), with_pretrained=not resuming)
-    if not resuming:
-        _describe_model(run, settings, model, manifest.classes, subsets.unit)
-    fitted = fit_parts(model, data, run.folder, resume=resuming, display=display, log=log)
-    for warning in fitted.warnings:
-        display.say(f"Note: {warning}")
-    if fitted.stopped == "interrupted":
-        run.mark("interrupted")
-        return run
-    _save_weights(run.weights, model)
-    device = pick_device(settings.training.device)
-    for subset in ("val", "test"):
-        predictions = data.predict(subset, model, device, display)
-        predictions.save(run.predictions(subset))
-    save_examples(run, predictions, data.dataset("test"))
-    save_embeddings(run, model, data.dataset("test"), seed=settings.seed)
-    showing = settings.preprocessing.showing_the_head()
-    save_quality(run, manifest, subsets, store if showing is settings.preprocessing else open_store(manifest, showing))
-    if settings.evaluation.baselines:
-        display.say("Judging baselines on the same people")
-        save_answers(run, *baseline_answers(manifest, subsets, store, seed=settings.seed))
-    run.mark("started", best_epoch=fitted.best_epoch, **{fitted.monitor: fitted.best_score})
-    if settings.evaluation.shuffled_labels and not _train_shuffled(run, settings, manifest, subsets, display):
-        run.mark("interrupted")
-        return run
-    judge_run(run, settings)
-    run.mark("finished")
+    run = Run(folder)
+    if not run.exists:
+        run = start()
+    elif run.status != "finished":
+        run = resume(folder, display=display)
+    if run.status == "interrupted":
+        raise KeyboardInterrupt
     return run
 
 
-def _train_shuffled(run: Run, settings: ExperimentConfig, manifest: Manifest, subsets: Split, display: Display) -> bool:
-    """Train on shuffled labels in a folder inside the run; False where that was interrupted."""
-    evaluation = settings.evaluation.model_copy(update={"shuffled_labels": False, "baselines": False})
-    training = settings.training.model_copy(update={"loggers": ()})  # those who follow the run want no second one
-    other = settings.model_copy(update={"evaluation": evaluation, "training": training})
+def _train_with_logs(run: Run, settings: ExperimentConfig, manifest: Manifest, split: Split, display: Display) -> Run:
+    """Train and evaluate, and report to the loggers of the config."""
+    with open_log(settings.training.loggers, settings.training.tracking, run.folder) as log:
+        log.describe(settings.model_dump(mode="json"), _tags(manifest, split))
+        evaluation = _train(run, settings, manifest, split, display, log)
+        if evaluation:
+            _log_results(log, run, evaluation)
+    return run
+
+
+def _train(
+    run: Run, settings: ExperimentConfig, manifest: Manifest, split: Split, display: Display, log: RunLogger
+) -> Evaluation | None:
+    """All steps after the split, for a new and for a resumed run; None if training was interrupted."""
+    splits.check(split, manifest)
+    show_warnings(display, (split.warning, *split.notes))
+    run.mark("started", manifest=manifest.digest)
+
+    with display.progress("Decoding images") as progress:
+        store = open_store(manifest, settings.preprocessing, progress=progress)
+    data = DataModule.from_split(manifest, split, store, settings)
+    save_normalisation(run, data.normalisation)
+
+    resuming = run.checkpoint.exists()
+    model = new_model(settings, store, len(manifest.classes), with_pretrained=not resuming)
+    if not resuming:
+        save_model_description(run, settings.model, model, manifest.classes, split.unit)
+    fitted = fit_model(model, data, run.folder, resume=resuming, display=display, log=log)
+    show_warnings(display, fitted.warnings)
+    if fitted.stopped == "interrupted":
+        run.mark("interrupted")
+        return None
+    save_weights(run, model)
+
+    device = pick_device(settings.training.device)
+    val, test = (data.predict(subset, model, device, display) for subset in ("val", "test"))
+    val.save(run.predictions("val"))
+    test.save(run.predictions("test"))
+
+    save_examples(run, test, data.dataset("test"))
+    save_embeddings(run, model, data.dataset("test"), seed=settings.seed)
+    heads = settings.preprocessing.showing_the_head()
+    save_quality(run, manifest, split, store if heads is settings.preprocessing else open_store(manifest, heads))
+    if settings.evaluation.baselines:
+        display.say("Evaluating baselines on the same test set")
+        save_baseline_predictions(run, *predict_baselines(manifest, split, store, seed=settings.seed))
+    run.mark("started", best_epoch=fitted.best_epoch, **{fitted.monitor: fitted.best_score})
+    if settings.evaluation.shuffled_labels and not _train_on_shuffled_labels(run, settings, manifest, split, display):
+        run.mark("interrupted")
+        return None
+
+    evaluation = evaluate_run(run, settings, manifest, split, val=val, test=test)
+    run.mark("finished")
+    return evaluation
+
+
+def _train_on_shuffled_labels(
+    run: Run, settings: ExperimentConfig, manifest: Manifest, split: Split, display: Display
+) -> bool:
+    """Train on shuffled labels in a folder inside the run; False if that was interrupted."""
     inner = Run(run.shuffled)
-    if not (inner.folder / "run.json").exists():
-        inner = Run.create(run.shuffled)
-        write_document(inner.config, other)
-        shuffled, dealt = shuffle_labels(manifest, subsets, seed=settings.seed)
-        shuffled.save(inner.manifest)
-        dealt.save(inner.split)
-    if inner.status == "finished":
+    if inner.exists and inner.status == "finished":
         return True
-    display.say("The same network on labels dealt out anew among the people:")
-    return (
-        _carry_out(inner, other, Manifest.load(inner.manifest), Split.load(inner.split), display).status == "finished"
+    evaluation = settings.evaluation.model_copy(update={"shuffled_labels": False, "baselines": False})
+    training = settings.training.model_copy(update={"loggers": ()})  # one run, one entry in each logger
+    control = settings.model_copy(update={"evaluation": evaluation, "training": training})
+    if not inner.exists:
+        Run.create(inner.folder)
+        write_document(inner.config, control)
+        shuffled_manifest, shuffled_split = shuffle_labels(manifest, split, seed=settings.seed)
+        shuffled_manifest.save(inner.manifest)
+        shuffled_split.save(inner.split)
+    display.say("Training the same network with labels shuffled across subjects:")
+    _train_with_logs(inner, control, Manifest.load(inner.manifest), Split.load(inner.split), display)
+    return inner.status == "finished"
+
+
+def _tags(manifest: Manifest, split: Split) -> dict[str, str]:
+    """The data, the split and its warning, for the loggers."""
+    return {
+        "data": manifest.digest,
+        "split": split.unit,
+        "split method": split.method if split.fold is None else f"{split.method}, fold {split.fold}",
+        "split seed": str(split.seed),
+        "warning": split.warning or "none",
+        "gyrus": str(installed_version(DISTRIBUTION)),
+    }
+
+
+def _log_results(log: RunLogger, run: Run, evaluation: Evaluation) -> None:
+    """Log the test scores, the figures, the report and the weights; the manifest with the subjects is not sent."""
+    scores = {
+        f"test_{name}_by_{unit}": estimate.value
+        for unit, scores in evaluation.scores.items()
+        for name, estimate in scores.metrics.items()
+        if estimate.value is not None
+    }
+    files = [run.config, run.metrics, run.report, run.card, run.history, run.model, run.weights]
+    log.keep(
+        scores,
+        sorted(run.figures.glob("*.png")),
+        [path for path in files if path.exists()],
+        step=int(run.facts["best_epoch"]),
     )
-
-
-def _describe_model(
-    run: Run, settings: ExperimentConfig, model: Classifier, classes: Sequence[str], unit: SplitUnit
-) -> None:
-    write_json(
-        run.model,
-        {
-            "model": settings.model.model_dump(mode="json"),
-            "in_channels": model.in_channels,
-            "image_size": model.signature.image_size,
-            "classes": classes,
-            "split_unit": unit,
-            "parameters": sum(parameter.numel() for parameter in model.parameters()),
-            "pretrained": asdict(model.pretrained) if model.pretrained else None,
-        },
-    )
-
-
-def _save_weights(path: Path, model: Classifier) -> None:
-    weights = {name: value.detach().cpu().contiguous().clone() for name, value in model.state_dict().items()}
-    with atomic_path(path) as temporary:
-        save_file(weights, temporary)

@@ -1,0 +1,186 @@
+"""The folder of a cross-validation: what was found, and the files that it is saved in."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pandas as pd
+
+from gyrus.configuration import differences
+from gyrus.errors import RunError
+from gyrus.evaluation.baselines import Baselines, baseline_verdict
+from gyrus.evaluation.out_of_fold import summarise_folds, summary_text
+from gyrus.evaluation.result import Evaluation
+from gyrus.files import require_empty
+from gyrus.inference.predictions import Predictions
+from gyrus.runs.run_folder import Run, current_environment
+from gyrus.serialisation import Saved
+
+
+@dataclass(frozen=True)
+class CrossValidationFacts(Saved):
+    """The content of ``crossval.json``.
+
+    Attributes:
+        folds: How many folds.
+        repeats: How many repeats.
+        status: "started" or "finished".
+        created: When it started, ISO 8601.
+        command: The command line.
+        plan: All that determines the networks. A folder with another plan holds another cross-validation.
+        environment: Versions of Python, the system and libraries.
+    """
+
+    SCHEMA: ClassVar[str] = "gyrus.crossval/1"
+
+    folds: int
+    repeats: int
+    status: str = "started"
+    created: str = ""
+    command: tuple[str, ...] = ()
+    plan: Mapping[str, Any] = field(default_factory=dict)
+    environment: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class CrossValidation:
+    """A finished cross-validation.
+
+    Attributes:
+        folder: The folder; ``repeat-0/fold-0`` and so on are run folders.
+        folds: How many folds.
+        pooled: The evaluation of the out-of-fold predictions of each repeat.
+        scores: One row per repeat, fold and unit; see :func:`gyrus.evaluation.out_of_fold.fold_scores`.
+        baselines: The baselines of the first repeat over all folds; None unless every fold has baselines.
+    """
+
+    folder: Path
+    folds: int
+    pooled: tuple[Evaluation, ...]
+    scores: pd.DataFrame
+    baselines: Baselines | None = None
+
+    @property
+    def runs(self) -> tuple[Run, ...]:
+        """The runs of all folds, repeat by repeat."""
+        return fold_runs(self.folder)
+
+    @property
+    def summary(self) -> pd.DataFrame:
+        """Mean, SD and range over the folds, and pooled; see :func:`gyrus.evaluation.out_of_fold.summarise_folds`."""
+        return summarise_folds(self.scores, self.pooled)
+
+    @property
+    def report(self) -> Path:
+        """The report, HTML."""
+        return self.folder / "report.html"
+
+    @property
+    def table(self) -> Path:
+        """The scores of every fold, CSV; the summary is beside it in ``summary.csv``."""
+        return self.folder / "folds.csv"
+
+    def predictions(self, repeat: int = 0) -> Predictions:
+        """The out-of-fold predictions of a repeat."""
+        return Predictions.load(predictions_path(self.folder, repeat))
+
+    def text(self) -> str:
+        """The scores of the folds, then the classification report of the out-of-fold predictions."""
+        repeats = f", {len(self.pooled)} repeats" if len(self.pooled) > 1 else ""
+        folds = f"{self.folds} folds" + ("" if self.pooled[0].warning else ", each subject in one")
+        first = baseline_verdict(self.pooled[0], self.baselines) if self.baselines else ()
+        lines = [*first, f"{folds}{repeats}", "", summary_text(self.summary, self.pooled[0]), "", self.pooled[0].text()]
+        return "\n".join(lines)
+
+    @classmethod
+    def load(cls, folder: Path) -> CrossValidation:
+        """Open a finished cross-validation.
+
+        Raises:
+            RunError: There is none, or it has not finished.
+        """
+        facts = read_facts(folder)
+        if facts.status != "finished":
+            raise RunError(f"The cross-validation in {folder} has not finished. Continue it with the same command.")
+        pooled = tuple(Evaluation.load(metrics_path(folder, repeat)) for repeat in range(facts.repeats))
+        scores = pd.read_csv(folder / "folds.csv")
+        saved = Run(folder).baselines
+        return cls(folder, facts.folds, pooled, scores, Baselines.load(saved) if saved.is_file() else None)
+
+
+def is_crossval(folder: Path) -> bool:
+    """Whether a folder holds a cross-validation, finished or not."""
+    return (folder / "crossval.json").is_file()
+
+
+def read_facts(folder: Path) -> CrossValidationFacts:
+    """Read ``crossval.json``.
+
+    Raises:
+        RunError: There is no cross-validation in the folder.
+        DataError: The file is damaged, or of another version.
+    """
+    if not is_crossval(folder):
+        raise RunError(f"There is no cross-validation in {folder}: it has no crossval.json.")
+    return CrossValidationFacts.load(folder / "crossval.json")
+
+
+def write_facts(folder: Path, plan: Mapping[str, Any], *, folds: int, repeats: int, status: str) -> None:
+    """Write ``crossval.json``; the time of the start is kept."""
+    created = read_facts(folder).created if is_crossval(folder) else datetime.now(UTC).isoformat(timespec="seconds")
+    facts = CrossValidationFacts(folds, repeats, status, created, tuple(sys.argv), plan, current_environment())
+    facts.save(folder / "crossval.json")
+
+
+def open_folder(folder: Path, plan: Mapping[str, Any], repeats: int) -> None:
+    """Create the folder of a cross-validation.
+
+    Raises:
+        RunError: The folder holds other files, or a cross-validation with another plan or more repeats.
+    """
+    if not is_crossval(folder):
+        advice = "It holds no cross-validation. Give a new folder with --out."
+        require_empty(folder, advice, error=RunError, ignored=[".lock"])
+        folder.mkdir(parents=True, exist_ok=True)
+        return
+    known = read_facts(folder)
+    changed = [name.removeprefix("config.") for name, _, _ in differences(known.plan, plan)]
+    if changed:
+        raise RunError(
+            f"{folder} holds another cross-validation, which differs in {', '.join(changed)}. Give a new folder with "
+            "--out, or the same data and config to continue."
+        )
+    if repeats < known.repeats:
+        raise RunError(f"{folder} holds {known.repeats} repeats; ask for at least as many, got {repeats}.")
+
+
+def fold_runs(folder: Path) -> tuple[Run, ...]:
+    """The runs of all folds of a cross-validation, repeat by repeat.
+
+    Raises:
+        RunError: There is no cross-validation, or one of its folds has not finished.
+    """
+    facts = read_facts(folder)
+    return tuple(
+        Run.open(fold_folder(folder, repeat, fold)) for repeat in range(facts.repeats) for fold in range(facts.folds)
+    )
+
+
+def fold_folder(folder: Path, repeat: int, fold: int) -> Path:
+    """The run folder of a fold."""
+    return folder / f"repeat-{repeat}" / f"fold-{fold}"
+
+
+def predictions_path(folder: Path, repeat: int) -> Path:
+    """The out-of-fold predictions of a repeat, parquet."""
+    return folder / "predictions" / f"out-of-fold-{repeat}.parquet"
+
+
+def metrics_path(folder: Path, repeat: int) -> Path:
+    """The evaluation of the out-of-fold predictions of a repeat, JSON."""
+    return folder / ("metrics.json" if repeat == 0 else f"metrics-{repeat}.json")

@@ -1,0 +1,104 @@
+"""Contact sheets: a volume after each step of preprocessing, and images after each step of augmentation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gyrus.datasets.prepared_volumes import PreparedVolumes
+from gyrus.datasets.reader import Reader
+from gyrus.datasets.volume_slices import require_volumes
+from gyrus.errors import ConfigError
+from gyrus.files import atomic_path
+from gyrus.workflows.display import SILENT, Display
+from gyrus.workflows.experiment_config import DataConfig, ExperimentConfig, load_config
+from gyrus.workflows.load_data import scan_data, scan_unlabelled
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+FIGURE_FILES = (".png", ".svg", ".pdf")
+
+
+def preview(
+    path: str | Path,
+    *,
+    out: str | Path | None = None,
+    config: ExperimentConfig | str | Path | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    data: DataConfig | None = None,
+    display: Display = SILENT,
+) -> Figure:
+    """Draw a volume in three planes, as read and after each step of preprocessing.
+
+    Args:
+        path: A volume, or a folder of DICOM files; of several volumes the first is drawn.
+        out: Where to save the figure: a .png, .svg or .pdf file.
+        config: Whose steps; see :func:`gyrus.workflows.experiment_config.load_config`.
+        overrides: Fields by dotted name.
+        data: How to read the volume.
+        display: Where notes are shown.
+
+    Raises:
+        ConfigError: ``out`` has another suffix, or the config has a mistake.
+        DataError: There is no volume, or a step fails.
+    """
+    from gyrus.transforms.volume_preview import preview as draw
+
+    _require_figure_file(out)
+    settings = load_config(config, overrides)
+    manifest = scan_unlabelled(path, data or DataConfig(), display)
+    require_volumes(manifest, "A preview")
+    figure = draw(PreparedVolumes(manifest, ()).volume(0), settings.preprocessing.volume)
+    _save(figure, out)
+    return figure
+
+
+def augment_preview(
+    data: str | Path,
+    *,
+    out: str | Path | None = None,
+    config: ExperimentConfig | str | Path | None = None,
+    images: int = 4,
+    seed: int = 0,
+) -> Figure:
+    """Draw each random augmentation step at low, middle and high strength, on images of a data set.
+
+    Args:
+        data: Folder, table, parquet file, or hf:owner/name.
+        out: Where to save the figure: a .png, .svg or .pdf file.
+        config: Whose steps; by default every step there is.
+        images: How many images to use.
+        seed: Seed of the choice of images and of the random steps.
+
+    Raises:
+        ConfigError: ``out`` has another suffix, or the config has a mistake.
+        DataError: The data cannot be read.
+    """
+    from gyrus.transforms.augmentation.preview import preview as draw
+
+    _require_figure_file(out)
+    settings = load_config(config)
+    source = settings.data.model_copy(update={"path": str(data), "on_bad_file": "skip"})
+    manifest = scan_data(source, SILENT)
+    chosen = np.random.default_rng(seed).permutation(len(manifest))[:images]
+    reader = Reader(manifest, settings.preprocessing.volume)
+    pixels = np.stack([settings.preprocessing.apply(reader.read(int(number))) for number in chosen])
+    steps = settings.augmentation if settings.augmentation.steps else None
+    figure = draw(pixels.astype(np.float32) / 255, steps, seed=seed)
+    _save(figure, out)
+    return figure
+
+
+def _require_figure_file(out: str | Path | None) -> None:
+    if out is not None and Path(out).suffix not in FIGURE_FILES:
+        raise ConfigError(f"--out must end in .png, .svg or .pdf, got '{out}'.")
+
+
+def _save(figure: Figure, out: str | Path | None) -> None:
+    if out is not None:
+        with atomic_path(Path(out)) as temporary:
+            figure.savefig(temporary)
