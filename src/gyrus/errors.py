@@ -47,6 +47,20 @@ class BadFilesError(DataError):
         self.report = tuple(report)
 
 
+class UnusableImageError(DataError):
+    """One image that cannot be used.
+
+    Attributes:
+        kind: A key of :data:`gyrus.datasets.manifest.PROBLEM_KINDS`.
+        message: What is wrong, and how to fix it.
+    """
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(f"{kind}: {message}")
+        self.kind = kind
+        self.message = message
+
+
 class SplitError(DataError):
     """The data cannot be split as asked."""
 

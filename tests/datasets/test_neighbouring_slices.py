@@ -16,7 +16,8 @@ from gyrus.datasets.volume_slices import SliceConfig
 from gyrus.errors import DataError
 from gyrus.imaging.decoding import decode
 from gyrus.inference.predictions import Predictions
-from gyrus.transforms.preprocessing import PreprocessingConfig, Resize
+from gyrus.transforms.image_steps import Resize
+from gyrus.transforms.preprocessing import PreprocessingConfig
 from gyrus.workflows.predict import predict
 from gyrus.workflows.train import train
 from tests.conftest import SMALL

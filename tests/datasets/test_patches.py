@@ -17,7 +17,7 @@ from gyrus.datasets.torch_dataset import PixelDataset
 from gyrus.errors import ConfigError
 from gyrus.transforms.augmentation.config import AugmentationConfig
 from gyrus.transforms.augmentation.random_streams import Streams
-from gyrus.transforms.preprocessing import IntensityScaling, Normalisation, image_statistics
+from gyrus.transforms.normalisation import IntensityScaling, Normalisation, image_statistics
 
 SHAPES = {"2d": (20, 14), "3d": (10, 12, 14)}
 COUNT = 5

@@ -32,7 +32,7 @@ def test_bad_files_are_named_one_by_one_and_the_good_ones_kept(tmp_path: Path) -
     with pytest.raises(BadFilesError) as error:
         manifest.require_clean()
     assert len(error.value.report) == len(images.BAD)
-    assert error.value.report[0] == "AD/bad00.png: empty: there is nothing in it"
+    assert error.value.report[0] == "AD/bad00.png: empty: the content is empty"
 
 
 def test_where_nothing_is_usable_the_scan_says_why(tmp_path: Path) -> None:

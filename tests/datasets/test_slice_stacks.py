@@ -10,7 +10,8 @@ from gyrus.datasets.scan import scan
 from gyrus.datasets.slice_stacks import StackConfig, chosen, stack
 from gyrus.datasets.store import open_store
 from gyrus.errors import DataError
-from gyrus.transforms.preprocessing import PreprocessingConfig, Resize
+from gyrus.transforms.image_steps import Resize
+from gyrus.transforms.preprocessing import PreprocessingConfig
 
 
 @pytest.fixture

@@ -87,14 +87,14 @@ def test_given_parts_that_share_people_are_refused_by_name():
 def test_an_image_level_split_says_so_and_only_it_may_share_people():
     manifest = manifest_of(people(a=6, b=6), slices=10)
     result = split(manifest, SplitConfig(unit="image"))
-    assert result.statement == "image-level split: subjects may be on both sides"
+    assert result.warning == "image-level split: subjects may be on both sides"
     assert set(result.subjects["train"]) & set(result.subjects["test"])
 
 
 def test_scan_ids_are_not_passed_off_as_people():
     result = split(manifest_of(people(a=6, b=6), subject_kind="scan"))
     assert result.unit == "scan"
-    assert "repeat scans" in result.statement
+    assert "repeat scans" in result.warning
 
 
 def test_unknown_subjects_are_refused_with_the_way_out():

@@ -17,7 +17,9 @@ from gyrus.datasets.scan import scan
 from gyrus.datasets.store import open_store
 from gyrus.datasets.torch_dataset import PixelDataset
 from gyrus.errors import DataError
-from gyrus.transforms.preprocessing import IntensityScaling, Normalisation, PreprocessingConfig, Resize
+from gyrus.transforms.image_steps import Resize
+from gyrus.transforms.normalisation import IntensityScaling, Normalisation
+from gyrus.transforms.preprocessing import PreprocessingConfig
 
 PREPROCESSING = PreprocessingConfig(steps=(Resize(size=(24, 24)),))
 
@@ -84,7 +86,8 @@ def test_a_file_that_changed_since_the_scan_is_refused(slices, tmp_path):
 BUILD = """
     import sys, resource
     from pathlib import Path
-    from gyrus.transforms.preprocessing import PreprocessingConfig, Resize
+    from gyrus.transforms.preprocessing import PreprocessingConfig
+    from gyrus.transforms.image_steps import Resize
     from gyrus.datasets.scan import scan
     from gyrus.datasets.store import open_store
     from gyrus.errors import GyrusError

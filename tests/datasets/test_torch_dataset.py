@@ -15,7 +15,7 @@ from gyrus.datasets.torch_dataset import PixelDataset
 from gyrus.synthetic.phantom import generate
 from gyrus.training.data_loader import Loader
 from gyrus.transforms.augmentation.config import AUGMENTATIONS, AugmentationConfig
-from gyrus.transforms.preprocessing import IntensityScaling, Normalisation, image_statistics
+from gyrus.transforms.normalisation import IntensityScaling, Normalisation, image_statistics
 
 CHAIN = AugmentationConfig.model_validate(
     {"steps": [{"step": name} for name in AUGMENTATIONS if name not in ("resized-crop", "randaugment")]}

@@ -11,10 +11,11 @@ from gyrus.datasets.reader import Reader
 from gyrus.datasets.scan import scan
 from gyrus.datasets.slice_stacks import StackConfig, stack
 from gyrus.datasets.store import open_store
-from gyrus.datasets.volume_slices import SliceConfig, along, slice_volumes
+from gyrus.datasets.volume_slices import SliceConfig, slice_volumes
 from gyrus.errors import DataError
-from gyrus.imaging.volume import affine_from_slices, from_slices
-from gyrus.transforms.preprocessing import Grayscale, PreprocessingConfig
+from gyrus.imaging.orientation import affine_from_slices, array_from_slices, slices_along
+from gyrus.transforms.image_steps import Grayscale
+from gyrus.transforms.preprocessing import PreprocessingConfig
 from gyrus.transforms.volume_steps import Percentiles, Resample, Shape, Window
 from tests.support.heads import nifti
 
@@ -29,7 +30,7 @@ def heads(tmp_path):
     for number, (subject, label) in enumerate([("a", "AD"), ("b", "AD"), ("c", "NC"), ("d", "NC")]):
         slices = np.random.default_rng(number).integers(0, 256, (11, 6, 5)).astype(np.uint8)
         affine = affine_from_slices(SPACING, slices.shape)
-        nifti(from_slices(slices), tmp_path / label / f"sub-{subject}_ses-1_T1w.nii.gz", affine)
+        nifti(array_from_slices(slices), tmp_path / label / f"sub-{subject}_ses-1_T1w.nii.gz", affine)
         pixels[f"sub-{subject}"] = slices
     return scan(tmp_path), pixels
 
@@ -107,7 +108,7 @@ def test_planes_are_shown_as_people_look_at_them(heads):
     sagittal = _read_all(slice_volumes(manifest, SliceConfig(plane="sagittal", range=(0, 1))))
     # From the left; the top above, the front on the left.
     np.testing.assert_array_equal(sagittal[0][0], first[::-1, :, -1])
-    assert along(first, "axial") is first
+    assert slices_along(first, "axial") is first
 
 
 def test_a_place_in_fractions_stays_where_it_is_when_the_grid_changes(heads):

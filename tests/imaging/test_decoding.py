@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from gyrus.datasets.manifest import PROBLEM_KINDS
+from gyrus.errors import UnusableImageError
 from gyrus.imaging import decoding
-from gyrus.imaging.decoding import UnusableImageError, decode, inspect
+from gyrus.imaging.decoding import decode, inspect
 from tests.support import images
 
 BAD_IMAGES: dict[str, str | None] = {

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gyrus.imaging.decoding import UnusableImageError
+from gyrus.errors import UnusableImageError
 from gyrus.imaging.dicom import read_header, read_series
 from tests.support.dicoms import SAGITTAL, ras, write_frames, write_series
 
@@ -43,13 +43,13 @@ def test_frames_in_any_order_are_the_same_volume(slices, tmp_path):
     assert volume.spacing == pytest.approx((1.5, 2.0, 3.0))
 
 
-def test_a_repeated_slice_is_taken_once_and_told(slices, tmp_path):
+def test_a_repeated_slice_is_used_once_and_noted(slices, tmp_path):
     paths = write_series(slices, tmp_path)
     copy = tmp_path / "copy.dcm"
     copy.write_bytes(paths[2].read_bytes())
     volume = read_series([*paths, copy])
     np.testing.assert_array_equal(volume.array, ras(slices))
-    assert volume.notes == ("1 slices were there more than once",)
+    assert volume.notes == ("1 repeated slices were used once",)
 
 
 def test_other_pixels_at_the_same_place_are_another_volume(slices, tmp_path):
@@ -73,7 +73,7 @@ def test_slices_of_other_sizes_or_orientations_are_refused(slices, tmp_path):
         read_series([*paths, *write_series(slices[:3], tmp_path / "3", directions=SAGITTAL)])
 
 
-def test_a_gantry_tilt_is_undone_where_the_anatomy_is_straight(tmp_path):
+def test_a_gantry_tilt_is_corrected(tmp_path):
     """A bar that stands upright in the room leans in tilted slices, and stands upright again afterwards."""
     tilt = np.tan(np.radians(20))
     slices = np.zeros((8, 40, 6))
@@ -82,7 +82,7 @@ def test_a_gantry_tilt_is_undone_where_the_anatomy_is_straight(tmp_path):
         slices[number, 25 - round(number * 3 * tilt / 2.0), :] = 1000
     paths = write_series(slices, tmp_path, step=(0.0, 3.0 * tilt, 3.0))
     volume = read_series(paths)
-    assert volume.notes == ("a gantry tilt of 20.0 degrees was undone",)
+    assert volume.notes == ("a gantry tilt of 20.0 degrees was corrected",)
     bar = volume.array.sum(axis=0)
     places = (bar * np.arange(bar.shape[0])[:, None]).sum(axis=0) / bar.sum(axis=0)
     assert np.ptp(places) < 0.9  # the bar is drawn on whole pixels; without, it moves by almost 4
@@ -97,7 +97,7 @@ def test_a_single_slice_has_the_thickness_of_its_header(slices, tmp_path):
 
 
 def test_colour_and_mosaics_are_refused(slices, tmp_path):
-    with pytest.raises(UnusableImageError, match="not gray"):
+    with pytest.raises(UnusableImageError, match="not MONOCHROME2"):
         read_series(write_series(slices, tmp_path / "1", PhotometricInterpretation="MONOCHROME1"))
     with pytest.raises(UnusableImageError, match="mosaic"):
         read_series(write_series(slices, tmp_path / "2", ImageType=["ORIGINAL", "PRIMARY", "M", "MOSAIC"]))

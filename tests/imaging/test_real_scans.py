@@ -10,7 +10,7 @@ import pydicom
 import pytest
 
 from gyrus.datasets.scan import scan
-from gyrus.imaging.decoding import UnusableImageError
+from gyrus.errors import UnusableImageError
 from gyrus.imaging.dicom import read_header, read_series
 from gyrus.imaging.masks import brain_mask, head_mask
 from gyrus.imaging.volume_formats import read_volume
@@ -115,10 +115,10 @@ def test_single_files_open_as_pydicom_reads_them_or_are_refused(shared_data):
             assert volume.spacing == pytest.approx((0.3125, 0.3125, float(data.SliceThickness)))
 
 
-def test_tilt_is_undone_and_mixed_orientations_are_refused(shared_data):
+def test_tilt_is_corrected_and_mixed_orientations_are_refused(shared_data):
     tilted = read_series(sorted((shared_data / "dicom" / "failing_gantrytilting").iterdir()))
-    assert tilted.notes == ("a gantry tilt of 14.0 degrees was undone",)
-    with pytest.raises(UnusableImageError, match="slices of different orientation: 2 of 4"):
+    assert tilted.notes == ("a gantry tilt of 14.0 degrees was corrected",)
+    with pytest.raises(UnusableImageError, match="differ in orientation: 2 of 4"):
         read_series(sorted((shared_data / "dicom" / "failing_sliceorientation").iterdir()))
 
 

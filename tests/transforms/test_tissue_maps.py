@@ -6,7 +6,8 @@ from skimage.filters import threshold_multiotsu
 
 from gyrus.errors import DataError
 from gyrus.synthetic.phantom import generate
-from gyrus.transforms.preprocessing import Grayscale, PreprocessingConfig, Resize
+from gyrus.transforms.image_steps import Grayscale, Resize
+from gyrus.transforms.preprocessing import PreprocessingConfig
 from gyrus.transforms.tissue_maps import Tissue
 
 TISSUES = ("fluid", "gray", "white")
@@ -72,5 +73,5 @@ def test_channels_are_told_apart_alone():
 
 
 def test_other_pixels_are_refused():
-    with pytest.raises(DataError, match="8 bits, got uint16"):
+    with pytest.raises(DataError, match="8-bit pixels, got uint16"):
         Tissue()(np.zeros((1, 4, 4), dtype=np.uint16))

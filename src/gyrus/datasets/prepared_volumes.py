@@ -14,10 +14,10 @@ import numpy as np
 from gyrus.datasets.manifest import VIEW, VOLUME_FILES, Manifest
 from gyrus.datasets.volume_files import VolumeFiles
 from gyrus.datasets.volume_slices import show
-from gyrus.errors import DataError
-from gyrus.imaging.decoding import UnusableImageError
+from gyrus.errors import DataError, UnusableImageError
 from gyrus.imaging.volume import Volume
-from gyrus.transforms.volume_steps import VolumeStep, apply_steps, to_pixels
+from gyrus.transforms.step import VolumeStep
+from gyrus.transforms.volume_steps import apply_steps, to_pixels
 
 KEPT_VOLUMES = 2
 """Prepared volumes that are kept, because the slices of a volume are asked for one after the other."""

@@ -19,10 +19,11 @@ import pyarrow.parquet as pq
 
 from gyrus.datasets.manifest import MEMBERS, VIEW, VOLUME_FILES, Manifest
 from gyrus.datasets.prepared_volumes import PreparedVolumes
-from gyrus.errors import DataError
-from gyrus.imaging.decoding import UnusableImageError, decode
-from gyrus.transforms.preprocessing import Grayscale
-from gyrus.transforms.volume_steps import Percentiles, VolumeStep
+from gyrus.errors import DataError, UnusableImageError
+from gyrus.imaging.decoding import decode
+from gyrus.transforms.image_steps import Grayscale
+from gyrus.transforms.step import VolumeStep
+from gyrus.transforms.volume_steps import Percentiles
 
 ROW_CACHE_BYTES = 256 * 1024**2
 """How much of a parquet file is kept in memory, so that its rows may be read in any order."""

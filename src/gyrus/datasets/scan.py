@@ -18,7 +18,8 @@ from gyrus.datasets.sources.table_columns import require_roles
 from gyrus.datasets.volume_files import may_be_dicom
 from gyrus.errors import ConfigError, DataError
 from gyrus.imaging.dicom import DICOM_EXTENSIONS, is_dicom
-from gyrus.imaging.volume_formats import Assumption, is_volume
+from gyrus.imaging.orientation import AssumedGeometry
+from gyrus.imaging.volume_formats import is_volume
 from gyrus.registry import look_up
 
 _ARRAYS = (".npy", ".npz")
@@ -101,7 +102,7 @@ def scan(
         progress=progress,
         source=source,
         bids=dict(bids or {}),
-        assumption=Assumption(orientation, _three(spacing)),
+        assumption=AssumedGeometry(orientation, _three(spacing)),
     )
     require_roles(request.columns)
     _require_distinct(request.classes or ())

@@ -71,7 +71,7 @@ class Split:
     fold: int | None = None
 
     @property
-    def statement(self) -> str:
+    def warning(self) -> str:
         """The words that every result of this split must carry; empty for a split by subject."""
         return SPLIT_WARNINGS[self.unit]
 
@@ -81,7 +81,7 @@ class Split:
             path,
             {
                 "unit": self.unit,
-                "statement": self.statement,
+                "statement": self.warning,
                 "method": self.method,
                 "fold": self.fold,
                 "seed": self.seed,

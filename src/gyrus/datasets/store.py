@@ -25,7 +25,9 @@ from gyrus.datasets.manifest import VIEW, VOLUME_FILES, Manifest
 from gyrus.datasets.reader import Reader
 from gyrus.errors import DataError
 from gyrus.files import cache_folder, digest, read_json, write_json
-from gyrus.transforms.preprocessing import Grayscale, PreprocessingConfig, Rgb, image_statistics
+from gyrus.transforms.image_steps import Grayscale, Rgb
+from gyrus.transforms.normalisation import image_statistics
+from gyrus.transforms.preprocessing import PreprocessingConfig
 
 FORMAT = 1
 CHUNK = 256
@@ -50,7 +52,7 @@ class Store:
 
     @cached_property
     def statistics(self) -> np.ndarray:
-        """(N, C, 4) float32; see :data:`gyrus.transforms.preprocessing.STATISTICS`."""
+        """(N, C, 4) float32; see :data:`gyrus.transforms.normalisation.STATISTICS`."""
         return np.load(self.folder / "statistics.npy")
 
     @property

@@ -14,7 +14,7 @@ from gyrus.datasets.patches import PatchConfig, random_patch
 from gyrus.datasets.store import Store
 from gyrus.transforms.augmentation.config import AugmentationConfig
 from gyrus.transforms.augmentation.random_streams import Streams
-from gyrus.transforms.preprocessing import Normalisation
+from gyrus.transforms.normalisation import Normalisation
 
 _OF_PATCHES = 1 << 20
 """A child of the streams that no random step has."""

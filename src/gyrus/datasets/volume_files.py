@@ -9,11 +9,13 @@ from pathlib import Path
 import pandas as pd
 
 from gyrus.datasets.manifest import VOLUME_FILES
+from gyrus.errors import UnusableImageError
 from gyrus.files import digest, file_digest
-from gyrus.imaging.decoding import Inspection, UnusableImageError
+from gyrus.imaging.decoding import Inspection
 from gyrus.imaging.dicom import DICOM_EXTENSIONS, is_dicom, read_series
+from gyrus.imaging.orientation import AssumedGeometry
 from gyrus.imaging.volume import Volume
-from gyrus.imaging.volume_formats import FORMATS, Assumption, extension_of, is_volume, read_volume
+from gyrus.imaging.volume_formats import FORMATS, extension_of, is_volume, read_volume
 
 ASSUMED = "assumed"
 """The further column of a manifest with what the user stated where headers say nothing, as JSON."""
@@ -82,20 +84,20 @@ def may_be_dicom(path: Path) -> bool:
     return not name.startswith(".") and name != "DICOMDIR" and (suffix in DICOM_EXTENSIONS or plain)
 
 
-def as_text(assumption: Assumption) -> str | None:
+def as_text(assumption: AssumedGeometry) -> str | None:
     """What the user stated, as JSON; None where nothing was."""
-    if assumption == Assumption():
+    if assumption == AssumedGeometry():
         return None
     return json.dumps({"orientation": assumption.orientation, "spacing": assumption.spacing})
 
 
-def as_assumption(text: str | None) -> Assumption:
+def as_assumption(text: str | None) -> AssumedGeometry:
     """The way back from :func:`as_text`."""
     if not isinstance(text, str):
-        return Assumption()
+        return AssumedGeometry()
     stated = json.loads(text)
     spacing: Sequence[float] | None = stated["spacing"]
-    return Assumption(stated["orientation"], None if spacing is None else (spacing[0], spacing[1], spacing[2]))
+    return AssumedGeometry(stated["orientation"], None if spacing is None else (spacing[0], spacing[1], spacing[2]))
 
 
 def _file_digest(path: Path) -> str:

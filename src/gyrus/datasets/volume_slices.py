@@ -14,12 +14,10 @@ from gyrus.datasets.manifest import VIEW, VOLUME_FILES, Manifest
 from gyrus.datasets.slice_stacks import StackConfig, chosen
 from gyrus.errors import DataError
 from gyrus.files import digest
+from gyrus.imaging.orientation import Plane, slices_along
 
 if TYPE_CHECKING:
     import pandas as pd
-
-Plane = Literal["axial", "coronal", "sagittal"]
-PLANES: tuple[Plane, ...] = ("axial", "coronal", "sagittal")
 
 _AXIS = {"axial": 0, "coronal": 1, "sagittal": 2}
 """Of slices, rows, columns."""
@@ -128,7 +126,7 @@ def _stack(pixels: np.ndarray, config: StackConfig, sample: str) -> np.ndarray:
 
 def _slice(pixels: np.ndarray, spacing: Sequence[float], asked: dict[str, Any], sample: str) -> np.ndarray:
     axis = _AXIS[asked["plane"]]
-    planes = along(pixels[0], asked["plane"])
+    planes = slices_along(pixels[0], asked["plane"])
     last = len(planes) - 1
     place = asked["at"] * last if asked["unit"] == "fraction" else asked["at"] / spacing[axis]
     number = int(np.rint(place))
@@ -140,21 +138,6 @@ def _slice(pixels: np.ndarray, spacing: Sequence[float], asked: dict[str, Any], 
     # At the edge a slice is its own neighbour.
     numbers = np.clip(np.arange(number - asked["neighbours"], number + asked["neighbours"] + 1), 0, last)
     return np.ascontiguousarray(planes[numbers])
-
-
-def along(volume: np.ndarray, plane: str) -> np.ndarray:
-    """The slices of a plane, as people look at them.
-
-    Args:
-        volume: (slices, rows, columns): bottom to top, front to back, right to left.
-        plane: axial: bottom to top, the front above; coronal: back to front, the top above; sagittal: left to right,
-            the top above and the front on the left.
-    """
-    if plane == "axial":
-        return volume
-    if plane == "coronal":
-        return volume[::-1, ::-1].transpose(1, 0, 2)
-    return volume[::-1, :, ::-1].transpose(2, 0, 1)
 
 
 def _slices(volume: pd.Series, config: SliceConfig) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""From encoded bytes to pixels, and what may be wrong with them; the scan and the reader share it."""
+"""Decode and check encoded images; the scan and the reader share this code."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError
 
-from gyrus.errors import DataError
+from gyrus.errors import UnusableImageError
 
 READABLE_FORMATS = ("BMP", "GIF", "ICO", "JPEG", "PNG", "PPM", "TGA", "TIFF", "WEBP")
-"""What Pillow is allowed to try. Formats that run other programs or fetch other files are not among them."""
+"""Formats that Pillow may decode. Formats that run programs or fetch files are excluded."""
 
 LARGEST_PIXEL_COUNT = 1024**3 // 12
-"""The most pixels a slice may announce: a quarter of a gigabyte as RGB, Pillow's own limit."""
+"""Most pixels that a header may announce: a quarter of a gigabyte as RGB, Pillow's own limit."""
 
 _CHANNELS = {"L": 1, "RGB": 3}
-_MODE_WORDS = {
+_MODE_NAMES = {
     "1": "1-bit black and white",
     "P": "a colour palette",
     "PA": "a colour palette with alpha",
@@ -36,29 +36,15 @@ _MODE_WORDS = {
 _DEEP_MODES = ("I", "F")
 
 
-class UnusableImageError(DataError):
-    """One image that cannot be used.
-
-    Attributes:
-        kind: One of the words in :data:`gyrus.datasets.manifest.PROBLEM_KINDS`.
-        message: What is wrong, in words that help to mend it.
-    """
-
-    def __init__(self, kind: str, message: str) -> None:
-        super().__init__(f"{kind}: {message}")
-        self.kind = kind
-        self.message = message
-
-
 @dataclass(frozen=True)
 class Inspection:
-    """What the check of one image found.
+    """The result of checking one image or volume.
 
     Attributes:
-        shape: Rows and columns; of a volume slices, rows and columns.
+        shape: Rows, columns of an image; slices, rows, columns of a volume.
         digest: SHA-256 of the encoded bytes.
-        spacing: Millimetres along each axis, where the file says so.
-        notes: What had to be decided, or stands out.
+        spacing: Millimetres along each axis, if known.
+        notes: Decisions and oddities of reading it.
     """
 
     shape: tuple[int, ...]
@@ -71,7 +57,7 @@ def inspect(data: bytes) -> Inspection:
     """Check one encoded image by decoding all of it.
 
     Raises:
-        UnusableImageError: The image cannot be used; it says why.
+        UnusableImageError: The image cannot be used; the message has the reason.
     """
     pixels = decode(data)
     return Inspection(tuple(pixels.shape[1:]), hashlib.sha256(data).hexdigest())
@@ -84,18 +70,18 @@ def decode(data: bytes) -> np.ndarray:
         uint8, shape (C, rows, columns), C = 1 (gray) or 3 (RGB); exactly the values that Pillow decodes.
 
     Raises:
-        UnusableImageError: The content is damaged, or needs a decision that only the user can make, such as how
-            to bring 16 bits to 8; it says which.
+        UnusableImageError: The content is damaged, or needs a decision by the user, such as how to convert 16 bits
+            to 8.
     """
     if not data:
-        raise UnusableImageError("empty", "there is nothing in it")
+        raise UnusableImageError("empty", "the content is empty")
     with quiet_libraries():
         try:
             with Image.open(io.BytesIO(data), formats=READABLE_FORMATS) as image:
                 return _pixels(image)
         except UnusableImageError:
             raise
-        except Exception as error:  # damaged content makes Pillow's decoders raise errors of many types
+        except Exception as error:  # Pillow raises many types of errors on damaged content
             raise _explain(error) from error
 
 
@@ -103,29 +89,27 @@ def _pixels(image: Image.Image) -> np.ndarray:
     width, height = image.size
     if width * height > LARGEST_PIXEL_COUNT:
         raise UnusableImageError("decompression bomb", f"the header announces {width} x {height} pixels")
-    # Both are gone after loading: Pillow turns a TIFF upright by itself and forgets how the samples were stored.
+    # Both are lost after loading: Pillow rotates a TIFF upright and forgets the stored sample depth.
     bits, tiff_orientation = _bits_per_sample(image), _tiff_tag(image, 274)
-    # Loading comes before anything else that may load: Pillow reports damage only once.
+    # Load before anything else that may load: Pillow reports damage only once.
     image.load()
     frames = getattr(image, "n_frames", 1)
     if frames > 1:
-        raise UnusableImageError("several frames", f"there are {frames} pictures in it; save each as a file")
+        raise UnusableImageError("several frames", f"the file has {frames} images; save each as a file of its own")
     if bits > 8:
-        raise UnusableImageError("16-bit", f"{bits} bits a sample; choose a window and save as 8 bits")
+        raise UnusableImageError("16-bit", f"{bits} bits per sample; choose a window and save as 8 bits")
     _require_plain_mode(image)
     orientation = tiff_orientation or _exif_orientation(image)
     if orientation not in (None, 1):
-        raise UnusableImageError(
-            "rotated by EXIF", f"orientation {orientation}; turn the pixels themselves and drop the tag"
-        )
+        raise UnusableImageError("rotated by EXIF", f"orientation {orientation}; rotate the pixels and remove the tag")
     pixels = np.asarray(image)
     return np.ascontiguousarray(pixels[None] if pixels.ndim == 2 else np.moveaxis(pixels, -1, 0))
 
 
 def _require_plain_mode(image: Image.Image) -> None:
     if image.mode not in _CHANNELS:
-        words = _MODE_WORDS.get(image.mode, f"mode {image.mode}")
-        raise UnusableImageError("colour mode", f"{words}; save as 8-bit gray or RGB")
+        name = _MODE_NAMES.get(image.mode, f"mode {image.mode}")
+        raise UnusableImageError("colour mode", f"{name}; save as 8-bit gray or RGB")
     if "transparency" in image.info:
         raise UnusableImageError("colour mode", "one colour is transparent; save as 8-bit gray or RGB")
 
@@ -135,12 +119,12 @@ def _bits_per_sample(image: Image.Image) -> int:
         return 32 if image.mode in _DEEP_MODES and image.format != "PPM" else 16
     if image.format == "TIFF":
         return max(_tiff_tag(image, 258) or (1,))
-    # Deeper colour images come out as 8-bit RGB; only what the decoder was told says how they are stored.
-    told = [image.tile[0].args] if isinstance(image, ImageFile.ImageFile) and image.tile else []
+    # Pillow converts deeper colour images to 8-bit RGB; only the decoder arguments keep the stored depth.
+    arguments = [image.tile[0].args] if isinstance(image, ImageFile.ImageFile) and image.tile else []
     if image.format == "PNG":
-        return 16 if any(";16" in str(words) for words in told) else 8
+        return 16 if any(";16" in str(argument) for argument in arguments) else 8
     if image.format == "PPM":
-        largest = [words[1] for words in told if isinstance(words, tuple) and isinstance(words[1], int)]
+        largest = [one[1] for one in arguments if isinstance(one, tuple) and isinstance(one[1], int)]
         return max([8, *(value.bit_length() for value in largest)])
     return 8
 
@@ -152,7 +136,7 @@ def _tiff_tag(image: Image.Image, number: int) -> Any:
 def _exif_orientation(image: Image.Image) -> int | None:
     try:
         return image.getexif().get(274)
-    except Exception:  # a damaged EXIF block says nothing about how to turn the pixels, and viewers skip it too
+    except Exception:  # a damaged EXIF block has no orientation, and viewers ignore it too
         return None
 
 
@@ -160,13 +144,13 @@ def _explain(error: Exception) -> UnusableImageError:
     if isinstance(error, Image.DecompressionBombError):
         return UnusableImageError("decompression bomb", str(error))
     if isinstance(error, UnidentifiedImageError):
-        return UnusableImageError("not an image", f"the content is none of {', '.join(READABLE_FORMATS)}")
-    words = str(error) or type(error).__name__
-    return UnusableImageError("truncated" if "truncated" in words.lower() else "unreadable", words)
+        return UnusableImageError("not an image", f"the content has none of the formats {', '.join(READABLE_FORMATS)}")
+    message = str(error) or type(error).__name__
+    return UnusableImageError("truncated" if "truncated" in message.lower() else "unreadable", message)
 
 
 class _QuietLibraries:
-    """Silences the decoders' warnings while any thread is decoding: what they warn of is checked and named by us."""
+    """Silences warnings of the decoders while any thread is decoding; Gyrus checks for their causes itself."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -175,7 +159,7 @@ class _QuietLibraries:
 
     @contextmanager
     def __call__(self) -> Iterator[None]:
-        # warnings.catch_warnings is shared by all threads: the first one in silences, the last one out restores.
+        # warnings.catch_warnings affects all threads: the first to enter silences, the last to leave restores.
         with self._lock:
             self._users += 1
             if self._users == 1:
@@ -192,4 +176,4 @@ class _QuietLibraries:
 
 
 quiet_libraries = _QuietLibraries()
-"""A context in which Pillow, nibabel and pydicom do not warn; threads may share it."""
+"""A context in which Pillow, nibabel and pydicom do not warn; thread-safe."""

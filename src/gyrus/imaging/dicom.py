@@ -1,6 +1,6 @@
-"""DICOM: which files make up a series, and the volume that they are.
+"""DICOM: read headers, and read a series of files as a volume.
 
-Of a header only what places and orders slices is used; identifiers are compared, and never written anywhere.
+Only header fields that place and order slices are used; identifiers are compared, and never written.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ from typing import Any
 
 import numpy as np
 
-from gyrus.errors import MissingDependencyError
+from gyrus.errors import MissingDependencyError, UnusableImageError
 from gyrus.extras import missing_dependency
-from gyrus.imaging.decoding import UnusableImageError, quiet_libraries
+from gyrus.imaging.decoding import quiet_libraries
 from gyrus.imaging.volume import Volume
 from gyrus.imaging.volume_formats import LARGEST_VOXEL_COUNT
 
 DICOM_EXTENSIONS = (".dcm", ".dicom", ".ima")
-"""What DICOM files are called, in any case, where they have an extension at all."""
+"""Extensions of DICOM files, in any case; many have none."""
 
-_LOCALISER_WORDS = ("LOCALIZER", "LOCALISER", "SCOUT", "SURVEY", "TOPOGRAM")
+_LOCALISER_TERMS = ("LOCALIZER", "LOCALISER", "SCOUT", "SURVEY", "TOPOGRAM")
 _READ_TAGS = [
     *("SOPClassUID", "PatientID", "StudyInstanceUID", "StudyDate", "StudyTime", "SeriesInstanceUID", "SeriesNumber"),
     *("Modality", "ImageType", "SeriesDescription", "Rows"),
 ]
 _POSITION_TOLERANCE = 0.02
-"""Share of the distance between slices by which one may lie elsewhere; scanners round positions."""
+"""Tolerance of a slice position, as a fraction of the slice distance; scanners round positions."""
 
 _SAME_ANGLE = 1e-3
 _SMALLEST_TILT = 0.1  # degrees
@@ -38,17 +38,17 @@ _SAME_POSITION = 1e-2
 
 @dataclass(frozen=True)
 class Header:
-    """What a scan needs of a DICOM file. The identifiers are compared, and never written anywhere.
+    """Header fields of a DICOM file that the scan needs. Identifiers are compared, and never written.
 
     Attributes:
         series: Identifier of the series.
-        patient: Identifier of the person, or "".
+        patient: Identifier of the subject, or "".
         study: Identifier of the visit.
-        when: Sorts visits.
+        when: Date and time of the visit, for sorting.
         series_number: Number of the series within the visit, or None.
-        modality: MR, CT ...; "" where the header does not say.
-        has_pixels: Whether it is a picture at all.
-        is_localiser: Whether it was made to plan others.
+        modality: MR, CT ...; "" if the header has none.
+        has_pixels: Whether the file holds an image.
+        is_localiser: Whether the series is a localiser (scout).
     """
 
     series: str
@@ -63,7 +63,7 @@ class Header:
 
 @dataclass(frozen=True, eq=False)
 class _Slice:
-    """A slice with its place: position of its first voxel and directions in mm of the patient, LPS+."""
+    """A slice with the position of its first voxel in mm and its directions, in patient coordinates (LPS+)."""
 
     pixels: np.ndarray
     position: np.ndarray
@@ -78,7 +78,7 @@ class _Slice:
 
 
 def is_dicom(path: Path) -> bool:
-    """Whether a file starts as DICOM files do."""
+    """Whether a file has the DICOM preamble."""
     try:
         with path.open("rb") as file:
             return file.read(132)[128:] == b"DICM"
@@ -87,14 +87,14 @@ def is_dicom(path: Path) -> bool:
 
 
 def read_header(path: Path) -> Header:
-    """What a scan needs of a file.
+    """Read the header of a file.
 
     Raises:
-        UnusableImageError: It is not a DICOM file, or damaged.
+        UnusableImageError: The file is not a DICOM file, or is damaged.
         MissingDependencyError: pydicom is not installed.
     """
     data = _open(path, pixels=False)
-    kinds = " ".join([*map(str, data.get("ImageType") or []), str(data.get("SeriesDescription", ""))]).upper()
+    description = " ".join([*map(str, data.get("ImageType") or []), str(data.get("SeriesDescription", ""))]).upper()
     number = data.get("SeriesNumber")
     return Header(
         series=str(data.get("SeriesInstanceUID", "")),
@@ -104,21 +104,21 @@ def read_header(path: Path) -> Header:
         series_number=None if number is None else int(number),
         modality=str(data.get("Modality", "")),
         has_pixels="Rows" in data,
-        is_localiser=any(word in kinds for word in _LOCALISER_WORDS),
+        is_localiser=any(term in description for term in _LOCALISER_TERMS),
     )
 
 
 def read_series(paths: Sequence[Path]) -> Volume:
-    """The volume that the files of one series are, in RAS+, whatever the order of the files.
+    """Read the files of one series, in any order, as a volume in RAS+.
 
-    A slice that is there twice is taken once, and a tilt of the gantry is undone; both are told in the notes.
+    Repeated slices are used once, and a gantry tilt is corrected; both are reported in the notes.
 
     Args:
-        paths: One file a slice, or one file with many frames.
+        paths: One file per slice, or one file with many frames.
 
     Raises:
-        UnusableImageError: The slices do not make up one volume; it says why.
-        MissingDependencyError: pydicom, or what decompresses the pixels, is not installed.
+        UnusableImageError: The slices do not form one volume; the message has the reason.
+        MissingDependencyError: pydicom, or a decoder of compressed pixels, is not installed.
     """
     slices = [one for path in paths for one in _slices_of(path)]
     _require_one_geometry(slices)
@@ -133,7 +133,7 @@ def read_series(paths: Sequence[Path]) -> Volume:
     affine[:3, 2] = step
     affine[:3, 3] = first.position
     array, affine, tilt_notes = _untilted(array, affine)
-    # DICOM counts from right to left and from front to back.
+    # DICOM uses LPS: from right to left and from front to back.
     affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
     return Volume.from_array(array, affine, notes=(*notes, *gap_notes, *tilt_notes), stored=slices[0].pixels.dtype)
 
@@ -148,10 +148,10 @@ def _open(path: Path, *, pixels: bool) -> Any:
         try:
             return pydicom.dcmread(path, stop_before_pixels=not pixels, specific_tags=wanted)
         except pydicom.errors.InvalidDicomError as error:
-            raise UnusableImageError("not an image", "this is not a DICOM file") from error
+            raise UnusableImageError("not an image", "the file is not a DICOM file") from error
         except FileNotFoundError as error:
-            raise UnusableImageError("missing", "there is no such file") from error
-        except Exception as error:  # damaged headers raise errors of many types, whose words may quote the header
+            raise UnusableImageError("missing", "the file does not exist") from error
+        except Exception as error:  # pydicom raises many types of errors, whose messages may quote the header
             raise UnusableImageError("unreadable", f"the DICOM header is damaged ({type(error).__name__})") from error
 
 
@@ -163,7 +163,7 @@ def _slices_of(path: Path) -> list[_Slice]:
             frames = _frames(data, _pixels(data, path))
         except (UnusableImageError, MissingDependencyError):
             raise
-        except Exception as error:  # as above
+        except Exception as error:  # as in _open
             raise UnusableImageError(
                 "unreadable", f"{path.name}: the header is damaged ({type(error).__name__})"
             ) from error
@@ -172,27 +172,27 @@ def _slices_of(path: Path) -> list[_Slice]:
 
 def _require_gray(data: Any, path: Path) -> None:
     if "Rows" not in data or not data.get("Columns"):
-        raise UnusableImageError("not an image", f"{path.name}: the DICOM file holds no picture")
+        raise UnusableImageError("not an image", f"{path.name}: the DICOM file has no image")
     if data.get("SamplesPerPixel", 1) != 1 or data.get("PhotometricInterpretation") != "MONOCHROME2":
-        raise UnusableImageError("colour mode", f"{path.name}: the picture is not gray from dark to bright")
+        raise UnusableImageError("colour mode", f"{path.name}: the image is not MONOCHROME2 (gray, dark to bright)")
     if "MOSAIC" in (data.get("ImageType") or []):
-        raise UnusableImageError("several volumes", f"{path.name}: a mosaic of slices; convert it by dcm2niix")
+        raise UnusableImageError("several volumes", f"{path.name}: a mosaic of slices; convert it with dcm2niix")
     count = int(data.Rows) * int(data.Columns) * int(data.get("NumberOfFrames") or 1)
     if count > LARGEST_VOXEL_COUNT:
         raise UnusableImageError("decompression bomb", f"{path.name}: the header announces {count} voxels")
 
 
 def _pixels(data: Any, path: Path) -> np.ndarray:
-    """(frames, rows, columns), in the units that the header defines."""
+    """The pixels, (frames, rows, columns), with the rescaling of the header applied."""
     from pydicom.pixels import apply_rescale
 
     try:
         pixels = data.pixel_array
     except Exception as error:  # each decoder has its own errors
-        words = str(error).lower()
-        if ("transfer syntax" in words and "plugin" in words) or isinstance(error, ImportError):
+        message = str(error).lower()
+        if ("transfer syntax" in message and "plugin" in message) or isinstance(error, ImportError):
             raise missing_dependency(f"Reading the compressed file {path.name}", "dicom") from error
-        if "less than expected" in words or "end of file" in words:
+        if "less than expected" in message or "end of file" in message:
             raise UnusableImageError("truncated", f"{path.name}: the pixels end too early") from error
         raise UnusableImageError("unreadable", f"{path.name}: the pixels are damaged") from error
     scaled = apply_rescale(pixels, data) if "RescaleSlope" in data else pixels
@@ -203,10 +203,10 @@ def _frames(data: Any, pixels: np.ndarray) -> list[_Slice]:
     groups = data.get("PerFrameFunctionalGroupsSequence")
     if groups is None:
         if len(pixels) > 1:
-            raise UnusableImageError("geometry", "many frames without their places (no functional groups)")
+            raise UnusableImageError("geometry", "the file has many frames but no positions (no functional groups)")
         return [_slice(pixels[0], data, data, data)]
     if len(groups) != len(pixels):
-        raise UnusableImageError("geometry", f"{len(pixels)} frames, but places for {len(groups)}")
+        raise UnusableImageError("geometry", f"the file has {len(pixels)} frames, but positions of {len(groups)}")
     shared = data.get("SharedFunctionalGroupsSequence") or [{}]
     return [_frame(frame, group, shared[0]) for frame, group in zip(pixels, groups, strict=True)]
 
@@ -228,9 +228,9 @@ def _slice(pixels: np.ndarray, position: Any, orientation: Any, measures: Any) -
     place, directions = position.get("ImagePositionPatient"), orientation.get("ImageOrientationPatient")
     spacing = measures.get("PixelSpacing")
     if place is None or directions is None:
-        raise UnusableImageError("orientation unknown", "the header does not say where a slice lies")
+        raise UnusableImageError("orientation unknown", "the header has no position of the slice")
     if spacing is None or min(map(float, spacing)) <= 0:
-        raise UnusableImageError("spacing unknown", "the header does not say the size of a pixel")
+        raise UnusableImageError("spacing unknown", "the header has no pixel size")
     thickness = measures.get("SpacingBetweenSlices") or measures.get("SliceThickness")
     return _Slice(
         pixels,
@@ -247,14 +247,14 @@ def _require_one_geometry(slices: Sequence[_Slice]) -> None:
     shapes = Counter(one.pixels.shape for one in slices)
     if len(shapes) > 1:
         sizes = " and ".join(f"{count} of {rows} x {columns}" for (rows, columns), count in sorted(shapes.items()))
-        raise UnusableImageError("geometry", f"slices of different sizes: {sizes}")
+        raise UnusableImageError("geometry", f"the slices differ in size: {sizes}")
     turned = [one for one in slices if np.abs(one.normal - first.normal).max() > _SAME_ANGLE]
     if turned:
         raise UnusableImageError(
-            "geometry", f"slices of different orientation: {len(turned)} of {len(slices)} differ from the first"
+            "geometry", f"the slices differ in orientation: {len(turned)} of {len(slices)} differ from the first"
         )
     if any(np.abs(np.subtract(one.spacing, first.spacing)).max() > _SAME_ANGLE for one in slices):
-        raise UnusableImageError("geometry", "slices with pixels of different size")
+        raise UnusableImageError("geometry", "the slices differ in pixel size")
 
 
 def _in_order(slices: Sequence[_Slice]) -> list[_Slice]:
@@ -268,12 +268,13 @@ def _without_repeats(slices: Sequence[_Slice]) -> tuple[list[_Slice], tuple[str,
         if kept and np.abs(one.position - kept[-1].position).max() < _SAME_POSITION:
             if _fingerprint(one) != _fingerprint(kept[-1]):
                 raise UnusableImageError(
-                    "several volumes", "different slices at the same place: echoes or times of a series; export one"
+                    "several volumes",
+                    "different slices at the same position: several echoes or times; export one of them",
                 )
             repeats += 1
         else:
             kept.append(one)
-    return kept, (f"{repeats} slices were there more than once",) if repeats else ()
+    return kept, (f"{repeats} repeated slices were used once",) if repeats else ()
 
 
 def _fingerprint(one: _Slice) -> bytes:
@@ -284,7 +285,7 @@ def _distance(slices: Sequence[_Slice]) -> tuple[float, tuple[str, ...]]:
     """Millimetres between neighbouring slices along the normal."""
     if len(slices) == 1:
         if slices[0].thickness is None:
-            raise UnusableImageError("spacing unknown", "a single slice whose header does not say its thickness")
+            raise UnusableImageError("spacing unknown", "the series has a single slice without a thickness")
         return slices[0].thickness, ("the series has a single slice",)
     places = np.array([one.position @ slices[0].normal for one in slices])
     gaps = np.diff(places)
@@ -300,11 +301,11 @@ def _distance(slices: Sequence[_Slice]) -> tuple[float, tuple[str, ...]]:
 
 
 def _untilted(array: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
-    """Shift each slice within its plane so that the axes are at right angles; linear between pixels, nothing is cut.
+    """Shift each slice within its plane so that the axes are at right angles; linear interpolation, no cropping.
 
     Args:
         array: (columns, rows, slices).
-        affine: (4, 4); its third column is slanted where the gantry was tilted.
+        affine: (4, 4); its third column is oblique if the gantry was tilted.
     """
     from scipy import ndimage
 
@@ -325,4 +326,4 @@ def _untilted(array: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.nda
         for number, slice_ in enumerate(array.transpose(2, 0, 1))
     ]
     affine = np.column_stack([affine[:, :2], [*upright, 0], affine @ [*-before, 0, 1]])
-    return np.stack(moved, axis=2), affine, (f"a gantry tilt of {angle:.1f} degrees was undone",)
+    return np.stack(moved, axis=2), affine, (f"a gantry tilt of {angle:.1f} degrees was corrected",)

@@ -1,72 +1,62 @@
-"""Where the head is, and the brain, by thresholds and shapes only; no model, nothing to download.
+"""Masks of the head and of the brain by thresholds and morphology: no model, nothing to download.
 
 The brain mask follows the classical recipe of threshold, erosion, largest component and dilation (Atkins and
-Mackiewich, IEEE Trans Med Imaging 17, 1998), on a grid of 2 mm. It is meant for cropping and for scaling gray values;
-where the border of the brain itself matters, use an external tool.
+Mackiewich, IEEE Trans Med Imaging 17, 1998), on a grid of 2 mm. It is meant for cropping and for scaling gray
+values; use an external tool where the border of the brain matters.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from gyrus.imaging.resampling import resample_array
+from gyrus.imaging.thresholding import otsu
 from gyrus.imaging.volume import Volume
 
 _GRID = 2.0  # mm
 _BRAIN_HEIGHT = 150.0
-"""Millimetres from the top of the head down to which there may be brain: what is below is neck and face."""
+"""Height of the brain in mm, measured from the top of the head; neck and face lie below."""
 
 _OPENINGS = (4.0, 5.0, 6.0, 7.0, 8.0)
-"""Millimetres by which the tissue is eroded, so that scalp, eyes and neck come off."""
+"""Depths of erosion in mm, tried in turn to remove scalp, eyes and neck."""
 
 _LEAK = 0.05
-"""Share of its volume that a brain loses at most when it is eroded a millimetre more; what loses more had a part of the
-face or neck attached, which came off."""
+"""Largest fraction of its volume that a brain loses when eroded by one more millimetre. A mask that loses more was
+attached to the face or neck."""
 
 _REGROWTH = 1.75
-"""The core is grown again by so many times what was eroded, within the tissue: the rim of cortex and its folds."""
+"""The core is dilated within the tissue by this multiple of the erosion, to recover the cortex and its folds."""
 
-
-_THRESHOLD_SHARE = 0.75
-"""The share of Otsu's threshold above which is tissue: the threshold lies between gray and white matter."""
+_TISSUE_FRACTION = 0.75
+"""Tissue is brighter than this fraction of Otsu's threshold, which lies between gray and white matter."""
 
 Mask = NDArray[np.bool_]
 
 
 def head_mask(volume: Volume) -> Mask:
-    """All that is not air: the largest body above Otsu's threshold, with its cavities filled.
+    """Everything that is not air: the largest component above Otsu's threshold, with its cavities filled.
 
     Returns:
-        bool, of the shape of the volume. All True where there is no contrast to find a head by.
+        bool, of the shape of the volume. All True if the volume has no contrast.
     """
     return _on_grid(volume, _head)
 
 
 def brain_mask(volume: Volume) -> Mask:
-    """The brain with its ventricles, from a head or from a volume that is stripped of its skull already.
+    """The brain with its ventricles, from a head or from a skull-stripped volume.
 
     Returns:
-        bool, of the shape of the volume. All True where there is no contrast to find a brain by.
+        bool, of the shape of the volume. All True if the volume has no contrast.
     """
     return _on_grid(volume, _brain)
 
 
-def otsu(values: NDArray[np.float32]) -> float:
-    """Otsu's threshold (IEEE Trans SMC 9, 1979): the cut that leaves the two sides most alike within themselves."""
-    counts, edges = np.histogram(values, bins=256)
-    centres = (edges[:-1] + edges[1:]) / 2
-    below = np.cumsum(counts)
-    above = below[-1] - below
-    sums = np.cumsum(counts * centres)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        between = below * above * (sums / below - (sums[-1] - sums) / above) ** 2
-    return float(centres[np.nanargmax(between[:-1])]) if len(values) else 0.0
-
-
-def _on_grid(volume: Volume, find: object) -> Mask:
-    assert callable(find)
+def _on_grid(volume: Volume, find: Callable[[NDArray[np.float32], np.ndarray], Mask]) -> Mask:
+    """The mask that ``find`` gives on a grid of 2 mm, resampled to the volume."""
     factors = _GRID / np.array(volume.spacing)
     shape = tuple(int(length) for length in np.maximum(1, np.round(np.array(volume.shape) / factors)))
     small = resample_array(volume.array, shape, order=1)
@@ -84,7 +74,7 @@ def _head(values: NDArray[np.float32], spacing: np.ndarray) -> Mask:
 
 
 def _threshold(values: NDArray[np.float32]) -> float:
-    """Between air and tissue; the brightest voxels, vessels and fat, are cut so that they do not draw it up."""
+    """Threshold between air and tissue; the brightest voxels (vessels, fat) are clipped so as not to raise it."""
     return otsu(np.minimum(values, np.percentile(values, 99)).ravel())
 
 
@@ -94,7 +84,7 @@ def _brain(values: NDArray[np.float32], spacing: np.ndarray) -> Mask:
         return np.ones(values.shape, bool)
     inside = head & _below_top(head, spacing)
     threshold = otsu(np.minimum(values, np.percentile(values[inside], 98))[inside])
-    tissue = inside & (values > _THRESHOLD_SHARE * threshold)
+    tissue = inside & (values > _TISSUE_FRACTION * threshold)
     found = _largest(tissue)
     for opening in _OPENINGS:
         core = _largest(_eroded(tissue, spacing, opening))
@@ -113,7 +103,7 @@ def _below_top(head: Mask, spacing: np.ndarray) -> Mask:
 
 
 def _largest(mask: Mask) -> Mask:
-    """The largest connected part."""
+    """The largest connected component."""
     labels, count = ndimage.label(mask)
     if count < 2:
         return mask
@@ -123,7 +113,7 @@ def _largest(mask: Mask) -> Mask:
 
 
 def _eroded(mask: Mask, spacing: np.ndarray, radius: float) -> Mask:
-    """Without what lies within ``radius`` mm of the outside; distances take care of voxels that are not cubes."""
+    """Erode by ``radius`` mm; distances account for anisotropic voxels."""
     framed = np.pad(mask, 1)
     return np.asarray(ndimage.distance_transform_edt(framed, sampling=spacing) > radius)[1:-1, 1:-1, 1:-1]
 
@@ -148,6 +138,6 @@ def _eroded_inside(mask: Mask, spacing: np.ndarray, radius: float) -> Mask:
 
 
 def _filled(mask: Mask) -> Mask:
-    """Without holes, seen in three dimensions and in each axial slice."""
+    """Fill holes in three dimensions and in each axial slice."""
     mask = np.asarray(ndimage.binary_fill_holes(mask))
     return np.stack([ndimage.binary_fill_holes(mask[:, :, number]) for number in range(mask.shape[2])], axis=2)

@@ -1,4 +1,4 @@
-"""Other grids for a volume: resampling in millimetres, cutting and padding, with the affine kept right."""
+"""Resample, crop and pad volumes; the affine follows."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 def resample_array(
     array: NDArray[np.float32], shape: Sequence[int], *, order: int, antialias: bool = True
 ) -> NDArray[np.float32]:
-    """Another number of voxels over the same field of view.
+    """Resample to another number of voxels over the same field of view.
 
     Args:
         array: Any number of axes.
         shape: The new number of voxels along each.
-        order: Of the spline: 0 nearest, 1 linear, 3 cubic.
-        antialias: Whether an axis that shrinks is smoothed before, by a Gaussian with a standard deviation of half of
-            what a new voxel is longer than an old one, as scikit-image does.
+        order: Order of the spline: 0 nearest, 1 linear, 3 cubic.
+        antialias: Smooth axes that shrink first, by a Gaussian with standard deviation (factor - 1) / 2 as in
+            scikit-image.
     """
     from scipy import ndimage
 
@@ -31,7 +31,7 @@ def resample_array(
         return array
     if antialias and order > 0:
         array = ndimage.gaussian_filter(array, np.maximum(0, (factors - 1) / 2), mode="nearest")
-    # The outer edges of both grids fall together, not the centres of their outer voxels.
+    # The outer edges of both grids coincide, not the centres of their outer voxels.
     offset = (factors - 1) / 2
     return ndimage.affine_transform(
         array, factors, offset=offset, output_shape=tuple(shape), order=order, mode="nearest", output=np.float32
@@ -39,12 +39,12 @@ def resample_array(
 
 
 def resample(volume: Volume, spacing: Sequence[float], *, order: int = 1) -> Volume:
-    """The same field of view with other voxels; the spacing that comes out fits a whole number of them into it.
+    """Resample to a spacing, rounded so that a whole number of voxels fits the same field of view.
 
     Args:
-        volume: What to resample; its mask comes along.
+        volume: The volume; its mask is resampled too.
         spacing: Millimetres along X, Y and Z.
-        order: Of the spline: 0 nearest, 1 linear, 3 cubic.
+        order: Order of the spline: 0 nearest, 1 linear, 3 cubic.
     """
     old = np.array(volume.shape)
     new = np.maximum(1, np.round(old * np.array(volume.spacing) / np.array(spacing))).astype(int)
@@ -57,14 +57,14 @@ def resample(volume: Volume, spacing: Sequence[float], *, order: int = 1) -> Vol
     return volume.replaced(resample_array(volume.array, new, order=order), affine=affine, mask=mask)
 
 
-def cut(volume: Volume, start: Sequence[int], shape: Sequence[int], fill: float) -> Volume:
-    """A box of the volume; what lies outside of it is filled.
+def crop(volume: Volume, start: Sequence[int], shape: Sequence[int], fill: float) -> Volume:
+    """A box of the volume, filled where it extends beyond the volume.
 
     Args:
-        volume: What to cut; its mask comes along.
-        start: The first voxel along each axis, below 0 where the box begins before the volume.
-        shape: Voxels of the box.
-        fill: The value outside.
+        volume: The volume; its mask is cropped too.
+        start: The first voxel along each axis; negative where the box starts before the volume.
+        shape: Voxels of the box along each axis.
+        fill: The value outside of the volume.
     """
     affine = volume.affine.copy()
     affine[:3, 3] = (volume.affine @ [*start, 1])[:3]

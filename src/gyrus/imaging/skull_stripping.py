@@ -1,4 +1,4 @@
-"""Brain masks by tools that the user has installed: HD-BET and SynthStrip. Gyrus neither ships nor fetches them."""
+"""Brain masks by installed programs: HD-BET and SynthStrip. Gyrus neither includes nor downloads them."""
 
 from __future__ import annotations
 
@@ -13,13 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gyrus.errors import DataError, MissingDependencyError
-from gyrus.imaging.nifti_writing import write_nifti
 from gyrus.imaging.volume import Volume
-from gyrus.imaging.volume_formats import read_volume
+from gyrus.imaging.volume_formats import read_volume, write_nifti
 from gyrus.registry import look_up
 
 TIMEOUT = 1800.0
-"""Seconds that a tool may take for one volume."""
+"""Time limit of a program for one volume, in seconds."""
 
 
 @dataclass(frozen=True)
@@ -27,10 +26,10 @@ class Tool:
     """A program that writes a brain mask.
 
     Attributes:
-        program: What it is called on the command line.
-        command: From the volume and the file that the mask goes to, to the arguments behind the program.
-        mask: From the file asked for to the one that the program writes.
-        home: Where it comes from, for people.
+        program: Its name on the command line.
+        command: Builds its arguments from the volume file and the mask file.
+        mask: Maps the requested mask file to the one that the program writes.
+        home: Its web page.
     """
 
     program: str
@@ -53,14 +52,14 @@ TOOLS: dict[str, Tool] = {
         "https://surfer.nmr.mgh.harvard.edu/docs/synthstrip",
     ),
 }
-"""The tools by the names that configs have for them."""
+"""The tools by their names in configs."""
 
 
 def external_mask(volume: Volume, name: str) -> NDArray[np.bool_]:
-    """The brain as a tool of the user's sees it.
+    """The brain mask that an installed program finds.
 
     Args:
-        volume: What is handed over, without its header.
+        volume: Passed to the program without its header.
         name: One of :data:`TOOLS`.
 
     Returns:
@@ -68,14 +67,14 @@ def external_mask(volume: Volume, name: str) -> NDArray[np.bool_]:
 
     Raises:
         UnknownNameError: There is no such tool.
-        MissingDependencyError: Its program is not on the search path.
-        DataError: The program fails, or what it writes does not fit the volume.
+        MissingDependencyError: The program is not installed.
+        DataError: The program fails, or its mask does not match the volume.
     """
     tool = look_up(name, TOOLS, "tool for brain masks")
     program = shutil.which(tool.program)
     if program is None:
         raise MissingDependencyError(
-            f"The program '{tool.program}' is not on the search path. Install it from {tool.home}, "
+            f"The program '{tool.program}' was not found. Install it from {tool.home}, "
             "or use the built-in mask (tool: classical)."
         )
     with tempfile.TemporaryDirectory(prefix="gyrus-") as folder:
@@ -93,14 +92,14 @@ def _run(command: list[str], tool: Tool) -> None:
     except OSError as error:
         raise DataError(f"'{tool.program}' cannot be run: {error.strerror}.") from error
     if done.returncode:
-        last = (done.stderr or done.stdout).strip().splitlines()[-1:] or ["it said nothing"]
+        last = (done.stderr or done.stdout).strip().splitlines()[-1:] or ["no output"]
         raise DataError(f"'{tool.program}' failed with exit code {done.returncode}: {last[0]}")
 
 
 def _read_mask(path: Path, volume: Volume, tool: Tool) -> NDArray[np.bool_]:
     if not path.is_file():
-        raise DataError(f"'{tool.program}' ended well, but wrote no mask to {path.name}.")
+        raise DataError(f"'{tool.program}' finished without an error, but wrote no mask to {path.name}.")
     mask = read_volume(path)
     if mask.shape != volume.shape or not np.allclose(mask.affine, volume.affine, atol=1e-3):
-        raise DataError(f"'{tool.program}' wrote a mask on another grid than that of the volume.")
+        raise DataError(f"'{tool.program}' wrote a mask on another grid than the volume.")
     return np.asarray(mask.array > 0.5)

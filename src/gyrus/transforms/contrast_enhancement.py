@@ -1,50 +1,20 @@
-"""Steps that change contrast, noise and shading: min-max, equalisation, CLAHE, non-local means, N4.
-
-Each works on one channel at a time, of an image (C, rows, columns) or a volume (C, planes, rows, columns), and keeps
-shape and type. Unsigned integers are taken as shares of the largest value of their type; other types keep the range
-that the channel has. A channel of one value has no contrast to work on and stays as it is.
-"""
+"""Steps that change contrast or noise: min-max, histogram equalisation, CLAHE, non-local means."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from gyrus.errors import DataError
-from gyrus.extras import missing_dependency
-from gyrus.transforms.image_step import Step
+from gyrus.transforms.step import ChannelStep, PositiveInt
 
 Floats = NDArray[np.float64]
-PositiveInt = Annotated[int, Field(gt=0)]
 
 
-class Enhancement(Step):
-    """A step on one channel at a time."""
-
-    def __call__(self, image: np.ndarray) -> np.ndarray:
-        """Apply to (C, rows, columns) or (C, planes, rows, columns)."""
-        return np.stack([self._keep_type(channel) for channel in image])
-
-    def enhance(self, values: Floats) -> Floats:
-        """From a channel scaled to 0..1, with at least two values, to the same in 0..1."""
-        raise NotImplementedError
-
-    def _keep_type(self, channel: np.ndarray) -> np.ndarray:
-        if channel.min() == channel.max():
-            return channel.copy()
-        whole = np.issubdtype(channel.dtype, np.integer)
-        unsigned = np.issubdtype(channel.dtype, np.unsignedinteger)
-        low, high = (0, np.iinfo(channel.dtype).max) if unsigned else (float(channel.min()), float(channel.max()))
-        enhanced = np.clip(self.enhance((channel.astype(np.float64) - low) / (high - low)), 0, 1)
-        values = low + enhanced * (high - low)
-        return (np.rint(values) if whole else values).astype(channel.dtype)
-
-
-class MinMax(Enhancement):
-    """The darkest pixel becomes 0 and the brightest the largest value of the type."""
+class MinMax(ChannelStep):
+    """Stretch the gray values: the darkest pixel becomes 0 and the brightest the largest value of the type."""
 
     step: Literal["min-max"] = "min-max"
 
@@ -53,8 +23,8 @@ class MinMax(Enhancement):
         return (values - values.min()) / (values.max() - values.min())
 
 
-class Equalise(Enhancement):
-    """Histogram equalisation: each gray value becomes the share of pixels that are not brighter."""
+class Equalise(ChannelStep):
+    """Histogram equalisation: each gray value becomes the fraction of pixels that are not brighter."""
 
     step: Literal["equalise"] = "equalise"
     head_only: bool = Field(False, description="leave black pixels black, and do not count them")
@@ -69,11 +39,13 @@ class Equalise(Enhancement):
         return np.where(head, equalize_hist(values, nbins=256, mask=head), 0.0)
 
 
-class Clahe(Enhancement):
+class Clahe(ChannelStep):
     """Contrast-limited adaptive histogram equalisation (Zuiderveld 1994); stretches to the whole range first."""
 
     step: Literal["clahe"] = "clahe"
-    clip_limit: float = Field(2.0, gt=0, le=256, description="height at which a tile's histogram is cut, over its mean")
+    clip_limit: float = Field(
+        2.0, gt=0, le=256, description="clip limit of a tile's histogram, as a multiple of its mean"
+    )
     tiles: PositiveInt = Field(8, description="tiles along each axis")
 
     def enhance(self, values: Floats) -> Floats:
@@ -84,13 +56,13 @@ class Clahe(Enhancement):
         return equalize_adapthist(values, kernel_size=tile, clip_limit=self.clip_limit / 256, nbins=256)
 
 
-class NonLocalMeans(Enhancement):
-    """Denoising by like patches elsewhere in the image (Buades, Coll and Morel 2005), in its fast form."""
+class NonLocalMeans(ChannelStep):
+    """Denoising by similar patches elsewhere in the image (Buades, Coll and Morel 2005), in its fast form."""
 
     step: Literal["non-local-means"] = "non-local-means"
-    strength: float = Field(0.8, gt=0, description="filter strength h over the standard deviation of the noise")
-    patch: PositiveInt = Field(5, description="pixels of a patch along each axis")
-    distance: PositiveInt = Field(7, description="how far away, in pixels, like patches are looked for")
+    strength: float = Field(0.8, gt=0, description="filter strength h divided by the standard deviation of the noise")
+    patch: PositiveInt = Field(5, description="side of a patch in pixels")
+    distance: PositiveInt = Field(7, description="largest distance in pixels at which similar patches are searched")
 
     def enhance(self, values: Floats) -> Floats:
         """scikit-image's ``denoise_nl_means``."""
@@ -104,45 +76,14 @@ class NonLocalMeans(Enhancement):
         )
 
 
-class N4(Enhancement):
-    """Correction of the shading by the coil: N4 (Tustison et al. 2010), within the head as Otsu's threshold sees it."""
-
-    step: Literal["n4"] = "n4"
-    shrink: PositiveInt = Field(2, description="by how much the image is made smaller to estimate the field")
-    levels: PositiveInt = Field(4, description="resolutions of the field, each twice as fine as the one before")
-    iterations: PositiveInt = Field(50, description="at most so many at each level")
-
-    def enhance(self, values: Floats) -> Floats:
-        """SimpleITK's ``N4BiasFieldCorrectionImageFilter``, in one thread so that the result is the same everywhere.
-
-        Raises:
-            MissingDependencyError: SimpleITK is not installed.
-            DataError: The image is too small, or otherwise not fit for N4.
-        """
-        sitk = _simple_itk()
-        image = sitk.GetImageFromArray(values.astype(np.float32))
-        head = sitk.OtsuThreshold(image, 0, 1, 200)
-        # A field has hardly any detail; a small image has none to spare.
-        factors = [self.shrink if length >= 16 * self.shrink else 1 for length in image.GetSize()]
-        corrector = sitk.N4BiasFieldCorrectionImageFilter()
-        corrector.SetNumberOfThreads(1)
-        corrector.SetMaximumNumberOfIterations([self.iterations] * self.levels)
-        try:
-            corrector.Execute(sitk.Shrink(image, factors), sitk.Shrink(head, factors))
-            field = sitk.GetArrayFromImage(corrector.GetLogBiasFieldAsImage(image))
-        except RuntimeError as error:
-            raise DataError(f"N4 fails on an image of {' x '.join(map(str, values.shape))}: {error}") from error
-        return values / np.exp(field)
-
-
 def estimate_noise(values: NDArray[np.floating]) -> float:
     """Standard deviation of the noise of an image or volume (Immerkaer 1996, "Fast noise variance estimation").
 
     Args:
-        values: (rows, columns), or (planes, rows, columns), of which the mean over the planes is taken.
+        values: (rows, columns), or (planes, rows, columns), where the mean over the planes is returned.
 
     Returns:
-        In the unit of the values; 0 for images too small to tell.
+        In the unit of the values; 0 for images that are too small.
     """
     from scipy import ndimage
 
@@ -152,11 +93,3 @@ def estimate_noise(values: NDArray[np.floating]) -> float:
     kernel = kernel.reshape((1,) * (values.ndim - 2) + kernel.shape)
     inner = ndimage.convolve(values, kernel)[..., 1:-1, 1:-1]
     return float(np.sqrt(np.pi / 2) * np.abs(inner).mean() / 6)
-
-
-def _simple_itk() -> Any:
-    try:
-        import SimpleITK
-    except ImportError as error:
-        raise missing_dependency("The step n4", "n4") from error
-    return SimpleITK

@@ -1,7 +1,8 @@
-"""Histograms made alike by landmarks, fitted on the training set (Nyul and Udupa, Magn Reson Med 42, 1999).
+"""Histogram standardisation by landmarks, fitted on the training set (Nyul and Udupa, Magn Reson Med 42, 1999).
 
-MRI has no unit: the same tissue is bright in one scan and dark in the next. Percentiles of the foreground are landmarks
-of each image; their means over the training set are the standard scale, to which every image is mapped piece by piece.
+MRI intensities have no unit: the same tissue is bright in one scan and dark in the next. The landmarks of an image are
+percentiles of its foreground; their means over the training set are the standard scale, to which every image is mapped
+by a piecewise linear function.
 """
 
 from __future__ import annotations
@@ -12,46 +13,46 @@ import numpy as np
 from numpy.typing import NDArray
 
 PERCENTILES = (1, 10, 20, 30, 40, 50, 60, 70, 80, 90, 99)
-"""Of the voxels of the foreground. The outermost are not 0 and 100, which noise decides (Nyul et al. 2000)."""
+"""Percentiles of the foreground. 0 and 100 are left out because noise determines them (Nyul et al. 2000)."""
 
 
 def landmarks_of(values: NDArray[np.floating]) -> NDArray[np.float64]:
-    """The percentiles :data:`PERCENTILES` of the foreground, which is what is brighter than the mean.
+    """The :data:`PERCENTILES` of the foreground, that is of the values above the mean.
 
     Args:
-        values: Of one channel, in any shape.
+        values: One channel, in any shape.
     """
     foreground = values[values > values.mean()]
     return np.percentile(foreground if foreground.size else values, PERCENTILES)
 
 
 def standard_scale(landmarks: NDArray[np.floating]) -> NDArray[np.float64]:
-    """The mean landmarks, after those of each image were brought to the same first and last one.
+    """The mean landmarks, after those of each image were scaled to a common first and last landmark.
 
     Args:
         landmarks: (N, ..., landmarks), of the training set only.
 
     Returns:
-        (..., landmarks), rising.
+        (..., landmarks), in rising order.
     """
     first, last = landmarks[..., :1], landmarks[..., -1:]
-    share = (landmarks - first) / np.maximum(last - first, 1e-6)
+    fraction = (landmarks - first) / np.maximum(last - first, 1e-6)
     low, high = first.mean(axis=0), last.mean(axis=0)
-    return np.asarray(low + share.mean(axis=0) * (high - low), dtype=np.float64)
+    return np.asarray(low + fraction.mean(axis=0) * (high - low), dtype=np.float64)
 
 
 def map_to_scale(
     values: NDArray[np.float32], landmarks: Sequence[float], standard: Sequence[float]
 ) -> NDArray[np.float32]:
-    """Map values so that the landmarks of an image fall on the standard ones, straight between them and beyond.
+    """Map values so that the landmarks of an image become the standard ones, linearly between and beyond them.
 
     Args:
-        values: Of one channel, in 0..1 and in any shape.
-        landmarks: Of this image.
-        standard: Of the training set.
+        values: One channel in 0..1, in any shape.
+        landmarks: The landmarks of this image.
+        standard: The standard scale of the training set.
 
     Returns:
-        In 0..1.
+        Values in 0..1.
     """
     own, wanted = _rising(landmarks, standard)
     if len(own) < 2:
@@ -65,7 +66,7 @@ def map_to_scale(
 
 
 def _rising(landmarks: Sequence[float], standard: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
-    """Without landmarks that fall together, as they do in images of few gray values."""
+    """Landmarks and standard without those that coincide, as happens in images with few gray values."""
     own, wanted = np.asarray(landmarks, dtype=np.float64), np.asarray(standard, dtype=np.float64)
     keep = np.concatenate([[True], np.diff(own) > 1e-6])
     return own[keep], wanted[keep]

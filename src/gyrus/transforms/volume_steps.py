@@ -1,7 +1,7 @@
-"""Deterministic steps of volumes, in millimetres and in the units of the scanner, before they become pixels.
+"""Deterministic steps on volumes, in mm and in scanner units, before they become 8-bit pixels.
 
-Sizes and spacings are given as the network sees a volume: slices from the bottom up, rows from the front, columns from
-the person's right. Every volume comes as RAS+, so there is no step for that.
+Sizes and spacings are in the order of the network's input: slices from the bottom up, rows from the front, columns from
+the subject's right. Every volume is in RAS+ already, so there is no step for orientation.
 """
 
 from __future__ import annotations
@@ -10,35 +10,25 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from gyrus.errors import DataError
-from gyrus.imaging.resampling import cut, resample
-from gyrus.transforms.contrast_enhancement import N4
+from gyrus.imaging.resampling import crop, resample
+from gyrus.transforms.bias_field import VolumeN4
+from gyrus.transforms.step import PositiveInt, VolumeStep
 
 if TYPE_CHECKING:
     from gyrus.imaging.volume import Volume
 
 Length = Annotated[float, Field(gt=0)]
-Count = Annotated[int, Field(gt=0)]
 Where = Literal["all", "mask"]
 
-_WITHIN = "count all voxels, or those of the mask that a step before has found"
+_WITHIN = "all voxels, or those in the mask of an earlier step"
 _SPLINES = {"nearest": 0, "linear": 1, "cubic": 3}
 
 
-class VolumeStep(BaseModel):
-    """One deterministic step; every field is part of the store's key."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    def __call__(self, volume: Volume) -> Volume:
-        """Apply; gives a new volume."""
-        raise NotImplementedError
-
-
 class Resample(VolumeStep):
-    """Another size of voxels over the same field of view, smoothed before where they grow."""
+    """Resample to another voxel size over the same field of view, smoothed first where voxels grow."""
 
     step: Literal["resample"] = "resample"
     spacing: tuple[Length, Length, Length] = Field((1.0, 1.0, 1.0), description="mm between slices, rows, columns")
@@ -50,14 +40,16 @@ class Resample(VolumeStep):
 
 
 class FindMask(VolumeStep):
-    """Find the head or the brain, for the steps behind; and blacken what is outside, if asked for."""
+    """Find the head or the brain for later steps; optionally set voxels outside to zero."""
 
     step: Literal["mask"] = "mask"
     of: Literal["head", "brain"] = "brain"
     tool: Literal["classical", "hd-bet", "synthstrip"] = Field(
-        "classical", description="built in, or a program that you have installed (brains only)"
+        "classical", description="built in, or an installed program (brains only)"
     )
-    outside: Literal["keep", "zero"] = Field("keep", description="what becomes of the voxels outside")
+    outside: Literal["keep", "zero"] = Field(
+        "keep", description="whether voxels outside the mask are kept or set to zero"
+    )
 
     @model_validator(mode="after")
     def _tools_find_brains(self) -> FindMask:
@@ -83,16 +75,16 @@ class FindMask(VolumeStep):
 
 
 class CropToMask(VolumeStep):
-    """The smallest box around the mask, with a margin."""
+    """Crop to the smallest box around the mask, with a margin."""
 
     step: Literal["crop-to-mask"] = "crop-to-mask"
-    margin: float = Field(5.0, ge=0, description="mm on every side; never beyond the volume")
+    margin: float = Field(5.0, ge=0, description="mm on every side, within the volume")
 
     def __call__(self, volume: Volume) -> Volume:
-        """Cut values and mask.
+        """Crop values and mask.
 
         Raises:
-            DataError: No step before has found a mask.
+            DataError: No earlier step has found a mask.
         """
         places = np.nonzero(_mask_of(volume, self.step))
         if not len(places[0]):
@@ -103,21 +95,21 @@ class CropToMask(VolumeStep):
             min(length, int(place.max()) + 1 + margin)
             for place, margin, length in zip(places, margins, volume.shape, strict=True)
         ]
-        return cut(volume, start, [last - first for first, last in zip(start, end, strict=True)], 0.0)
+        return crop(volume, start, [last - first for first, last in zip(start, end, strict=True)], 0.0)
 
 
 class Shape(VolumeStep):
-    """A number of voxels along each axis, by cutting and padding evenly on both sides with the darkest value."""
+    """Crop or pad to a number of voxels along each axis, evenly on both sides; padding is the darkest value."""
 
     step: Literal["shape"] = "shape"
-    size: tuple[Count, Count, Count] = Field(description="slices, rows, columns")
-    centre: Literal["grid", "mask"] = Field("grid", description="around the middle of the volume, or of the mask")
+    size: tuple[PositiveInt, PositiveInt, PositiveInt] = Field(description="slices, rows, columns")
+    centre: Literal["grid", "mask"] = Field("grid", description="centre of the volume, or of the mask")
 
     def __call__(self, volume: Volume) -> Volume:
-        """Cut and pad values and mask.
+        """Crop and pad values and mask.
 
         Raises:
-            DataError: The middle of the mask is asked for, and no step before has found one.
+            DataError: The centre is that of the mask, and no earlier step has found one.
         """
         size = self.size[::-1]
         start = [(present - wanted) // 2 for present, wanted in zip(volume.shape, size, strict=True)]
@@ -126,37 +118,18 @@ class Shape(VolumeStep):
             if len(places[0]):
                 middles = [(int(place.min()) + int(place.max()) + 1) // 2 for place in places]
                 start = [middle - wanted // 2 for middle, wanted in zip(middles, size, strict=True)]
-        return cut(volume, start, size, float(volume.array.min()))
-
-
-class BiasFieldCorrection(VolumeStep):
-    """N4 over the whole volume: shading by the coil is taken out."""
-
-    step: Literal["n4"] = "n4"
-    shrink: Count = Field(4, description="by how much the volume is made smaller to estimate the field")
-    levels: Count = Field(4, description="resolutions of the field, each twice as fine as the one before")
-    iterations: Count = Field(50, description="at most so many at each level")
-
-    def __call__(self, volume: Volume) -> Volume:
-        """Correct the values.
-
-        Raises:
-            MissingDependencyError: SimpleITK is not installed.
-            DataError: The volume is too small for N4.
-        """
-        correct = N4(shrink=self.shrink, levels=self.levels, iterations=self.iterations)
-        return volume.replaced(correct(volume.array[None])[0])
+        return crop(volume, start, size, float(volume.array.min()))
 
 
 class IntensityStep(VolumeStep):
-    """A step that brings gray values to 0..1, where pixels are."""
+    """A step that scales gray values to 0..1."""
 
     def bounds(self, volume: Volume) -> tuple[float, float]:
         """The values that become 0 and 1."""
         raise NotImplementedError
 
     def __call__(self, volume: Volume) -> Volume:
-        """Scale and cut to 0..1; a volume of one value becomes 0."""
+        """Scale and clip to 0..1; a constant volume becomes 0."""
         low, high = self.bounds(volume)
         if not high > low:
             return volume.replaced(np.zeros_like(volume.array))
@@ -164,7 +137,7 @@ class IntensityStep(VolumeStep):
 
 
 class Percentiles(IntensityStep):
-    """From a low to a high percentile."""
+    """Scale from a low to a high percentile."""
 
     step: Literal["percentiles"] = "percentiles"
     low: float = Field(0.5, ge=0, le=100, description="percentile that becomes black")
@@ -183,10 +156,10 @@ class Percentiles(IntensityStep):
 
 
 class ZScore(IntensityStep):
-    """Mean 0 and standard deviation 1 within the mask, then cut to a range that becomes 0..1.
+    """Z-scores within the mask, clipped to a range that becomes 0..1.
 
-    A pixel p is the z-score low + p * (high - low); ``intensity: {method: fixed}`` with mean -low / (high - low) and
-    std 1 / (high - low) gives the network z-scores again.
+    A pixel p has the z-score low + p * (high - low); ``intensity: {method: fixed}`` with mean -low / (high - low) and
+    std 1 / (high - low) restores the z-scores for the network.
     """
 
     step: Literal["zscore"] = "zscore"
@@ -207,7 +180,7 @@ class ZScore(IntensityStep):
 
 
 class Window(IntensityStep):
-    """Between two gray values, the same for every volume: for CT, and for volumes of 8-bit gray (0 and 255)."""
+    """Scale between two gray values, the same for every volume: for CT, and for 8-bit volumes (0 and 255)."""
 
     step: Literal["window"] = "window"
     low: float = Field(0.0, description="gray value that becomes black")
@@ -219,7 +192,7 @@ class Window(IntensityStep):
         return self
 
     def bounds(self, volume: Volume) -> tuple[float, float]:  # noqa: ARG002
-        """As given."""
+        """The two gray values."""
         return self.low, self.high
 
 
@@ -228,7 +201,7 @@ VOLUME_STEPS = {
     "mask": FindMask,
     "crop-to-mask": CropToMask,
     "shape": Shape,
-    "n4": BiasFieldCorrection,
+    "n4": VolumeN4,
     "percentiles": Percentiles,
     "zscore": ZScore,
     "window": Window,
@@ -236,34 +209,34 @@ VOLUME_STEPS = {
 """The steps by name."""
 
 AnyVolumeStep = Annotated[
-    Resample | FindMask | CropToMask | Shape | BiasFieldCorrection | Percentiles | ZScore | Window,
+    Resample | FindMask | CropToMask | Shape | VolumeN4 | Percentiles | ZScore | Window,
     Field(discriminator="step"),
 ]
 
 
 def apply_steps(volume: Volume, steps: Sequence[VolumeStep]) -> Volume:
-    """Run the steps in their order."""
+    """Apply the steps in order."""
     for step in steps:
         volume = step(volume)
     return volume
 
 
 def to_pixels(volume: Volume) -> np.ndarray:
-    """uint8 (1, slices, rows, columns), bottom to top, of gray values in 0..1; others are cut."""
+    """uint8 (1, slices, rows, columns), bottom to top, of gray values in 0..1; values outside are clipped."""
     return np.ascontiguousarray(np.rint(np.clip(volume.slices(), 0, 1) * 255).astype(np.uint8)[None])
 
 
 def require_intensity(steps: Sequence[VolumeStep]) -> None:
-    """Refuse steps that do not end at gray values in 0..1.
+    """Refuse steps that do not produce gray values in 0..1.
 
     Raises:
-        ValueError: There is no step that scales, or N4 comes behind it.
+        ValueError: No step scales to 0..1, or N4 comes after it.
     """
     scaling = [number for number, step in enumerate(steps) if isinstance(step, IntensityStep)]
     if not scaling:
-        raise ValueError("add a step that brings gray values to 0..1: percentiles, zscore or window")
-    if any(isinstance(step, BiasFieldCorrection) for step in steps[scaling[0] :]):
-        raise ValueError("n4 works on the gray values of the scanner: put it before percentiles, zscore and window")
+        raise ValueError("add a step that scales gray values to 0..1: percentiles, zscore or window")
+    if any(isinstance(step, VolumeN4) for step in steps[scaling[0] :]):
+        raise ValueError("n4 needs the gray values of the scanner: put it before percentiles, zscore and window")
 
 
 def _require_order(low: float, high: float) -> None:
@@ -273,7 +246,9 @@ def _require_order(low: float, high: float) -> None:
 
 def _mask_of(volume: Volume, step: str) -> np.ndarray:
     if volume.mask is None:
-        raise DataError(f"The step '{step}' needs a mask. Put a step before it: {{step: mask, of: brain}}.")
+        raise DataError(
+            f"The step '{step}' needs a mask. Put a step that finds one before it: {{step: mask, of: brain}}."
+        )
     return volume.mask
 
 

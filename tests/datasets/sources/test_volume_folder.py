@@ -15,7 +15,7 @@ from gyrus.datasets.scan import scan
 from gyrus.datasets.sources.bids import entities_of
 from gyrus.datasets.volume_files import VolumeFiles
 from gyrus.errors import ConfigError, DataError
-from gyrus.imaging.volume import affine_from_slices, from_slices
+from gyrus.imaging.orientation import affine_from_slices, array_from_slices
 from tests.support import images
 from tests.support.dicoms import write_series
 from tests.support.heads import nifti, noise
@@ -28,7 +28,7 @@ def _slices(subject: str) -> np.ndarray:
 
 
 def _nifti(subject: str, path: Path) -> None:
-    nifti(from_slices(_slices(subject)), path, affine_from_slices((3.0, 2.0, 1.5), (5, 6, 7)))
+    nifti(array_from_slices(_slices(subject)), path, affine_from_slices((3.0, 2.0, 1.5), (5, 6, 7)))
 
 
 def folder_per_class(root: Path) -> Manifest:
@@ -151,7 +151,7 @@ def test_what_headers_do_not_say_is_a_problem_until_it_is_stated(tmp_path):
     for label, name in (("AD", "sub-1"), ("NC", "sub-2")):
         (tmp_path / label).mkdir()
         np.save(tmp_path / label / f"{name}.npy", noise())
-    with pytest.raises(DataError, match="state it by --orientation"):
+    with pytest.raises(DataError, match="give it with --orientation"):
         scan(tmp_path, source="volumes")
     manifest = scan(tmp_path, source="volumes", orientation="RAS", spacing=(1, 1, 2))
     manifest.save(tmp_path / "manifest.parquet")

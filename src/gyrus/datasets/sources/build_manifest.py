@@ -18,8 +18,8 @@ from gyrus.datasets.reader import EncodedImages
 from gyrus.datasets.sources.listing import Listing, Request
 from gyrus.datasets.sources.subject_naming import Names, read_names, untold
 from gyrus.datasets.volume_files import VolumeFiles
-from gyrus.errors import DataError
-from gyrus.imaging.decoding import Inspection, UnusableImageError, inspect
+from gyrus.errors import DataError, UnusableImageError
+from gyrus.imaging.decoding import Inspection, inspect
 
 _CHUNK = 64
 _MOST_THREADS = 8

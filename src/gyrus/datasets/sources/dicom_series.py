@@ -14,8 +14,7 @@ from gyrus.datasets.manifest import VOLUME_FILES, Problem
 from gyrus.datasets.sources.image_folder import is_text, walk, with_labels_and_parts
 from gyrus.datasets.sources.listing import SUBSET_WORDS, Listing, Request
 from gyrus.datasets.volume_files import may_be_dicom
-from gyrus.errors import DataError
-from gyrus.imaging.decoding import UnusableImageError
+from gyrus.errors import DataError, UnusableImageError
 from gyrus.imaging.dicom import DICOM_EXTENSIONS, Header, is_dicom, read_header
 
 _SUBJECT_COLUMN = "PatientID of the headers, which is replaced by the name of a folder"

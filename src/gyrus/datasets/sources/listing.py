@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from gyrus.datasets.manifest import Problem
-from gyrus.imaging.volume_formats import Assumption
+from gyrus.imaging.orientation import AssumedGeometry
 from gyrus.types import Subset
 
 Progress = Callable[[int, int], None]
@@ -52,7 +52,7 @@ class Request:
     progress: Progress | None = None
     source: str | None = None
     bids: Mapping[str, str] = field(default_factory=dict)
-    assumption: Assumption = field(default_factory=Assumption)
+    assumption: AssumedGeometry = field(default_factory=AssumedGeometry)
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,7 @@ from gyrus.datasets.manifest import VOLUME_FILES
 from gyrus.datasets.sources.image_folder import list_files
 from gyrus.datasets.sources.listing import Listing, Request
 from gyrus.datasets.volume_files import ASSUMED, as_text, files_of
-from gyrus.errors import DataError
-from gyrus.imaging.decoding import UnusableImageError
+from gyrus.errors import DataError, UnusableImageError
 from gyrus.imaging.volume_formats import FORMATS, is_volume
 
 

@@ -1,4 +1,4 @@
-"""A contact sheet of a volume: three planes, as it was read and after each step."""
+"""A contact sheet of a volume: three planes, as read and after each step."""
 
 from __future__ import annotations
 
@@ -8,33 +8,33 @@ import numpy as np
 from matplotlib.axes import Axes as Panel
 from matplotlib.figure import Figure
 
-from gyrus.datasets.volume_slices import PLANES, along
 from gyrus.errors import DataError
+from gyrus.imaging.orientation import PLANES, slices_along, slices_from_array
 from gyrus.imaging.volume import Volume
-from gyrus.transforms.volume_steps import VolumeStep
+from gyrus.transforms.step import VolumeStep
 
 _INK, _QUIET, _OUTLINE = "#1b1f23", "#555555", "#E69F00"
 _LABEL_INCHES, _PANEL_INCHES, _GAP_INCHES, _HEAD_INCHES = 1.9, 1.5, 0.06, 0.3
 _SIDES = {"axial": ("R", "L"), "coronal": ("R", "L"), "sagittal": ("A", "P")}
 _AXES = {"axial": (0, 1, 2), "coronal": (1, 0, 2), "sagittal": (2, 0, 1)}
-"""Of (slices, rows, columns): across the plane, its rows, its columns."""
+"""Axes of (slices, rows, columns): across the plane, along its rows, along its columns."""
 
 
 def preview(volume: Volume, steps: Sequence[VolumeStep]) -> Figure:
-    """Draw a contact sheet: the volume as it was read, then after each step, on one scale in millimetres.
+    """Draw a contact sheet: the volume as read, then after each step, on one scale in mm.
 
-    All panels show the planes through one point of the head, the middle of the prepared volume. Where a step has found
-    a mask, its outline is drawn.
+    All panels show the planes through the centre of the prepared volume. Once a step has found a mask, its outline is
+    drawn.
 
     Args:
-        volume: As it was read.
-        steps: In their order.
+        volume: The volume as read.
+        steps: The steps in order.
 
     Returns:
         A figure; save it with ``figure.savefig(path)``.
 
     Raises:
-        DataError: A step fails, with its number and name in front.
+        DataError: A step fails; the message starts with its number.
     """
     stages = list(_stages(volume, steps))
     last = stages[-1][1]
@@ -42,12 +42,12 @@ def preview(volume: Volume, steps: Sequence[VolumeStep]) -> Figure:
     height = _HEAD_INCHES + len(stages) * (_PANEL_INCHES + _GAP_INCHES)
     figure = Figure(figsize=(_LABEL_INCHES + 3 * (_PANEL_INCHES + _GAP_INCHES), height), dpi=200)
     reach = max(max(np.array(one.shape) * one.spacing) for _, one in stages) / 2
-    for row, (words, stage) in enumerate(stages):
+    for row, (title, stage) in enumerate(stages):
         bottom = height - _HEAD_INCHES - (row + 1) * (_PANEL_INCHES + _GAP_INCHES)
         figure.text(
             0.08 / figure.get_figwidth(),
             (bottom + _PANEL_INCHES / 2) / height,
-            f"{words}\n{_facts(stage)}",
+            f"{title}\n{_describe(stage)}",
             fontsize=7,
             color=_INK,
             va="center",
@@ -70,10 +70,10 @@ def _stages(volume: Volume, steps: Sequence[VolumeStep]) -> Iterator[tuple[str, 
             volume = step(volume)
         except DataError as error:
             raise DataError(f"Step {number}: {error}") from error
-        yield f"{number}. {_words(step)}", volume
+        yield f"{number}. {_title(step)}", volume
 
 
-def _words(step: VolumeStep) -> str:
+def _title(step: VolumeStep) -> str:
     settings = step.model_dump(mode="json")
     name = settings.pop("step")
     texts = [f"{key} {_text(value)}" for key, value in settings.items()]
@@ -84,7 +84,7 @@ def _text(value: object) -> str:
     return " x ".join(f"{one:g}" for one in value) if isinstance(value, list) else str(value)
 
 
-def _facts(volume: Volume) -> str:
+def _describe(volume: Volume) -> str:
     shape = " x ".join(map(str, volume.shape[::-1]))
     spacing = " x ".join(f"{length:.2g}" for length in volume.spacing[::-1])
     low, high = float(volume.array.min()), float(volume.array.max())
@@ -108,25 +108,20 @@ def _draw(panel: Panel, volume: Volume, plane: str, centre: np.ndarray, reach: f
 def _section(
     volume: Volume, plane: str, centre: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray | None, tuple[float, float, float, float]]:
-    """The plane through a point in mm, its mask, and where its edges lie in mm from the point."""
+    """The plane through a point in mm, its mask, and the position of its edges in mm from the point."""
     voxel = (np.linalg.inv(volume.affine) @ [*centre, 1])[:3]
     across, down, along_columns = _AXES[plane]
-    # From X, Y, Z to slices, rows, columns, where rows run to the back and columns to the left.
+    # From (X, Y, Z) to (slices, rows, columns), where rows run to the back and columns to the left.
     x, y, z = voxel
     at = np.array([z, volume.shape[1] - 1 - y, volume.shape[0] - 1 - x])
     shape, spacing = np.array(volume.shape[::-1]), np.array(volume.spacing[::-1])
-    if plane != "axial":  # slices are drawn from the top, and these planes are counted from the back and the left
+    if plane != "axial":  # these planes show slices from the top and are counted from the back and the left
         at = np.array([shape[0] - 1 - at[0], shape[1] - 1 - at[1], shape[2] - 1 - at[2]])
     number = int(np.clip(np.rint(at[across]), 0, shape[across] - 1))
-    image = along(volume.slices(), plane)[number]
-    mask = None if volume.mask is None else along(_mask_slices(volume), plane)[number]
+    image = slices_along(volume.slices(), plane)[number]
+    mask = None if volume.mask is None else slices_along(slices_from_array(volume.mask), plane)[number]
     row = at[down]
     column = at[along_columns] if plane != "coronal" else shape[2] - 1 - at[2]
     left, right = (-0.5 - column) * spacing[along_columns], (image.shape[1] - 0.5 - column) * spacing[along_columns]
     top, bottom = (row + 0.5) * spacing[down], (row + 0.5 - image.shape[0]) * spacing[down]
     return image, mask, (left, right, bottom, top)
-
-
-def _mask_slices(volume: Volume) -> np.ndarray:
-    assert volume.mask is not None
-    return volume.mask.transpose(2, 1, 0)[:, ::-1, ::-1]

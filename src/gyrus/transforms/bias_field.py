@@ -1,0 +1,72 @@
+"""Bias field correction by N4, on an image or on a whole volume."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from gyrus.errors import DataError
+from gyrus.extras import missing_dependency
+from gyrus.transforms.step import ChannelStep, PositiveInt, VolumeStep
+
+if TYPE_CHECKING:
+    from gyrus.imaging.volume import Volume
+
+_LEVELS = "resolution levels of the field; each doubles the resolution of the one before"
+_ITERATIONS = "most iterations at each level"
+
+
+class ImageN4(ChannelStep):
+    """N4 bias field correction of each image (Tustison et al. 2010), within the head found by Otsu's threshold."""
+
+    step: Literal["n4"] = "n4"
+    shrink: PositiveInt = Field(2, description="factor by which the image is reduced to estimate the field")
+    levels: PositiveInt = Field(4, description=_LEVELS)
+    iterations: PositiveInt = Field(50, description=_ITERATIONS)
+
+    def enhance(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """SimpleITK's ``N4BiasFieldCorrectionImageFilter``, in one thread so that results are the same everywhere.
+
+        Raises:
+            MissingDependencyError: SimpleITK is not installed.
+            DataError: The image is too small, or N4 fails for another reason.
+        """
+        try:
+            import SimpleITK
+        except ImportError as error:
+            raise missing_dependency("The step n4", "n4") from error
+        image = SimpleITK.GetImageFromArray(values.astype(np.float32))
+        head = SimpleITK.OtsuThreshold(image, 0, 1, 200)
+        # The field has little detail, but a small image cannot be reduced further.
+        factors = [self.shrink if length >= 16 * self.shrink else 1 for length in image.GetSize()]
+        corrector = SimpleITK.N4BiasFieldCorrectionImageFilter()
+        corrector.SetNumberOfThreads(1)
+        corrector.SetMaximumNumberOfIterations([self.iterations] * self.levels)
+        try:
+            corrector.Execute(SimpleITK.Shrink(image, factors), SimpleITK.Shrink(head, factors))
+            field = SimpleITK.GetArrayFromImage(corrector.GetLogBiasFieldAsImage(image))
+        except RuntimeError as error:
+            raise DataError(f"N4 fails on an image of {' x '.join(map(str, values.shape))}: {error}") from error
+        return values / np.exp(field)
+
+
+class VolumeN4(VolumeStep):
+    """N4 bias field correction of the whole volume."""
+
+    step: Literal["n4"] = "n4"
+    shrink: PositiveInt = Field(4, description="factor by which the volume is reduced to estimate the field")
+    levels: PositiveInt = Field(4, description=_LEVELS)
+    iterations: PositiveInt = Field(50, description=_ITERATIONS)
+
+    def __call__(self, volume: Volume) -> Volume:
+        """Correct the values.
+
+        Raises:
+            MissingDependencyError: SimpleITK is not installed.
+            DataError: The volume is too small, or N4 fails for another reason.
+        """
+        correct = ImageN4(shrink=self.shrink, levels=self.levels, iterations=self.iterations)
+        return volume.replaced(correct(volume.array[None])[0])

@@ -1,0 +1,112 @@
+"""Deterministic steps on 8-bit images: colour and size."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+from pydantic import Field
+
+from gyrus.errors import DataError
+from gyrus.transforms.step import ImageStep, PositiveInt
+
+Size = tuple[PositiveInt, PositiveInt]
+
+
+class Grayscale(ImageStep):
+    """One channel: luma of ITU-R BT.601 in integers, as Pillow's "L"."""
+
+    step: Literal["grayscale"] = "grayscale"
+
+    def __call__(self, image: np.ndarray) -> np.ndarray:
+        """(1 or 3, rows, columns) to (1, rows, columns)."""
+        if image.shape[0] == 1:
+            return image
+        red, green, blue = image.astype(np.int64)
+        luma = (red * 19595 + green * 38470 + blue * 7471 + 0x8000) >> 16
+        return luma[None].astype(image.dtype)
+
+
+class Rgb(ImageStep):
+    """Three channels; a gray image is repeated, as networks with three-channel weights expect."""
+
+    step: Literal["rgb"] = "rgb"
+
+    def __call__(self, image: np.ndarray) -> np.ndarray:
+        """(1 or 3, rows, columns) to (3, rows, columns)."""
+        return image if image.shape[0] == 3 else np.repeat(image, 3, axis=0)
+
+
+class Resize(ImageStep):
+    """Resize with antialiasing (Pillow's filters)."""
+
+    step: Literal["resize"] = "resize"
+    size: Size = Field(description="rows, columns")
+    aspect: Literal["pad", "crop", "stretch"] = Field(
+        "pad", description="pad: keep the aspect and pad with zeros; crop: keep it and crop; stretch: change it"
+    )
+    interpolation: Literal["nearest", "bilinear", "bicubic"] = "bilinear"
+
+    def __call__(self, image: np.ndarray) -> np.ndarray:
+        """(C, rows, columns) to (C, *size)."""
+        from PIL import Image
+
+        rows, columns = image.shape[1:]
+        if (rows, columns) == self.size:
+            return image
+        target = self.size
+        if self.aspect != "stretch":
+            ratios = (self.size[0] / rows, self.size[1] / columns)
+            ratio = min(ratios) if self.aspect == "pad" else max(ratios)
+            target = (max(1, round(rows * ratio)), max(1, round(columns * ratio)))
+        filtering = Image.Resampling[self.interpolation.upper()]
+        resized = np.stack([np.asarray(Image.fromarray(channel).resize(target[::-1], filtering)) for channel in image])
+        return _crop_or_pad(resized, self.size)
+
+
+class Pad(ImageStep):
+    """Pad with zeros evenly on both sides to a size; larger images are refused."""
+
+    step: Literal["pad"] = "pad"
+    size: Size = Field(description="rows, columns")
+
+    def __call__(self, image: np.ndarray) -> np.ndarray:
+        """(C, rows, columns) to (C, *size)."""
+        if image.shape[1] > self.size[0] or image.shape[2] > self.size[1]:
+            raise DataError(
+                f"An image of {image.shape[1]} x {image.shape[2]} does not fit into pad size "
+                f"{self.size[0]} x {self.size[1]}. Use a larger size, or a resize step before."
+            )
+        return _crop_or_pad(image, self.size)
+
+
+class Crop(ImageStep):
+    """Crop to the centre of the image; smaller images are refused."""
+
+    step: Literal["crop"] = "crop"
+    size: Size = Field(description="rows, columns")
+
+    def __call__(self, image: np.ndarray) -> np.ndarray:
+        """(C, rows, columns) to (C, *size)."""
+        if image.shape[1] < self.size[0] or image.shape[2] < self.size[1]:
+            raise DataError(
+                f"An image of {image.shape[1]} x {image.shape[2]} is smaller than crop size "
+                f"{self.size[0]} x {self.size[1]}. Use a smaller size, or a pad or resize step before."
+            )
+        return _crop_or_pad(image, self.size)
+
+
+def _crop_or_pad(image: np.ndarray, size: Sequence[int]) -> np.ndarray:
+    """Crop or pad each axis evenly to ``size``; an odd pixel goes to the end."""
+    for axis, wanted in enumerate(size, start=1):
+        present = image.shape[axis]
+        if present > wanted:
+            start = (present - wanted) // 2
+            image = np.take(image, range(start, start + wanted), axis=axis)
+        elif present < wanted:
+            before = (wanted - present) // 2
+            width = [(0, 0)] * image.ndim
+            width[axis] = (before, wanted - present - before)
+            image = np.pad(image, width)
+    return image

@@ -1,0 +1,162 @@
+"""Intensity normalisation: its config, the statistics that it needs, and its fit on the training set.
+
+Scaling is affine for every image, ``(x - shift) / scale``, so the store keeps four numbers per image and channel
+instead of a second, larger copy of the pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from gyrus.errors import DataError
+from gyrus.transforms.histogram_standardisation import landmarks_of, map_to_scale, standard_scale
+
+_GIVEN = "one value or one per channel, of pixels in 0..1 (fixed, histogram)"
+
+
+class IntensityScaling(BaseModel):
+    """How gray values are scaled after all other steps; pixels come as value / 255."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    method: Literal["fixed", "zscore", "dataset", "percentile", "histogram"] = Field(
+        "dataset",
+        description="fixed: given mean and std; zscore: mean and std of each image; dataset: mean and std of each "
+        "channel over the training set; percentile: percentiles of each image to 0..1, clipped; histogram: gray values "
+        "of each image mapped to the mean histogram of the training set (Nyul and Udupa), then given mean and std",
+    )
+    mean: tuple[float, ...] = Field((0.0,), description=f"mean, {_GIVEN}")
+    std: tuple[Annotated[float, Field(gt=0)], ...] = Field((1.0,), description=f"standard deviation, {_GIVEN}")
+    low: float = Field(0.5, ge=0, le=100, description="lower percentile (percentile)")
+    high: float = Field(99.5, ge=0, le=100, description="upper percentile (percentile)")
+
+    @model_validator(mode="after")
+    def _low_below_high(self) -> IntensityScaling:
+        if self.low >= self.high:
+            raise ValueError(f"low must be below high, got {self.low} and {self.high}")
+        return self
+
+
+STATISTICS = ("mean", "std", "low", "high")
+"""What the store keeps per image and channel, of pixels in 0..1; low and high are the configured percentiles."""
+
+SMALLEST_SCALE = 1e-6
+
+_COUNTED_AT_ONCE = 1 << 16
+
+
+def image_statistics(image: np.ndarray, intensity: IntensityScaling) -> np.ndarray:
+    """The :data:`STATISTICS` of an image (C, *spatial) uint8, as float32 (C, 4).
+
+    With the method "histogram", the landmarks of the histogram follow.
+    """
+    rows = []
+    for channel in image.reshape(image.shape[0], -1):
+        # Counting needs eight bytes per pixel; counting by blocks keeps this small for large volumes.
+        blocks = range(0, max(1, len(channel)), _COUNTED_AT_ONCE)
+        counts = sum(np.bincount(channel[start : start + _COUNTED_AT_ONCE], minlength=256) for start in blocks)
+        row = _statistics_of_counts(np.asarray(counts), (intensity.low, intensity.high))
+        rows.append([*row, *(landmarks_of(channel / 255.0) if intensity.method == "histogram" else ())])
+    return np.array(rows, dtype=np.float32)
+
+
+def _statistics_of_counts(counts: np.ndarray, percentiles: tuple[float, float]) -> list[float]:
+    """The statistics from the counts of the 256 gray values: equal to those of the pixels, and many times faster."""
+    values, total = np.arange(256) / 255.0, counts.sum()
+    mean = counts @ values / total
+    std = np.sqrt(counts @ (values - mean) ** 2 / total)
+    ends = np.cumsum(counts)
+    places = np.array(percentiles) / 100 * (total - 1)
+    below, above = (values[np.searchsorted(ends, whole(places), side="right")] for whole in (np.floor, np.ceil))
+    return [mean, std, *(below + (above - below) * (places % 1))]
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """Fitted intensity scaling: ``(x - shift) / scale`` of pixels x in 0..1.
+
+    Attributes:
+        method: As in :class:`IntensityScaling`.
+        mean: One value per channel; used by "fixed", "dataset" and "histogram".
+        std: One value per channel; used by the same methods.
+        standard: The mean landmarks of the training set, one tuple per channel; used by "histogram".
+    """
+
+    method: str
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    standard: tuple[tuple[float, ...], ...] = ()
+
+    @classmethod
+    def fit(cls, intensity: IntensityScaling, statistics: np.ndarray) -> Normalisation:
+        """Fit on the images of the training set.
+
+        Args:
+            intensity: The method.
+            statistics: (N, C, 4), rows of the training set only; see :data:`STATISTICS`.
+
+        Raises:
+            DataError: The number of given means or deviations does not match the channels.
+        """
+        channels = statistics.shape[1]
+        if intensity.method == "dataset":
+            mean = statistics[..., 0].astype(np.float64).mean(axis=0)
+            # All images have the same number of pixels, so their moments average to those of the whole set.
+            square = (statistics[..., 1].astype(np.float64) ** 2 + statistics[..., 0].astype(np.float64) ** 2).mean(0)
+            std = np.sqrt(np.maximum(square - mean**2, 0))
+            return cls("dataset", tuple(mean.tolist()), tuple(np.maximum(std, SMALLEST_SCALE).tolist()))
+        given = intensity.mean, intensity.std
+        if any(len(values) not in (1, channels) for values in given):
+            raise DataError(
+                f"intensity.mean and intensity.std need 1 or {channels} values for images of {channels} channels, "
+                f"got {len(given[0])} and {len(given[1])}."
+            )
+        mean, std = (np.broadcast_to(values, channels) for values in given)
+        standard: tuple[tuple[float, ...], ...] = ()
+        if intensity.method == "histogram":
+            standard = tuple(map(tuple, standard_scale(statistics[..., len(STATISTICS) :]).tolist()))
+        return cls(intensity.method, tuple(map(float, mean)), tuple(map(float, std)), standard)
+
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any]) -> Normalisation:
+        """Read what :func:`dataclasses.asdict` gave, after JSON."""
+        standard = tuple(map(tuple, document.get("standard", ())))
+        return cls(document["method"], tuple(document["mean"]), tuple(document["std"]), standard)
+
+    def to_standard_scale(self, images: np.ndarray, statistics: np.ndarray) -> np.ndarray:
+        """Map gray values to the histogram of the training set if the method is "histogram"; else change nothing.
+
+        Args:
+            images: float32 (N, C, *spatial), pixels in 0..1.
+            statistics: (N, C, 4 + landmarks).
+        """
+        if not self.standard:
+            return images
+        own = statistics[..., len(STATISTICS) :]
+        return np.stack(
+            [
+                [map_to_scale(*one) for one in zip(image, landmarks, self.standard, strict=True)]
+                for image, landmarks in zip(images, own, strict=True)
+            ]
+        )
+
+    def shift_and_scale(self, statistics: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Shift and scale of some images, float32 (N, C) each, from their statistics (N, C, 4)."""
+        if self.method == "percentile":
+            shift, scale = statistics[..., 2], statistics[..., 3] - statistics[..., 2]
+        elif self.method == "zscore":
+            shift, scale = statistics[..., 0], statistics[..., 1]
+        else:
+            shape = statistics.shape[:2]
+            shift, scale = np.broadcast_to(self.mean, shape), np.broadcast_to(self.std, shape)
+        return shift.astype(np.float32), np.maximum(scale, SMALLEST_SCALE).astype(np.float32)
+
+    @property
+    def clips(self) -> bool:
+        """Whether values are clipped to 0..1 after scaling."""
+        return self.method == "percentile"

@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import stat
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gyrus.errors import DataError, MissingDependencyError
+from gyrus.imaging.volume import Volume
+from gyrus.transforms.volume_steps import (
+    FindMask,
+)
+from tests.support.heads import head
+
+
+@pytest.fixture(scope="module")
+def person() -> tuple[Volume, np.ndarray]:
+    return head((6.0, 6.0, 7.0))
+
+
+def _program(folder: Path, name: str, body: str) -> None:
+    path = folder / name
+    path.write_text(f"#!{sys.executable}\n" + textwrap.dedent(body))
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+
+
+COPY = """
+    import sys, numpy as np, nibabel as nib
+    source, out = {source}, {out}
+    image = nib.load(source)
+    mask = (image.get_fdata() > 500).astype(np.uint8)
+    nib.save(nib.Nifti1Image(mask, image.affine), out)
+"""
+
+
+@pytest.mark.parametrize(
+    ("tool", "program", "source", "out"),
+    [
+        ("synthstrip", "mri_synthstrip", "sys.argv[2]", "sys.argv[4]"),
+        ("hd-bet", "hd-bet", "sys.argv[2]", "sys.argv[4].replace('.nii.gz', '_bet.nii.gz')"),
+    ],
+)
+def test_an_installed_program_gives_the_mask(tool, program, source, out, tmp_path, monkeypatch, person):
+    _program(tmp_path, program, COPY.format(source=source, out=out))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    found = FindMask(tool=tool, outside="zero")(person[0])
+    np.testing.assert_array_equal(found.mask, person[0].array > 500)
+    assert not found.array[~found.mask].any()
+
+
+def test_a_tool_that_is_missing_or_fails_says_so(tmp_path, monkeypatch, person):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(MissingDependencyError, match=r"'mri_synthstrip' was not found.*tool: classical"):
+        FindMask(tool="synthstrip")(person[0])
+    _program(tmp_path, "mri_synthstrip", "import sys; sys.exit('no licence')")
+    with pytest.raises(DataError, match="exit code 1: no licence"):
+        FindMask(tool="synthstrip")(person[0])
+    _program(tmp_path, "mri_synthstrip", "pass")
+    with pytest.raises(DataError, match="wrote no mask"):
+        FindMask(tool="synthstrip")(person[0])

@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+from PIL import Image
+
+from gyrus.errors import DataError
+from gyrus.transforms.image_steps import Crop, Grayscale, Pad, Resize
+
+gray = arrays.arrays(np.uint8, st.tuples(st.just(1), st.integers(4, 40), st.integers(4, 40)))
+
+
+colour = arrays.arrays(np.uint8, st.tuples(st.just(3), st.integers(4, 40), st.integers(4, 40)))
+
+
+@given(image=colour)
+def test_grayscale_agrees_with_pillow(image):
+    expected = np.asarray(Image.fromarray(np.moveaxis(image, 0, -1)).convert("L"))
+    np.testing.assert_array_equal(Grayscale()(image)[0], expected)
+
+
+@given(
+    image=gray, rows=st.integers(1, 50), columns=st.integers(1, 50), aspect=st.sampled_from(["pad", "crop", "stretch"])
+)
+def test_resize_always_gives_the_size_asked_for(image, rows, columns, aspect):
+    assert Resize(size=(rows, columns), aspect=aspect)(image).shape == (1, rows, columns)
+
+
+def test_resize_agrees_with_pillow_and_keeps_the_aspect():
+    image = np.random.default_rng(0).integers(0, 255, (1, 30, 60), dtype=np.uint8)
+    padded = Resize(size=(40, 40))(image)
+    expected = np.asarray(Image.fromarray(image[0]).resize((40, 20), Image.Resampling.BILINEAR))
+    np.testing.assert_array_equal(padded[0, 10:30], expected)
+    assert not padded[0, :10].any()
+    assert not padded[0, 30:].any()
+
+
+@given(image=gray)
+def test_pad_then_crop_gives_the_image_back(image):
+    rows, columns = image.shape[1:]
+    np.testing.assert_array_equal(Crop(size=(rows, columns))(Pad(size=(50, 51))(image)), image)
+
+
+def test_sizes_that_do_not_fit_are_refused_in_words():
+    image = np.zeros((1, 10, 10), np.uint8)
+    with pytest.raises(DataError, match="does not fit into pad size 5 x 20"):
+        Pad(size=(5, 20))(image)
+    with pytest.raises(DataError, match="smaller than crop size 20 x 5"):
+        Crop(size=(20, 5))(image)
