@@ -18,7 +18,7 @@ from gyrus.audit.image_measurements import make_thumbnail
 from gyrus.audit.near_duplicates import find_overlays
 from gyrus.datasets.reader import Reader
 from gyrus.datasets.scan import scan
-from gyrus.transforms.preprocessing import Grayscale
+from gyrus.transforms.image_steps import Grayscale
 
 GENERATOR = np.random.default_rng(0)
 COPIES = 280

@@ -25,10 +25,11 @@ from torch.nn import functional
 
 from gyrus.datasets.store import Store
 from gyrus.datasets.torch_dataset import PixelDataset
-from gyrus.models.build import ModelConfig, build
+from gyrus.models.build import build
+from gyrus.models.config import ModelConfig
 from gyrus.training.config import TrainingConfig
 from gyrus.training.fit import fit
-from gyrus.transforms.preprocessing import Normalisation
+from gyrus.transforms.normalisation import Normalisation
 
 SIDE = 128
 CLASSES = ("none", "very mild", "mild", "moderate")

@@ -86,7 +86,8 @@ def gyrus_epochs(folder: Path, cache: Path) -> Callable[[int], Iterator[object]]
     from gyrus.datasets.scan import scan
     from gyrus.datasets.store import open_store
     from gyrus.datasets.torch_dataset import PixelDataset
-    from gyrus.transforms.preprocessing import IntensityScaling, Normalisation, PreprocessingConfig
+    from gyrus.transforms.normalisation import IntensityScaling, Normalisation
+    from gyrus.transforms.preprocessing import PreprocessingConfig
 
     datasets: list[PixelDataset] = []
 

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from gyrus.cli.app import app
 from gyrus.curation.privacy import kinds_in_text, warnings_about_people
 from gyrus.datasets.scan import scan
-from gyrus.imaging.volume import affine_from_slices, from_slices
+from gyrus.imaging.orientation import affine_from_slices, array_from_slices
 from gyrus.workflows.predict import predict
 from gyrus.workflows.train import train
 from tests.support.dicoms import write_series
@@ -127,7 +127,7 @@ def test_damaged_headers_are_not_quoted(tmp_path):
 
 def test_headers_of_nifti_are_not_copied_and_are_warned_of(tmp_path):
     for number, label in enumerate(("AD", "NC")):
-        array = from_slices(_slices(number))
+        array = array_from_slices(_slices(number))
         path = nifti(
             array, tmp_path / "a" / label / f"sub-{number}_T1w.nii.gz", affine_from_slices((1, 1, 1), (4, 32, 32))
         )

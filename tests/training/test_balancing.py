@@ -20,7 +20,7 @@ from gyrus.synthetic.phantom import generate, write
 from gyrus.training.data_loader import Loader
 from gyrus.training.samplers import balanced, batches
 from gyrus.transforms.augmentation.config import AugmentationConfig
-from gyrus.transforms.preprocessing import Normalisation
+from gyrus.transforms.normalisation import Normalisation
 from gyrus.workflows.experiment_config import load_config
 from gyrus.workflows.train import train
 from tests.conftest import SMALL

@@ -14,7 +14,7 @@ from gyrus.datasets.manifest import Manifest
 from gyrus.datasets.sources.bids import ORIGINAL
 from gyrus.errors import DataError
 from gyrus.files import write_json
-from gyrus.imaging.nifti_writing import write_nifti
+from gyrus.imaging.volume_formats import write_nifti
 
 
 def write_bids(manifest: Manifest, folder: Path, options: ConversionOptions) -> tuple[str, ...]:

@@ -24,7 +24,7 @@ from gyrus.datasets.sources.listing import SUBSET_WORDS
 from gyrus.errors import DataError
 from gyrus.files import new_folder, write_json, write_text
 from gyrus.registry import look_up
-from gyrus.transforms.preprocessing import STEPS, AnyStep, PreprocessingConfig
+from gyrus.transforms.preprocessing import IMAGE_STEPS, AnyImageStep, PreprocessingConfig
 
 MANIFEST, DECISIONS, ABOUT = "manifest.csv", "decisions.csv", "preparation.json"
 """The files that are written beside the images."""
@@ -33,10 +33,10 @@ MANIFEST, DECISIONS, ABOUT = "manifest.csv", "decisions.csv", "preparation.json"
 class _Steps(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    steps: tuple[AnyStep, ...]
+    steps: tuple[AnyImageStep, ...]
 
 
-def parse_steps(texts: Sequence[str]) -> tuple[AnyStep, ...]:
+def parse_steps(texts: Sequence[str]) -> tuple[AnyImageStep, ...]:
     """Steps from their names, or from YAML such as ``{step: clahe, clip_limit: 3}``.
 
     Raises:
@@ -45,12 +45,12 @@ def parse_steps(texts: Sequence[str]) -> tuple[AnyStep, ...]:
     steps = [read_assignments([f"step={text}"])["step"] for text in texts]
     named = [{"step": step} if isinstance(step, str) else step for step in steps]
     for step in named:
-        look_up(str(step.get("step") if isinstance(step, dict) else step), STEPS, "step")
+        look_up(str(step.get("step") if isinstance(step, dict) else step), IMAGE_STEPS, "step")
     return parse(_Steps, {"steps": named}, where="--step").steps
 
 
 def write_copy(
-    plan: CleaningPlan, folder: Path, *, steps: Sequence[AnyStep] = (), progress: Progress | None = None
+    plan: CleaningPlan, folder: Path, *, steps: Sequence[AnyImageStep] = (), progress: Progress | None = None
 ) -> Path:
     """Write the kept images as ``[part/]class/...``, with a table that holds what is known of each.
 
@@ -115,7 +115,7 @@ def how_to_read(cleaned: Manifest) -> str:
 class _Copier:
     """Writes images under their new names."""
 
-    def __init__(self, manifest: Manifest, steps: Sequence[AnyStep]) -> None:
+    def __init__(self, manifest: Manifest, steps: Sequence[AnyImageStep]) -> None:
         self._encoded = EncodedImages(manifest.root, manifest.table)
         self._reader = Reader(manifest)
         self._table = manifest.table
@@ -163,7 +163,7 @@ def _as_folder(name: str) -> str:
 
 
 def _write_tables(
-    folder: Path, plan: CleaningPlan, cleaned: Manifest, paths: Sequence[str], steps: Sequence[AnyStep]
+    folder: Path, plan: CleaningPlan, cleaned: Manifest, paths: Sequence[str], steps: Sequence[AnyImageStep]
 ) -> None:
     if len(set(paths)) < len(paths):
         twice = next(path for path, count in Counter(paths).items() if count > 1)

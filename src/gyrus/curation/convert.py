@@ -20,7 +20,7 @@ from gyrus.curation.slice_images import SliceImage, pictures
 from gyrus.datasets.manifest import VOLUME_FILES, Manifest
 from gyrus.errors import DataError
 from gyrus.files import new_folder
-from gyrus.imaging.nifti_writing import write_nifti
+from gyrus.imaging.volume_formats import write_nifti
 from gyrus.registry import look_up
 
 ROWS_AT_A_TIME = 256

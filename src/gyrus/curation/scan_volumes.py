@@ -14,8 +14,10 @@ from gyrus.datasets.manifest import MEMBERS, VIEW, VOLUME_FILES, Manifest
 from gyrus.datasets.prepared_volumes import PreparedVolumes
 from gyrus.datasets.reader import Reader
 from gyrus.errors import DataError
-from gyrus.imaging.volume import Volume, affine_from_slices, from_slices
-from gyrus.transforms.volume_steps import Percentiles, VolumeStep
+from gyrus.imaging.orientation import affine_from_slices, array_from_slices
+from gyrus.imaging.volume import Volume
+from gyrus.transforms.step import VolumeStep
+from gyrus.transforms.volume_steps import Percentiles
 
 AFFINE = "affine"
 """The further column of slices that were cut from a volume: its affine as JSON, to put it together again by."""
@@ -106,7 +108,7 @@ def _put_together(reader: Reader, scan: pd.DataFrame, spacing: Sequence[float] |
     if len({one.shape for one in slices}) > 1 or slices[0].shape[0] != 1:
         raise DataError(f"The slices of the scan of {first} are not gray and of one size.")
     body = np.concatenate(slices)
-    return Volume.from_array(from_slices(body), _affine_of(scan, body.shape, spacing), stored=np.dtype(np.uint8))
+    return Volume.from_array(array_from_slices(body), _affine_of(scan, body.shape, spacing), stored=np.dtype(np.uint8))
 
 
 def _affine_of(scan: pd.DataFrame, shape: tuple[int, ...], spacing: Sequence[float] | None) -> np.ndarray:

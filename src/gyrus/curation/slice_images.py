@@ -25,7 +25,8 @@ from gyrus.datasets.manifest import MEMBERS, VIEW, VOLUME_FILES, Manifest
 from gyrus.datasets.reader import EncodedImages, Reader
 from gyrus.errors import DataError
 from gyrus.imaging.volume import Volume
-from gyrus.transforms.volume_steps import VolumeStep, Window, apply_steps, to_pixels
+from gyrus.transforms.step import VolumeStep
+from gyrus.transforms.volume_steps import Window, apply_steps, to_pixels
 
 _EXACT = Window(low=0, high=255)
 
