@@ -1,24 +1,40 @@
 """Phantom data: synthetic heads whose ventricles and sulci widen with the class.
 
-For demos, documents and tests. A phantom says nothing about any disease; it behaves like the real thing in the way
-that matters here: neighbouring slices of one person look alike, so a split by image leaks.
+For demonstrations, documentation and tests. A phantom carries no information about any disease, but it shares the
+property that matters here: neighbouring slices of one subject look alike, so a split by image leaks.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from gyrus.errors import ConfigError
-from gyrus.files import new_folder
-from gyrus.registry import look_up
-from gyrus.synthetic.phantom_anatomy import FIELD_OF_VIEW, SLAB
-from gyrus.synthetic.phantom_head import draw_person, render
-from gyrus.synthetic.phantom_layouts import LAYOUTS
+from gyrus.synthetic.phantom_anatomy import (
+    FIELD_OF_VIEW,
+    SLAB,
+    Field,
+    Grid,
+    depth_in_brain,
+    in_sheet,
+    inside,
+    place,
+    sulci,
+    ventricles,
+    white_in_nuclei,
+)
+
+VENTRICLE, SULCUS = 1, 2
+"""Labels in the mask of structures; 0 is everything else."""
+
+_CORTEX = 2.7  # mm, thickness of the gray matter
+_WIDEST = 5.0  # mm, greatest width of a sulcus
+_SHARPNESS = 2.5  # mm, width of the transition from cortex to white matter
+_BLUR = 0.8  # mm, standard deviation of the scanner's point spread function
 
 _NAMES = {
     2: ("Control", "Dementia"),
@@ -36,18 +52,18 @@ _ALLOWED = {
 
 @dataclass(frozen=True, eq=False)
 class Phantom:
-    """Synthetic people and their slices.
+    """Synthetic subjects and their slices.
 
     Attributes:
         volumes: Gray values, uint8 (subjects, slices, size, size): slices bottom to top, row 0 the front, column 0
-            the right side of the person.
+            the right side of the subject.
         labels: Class index of each subject, int64 (subjects,).
         class_names: In order of severity.
         subjects: Names of the subjects: "P001", "P002" ...
-        age: Years, float64 (subjects,); rises mildly with atrophy.
-        sex: "F" or "M", one a subject.
-        structures: What differs by class, uint8 of the shape of ``volumes``: 1 ventricle, 2 CSF in sulci.
-        spacing: Of the voxels in mm: between slices, rows, columns.
+        age: Age in years, float64 (subjects,); rises slightly with atrophy.
+        sex: "F" or "M" for each subject.
+        structures: Structures that differ by class, uint8 of the shape of ``volumes``: 1 ventricle, 2 CSF in sulci.
+        spacing: Millimetres between slices, rows, columns.
     """
 
     volumes: NDArray[np.uint8]
@@ -69,67 +85,46 @@ def generate(
     *,
     balance: Sequence[float] | None = None,
 ) -> Phantom:
-    """Make synthetic people.
+    """Generate synthetic subjects.
 
-    Each subject has a random generator of its own: subject 7 of seed 0 is the same person whatever the number of
-    subjects, and shows the same anatomy whatever the number of slices.
+    Each subject has its own random generator: subject 7 of seed 0 is the same for any number of subjects, and has the
+    same anatomy for any number of slices.
 
     Args:
-        subjects: Number of people.
-        slices: Axial slices of each person, evenly spread over 40 mm.
-        classes: Number of classes; atrophy is a scale from 0 to 1 that is cut into that many equal parts.
+        subjects: Number of subjects.
+        slices: Axial slices of each subject, evenly spaced over 40 mm.
+        classes: Number of classes; the scale of atrophy, 0 to 1, is divided into that many equal intervals.
         size: Rows and columns of a slice; the field of view is 192 mm.
-        seed: Another seed, other people.
-        balance: Relative frequency of each class, one number a class. By default the classes take turns, so that
-            they are of equal size; with a balance they are drawn.
+        seed: Seed of the random numbers.
+        balance: Relative frequency of each class. By default classes alternate and have equal size; with a balance
+            they are drawn at random.
 
     Raises:
-        ConfigError: An argument is out of its range.
+        ConfigError: An argument is out of range.
     """
     _check(subjects=subjects, slices=slices, classes=classes, size=size, seed=seed)
     weights = _weights(balance, classes)
     volumes = np.empty((subjects, slices, size, size), dtype=np.uint8)
     structures = np.empty_like(volumes)
     labels = np.empty(subjects, dtype=np.int64)
-    people = []
+    parameters = []
     for number in range(subjects):
         generator = np.random.default_rng([seed, number])
         drawn = int(generator.choice(classes, p=weights))
         labels[number] = number % classes if balance is None else drawn
-        person = draw_person(generator, (labels[number] + generator.uniform(0.2, 0.8)) / classes)
-        volumes[number], structures[number] = render(person, generator, slices, size)
-        people.append(person)
+        subject = draw_subject(generator, (labels[number] + generator.uniform(0.2, 0.8)) / classes)
+        volumes[number], structures[number] = render(subject, generator, slices, size)
+        parameters.append(subject)
     return Phantom(
         volumes=volumes,
         labels=labels,
         class_names=_NAMES.get(classes, tuple(f"Stage_{number}" for number in range(classes))),
         subjects=tuple(f"P{number + 1:03d}" for number in range(subjects)),
-        age=np.array([person.age for person in people]),
-        sex=tuple(person.sex for person in people),
+        age=np.array([subject.age for subject in parameters]),
+        sex=tuple(subject.sex for subject in parameters),
         structures=structures,
         spacing=((SLAB[1] - SLAB[0]) / slices, FIELD_OF_VIEW / size, FIELD_OF_VIEW / size),
     )
-
-
-def write(phantom: Phantom, folder: Path, layout: str = "folder") -> Path:
-    """Write a phantom as files, into a new folder.
-
-    Args:
-        phantom: What to write.
-        folder: Must not exist, or be empty.
-        layout: One of :data:`gyrus.synthetic.phantom_layouts.LAYOUTS`.
-
-    Returns:
-        The folder, which is either complete or not there.
-
-    Raises:
-        UnknownNameError: There is no such layout.
-        GyrusError: The folder is not empty, or cannot be written to.
-    """
-    write_files = look_up(layout, LAYOUTS, "layout")
-    with new_folder(Path(folder).resolve()) as temporary:
-        write_files(phantom, temporary)
-    return Path(folder)
 
 
 def _check(**arguments: int) -> None:
@@ -145,5 +140,114 @@ def _check(**arguments: int) -> None:
 def _weights(balance: Sequence[float] | None, classes: int) -> NDArray[np.float64]:
     weights = np.ones(classes) if balance is None else np.asarray(balance, dtype=np.float64)
     if weights.shape != (classes,) or not (np.isfinite(weights) & (weights >= 0)).all() or weights.sum() == 0:
-        raise ConfigError(f"`balance` must be {classes} numbers from 0 up, one a class, not all 0, got {balance!r}.")
+        raise ConfigError(f"`balance` must be {classes} numbers from 0 up, one per class, not all 0, got {balance!r}.")
     return weights / weights.sum()
+
+
+@dataclass(frozen=True)
+class SubjectParameters:
+    """Parameters of one synthetic subject, apart from the random fields.
+
+    Attributes:
+        atrophy: Degree of atrophy by disease, 0 to 1.
+        age: Age in years.
+        sex: "F" or "M"; men have larger heads.
+        ventricles: Added to the radius of the ventricles, mm.
+        sulci: Typical width of the sulci, mm.
+        asymmetry: Asymmetry of the ventricles, mm.
+        axes: Half width and half length of the brain, mm.
+        signals: Gray values of CSF, gray matter and white matter.
+        noise: Standard deviation of the noise in gray values.
+        shift: Position of the head in the field of view, mm: x, y, z.
+        turn: Rotation of the head, radians: in the axial plane, pitch, roll.
+    """
+
+    atrophy: float
+    age: float
+    sex: str
+    ventricles: float
+    sulci: float
+    asymmetry: float
+    axes: tuple[float, float]
+    signals: tuple[float, float, float]
+    noise: float
+    shift: tuple[float, float, float]
+    turn: tuple[float, float, float]
+
+
+def draw_subject(generator: np.random.Generator, atrophy: float) -> SubjectParameters:
+    """Draw the parameters of a subject with a given degree of ``atrophy`` (0 to 1).
+
+    Disease and, slightly, age widen the ventricles and the sulci. Their baseline width varies so much between subjects
+    that neighbouring classes overlap.
+    """
+    normal = generator.standard_normal
+    sex = "FM"[int(generator.integers(2))]
+    age = round(float(np.clip(73.0 + 4.0 * atrophy + 7.0 * normal(), 55.0, 95.0)), 1)
+    decades = (age - 75.0) / 10.0
+    head = (1.03 if sex == "M" else 0.98) * (1.0 + float(np.clip(0.025 * normal(), -0.05, 0.05)))
+    white = 208.0 + 6.0 * normal()
+    return SubjectParameters(
+        atrophy=atrophy,
+        age=age,
+        sex=sex,
+        ventricles=float(np.clip(-0.8 + 5.6 * atrophy + 0.3 * decades + 0.6 * normal(), -2.0, 8.0)),
+        sulci=float(np.clip(0.5 + 2.4 * atrophy + 0.15 * decades + 0.3 * normal(), 0.2, 4.5)),
+        asymmetry=0.5 * normal(),
+        axes=(68.0 * head * (1.0 + 0.02 * normal()), 82.0 * head * (1.0 + 0.02 * normal())),
+        signals=(38.0 + 5.0 * normal(), white * (0.66 + 0.02 * normal()), white),
+        noise=float(generator.uniform(3.5, 6.0)),
+        # The back of the head is longer than the front; moving it forward centres it in the slice.
+        shift=(2.0 * normal(), 2.5 + 2.0 * normal(), 1.5 * normal()),
+        turn=(0.03 * normal(), 0.04 * normal(), 0.02 * normal()),
+    )
+
+
+def render(
+    subject: SubjectParameters, generator: np.random.Generator, slices: int, size: int
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Render the slices of a head.
+
+    Args:
+        subject: The parameters.
+        generator: Source of the random fields. Noise is drawn last, so that the anatomy is the same for any grid.
+        slices: Number of axial slices, evenly spaced over the slab, bottom to top.
+        size: Rows and columns of a slice; row 0 is the front, column 0 the right side of the subject.
+
+    Returns:
+        The gray values, and the mask of the structures that widen with the class (1 ventricle, 2 CSF in sulci),
+        both uint8 of shape (slices, size, size).
+    """
+    grid = Grid.over_slab(slices, size)
+    brain, hollow, fluid, white = _tissues(subject, grid, generator)
+    low, middle, high = subject.signals
+    image = middle + (high - middle) * white * (1.0 + grid.smooth(generator, 9.0, 0.05))
+    image += (low - image) * np.maximum(fluid, hollow)
+    image *= brain * (1.0 + grid.smooth(generator, 60.0, 0.07))
+    image = ndimage.gaussian_filter(image, (0.0, _BLUR / grid.voxel, _BLUR / grid.voxel))
+    # A skull-stripped image is black outside the brain, without noise.
+    image += brain * subject.noise * generator.standard_normal(image.shape, dtype=np.float32)
+    structures = np.where(hollow >= 0.5, VENTRICLE, np.where(fluid * brain >= 0.5, SULCUS, 0))
+    return np.clip(np.rint(image), 0, 255).astype(np.uint8), structures.astype(np.uint8)
+
+
+def _tissues(
+    subject: SubjectParameters, grid: Grid, generator: np.random.Generator
+) -> tuple[Field, Field, Field, Field]:
+    """Fractions of each voxel: inside the brain surface, in a ventricle, in other CSF, in white matter."""
+    edge = grid.voxel
+    points = place(grid, subject.shift, subject.turn, generator)
+    depth = depth_in_brain(points, subject.axes, generator)
+    midline = points.x - grid.smooth(generator, 25.0, 1.0)
+    distance, widths = sulci(points, depth, midline, subject.sulci, generator)
+    # Sulci open towards the surface, and their width varies.
+    widths *= np.exp(grid.smooth(generator, 14.0, 0.5)) * (1.0 + np.exp(np.minimum(-depth / 4.0, 0.0)))
+    np.minimum(widths, _WIDEST, out=widths)
+    hollow = inside(-ventricles(points, subject.ventricles, subject.asymmetry), edge)
+
+    below = depth - 0.4 * subject.sulci  # a layer of fluid covers the cortex
+    fluid = np.maximum(in_sheet(distance, widths, edge), 1.0 - inside(below, edge))
+    blurred = max(edge, _SHARPNESS)
+    cortex = np.maximum(in_sheet(distance, widths + 2 * _CORTEX, blurred), 1.0 - inside(below - _CORTEX, blurred))
+    white = (1.0 - cortex) * white_in_nuclei(points, 1.5 * edge)
+    return inside(depth, edge), hollow, fluid, white

@@ -1,8 +1,8 @@
-"""The anatomy of a synthetic head, as implicit functions in millimetres.
+"""The anatomy of a synthetic head as implicit functions, in mm.
 
 x points to the right, y to the front, z up; the origin lies between the thalami. Slices cut these functions, so
-neighbouring slices show one coherent head, and the same one however many slices there are: how many random numbers
-a function draws never depends on the grid.
+neighbouring slices show one coherent head. It is the same for any number of slices, because the number of random values
+that a function draws never depends on the grid.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ FIELD_OF_VIEW = 192.0
 """Side of a slice, mm."""
 
 SLAB = (-6.0, 34.0)
-"""Between which heights the slices lie, mm: from the thalami to above the lateral ventricles."""
+"""Lowest and highest position of the slices, mm: from the thalami to above the lateral ventricles."""
 
 Field = NDArray[np.float32]
 """Values at the voxels of a grid, float32 (slices, rows, columns)."""
 
-_RADIUS = 68.0  # mm, at which the folds are laid round the head
+_RADIUS = 68.0  # mm, radius at which the folds surround the head
 _FOLD_STEP = (2.0, 2.5, 4.0)  # mm, lattice of the folds: along the cortex, upwards, inwards
 _FOLD_DEPTH = 32.0  # mm
 _MARGIN = 20.0  # mm, of the lattice below and above the slab
@@ -40,9 +40,9 @@ _LATERAL = np.array(
         (19.0, -51.0, -3.0, 1.8),
     ]
 )
-_TALL = 0.6  # by which heights are multiplied: ventricles are taller than wide
+_TALL = 0.6  # factor of heights: ventricles are taller than wide
 
-# Deep gray nuclei of one side: centre, radii (mm), turn in the axial plane (degrees), share of white matter.
+# Deep gray nuclei of one side: centre, radii (mm), rotation in the axial plane (degrees), fraction of white matter.
 _NUCLEI = (
     ((12.0, -11.0, 3.0), (9.0, 14.0, 10.0), -20.0, 0.55),  # thalamus
     ((26.0, 8.0, 0.0), (5.5, 17.0, 11.0), 14.0, 0.15),  # putamen
@@ -53,7 +53,7 @@ _NUCLEI = (
 
 @dataclass(frozen=True)
 class Points:
-    """Where the voxels lie in the frame of a head, mm."""
+    """Positions of the voxels in the frame of a head, mm."""
 
     x: Field
     y: Field
@@ -72,8 +72,8 @@ class Grid:
     x: NDArray[np.float32]
 
     @classmethod
-    def of(cls, slices: int, size: int) -> Grid:
-        """The grid of some ``slices`` over the slab, with ``size`` rows and columns."""
+    def over_slab(cls, slices: int, size: int) -> Grid:
+        """The grid of ``slices`` over the slab, with ``size`` rows and columns."""
         bottom, top = SLAB
         z = bottom + (np.arange(slices) + 0.5) * (top - bottom) / slices
         across = ((size - 1) / 2 - np.arange(size)) * (FIELD_OF_VIEW / size)
@@ -104,11 +104,11 @@ def place(
     turn: tuple[float, float, float],
     generator: np.random.Generator,
 ) -> Points:
-    """Put a head into the scanner, and bend it by a smooth displacement.
+    """Place a head in the scanner, and deform it smoothly.
 
     Args:
         grid: The voxels.
-        shift: Where the head lies, mm along x, y and z.
+        shift: Position of the head, mm along x, y and z.
         turn: Small angles in radians: in the axial plane, pitch, roll.
         generator: Source of the displacement.
     """
@@ -126,7 +126,7 @@ def depth_in_brain(points: Points, axes: tuple[float, float], generator: np.rand
     """Depth below the outer surface along the ray from the axis of the head, mm; negative outside.
 
     Args:
-        points: Where.
+        points: Positions in the head.
         axes: Half width and half length of the brain, mm.
         generator: Source of the shape of the head.
     """
@@ -148,10 +148,10 @@ def sulci(
     """The sulci, the fissure between the hemispheres and the lateral sulci, as thin sheets.
 
     Args:
-        points: Where.
+        points: Positions in the head.
         depth: Below the outer surface, mm.
         midline: Distance to the plane between the hemispheres, mm, positive to the right.
-        width: Of the fluid in a sulcus, mm.
+        width: Width of the fluid in a sulcus, mm.
         generator: Source of the folds.
 
     Returns:
@@ -161,7 +161,7 @@ def sulci(
     angle = np.arctan2(midline, points.y)
     distance = around.distance(np.asarray((angle + np.pi) * _RADIUS, np.float32), points.z, depth, depth > -3.0)
 
-    # Above the corpus callosum the fissure parts the whole brain, beside it only the front and the back.
+    # Above the corpus callosum the fissure divides the whole brain; at its height only the front and the back.
     reach = 40.0 * np.sqrt(np.clip(1.0 - ((points.z - 2.0) / 25.0) ** 2, 0.0, 1.0))
     beyond = np.maximum(reach - np.maximum(points.y, -points.y - 6.0).clip(0.0), 0.0)
     fissure = np.hypot(midline, beyond)
@@ -181,9 +181,9 @@ def ventricles(points: Points, added: float, asymmetry: float) -> Field:
     """Distance to the wall of the lateral and third ventricles, mm; negative inside.
 
     Args:
-        points: Where.
-        added: To the radius of the lateral ventricles, mm.
-        asymmetry: What the right one has in addition and the left one lacks, mm.
+        points: Positions in the head.
+        added: Added to the radius of the lateral ventricles, mm.
+        asymmetry: Added to the radius on the right and subtracted on the left, mm.
     """
     side = np.abs(points.x)
     box = (side < 45.0) & (np.abs(points.y) < 75.0)
@@ -191,7 +191,7 @@ def ventricles(points: Points, added: float, asymmetry: float) -> Field:
     nodes = _LATERAL * np.array([1.0, 1.0, _TALL, 1.0])
     lateral = np.minimum.reduce([_tube(inner, start, end) for start, end in pairwise(nodes)])
     lateral -= added + asymmetry * np.clip(points.x[box] / 6.0, -1.0, 1.0)
-    lateral = np.maximum(lateral, 0.7 - inner[0])  # the septum keeps the two sides apart
+    lateral = np.maximum(lateral, 0.7 - inner[0])  # the septum separates the two sides
 
     beyond = np.hypot(np.maximum(np.abs(inner[1] + 3.0) - 9.0, 0.0), np.maximum(points.z[box] - 2.0, 0.0))
     third = np.hypot(inner[0], beyond) - (1.5 + 0.4 * added)
@@ -201,33 +201,33 @@ def ventricles(points: Points, added: float, asymmetry: float) -> Field:
 
 
 def white_in_nuclei(points: Points, edge: float) -> Field:
-    """Share of white matter in the signal of the deep gray nuclei; 1 outside of them.
+    """Fraction of white matter in the signal of the deep gray nuclei; 1 outside of them.
 
     Args:
-        points: Where.
-        edge: Over which length a nucleus ends, mm.
+        points: Positions in the head.
+        edge: Length of the transition at the border of a nucleus, mm.
     """
     box = (np.abs(points.x) < 45.0) & (np.abs(points.y) < 45.0)
     side, front, up = np.abs(points.x[box]), points.y[box], points.z[box]
     inner = np.ones(side.shape, dtype=np.float32)
-    for centre, radii, degrees, share in _NUCLEI:
+    for centre, radii, degrees, white in _NUCLEI:
         cosine, sine = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))
         right, ahead = side - centre[0], front - centre[1]
         across, along = (cosine * right - sine * ahead) / radii[0], (sine * right + cosine * ahead) / radii[1]
         relative = np.sqrt(across**2 + along**2 + ((up - centre[2]) / radii[2]) ** 2)
-        inner *= 1.0 - (1.0 - share) * inside((1.0 - relative) * radii[0], edge)
+        inner *= 1.0 - (1.0 - white) * inside((1.0 - relative) * radii[0], edge)
     white = np.ones(points.x.shape, dtype=np.float32)
     white[box] = inner
     return white
 
 
 def inside(depth: Field, edge: float) -> Field:
-    """Share of a voxel of side ``edge`` that lies inside a surface, by the depth of its centre below it."""
+    """Fraction of a voxel of side ``edge`` inside a surface, from the depth of its centre below it."""
     return np.clip(depth / np.float32(edge) + np.float32(0.5), 0.0, 1.0)
 
 
 def in_sheet(distance: Field, width: Field, edge: float) -> Field:
-    """Share of a voxel of side ``edge`` that a sheet of some ``width`` fills, by the distance from its middle."""
+    """Fraction of a voxel of side ``edge`` filled by a sheet of some ``width``, from the distance to its middle."""
     half = width / 2
     overlap = np.minimum(distance + edge / 2, half) - np.maximum(distance - edge / 2, -half)
     return np.clip(overlap / np.float32(edge), 0.0, 1.0)
@@ -239,7 +239,7 @@ class _Folds:
 
     Attributes:
         signed: Distance to the middle of the nearest sulcus, with a sign, mm; valid near zero.
-        floor: How deep the sulci reach, mm, along and upwards.
+        floor: Depth of the sulci, mm, along and upwards.
     """
 
     signed: Field
@@ -262,7 +262,7 @@ class _Folds:
         return cls(band / np.sqrt(steepness + 0.1 * steepness.mean()), depth * (1.0 + 0.35 * floor / floor.std()))
 
     def distance(self, along: Field, z: Field, inwards: Field, where: NDArray[np.bool_]) -> Field:
-        """Distance to the nearest sulcus in mm where ``where`` holds, else far."""
+        """Distance to the nearest sulcus in mm where ``where`` is True; elsewhere a large value."""
         where = where & (inwards < _FOLD_DEPTH + 8.0)
         depth = inwards[where]
         lattice = np.stack([along[where], z[where] - SLAB[0] + _MARGIN, np.clip(depth, 0.0, _FOLD_DEPTH)])
@@ -284,12 +284,12 @@ def _lateral_sulcus(angle: Field, z: Field, depth: Field) -> Field:
 
 
 def _tube(points: NDArray[np.float32], start: NDArray[np.float64], end: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Distance of ``points`` (3, n) to the wall of a tube whose radius goes evenly from one end to the other."""
+    """Distance of ``points`` (3, n) to the wall of a tube whose radius changes linearly from one end to the other."""
     axis = (end - start)[:3].astype(np.float32)
     offset = points - start[:3, None].astype(np.float32)
-    share = np.clip(axis @ offset / (axis @ axis), 0.0, 1.0)
-    offset -= axis[:, None] * share
-    return np.sqrt((offset**2).sum(axis=0)) - (start[3] + (end[3] - start[3]) * share).astype(np.float32)
+    along = np.clip(axis @ offset / (axis @ axis), 0.0, 1.0)
+    offset -= axis[:, None] * along
+    return np.sqrt((offset**2).sum(axis=0)) - (start[3] + (end[3] - start[3]) * along).astype(np.float32)
 
 
 def _bumps(positions: NDArray[np.float32], length: float) -> NDArray[np.float32]:

@@ -1,4 +1,4 @@
-"""The layouts in which phantom data is written: those in which real data is found."""
+"""Write phantom data in the layouts in which real data are found."""
 
 from __future__ import annotations
 
@@ -6,16 +6,15 @@ import io
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from gyrus.files import new_folder
+from gyrus.registry import look_up
+from gyrus.synthetic.phantom import Phantom
 from gyrus.synthetic.phantom_anatomy import SLAB
-
-if TYPE_CHECKING:
-    from gyrus.synthetic.phantom import Phantom
 
 
 def write_class_folders(phantom: Phantom, folder: Path) -> None:
@@ -33,7 +32,7 @@ def write_train_test(phantom: Phantom, folder: Path) -> None:
 
 
 def write_id_slice(phantom: Phantom, folder: Path) -> None:
-    """``<class>/<scan number>_<slice>.jpeg``, as the copies of ADNI slices on the web are named."""
+    """``<class>/<scan number>_<slice>.jpeg``, as copies of ADNI slices on the web are named."""
     for subject, slice_number, _ in _slices(phantom):
         name = f"{20001 + subject}_{slice_number}.jpeg"
         _save(phantom, subject, slice_number, folder / _class(phantom, subject) / name)
@@ -54,7 +53,7 @@ def write_csv(phantom: Phantom, folder: Path) -> None:
 
 
 def write_parquet(phantom: Phantom, folder: Path) -> None:
-    """``data/train-00000-of-00001.parquet`` and ``test-...`` in the form of the Hugging Face hub."""
+    """``data/train-00000-of-00001.parquet`` and ``test-...`` in the layout of the Hugging Face Hub."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -96,7 +95,7 @@ def write_nifti(phantom: Phantom, folder: Path) -> None:
     import pandas as pd
 
     for name, volume in zip(phantom.subjects, phantom.volumes, strict=True):
-        # Slices, rows to the back, columns to the left become right, front, up.
+        # From (slices, rows to the back, columns to the left) to (right, front, up).
         voxels = np.ascontiguousarray(volume[:, ::-1, ::-1].transpose(2, 1, 0))
         image = nib.Nifti1Image(voxels, _affine(phantom))
         for set_affine in (image.set_qform, image.set_sform):
@@ -126,7 +125,28 @@ LAYOUTS: dict[str, Callable[[Phantom, Path], None]] = {
     "parquet": write_parquet,
     "nifti": write_nifti,
 }
-"""Layout name to the function that writes it into an empty folder."""
+"""The layouts by name, each with the function that writes it into an empty folder."""
+
+
+def write(phantom: Phantom, folder: Path, layout: str = "folder") -> Path:
+    """Write a phantom as files into a new folder; nothing is left behind if writing fails.
+
+    Args:
+        phantom: The phantom.
+        folder: Must not exist, or be empty.
+        layout: One of :data:`LAYOUTS`.
+
+    Returns:
+        The folder.
+
+    Raises:
+        UnknownNameError: There is no such layout.
+        GyrusError: The folder is not empty, or cannot be written to.
+    """
+    write_files = look_up(layout, LAYOUTS, "layout")
+    with new_folder(Path(folder).resolve()) as temporary:
+        write_files(phantom, temporary)
+    return Path(folder)
 
 
 def _affine(phantom: Phantom) -> NDArray[np.float64]:
@@ -139,7 +159,7 @@ def _affine(phantom: Phantom) -> NDArray[np.float64]:
 
 
 def _slices(phantom: Phantom) -> Iterator[tuple[int, int, str]]:
-    """Every slice: index of the subject, number of the slice, name of the file without its ending."""
+    """All slices: index of the subject, number of the slice, name of the file without extension."""
     for subject, name in enumerate(phantom.subjects):
         for number in range(phantom.volumes.shape[1]):
             yield subject, number, f"sub-{name}_slice-{number:02d}"
@@ -150,7 +170,7 @@ def _class(phantom: Phantom, subject: int) -> str:
 
 
 def _test_subjects(phantom: Phantom) -> list[bool]:
-    """Whether each subject is held out: every fourth of its class, from the second on."""
+    """Whether each subject is in the test set: every fourth of its class, from the second on."""
     seen = [0] * len(phantom.class_names)
     held_out = []
     for label in phantom.labels:
