@@ -21,8 +21,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
-from gyrus.synthetic.phantom import Phantom, generate
-from gyrus.synthetic.phantom_head import SULCUS, VENTRICLE
+from gyrus.synthetic.phantom import SULCUS, VENTRICLE, Phantom, generate
 
 Score = Callable[[Phantom, int], float]
 

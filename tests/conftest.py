@@ -39,7 +39,8 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
 @pytest.fixture(scope="session")
 def phantom_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """24 synthetic people of two classes, four slices of 32 x 32 each, in a folder a class."""
-    from gyrus.synthetic.phantom import generate, write
+    from gyrus.synthetic.phantom import generate
+    from gyrus.synthetic.phantom_layouts import write
 
     phantom = generate(subjects=24, slices=4, classes=2, size=32, seed=0)
     return write(phantom, tmp_path_factory.mktemp("data") / "phantom")

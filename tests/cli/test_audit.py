@@ -13,8 +13,9 @@ from PIL import Image
 from gyrus.datasets.scan import scan
 from gyrus.datasets.splits import SplitConfig, split
 from gyrus.runs.run_folder import Run
-from gyrus.synthetic.phantom import generate, write
-from tests.cli.test_app import gyrus, refused
+from gyrus.synthetic.phantom import generate
+from gyrus.synthetic.phantom_layouts import write
+from tests.support.command_line import gyrus, refused
 
 LEAKAGE = ("--no-maps", "--check", "leakage")
 

@@ -17,7 +17,8 @@ from gyrus.datasets.manifest import Manifest
 from gyrus.datasets.reader import Reader
 from gyrus.datasets.scan import scan
 from gyrus.errors import ConfigError, DataError, GyrusError
-from gyrus.synthetic.phantom import generate, write
+from gyrus.synthetic.phantom import generate
+from gyrus.synthetic.phantom_layouts import write
 from gyrus.transforms.contrast_enhancement import Clahe
 
 LAYOUTS = ("folder", "train-test", "id-slice", "csv", "parquet")

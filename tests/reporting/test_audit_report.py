@@ -18,7 +18,8 @@ from gyrus.errors import ConfigError
 from gyrus.reporting import audit_embeddings as audit_maps
 from gyrus.reporting.audit_embeddings import choose_rows
 from gyrus.reporting.audit_report import write_audit
-from gyrus.synthetic.phantom import generate, write
+from gyrus.synthetic.phantom import generate
+from gyrus.synthetic.phantom_layouts import write
 
 
 @pytest.fixture(scope="module")

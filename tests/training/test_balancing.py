@@ -16,7 +16,8 @@ from gyrus.datasets.scan import scan
 from gyrus.datasets.splits import Split, SplitConfig, split
 from gyrus.datasets.store import Store
 from gyrus.datasets.torch_dataset import Batch, PixelDataset
-from gyrus.synthetic.phantom import generate, write
+from gyrus.synthetic.phantom import generate
+from gyrus.synthetic.phantom_layouts import write
 from gyrus.training.data_loader import Loader
 from gyrus.training.samplers import balanced, batches
 from gyrus.transforms.augmentation.config import AugmentationConfig

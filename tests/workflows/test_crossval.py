@@ -23,7 +23,8 @@ from gyrus.evaluation.result import Evaluation
 from gyrus.inference.pooling import average_predictions
 from gyrus.inference.predictions import Predictions
 from gyrus.runs.run_folder import Run
-from gyrus.synthetic.phantom import generate, write
+from gyrus.synthetic.phantom import generate
+from gyrus.synthetic.phantom_layouts import write
 from gyrus.types import SUBSETS
 from gyrus.workflows import crossval as module
 from gyrus.workflows.baselines import predict_baselines, save_baseline_predictions

@@ -97,8 +97,8 @@ def test_unknown_keys_are_named_with_the_nearest(tmp_path):
     ("document", "words"),
     [
         ({"a": 1}, "no NeuroFlux config"),
-        ({**DATASET, "train_val_test_split": [0.7, 0.3]}, "three shares"),
-        ({**RESNET, "hyperparams": 3}, "fields with values"),
+        ({**DATASET, "train_val_test_split": [0.7, 0.3]}, "three fractions"),
+        ({**RESNET, "hyperparams": 3}, "must be a mapping"),
         ({**RESNET, "epochs": 0}, r"training\.epochs"),
         ({"model_name": "vgg16", "epochs": 3}, "no model 'vgg16'"),
         ({**DATASET, "mode": "fly"}, "no mode of NeuroFlux"),

@@ -8,7 +8,8 @@ import pytest
 
 from gyrus.evaluation.result import Evaluation
 from gyrus.models.build import build
-from gyrus.synthetic.phantom import generate, write
+from gyrus.synthetic.phantom import generate
+from gyrus.synthetic.phantom_layouts import write
 from gyrus.workflows.experiment_config import load_config, recipes
 from gyrus.workflows.train import train
 

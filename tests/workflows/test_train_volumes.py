@@ -18,7 +18,8 @@ from gyrus.datasets.slice_stacks import StackConfig, stack
 from gyrus.datasets.store import open_store
 from gyrus.datasets.torch_dataset import PixelDataset
 from gyrus.runs.run_folder import Run
-from gyrus.synthetic.phantom import generate, write
+from gyrus.synthetic.phantom import generate
+from gyrus.synthetic.phantom_layouts import write
 from gyrus.transforms.histogram_standardisation import landmarks_of
 from gyrus.transforms.normalisation import IntensityScaling, Normalisation
 from gyrus.transforms.preprocessing import PreprocessingConfig

@@ -70,7 +70,7 @@ def split(
         for subset, samples in result.samples.items()
     ]
     console.print(table(["subset", "subjects", "images", *manifest.classes], rows))
-    for note in (*result.notes, *([result.statement] if result.statement else [])):
+    for note in (*result.notes, *([result.warning] if result.warning else [])):
         console.print(f"Note: {note}")
     console.print(f"Split: {out}")
 
@@ -86,7 +86,8 @@ def phantom(
     layout: Annotated[str, typer.Option("--layout", help="How the files are laid out.")] = "folder",
 ) -> None:
     """Make synthetic heads whose ventricles and sulci widen with the class."""
-    from gyrus.synthetic.phantom import generate, write
+    from gyrus.synthetic.phantom import generate
+    from gyrus.synthetic.phantom_layouts import write
 
     folder = write(generate(subjects=subjects, slices=slices, classes=classes, size=size, seed=seed), out, layout)
     console.print(f"{subjects} people with {slices} slices each: {folder}")

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from gyrus.runs.run_folder import Run
-from gyrus.synthetic.phantom import generate, write
+from gyrus.synthetic.phantom import generate
+from gyrus.synthetic.phantom_layouts import write
 from gyrus.workflows.display import SILENT, Display
 from gyrus.workflows.split_unit_comparison import SplitUnitComparison, train_both
 
