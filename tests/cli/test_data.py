@@ -1,4 +1,4 @@
-"""``gyrus data prepare`` as a user meets it."""
+"""``gyrus data`` as a user meets it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from tests.cli.test_app import SETTINGS, gyrus, refused
+from gyrus.datasets.manifest import Manifest
+from gyrus.datasets.splits import Split
+from tests.support.command_line import SETTINGS, gyrus, refused
 
 
 @pytest.fixture
@@ -83,3 +85,56 @@ def test_mistakes_are_told_in_words_and_leave_nothing_behind(
     before = sorted(tmp_path.rglob("*"))
     assert words in refused("data", "prepare", dirty, *[places.get(argument, argument) for argument in arguments])
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_scan_says_what_the_data_consist_of(phantom_folder, tmp_path):
+    result = gyrus("data", "scan", phantom_folder, "--out", tmp_path / "manifest.parquet")
+    assert result.returncode == 0, result.stderr
+    lines = [" ".join(line.split()) for line in result.stdout.splitlines()]
+    assert "Dementia 12 48" in lines
+    assert "all 24 96" in lines
+    assert "Subjects: by bids" in lines
+    assert len(Manifest.load(tmp_path / "manifest.parquet")) == 96
+
+
+def test_scan_names_every_bad_file(phantom_folder, tmp_path):
+    bad = shutil.copytree(phantom_folder, tmp_path / "data")
+    for path, content in zip(sorted(bad.rglob("*.png")), (b"", b"not an image"), strict=False):
+        path.write_bytes(content)
+    result = gyrus("data", "scan", bad)
+    assert result.stdout.count("Problem: ") == 2
+    message = refused("data", "split", bad, "--out", tmp_path / "split.json")
+    assert message.count("slice-") == 2
+    assert "--on-bad-file skip" in message
+
+
+def test_split_writes_what_it_shows(phantom_folder, tmp_path):
+    result = gyrus("data", "split", phantom_folder, "--out", tmp_path / "split.json", "--seed", 3)
+    assert result.returncode == 0, result.stderr
+    split = Split.load(tmp_path / "split.json")
+    assert split.seed == 3
+    assert str(len(split.samples["train"])) in result.stdout
+
+
+def test_phantoms_of_every_layout_can_be_trained_on_or_scanned(tmp_path):
+    for layout in ("folder", "train-test", "id-slice", "csv", "parquet"):
+        options = ("--subjects", 8, "--slices", 3, "--size", 32, "--classes", 2, "--layout", layout)
+        assert gyrus("data", "phantom", tmp_path / layout, *options).returncode == 0
+        scanned = gyrus("data", "scan", tmp_path / layout)
+        assert "all" in scanned.stdout, scanned.stderr
+    assert "not an empty folder" in refused("data", "phantom", tmp_path / "csv")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["data", "split", "DATA", "--out", "OUT", "--val", "2"], "less than 1"),
+        (["data", "phantom", "OUT", "--subjects", "0"], "subjects"),
+        (["data", "phantom", "OUT", "--layout", "fodler"], "'folder'"),
+        (["data", "scan", "DATA", "--subject-pattern", "("], "regular expression"),
+    ],
+)
+def test_wrong_options_are_refused(phantom_folder, tmp_path, arguments, words):
+    places = {"DATA": phantom_folder, "OUT": tmp_path / "out"}
+    assert words in refused(*[places.get(argument, argument) for argument in arguments])
+    assert not (tmp_path / "out").exists()

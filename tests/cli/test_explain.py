@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.cli.test_app import gyrus, refused
+from tests.support.command_line import gyrus, refused
 
 FAST = ("--no-checks", "--shown", 2, "--images", 2)
 

@@ -1,4 +1,4 @@
-"""Run folders as ``gyrus runs`` tells of them."""
+"""``gyrus runs`` as a user meets it."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import shutil
 
 import pytest
 
+from gyrus.configuration import differences
 from gyrus.runs.run_folder import Run
-from gyrus.workflows.manage_runs import differences
-from tests.cli.test_app import gyrus, refused
+from tests.support.command_line import gyrus, refused
 
 
 @pytest.fixture
@@ -86,12 +86,3 @@ def test_differences_name_what_is_inside_lists():
     other = {"steps": [{"size": 2}, {"name": "a"}], "k": [1, 3], "new": 1}
     assert differences(one, other) == [("steps.0.size", 1, 2), ("k", [1, 2], [1, 3]), ("new", None, 1)]
     assert differences(one, one) == []
-
-
-def test_config_import_is_a_command(tmp_path):
-    path = tmp_path / "resnet50_config.json"
-    path.write_text(json.dumps({"epochs": 3, "surprise": 1}))
-    shown = gyrus("config", "import", path, "--out", tmp_path / "recipe.yaml").stdout
-    assert "training.epochs = 3" in shown
-    assert "surprise: not a key" in shown
-    assert (tmp_path / "recipe.yaml").exists()

@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from tests.cli.test_app import gyrus
+from tests.support.command_line import gyrus
 
 ROOT = Path(__file__).parents[2]
 

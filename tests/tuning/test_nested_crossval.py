@@ -9,7 +9,7 @@ from gyrus.datasets.manifest import Manifest
 from gyrus.datasets.splits import Split
 from gyrus.runs.run_folder import Run
 from gyrus.workflows.experiment_config import load_config
-from tests.cli.test_app import gyrus, refused
+from tests.support.command_line import gyrus, refused
 from tests.support.options import set_options
 from tests.support.tiny_study import TINY
 

@@ -23,7 +23,8 @@ class Command(TyperCommand):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Replace former names of options, then parse."""
         known = {name for parameter in self.params for name in parameter.opts}
-        return super().parse_args(ctx, [_today(word, known) for word in args])
+        end = args.index("--") if "--" in args else len(args)
+        return super().parse_args(ctx, [*(_today(word, known) for word in args[:end]), *args[end:]])
 
 
 def _today(word: str, known: set[str]) -> str:

@@ -43,6 +43,6 @@ def predict(
         weights=weights,
         display=display_of(quiet=quiet),
     )
-    if predictions.statement:
-        console.print(f"Note on the scores of this classifier: {predictions.statement}.")
+    if predictions.warning:
+        console.print(f"Note on the scores of this classifier: {predictions.warning}.")
     console.print(f"{len(predictions.table)} predictions: {out}")

@@ -64,7 +64,6 @@ def display_of(*, quiet: bool) -> Display:
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str | None = None) -> Table:
     """A plain table; columns of numbers are aligned to the right."""
-    from rich.markup import escape
     from rich.table import Table
 
     texts = [[str(value) for value in row] for row in rows]
@@ -73,7 +72,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: st
         numeric = bool(texts) and all(_is_number(row[index]) for row in texts)
         result.add_column(name, justify="right" if numeric else "left", overflow="fold", no_wrap=index == 0)
     for row in texts:
-        result.add_row(*map(escape, row))
+        result.add_row(*row)
     return result
 
 
