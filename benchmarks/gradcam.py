@@ -17,10 +17,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from gyrus.explanation.attribution import MethodSettings
-from gyrus.explanation.methods import METHODS, explain
+from gyrus.explanation.method_input import MethodSettings
+from gyrus.explanation.methods import METHODS, compute_heat_maps
 from gyrus.explanation.targets import ClassContrast
-from gyrus.models.build import ModelConfig, build
+from gyrus.models.build import build
+from gyrus.models.config import ModelConfig
 
 NETWORKS = {
     "system D's CNN (baseline-cnn)": ModelConfig(name="baseline-cnn"),
@@ -66,7 +67,7 @@ def main() -> None:
         model = build(config, in_channels=1, num_classes=4, image_size=(options.size, options.size)).eval()
 
         def of(method: str, model: nn.Module = model) -> Callable[[], object]:
-            return lambda: explain(model, images, ClassContrast(targets), method, settings=settings)
+            return lambda: compute_heat_maps(model, images, ClassContrast(targets), method, settings=settings)
 
         plain = "plain passes"
         took = fastest(

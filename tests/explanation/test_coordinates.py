@@ -9,15 +9,16 @@ from hypothesis import strategies as st
 
 from gyrus.errors import DataError
 from gyrus.explanation.coordinates import (
+    affine_from_spacing,
     in_plane,
-    made_up_affine,
-    place,
-    place_in_scan,
+    placement_of_slices,
+    placement_of_volume,
     slices_affine,
     to_volume,
 )
 from gyrus.imaging.volume import Volume
-from gyrus.transforms.preprocessing import AnyStep, Crop, Grayscale, Pad, PreprocessingConfig, Resize
+from gyrus.transforms.image_steps import Crop, Grayscale, Pad, Resize
+from gyrus.transforms.preprocessing import AnyImageStep, PreprocessingConfig
 from gyrus.transforms.volume_steps import Percentiles, Resample, Shape, apply_steps, to_pixels
 
 lengths = st.integers(24, 60)
@@ -25,9 +26,9 @@ sizes = st.tuples(lengths, lengths)
 
 
 @st.composite
-def roads(draw: st.DrawFn) -> list[AnyStep]:
+def roads(draw: st.DrawFn) -> list[AnyImageStep]:
     aspect = draw(st.sampled_from(["pad", "crop", "stretch"]))
-    steps: list[AnyStep] = [Grayscale(), Resize(size=draw(sizes), aspect=aspect)]
+    steps: list[AnyImageStep] = [Grayscale(), Resize(size=draw(sizes), aspect=aspect)]
     if draw(st.booleans()):
         steps.append(Pad(size=(draw(st.integers(60, 80)), draw(st.integers(60, 80)))))
     if draw(st.booleans()):
@@ -37,7 +38,7 @@ def roads(draw: st.DrawFn) -> list[AnyStep]:
 
 @settings(deadline=None, max_examples=40)
 @given(shape=sizes, steps=roads())
-def test_a_pixel_comes_from_where_the_steps_took_it(shape: tuple[int, int], steps: list[AnyStep]) -> None:
+def test_a_pixel_comes_from_where_the_steps_took_it(shape: tuple[int, int], steps: list[AnyImageStep]) -> None:
     """Images of the pixels' own rows and columns go through the steps, and tell where each pixel came from."""
     matrix, size = in_plane(steps, shape)
     rows, columns = np.mgrid[: shape[0], : shape[1]]
@@ -58,35 +59,35 @@ def test_a_pixel_comes_from_where_the_steps_took_it(shape: tuple[int, int], step
 def test_a_spot_comes_back_to_its_place(aspect: str) -> None:
     image = np.zeros((50, 80), np.uint8)
     image[20:28, 36:44] = 255
-    steps: tuple[AnyStep, ...] = (Grayscale(), Resize(size=(40, 40), aspect=aspect))  # type: ignore[arg-type]
+    steps: tuple[AnyImageStep, ...] = (Grayscale(), Resize(size=(40, 40), aspect=aspect))  # type: ignore[arg-type]
     seen = PreprocessingConfig(steps=steps).apply(image[None])[0]
-    brought = place(steps, image.shape, seen.shape).bring(seen)
-    assert brought.shape == image.shape
-    assert np.corrcoef(brought.ravel(), image.ravel())[0, 1] > 0.85
-    centre = np.array(np.nonzero(brought > 128)).mean(axis=1)
+    resampled = placement_of_slices(steps, image.shape, seen.shape).to_original(seen)
+    assert resampled.shape == image.shape
+    assert np.corrcoef(resampled.ravel(), image.ravel())[0, 1] > 0.85
+    centre = np.array(np.nonzero(resampled > 128)).mean(axis=1)
     np.testing.assert_allclose(centre, [23.5, 39.5], atol=0.3)
 
 
 def test_what_the_network_did_not_see_has_no_heat() -> None:
     steps = (Crop(size=(20, 20)),)
-    brought = place(steps, (40, 30), (20, 20)).bring(np.ones((20, 20)))
-    assert brought.sum() == 400
-    assert brought[10:30, 5:25].all()
+    resampled = placement_of_slices(steps, (40, 30), (20, 20)).to_original(np.ones((20, 20)))
+    assert resampled.sum() == 400
+    assert resampled[10:30, 5:25].all()
 
 
 def test_a_stack_keeps_its_slices() -> None:
     steps = (Grayscale(), Resize(size=(8, 8)))
     values = np.zeros((3, 8, 8), np.float32)
     values[1, 4, 4] = 1
-    brought = place(steps, (3, 16, 16), (3, 8, 8)).bring(values)
-    assert brought.shape == (3, 16, 16)
-    assert brought[[0, 2]].max() == 0
-    assert np.unravel_index(brought.argmax(), brought.shape)[1:] in {(8, 8), (8, 9), (9, 8), (9, 9)}
+    resampled = placement_of_slices(steps, (3, 16, 16), (3, 8, 8)).to_original(values)
+    assert resampled.shape == (3, 16, 16)
+    assert resampled[[0, 2]].max() == 0
+    assert np.unravel_index(resampled.argmax(), resampled.shape)[1:] in {(8, 8), (8, 9), (9, 8), (9, 9)}
 
 
 def test_steps_that_lead_elsewhere_are_refused() -> None:
-    with pytest.raises(DataError, match="but the network is fed"):
-        place((Resize(size=(8, 8)),), (16, 16), (9, 9))
+    with pytest.raises(DataError, match="the network's input has"):
+        placement_of_slices((Resize(size=(8, 8)),), (16, 16), (9, 9))
 
 
 def oblique_scan() -> Volume:
@@ -109,11 +110,11 @@ def test_a_map_of_a_volume_lies_over_the_scan() -> None:
     )
     steps = (Grayscale(), Resize(size=(30, 30)))
     seen = PreprocessingConfig(steps=steps).apply(to_pixels(prepared))[0]
-    placement = place_in_scan(steps, prepared, scan, seen.shape)
-    brought = placement.bring(seen / 255)
-    assert brought.shape == scan.shape[::-1]
-    assert np.corrcoef(brought.ravel(), scan.slices().ravel())[0, 1] > 0.85
-    volume = to_volume(brought, slices_affine(scan))
+    placement = placement_of_volume(steps, prepared, scan, seen.shape)
+    resampled = placement.to_original(seen / 255)
+    assert resampled.shape == scan.shape[::-1]
+    assert np.corrcoef(resampled.ravel(), scan.slices().ravel())[0, 1] > 0.85
+    volume = to_volume(resampled, slices_affine(scan))
     np.testing.assert_allclose(volume.affine, scan.affine, atol=1e-9)
     centre = np.array(np.nonzero(volume.array > 0.5)).mean(axis=1)
     np.testing.assert_allclose(centre, [14.5, 33.0, 9.5], atol=0.35)
@@ -124,7 +125,7 @@ def test_labels_of_the_scan_are_fetched_to_the_network_grid() -> None:
     prepared = apply_steps(scan, [Resample(spacing=(1.5, 1.5, 1.5)), Percentiles(low=0, high=100)])
     network = prepared.shape[::-1]
     labels = (scan.slices() > 0.5).astype(np.int32) * 7
-    fetched = place_in_scan((), prepared, scan, network).fetch(labels, network)
+    fetched = placement_of_volume((), prepared, scan, network).to_network(labels, network)
     assert set(np.unique(fetched)) == {0, 7}
     overlap = (fetched > 0) & (to_pixels(prepared)[0] > 127)
     assert overlap.sum() / (fetched > 0).sum() > 0.8
@@ -141,7 +142,7 @@ def test_slices_lie_where_their_affine_says() -> None:
 
 
 def test_a_made_up_affine_has_the_spacing_and_the_usual_directions() -> None:
-    affine = made_up_affine((4, 10, 20), (3.0, 1.0, 2.0))
+    affine = affine_from_spacing((4, 10, 20), (3.0, 1.0, 2.0))
     np.testing.assert_allclose(np.abs(affine[:3, :3]), [[0, 0, 2], [0, 1, 0], [3, 0, 0]])
     np.testing.assert_allclose(affine @ [1.5, 4.5, 9.5, 1], [0, 0, 0, 1])
     assert (affine @ [1, 0, 0, 0])[2] > 0

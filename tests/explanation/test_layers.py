@@ -1,4 +1,4 @@
-"""The layer that is looked at: a sensible size, behind the activation, or the one that was named."""
+"""The layer of class activation maps: of sufficient resolution, after the activation, or the named one."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from gyrus.errors import ConfigError, UnknownNameError
-from gyrus.explanation.attribution import MethodSettings
-from gyrus.explanation.layers import MIN_CELLS, choose_layer, find_layers, still
-from gyrus.explanation.methods import explain, pick_layer
-from gyrus.models.build import ModelConfig, build
+from gyrus.explanation.layers import MIN_CELLS, choose_layer, evaluation_mode, find_layers
+from gyrus.explanation.method_input import MethodSettings
+from gyrus.explanation.methods import compute_heat_maps
+from gyrus.models.build import build
+from gyrus.models.config import ModelConfig
 from tests.support.networks import Network, about, images
 
 CASES: list[tuple[str, dict[str, Any], tuple[int, ...], str, tuple[int, ...]]] = [
@@ -36,22 +37,22 @@ def test_the_deepest_fine_map_is_chosen(
     torch.manual_seed(0)
     model = build(ModelConfig(name=name, options=options), in_channels=1, num_classes=2, image_size=size)
     image = torch.rand(1, 1, *size)
-    with still(model):
+    with evaluation_mode(model):
         chosen = choose_layer(model, image)
         found = find_layers(model, image)[chosen]
     if name == "densenet":
-        # What a transition takes and what is inside it differ in size by its pooling.
+        # Input and contents of a transition differ in size because of its pooling.
         assert min(found.grid) >= MIN_CELLS
     else:
         assert (chosen, found.grid) == (expected, grid)
-    assert explain(model, image, about(1)).shape == (1, *size)
+    assert compute_heat_maps(model, image, about(1)).shape == (1, *size)
 
 
 @pytest.mark.parametrize("name", ["timm:vit_tiny_patch16_224", "timm:swin_tiny_patch4_window7_224"])
 @pytest.mark.slow
-def test_tokens_are_laid_out_as_the_image(name: str) -> None:
+def test_tokens_are_arranged_as_the_image(name: str) -> None:
     model = build(ModelConfig(name=name), in_channels=1, num_classes=2, image_size=(224, 224))
-    with still(model):
+    with evaluation_mode(model):
         assert choose_layer(model, torch.rand(1, 1, 224, 224)) == "backbone"
 
 
@@ -63,19 +64,19 @@ def test_an_image_too_small_for_a_fine_map_gets_the_finest() -> None:
     )
 
 
-def test_a_network_without_maps_is_told_what_it_can_have() -> None:
+def test_a_network_without_maps_is_referred_to_other_methods() -> None:
     network = nn.Sequential(nn.Flatten(), nn.Linear(64, 2))
     with pytest.raises(ConfigError, match="Use a method that needs no layer"):
-        explain(network, torch.rand(1, 1, 8, 8), about(0))
-    assert explain(network, torch.rand(1, 1, 8, 8), about(0), "input-x-gradient").shape == (1, 8, 8)
+        compute_heat_maps(network, torch.rand(1, 1, 8, 8), about(0))
+    assert compute_heat_maps(network, torch.rand(1, 1, 8, 8), about(0), "input-x-gradient").shape == (1, 8, 8)
 
 
-def test_a_wrong_layer_gets_the_list() -> None:
+def test_an_unknown_layer_lists_the_known_ones() -> None:
     network = Network(2).eval()
     with pytest.raises(UnknownNameError, match=r"no layer with a map 'rely'. Did you mean 'relu'\?.*first.pool"):
-        pick_layer(network, images(2, 1), "rely")
+        choose_layer(network, images(2, 1), "rely")
     with pytest.raises(ConfigError, match=r"'dense.last' gives no map of the image. Layers that do: first.conv"):
-        pick_layer(network, images(2, 1), "dense.last")
+        choose_layer(network, images(2, 1), "dense.last")
 
 
 def test_a_layer_that_runs_twice_has_no_map() -> None:
@@ -88,10 +89,10 @@ def test_a_layer_that_runs_twice_has_no_map() -> None:
             return self.shared(self.shared(batch)).flatten(1)[:, :2]
 
     with pytest.raises(ConfigError, match="ran 2 times"):
-        explain(Twice(), torch.rand(1, 1, 8, 8), about(0), "grad-cam", settings=MethodSettings())
+        compute_heat_maps(Twice(), torch.rand(1, 1, 8, 8), about(0), "grad-cam", settings=MethodSettings())
 
 
-def test_channels_that_come_last_are_not_taken_for_space() -> None:
+def test_channels_last_are_not_mistaken_for_space() -> None:
     class ChannelsLast(nn.Module):
         def __init__(self) -> None:
             super().__init__()

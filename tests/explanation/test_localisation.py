@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gyrus.errors import DataError
-from gyrus.explanation.localisation import brain_of, region_table, share_inside
+from gyrus.explanation.localisation import estimate_brain, fraction_inside, region_table
 from gyrus.imaging.volume_formats import read_volume
 from gyrus.synthetic.phantom import generate
 
@@ -15,7 +15,7 @@ def test_the_brain_of_a_stripped_slice_is_the_whole_head() -> None:
     phantom = generate(subjects=4, slices=3, classes=2, size=64, seed=0)
     for number, volume in enumerate(phantom.volumes):
         for image, structures in zip(volume, phantom.structures[number], strict=True):
-            brain = brain_of(image)
+            brain = estimate_brain(image)
             assert brain[structures > 0].mean() > 0.8
             assert 0.2 < brain.mean() < 0.6
             assert not brain[:4].any()
@@ -33,41 +33,41 @@ def head_with_skull(size: int = 96) -> tuple[np.ndarray, np.ndarray]:
 
 def test_the_brain_of_a_head_lies_inside_its_skull() -> None:
     image, truth = head_with_skull()
-    brain = brain_of(image)
+    brain = estimate_brain(image)
     assert (brain & truth).sum() / (brain | truth).sum() > 0.9
 
 
-def test_a_stack_is_looked_at_slice_by_slice() -> None:
+def test_a_stack_is_processed_slice_by_slice() -> None:
     image, _ = head_with_skull()
-    np.testing.assert_array_equal(brain_of(np.stack([image, image[::-1]]))[0], brain_of(image))
+    np.testing.assert_array_equal(estimate_brain(np.stack([image, image[::-1]]))[0], estimate_brain(image))
 
 
 @pytest.mark.parametrize("shape", [(8, 8), (3, 8, 8)])
 def test_an_empty_image_is_brain_everywhere(shape: tuple[int, ...]) -> None:
-    assert brain_of(np.zeros(shape, np.uint8)).all()
+    assert estimate_brain(np.zeros(shape, np.uint8)).all()
 
 
-def test_share_inside_is_by_the_size_of_the_values() -> None:
+def test_fraction_inside_uses_absolute_values() -> None:
     maps = np.array([[[3.0, -1.0], [0.0, 4.0]], [[0.0, 0.0], [0.0, 0.0]]])
     masks = np.array([[[True, True], [False, False]]] * 2)
-    shares = share_inside(maps, masks)
-    assert shares[0] == pytest.approx(0.5)
-    assert np.isnan(shares[1])
+    fractions = fraction_inside(maps, masks)
+    assert fractions[0] == pytest.approx(0.5)
+    assert np.isnan(fractions[1])
 
 
 def test_regions_add_up() -> None:
     maps = np.array([[[2.0, -2.0], [4.0, 0.0]]])
     table = region_table(maps, np.array([[1, 1], [2, 0]]), {1: "ventricle", 2: "sulcus"})
     assert table["name"].tolist() == ["ventricle", "sulcus", "outside"]
-    assert table["share"].tolist() == [0.5, 0.5, 0.0]
-    assert table["voxels"].tolist() == [0.5, 0.25, 0.25]
+    assert table["map_fraction"].tolist() == [0.5, 0.5, 0.0]
+    assert table["image_fraction"].tolist() == [0.5, 0.25, 0.25]
     assert table["concentration"].tolist() == [1.0, 2.0, 0.0]
-    assert table["for"].tolist() == [0.25, 0.5, 0.0]
-    assert table["against"].tolist() == [0.25, 0.0, 0.0]
+    assert table["positive"].tolist() == [0.25, 0.5, 0.0]
+    assert table["negative"].tolist() == [0.25, 0.0, 0.0]
 
 
 def test_regions_on_another_grid_are_refused() -> None:
-    with pytest.raises(DataError, match=r"the shape \(3, 3\), but the maps \(4, 4\)"):
+    with pytest.raises(DataError, match=r"the shape \(3, 3\), but the maps have \(4, 4\)"):
         region_table(np.zeros((2, 4, 4)), np.zeros((3, 3), int))
 
 
@@ -87,6 +87,6 @@ def test_the_brain_of_a_real_head_is_found_in_its_volume_and_in_its_slices(share
     affine = volume.affine[:, [2, 1, 0, 3]] @ flip
     middle = image.shape[0] * 6 // 10
     gray = (np.clip(image / np.percentile(image, 99.5), 0, 1) * 255).astype(np.uint8)
-    for brain in (brain_of(gray, affine)[middle], brain_of(gray[middle])):
+    for brain in (estimate_brain(gray, affine)[middle], estimate_brain(gray[middle])):
         overlap = 2 * (brain & labels[middle]).sum() / (brain.sum() + labels[middle].sum())
         assert overlap > 0.85

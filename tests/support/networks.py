@@ -1,4 +1,4 @@
-"""Small networks that every method and every reference library can look into."""
+"""Small networks that all methods and all reference libraries support."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CLASSES = 3
 
 
 class Network(nn.Module):
-    """Two convolutions with ReLU, a pooling between, and two dense layers behind the flattened map."""
+    """Two convolutions with ReLU, a pooling between, and two dense layers after the flattened map."""
 
     def __init__(self, dims: int, *, channels: int = 2, inplace: bool = False, seed: int = 0) -> None:
         super().__init__()
@@ -35,7 +35,7 @@ class Network(nn.Module):
             voxels *= length // 2
         head = {"flatten": nn.Flatten(), "hidden": nn.Linear(6 * voxels, 8), "relu": nn.ReLU()}
         self.dense = nn.Sequential(OrderedDict(head | {"last": nn.Linear(8, CLASSES)}))
-        # Ablation-CAM of pytorch-grad-cam divides by the logit, and so turns round where that is below 0.
+        # Ablation-CAM of pytorch-grad-cam divides by the logit, so its sign flips where the logit is negative.
         nn.init.constant_(self.dense[-1].bias, 3.0)
 
     def forward(self, images: Tensor) -> Tensor:

@@ -1,1 +1,1 @@
-"""Which pixels an answer came from, by fourteen methods, and whether any of them says the truth."""
+"""Heat maps of a network's predictions by fourteen attribution methods, and checks of how far they can be relied on."""

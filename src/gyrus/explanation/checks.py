@@ -1,71 +1,69 @@
-"""What the checks of a method come to: numbers, a score, and a word."""
+"""The checks of heat maps: which are run, the score and verdict of each method, and the findings in words."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from torch import Tensor, nn
 
-from gyrus.errors import DataError
+from gyrus.evaluation.bootstrap import BootstrapConfig, estimate_mean
 from gyrus.evaluation.result import Estimate
-from gyrus.evaluation.sampling import BootstrapConfig, estimate_mean
 from gyrus.explanation.background_reliance import BackgroundReliance
-from gyrus.explanation.faithfulness import DeletionInsertion, edge_maps, follow, random_maps
-from gyrus.explanation.localisation import share_inside
+from gyrus.explanation.faithfulness import DeletionInsertion, deletion_insertion, edge_maps, random_maps
+from gyrus.explanation.localisation import fraction_inside
 from gyrus.explanation.methods import METHODS
 from gyrus.explanation.sanity_checks import (
-    Explain,
+    MapFunction,
     Stability,
     WeightRandomisation,
     agreement_between_models,
-    shuffle_weights_step_by_step,
+    randomise_weights,
     similarity,
     stability,
 )
 from gyrus.explanation.targets import ClassContrast
-from gyrus.files import read_json, write_json
+from gyrus.serialisation import Saved, renamed
 
-SCHEMA = "gyrus.explanation/1"
+Verdict = Literal["passes all checks", "fails some checks", "not better than an edge detector"]
 
-Verdict = Literal["trustworthy", "doubtful", "not better than an edge detector"]
-
-TOO_ALIKE = 0.5
-"""From this rank correlation on, the map of a network that means nothing is taken to be the same map."""
+SAME_MAP = 0.5
+"""From this rank correlation on, the map of a network without knowledge counts as the same map."""
 
 STABLE = 0.5
-"""Below it, the map of a hardly changed image is taken to be another map."""
+"""Below this rank correlation, the map of a slightly changed image counts as another map."""
 
 MOSTLY_EMPTY = 0.2
-"""Share of maps without any value from which on a method is said to be silent."""
+"""Fraction of empty maps from which on a method fails."""
 
-LOOKS_PAST = 0.25
-"""Share of what moves the answer that may lie outside the brain; where much of it does, the network looks past it."""
+BACKGROUND_LIMIT = 0.25
+"""Above this fraction of effect outside the brain, the network counts as relying on the background."""
 
 
 @dataclass(frozen=True)
-class MethodReport:
-    """What the checks found out about one method on one network.
+class MethodReport(Saved):
+    """The checks of one method on one network.
 
     Attributes:
-        method: Name in the table of methods.
-        layer: What it looked at, if it looks at a layer.
+        method: Name of the method.
+        layer: Its layer, if it uses one.
         deletion: Mean area under the deletion curve.
         insertion: Mean area under the insertion curve.
-        over_edges: By how much insertion minus deletion is above that of an edge detector on the same images.
-        over_chance: By how much it is above that of random spots.
-        beats_edges: The share of images on which it is above that of an edge detector.
-        weights: How alike the maps of the network with shuffled weights are, part by part from the head down.
-        labels: How alike the maps of a network that learnt shuffled labels are; None where there was none.
-        stability: How alike the maps of hardly changed images are.
-        folds: How alike the maps of networks of other folds are; None where there were none.
-        in_brain: Mean share of the map inside the brain.
-        in_structures: Mean share inside the structures that are known to differ; None where they are not known.
-        silent: Share of images whose map has no value at all.
+        over_edges: Insertion minus deletion, less that of an edge detector on the same images.
+        over_chance: Insertion minus deletion, less that of random maps.
+        beats_edges: Fraction of images on which the method exceeds the edge detector.
+        weights: Similarity to the maps of the network with randomised weights, from the head down.
+        labels: Similarity to the maps of a network trained on shuffled labels; None without one.
+        stability: Similarity to the maps of slightly changed images.
+        folds: Similarity of the maps of several networks, such as the folds of a cross-validation; None for one.
+        in_brain: Mean fraction of the map inside the brain.
+        in_structures: Mean fraction inside the structures that are known to differ; None where unknown.
+        empty_maps: Fraction of images whose map is constant.
     """
+
+    SCHEMA = "gyrus.method-report/1"
 
     method: str
     layer: str | None
@@ -80,81 +78,64 @@ class MethodReport:
     folds: float | None
     in_brain: float | None
     in_structures: float | None
-    silent: float
+    empty_maps: Annotated[float, renamed("empty_maps", "silent")]
 
     @property
     def score(self) -> float:
-        """From 0 to 1: how often it beats an edge detector, hangs on the weights, and is stable, whichever is least.
+        """From 0 to 1, the least of: how often it exceeds an edge detector, dependence on the weights, and stability.
 
-        A map is worth as much as its weakest part.
+        A method is as good as its weakest property.
         """
         alike = max(self.weights.whole, self.labels or 0.0)
         return float(np.clip(min(self.beats_edges, 1 - alike, self.stability.noise, self.stability.shift), 0, 1))
 
     @property
     def reasons(self) -> tuple[str, ...]:
-        """What speaks against it, in words."""
+        """The checks that it fails, in words."""
         low_edges, low_chance = self.over_edges.low, self.over_chance.low
         weights, labels = self.weights.whole, self.labels or 0.0
-        found = [
-            (low_edges is None or low_edges <= 0, "the pixels it names matter no more than edges do"),
-            (low_chance is None or low_chance <= 0, "the pixels it names matter no more than random ones"),
-            (
-                weights >= TOO_ALIKE,
-                f"a network with shuffled weights has the same map (rank correlation {weights:.2f})",
-            ),
-            (
-                labels >= TOO_ALIKE,
-                f"a network that learnt shuffled labels has the same map (rank correlation {labels:.2f})",
-            ),
-            (self.stability.noise < STABLE, f"little noise changes it (rank correlation {self.stability.noise:.2f})"),
-            (self.stability.shift < STABLE, f"a small shift changes it (rank correlation {self.stability.shift:.2f})"),
-            (self.silent >= MOSTLY_EMPTY, f"{self.silent:.0%} of its maps are empty"),
+        noise, shift = self.stability.noise, self.stability.shift
+        checks = [
+            (low_edges is None or low_edges <= 0, "its pixels affect the prediction no more than edges do"),
+            (low_chance is None or low_chance <= 0, "its pixels affect the prediction no more than random pixels do"),
+            (weights >= SAME_MAP, f"randomised weights give the same map (rank correlation {weights:.2f})"),
+            (labels >= SAME_MAP, f"training on shuffled labels gives the same map (rank correlation {labels:.2f})"),
+            (noise < STABLE, f"slight noise changes the map (rank correlation {noise:.2f})"),
+            (shift < STABLE, f"a small shift changes the map (rank correlation {shift:.2f})"),
+            (self.empty_maps >= MOSTLY_EMPTY, f"{100 * self.empty_maps:.0f} % of its maps are empty"),
         ]
-        return tuple(words for holds, words in found if holds)
+        return tuple(reason for failed, reason in checks if failed)
 
     @property
     def verdict(self) -> Verdict:
-        """Whether it may be believed."""
+        """The result of all checks."""
         if self.over_edges.low is None or self.over_edges.low <= 0:
             return "not better than an edge detector"
-        return "doubtful" if self.reasons else "trustworthy"
-
-    @classmethod
-    def from_document(cls, document: dict[str, Any]) -> MethodReport:
-        """The way back from :func:`dataclasses.asdict` through JSON."""
-        cascade = document["weights"]
-        nested = {
-            "over_edges": Estimate(**document["over_edges"]),
-            "over_chance": Estimate(**document["over_chance"]),
-            "weights": WeightRandomisation(tuple(cascade["parts"]), tuple(cascade["similarities"])),
-            "stability": Stability(**document["stability"]),
-        }
-        return cls(**(document | nested))
+        return "fails some checks" if self.reasons else "passes all checks"
 
 
 @dataclass(frozen=True, eq=False)
 class CheckRunner:
-    """The images that methods are tried on, with what they must beat.
+    """The checks, set up for a network and some images.
 
     Attributes:
         model: The network.
         images: float32 (N, C, *spatial).
-        contrast: What is asked about.
-        people: int64 (N,), the person of each image, all of [0, S) in use.
-        edges: Curves of an edge detector.
-        chance: Curves of random spots.
-        brains: bool (N, *spatial), where the brain is; None where unknown.
-        structures: bool (N, *spatial), what is known to differ; None where unknown.
-        shuffled: A network that learnt shuffled labels; None where there is none.
-        sampling: How intervals are made.
-        seed: Decides what is left to chance.
+        contrast: The class that each map is about.
+        subjects: int64 (N,), the subject of each image; every number in [0, S) occurs.
+        edges: Deletion and insertion curves of an edge detector.
+        chance: Deletion and insertion curves of random maps.
+        brains: bool (N, *spatial), the brain; None where unknown.
+        structures: bool (N, *spatial), the structures that are known to differ; None where unknown.
+        shuffled: A network trained on shuffled labels; None without one.
+        sampling: Bootstrap of the confidence intervals.
+        seed: Seed of everything random.
     """
 
     model: nn.Module
     images: Tensor
     contrast: ClassContrast
-    people: np.ndarray
+    subjects: np.ndarray
     edges: DeletionInsertion
     chance: DeletionInsertion
     brains: np.ndarray | None = None
@@ -164,87 +145,93 @@ class CheckRunner:
     seed: int = 0
 
     @classmethod
-    def of(
-        cls, model: nn.Module, images: Tensor, contrast: ClassContrast, people: np.ndarray, **more: Any
+    def prepare(
+        cls,
+        model: nn.Module,
+        images: Tensor,
+        contrast: ClassContrast,
+        subjects: np.ndarray,
+        *,
+        seed: int = 0,
+        **attributes: Any,
     ) -> CheckRunner:
-        """A trial with the curves that every method must beat; ``more`` are further attributes."""
-        seed = more.get("seed", 0)
-        chance = random_maps(len(images), tuple(images.shape[2:]), seed)
-        edges, random = (follow(model, images, contrast, maps, seed=seed) for maps in (edge_maps(images), chance))
-        return cls(model, images, contrast, people, edges, random, **more)
+        """Compute the curves that every method is compared with; ``attributes`` are the remaining attributes."""
+        random = random_maps(len(images), tuple(images.shape[2:]), seed)
+        edges, chance = (
+            deletion_insertion(model, images, contrast, maps, seed=seed) for maps in (edge_maps(images), random)
+        )
+        return cls(model, images, contrast, subjects, edges, chance, seed=seed, **attributes)
 
-    def judge(
+    def run(
         self,
         method: str,
         maps: np.ndarray,
-        explain: Explain,
+        maps_of: MapFunction,
         *,
         layer: str | None = None,
         folds: Sequence[np.ndarray] = (),
-        progress: Callable[[int, int], None] | None = None,
+        progress: Callable[[int, int], None] = lambda _done, _total: None,
     ) -> MethodReport:
         """Run all checks of one method.
 
         Args:
             method: Its name.
-            maps: (N, *spatial), what it made of the images of the trial.
-            explain: The method with target, layer and settings decided.
-            layer: The layer, for the report.
-            folds: Maps of the same images by the networks of other folds, each fed as it is used to.
-            progress: Called with the number of checks done and of all.
+            maps: (N, *spatial), its maps of the images.
+            maps_of: Computes its maps for another network or other images.
+            layer: Its layer, for the report.
+            folds: Maps of the same images by other networks, each with its own preprocessing.
+            progress: Called with the number of finished checks and of all.
         """
-        tell = progress or _tell_nobody
-        curves = follow(self.model, self.images, self.contrast, maps, seed=self.seed)
-        tell(1, 4)
-        weights = shuffle_weights_step_by_step(self.model, self.images, maps, explain, seed=self.seed)
-        tell(2, 4)
-        steady = stability(self.model, self.images, maps, explain, seed=self.seed)
-        tell(3, 4)
-        labels = float(similarity(maps, explain(self.shuffled, self.images)).mean()) if self.shuffled else None
-        tell(4, 4)
+        curves = deletion_insertion(self.model, self.images, self.contrast, maps, seed=self.seed)
+        progress(1, 4)
+        weights = randomise_weights(self.model, self.images, maps, maps_of, seed=self.seed)
+        progress(2, 4)
+        steady = stability(self.model, self.images, maps, maps_of, seed=self.seed)
+        progress(3, 4)
+        labels = float(similarity(maps, maps_of(self.shuffled, self.images)).mean()) if self.shuffled else None
+        progress(4, 4)
         above = curves.gain - self.edges.gain
         return MethodReport(
             method=method,
             layer=layer,
             deletion=float(curves.deletion_area.mean()),
             insertion=float(curves.insertion_area.mean()),
-            over_edges=self._mean(above),
-            over_chance=self._mean(curves.gain - self.chance.gain),
+            over_edges=estimate_mean(above, self.subjects, self.sampling),
+            over_chance=estimate_mean(curves.gain - self.chance.gain, self.subjects, self.sampling),
             beats_edges=float(((above > 0) + 0.5 * (above == 0)).mean()),
             weights=weights,
             labels=labels,
             stability=steady,
             folds=agreement_between_models([maps, *folds]) if folds else None,
-            in_brain=_mean_share(maps, self.brains),
-            in_structures=_mean_share(maps, self.structures),
-            silent=float((np.ptp(maps.reshape(len(maps), -1), axis=1) == 0).mean()),
+            in_brain=_mean_fraction(maps, self.brains),
+            in_structures=_mean_fraction(maps, self.structures),
+            empty_maps=float((np.ptp(maps.reshape(len(maps), -1), axis=1) == 0).mean()),
         )
-
-    def _mean(self, values: np.ndarray) -> Estimate:
-        return estimate_mean(values, self.people, self.sampling)
 
 
 @dataclass(frozen=True)
-class ExplanationChecks:
-    """What was found out about the maps of a network, and about the network by them.
+class ExplanationChecks(Saved):
+    """The checks of the heat maps of a network, and of the network itself.
 
     Attributes:
         title: Name of the run.
-        target: What was asked about.
-        images: How many images the checks used.
-        people: Of how many people.
-        methods: One report a method.
-        agreement: Mean similarity of the maps of each two methods, in the order of ``methods``.
-        brain_area: Mean share of the image that is brain; None where unknown.
-        structure_area: The same of the structures that are known to differ.
-        reliance: Whether the answer follows the brain; None where it cannot be told.
-        notes: What a reader must know.
+        target: Description of the class that the maps are about.
+        images: Number of images in the checks.
+        subjects: Number of their subjects.
+        methods: One report per method.
+        agreement: Mean similarity of the maps of each pair of methods, in the order of ``methods``.
+        brain_area: Mean fraction of the image that is brain; None where unknown.
+        structure_area: The same for the structures that are known to differ.
+        reliance: Whether predictions depend on the brain; None if it cannot be determined.
+        notes: Notes for the reader.
     """
+
+    SCHEMA = "gyrus.explanation/1"
 
     title: str
     target: str
     images: int
-    people: int
+    subjects: Annotated[int, renamed("subjects", "people")]
     methods: tuple[MethodReport, ...]
     agreement: tuple[tuple[float, ...], ...]
     brain_area: float | None = None
@@ -253,81 +240,48 @@ class ExplanationChecks:
     notes: tuple[str, ...] = ()
 
     @property
-    def looks_past_brain(self) -> bool:
-        """Whether much of what moves the answer lies outside the brain."""
-        return self.reliance is not None and self.reliance.outside_share > LOOKS_PAST
+    def relies_on_background(self) -> bool:
+        """Whether much of the effect on the predictions lies outside the brain."""
+        return self.reliance is not None and self.reliance.outside_fraction > BACKGROUND_LIMIT
 
     @property
     def sentences(self) -> tuple[str, ...]:
-        """What it comes to, the gravest first."""
-        return (*self._about_network(), *self._about_methods())
+        """The findings, the most serious first."""
+        verdicts = ("passes all checks", "fails some checks", "not better than an edge detector")
+        groups = {
+            verdict: [METHODS[report.method].title for report in self.methods if report.verdict == verdict]
+            for verdict in verdicts
+        }
+        by_verdict = (f"{', '.join(titles)}: {verdict}." for verdict, titles in groups.items() if titles)
+        return (*self._reliance_sentences(), *by_verdict)
 
-    def _about_network(self) -> tuple[str, ...]:
+    def _reliance_sentences(self) -> tuple[str, ...]:
         if self.reliance is None:
             return ()
-        moved = self.reliance.outside_share
-        if self.looks_past_brain:
+        outside = self.reliance.outside_fraction
+        if self.relies_on_background:
             return (
-                f"The network looks past the brain: {moved:.0%} of what moves its answer lies outside it. With the "
-                f"surroundings of another image, {self.reliance.outside_changed:.0%} of the answers become those of "
-                "that image.",
+                f"The network relies on the background: {100 * outside:.0f} % of the effect on the predicted "
+                "probability lies outside the brain. With the background of another image, "
+                f"{100 * self.reliance.outside_changed:.0f} % of the predictions change to the class of that image.",
             )
-        if moved != moved:
-            return ("Neither another brain nor other surroundings move the answer.",)
-        return (f"What moves the answer lies in the brain: {1 - moved:.0%} of it.",)
-
-    def _about_methods(self) -> tuple[str, ...]:
-        words = {
-            "trustworthy": "may be believed on this network",
-            "doubtful": "doubtful",
-            "not better than an edge detector": "not better than an edge detector",
-        }
-        groups = {
-            verdict: [METHODS[each.method].title for each in self.methods if each.verdict == verdict]
-            for verdict in words
-        }
-        return tuple(f"{', '.join(names)}: {words[verdict]}." for verdict, names in groups.items() if names)
-
-    def save(self, path: Path) -> None:
-        """Write as JSON, with score and verdict of each method."""
-        told = [asdict(each) | {"score": each.score, "verdict": each.verdict} for each in self.methods]
-        document = asdict(self) | {"methods": told}
-        write_json(path, {"schema": SCHEMA, "sentences": list(self.sentences), **document})
-
-    @classmethod
-    def load(cls, path: Path) -> ExplanationChecks:
-        """Read what :meth:`save` wrote.
-
-        Raises:
-            DataError: It is something else.
-        """
-        document = read_json(path)
-        if not isinstance(document, dict) or document.get("schema") != SCHEMA:
-            raise DataError(f"{path} does not hold the checks of explanations (schema {SCHEMA}).")
-        fields = {name: document[name] for name in cls.__dataclass_fields__}
-        methods = [{k: v for k, v in each.items() if k not in ("score", "verdict")} for each in fields["methods"]]
-        return cls(
-            **fields
-            | {
-                "methods": tuple(MethodReport.from_document(each) for each in methods),
-                "agreement": tuple(map(tuple, fields["agreement"])),
-                "reliance": BackgroundReliance(**fields["reliance"]) if fields["reliance"] else None,
-                "notes": tuple(fields["notes"]),
-            }
+        if outside != outside:  # NaN
+            return ("Exchanging the brain or the background does not change the predictions.",)
+        return (
+            f"The network relies on the brain: {100 * (1 - outside):.0f} % of the effect on the predicted probability "
+            "lies inside it.",
         )
 
-
-def _tell_nobody(_done: int, _total: int) -> None:
-    pass
-
-
-def as_table(values: np.ndarray) -> tuple[tuple[float, ...], ...]:
-    """An array as tuples, as :class:`ExplanationChecks` holds it."""
-    return tuple(tuple(map(float, row)) for row in values)
+    def to_document(self) -> dict[str, Any]:
+        """The fields as plain values, with the findings and the score and verdict of each method."""
+        document = super().to_document()
+        for entry, report in zip(document["methods"], self.methods, strict=True):
+            entry |= {"score": report.score, "verdict": report.verdict}
+        return document | {"sentences": list(self.sentences)}
 
 
-def _mean_share(maps: np.ndarray, masks: np.ndarray | None) -> float | None:
+def _mean_fraction(maps: np.ndarray, masks: np.ndarray | None) -> float | None:
     if masks is None:
         return None
-    shares = share_inside(maps, masks)
-    return float(np.nanmean(shares)) if np.isfinite(shares).any() else None
+    fractions = fraction_inside(maps, masks)
+    return float(np.nanmean(fractions)) if np.isfinite(fractions).any() else None

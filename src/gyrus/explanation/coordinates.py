@@ -1,4 +1,4 @@
-"""Where the network's pixels lie in the image's own pixels, and in the scanner, so that maps can be brought back."""
+"""Where the network's pixels lie on the original pixel grid and in scanner space, to resample maps and labels."""
 
 from __future__ import annotations
 
@@ -10,54 +10,56 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from gyrus.errors import DataError
-from gyrus.imaging.volume import Volume, affine_from_slices
-from gyrus.transforms.preprocessing import AnyStep, Crop, Pad, Resize
+from gyrus.imaging.orientation import affine_from_slices
+from gyrus.imaging.volume import Volume
+from gyrus.transforms.image_steps import Crop, Pad, Resize
+from gyrus.transforms.preprocessing import AnyImageStep
 
 Matrix = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
 class Placement:
-    """From the network's pixels to an image's own.
+    """The mapping from the network's pixel grid to the original grid of an image.
 
     Attributes:
-        matrix: float64 (n + 1, n + 1), from the numbers of a pixel of the network to those of the image's own.
-        shape: The image's own pixels along each axis.
+        matrix: float64 (n + 1, n + 1), from pixel indices of the network to those of the original image.
+        shape: Pixels of the original image along each axis.
     """
 
     matrix: Matrix
     shape: tuple[int, ...]
 
-    def bring(self, values: np.ndarray) -> NDArray[np.float32]:
-        """A map on the network's grid, brought to the image's own, linearly; 0 where the network saw nothing."""
-        back = np.linalg.inv(self.matrix)
-        turn, offset = back[:-1, :-1], back[:-1, -1]
-        brought = ndimage.affine_transform(
-            np.asarray(values, np.float32), turn, offset, output_shape=self.shape, order=1, mode="nearest"
+    def to_original(self, values: np.ndarray) -> NDArray[np.float32]:
+        """A map on the network's grid, resampled linearly to the original grid; 0 outside the network's view."""
+        inverse = np.linalg.inv(self.matrix)
+        linear, offset = inverse[:-1, :-1], inverse[:-1, -1]
+        resampled = ndimage.affine_transform(
+            np.asarray(values, np.float32), linear, offset, output_shape=self.shape, order=1, mode="nearest"
         )
-        seen = np.ones(values.shape, np.float32)
-        brought *= ndimage.affine_transform(
-            seen, turn, offset, output_shape=self.shape, order=0, mode="grid-constant", cval=0
+        inside = np.ones(values.shape, np.float32)
+        resampled *= ndimage.affine_transform(
+            inside, linear, offset, output_shape=self.shape, order=0, mode="grid-constant", cval=0
         )
-        return brought
+        return resampled
 
-    def fetch(self, labels: np.ndarray, shape: Sequence[int]) -> np.ndarray:
-        """Labels on the image's own grid, as they lie on the network's of that shape; 0 where it reaches beyond."""
-        turn, offset = self.matrix[:-1, :-1], self.matrix[:-1, -1]
+    def to_network(self, labels: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+        """Labels on the original grid, resampled to the network's grid of that shape; 0 outside the original image."""
+        linear, offset = self.matrix[:-1, :-1], self.matrix[:-1, -1]
         return ndimage.affine_transform(
-            labels, turn, offset, output_shape=tuple(shape), order=0, mode="grid-constant", cval=0
+            labels, linear, offset, output_shape=tuple(shape), order=0, mode="grid-constant", cval=0
         )
 
 
-def in_plane(steps: Sequence[AnyStep], shape: tuple[int, int]) -> tuple[Matrix, tuple[int, int]]:
-    """What deterministic steps do to the place of a pixel.
+def in_plane(steps: Sequence[AnyImageStep], shape: tuple[int, int]) -> tuple[Matrix, tuple[int, int]]:
+    """The effect of preprocessing steps on pixel coordinates.
 
     Args:
-        steps: In their order.
-        shape: Rows and columns before.
+        steps: The steps, in order.
+        shape: Rows and columns before the steps.
 
     Returns:
-        (3, 3), from pixels behind the steps to pixels before them, and the rows and columns behind them.
+        (3, 3), from pixels after the steps to pixels before them; and the rows and columns after them.
     """
     matrix = np.eye(3)
     for step in steps:
@@ -68,60 +70,69 @@ def in_plane(steps: Sequence[AnyStep], shape: tuple[int, int]) -> tuple[Matrix, 
     return matrix, shape
 
 
-def place(steps: Sequence[AnyStep], own: tuple[int, ...], network: tuple[int, ...]) -> Placement:
-    """The placement of an image, or of a stack of slices, that went through the steps.
-
-    Args:
-        steps: In their order.
-        own: Pixels of the image along each axis.
-        network: Pixels of what the network is fed.
-
-    Raises:
-        DataError: The steps do not lead from the one to the other.
-    """
-    matrix, plane = in_plane(steps, (own[-2], own[-1]))
-    if (*own[:-2], *plane) != network:
-        raise DataError(f"The steps lead from {own} to {(*own[:-2], *plane)}, but the network is fed {network}.")
-    return Placement(matrix if len(own) == 2 else _with_slices(matrix), own)
-
-
-def place_in_scan(
-    steps: Sequence[AnyStep], prepared: Volume, scan: Volume, network: tuple[int, ...], first_slice: int = 0
+def placement_of_slices(
+    steps: Sequence[AnyImageStep], original: tuple[int, ...], network: tuple[int, ...]
 ) -> Placement:
-    """The placement of a volume, by way of millimetres.
+    """The placement of a slice, or of a stack of slices.
 
     Args:
-        steps: Those of slices, behind those of volumes.
-        prepared: The volume behind the steps of volumes.
-        scan: The volume as it is in its files.
-        network: Voxels of what the network is fed.
-        first_slice: The slice of the prepared volume that its first one is.
+        steps: Preprocessing steps, in order.
+        original: Pixels of the original image along each axis.
+        network: Pixels of the network's input along each axis.
 
     Raises:
-        DataError: The steps do not lead to what the network is fed.
+        DataError: The steps do not give an image of the network's size.
+    """
+    matrix, plane = in_plane(steps, (original[-2], original[-1]))
+    if (*original[:-2], *plane) != network:
+        raise DataError(
+            f"The steps turn {original} pixels into {(*original[:-2], *plane)}, but the network's input has {network}."
+        )
+    if len(original) == 3:
+        in_slice, matrix = matrix, np.eye(4)
+        matrix[1:, 1:] = in_slice
+    return Placement(matrix, original)
+
+
+def placement_of_volume(
+    steps: Sequence[AnyImageStep], prepared: Volume, scan: Volume, network: tuple[int, ...], first_slice: int = 0
+) -> Placement:
+    """The placement of a volume, through scanner coordinates in mm.
+
+    Args:
+        steps: Preprocessing steps of slices, which follow those of volumes.
+        prepared: The volume after the steps of volumes.
+        scan: The original volume.
+        network: Voxels of the network's input along each axis.
+        first_slice: The slice of the prepared volume that is the network's first one.
+
+    Raises:
+        DataError: The steps do not give a volume of the network's size.
     """
     rows, columns = prepared.shape[1::-1]
-    placed = place(steps, (network[0], rows, columns), network)
+    in_prepared = placement_of_slices(steps, (network[0], rows, columns), network)
     start = np.eye(4)
     start[0, 3] = first_slice
-    to_mm = slices_affine(prepared) @ start @ placed.matrix
+    to_mm = slices_affine(prepared) @ start @ in_prepared.matrix
     return Placement(np.linalg.inv(slices_affine(scan)) @ to_mm, scan.shape[::-1])
 
 
 def slices_affine(volume: Volume) -> Matrix:
     """float64 (4, 4), from (slice, row, column) of :meth:`Volume.slices` to mm in RAS+."""
-    across, along, _ = volume.shape
-    turn = np.zeros((4, 4))
-    turn[0, 2] = turn[1, 1] = -1
-    turn[2, 0] = turn[3, 3] = 1
-    turn[:2, 3] = across - 1, along - 1
-    return volume.affine @ turn
+    width, height, _ = volume.shape
+    to_voxel = np.zeros((4, 4))
+    to_voxel[0, 2] = to_voxel[1, 1] = -1
+    to_voxel[2, 0] = to_voxel[3, 3] = 1
+    to_voxel[:2, 3] = width - 1, height - 1
+    return volume.affine @ to_voxel
 
 
-def made_up_affine(shape: tuple[int, ...], spacing: Sequence[float]) -> Matrix:
-    """The affine of slices (slice, row, column) of which only the spacing is known; the middle of the body is at 0."""
-    empty = Volume(np.empty(shape[::-1], np.float32), affine_from_slices(_three(spacing), _three_ints(shape)))
-    return slices_affine(empty)
+def affine_from_spacing(shape: tuple[int, ...], spacing: Sequence[float]) -> Matrix:
+    """The affine of a stack (slice, row, column) with known spacing only; the centre of the stack is at 0 mm."""
+    first, second, third = map(float, spacing)
+    slices, rows, columns = map(int, shape)
+    affine = affine_from_slices((first, second, third), (slices, rows, columns))
+    return slices_affine(Volume(np.empty(shape[::-1], np.float32), affine))
 
 
 def to_volume(values: np.ndarray, affine: Matrix) -> Volume:
@@ -130,7 +141,7 @@ def to_volume(values: np.ndarray, affine: Matrix) -> Volume:
 
 
 def _resized(matrix: Matrix, shape: tuple[int, int], step: Resize) -> tuple[Matrix, tuple[int, int]]:
-    """As :class:`gyrus.transforms.preprocessing.Resize` sizes an image, and then cuts or pads it."""
+    """As :class:`gyrus.transforms.image_steps.Resize` resizes an image, and then crops or pads it."""
     if shape == step.size:
         return matrix, shape
     target = step.size
@@ -139,31 +150,15 @@ def _resized(matrix: Matrix, shape: tuple[int, int], step: Resize) -> tuple[Matr
         ratio = min(ratios) if step.aspect == "pad" else max(ratios)
         target = (max(1, round(shape[0] * ratio)), max(1, round(shape[1] * ratio)))
     factors = np.array(shape) / np.array(target)
-    # The outer edges of both grids fall together, not the centres of their outer pixels.
+    # The outer edges of both grids coincide, not the centres of their outer pixels.
     scaling = np.diag([*factors, 1.0])
     scaling[:2, 2] = (factors - 1) / 2
     return matrix @ scaling @ _centred(target, step.size), step.size
 
 
 def _centred(shape: tuple[int, int], size: tuple[int, int]) -> Matrix:
-    """From pixels of an image cut or padded evenly to ``size`` to those before; an odd pixel goes to the end."""
+    """From pixels of an image cropped or padded evenly to ``size`` to those before; an odd pixel is at the end."""
     matrix = np.eye(3)
-    for axis, (present, wanted) in enumerate(zip(shape, size, strict=True)):
-        matrix[axis, 2] = (present - wanted) // 2 if present > wanted else -((wanted - present) // 2)
+    for axis, (before, after) in enumerate(zip(shape, size, strict=True)):
+        matrix[axis, 2] = (before - after) // 2 if before > after else -((after - before) // 2)
     return matrix
-
-
-def _with_slices(matrix: Matrix) -> Matrix:
-    whole = np.eye(4)
-    whole[1:, 1:] = matrix
-    return whole
-
-
-def _three(spacing: Sequence[float]) -> tuple[float, float, float]:
-    first, second, third = spacing
-    return float(first), float(second), float(third)
-
-
-def _three_ints(shape: Sequence[int]) -> tuple[int, int, int]:
-    first, second, third = shape
-    return int(first), int(second), int(third)

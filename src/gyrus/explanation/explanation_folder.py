@@ -1,37 +1,36 @@
-"""The folder that an explanation leaves behind: maps, means, checks, and how they are to be shown."""
+"""The folder of an explanation: heat maps, mean maps, checks and the report."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from gyrus.errors import DataError
 from gyrus.explanation.attribution import Attribution
-from gyrus.files import atomic_path, read_json, write_json
-
-SCHEMA = "gyrus.album/1"
+from gyrus.explanation.checks import ExplanationChecks
+from gyrus.serialisation import Saved
 
 
 @dataclass(frozen=True)
-class DisplayedMaps:
-    """What is shown, and how.
+class DisplayedMaps(Saved):
+    """Which maps are displayed, and how.
 
     Attributes:
         title: Name of the run.
-        grid: How the images were chosen: random, best, worst, class or methods.
-        target: What was asked about, in words.
-        methods: Names in the table of methods.
-        shown: Names of the images, in their order.
+        grid: How the images were selected: random, best, worst, class or methods.
+        target: Description of the class that the maps are about.
+        methods: Names of the methods.
+        shown: Names of the images, in order.
         colours: Colour map.
-        layer: The layer of class activation maps; None where no method looks at one.
-        emphasis: Power of each class's maps, where there is any.
-        averaged: How many images the mean maps are made of.
-        notes: What a reader must know.
+        layer: Layer of class activation maps; None if no method uses one.
+        emphasis: Power of each class's maps, if any.
+        averaged: Number of images of the mean maps.
+        notes: Notes for the reader.
     """
+
+    SCHEMA = "gyrus.displayed-maps/1"
+    FORMER_SCHEMAS = ("gyrus.album/1",)
 
     title: str
     grid: str
@@ -47,18 +46,18 @@ class DisplayedMaps:
 
 @dataclass(frozen=True)
 class ExplanationFolder:
-    """The folder and the names of what lies in it."""
+    """The folder of an explanation and the names of its files."""
 
     folder: Path
 
     @property
-    def page(self) -> Path:
-        """The page for people, HTML."""
+    def report(self) -> Path:
+        """The report, HTML."""
         return self.folder / "explanation.html"
 
     @property
     def checks(self) -> Path:
-        """What the checks found out, JSON; see :class:`gyrus.explanation.checks.ExplanationChecks`."""
+        """The checks, JSON; see :class:`gyrus.explanation.checks.ExplanationChecks`."""
         return self.folder / "checks.json"
 
     @property
@@ -67,79 +66,65 @@ class ExplanationFolder:
         return self.folder / "regions.csv"
 
     @property
+    def maps(self) -> Path:
+        """Folder of the maps of the displayed images, one folder per method."""
+        return self.folder / "maps"
+
+    @property
     def figures(self) -> Path:
         """Folder of the figures, PNG and SVG."""
         return self.folder / "figures"
 
     @property
     def work(self) -> Path:
-        """Folder of what was computed already, so that a broken-off call goes on."""
+        """Folder of computed results, from which an interrupted call continues."""
         return self.folder / "work"
 
     def attribution(self, method: str, number: int, suffix: str = ".npz") -> Path:
-        """The map of the shown image of that number."""
-        return self.folder / "maps" / method / f"{number + 1:02d}{suffix}"
+        """The map of a displayed image; numbers start at 0."""
+        return self.maps / method / f"{number + 1:02d}{suffix}"
 
     def means(self, method: str) -> Path:
         """The mean map of each class, NumPy: ``classes``, ``counts``, ``images`` and ``maps`` on the network's grid."""
         return self.folder / "means" / f"{method}.npz"
 
     def attributions(self, method: str) -> list[Attribution]:
-        """The maps of the shown images, in their order."""
-        return [Attribution.load(self.attribution(method, number)) for number in range(len(self.showing.shown))]
+        """The maps of the displayed images, in order."""
+        return [Attribution.load(self.attribution(method, number)) for number in range(len(self.displayed.shown))]
 
     @property
-    def showing(self) -> DisplayedMaps:
-        """What is shown, and how.
+    def displayed(self) -> DisplayedMaps:
+        """Which maps are displayed, and how.
 
         Raises:
             DataError: The folder holds no explanation.
         """
-        path = self.folder / "album.json"
-        document: Any = read_json(path) if path.is_file() else None
-        if not isinstance(document, dict) or document.get("schema") != SCHEMA:
-            raise DataError(f"There is no explanation in {self.folder}. Make one with: gyrus explain RUN.")
-        fields = {name: document[name] for name in DisplayedMaps.__dataclass_fields__}
-        lists = ("methods", "shown", "notes")
-        return DisplayedMaps(**fields | {name: tuple(fields[name]) for name in lists})
+        for path in self._descriptions:
+            if path.is_file():
+                return DisplayedMaps.load(path)
+        raise DataError(f"There is no explanation in {self.folder}. Make one with: gyrus explain RUN.")
 
-    def save_showing(self, showing: DisplayedMaps) -> None:
-        """Write what is shown; last of all, so that the folder is whole once it is there."""
-        fields = {name: getattr(showing, name) for name in DisplayedMaps.__dataclass_fields__}
-        write_json(self.folder / "album.json", {"schema": SCHEMA, **fields})
+    def save_displayed(self, displayed: DisplayedMaps) -> None:
+        """Write which maps are displayed. This comes last: it marks the explanation as finished."""
+        displayed.save(self._descriptions[0])
+
+    def remove_displayed(self) -> None:
+        """Mark the explanation as unfinished."""
+        for path in self._descriptions:
+            path.unlink(missing_ok=True)
 
     @property
-    def is_whole(self) -> bool:
-        """Whether an explanation was finished here."""
-        return (self.folder / "album.json").is_file()
+    def is_finished(self) -> bool:
+        """Whether the folder holds a finished explanation."""
+        return any(path.is_file() for path in self._descriptions)
 
+    def text(self) -> str:
+        """The findings of the checks, the notes, and where the maps and the report are."""
+        lines = list(ExplanationChecks.load(self.checks).sentences) if self.checks.is_file() else []
+        lines += [f"Note: {note}" for note in self.displayed.notes]
+        return "\n".join([*lines, f"Maps: {self.maps}", f"Report: {self.report}"])
 
-@dataclass(frozen=True, eq=False)
-class MeanMaps:
-    """The mean map of each class.
-
-    Attributes:
-        classes: Names, of those that there are images of.
-        counts: Images of each.
-        images: float32 (K, *spatial), the mean image of each, 0 to 255.
-        maps: float32 (K, *spatial), the mean of the scaled maps of each.
-    """
-
-    classes: tuple[str, ...]
-    counts: tuple[int, ...]
-    images: np.ndarray
-    maps: np.ndarray
-
-    def save(self, path: Path) -> None:
-        """Write as .npz."""
-        with atomic_path(path) as temporary, temporary.open("wb") as file:
-            np.savez_compressed(
-                file, classes=np.array(self.classes), counts=np.array(self.counts), images=self.images, maps=self.maps
-            )
-
-    @classmethod
-    def load(cls, path: Path) -> MeanMaps:
-        """Read what :meth:`save` wrote."""
-        with np.load(path, allow_pickle=False) as saved:
-            names = tuple(str(name) for name in saved["classes"])
-            return cls(names, tuple(map(int, saved["counts"])), saved["images"], saved["maps"])
+    @property
+    def _descriptions(self) -> tuple[Path, Path]:
+        """The file of :class:`DisplayedMaps`, and its name before version 0.2."""
+        return self.folder / "explanation.json", self.folder / "album.json"

@@ -1,4 +1,4 @@
-"""Maps from the gradient with respect to the image itself."""
+"""Attribution from the gradient of the class score with respect to the image."""
 
 from __future__ import annotations
 
@@ -12,94 +12,94 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from gyrus.errors import ConfigError
-from gyrus.explanation.attribution import Question
+from gyrus.explanation.method_input import MethodInput
 from gyrus.explanation.targets import ClassContrast
 
 
-def input_gradients(question: Question) -> Tensor:
-    """How the logits asked about change with each pixel, (B, C, *spatial)."""
+def input_gradients(inputs: MethodInput) -> Tensor:
+    """The gradient of the class score with respect to each pixel, (B, C, *spatial)."""
     with torch.enable_grad():
-        images = question.images.detach().clone().requires_grad_()
-        asked = question.contrast.of(question.model(images))
-        (gradients,) = torch.autograd.grad(asked.sum(), images)
+        images = inputs.images.detach().clone().requires_grad_()
+        scores = inputs.contrast.scores(inputs.model(images))
+        (gradients,) = torch.autograd.grad(scores.sum(), images)
     return gradients
 
 
-def input_times_gradient(question: Question) -> Tensor:
-    """Pixel times its gradient, summed over channels. Shrikumar et al. 2016, https://arxiv.org/abs/1605.01713."""
-    return (question.images * input_gradients(question)).sum(1)
+def input_times_gradient(inputs: MethodInput) -> Tensor:
+    """Pixel value times gradient, summed over channels. Shrikumar et al. 2016, https://arxiv.org/abs/1605.01713."""
+    return (inputs.images * input_gradients(inputs)).sum(1)
 
 
-def integrated_gradients(question: Question) -> Tensor:
-    """Gradients along the way from the erased image to the image; they sum up to what the logit gained on it.
+def integrated_gradients(inputs: MethodInput) -> Tensor:
+    """Gradients along the path from the erased image to the image; they sum to the difference of the class scores.
 
     Sundararajan et al. 2017, https://arxiv.org/abs/1703.01365, by Captum.
     """
     from captum.attr import IntegratedGradients
 
-    forward, contrast = asked_logits(question.model), question.contrast
-    values = IntegratedGradients(forward).attribute(
-        question.images.detach().clone().requires_grad_(),
-        baselines=question.erased,
+    contrast = inputs.contrast
+    values = IntegratedGradients(score_function(inputs.model)).attribute(
+        inputs.images.detach().clone().requires_grad_(),
+        baselines=inputs.erased,
         additional_forward_args=(contrast.plus, contrast.minus),
-        n_steps=question.settings.steps,
-        internal_batch_size=max(question.settings.batch, len(question.images)),
+        n_steps=inputs.settings.steps,
+        internal_batch_size=max(inputs.settings.batch, len(inputs.images)),
     )
     return values.detach().float().sum(1)
 
 
-def smooth_grad(question: Question) -> Tensor:
-    """The size of the mean gradient of noisy copies, the largest of the channels.
+def smooth_grad(inputs: MethodInput) -> Tensor:
+    """Absolute value of the mean gradient of noisy copies, maximum over channels.
 
     Smilkov et al. 2017, https://arxiv.org/abs/1706.03825. All images get the same noise, so that a map does not
-    depend on its company.
+    depend on the other images of the batch.
     """
-    settings = question.settings
-    flat = question.images.flatten(1)
-    width = settings.noise * (flat.amax(1) - flat.amin(1)).reshape(-1, *(1,) * (question.images.ndim - 1))
+    settings = inputs.settings
+    flat = inputs.images.flatten(1)
+    width = settings.noise * (flat.amax(1) - flat.amin(1)).reshape(-1, *(1,) * (inputs.images.ndim - 1))
     generator = torch.Generator().manual_seed(settings.seed)
-    total = torch.zeros_like(question.images)
+    total = torch.zeros_like(inputs.images)
     for _ in range(settings.samples):
-        noise = torch.randn(question.images.shape[1:], generator=generator).to(question.images)
-        noisy = Question(question.model, question.images + width * noise, question.contrast)
+        noise = torch.randn(inputs.images.shape[1:], generator=generator).to(inputs.images)
+        noisy = MethodInput(inputs.model, inputs.images + width * noise, inputs.contrast)
         total += input_gradients(noisy)
     return (total / settings.samples).abs().amax(1)
 
 
-def guided_backpropagation(question: Question) -> Tensor:
-    """The size of the guided gradient, the largest of the channels; see :func:`guided_gradients`."""
-    return guided_gradients(question).abs().amax(1)
+def guided_backpropagation(inputs: MethodInput) -> Tensor:
+    """Absolute value of the guided gradient, maximum over channels; see :func:`guided_gradients`."""
+    return guided_gradients(inputs).abs().amax(1)
 
 
-def guided_gradients(question: Question) -> Tensor:
-    """Gradients that pass a ReLU only where both they and its input are positive, (B, C, *spatial).
+def guided_gradients(inputs: MethodInput) -> Tensor:
+    """Gradients that pass a ReLU only where both the gradient and its input are positive, (B, C, *spatial).
 
-    Springenberg et al. 2015, https://arxiv.org/abs/1412.6806. Also a ReLU that is no module is found.
+    Springenberg et al. 2015, https://arxiv.org/abs/1412.6806. ReLU functions count as well as ReLU modules.
 
     Raises:
-        ConfigError: The network has no ReLU, for which alone the method is defined.
+        ConfigError: The network has no ReLU, so the method is not defined.
     """
     with _GuidedReLUs() as guided:
-        gradients = input_gradients(question)
+        gradients = input_gradients(inputs)
     if not guided.count:
         raise ConfigError(
-            "Guided backpropagation is defined for networks with ReLU, and this one has none. Use another method, for "
-            "example integrated-gradients or smooth-grad."
+            "Guided backpropagation is defined only for networks with ReLU, and this network has none. Use another "
+            "method, for example integrated-gradients or smooth-grad."
         )
     return gradients
 
 
-def asked_logits(model: nn.Module) -> Callable[[Tensor, Tensor, Tensor | None], Tensor]:
-    """The network as Captum takes it: from images and the classes asked about to one number an image."""
+def score_function(model: nn.Module) -> Callable[[Tensor, Tensor, Tensor | None], Tensor]:
+    """The network in the form that Captum needs: from images and classes to one score per image."""
 
     def forward(images: Tensor, plus: Tensor, minus: Tensor | None) -> Tensor:
-        return ClassContrast(plus, minus).of(model(images))
+        return ClassContrast(plus, minus).scores(model(images))
 
     return forward
 
 
 class _GuidedReLU(torch.autograd.Function):
-    """A ReLU, up to a ceiling where it has one, that lets only positive gradients through."""
+    """A ReLU, up to its ceiling, that passes only positive gradients."""
 
     @staticmethod
     def forward(context: Any, values: Tensor, ceiling: float) -> Tensor:
@@ -122,7 +122,7 @@ _CEILINGS: Mapping[Any, float] = {
 
 @dataclass
 class _GuidedReLUs(TorchFunctionMode):
-    """While it is entered, every ReLU is a guided one."""
+    """Inside this context, every ReLU is guided."""
 
     count: int = 0
 

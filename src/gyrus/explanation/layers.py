@@ -1,4 +1,4 @@
-"""Layers that give maps: which there are, which is best looked at, and how to see what comes out of one."""
+"""Layers for class activation maps: finding them, choosing one, and capturing its output."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from gyrus.errors import ConfigError
 from gyrus.registry import look_up
 
 MIN_CELLS = 7
-"""A map coarser than this along an axis cannot point to anything in a brain; networks for pictures of 224 pixels, which
-the methods were published with, have as many."""
+"""A map with fewer cells along an axis is too coarse to localise anything in a brain. The networks for 224 x 224 pixels
+that the methods were published with have 7."""
 
 MOST_UNEVEN = 3.0
-"""By how much more a layer may shrink one axis than another and still give a map of the image. Some networks put their
-channels last, so that sizes alone do not tell what is an axis of the image."""
+"""Largest ratio of the downsampling of two axes. Some networks keep channels last, so the shape alone does not show
+which axes are those of the image."""
 
 
 @dataclass(frozen=True)
@@ -28,45 +28,45 @@ class Layer:
 
     Attributes:
         name: As in ``model.named_modules()``.
-        channels: Of its output.
-        grid: Voxels of its output along each axis.
-        takes_grid: The same of its input; None where that is no map.
-        takes_image: Whether its input is the image itself.
+        channels: Channels of its output.
+        grid: Cells of its output along each axis.
+        input_grid: Cells of its input along each axis; None if the input is not a map.
+        is_first: Whether its input is the image itself.
     """
 
     name: str
     channels: int
     grid: tuple[int, ...]
-    takes_grid: tuple[int, ...] | None
-    takes_image: bool
+    input_grid: tuple[int, ...] | None
+    is_first: bool
 
     def is_inside(self, other: str) -> bool:
-        """Whether it is a part of another module."""
+        """Whether it belongs to another module."""
         return self.name.startswith(f"{other}.") if other else bool(self.name)
 
 
 def find_layers(model: nn.Module, image: Tensor) -> dict[str, Layer]:
-    """All modules whose output is a map of the image, in the order in which they finish; none that change nothing.
+    """All modules whose output is a map of the image, in order of execution; without modules that return their input.
 
     Args:
         model: Any network.
-        image: One image (1, C, *spatial), which is shown to it once.
+        image: One image (1, C, *spatial) for one forward pass.
     """
     found: dict[str, Layer] = {}
 
-    def note(name: str) -> Callable[[nn.Module, tuple[Any, ...], Any], None]:
+    def record(name: str) -> Callable[[nn.Module, tuple[Any, ...], Any], None]:
         def hook(_: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
             grid = _grid(output, image)
-            given = inputs[0] if inputs else None
-            if grid is None or output is given:
+            source = inputs[0] if inputs else None
+            if grid is None or output is source:
                 return
-            takes_image = isinstance(given, Tensor) and given.data_ptr() == image.data_ptr()
+            is_first = isinstance(source, Tensor) and source.data_ptr() == image.data_ptr()
             found.pop(name, None)
-            found[name] = Layer(name, output.shape[1], grid, _grid(given, image), takes_image)
+            found[name] = Layer(name, output.shape[1], grid, _grid(source, image), is_first)
 
         return hook
 
-    handles = [module.register_forward_hook(note(name)) for name, module in model.named_modules()]
+    handles = [module.register_forward_hook(record(name)) for name, module in model.named_modules()]
     try:
         with torch.no_grad():
             model(image)
@@ -76,23 +76,30 @@ def find_layers(model: nn.Module, image: Tensor) -> dict[str, Layer]:
     return found
 
 
-def choose_layer(model: nn.Module, image: Tensor) -> str:
-    """The layer to look at where none is named: the deepest whose map is fine enough to point to something.
+def choose_layer(model: nn.Module, image: Tensor, name: str | None = None) -> str:
+    """The layer of that name, or by default the deepest layer of at least :data:`MIN_CELLS` cells along each axis.
 
-    Whole stages are preferred to what is inside them, so it stands behind the activation of its stage. Where even the
-    first layers are too coarse, it is the finest of all.
+    Complete stages are preferred to modules inside them, so the layer ends with the activation of its stage. If all
+    layers are too coarse, the finest one is used.
 
     Args:
-        model: Any network.
+        model: Any network, in evaluation mode.
         image: One image (1, C, *spatial).
+        name: Name of a module in ``model.named_modules()``.
 
     Raises:
-        ConfigError: No layer gives a map.
+        ConfigError: There is no such layer, or it gives no map; the message lists the layers that do.
     """
     layers = find_layers(model, image)
+    if name is not None:
+        if name in dict(model.named_modules()) and name not in layers:
+            raise ConfigError(
+                f"The layer '{name}' gives no map of the image. Layers that do: {', '.join(filter(None, layers))}."
+            )
+        return look_up(name, layers, "layer with a map").name
     if not layers:
         raise ConfigError(
-            "No layer of this network gives a map of the image, so that class activation maps cannot be drawn. Use a "
+            "No layer of this network gives a map of the image, so class activation maps are not possible. Use a "
             "method that needs no layer, such as integrated-gradients, occlusion or rise."
         )
     needed = tuple(min(MIN_CELLS, length) for length in image.shape[2:])
@@ -100,67 +107,55 @@ def choose_layer(model: nn.Module, image: Tensor) -> str:
     return (chosen or max(layers.values(), key=lambda layer: min(layer.grid))).name
 
 
-def require_layer(model: nn.Module, name: str, image: Tensor) -> str:
-    """The name of a layer that gives maps.
-
-    Raises:
-        ConfigError: There is none of that name; the message has the list.
-    """
-    layers = find_layers(model, image)
-    if name in dict(model.named_modules()) and name not in layers:
-        raise ConfigError(
-            f"The layer '{name}' gives no map of the image. Layers that do: {', '.join(filter(None, layers))}."
-        )
-    return look_up(name, layers, "layer with a map").name
-
-
 @dataclass(eq=False)
 class Captured:
-    """What came out of a layer while the network ran."""
+    """The output of a layer during a forward pass."""
 
     outputs: list[Tensor] = field(default_factory=list)
 
     @property
     def output(self) -> Tensor:
-        """What came out, (B, C, *grid).
+        """The output, (B, C, *grid).
 
         Raises:
-            ConfigError: The layer did not run just once.
+            ConfigError: The layer did not run exactly once.
         """
         if len(self.outputs) != 1:
-            raise ConfigError(f"The layer ran {len(self.outputs)} times for an image, so it has no map. Name another.")
+            raise ConfigError(
+                f"The layer ran {len(self.outputs)} times for an image, so it has no map. Name another layer."
+            )
         return self.outputs[0]
 
 
 @contextmanager
 def capture(model: nn.Module, name: str) -> Iterator[Captured]:
-    """See what comes out of a layer, as the leaf of a graph that ends at the logits: what lies before is not tracked.
+    """Capture the output of a layer as a leaf of the graph; computations before the layer are not tracked.
 
     Args:
         model: Any network.
-        name: Of the layer.
+        name: Name of the layer.
     """
     captured = Captured()
 
     def hook(_: nn.Module, __: Any, output: Tensor) -> Tensor:
         leaf = output.detach().requires_grad_(torch.is_grad_enabled())
         captured.outputs.append(leaf)
-        return leaf.clone()  # the layer behind may work in place, which a leaf does not allow
+        return leaf.clone()  # the next layer may work in place, which a leaf does not allow
 
     with _hooked(model, name, hook):
         yield captured
 
 
 @contextmanager
-def replaced(model: nn.Module, name: str, output: Tensor) -> Iterator[None]:
-    """Let a layer give something else while the block runs, whatever it takes."""
+def replace_output(model: nn.Module, name: str, output: Tensor) -> Iterator[None]:
+    """Replace the output of a layer inside this context."""
     with _hooked(model, name, lambda _, __, ___: output):
         yield
 
 
 @contextmanager
-def still(model: nn.Module) -> Iterator[None]:
-    """The network in evaluation mode and without gradients of its own weights; afterwards it is as it was."""
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Set the network to evaluation mode and freeze its weights inside this context; then restore it."""
     modes = {module: module.training for module in model.modules()}
     tracked = [parameter for parameter in model.parameters() if parameter.requires_grad]
     model.eval()
@@ -185,29 +180,29 @@ def _hooked(model: nn.Module, name: str, hook: Callable[..., Any]) -> Iterator[N
 
 
 def _grid(output: Any, image: Tensor) -> tuple[int, ...] | None:
-    """The voxels of an output along each axis, if it is a map of the image."""
+    """The cells of an output along each axis; None if it is not a map of the image."""
     if not isinstance(output, Tensor) or output.ndim != image.ndim or len(output) != len(image):
         return None
     grid = tuple(output.shape[2:])
-    shrinks = [before / after for before, after in zip(image.shape[2:], grid, strict=True) if after]
-    in_plane = shrinks[-2:]
-    even = len(in_plane) == 2 and max(in_plane) <= MOST_UNEVEN * min(in_plane)
-    return grid if even and min(shrinks) > 0.8 and max(grid) > 1 else None
+    factors = [before / after for before, after in zip(image.shape[2:], grid, strict=True) if after]
+    in_plane = factors[-2:]
+    is_even = len(in_plane) == 2 and max(in_plane) <= MOST_UNEVEN * min(in_plane)
+    return grid if is_even and min(factors) > 0.8 and max(grid) > 1 else None
 
 
 def _deepest(layers: list[Layer], parent: str, needed: tuple[int, ...]) -> Layer | None:
-    """The deepest fine layer inside ``parent``, whole modules first.
+    """The deepest sufficiently fine layer inside ``parent``; complete modules come before their children.
 
-    A module that takes a fine map and gives a coarse one is passed by: what is inside it is neither, and what it takes
-    is what the module before it gives. One that takes the image is opened.
+    A module with a fine input and a coarse output is skipped: the module before it has the fine map. The first module,
+    whose input is the image, is searched inside.
     """
     inside = [layer for layer in layers if layer.is_inside(parent)]
     outermost = [layer for layer in inside if not any(layer.is_inside(other.name) for other in inside)]
     for layer in reversed(outermost):
         if _is_fine(layer.grid, needed):
             return layer
-        passes_by = layer.takes_grid is not None and _is_fine(layer.takes_grid, needed) and not layer.takes_image
-        if not passes_by and (found := _deepest(layers, layer.name, needed)):
+        is_skipped = layer.input_grid is not None and _is_fine(layer.input_grid, needed) and not layer.is_first
+        if not is_skipped and (found := _deepest(layers, layer.name, needed)):
             return found
     return None
 

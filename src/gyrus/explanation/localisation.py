@@ -1,4 +1,4 @@
-"""Where a map points to: into the brain or past it, into a known structure, into the regions of an atlas."""
+"""Where the attribution lies: inside the brain, inside a known structure, in the regions of an atlas."""
 
 from __future__ import annotations
 
@@ -10,30 +10,31 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from gyrus.errors import DataError
-from gyrus.imaging.masks import brain_mask, otsu
+from gyrus.imaging.masks import brain_mask
+from gyrus.imaging.thresholding import otsu
 from gyrus.imaging.volume import Volume
 
 Mask = NDArray[np.bool_]
 
 HEAD = 190.0
-"""Millimetres that the longer side of a slice is taken to span where the size of a pixel is not known."""
+"""Assumed length in mm of the longer side of a slice whose pixel size is not known."""
 
 _SKULL_DEPTH = (3.0, 16.0)
-"""Millimetres below the outline of the head between which the skull, a dark ring, is looked for."""
+"""Depth range in mm below the outline of the head in which the skull, a dark ring, is searched."""
 
 _SKULL_DARKNESS = 0.6
-"""The skull is darker than this share of the scalp outside it and of the brain inside it; no rim of a brain is."""
+"""The skull is darker than this fraction of the scalp outside it and of the brain inside it; no rim of a brain is."""
 
 
-def brain_of(image: np.ndarray, affine: np.ndarray | None = None) -> Mask:
-    """Where the brain is, roughly: good enough to tell a map that looks past it.
+def estimate_brain(image: np.ndarray, affine: np.ndarray | None = None) -> Mask:
+    """An approximate brain mask, accurate enough to detect attribution outside the brain.
 
     Args:
-        image: Gray values (rows, columns), or (slices, rows, columns), bottom to top.
-        affine: (4, 4), from (slice, row, column) to mm, of a volume; without it slices are looked at one by one.
+        image: Gray values (rows, columns), or (slices, rows, columns) from bottom to top.
+        affine: (4, 4), from (slice, row, column) to mm, of a volume; without it each slice is processed by itself.
 
     Returns:
-        bool, of the shape of the image. All True where there is no contrast to find a brain by.
+        bool, of the shape of the image; all True for an image without contrast.
     """
     if image.ndim == 3 and affine is not None:
         return _brain_of_volume(image, affine)
@@ -42,15 +43,15 @@ def brain_of(image: np.ndarray, affine: np.ndarray | None = None) -> Mask:
     return _brain_of_slice(image)
 
 
-def share_inside(maps: np.ndarray, masks: np.ndarray) -> np.ndarray:
-    """The share of each map that lies inside its mask, by the size of its values.
+def fraction_inside(maps: np.ndarray, masks: np.ndarray) -> np.ndarray:
+    """The fraction of each map's absolute values that lies inside its mask.
 
     Args:
         maps: (N, *spatial).
         masks: bool, of the same shape.
 
     Returns:
-        float64 (N,); NaN where a map says nothing.
+        float64 (N,); NaN for an empty map.
     """
     size = np.abs(maps.reshape(len(maps), -1).astype(np.float64))
     inside = np.where(masks.reshape(len(masks), -1), size, 0).sum(1)
@@ -59,48 +60,48 @@ def share_inside(maps: np.ndarray, masks: np.ndarray) -> np.ndarray:
 
 
 def region_table(maps: np.ndarray, labels: np.ndarray, names: Mapping[int, str] | None = None) -> pd.DataFrame:
-    """How much of the maps lies in each region.
+    """The attribution in each region.
 
     Args:
         maps: (N, *spatial).
-        labels: int (*spatial), the region of each voxel for all maps, or one a map (N, *spatial); 0 is outside of all.
-        names: Of the regions.
+        labels: int (*spatial), the region of each voxel for all maps, or (N, *spatial); 0 is outside all regions.
+        names: Region number to name.
 
     Returns:
-        One row a region: ``region``, ``name``, ``voxels`` as a share of all, ``share`` of the attribution by size,
-        ``concentration`` (the one divided by the other: 1 is as much as by chance), ``for`` and ``against`` (shares of
-        the attribution that are positive and negative); by share.
+        One row per region, sorted by ``map_fraction``: ``region``, ``name``, ``image_fraction`` (of the voxels),
+        ``map_fraction`` (of the absolute attribution), ``concentration`` (the second divided by the first; 1 is
+        expected by chance), ``positive`` and ``negative`` (fractions of the attribution with that sign).
 
     Raises:
-        DataError: The labels have another shape than the maps.
+        DataError: Labels and maps differ in shape.
     """
     if labels.shape not in (maps.shape, maps.shape[1:]):
         raise DataError(
-            f"The regions have the shape {labels.shape}, but the maps {maps.shape[1:]}. Give them on the grid of the "
-            "images, or as NIfTI in the space of the scans."
+            f"The regions have the shape {labels.shape}, but the maps have {maps.shape[1:]}. Give the regions on the "
+            "grid of the images, or as NIfTI in the space of the scans."
         )
     labels = np.broadcast_to(labels, maps.shape)
     total = float(np.abs(maps).sum(dtype=np.float64)) or np.nan
     rows = []
     for region in np.unique(labels):
-        chosen = maps[labels == region].astype(np.float64)
-        voxels, share = chosen.size / maps.size, float(np.abs(chosen).sum()) / total
+        values = maps[labels == region].astype(np.float64)
+        image_fraction, map_fraction = values.size / maps.size, float(np.abs(values).sum()) / total
         rows.append(
             {
                 "region": int(region),
                 "name": (names or {}).get(int(region), "outside" if region == 0 else f"region {region}"),
-                "voxels": voxels,
-                "share": share,
-                "concentration": share / voxels,
-                "for": float(chosen.clip(min=0).sum()) / total,
-                "against": float(-chosen.clip(max=0).sum()) / total,
+                "image_fraction": image_fraction,
+                "map_fraction": map_fraction,
+                "concentration": map_fraction / image_fraction,
+                "positive": float(values.clip(min=0).sum()) / total,
+                "negative": float(-values.clip(max=0).sum()) / total,
             }
         )
-    return pd.DataFrame(rows).sort_values("share", ascending=False, kind="stable").reset_index(drop=True)
+    return pd.DataFrame(rows).sort_values("map_fraction", ascending=False, kind="stable").reset_index(drop=True)
 
 
 def _brain_of_volume(image: np.ndarray, affine: np.ndarray) -> Mask:
-    """By the method for volumes, which works on (X, Y, Z) in RAS+."""
+    """By :func:`gyrus.imaging.masks.brain_mask`, which needs (X, Y, Z) in RAS+."""
     order = affine[:, [2, 1, 0, 3]]
     volume = Volume.from_array(np.transpose(image, (2, 1, 0)), order)
     flips = tuple(axis for axis in range(3) if order[axis, axis] < 0)
@@ -108,7 +109,7 @@ def _brain_of_volume(image: np.ndarray, affine: np.ndarray) -> Mask:
 
 
 def _brain_of_slice(image: np.ndarray) -> Mask:
-    """The head, without what is outside the skull where there is one."""
+    """The head without the skull and what lies outside it, if there is a skull."""
     values = image.astype(np.float32)
     if values.max() <= values.min():
         return np.ones(image.shape, bool)
@@ -130,12 +131,12 @@ def _head(values: np.ndarray) -> Mask:
 
 
 def _skull_depth(values: np.ndarray, depth: np.ndarray, width: float) -> float:
-    """Millimetres below the outline at which the dark ring of the skull ends; 0 where there is none.
+    """Depth in mm below the outline at which the dark ring of the skull ends; 0 without a skull.
 
     Args:
         values: Gray values of a slice.
-        depth: Of each pixel below the outline of the head, mm.
-        width: Of the rings that are looked at, mm.
+        depth: Depth of each pixel below the outline of the head, mm.
+        width: Width of the examined rings, mm.
     """
     edges = np.arange(0.0, 2 * _SKULL_DEPTH[1], width)
     rings = [(depth > low) & (depth <= low + width) for low in edges]
@@ -148,5 +149,5 @@ def _skull_depth(values: np.ndarray, depth: np.ndarray, width: float) -> float:
     scalp, brain = profile[:darkest].max(), profile[darkest:].max()
     if profile[darkest] >= _SKULL_DARKNESS * min(scalp, brain):
         return 0.0
-    risen = profile[darkest:] > (profile[darkest] + brain) / 2
-    return float(edges[darkest + int(risen.argmax())])
+    is_brain = profile[darkest:] > (profile[darkest] + brain) / 2
+    return float(edges[darkest + int(is_brain.argmax())])

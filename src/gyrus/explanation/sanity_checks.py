@@ -1,7 +1,7 @@
-"""Does a map change when what it should depend on changes, and stay when it should not?
+"""Sanity checks of heat maps: weight randomisation, stability under small changes, and agreement.
 
-Adebayo et al. 2018, "Sanity Checks for Saliency Maps", https://arxiv.org/abs/1810.03292: a map that looks the same for
-a network whose weights, or whose labels, mean nothing, does not explain the network.
+Adebayo et al. 2018, "Sanity Checks for Saliency Maps", https://arxiv.org/abs/1810.03292: a map that stays the same when
+the network's weights or its training labels are randomised does not explain the network.
 """
 
 from __future__ import annotations
@@ -19,32 +19,32 @@ from torch import Tensor, nn
 
 from gyrus.models.classifier import Classifier
 
-Explain = Callable[[nn.Module, Tensor], np.ndarray]
-"""From a network and images to maps (N, *spatial): a method with everything but these decided."""
+MapFunction = Callable[[nn.Module, Tensor], np.ndarray]
+"""Computes maps (N, *spatial) from a network and images: a method with target, layer and settings fixed."""
 
 NOISE = 0.02
-"""Standard deviation of the noise, as a share of each image's range: less than between two scans of a person."""
+"""Standard deviation of the noise, as a fraction of each image's range: less than between two scans of a subject."""
 
 SHIFT = 1 / 32
-"""How far an image is shifted, as a share of its length: as a head lies a little differently."""
+"""Shift of an image, as a fraction of its length: a small change of head position."""
 
 
-def similarity(ones: np.ndarray, others: np.ndarray) -> NDArray[np.float64]:
-    """Spearman's rank correlation of the sizes of the values of two sets of maps, image by image, (N,).
+def similarity(maps: np.ndarray, others: np.ndarray) -> NDArray[np.float64]:
+    """Spearman's rank correlation of the absolute values of two sets of maps, per image, (N,).
 
-    It is 0 where one of the two says nothing.
+    It is 0 if one of the two maps is constant.
     """
-    pairs = [np.abs(maps.reshape(len(maps), -1)) for maps in (ones, others)]
+    pairs = [np.abs(each.reshape(len(each), -1)) for each in (maps, others)]
     return np.array([_spearman(one, other) for one, other in zip(*pairs, strict=True)])
 
 
 @dataclass(frozen=True)
 class WeightRandomisation:
-    """How alike maps are to those of the trained network, while more and more of it is made meaningless.
+    """Similarity to the maps of the trained network while its weights are randomised, from the head down.
 
     Attributes:
-        parts: What was shuffled last, from the head down to the first layers.
-        similarities: The mean similarity after each.
+        parts: The part of the network that was randomised at each step.
+        similarities: Mean similarity after each step.
     """
 
     parts: tuple[str, ...]
@@ -52,64 +52,64 @@ class WeightRandomisation:
 
     @property
     def whole(self) -> float:
-        """When nothing of the network means anything any more."""
+        """Mean similarity when all weights are randomised."""
         return self.similarities[-1]
 
 
-def shuffle_weights_step_by_step(
-    model: nn.Module, images: Tensor, maps: np.ndarray, explain: Explain, *, seed: int = 0
+def randomise_weights(
+    model: nn.Module, images: Tensor, maps: np.ndarray, maps_of: MapFunction, *, seed: int = 0
 ) -> WeightRandomisation:
-    """The cascading parameter randomisation test.
+    """The cascading weight randomisation test.
 
     Args:
-        model: The trained network; it stays as it is.
+        model: The trained network; it is left unchanged.
         images: float32 (N, C, *spatial).
-        maps: Its maps of them.
-        explain: The method.
-        seed: Decides the shuffles.
+        maps: Its maps of the images.
+        maps_of: The method.
+        seed: Seed of the randomisation.
     """
     shuffled = copy.deepcopy(model)
     generator = torch.Generator().manual_seed(seed)
-    names, alike = [], []
+    names, similarities = [], []
     for name, part in network_parts(shuffled):
         _shuffle(part, generator)
         _fit_norms(shuffled, images)
         names.append(name)
-        alike.append(float(similarity(maps, explain(shuffled, images)).mean()))
-    return WeightRandomisation(tuple(names), tuple(alike))
+        similarities.append(float(similarity(maps, maps_of(shuffled, images)).mean()))
+    return WeightRandomisation(tuple(names), tuple(similarities))
 
 
 def network_parts(model: nn.Module) -> list[tuple[str, nn.Module]]:
-    """The parts of a network from its head down to its first layers; together they hold every weight."""
+    """The parts of a network from its head down to its first layers; together they hold all weights."""
     if isinstance(model, Classifier):
         stages = [(f"stage {number}", stage) for number, stage in enumerate(model.stages(), 1)]
         return [("head", model.head), *reversed(stages)]
-    own = [(name, module) for name, module in model.named_modules() if list(module.parameters(recurse=False))]
-    return own[::-1]
+    with_weights = [(name, module) for name, module in model.named_modules() if list(module.parameters(recurse=False))]
+    return with_weights[::-1]
 
 
 @dataclass(frozen=True)
 class Stability:
-    """How alike maps stay when an image changes in a way that should not matter.
+    """Similarity of the maps of an image and of a slightly changed copy.
 
     Attributes:
-        noise: The mean similarity under noise of :data:`NOISE` of the range.
-        shift: The mean similarity under shifts of :data:`SHIFT` of the length, maps shifted back.
+        noise: Mean similarity under noise of :data:`NOISE` of the range.
+        shift: Mean similarity under shifts of :data:`SHIFT` of the length, after shifting the maps back.
     """
 
     noise: float
     shift: float
 
 
-def stability(model: nn.Module, images: Tensor, maps: np.ndarray, explain: Explain, *, seed: int = 0) -> Stability:
-    """Maps of noisy and of shifted images against those of the images as they are.
+def stability(model: nn.Module, images: Tensor, maps: np.ndarray, maps_of: MapFunction, *, seed: int = 0) -> Stability:
+    """Compare the maps of noisy and of shifted images with those of the original images.
 
     Args:
         model: The network.
         images: float32 (N, C, *spatial).
-        maps: Its maps of them.
-        explain: The method.
-        seed: Decides noise and directions.
+        maps: Its maps of the images.
+        maps_of: The method.
+        seed: Seed of noise and directions.
     """
     generator = torch.Generator().manual_seed(seed)
     spread = images.flatten(1).amax(1) - images.flatten(1).amin(1)
@@ -118,25 +118,25 @@ def stability(model: nn.Module, images: Tensor, maps: np.ndarray, explain: Expla
     axes = tuple(range(2, images.ndim))
     signs = (torch.randint(2, (len(axes),), generator=generator) * 2 - 1).tolist()
     steps = [sign * max(1, round(SHIFT * images.shape[axis])) for axis, sign in zip(axes, signs, strict=True)]
-    shifted = explain(model, shift(images, steps))
+    shifted = maps_of(model, shift(images, steps))
     inner = (slice(None), *(slice(abs(step), -abs(step)) for step in steps))
     back = np.roll(shifted, [-step for step in steps], axis=tuple(range(1, maps.ndim)))
     return Stability(
-        noise=float(similarity(maps, explain(model, noisy)).mean()),
+        noise=float(similarity(maps, maps_of(model, noisy)).mean()),
         shift=float(similarity(maps[inner], back[inner]).mean()),
     )
 
 
 def shift(images: Tensor, steps: Sequence[int]) -> Tensor:
-    """Images (N, C, *spatial) moved by so many pixels along each axis; the edge is repeated where they come from."""
+    """Images (N, C, *spatial) shifted by a number of pixels along each axis; edge pixels are repeated."""
     for axis, step in enumerate(steps, start=2):
-        places = torch.arange(images.shape[axis], device=images.device) - step
-        images = images.index_select(axis, places.clamp(0, images.shape[axis] - 1))
+        sources = torch.arange(images.shape[axis], device=images.device) - step
+        images = images.index_select(axis, sources.clamp(0, images.shape[axis] - 1))
     return images
 
 
 def agreement(maps: Mapping[str, np.ndarray]) -> NDArray[np.float64]:
-    """The mean similarity between the maps of each two methods, (M, M)."""
+    """Mean similarity of the maps of each pair of methods, (M, M)."""
     names = list(maps)
     table = np.eye(len(names))
     for (row, one), (column, other) in combinations(enumerate(names), 2):
@@ -145,7 +145,7 @@ def agreement(maps: Mapping[str, np.ndarray]) -> NDArray[np.float64]:
 
 
 def agreement_between_models(maps: Sequence[np.ndarray]) -> float:
-    """The mean similarity between the maps that each two networks, such as folds, give of the same images."""
+    """Mean similarity over pairs of networks, such as folds, of their maps of the same images."""
     return float(np.mean([similarity(one, other).mean() for one, other in combinations(maps, 2)]))
 
 
@@ -158,10 +158,10 @@ def _spearman(one: np.ndarray, other: np.ndarray) -> float:
 
 @torch.no_grad()
 def _shuffle(part: nn.Module, generator: torch.Generator) -> None:
-    """Give each weight the place of another of its tensor, and a sign by chance: the sizes stay, what was learnt goes.
+    """Permute the weights of each tensor and draw new signs: magnitudes stay, learnt structure is lost.
 
-    Without new signs, units with mostly negative weights would all fall silent, and the map with them. Biases and the
-    scales of norms keep their signs.
+    Without new signs, units with mostly negative weights would never be active, and the map would be empty. Biases and
+    the scales of normalisation layers keep their signs.
     """
     for weights in part.parameters():
         order = torch.randperm(weights.numel(), generator=generator)
@@ -173,7 +173,7 @@ def _shuffle(part: nn.Module, generator: torch.Generator) -> None:
 
 @torch.no_grad()
 def _fit_norms(model: nn.Module, images: Tensor) -> None:
-    """Let batch norms see what now comes to them; with the old statistics, most activations would vanish."""
+    """Recompute the batch norm statistics; with the old ones most activations would vanish."""
     norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
     if not norms or len(images) < 2:
         return

@@ -1,8 +1,8 @@
-"""What a map is about: a class, or what speaks for one class and against another."""
+"""The target of a map: one class, or the evidence for one class against another."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -18,40 +18,39 @@ PREDICTED, TRUE = "predicted", "true"
 
 @dataclass(frozen=True, eq=False)
 class ClassContrast:
-    """The class that each image of a batch is asked about.
+    """The class that the map of each image in a batch is about.
 
     Attributes:
-        plus: int64 (B,), the class that counts.
-        minus: int64 (B,), the class that counts against it; None for none.
+        plus: int64 (B,), the class.
+        minus: int64 (B,), the class that is subtracted; None for none.
     """
 
     plus: Tensor
     minus: Tensor | None = None
 
-    def of(self, values: Tensor) -> Tensor:
-        """The numbers (B,) asked about, of logits or probabilities (B, K)."""
-        asked = values.gather(1, self.plus[:, None])[:, 0]
-        return asked if self.minus is None else asked - values.gather(1, self.minus[:, None])[:, 0]
+    def scores(self, outputs: Tensor) -> Tensor:
+        """The score (B,) of the class, or the difference, from logits or probabilities (B, K)."""
+        scores = outputs.gather(1, self.plus[:, None])[:, 0]
+        return scores if self.minus is None else scores - outputs.gather(1, self.minus[:, None])[:, 0]
 
-    def repeated(self, times: int) -> ClassContrast:
-        """The same for a batch that holds each image ``times`` times, one after the other."""
-        return self._each(lambda classes: classes.repeat_interleave(times))
+    def repeat(self, times: int) -> ClassContrast:
+        """For a batch that holds each image ``times`` times in succession."""
+        return self._map(lambda classes: classes.repeat_interleave(times))
 
     def select(self, rows: slice) -> ClassContrast:
-        """The same for a part of the batch."""
-        return self._each(lambda classes: classes[rows])
+        """For some images of the batch."""
+        return self._map(lambda classes: classes[rows])
 
     def to(self, device: torch.device) -> ClassContrast:
-        """The same on a device."""
-        return self._each(lambda classes: classes.to(device))
+        """On a device."""
+        return self._map(lambda classes: classes.to(device))
 
-    def _each(self, change: object) -> ClassContrast:
-        assert callable(change)
-        return ClassContrast(change(self.plus), None if self.minus is None else change(self.minus))
+    def _map(self, function: Callable[[Tensor], Tensor]) -> ClassContrast:
+        return ClassContrast(function(self.plus), None if self.minus is None else function(self.minus))
 
 
 class Target(NamedTuple):
-    """What is asked about, by name: "predicted", "true" or a class, and a second one for a difference."""
+    """A target by name: "predicted", "true" or a class, and optionally a second one that is subtracted."""
 
     plus: str
     minus: str | None = None
@@ -59,44 +58,40 @@ class Target(NamedTuple):
     def __str__(self) -> str:
         return self.plus if self.minus is None else f"{self.plus} minus {self.minus}"
 
-    def needs_truth(self) -> bool:
-        """Whether it can only be asked of images whose class is known."""
-        return TRUE in self
-
     def resolve(self, logits: np.ndarray, truths: np.ndarray, classes: Sequence[str]) -> ClassContrast:
-        """The classes that it stands for, image by image.
+        """The class of each image.
 
         Args:
-            logits: (B, K), what the network said.
+            logits: (B, K), predicted.
             truths: int64 (B,), the true classes; -1 where unknown.
-            classes: The K names.
+            classes: The K class names.
 
         Raises:
-            DataError: It asks for the true class, and that of an image is not known.
+            DataError: The target needs the true class of an image, which is not known.
         """
-        if self.needs_truth() and (truths < 0).any():
+        if TRUE in self and (truths < 0).any():
             raise DataError(
-                f"The class of {int((truths < 0).sum())} of the {len(truths)} images is not known, so the target "
-                f"'true' cannot be shown. Use the target 'predicted' or a class: {', '.join(classes)}."
+                f"The target 'true' needs the true class, which is not known for {int((truths < 0).sum())} of the "
+                f"{len(truths)} images. Use the target 'predicted' or a class: {', '.join(classes)}."
             )
         known = {PREDICTED: logits.argmax(axis=1), TRUE: truths}
-        plus, minus = (
-            None if name is None else torch.as_tensor(np.asarray(known.get(name, _all(name, classes, len(logits)))))
-            for name in self
-        )
+        known |= {
+            name: np.full(len(logits), number, np.int64) for number, name in enumerate(classes) if name not in known
+        }
+        plus, minus = (None if name is None else torch.as_tensor(np.asarray(known[name])) for name in self)
         assert plus is not None
         return ClassContrast(plus, minus)
 
 
 def parse_target(text: str, classes: Sequence[str]) -> Target:
-    """The target of a text: "predicted", "true", a class, or two of them with a minus sign between.
+    """The target of a text: "predicted", "true", a class, or two of these joined by a minus sign.
 
     Args:
-        text: What the user asked for. Names with a minus sign in them are found first.
-        classes: The names.
+        text: The text. A class name that contains a minus sign takes precedence.
+        classes: The class names.
 
     Raises:
-        ConfigError: There is no such class, or a class is set against itself.
+        ConfigError: There is no such class, or both sides are the same.
 
     Example:
         >>> parse_target("AD-CN", ["AD", "CN"])
@@ -105,20 +100,12 @@ def parse_target(text: str, classes: Sequence[str]) -> Target:
     names = [PREDICTED, TRUE, *classes]
     if text in names:
         return Target(text)
-    for place, sign in enumerate(text):
-        first, second = text[:place], text[place + 1 :]
-        if sign == "-" and first in names and second in names:
+    for position, character in enumerate(text):
+        first, second = text[:position], text[position + 1 :]
+        if character == "-" and first in names and second in names:
             if first == second:
-                raise ConfigError(f"The target '{text}' sets a class against itself. Name two different ones.")
+                raise ConfigError(f"The target '{text}' subtracts a class from itself. Name two different classes.")
             return Target(first, second)
-    look_up(text, dict.fromkeys([*names, *_differences(classes)]), "target")
+    example = f"{classes[0]}-{classes[1]}"  # shows the form in the list of allowed targets
+    look_up(text, dict.fromkeys([*names, example]), "target")
     raise AssertionError(text)
-
-
-def _differences(classes: Sequence[str]) -> list[str]:
-    """One example, so that the list of a mistake shows the form."""
-    return [f"{classes[0]}-{classes[1]}"]
-
-
-def _all(name: str, classes: Sequence[str], count: int) -> np.ndarray:
-    return np.full(count, list(classes).index(name) if name in classes else -1, dtype=np.int64)

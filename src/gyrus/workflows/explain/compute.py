@@ -1,4 +1,4 @@
-"""The work of an explanation: maps and what the checks say of them, each computed once."""
+"""The computations of an explanation: heat maps and their checks, each computed once and kept in the folder."""
 
 from __future__ import annotations
 
@@ -15,16 +15,21 @@ from gyrus.datasets.manifest import VOLUME_FILES
 from gyrus.explanation.atlas import Atlas
 from gyrus.explanation.checks import CheckRunner, MethodReport
 from gyrus.explanation.explanation_folder import ExplanationFolder
-from gyrus.explanation.layers import still
-from gyrus.explanation.localisation import brain_of
-from gyrus.explanation.methods import METHODS, explain, logits_of, pick_layer
+from gyrus.explanation.layers import choose_layer, evaluation_mode
+from gyrus.explanation.localisation import estimate_brain
+from gyrus.explanation.methods import METHODS, compute_heat_maps, predict_logits
 from gyrus.explanation.targets import ClassContrast, Target
 from gyrus.files import atomic_path, digest, file_digest, read_json, write_json
 from gyrus.runs.run_folder import Run
 from gyrus.workflows.display import Display
-from gyrus.workflows.explain.candidate_images import CandidateImages, SelectedImages, open_images
 from gyrus.workflows.explain.config import ExplainConfig
-from gyrus.workflows.explain.image_selection import choose_shown, choose_tried
+from gyrus.workflows.explain.images import (
+    CandidateImages,
+    SelectedImages,
+    decode_images,
+    select_checked,
+    select_displayed,
+)
 from gyrus.workflows.predict import TrainedClassifier
 
 
@@ -33,8 +38,8 @@ class Regions:
     """The regions of some images.
 
     Attributes:
-        labels: int64 (N, *spatial), on the network's grid; 0 outside of all.
-        names: Number to name, as far as they have any.
+        labels: int64 (N, *spatial), on the network's grid; 0 outside all regions.
+        names: Region number to name; numbers without a name may be missing.
     """
 
     labels: np.ndarray
@@ -43,190 +48,229 @@ class Regions:
 
 @dataclass(frozen=True, eq=False)
 class ExplanationTask:
-    """Everything that is asked, and everything that it is asked of."""
+    """The settings of an explanation, the network, and the selected images.
 
-    asked: ExplainConfig
+    Attributes:
+        config: The settings.
+        run: The run that is explained.
+        classifier: Its classifier.
+        candidates: All images that could be selected.
+        indices: int64 (M,), the selected ones among them: first those to display, then those for the checks.
+        displayed: Number of images to display.
+        selected: The selected images, decoded.
+        logits: float32 (M, K), predicted.
+        target: What the maps are about.
+        layer: Layer of class activation maps; None if no method needs one.
+        folder: The output folder.
+        display: Where progress is shown.
+    """
+
+    config: ExplainConfig
     run: Run
-    trained: TrainedClassifier
-    crowd: CandidateImages
-    places: np.ndarray
-    shown: int
-    chosen: SelectedImages
+    classifier: TrainedClassifier
+    candidates: CandidateImages
+    indices: np.ndarray
+    displayed: int
+    selected: SelectedImages
     logits: np.ndarray
     target: Target
     layer: str | None
-    album: ExplanationFolder
+    folder: ExplanationFolder
     display: Display
 
     @classmethod
-    def of(
+    def prepare(
         cls,
-        asked: ExplainConfig,
+        config: ExplainConfig,
         run: Run,
-        trained: TrainedClassifier,
-        crowd: CandidateImages,
+        classifier: TrainedClassifier,
+        candidates: CandidateImages,
         target: Target,
-        album: ExplanationFolder,
+        folder: ExplanationFolder,
         device: torch.device,
         display: Display,
     ) -> ExplanationTask:
-        """Choose and open the images, and find the layer.
+        """Select and decode the images, and find the layer.
 
         Raises:
             ConfigError: There is no such layer, or no layer gives a map.
-            DataError: What is asked for needs labels that are not known, or an image cannot be read.
+            DataError: Labels are needed and not known, or an image cannot be read.
         """
-        model = trained.model.to(device).eval()
-        shown = choose_shown(crowd, asked, trained.classes, seed=asked.settings.seed)
-        tried = choose_tried(crowd, asked.images, seed=asked.settings.seed)
-        places = np.concatenate([shown, tried])
-        chosen = open_images(crowd, places, trained, display)
-        needs_layer = asked.layer is not None or any(METHODS[method].needs_layer for method in asked.methods)
-        with still(model):
-            layer = pick_layer(model, chosen.images[:1].to(device), asked.layer) if needs_layer else None
-        logits = logits_of(model, chosen.images)
-        return cls(asked, run, trained, crowd, places, len(shown), chosen, logits, target, layer, album, display)
+        model = classifier.model.to(device).eval()
+        displayed = select_displayed(candidates, config, classifier.classes)
+        checked = select_checked(candidates, config.images, seed=config.settings.seed)
+        indices = np.concatenate([displayed, checked])
+        selected = decode_images(candidates, indices, classifier, display)
+        layer = None
+        if config.layer is not None or any(METHODS[method].needs_layer for method in config.methods):
+            with evaluation_mode(model):
+                layer = choose_layer(model, selected.images[:1].to(device), config.layer)
+        logits = predict_logits(model, selected.images)
+        return cls(
+            config,
+            run,
+            classifier,
+            candidates,
+            indices,
+            len(displayed),
+            selected,
+            logits,
+            target,
+            layer,
+            folder,
+            display,
+        )
 
     @property
     def model(self) -> nn.Module:
         """The network that is explained."""
-        return self.trained.model
+        return self.classifier.model
 
     @cached_property
     def contrast(self) -> ClassContrast:
-        """What each image is asked about."""
-        return self.target.resolve(self.logits, self.chosen.truths, self.trained.classes)
+        """The class that the map of each image is about."""
+        return self.target.resolve(self.logits, self.selected.truths, self.classifier.classes)
 
     @property
-    def tried(self) -> slice:
-        """Those of the images that the checks are made of."""
-        return slice(self.shown, None)
+    def checked(self) -> slice:
+        """The images that the checks use."""
+        return slice(self.displayed, None)
 
     @cached_property
     def brains(self) -> np.ndarray:
-        """Where the brain is in the images that the checks are made of."""
-        return np.stack([self._brain(number) for number in range(self.shown, len(self.places))])
+        """Bool (N, *spatial), the brain in the images that the checks use."""
+        return np.stack([self._brain(number) for number in range(self.displayed, len(self.indices))])
 
     @cached_property
-    def trial(self) -> CheckRunner:
-        """Set up for the checks."""
+    def check_runner(self) -> CheckRunner:
+        """The checks, set up for the images that they use."""
         with self.display.progress("Preparing the checks"):
             shuffled = None
             if (self.run.shuffled / "run.json").is_file() and Run(self.run.shuffled).status == "finished":
-                shuffled = (
-                    TrainedClassifier.load(Run(self.run.shuffled)).model.to(next(self.model.parameters()).device).eval()
-                )
-            return CheckRunner.of(
+                other = TrainedClassifier.load(Run(self.run.shuffled))
+                shuffled = other.model.to(next(self.model.parameters()).device).eval()
+            return CheckRunner.prepare(
                 self.model,
-                self.chosen.images[self.tried],
-                self.contrast.select(self.tried),
-                np.unique(self.chosen.people[self.tried], return_inverse=True)[1],
+                self.selected.images[self.checked],
+                self.contrast.select(self.checked),
+                np.unique(self.selected.subjects[self.checked], return_inverse=True)[1],
                 brains=self.brains,
                 shuffled=shuffled,
-                seed=self.asked.settings.seed,
+                seed=self.config.settings.seed,
             )
 
     @cached_property
     def regions(self) -> Regions | None:
-        """The regions of the images that the checks are made of, where an atlas is given."""
-        atlas = self.asked.atlas
+        """The regions of the images that the checks use; None without an atlas.
+
+        Raises:
+            DataError: A file of the atlas is missing or does not fit an image.
+        """
+        atlas = self.config.atlas
         if atlas is None:
             return None
-        labels = [self._labels(atlas, number) for number in range(self.shown, len(self.places))]
+        labels = [self._labels(atlas, number) for number in range(self.displayed, len(self.indices))]
         return Regions(np.stack(labels), atlas.read_names())
 
-    def maps(self, method: str) -> np.ndarray:
-        """The maps of all images by one method, computed now or before."""
-        path = self.album.work / f"{self._key(method)}.npy"
+    def heat_maps(self, method: str) -> np.ndarray:
+        """The maps of all selected images by one method, float32 (M, *spatial); computed once."""
+        path = self.folder.work / f"{self._key(method)}.npy"
         if path.is_file():
             return np.asarray(np.load(path, allow_pickle=False))
         with self.display.progress(METHODS[method].title) as progress:
-            maps = explain(
+            maps = compute_heat_maps(
                 self.model,
-                self.chosen.images,
+                self.selected.images,
                 self.contrast,
                 method,
                 layer=self.layer_of(method),
-                settings=self.asked.settings,
+                settings=self.config.settings,
                 progress=progress,
             )
         with atomic_path(path) as temporary, temporary.open("wb") as file:
             np.save(file, maps)
         return maps
 
-    def report(self, method: str, maps: np.ndarray, others: Sequence[Run]) -> MethodReport:
-        """What the checks say of one method, found out now or before."""
-        folds = [str(run.folder.resolve()) for run in others]
-        path = self.album.work / f"{self._key(method, folds)}.json"
+    def check(self, method: str, maps: np.ndarray, others: Sequence[Run]) -> MethodReport:
+        """Check one method; computed once.
+
+        Args:
+            method: Its name.
+            maps: Its maps of all selected images.
+            others: Runs whose maps are compared.
+        """
+        path = self.folder.work / f"{self._key(method, [str(run.folder.resolve()) for run in others])}.json"
         if path.is_file():
             return MethodReport.from_document(read_json(path))
-        contrast = self.contrast.select(self.tried)
+        contrast, layer = self.contrast.select(self.checked), self.layer_of(method)
 
-        def again(model: nn.Module, images: Tensor) -> np.ndarray:
-            layer, settings = self.layer_of(method), self.asked.settings
-            return explain(model, images, contrast, method, layer=layer, settings=settings)
+        def maps_of(model: nn.Module, images: Tensor) -> np.ndarray:
+            return compute_heat_maps(model, images, contrast, method, layer=layer, settings=self.config.settings)
 
-        layer = self.layer_of(method)
-        trial, by_others = self.trial, [self._maps_of(run, method) for run in others]
+        runner, maps_of_others = self.check_runner, [self._maps_of_run(run, method) for run in others]
         with self.display.progress(f"Checking {METHODS[method].title}") as progress:
-            found = trial.judge(method, maps[self.tried], again, layer=layer, folds=by_others, progress=progress)
-        write_json(path, asdict(found))
-        return found
+            report = runner.run(
+                method, maps[self.checked], maps_of, layer=layer, folds=maps_of_others, progress=progress
+            )
+        write_json(path, report.to_document())
+        return report
 
-    def _maps_of(self, run: Run, method: str) -> np.ndarray:
-        """The maps of another network, fed as it is used to, of the images that the checks are made of."""
+    def layer_of(self, method: str) -> str | None:
+        """The layer of a method; None if it needs none."""
+        return self.layer if METHODS[method].needs_layer else None
+
+    def _maps_of_run(self, run: Run, method: str) -> np.ndarray:
+        """The maps of another network, with its own preprocessing, of the images that the checks use."""
         if run not in self._others:
             other = TrainedClassifier.load(run)
-            chosen = open_images(self.crowd, self.places[self.tried], other, self.display)
-            self._others[run] = other.model.to(next(self.model.parameters()).device), chosen.images
+            selected = decode_images(self.candidates, self.indices[self.checked], other, self.display)
+            self._others[run] = other.model.to(next(self.model.parameters()).device), selected.images
         model, images = self._others[run]
-        with self.display.progress(f"{METHODS[method].title} by {run.title}") as progress:
-            return explain(
+        with self.display.progress(f"{METHODS[method].title} of {run.title}") as progress:
+            return compute_heat_maps(
                 model,
                 images,
-                self.contrast.select(self.tried),
+                self.contrast.select(self.checked),
                 method,
                 layer=self.layer_of(method),
-                settings=self.asked.settings,
+                settings=self.config.settings,
                 progress=progress,
             )
 
-    def layer_of(self, method: str) -> str | None:
-        """The layer that a method looks at; None where it looks at none."""
-        return self.layer if METHODS[method].needs_layer else None
+    @cached_property
+    def _others(self) -> dict[Run, tuple[nn.Module, Tensor]]:
+        """The other networks loaded so far, each with its input."""
+        return {}
 
     def _brain(self, number: int) -> np.ndarray:
-        gray = self.chosen.gray[number]
-        if gray.ndim == 2 or VOLUME_FILES not in self.chosen.manifests[number].table:
-            return brain_of(gray)
-        own = self.chosen.own(number)
-        return brain_of(gray, None if own.affine is None else own.affine @ own.placement.matrix)
+        gray = self.selected.gray[number]
+        if gray.ndim == 2 or VOLUME_FILES not in self.selected.manifests[number].table:
+            return estimate_brain(gray)
+        original = self.selected.original(number)
+        return estimate_brain(gray, None if original.affine is None else original.affine @ original.placement.matrix)
 
     def _labels(self, atlas: Atlas, number: int) -> np.ndarray:
-        row, own = self.chosen.manifests[number].table.iloc[0], self.chosen.own(number)
+        row, original = self.selected.manifests[number].table.iloc[0], self.selected.original(number)
         subject = None if pd.isna(row["subject"]) else str(row["subject"])
-        affine = own.affine if own.affine_is_known else None
-        return atlas.labels(str(row["sample"]), subject, own.placement, tuple(self.chosen.gray.shape[1:]), affine)
+        affine = original.affine if original.affine_is_known else None
+        grid = tuple(self.selected.gray.shape[1:])
+        return atlas.labels(str(row["sample"]), subject, original.placement, grid, affine)
 
     def _key(self, method: str, folds: Sequence[str] = ()) -> str:
+        """Digest of everything that decides a result: its name in the folder of work."""
         return digest(
             {
                 "weights": self._weights,
-                "images": [manifest.table["digest"].iloc[0] for manifest in self.chosen.manifests],
-                "shown": self.shown,
+                "images": [manifest.table["digest"].iloc[0] for manifest in self.selected.manifests],
+                "shown": self.displayed,
                 "plus": self.contrast.plus.tolist(),
                 "minus": None if self.contrast.minus is None else self.contrast.minus.tolist(),
                 "method": method,
                 "layer": self.layer_of(method),
-                "settings": asdict(self.asked.settings),
+                "settings": asdict(self.config.settings),
                 "folds": list(folds),
             }
         )[:24]
-
-    @cached_property
-    def _others(self) -> dict[Run, tuple[nn.Module, Tensor]]:
-        """The other networks that were opened so far, each with the images as it is fed."""
-        return {}
 
     @cached_property
     def _weights(self) -> str:

@@ -1,4 +1,4 @@
-"""What is asked of an explanation, and what it shows."""
+"""The settings of an explanation."""
 
 from __future__ import annotations
 
@@ -8,38 +8,45 @@ from typing import Literal, get_args
 
 from gyrus.errors import ConfigError
 from gyrus.explanation.atlas import Atlas
-from gyrus.explanation.attribution import MethodSettings
+from gyrus.explanation.method_input import MethodSettings
 from gyrus.explanation.methods import METHODS
 from gyrus.registry import look_up
 from gyrus.reporting.heat_map_figures import COLOUR_MAPS
 
 Grid = Literal["random", "best", "worst", "class", "methods"]
-"""Which images are shown: by chance, most surely right, most surely wrong, of each class, or few by every method."""
+"""Which images are displayed: drawn at random; the correct or the wrong predictions of highest confidence; some of each
+class; or some of each class by every method."""
 
-SYSTEM_D = {"very": 1.5, "mild": 1.3, "moderate": 1.2, "non": 1.0}
-"""How system D emphasises its classes, by the first word of their names."""
+DEMENTIA_STAGES = "dementia-stages"
+"""The emphasis preset for the four stages of dementia: :data:`STAGE_POWERS`."""
+
+STAGE_POWERS = {"very": 1.5, "mild": 1.3, "moderate": 1.2, "non": 1.0}
+"""Power of the maps by the first word of the class name, as in "Very_Mild_Demented"."""
+
+FORMER_PRESET = "system-d"
+"""The name of :data:`DEMENTIA_STAGES` before version 0.2; still accepted."""
 
 
 @dataclass(frozen=True)
 class ExplainConfig:
-    """What is asked, and what is shown.
+    """The settings of an explanation.
 
     Attributes:
-        methods: Names in :data:`gyrus.explanation.methods.METHODS`.
-        target: "predicted", "true", a class, or two of them with a minus sign between.
-        layer: Of class activation maps; by default the deepest that is fine enough.
-        grid: Which images are shown.
-        shown: How many of them.
-        images: How many the checks and the mean maps are made of, as far as possible each of another person.
-        checks: Whether maps are checked, which takes several times as long as to make them.
-        emphasis: Power of the maps of each class, for show; {"system-d": 1} for system D's.
+        methods: Names in :data:`gyrus.explanation.methods.METHODS`; ("all",) selects every method.
+        target: "predicted", "true", a class name, or two of these joined by a minus sign.
+        layer: Layer of class activation maps; by default the deepest layer of sufficient resolution.
+        grid: Which images are displayed.
+        shown: Number of displayed images.
+        images: Number of images that the checks and the mean maps use; each of another subject as far as possible.
+        checks: Whether the maps are checked. The checks take several times as long as the maps.
+        emphasis: Power that the displayed maps of each class are raised to; {"dementia-stages": 1} is a preset.
         colours: Colour map.
-        atlas: Regions to tell maps apart by.
-        settings: The numbers that methods leave open.
-        device: Where to compute.
+        atlas: Regions by which the attribution is summarised.
+        settings: Numerical settings of the methods.
+        device: "auto", "cpu", "cuda" or "mps".
 
     Raises:
-        ConfigError: A name is not in its table, or a number is out of its range.
+        ConfigError: A name is unknown, or a number is out of range.
     """
 
     methods: tuple[str, ...] = ("grad-cam",)
@@ -56,6 +63,8 @@ class ExplainConfig:
     device: str = "auto"
 
     def __post_init__(self) -> None:
+        if self.methods == ("all",):
+            object.__setattr__(self, "methods", tuple(METHODS))
         for method in self.methods:
             look_up(method, METHODS, "method")
         look_up(self.grid, dict.fromkeys(get_args(Grid)), "grid")
@@ -66,21 +75,48 @@ class ExplainConfig:
             raise ConfigError(f"`shown` must be at least 1 and `images` at least 2, got {self.shown}, {self.images}.")
 
 
-def emphasis_of(asked: Mapping[str, float], classes: Sequence[str]) -> dict[str, float]:
-    """The power of each class's maps.
+def parse_emphasis(text: str | None) -> dict[str, float]:
+    """The emphasis that ``--emphasis`` states.
 
     Args:
-        asked: Class to power, or {"system-d": 1} for the powers of that system, which goes by the classes' first words.
-        classes: The names.
+        text: ``CLASS=POWER`` pairs separated by commas, or "dementia-stages".
+
+    Raises:
+        ConfigError: The text has another form.
+
+    Example:
+        >>> parse_emphasis("Mild=1.3,Moderate=1.2")
+        {'Mild': 1.3, 'Moderate': 1.2}
+    """
+    powers = {}
+    for pair in text.split(",") if text else []:
+        name, equals, power = pair.rpartition("=")
+        try:
+            powers[name or power] = float(power) if equals else 1.0
+        except ValueError:
+            equals = ""
+        if not equals and pair not in (DEMENTIA_STAGES, FORMER_PRESET):
+            raise ConfigError(
+                f"--emphasis '{pair}' must have the form CLASS=POWER, for example Mild=1.3, or be {DEMENTIA_STAGES}."
+            )
+    return powers
+
+
+def emphasis_by_class(emphasis: Mapping[str, float], classes: Sequence[str]) -> dict[str, float]:
+    """The power of each class's maps; empty without emphasis.
+
+    Args:
+        emphasis: Class to power, or {"dementia-stages": 1}, which assigns powers by the first word of the class name.
+        classes: The class names.
 
     Raises:
         ConfigError: There is no such class, or a power is not above 0.
     """
-    if "system-d" in asked:
-        first = {name: name.lower().replace("-", "_").replace(" ", "_").split("_")[0] for name in classes}
-        return {name: SYSTEM_D.get(word, 1.0) for name, word in first.items()}
-    for name, power in asked.items():
-        look_up(name, dict.fromkeys([*classes, "system-d"]), "class")
+    if DEMENTIA_STAGES in emphasis or FORMER_PRESET in emphasis:
+        first_words = {name: name.lower().replace("-", "_").replace(" ", "_").split("_")[0] for name in classes}
+        return {name: STAGE_POWERS.get(word, 1.0) for name, word in first_words.items()}
+    for name, power in emphasis.items():
+        look_up(name, dict.fromkeys([*classes, DEMENTIA_STAGES]), "class")
         if not power > 0:
             raise ConfigError(f"The emphasis of '{name}' must be a power above 0, got {power}.")
-    return {name: asked.get(name, 1.0) for name in classes} if asked else {}
+    return {name: emphasis.get(name, 1.0) for name in classes} if emphasis else {}

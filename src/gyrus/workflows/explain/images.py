@@ -1,0 +1,301 @@
+"""The images of an explanation: which there are, which are selected, and how they are decoded."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from gyrus.datasets.manifest import VIEW, VOLUME_FILES, Manifest
+from gyrus.datasets.reader import PreparedVolumes, Reader
+from gyrus.datasets.slice_stacks import StackConfig, choose_slices
+from gyrus.datasets.splits import Split
+from gyrus.datasets.store import open_store
+from gyrus.datasets.torch_dataset import PixelDataset
+from gyrus.errors import DataError
+from gyrus.explanation.coordinates import (
+    Matrix,
+    Placement,
+    affine_from_spacing,
+    placement_of_slices,
+    placement_of_volume,
+    slices_affine,
+)
+from gyrus.inference.predictions import Predictions
+from gyrus.runs.run_folder import Run
+from gyrus.transforms.volume_steps import Percentiles, apply_steps, to_pixels
+from gyrus.workflows.display import Display
+from gyrus.workflows.experiment_config import DataConfig
+from gyrus.workflows.explain.config import ExplainConfig
+from gyrus.workflows.load_data import scan_unlabelled
+from gyrus.workflows.predict import TrainedClassifier
+
+
+@dataclass(frozen=True, eq=False)
+class CandidateImages:
+    """All images that can be explained, with their predictions.
+
+    Attributes:
+        manifests: The data: one manifest, or one per input.
+        source: int64 (N,), index of the manifest of each image.
+        row: int64 (N,), row of each image in its manifest.
+        probabilities: float64 (N, K), predicted.
+        truths: int64 (N,), true classes; -1 where unknown.
+    """
+
+    manifests: tuple[Manifest, ...]
+    source: np.ndarray
+    row: np.ndarray
+    probabilities: np.ndarray
+    truths: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+    @cached_property
+    def subjects(self) -> np.ndarray:
+        """int64 (N,), the subject of each image as a number from 0; where unknown, each image is its own subject."""
+        tables = [manifest.table for manifest in self.manifests]
+        names = [table["subject"].fillna(table["sample"]) + f" {number}" for number, table in enumerate(tables)]
+        return np.asarray(pd.factorize(np.array([names[s].iloc[r] for s, r in self._locations]))[0], dtype=np.int64)
+
+    @cached_property
+    def names(self) -> list[str]:
+        """The sample name of each image."""
+        return [str(self.manifests[source].table["sample"].iloc[row]) for source, row in self._locations]
+
+    def manifest(self, index: int) -> Manifest:
+        """A manifest of one row: the image of that index."""
+        return self.manifests[self.source[index]].select([self.names[index]])
+
+    @property
+    def _locations(self) -> list[tuple[int, int]]:
+        return list(zip(self.source.tolist(), self.row.tolist(), strict=True))
+
+
+@dataclass(frozen=True, eq=False)
+class OriginalImage:
+    """An image on its original pixel grid.
+
+    Attributes:
+        pixels: uint8 (*spatial), gray.
+        placement: Where the network's pixels lie on this grid.
+        affine: float64 (4, 4), from (slice, row, column) to mm in RAS+, of volumes and stacks; None for slices.
+        affine_is_known: Whether the affine comes from the scan.
+    """
+
+    pixels: np.ndarray
+    placement: Placement
+    affine: Matrix | None = None
+    affine_is_known: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class SelectedImages:
+    """The selected images, decoded for a classifier.
+
+    Attributes:
+        names: The samples.
+        manifests: One manifest of one row per image.
+        images: float32 (M, C, *spatial), the network's input.
+        gray: uint8 (M, *spatial), the same before normalisation: the middle channel, without steps that hide the head.
+        subjects: int64 (M,).
+        truths: int64 (M,), true classes; -1 where unknown.
+        classifier: Whose input they are.
+    """
+
+    names: tuple[str, ...]
+    manifests: tuple[Manifest, ...]
+    images: torch.Tensor
+    gray: np.ndarray
+    subjects: np.ndarray
+    truths: np.ndarray
+    classifier: TrainedClassifier
+
+    def original(self, number: int) -> OriginalImage:
+        """An image on its original grid: that of its file, or of its scan."""
+        manifest, preprocessing = self.manifests[number], self.classifier.settings.preprocessing
+        grid = tuple(self.gray.shape[1:])
+        if VOLUME_FILES in manifest.table and len(grid) == 3:
+            volume = self._original_volume(manifest, grid)
+            if volume:
+                return volume
+        pixels = Reader(manifest, preprocessing.volume).read(0)
+        has_neighbours = pixels.ndim == 3 and VIEW in manifest.table
+        if pixels.shape[0] == 3 and not has_neighbours:  # colour
+            pixels = np.round(pixels.astype(np.float32).mean(axis=0)).astype(np.uint8)
+        else:
+            pixels = pixels[pixels.shape[0] // 2]
+        placement = placement_of_slices(preprocessing.steps, pixels.shape, grid)
+        if pixels.ndim == 2:
+            return OriginalImage(pixels, placement)
+        spacing = manifest.table["spacing"].iloc[0]
+        is_known = isinstance(spacing, Sequence) and len(spacing) == 3
+        affine = affine_from_spacing(pixels.shape, spacing if is_known else (1.0, 1.0, 1.0))
+        return OriginalImage(pixels, placement, affine)
+
+    def _original_volume(self, manifest: Manifest, grid: tuple[int, ...]) -> OriginalImage | None:
+        """A volume on the grid of its scan; None if the network's slices are not consecutive."""
+        preprocessing = self.classifier.settings.preprocessing
+        scan = PreparedVolumes(manifest, preprocessing.volume).volume(0)
+        prepared = apply_steps(scan, preprocessing.volume)
+        first_slice = _first_slice(manifest, prepared.shape[2])
+        if first_slice is None:
+            return None
+        placement = placement_of_volume(preprocessing.steps, prepared, scan, grid, first_slice)
+        return OriginalImage(to_pixels(Percentiles()(scan))[0], placement, slices_affine(scan), True)
+
+
+def images_of_run(run: Run, classes: Sequence[str]) -> CandidateImages:
+    """The test set of a run, with the saved predictions.
+
+    Raises:
+        DataError: The predictions do not belong to the run's test set.
+    """
+    manifest = Manifest.load(run.manifest).select(Split.load(run.split).samples["test"])
+    predictions = Predictions.load(run.predictions("test"))
+    rows = predictions.table.reset_index(drop=True).reset_index().set_index("sample")["index"]
+    samples = manifest.table["sample"]
+    if tuple(predictions.classes) != tuple(classes) or not samples.isin(rows.index).all():
+        raise DataError(f"The predictions in {run.folder} do not belong to its test set. Evaluate the run again.")
+    order = rows.loc[samples].to_numpy()
+    count = len(manifest)
+    return CandidateImages(
+        (manifest,),
+        np.zeros(count, np.int64),
+        np.arange(count),
+        predictions.probabilities[order],
+        manifest.targets.to_numpy(),
+    )
+
+
+def images_of_inputs(
+    classifier: TrainedClassifier,
+    inputs: Sequence[str | Path],
+    config: DataConfig,
+    device: torch.device,
+    display: Display,
+) -> CandidateImages:
+    """New images, and the classifier's predictions for them.
+
+    Raises:
+        DataError: An input cannot be read.
+    """
+    manifests, logits = [], []
+    for path in inputs:
+        manifest = scan_unlabelled(path, config.model_copy(update=classifier.view), display)
+        with tempfile.TemporaryDirectory(prefix="gyrus-") as cache, display.progress(f"Predicting {path}") as progress:
+            logits.append(classifier.logits(manifest, Path(cache), device, progress))
+        manifests.append(manifest)
+    counts = [len(manifest) for manifest in manifests]
+    exponentials = np.exp(np.concatenate(logits).astype(np.float64))
+    return CandidateImages(
+        tuple(manifests),
+        np.repeat(np.arange(len(counts)), counts),
+        np.concatenate([np.arange(count) for count in counts]),
+        exponentials / exponentials.sum(axis=1, keepdims=True),
+        np.full(sum(counts), -1, np.int64),
+    )
+
+
+def select_displayed(candidates: CandidateImages, config: ExplainConfig, classes: Sequence[str]) -> np.ndarray:
+    """Indices of the images to display, each of another subject as far as possible.
+
+    Raises:
+        DataError: The grid needs labels that are not known, or no image qualifies.
+    """
+    shuffled = np.random.default_rng(config.settings.seed).permutation(len(candidates))
+    predicted, confidence = candidates.probabilities.argmax(axis=1), candidates.probabilities.max(axis=1)
+    if config.grid == "random":
+        return one_per_subject(shuffled, candidates.subjects, config.shown)
+    if config.grid in ("best", "worst"):
+        if (candidates.truths < 0).any():
+            raise DataError(
+                f"The grid '{config.grid}' needs the true classes, and the images have no labels. Use random, class or "
+                "methods, or give no images to explain the test set of the run."
+            )
+        qualifies = (predicted == candidates.truths) == (config.grid == "best")
+        if not qualifies.any():
+            raise DataError(
+                f"No prediction is {'correct' if config.grid == 'best' else 'wrong'}, so the grid '{config.grid}' has "
+                "no images. Use another grid."
+            )
+        indices = shuffled[qualifies[shuffled]]
+        by_confidence = indices[np.argsort(-confidence[indices], kind="stable")]
+        return one_per_subject(by_confidence, candidates.subjects, config.shown)
+    groups = np.where(candidates.truths >= 0, candidates.truths, predicted)
+    per_class = max(1, config.shown // len(classes))
+    return np.concatenate(
+        [one_per_subject(shuffled[groups[shuffled] == k], candidates.subjects, per_class) for k in range(len(classes))]
+    )
+
+
+def select_checked(candidates: CandidateImages, count: int, *, seed: int) -> np.ndarray:
+    """Indices of the images for the checks, drawn independently of the displayed ones."""
+    return one_per_subject(np.random.default_rng([seed, 1]).permutation(len(candidates)), candidates.subjects, count)
+
+
+def one_per_subject(indices: np.ndarray, subjects: np.ndarray, count: int) -> np.ndarray:
+    """The first ``count`` indices in their order; a second image of a subject comes after the first of all others."""
+    seen: dict[int, int] = {}
+    rank = []
+    for subject in subjects[indices].tolist():
+        seen[subject] = seen.get(subject, -1) + 1
+        rank.append(seen[subject])
+    return indices[np.argsort(rank, kind="stable")][:count]
+
+
+def decode_images(
+    candidates: CandidateImages, indices: np.ndarray, classifier: TrainedClassifier, display: Display
+) -> SelectedImages:
+    """Decode some of the candidates into the input of a classifier.
+
+    Args:
+        candidates: All images.
+        indices: int64 (M,), those to decode.
+        classifier: Its preprocessing is applied.
+        display: Where progress is shown.
+    """
+    manifests = [candidates.manifest(index) for index in np.asarray(indices).tolist()]
+    preprocessing = classifier.settings.preprocessing
+    showing_head = preprocessing.showing_the_head()
+    images, gray = [], []
+    with tempfile.TemporaryDirectory(prefix="gyrus-") as cache, display.progress("Decoding images") as progress:
+        for number, manifest in enumerate(manifests):
+            store = open_store(manifest, preprocessing, cache=Path(cache))
+            dataset = PixelDataset(store, np.zeros(1, np.int64), np.full(1, -1), classifier.normalisation)
+            images.append(dataset.__getitems__([0]).images)
+            if showing_head is not preprocessing:
+                store = open_store(manifest, showing_head, cache=Path(cache))
+            pixels = np.array(store.pixels[0])
+            gray.append(pixels[len(pixels) // 2])
+            progress(number + 1, len(manifests))
+    return SelectedImages(
+        tuple(candidates.names[index] for index in indices),
+        tuple(manifests),
+        torch.cat(images),
+        np.stack(gray),
+        np.unique(candidates.subjects[indices], return_inverse=True)[1],
+        candidates.truths[indices],
+        classifier,
+    )
+
+
+def _first_slice(manifest: Manifest, count: int) -> int | None:
+    """The slice of a volume of ``count`` slices that the network's first one is; None if they are not consecutive."""
+    view = manifest.table[VIEW].iloc[0] if VIEW in manifest.table else None
+    if not isinstance(view, str):
+        return 0
+    stack = json.loads(view).get("stack")
+    if stack is None:
+        return None
+    selected = choose_slices(count, StackConfig.model_validate(stack))
+    offsets = [index - number for number, index in enumerate(selected) if index is not None]
+    return offsets[0] if len(set(offsets)) == 1 else None

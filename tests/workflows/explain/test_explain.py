@@ -1,0 +1,293 @@
+"""Explanations of finished runs: their output, their checks, and refused settings."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+import gyrus.workflows.explain.compute as computation
+from gyrus.audit.image_quality import measure_quality
+from gyrus.datasets.manifest import Manifest
+from gyrus.datasets.splits import Split
+from gyrus.errors import DataError, GyrusError
+from gyrus.explanation.atlas import Atlas
+from gyrus.explanation.attribution import Attribution, MeanMaps
+from gyrus.explanation.checks import ExplanationChecks
+from gyrus.explanation.explanation_folder import ExplanationFolder
+from gyrus.runs.run_folder import Run
+from gyrus.synthetic.phantom import generate
+from gyrus.synthetic.phantom_layouts import write
+from gyrus.workflows.display import SILENT
+from gyrus.workflows.explain.config import ExplainConfig
+from gyrus.workflows.explain.explain import explain
+from gyrus.workflows.explain.images import decode_images, images_of_run
+from gyrus.workflows.image_quality import load_quality
+from gyrus.workflows.predict import TrainedClassifier
+from gyrus.workflows.train import train
+from tests.conftest import SMALL
+from tests.support.networks import one_thread
+
+QUICK = {**SMALL, "evaluation.baselines": False}
+FEW = ExplainConfig(shown=4, images=4, checks=False)
+AFFINE = np.array([[-2.0, 0, 0, 40], [0, 3, 0, -50], [0, 0, 4, -20], [0, 0, 0, 1]])
+"""From voxels to mm of scans whose first axis runs from right to left."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Iterator[None]:
+    with one_thread():
+        yield
+
+
+@pytest.fixture(scope="module")
+def volume_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A network trained on volumes in NIfTI."""
+    folder = tmp_path_factory.mktemp("volumes")
+    phantom = generate(subjects=24, slices=8, classes=2, size=32, seed=0)
+    for subject, label, volume in zip(phantom.subjects, phantom.labels, phantom.volumes, strict=True):
+        path = folder / "data" / f"class-{label}" / f"sub-{subject}_T1w.nii.gz"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        nibabel.save(nibabel.Nifti1Image(volume.transpose(2, 1, 0), AFFINE), path)
+    return train("dementia-baseline", data=folder / "data", out=folder / "run", overrides=QUICK)
+
+
+def trained_run(folder: Path, *, marked: bool) -> Run:
+    """A network trained on phantoms; if marked, a bright corner encodes the label."""
+    phantom = generate(subjects=24, slices=4, classes=2, size=32, seed=0)
+    if marked:
+        phantom.volumes[np.flatnonzero(phantom.labels == 1), :, 1:3, 1:3] = 255
+    overrides = {**QUICK, "training.epochs": 4 if marked else 12}
+    return train("dementia-baseline", data=write(phantom, folder / "data"), out=folder / "run", overrides=overrides)
+
+
+@pytest.fixture(scope="module")
+def shortcut_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return trained_run(tmp_path_factory.mktemp("shortcut"), marked=True)
+
+
+def test_the_report_of_a_run_includes_its_explanation(finished_run: Path, tmp_path: Path) -> None:
+    run = Run(shutil.copytree(finished_run, tmp_path / "run"))
+    folder = explain(run, config=replace(FEW, grid="best", checks=True))
+    checks, report = ExplanationChecks.load(folder.checks), run.report.read_text(encoding="utf-8")
+    page = folder.report.read_text(encoding="utf-8")
+    assert folder.folder == run.explanation
+    assert "Explanation</h2>" in report
+    assert "Explanation</h2>" not in (finished_run / "report.html").read_text(encoding="utf-8")
+    assert checks.sentences
+    assert all(sentence in report and sentence in page for sentence in checks.sentences)
+    before, after = (_height(folder / "figures" / "examples.png") for folder in (finished_run, run.folder))
+    assert after > 1.3 * before  # with the heat maps below the images
+
+
+def _height(path: Path) -> int:
+    with Image.open(path) as image:
+        return image.height
+
+
+def test_reliance_on_the_background_is_reported_first(shortcut_run: Run, tmp_path: Path) -> None:
+    config = replace(FEW, images=12, checks=True)
+    caught = explain(shortcut_run, config=config)
+    honest = explain(trained_run(tmp_path, marked=False), config=config)
+    page = caught.report.read_text(encoding="utf-8")
+    assert page.index("relies on the background") < page.index("<h2>")
+    assert "The network relies on the background" in shortcut_run.report.read_text(encoding="utf-8")
+    assert ExplanationChecks.load(honest.checks).sentences[0].startswith("The network relies on the brain")
+    assert "relies on the background" not in honest.report.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("grid", ["random", "best", "worst", "class"])
+def test_each_grid_selects_its_images(finished_run: Path, tmp_path: Path, grid: str) -> None:
+    folder = explain(finished_run, config=replace(FEW, grid=grid), out=tmp_path / "e")  # type: ignore[arg-type]
+    shown = folder.attributions("grad-cam")
+    subjects = Manifest.load(Run(finished_run).manifest).table.set_index("sample")["subject"]
+    assert 1 <= len(shown) <= 4
+    if grid == "random":
+        assert len({subjects[each.sample] for each in shown}) == len(shown)
+    rights = {each.predicted == each.truth for each in shown}
+    assert rights <= {"best": {True}, "worst": {False}}.get(grid, {True, False})
+    if grid == "class":
+        assert {each.truth for each in shown} == {"Control", "Dementia"}
+    for each in shown:
+        assert each.map.shape == each.image.shape == (32, 32)
+        assert each.probabilities.sum() == pytest.approx(1)
+
+
+def test_computed_maps_are_reused(finished_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = explain(finished_run, config=FEW, out=tmp_path / "e").attributions("grad-cam")
+    monkeypatch.setattr(computation, "compute_heat_maps", None)
+    again = explain(finished_run, config=FEW, out=tmp_path / "e").attributions("grad-cam")
+    for one, other in zip(first, again, strict=True):
+        np.testing.assert_array_equal(one.map, other.map)
+    with pytest.raises(TypeError):
+        explain(finished_run, config=replace(FEW, target="Control"), out=tmp_path / "e")
+
+
+def test_a_mistake_leaves_an_earlier_explanation_unchanged(finished_run: Path, tmp_path: Path) -> None:
+    folder = explain(finished_run, config=FEW, out=tmp_path / "e")
+    before = {path: path.read_bytes() for path in sorted(folder.folder.rglob("*")) if path.is_file()}
+    for wrong in (
+        {"layer": "nowhere"},
+        {"target": "Nobody"},
+        {"emphasis": {"Nobody": 2.0}},
+        {"atlas": Atlas(str(tmp_path / "none.png"))},
+    ):
+        with pytest.raises(GyrusError):
+            explain(finished_run, config=replace(FEW, **wrong), out=folder.folder)  # type: ignore[arg-type]
+    assert before == {path: path.read_bytes() for path in sorted(folder.folder.rglob("*")) if path.is_file()}
+
+
+def test_emphasis_is_reported(finished_run: Path, tmp_path: Path) -> None:
+    config = replace(FEW, emphasis={"Dementia": 1.5, "Control": 1.2})
+    folder = explain(finished_run, config=config, out=tmp_path / "e")
+    page = folder.report.read_text(encoding="utf-8")
+    assert "raised to a power by class (Control 1.2, Dementia 1.5)" in page
+    assert {each.emphasis for each in folder.attributions("grad-cam")} <= {1.2, 1.5}
+    picture = (folder.figures / "grid_grad_cam.svg").read_text(encoding="utf-8")
+    assert "to the power 1." in picture
+
+
+def test_maps_of_volumes_are_in_the_space_of_their_scans(volume_run: Run) -> None:
+    folder = explain(volume_run, config=replace(FEW, shown=2, images=2))
+    assert folder.displayed.notes == ()
+    for number, each in enumerate(folder.attributions("grad-cam")):
+        scan = nibabel.load(_file_of(each, volume_run))
+        made = nibabel.load(folder.attribution("grad-cam", number, ".nii.gz"))
+        closest = nibabel.as_closest_canonical(scan)
+        np.testing.assert_allclose(made.affine, closest.affine)
+        assert made.shape == closest.shape
+        np.testing.assert_allclose(made.get_fdata(), each.map.transpose(2, 1, 0)[::-1, ::-1], atol=1e-6)
+        gray = each.image.transpose(2, 1, 0)[::-1, ::-1].astype(float)
+        assert np.corrcoef(gray.ravel(), closest.get_fdata().ravel())[0, 1] > 0.99
+        assert folder.attribution("grad-cam", number, "-montage.png").is_file()
+    assert "in three planes" in folder.report.read_text(encoding="utf-8")
+
+
+def _file_of(attribution: Attribution, run: Run) -> Path:
+    (path,) = run.folder.parent.glob(f"data/*/{Path(attribution.sample).name.split('.')[0]}.nii.gz")
+    return path
+
+
+def test_images_and_quality_are_those_of_the_slice_where_the_network_has_tissue_maps_of_neighbours(
+    tmp_path: Path,
+) -> None:
+    data = write(generate(subjects=16, slices=6, classes=2, size=32, seed=0), tmp_path / "data")
+    steps = {"data.slices": {"neighbours": 1}, "preprocessing.steps": [{"step": "tissue"}], "training.epochs": 1}
+    run = train("dementia-baseline", data=data, out=tmp_path / "run", overrides={**without_steps(QUICK), **steps})
+    trained = TrainedClassifier.load(run)
+    selected = decode_images(images_of_run(run, trained.classes), np.arange(2), trained, SILENT)
+    assert selected.images.shape == (2, 3, 32, 32)
+    for number, manifest in enumerate(selected.manifests):
+        slice_ = np.asarray(Image.open(data / manifest.table["path"].iloc[0]).convert("L"))
+        np.testing.assert_array_equal(selected.original(number).pixels, slice_)
+        np.testing.assert_array_equal(selected.gray[number], slice_)
+
+    tested = Manifest.load(run.manifest).select(Split.load(run.split).samples["test"]).table
+    files = tested[tested["subject"] == tested["subject"].iloc[0]].set_index("sample")["path"]
+    measured = [measure_quality(np.asarray(Image.open(data / path).convert("L")))["sharpness"] for path in files]
+    assert load_quality(run).loc[files.index[0], "sharpness"] == pytest.approx(np.mean(measured), rel=0.01)
+
+
+def without_steps(overrides: dict[str, object]) -> dict[str, object]:
+    return {name: value for name, value in overrides.items() if not name.startswith("preprocessing.steps")}
+
+
+def test_attribution_is_summarised_by_the_regions_of_an_atlas(finished_run: Path, tmp_path: Path) -> None:
+    labels = np.ones((32, 32), np.uint8)
+    labels[:, 16:] = 2
+    Image.fromarray(labels).save(tmp_path / "halves.png")
+    (tmp_path / "names.csv").write_text("number,name\n1,left side\n2,right side\n")
+    atlas = Atlas(str(tmp_path / "halves.png"), tmp_path / "names.csv")
+    folder = explain(finished_run, config=replace(FEW, atlas=atlas), out=tmp_path / "e")
+    table = pd.read_csv(folder.regions)
+    assert set(table["name"]) == {"left side", "right side"}
+    assert table["map_fraction"].sum() == pytest.approx(1, abs=1e-4)
+    np.testing.assert_allclose(table["image_fraction"], 0.5)
+    assert "right side" in folder.report.read_text(encoding="utf-8")
+
+
+def test_an_atlas_of_other_voxels_is_placed_by_its_header(volume_run: Run, tmp_path: Path) -> None:
+    scan = nibabel.load(min(volume_run.folder.parent.glob("data/*/*.nii.gz")))
+    corners = nibabel.affines.apply_affine(scan.affine, [np.zeros(3), np.array(scan.shape) - 1])
+    low, high = corners.min(axis=0), corners.max(axis=0)
+    # Twice as fine, stored from left to right unlike the scan; the leftmost quarter of the head is region 7.
+    step = np.abs(scan.header.get_zooms()[:3]) / 2
+    affine = np.diag([*step, 1.0])
+    affine[:3, 3] = low - step
+    labels = np.full(np.round((high - low) / step).astype(int) + 3, 8, np.int16)
+    labels[: round((high[0] - low[0]) / step[0] / 4) + 1] = 7
+    nibabel.save(nibabel.Nifti1Image(labels, affine), tmp_path / "atlas.nii.gz")
+    config = replace(FEW, shown=2, images=2, methods=("occlusion",), atlas=Atlas(str(tmp_path / "atlas.nii.gz")))
+    table = pd.read_csv(explain(volume_run, config=config, out=tmp_path / "e").regions).set_index("name")
+    assert table["map_fraction"].sum() == pytest.approx(1, abs=1e-4)
+    assert table.loc[next(name for name in table.index if "7" in str(name)), "image_fraction"] == pytest.approx(
+        0.25, abs=0.04
+    )
+
+
+def test_the_maps_of_other_runs_are_compared(finished_run: Path, shortcut_run: Run, tmp_path: Path) -> None:
+    config = replace(FEW, checks=True, shown=1)
+    folder = explain([finished_run, shortcut_run], config=config, out=tmp_path / "e")
+    found = ExplanationChecks.load(folder.checks).methods[0].folds
+    assert found is not None
+    assert -1 <= found < 0.99
+    assert "Other folds" in folder.report.read_text(encoding="utf-8")
+
+
+def test_single_files_are_explained_without_labels(finished_run: Path, phantom_folder: Path, tmp_path: Path) -> None:
+    path = next(phantom_folder.rglob("*.png"))
+    folder = explain(finished_run, [path], config=FEW, out=tmp_path / "e")
+    (only,) = folder.attributions("grad-cam")
+    assert only.truth is None
+    np.testing.assert_array_equal(only.image, np.asarray(Image.open(path)))
+    assert MeanMaps.load(folder.means("grad-cam")).counts == (1,)
+    for grid in ("best", "worst"):
+        with pytest.raises(DataError, match="have no labels"):
+            explain(finished_run, [path], config=replace(FEW, grid=grid), out=tmp_path / "f")  # type: ignore[arg-type]
+    with pytest.raises(DataError, match="'true' needs the true class"):
+        explain(finished_run, [path], config=replace(FEW, target="true"), out=tmp_path / "f")
+    assert not (tmp_path / "f").exists()
+
+
+def test_a_folder_with_other_files_is_left_unchanged(finished_run: Path, tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(GyrusError, match="not empty and holds no explanation"):
+        explain(finished_run, config=FEW, out=tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+    with pytest.raises(DataError, match="There is no explanation"):
+        _ = ExplanationFolder(tmp_path).displayed
+
+
+OLD_DISPLAYED = {
+    "schema": "gyrus.album/1",
+    "title": "run",
+    "grid": "random",
+    "target": "predicted",
+    "methods": ["grad-cam"],
+    "shown": ["a.png"],
+    "colours": "inferno",
+    "layer": "backbone",
+    "emphasis": None,
+    "averaged": 6,
+    "notes": [],
+}
+
+
+def test_an_explanation_of_version_0_1_is_read_and_replaced(finished_run: Path, tmp_path: Path) -> None:
+    (tmp_path / "album.json").write_text(json.dumps(OLD_DISPLAYED))
+    folder = ExplanationFolder(tmp_path)
+    assert folder.is_finished
+    assert folder.displayed.methods == ("grad-cam",)
+    assert folder.displayed.averaged == 6
+    explain(finished_run, config=FEW, out=tmp_path)
+    assert not (tmp_path / "album.json").exists()
+    assert len(folder.displayed.shown) == 4
+    assert folder.text().endswith(f"Maps: {tmp_path / 'maps'}\nReport: {tmp_path / 'explanation.html'}")
