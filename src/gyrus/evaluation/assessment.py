@@ -1,6 +1,6 @@
-"""What is chosen on validation people and judged on test people: calibration, thresholds, abstention, sets of classes.
+"""Choices made on the validation set and evaluated on the test set: calibration, thresholds, conformal sets.
 
-:func:`assess` is the one call; its result is a frozen value that says in words what could not be computed.
+:func:`assess` makes them all; its result is a frozen value whose notes report what could not be computed.
 """
 
 from __future__ import annotations
@@ -8,55 +8,60 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 from gyrus.errors import DataError, LeakageError
+from gyrus.evaluation.bootstrap import BootstrapConfig
 from gyrus.evaluation.calibration_metrics import Calibration, measure_calibration
-from gyrus.evaluation.calibrators import Calibrator, fit_calibrator, require_validation
-from gyrus.evaluation.comparison import judged_rows
-from gyrus.evaluation.conformal import CONFORMAL, SetsResult, fit_sets, judge_sets
+from gyrus.evaluation.calibrators import CALIBRATORS, Calibrator, fit_calibrator, require_validation
+from gyrus.evaluation.comparison import labelled_rows
+from gyrus.evaluation.conformal import CONFORMAL, ConformalResult, evaluate_conformal_sets, fit_conformal_sets
 from gyrus.evaluation.decision_curve import DecisionCurve, decision_curve
-from gyrus.evaluation.result import Group, Unit
-from gyrus.evaluation.sampling import BootstrapConfig
-from gyrus.evaluation.saving import load_value, save_value
-from gyrus.evaluation.selective_prediction import SelectivePrediction, abstain
-from gyrus.evaluation.thresholds import GOALS, OperatingResult, checked_positive, choose_threshold, judge_threshold
+from gyrus.evaluation.result import Estimate, Group, Unit, percent, subset_name
+from gyrus.evaluation.selective_prediction import SelectivePrediction, measure_selective_prediction
+from gyrus.evaluation.thresholds import GOALS, OperatingResult, checked_positive, choose_threshold, evaluate_threshold
 from gyrus.inference.predictions import Predictions
+from gyrus.serialisation import Saved, renamed
 from gyrus.types import SPLIT_WARNINGS, SplitUnit
 
-SCHEMA = "gyrus.assessment/1"
-
 FEW = 50
-"""Below so many in the validation set, what was chosen there is called uncertain in words."""
+"""With fewer validation subjects than this, a note warns that the choices are uncertain."""
+
+QUOTED_COVERAGE = 0.8
+"""The coverage at which the text reports the risk."""
+
+QUOTED_GOALS = ("youden", "npv_with_sensitivity")
+"""The operating points that the text reports."""
 
 Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
-class Assessment:
-    """What choices made on the validation set do on the test set.
+class Assessment(Saved):
+    """How choices made on the validation set perform on the test set.
 
     Attributes:
         classes: The class names in the order of the model's outputs.
-        healthy: The class that is negative; all others are positive. None where none was named.
+        healthy: The negative class; all others are positive. None if none was given.
         split_unit: What was kept whole when the data were split.
-        unit: What was judged.
+        unit: What was scored.
         group: What was resampled.
-        validation_count: How many of them choices were made on.
-        test_count: How many of them they were judged on.
-        before: Calibration on the test set of the probabilities as they are.
-        after: The same after ``calibrator``; None where nothing could be fitted.
-        calibrator: Fitted on the validation set; None where that could not be done.
-        points: Operating points of the calibrated probabilities, one a goal; empty without a healthy class.
+        validation_count: The number of subjects or images in the validation set.
+        test_count: The number of them in the test set.
+        before: Calibration of the probabilities on the test set before ``calibrator``.
+        after: The same after ``calibrator``; None where none could be fitted.
+        calibrator: Fitted on the validation set; None where that was impossible.
+        points: Operating points of the calibrated probabilities, one per goal; empty without a healthy class.
         curve: Decision curve of the calibrated probabilities; None without a healthy class.
-        abstention: Risk by coverage of the calibrated probabilities.
-        sets: Conformal sets of the probabilities as they are, one a method.
-        notes: What could not be computed and why, and what to distrust.
-        level: The share that intervals cover.
-        resamples: How many resamples.
-        seed: What decided them.
+        selective_prediction: Risk by coverage of the calibrated probabilities.
+        sets: Conformal sets of the uncalibrated probabilities, one per method.
+        notes: What could not be computed and why, and the limitations.
+        level: Confidence level of the intervals.
+        resamples: The number of resamples.
+        seed: Seed of the resamples.
     """
+
+    SCHEMA = "gyrus.assessment/1"
 
     classes: tuple[str, ...]
     healthy: str | None
@@ -70,36 +75,23 @@ class Assessment:
     calibrator: Calibrator | None
     points: tuple[OperatingResult, ...]
     curve: DecisionCurve | None
-    abstention: SelectivePrediction
-    sets: tuple[SetsResult, ...]
+    selective_prediction: Annotated[SelectivePrediction, renamed("selective_prediction", "abstention")]
+    sets: tuple[ConformalResult, ...]
     notes: tuple[str, ...]
     level: float
     resamples: int
     seed: int
 
     @property
-    def statement(self) -> str:
-        """The warning that goes with every number; empty after a split by subject."""
+    def warning(self) -> str:
+        """The warning about the split that goes with every number; empty after a split by subject."""
         return SPLIT_WARNINGS[self.split_unit]
 
     def text(self) -> str:
-        """What was found, in about ten lines."""
-        from gyrus.evaluation.assessment_words import assessment_text
-
-        return assessment_text(self)
-
-    def save(self, path: Path) -> None:
-        """Write as JSON; the schema is in docs/evaluation.md."""
-        save_value(self, path, SCHEMA)
-
-    @classmethod
-    def load(cls, path: Path) -> Assessment:
-        """Read what :meth:`save` wrote.
-
-        Raises:
-            DataError: The file is no assessment, of another version, or damaged.
-        """
-        return load_value(cls, path, SCHEMA)
+        """The results in about ten lines; the warning about the split first."""
+        lines = [f"WARNING: {self.warning}"] if self.warning else []
+        lines += [*assessment_sentences(self), *[f"Note: {note}" for note in self.notes]]
+        return "\n".join(lines) + "\n"
 
 
 def assess(
@@ -112,40 +104,45 @@ def assess(
     seed: int = 0,
     level: float = 0.95,
 ) -> Assessment:
-    """Make every choice on the validation set, and judge it on the test set.
+    """Make every choice on the validation set, and evaluate it on the test set.
 
-    By subject where both parts know their subjects, else by image. Nothing is fitted or chosen on the test set.
+    By subject where both subsets know their subjects, else by image. Nothing is fitted or chosen on the test set.
 
     Args:
-        val: Predictions of the part "val".
-        test: Predictions of other people by the same model.
+        val: Predictions of the subset "val".
+        test: Predictions of the same model for other subjects.
         healthy: The class that counts as negative in operating points and in the decision curve; None for neither.
         calibrator: A name of :data:`gyrus.evaluation.calibrators.CALIBRATORS`.
         resamples: Bootstrap resamples of the subjects; 0 for no intervals.
-        seed: Decides them.
-        level: The share that the intervals cover.
+        seed: Seed of the resamples.
+        level: Confidence level.
 
     Raises:
-        DataError: Classes or split differ, ``val`` is of another part, or no test row has a true class.
-        LeakageError: A person or an image is in both parts.
+        DataError: Classes or split differ, ``val`` is of another subset, or no test row has a true class.
+        LeakageError: A subject or an image is in both subsets.
         UnknownNameError: ``healthy`` is no class, or there is no such calibrator.
     """
     _require_pair(val, test)
     positive = () if healthy is None else _positive(test.classes, healthy)
     known = val.subjects_known and test.subjects_known
     unit: Unit = "subject" if known else "image"
-    rows, judged = judged_rows(val, unit), judged_rows(test, unit)
-    if not len(judged):
-        raise DataError(f"None of the {len(test)} predictions of part '{test.subset}' has a true class.")
-    sampling, group = BootstrapConfig(resamples, seed, level), _group(test, known=known)
-    notes = _size_notes(rows, group)
+    rows, tested = labelled_rows(val, unit), labelled_rows(test, unit)
+    if not len(tested):
+        raise DataError(f"None of the {len(test)} predictions of the {subset_name(test.subset)} has a true class.")
+    bootstrap = BootstrapConfig(resamples, seed, level)
+    group: Group = test.subject_kind if known else "image"
+    notes = _size_notes(len(rows), group)
     fitted = _or_note(partial(fit_calibrator, val, calibrator, unit=unit), "No calibration", notes)
-    mended, shown = (fitted.apply(val), fitted.apply(judged)) if fitted else (val, judged)
+    calibrated_val, calibrated = (fitted.apply(val), fitted.apply(tested)) if fitted else (val, tested)
     if fitted:
         notes += fitted.notes
     if healthy is None:
-        notes.append("No operating points and no decision curve: which class is healthy was not said.")
-    sets = [_or_note(partial(fit_sets, val, name, unit=unit), "No sets", notes) for name in CONFORMAL]
+        notes.append("No operating points and no decision curve: no healthy class was given.")
+    sets = [_or_note(partial(fit_conformal_sets, val, name, unit=unit), "No sets", notes) for name in CONFORMAL]
+    points = [
+        _or_note(partial(choose_threshold, calibrated_val, positive, goal, unit=unit), "No operating points", notes)
+        for goal in (GOALS if positive else ())
+    ]
     return Assessment(
         classes=test.classes,
         healthy=healthy,
@@ -153,14 +150,14 @@ def assess(
         unit=unit,
         group=group,
         validation_count=len(rows),
-        test_count=len(judged),
-        before=measure_calibration(judged, sampling),
-        after=measure_calibration(shown, sampling) if fitted else None,
+        test_count=len(tested),
+        before=measure_calibration(tested, bootstrap),
+        after=measure_calibration(calibrated, bootstrap) if fitted else None,
         calibrator=fitted,
-        points=_points(mended, shown, positive, unit, sampling, notes),
-        curve=decision_curve(shown, positive, sampling=sampling) if positive else None,
-        abstention=abstain(shown, sampling=sampling),
-        sets=tuple(judge_sets(each, judged, sampling) for each in sets if each),
+        points=tuple(evaluate_threshold(point, calibrated, bootstrap) for point in points if point),
+        curve=decision_curve(calibrated, positive, bootstrap=bootstrap) if positive else None,
+        selective_prediction=measure_selective_prediction(calibrated, bootstrap=bootstrap),
+        sets=tuple(evaluate_conformal_sets(each, tested, bootstrap) for each in sets if each),
         notes=tuple(dict.fromkeys(notes)),
         level=level,
         resamples=resamples,
@@ -168,33 +165,12 @@ def assess(
     )
 
 
-def _group(predictions: Predictions, *, known: bool) -> Group:
-    return predictions.subject_kind if known else "image"
-
-
-def _points(
-    val: Predictions,
-    test: Predictions,
-    positive: tuple[str, ...],
-    unit: Unit,
-    sampling: BootstrapConfig,
-    notes: list[str],
-) -> tuple[OperatingResult, ...]:
-    if not positive:
-        return ()
-    chosen = [
-        _or_note(partial(choose_threshold, val, positive, goal, unit=unit), "No operating points", notes)
-        for goal in GOALS
-    ]
-    return tuple(judge_threshold(point, test, sampling) for point in chosen if point)
-
-
-def _or_note(make: Callable[[], Value], lacking: str, notes: list[str]) -> Value | None:
-    """What ``make`` makes; where the data do not suffice None, and the reason among the notes."""
+def _or_note(make: Callable[[], Value], missing: str, notes: list[str]) -> Value | None:
+    """The result of ``make``; None where the data do not suffice, with the reason added to the notes."""
     try:
         return make()
     except DataError as error:
-        notes.append(f"{lacking}: {error}")
+        notes.append(f"{missing}: {error}")
         return None
 
 
@@ -210,25 +186,102 @@ def _require_pair(val: Predictions, test: Predictions) -> None:
         raise DataError(
             f"The validation set comes from a split by {val.split_unit}, the test set from one by {test.split_unit}."
         )
-    _require_apart(val, test, "sample", "images")
+    _require_disjoint(val, test, "sample", "images")
     if test.split_unit != "image":
-        _require_apart(val, test, "subject", "subjects")
+        _require_disjoint(val, test, "subject", "subjects")
 
 
-def _require_apart(val: Predictions, test: Predictions, column: str, word: str) -> None:
+def _require_disjoint(val: Predictions, test: Predictions, column: str, units: str) -> None:
     both = sorted(set(val.table[column].dropna()) & set(test.table[column].dropna()))
     if both:
         raise LeakageError(
-            f"{len(both)} {word} are in the validation and in the test set, the first is '{both[0]}': what is chosen "
-            "on people cannot be judged on them.",
+            f"{len(both)} {units} are in the validation and in the test set, the first is '{both[0]}'. "
+            "Choices made on the validation set must be evaluated on other subjects.",
             both,
         )
 
 
-def _size_notes(rows: Predictions, group: Group) -> list[str]:
-    if len(rows) >= FEW:
+def _size_notes(count: int, group: Group) -> list[str]:
+    if count >= FEW:
         return []
     return [
-        f"Choices rest on {len(rows)} {group}{'' if len(rows) == 1 else 's'} of the validation set, and the intervals "
-        "do not tell how others would have turned out on other people there."
+        f"The choices rest on {_count(count, group)} of the validation set. The intervals do not include how they "
+        "would vary with other validation subjects."
     ]
+
+
+def assessment_sentences(assessment: Assessment) -> list[str]:
+    """The results as sentences, without the warning and the notes."""
+    return [
+        f"Chosen on {_count(assessment.validation_count, assessment.group)} of the validation set, "
+        f"evaluated on {_count(assessment.test_count, assessment.group)} of the test set; "
+        f"in brackets {100 * assessment.level:g} % confidence intervals.",
+        *_calibration_sentences(assessment),
+        *[_point_sentence(result) for result in assessment.points if result.point.goal in QUOTED_GOALS],
+        *_curve_sentences(assessment),
+        _selective_sentence(assessment),
+        *_set_sentences(assessment),
+    ]
+
+
+def _calibration_sentences(assessment: Assessment) -> list[str]:
+    sentences = [f"Calibration before recalibration: {_calibration_text(assessment.before, assessment.level)}"]
+    if assessment.after and assessment.calibrator:
+        title = CALIBRATORS[assessment.calibrator.kind].title
+        sentences.append(f"After {title.lower()}: {_calibration_text(assessment.after, assessment.level)}")
+    return sentences
+
+
+def _calibration_text(found: Calibration, level: float) -> str:
+    error = found.errors["equal_mass"]
+    if error.p_value is None or error.expected is None:
+        return f"ECE {error.value:.3f}, Brier score {found.brier.text()}."
+    shown = "miscalibrated" if error.p_value < 1 - level else "no significant miscalibration"
+    chance = f"{error.expected:.3f} expected if calibrated, p = {error.p_value:.2g}"
+    return f"{shown}, ECE {error.value:.3f} ({chance}), Brier score {found.brier.text()}."
+
+
+def _point_sentence(result: OperatingResult) -> str:
+    titles = {"sensitivity": "sensitivity", "specificity": "specificity", "ppv": "PPV", "npv": "NPV"}
+    rates = ", ".join(f"{title} {_percent(result.rates[name])}" for name, title in titles.items())
+    return f"{result.point.text()}; {rates}."
+
+
+def _curve_sentences(assessment: Assessment) -> list[str]:
+    if not assessment.curve:
+        return []
+    better = [point.threshold for point in assessment.curve.points if point.gain.low is not None and point.gain.low > 0]
+    if not better:
+        return ["Decision curve: at no threshold probability is net benefit higher than that of treating all or none."]
+    return [
+        "Decision curve: higher net benefit than treating all or none for threshold probabilities from "
+        f"{percent(min(better))} to {percent(max(better))}."
+    ]
+
+
+def _selective_sentence(assessment: Assessment) -> str:
+    risks = assessment.selective_prediction.risks
+    return (
+        f"Error rate: {_percent(risks[1.0])} on all {assessment.group}s, {_percent(risks[QUOTED_COVERAGE])} after "
+        f"abstaining on the {percent(1 - QUOTED_COVERAGE)} least confident."
+    )
+
+
+def _set_sentences(assessment: Assessment) -> list[str]:
+    return [
+        f"Conformal sets ({each.sets.method.upper()}) with a target coverage of {percent(each.sets.level)}: coverage "
+        f"{_percent(each.coverage)}, mean size {each.size.text(1)} of {len(assessment.classes)} classes."
+        for each in assessment.sets
+    ]
+
+
+def _percent(estimate: Estimate) -> str:
+    if estimate.value is None:
+        return f"undefined ({estimate.note})"
+    if estimate.low is None or estimate.high is None:
+        return f"{100 * estimate.value:.0f} % (no interval)"
+    return f"{100 * estimate.value:.0f} % [{100 * estimate.low:.0f} %, {100 * estimate.high:.0f} %]"
+
+
+def _count(count: int, group: Group) -> str:
+    return f"{count:,} {group}{'' if count == 1 else 's'}"

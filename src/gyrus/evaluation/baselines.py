@@ -1,41 +1,35 @@
-"""What a classifier must beat: answers that need no network, judged on the same people."""
+"""Baselines that need no network, evaluated on the same subjects as the classifier that must beat them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
 
-from gyrus.errors import DataError
 from gyrus.evaluation.comparison import compare
 from gyrus.evaluation.evaluate import evaluate
-from gyrus.evaluation.result import Estimate, Evaluation, Unit
-from gyrus.evaluation.text import join_words
-from gyrus.files import read_json, write_json
+from gyrus.evaluation.metrics import HEADLINE_METRICS
+from gyrus.evaluation.result import Estimate, Evaluation, Unit, join_words, unit_name
 from gyrus.inference.predictions import Predictions
+from gyrus.serialisation import Saved
 
-TITLES = {
-    "metadata": "logistic regression on what the table says of the person",
+BASELINE_TITLES = {
+    "metadata": "logistic regression on metadata of the subjects",
     "nearest-neighbour": "nearest neighbour on raw pixels",
     "linear-svm": "linear SVM on raw pixels",
-    "shuffled-labels": "the same network trained on labels dealt out anew among the people",
+    "shuffled-labels": "the same network trained with labels shuffled across subjects",
 }
-"""What each baseline is, by its name."""
-
-METRICS = ("accuracy", "balanced_accuracy", "macro_roc_auc")
-"""The scores that baselines are compared in."""
+"""The title of each baseline, by its name."""
 
 
 @dataclass(frozen=True)
 class Baseline:
-    """One baseline beside the classifier.
+    """One baseline, compared with the classifier.
 
     Attributes:
-        about: What it is made of, where its title does not say it: the columns, the pixels, what was chosen.
-        scores: By name of :data:`METRICS`.
-        gains: The classifier's score minus the baseline's, by the same names, with paired intervals.
-        p_values: Of no difference, by the same names; None where there is none to test.
+        about: What its title does not say: the columns, the pixels, what was selected.
+        scores: By name of :data:`gyrus.evaluation.metrics.HEADLINE_METRICS`.
+        gains: The score of the classifier minus that of the baseline, by the same names, with paired intervals.
+        p_values: Of no difference, by the same names; None where there is no test.
     """
 
     about: str
@@ -45,39 +39,24 @@ class Baseline:
 
 
 @dataclass(frozen=True)
-class Baselines:
+class Baselines(Saved):
     """All baselines of a run.
 
     Attributes:
-        unit: What was judged.
-        results: By name of :data:`TITLES`.
-        notes: Which baselines there are not, and why.
+        unit: What was scored.
+        results: By name of :data:`BASELINE_TITLES`.
+        notes: Which baselines are missing, and why.
     """
+
+    SCHEMA = "gyrus.baselines/1"
+    FORMER_SCHEMAS = (None,)
 
     unit: Unit
     results: Mapping[str, Baseline]
     notes: tuple[str, ...] = ()
 
-    def save(self, path: Path) -> None:
-        """Write as JSON."""
-        write_json(Path(path), asdict(self))
 
-    @classmethod
-    def load(cls, path: Path) -> Baselines:
-        """Read what :meth:`save` wrote.
-
-        Raises:
-            DataError: The file is none of ours.
-        """
-        content = read_json(Path(path))
-        try:
-            results = {name: _baseline(each) for name, each in content["results"].items()}
-            return cls(content["unit"], results, tuple(content["notes"]))
-        except (KeyError, TypeError, AttributeError) as error:
-            raise DataError(f"{path} holds no baselines that Gyrus saved: {error!r}. Evaluate again.") from error
-
-
-def judge_baselines(
+def evaluate_baselines(
     test: Predictions,
     answers: Mapping[str, tuple[str, Predictions]],
     *,
@@ -87,57 +66,56 @@ def judge_baselines(
     seed: int = 0,
     level: float = 0.95,
 ) -> Baselines:
-    """Set baselines beside a classifier.
+    """Compare a classifier with its baselines.
 
     Args:
-        test: What the classifier said of the test set.
-        answers: What each baseline is made of, and what it said of the same people, by name of :data:`TITLES`.
-        unit: What is judged.
-        notes: Which baselines there are not, and why.
+        test: Predictions of the classifier for the test set.
+        answers: The description and the predictions of each baseline for the same samples, by name of
+            :data:`BASELINE_TITLES`.
+        unit: What is scored.
+        notes: Which baselines are missing, and why.
         resamples: Bootstrap resamples and permutations of subjects.
-        seed: Decides both.
-        level: The share that the intervals cover.
+        seed: Seed of both.
+        level: Confidence level.
 
     Raises:
-        DataError: A baseline was judged on other people than the classifier.
+        DataError: A baseline was evaluated on other samples than the classifier.
     """
     results = {}
-    for name, (about, said) in answers.items():
-        scores = evaluate(said, resamples=resamples, seed=seed, level=level).scores[unit].metrics
+    for name, (about, predictions) in answers.items():
+        scores = evaluate(predictions, resamples=resamples, seed=seed, level=level).scores[unit].metrics
         differences = {
-            metric: compare(test, said, metric=metric, unit=unit, resamples=resamples, seed=seed, level=level)
-            for metric in METRICS
+            metric: compare(test, predictions, metric=metric, unit=unit, resamples=resamples, seed=seed, level=level)
+            for metric in HEADLINE_METRICS
         }
         results[name] = Baseline(
             about,
-            {metric: scores[metric] for metric in METRICS},
+            {metric: scores[metric] for metric in HEADLINE_METRICS},
             {metric: each.estimate for metric, each in differences.items()},
             {metric: each.p_value for metric, each in differences.items()},
         )
     return Baselines(unit, results, notes)
 
 
-def baseline_sentences(evaluation: Evaluation, baselines: Baselines) -> tuple[str, ...]:
-    """What the classifier's accuracy is worse than, and not shown to beat, to be said first; else what it beats.
+def baseline_verdict(evaluation: Evaluation, baselines: Baselines) -> tuple[str, ...]:
+    """The baselines that beat the classifier in accuracy, then those it does not beat; only else those it beats.
 
     Args:
-        evaluation: The classifier's, for always saying the most frequent class.
-        baselines: The others.
+        evaluation: Of the classifier; it includes the comparison with the majority class.
+        baselines: The other baselines.
     """
     scores = evaluation.scores[baselines.unit]
-    gains = {f"always saying '{scores.majority_class}' ({scores.majority_share:.2f})": scores.metrics["accuracy_gain"]}
+    majority = f"always predicting the majority class '{scores.majority_class}' ({scores.majority_fraction:.2f})"
+    gains = {majority: scores.metrics["accuracy_gain"]}
     for name, baseline in baselines.results.items():
-        gains[f"{TITLES[name]} ({baseline.scores['accuracy'].text(2).split(' ')[0]})"] = baseline.gains["accuracy"]
-    worse = [words for words, gain in gains.items() if gain.high is not None and gain.high < 0]
-    better = [words for words, gain in gains.items() if gain.low is not None and gain.low > 0]
-    others = [words for words in gains if words not in worse and words not in better]
+        accuracy = baseline.scores["accuracy"].text(2).split(" ")[0]
+        gains[f"{BASELINE_TITLES[name]} ({accuracy})"] = baseline.gains["accuracy"]
+    on = f"on these {scores.count:,} {unit_name(evaluation, scores, scores.count)}"
+    worse = [title for title, gain in gains.items() if gain.high is not None and gain.high < 0]
+    better = [title for title, gain in gains.items() if gain.low is not None and gain.low > 0]
+    others = [title for title in gains if title not in worse and title not in better]
     sentences = (
-        *([f"Worse than {join_words(worse, 'and')}."] if worse else []),
-        *([f"Not shown to be better than {join_words(others, 'or')}."] if others else []),
+        *([f"Worse than {join_words(worse, 'and')} {on}."] if worse else []),
+        *([f"Not better than {join_words(others, 'or')} {on}."] if others else []),
     )
-    return sentences or (f"Better than {join_words(better, 'and')}, by more than chance explains.",)
-
-
-def _baseline(content: Mapping[str, Any]) -> Baseline:
-    scores, gains = ({name: Estimate(**each) for name, each in content[key].items()} for key in ("scores", "gains"))
-    return Baseline(content["about"], scores, gains, dict(content["p_values"]))
+    return sentences or (f"Better than {join_words(better, 'and')} {on}.",)

@@ -1,64 +1,71 @@
-"""Whether probabilities mean what they say: of those called 80 % sure, 80 % should be right.
+"""Calibration: do predictions with a probability of 80 % come true in 80 % of cases?
 
-No single number tells it. Binned errors are above zero for a perfectly calibrated classifier too, the more so the fewer
-people there are, so each stands beside what calibrated probabilities would get by chance.
+No single number measures it. Binned errors are above zero also for a perfectly calibrated classifier, the more so the
+fewer subjects there are. Each is therefore reported beside the error that calibrated probabilities have by chance.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from gyrus.errors import DataError
-from gyrus.evaluation.intervals import IntervalNotes
+from gyrus.evaluation.bootstrap import (
+    DEFAULT_BOOTSTRAP,
+    BootstrapConfig,
+    IntervalNotes,
+    cluster_indices,
+    divide,
+    estimate_from_sums,
+    estimate_mean,
+)
 from gyrus.evaluation.result import Estimate
-from gyrus.evaluation.sampling import USUAL, BootstrapConfig, clusters_of, divide, estimate_all, estimate_mean
 from gyrus.inference.predictions import Predictions
+from gyrus.serialisation import renamed
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
 BINS = 15
-"""As usual since Guo et al. 2017, "On calibration of modern neural networks"."""
+"""The usual number since Guo et al. 2017, "On calibration of modern neural networks"."""
 
 LEAST_IN_A_BIN = 5
-"""Bins of equal mass are made fewer until each holds so many."""
+"""Fewer bins of equal mass are used until each holds this many rows."""
 
 CELLS_AT_ONCE = 2**20
-"""Rows times redrawn outcomes that are held at a time."""
+"""Rows times simulated outcomes that are in memory at a time."""
 
 ENOUGH_DRAWS = 200
 CELLS_IN_ALL = 2**25
-"""So many redrawn outcomes are made in any case; of many rows no more than fit into so many cells, as time would be
-long and chance makes little difference."""
+"""Least number of simulated outcomes, and the most rows times outcomes: with many rows fewer suffice."""
 
 
 @dataclass(frozen=True)
 class Bin:
-    """Rows with like probabilities: the mean of these, and the share that came true."""
+    """Rows of similar probability: the range and mean of the probability, and the fraction that came true."""
 
     low: float
     high: float
     count: int
     confidence: float
-    share: Estimate
+    fraction: Annotated[Estimate, renamed("fraction", "share")]
 
 
 @dataclass(frozen=True)
-class Reliability:
+class ReliabilityDiagram:
     """A reliability diagram.
 
     Attributes:
-        of: The class whose probability it is; None for that of the chosen class, whichever it was.
-        bins: By rising probability; empty ones are left out.
+        class_name: The class whose probability it shows; None for that of the predicted class.
+        bins: By ascending probability; empty ones are left out.
     """
 
-    of: str | None
+    class_name: Annotated[str | None, renamed("class_name", "of")]
     bins: tuple[Bin, ...]
 
 
@@ -67,10 +74,10 @@ class BrierParts:
     """The Brier score as ``reliability - resolution + uncertainty + within`` (Murphy 1973).
 
     Attributes:
-        reliability: Mean squared distance between the probability and the share that came true: 0 is best.
-        resolution: How far the shares of the bins lie from the overall share: more is better.
-        uncertainty: The score of always giving the overall shares.
-        within: What remains because a bin holds unequal probabilities (Stephenson, Coelho and Jolliffe 2008).
+        reliability: Mean squared distance between the probability and the fraction that came true; 0 is best.
+        resolution: Mean squared distance between the fractions of the bins and the overall fraction; higher is better.
+        uncertainty: The score of always predicting the overall fractions.
+        within: The remainder, as a bin holds unequal probabilities (Stephenson, Coelho and Jolliffe 2008).
     """
 
     reliability: float
@@ -85,14 +92,14 @@ class BrierParts:
 
 
 @dataclass(frozen=True)
-class ErrorFinding:
-    """A calibration error, beside what chance alone would give.
+class ConsistencyTest:
+    """A calibration error, and a test of whether chance explains it.
 
     Attributes:
         value: The error.
-        expected: Its mean if the probabilities were right, for the same people.
-        limit: The value that it exceeds in ``1 - level`` of all cases if the probabilities were right.
-        p_value: Of the probabilities being right: share of redrawn outcomes with an error as large.
+        expected: Its mean for the same rows if the probabilities were calibrated; None without resamples, as the rest.
+        limit: Its quantile at the confidence level if the probabilities were calibrated.
+        p_value: Of calibrated probabilities: the fraction of simulated outcomes with an error as large.
     """
 
     value: float
@@ -106,43 +113,46 @@ class Calibration:
     """How well probabilities are calibrated.
 
     Attributes:
-        count: How many were judged.
+        count: The number of rows.
         brier: Mean squared error of the probabilities, halved, so that it lies in [0, 1] (Brier 1950).
         log_loss: Mean negative logarithm of the probability of the true class.
         parts: The Brier score in parts.
         errors: By name of :data:`CALIBRATION_ERRORS`.
-        diagrams: That of the chosen class first, then one a class.
+        diagrams: That of the predicted class first, then one per class.
     """
 
     count: int
     brier: Estimate
     log_loss: Estimate
     parts: BrierParts
-    errors: Mapping[str, ErrorFinding]
-    diagrams: tuple[Reliability, ...]
+    errors: Mapping[str, ConsistencyTest]
+    diagrams: tuple[ReliabilityDiagram, ...]
 
 
-def measure_calibration(predictions: Predictions, sampling: BootstrapConfig = USUAL) -> Calibration:
+def measure_calibration(predictions: Predictions, bootstrap: BootstrapConfig = DEFAULT_BOOTSTRAP) -> Calibration:
     """Measure how well probabilities are calibrated.
 
     Args:
         predictions: One row for each subject (pool the slices first), or for each image where subjects are not known;
             every row with its true class.
-        sampling: How intervals are made; chance levels redraw the outcomes as often.
+        bootstrap: How intervals are computed; the consistency tests simulate at most as many outcomes.
 
     Raises:
         DataError: A subject has several rows, or a row has no true class.
     """
     probabilities, targets = predictions.probabilities, predictions.targets
-    clusters = clusters_of(predictions)
+    clusters = cluster_indices(predictions)
     _require_single(predictions, clusters)
     return Calibration(
         count=len(predictions),
-        brier=estimate_mean(brier_losses(probabilities, targets), clusters, sampling),
-        log_loss=estimate_mean(log_losses(probabilities, targets), clusters, sampling),
+        brier=estimate_mean(brier_losses(probabilities, targets), clusters, bootstrap),
+        log_loss=estimate_mean(log_losses(probabilities, targets), clusters, bootstrap),
         parts=brier_parts(probabilities, targets),
-        errors={name: find_error(name, probabilities, targets, sampling) for name in CALIBRATION_ERRORS},
-        diagrams=tuple(reliability(predictions, of=name, sampling=sampling) for name in (None, *predictions.classes)),
+        errors={name: consistency_test(name, probabilities, targets, bootstrap) for name in CALIBRATION_ERRORS},
+        diagrams=tuple(
+            reliability_diagram(predictions, class_name=name, bootstrap=bootstrap)
+            for name in (None, *predictions.classes)
+        ),
     )
 
 
@@ -160,62 +170,62 @@ def log_losses(probabilities: Floats, targets: Integers) -> Floats:
     return np.asarray(-np.log(np.maximum(chosen, np.finfo(np.float64).tiny)))
 
 
-def reliability(
+def reliability_diagram(
     predictions: Predictions,
     *,
-    of: str | None = None,
+    class_name: str | None = None,
     bins: int = 10,
     scheme: Literal["width", "mass"] = "mass",
-    sampling: BootstrapConfig = USUAL,
-) -> Reliability:
-    """The reliability diagram of a class, or of the chosen class.
+    bootstrap: BootstrapConfig = DEFAULT_BOOTSTRAP,
+) -> ReliabilityDiagram:
+    """The reliability diagram of a class, or of the predicted class.
 
     Args:
         predictions: Every row with its true class; rows of one subject are resampled together.
-        of: A class; None for the probability of the class that was chosen.
-        bins: How many at most.
-        scheme: "mass" for as many rows in each bin, "width" for bins of equal width.
-        sampling: How intervals are made.
+        class_name: A class; None for the probability of the predicted class.
+        bins: The most bins.
+        scheme: "mass" for bins with equal numbers of rows, "width" for bins of equal width.
+        bootstrap: How intervals are computed.
     """
-    probability, event = _column(predictions, of)
+    probability, event = _column(predictions, class_name)
     index = _SCHEMES[scheme](probability, bins)
     used = np.unique(index)
     inside = (index[:, None] == used).astype(np.float64)
-    shares = estimate_all(
+    fractions = estimate_from_sums(
         np.concatenate([inside * event[:, None], inside], axis=1),
-        clusters_of(predictions),
+        cluster_indices(predictions),
         lambda sums: divide(sums[..., : len(used)], sums[..., len(used) :]),
-        sampling,
-        IntervalNotes("", "few have such a probability"),
+        bootstrap,
+        IntervalNotes("", "few rows have such a probability"),
     )
-    return Reliability(
-        of,
+    return ReliabilityDiagram(
+        class_name,
         tuple(
-            Bin(float(values.min()), float(values.max()), len(values), float(values.mean()), share)
-            for values, share in zip((probability[index == one] for one in used), shares, strict=True)
+            Bin(float(values.min()), float(values.max()), len(values), float(values.mean()), fraction)
+            for values, fraction in zip((probability[index == one] for one in used), fractions, strict=True)
         ),
     )
 
 
 def brier_parts(probabilities: Floats, targets: Integers, bins: int = 10) -> BrierParts:
-    """The parts of the Brier score, summed over the classes and halved, over bins of equal mass.
+    """The parts of the Brier score over bins of equal mass, summed over the classes and halved.
 
     Args:
         probabilities: Shape (N, K).
         targets: True class of each row, shape (N,).
-        bins: How many at most.
+        bins: The most bins.
     """
     parts = np.zeros(4)
     for probability, event in zip(probabilities.T, _outcomes(probabilities, targets).T, strict=True):
         index = equal_mass(probability, bins)
         count = np.bincount(index)
-        means, shares = (np.bincount(index, values) / count for values in (probability, event))
+        means, fractions = (np.bincount(index, values) / count for values in (probability, event))
         overall = float(event.mean())
-        away, rest = probability - means[index], event - shares[index]
+        away, rest = probability - means[index], event - fractions[index]
         parts += np.array(
             [
-                count @ (means - shares) ** 2 / len(event),
-                count @ (shares - overall) ** 2 / len(event),
+                count @ (means - fractions) ** 2 / len(event),
+                count @ (fractions - overall) ** 2 / len(event),
                 overall * (1 - overall),
                 float((away**2).mean() - 2 * (away * rest).mean()),
             ]
@@ -229,7 +239,7 @@ def equal_width(probability: Floats, bins: int = BINS) -> Integers:
 
 
 def equal_mass(probability: Floats, bins: int = BINS) -> Integers:
-    """The bin of each probability among bins of as many rows; equal probabilities share one. All bins are in use."""
+    """The bin of each probability among bins with equal numbers of rows; ties share a bin, and no bin is empty."""
     wanted = int(np.clip(len(probability) // LEAST_IN_A_BIN, 1, bins))
     upper = np.sort(probability)[np.ceil(np.arange(1, wanted) * len(probability) / wanted).astype(int) - 1]
     index = np.searchsorted(np.unique(upper), probability, side="left")
@@ -241,7 +251,7 @@ def expected_error(probability: Floats, events: Floats, index: Integers) -> Floa
 
     Args:
         probability: Shape (N,).
-        events: What came true, 1 or 0, for B outcomes of the same rows, shape (N, B).
+        events: The outcomes, 1 or 0, for B outcomes of the same rows, shape (N, B).
         index: The bin of each row, shape (N,).
 
     Returns:
@@ -251,19 +261,19 @@ def expected_error(probability: Floats, events: Floats, index: Integers) -> Floa
 
 
 def debiased_error(probability: Floats, events: Floats, index: Integers) -> Floats:
-    """Root of the mean squared gap, less what the noise of the shares adds to it (Kumar, Liang and Ma 2019).
+    """Root of the mean squared gap, minus what the noise of the fractions adds to it (Kumar, Liang and Ma 2019).
 
     Arguments and result are those of :func:`expected_error`; bins of a single row are left out.
     """
     count = np.bincount(index).astype(np.float64)[:, None]
-    means, shares = _by_bin(probability[:, None], index) / count, _by_bin(events, index) / count
-    noise = divide(shares * (1 - shares), np.broadcast_to(count - 1, shares.shape))
-    squares = np.where(count > 1, (means - shares) ** 2 - noise, 0.0)
+    means, fractions = _by_bin(probability[:, None], index) / count, _by_bin(events, index) / count
+    noise = divide(fractions * (1 - fractions), np.broadcast_to(count - 1, fractions.shape))
+    squares = np.where(count > 1, (means - fractions) ** 2 - noise, 0.0)
     return np.sqrt(np.maximum((count * squares).sum(axis=0) / len(probability), 0.0))
 
 
 def kolmogorov_smirnov_error(probability: Floats, events: Floats) -> Floats:
-    """Largest gap between the running sums of probability and of truth, without bins (Gupta et al. 2021).
+    """Largest gap between the cumulative sums of probability and of outcomes, without bins (Gupta et al. 2021).
 
     Arguments and result are those of :func:`expected_error`.
     """
@@ -278,9 +288,9 @@ class CalibrationError:
     """A way to measure miscalibration.
 
     Attributes:
-        title: What it is called.
-        compute: From a probability (N,) and what came true (N, B) to (B,).
-        by_class: Whether it is the mean over the classes, instead of that of the chosen class.
+        title: Its title.
+        compute: From a probability (N,) and outcomes (N, B) to (B,).
+        by_class: Whether it is the mean over the classes, instead of that of the predicted class.
     """
 
     title: str
@@ -330,32 +340,34 @@ def calibration_error(name: str, probabilities: Floats, targets: Integers) -> Fl
     return error.compute(probabilities.max(axis=1), (targets == probabilities.argmax(axis=1)[:, None]).astype(float))
 
 
-def find_error(name: str, probabilities: Floats, targets: Integers, sampling: BootstrapConfig) -> ErrorFinding:
-    """A calibration error beside that of outcomes drawn from the probabilities themselves.
+def consistency_test(
+    name: str, probabilities: Floats, targets: Integers, bootstrap: BootstrapConfig
+) -> ConsistencyTest:
+    """Test a calibration error against outcomes simulated from the probabilities themselves.
 
-    The test is the consistency resampling of Bröcker and Smith 2007, with the p-value ``(1 + b) / (1 + B)``. It takes
-    rows for independent.
+    This is the consistency resampling of Bröcker and Smith 2007, with the p-value ``(1 + b) / (1 + B)``. It assumes
+    independent rows.
 
     Args:
         name: Of :data:`CALIBRATION_ERRORS`.
         probabilities: Shape (N, K).
         targets: True class of each row, shape (N,).
-        sampling: How often outcomes are redrawn at most, and by which seed.
+        bootstrap: The most simulated outcomes, and their seed.
     """
     value = float(calibration_error(name, probabilities, targets[:, None])[0])
-    if not sampling.resamples:
-        return ErrorFinding(value, None, None, None)
-    random = np.random.default_rng((sampling.seed, 0xCA11B))
-    number = min(sampling.resamples, max(ENOUGH_DRAWS, CELLS_IN_ALL // len(probabilities)))
+    if not bootstrap.resamples:
+        return ConsistencyTest(value, None, None, None)
+    random = np.random.default_rng((bootstrap.seed, 0xCA11B))
+    number = min(bootstrap.resamples, max(ENOUGH_DRAWS, CELLS_IN_ALL // len(probabilities)))
     step = int(np.clip(CELLS_AT_ONCE // len(probabilities), 1, 64))
     sizes = [min(step, number - start) for start in range(0, number, step)]
-    drawn = [calibration_error(name, probabilities, _redraw(probabilities, size, random)) for size in sizes]
-    by_chance = np.concatenate(drawn)
+    simulated = [calibration_error(name, probabilities, _simulate(probabilities, size, random)) for size in sizes]
+    by_chance = np.concatenate(simulated)
     extreme = int((by_chance >= value - 1e-12).sum())
-    return ErrorFinding(
+    return ConsistencyTest(
         value,
         float(by_chance.mean()),
-        float(np.quantile(by_chance, sampling.level)),
+        float(np.quantile(by_chance, bootstrap.level)),
         (1 + extreme) / (1 + number),
     )
 
@@ -363,7 +375,7 @@ def find_error(name: str, probabilities: Floats, targets: Integers, sampling: Bo
 _SCHEMES: dict[str, Callable[[Floats, int], Integers]] = {"width": equal_width, "mass": equal_mass}
 
 
-def _redraw(probabilities: Floats, size: int, random: np.random.Generator) -> Integers:
+def _simulate(probabilities: Floats, size: int, random: np.random.Generator) -> Integers:
     """Classes drawn from the probabilities, shape (N, size)."""
     ends = probabilities.cumsum(axis=1)[:, None, :-1]
     return np.asarray((random.random((len(probabilities), size))[..., None] > ends).sum(axis=-1), dtype=np.int64)
@@ -373,10 +385,12 @@ def _outcomes(probabilities: Floats, targets: Integers) -> Floats:
     return (targets[:, None] == np.arange(probabilities.shape[1])).astype(np.float64)
 
 
-def _column(predictions: Predictions, of: str | None) -> tuple[Floats, Floats]:
-    """The probability of a class, or of the chosen one, and whether it came true, shape (N,) each."""
+def _column(predictions: Predictions, class_name: str | None) -> tuple[Floats, Floats]:
+    """The probability of a class, or of the predicted one, and whether it came true, shape (N,) each."""
     probabilities, targets = predictions.probabilities, predictions.targets
-    chosen = predictions.predicted if of is None else np.full(len(targets), predictions.classes.index(of))
+    chosen = (
+        predictions.predicted if class_name is None else np.full(len(targets), predictions.classes.index(class_name))
+    )
     return probabilities[np.arange(len(targets)), chosen], (targets == chosen).astype(np.float64)
 
 
@@ -389,6 +403,6 @@ def _by_bin(values: Floats, index: Integers) -> Floats:
 
 def _require_single(predictions: Predictions, clusters: Integers) -> None:
     if (predictions.targets < 0).any():
-        raise DataError("Calibration can be measured only on rows with a true class; leave the others out.")
+        raise DataError("Calibration can be measured only on rows with a true class. Leave the others out.")
     if len(np.unique(clusters)) < len(clusters):
         raise DataError("A subject has several rows: pool them first (gyrus.inference.pooling.pool_by_subject).")

@@ -1,60 +1,58 @@
-"""Probabilities mended: maps that are fitted on validation people and then applied to anybody.
+"""Recalibration: temperature, Platt and vector scaling and isotonic regression, fitted on the validation set.
 
-A map that was fitted on the test set would make the test set look calibrated and nobody else, so that only
-predictions of the part "val" are taken.
+A map fitted on the test set would make only the test set look calibrated, so only predictions of the subset "val" are
+accepted.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 from scipy import optimize, special
 
 from gyrus.errors import DataError
-from gyrus.evaluation.comparison import judged_rows
-from gyrus.evaluation.result import Unit
-from gyrus.evaluation.saving import load_value, save_value
-from gyrus.inference.prediction_files import LOGIT
-from gyrus.inference.predictions import Predictions
+from gyrus.evaluation.comparison import labelled_rows
+from gyrus.evaluation.result import Unit, subset_name
+from gyrus.inference.predictions import LOGIT, Predictions
 from gyrus.registry import look_up
+from gyrus.serialisation import Saved
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 Parameters = Mapping[str, tuple[tuple[float, ...], ...]]
-"""By name, a row of numbers for each class, or one row for all."""
-
-SCHEMA = "gyrus.calibrator/1"
+"""By name, a row of numbers per class, or one row for all."""
 
 LEAST_OF_A_CLASS = 2
-"""Fewer people of a class than this in the validation set, and nothing is fitted."""
+"""With fewer subjects of a class than this in the validation set nothing is fitted."""
 
 FEW_FOR_ISOTONIC = 200
-"""Below this, steps follow single people (Niculescu-Mizil and Caruana 2005 found 1,000 to be plenty)."""
+"""Below this number, isotonic regression follows single subjects (Niculescu-Mizil and Caruana 2005: 1,000 suffice)."""
 
 TEMPERATURES = (0.05, 20.0)
-"""Where the temperature is sought: with classes told apart without a mistake it would go to 0, and certainty to 1."""
+"""Range of the temperature: without errors on the validation set it would go to 0, and all probabilities to 0 or 1."""
 
 PRIOR_SPREAD = 2.0
-"""How far factors and offsets of vector scaling are thought to lie from 1 and 0 (one standard deviation of a normal
-prior), so that they stay finite where few people tell the classes apart without a mistake."""
+"""Standard deviation of the normal prior of the factors (about 1) and offsets (about 0) of vector scaling, which keeps
+them finite if a small validation set is classified without errors."""
 
 
 @dataclass(frozen=True)
-class Calibrator:
-    """A fitted map from logits to better ones.
+class Calibrator(Saved):
+    """A fitted map from logits to calibrated ones.
 
     Attributes:
         kind: A name of :data:`CALIBRATORS`.
-        classes: The classes it knows, in the order of the logits.
-        unit: What it was fitted on: apply it to rows of the same kind.
-        count: On how many.
-        parameters: What was fitted.
-        notes: What a reader must know, in words.
+        classes: The classes in the order of the logits.
+        unit: The unit it was fitted on: apply it to rows of the same unit.
+        count: The number of rows it was fitted on.
+        parameters: The fitted parameters.
+        notes: Limitations of the fit.
     """
+
+    SCHEMA = "gyrus.calibrator/1"
 
     kind: str
     classes: tuple[str, ...]
@@ -67,7 +65,7 @@ class Calibrator:
         """The same predictions with calibrated logits, whose softmax is the calibrated probability.
 
         Raises:
-            DataError: They have other classes.
+            DataError: The classes differ.
         """
         if predictions.classes != self.classes:
             raise DataError(f"The calibration is for classes {list(self.classes)}, not {list(predictions.classes)}.")
@@ -76,56 +74,43 @@ class Calibrator:
         columns = {LOGIT + name: values[:, index] for index, name in enumerate(self.classes)}
         return replace(predictions, table=predictions.table.assign(**columns))
 
-    def save(self, path: Path) -> None:
-        """Write as JSON."""
-        save_value(self, path, SCHEMA)
-
-    @classmethod
-    def load(cls, path: Path) -> Calibrator:
-        """Read what :meth:`save` wrote.
-
-        Raises:
-            DataError: The file is no calibrator, of another version, or damaged.
-        """
-        return load_value(cls, path, SCHEMA)
-
 
 def fit_calibrator(validation: Predictions, kind: str = "temperature", *, unit: Unit | None = None) -> Calibrator:
     """Fit a map from logits to calibrated ones.
 
     Args:
-        validation: Predictions of the part "val"; rows without a true class are left out.
+        validation: Predictions of the subset "val"; rows without a true class are left out.
         kind: A name of :data:`CALIBRATORS`.
-        unit: "subject" pools the images of each person first; by default that, where subjects are known.
+        unit: "subject" pools the images of each subject first; the default where subjects are known.
 
     Raises:
-        DataError: They are not of the validation set, or have fewer than two people of a class.
+        DataError: They are not of the validation set, or hold fewer than two subjects of a class.
         UnknownNameError: There is no such kind.
     """
     require_validation(validation)
     chosen: Unit = unit or ("subject" if validation.subjects_known else "image")
-    rows = judged_rows(validation, chosen)
+    rows = labelled_rows(validation, chosen)
     counts = np.bincount(rows.targets, minlength=len(rows.classes))
     few = {name: int(count) for name, count in zip(rows.classes, counts, strict=True) if count < LEAST_OF_A_CLASS}
     if few:
         numbers = ", ".join(f"{count} of '{name}'" for name, count in few.items())
         raise DataError(
-            f"The validation set has {numbers}; to calibrate, each class needs {LEAST_OF_A_CLASS} {chosen}s at least."
+            f"The validation set has {numbers}; calibration needs at least {LEAST_OF_A_CLASS} {chosen}s of each class."
         )
     parameters = look_up(kind, CALIBRATORS, "calibration").fit(_normalised(rows.logits), rows.targets)
     return Calibrator(kind, rows.classes, chosen, len(rows), parameters, _notes(kind, parameters, len(rows)))
 
 
 def require_validation(predictions: Predictions) -> None:
-    """Refuse what is not the validation set.
+    """Accept predictions of the validation set only.
 
     Raises:
-        DataError: The predictions are of another part.
+        DataError: The predictions are of another subset.
     """
     if predictions.subset != "val":
         raise DataError(
-            f"These are predictions of part '{predictions.subset}'. Calibration, thresholds and sets are chosen on the "
-            "validation set ('val') alone: chosen on the part that judges them, they would look better than they are."
+            f"These are predictions of the {subset_name(predictions.subset)}. Calibration, thresholds and conformal "
+            "sets are fitted on the validation set only: fitted on the test set they would look better than they are."
         )
 
 
@@ -133,7 +118,7 @@ def require_validation(predictions: Predictions) -> None:
 class CalibratorKind:
     """How a map is fitted, from logits (N, K) and classes (N,), and applied, from logits to logits (N, K).
 
-    The logits given are logarithms of probabilities: a constant that is added to all logits of a row means nothing.
+    The logits are logarithms of probabilities: adding a constant to all logits of a row changes nothing.
     """
 
     title: str
@@ -142,7 +127,7 @@ class CalibratorKind:
 
 
 def fit_temperature(logits: Floats, targets: Integers) -> Parameters:
-    """One number by which all logits are divided: the choice of class stays (Guo et al. 2017)."""
+    """One number that divides all logits; the predicted class does not change (Guo et al. 2017)."""
 
     def loss(logarithm: float) -> float:
         return _log_loss(logits / np.exp(logarithm), targets)
@@ -160,22 +145,22 @@ def apply_temperature(logits: Floats, parameters: Parameters) -> Floats:
 
 
 def fit_platt(logits: Floats, targets: Integers) -> Parameters:
-    """A logistic curve for each class against the rest, with Platt's targets short of 0 and 1 (Platt 1999)."""
+    """A logistic curve of each class against the rest, with Platt's targets inside (0, 1) (Platt 1999)."""
     scores = _against_rest(logits)
     fitted = [_logistic(scores[:, index], targets == index) for index in range(logits.shape[1])]
     return {"slope": tuple((slope,) for slope, _ in fitted), "offset": tuple((offset,) for _, offset in fitted)}
 
 
 def apply_platt(logits: Floats, parameters: Parameters) -> Floats:
-    """The curve of each class, then scaled to sum to one."""
+    """The curve of each class, normalised to sum to one."""
     slope, offset = (np.array(parameters[name])[:, 0] for name in ("slope", "offset"))
     return _normalised(special.log_expit(slope * _against_rest(logits) + offset))
 
 
 def fit_isotonic(logits: Floats, targets: Integers) -> Parameters:
-    """A rising step curve for each class against the rest (Zadrozny and Elkan 2002).
+    """An increasing step function of each class against the rest (Zadrozny and Elkan 2002).
 
-    It never says 0 or 1: so many people cannot show more than ``1 / (n + 2)`` (the rule of succession).
+    Probabilities stay within ``1 / (n + 2)`` of 0 and 1, the limit that n subjects support (rule of succession).
     """
     from sklearn.isotonic import IsotonicRegression
 
@@ -192,13 +177,13 @@ def fit_isotonic(logits: Floats, targets: Integers) -> Parameters:
 
 
 def apply_isotonic(logits: Floats, parameters: Parameters) -> Floats:
-    """The curve of each class, then scaled to sum to one."""
+    """The curve of each class, normalised to sum to one."""
     curves = zip(special.softmax(logits, axis=1).T, parameters["probability"], parameters["calibrated"], strict=True)
     return _normalised(np.log(np.column_stack([np.interp(values, x, y) for values, x, y in curves])))
 
 
 def fit_vector(logits: Floats, targets: Integers) -> Parameters:
-    """A factor and an offset for each class's logit (Guo et al. 2017), see :data:`PRIOR_SPREAD`."""
+    """A factor and an offset of the logit of each class (Guo et al. 2017), see :data:`PRIOR_SPREAD`."""
     classes, ridge = logits.shape[1], 1 / (2 * PRIOR_SPREAD**2 * len(targets))
     outcomes = (targets[:, None] == np.arange(classes)).astype(np.float64)
 
@@ -219,7 +204,7 @@ def fit_vector(logits: Floats, targets: Integers) -> Parameters:
 
 
 def apply_vector(logits: Floats, parameters: Parameters) -> Floats:
-    """Factor and offset of each class."""
+    """Apply factor and offset of each class."""
     scale, offset = (np.array(parameters[name])[:, 0] for name in ("scale", "offset"))
     return np.asarray(logits * scale + offset)
 
@@ -265,7 +250,7 @@ def _normalised(logarithms: Floats) -> Floats:
 
 def _notes(kind: str, parameters: Parameters, count: int) -> tuple[str, ...]:
     if kind == "isotonic" and count < FEW_FOR_ISOTONIC:
-        return (f"Isotonic regression on {count} follows single people: prefer temperature or Platt scaling.",)
+        return (f"Isotonic regression on {count} rows follows single subjects: prefer temperature or Platt scaling.",)
     if kind == "temperature" and not 1.01 * TEMPERATURES[0] < parameters["temperature"][0][0] < TEMPERATURES[1] / 1.01:
-        return ("The validation set sets no bound to the temperature, so that it stopped at the edge of its range.",)
+        return ("The validation set does not determine the temperature: it stopped at the edge of its range.",)
     return ()

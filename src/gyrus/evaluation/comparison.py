@@ -1,7 +1,7 @@
-"""Whether one classifier is really better than another, judged on the same people.
+"""Compare two classifiers that were evaluated on the same subjects.
 
-Two intervals side by side do not answer that: both rest on the same people, who are easy or hard for both. What is
-resampled here is the difference.
+Two confidence intervals side by side do not answer whether one is better: both depend on the same subjects, who are
+easy or hard for both classifiers. The bootstrap here resamples the difference.
 """
 
 from __future__ import annotations
@@ -14,10 +14,16 @@ import numpy.typing as npt
 from scipy import stats
 
 from gyrus.errors import DataError
-from gyrus.evaluation.intervals import Arrangement, IntervalNotes, arrange, draw_counts, estimate
-from gyrus.evaluation.metrics import METRICS, Reference, Tallies
+from gyrus.evaluation.bootstrap import (
+    ClusteredSamples,
+    IntervalNotes,
+    cluster_indices,
+    cluster_samples,
+    estimate,
+    resample_counts,
+)
+from gyrus.evaluation.metrics import METRICS, Reference
 from gyrus.evaluation.result import Estimate, Unit
-from gyrus.evaluation.sampling import clusters_of
 from gyrus.inference.pooling import pool_by_subject
 from gyrus.inference.predictions import Predictions
 from gyrus.registry import look_up
@@ -25,7 +31,7 @@ from gyrus.registry import look_up
 Floats = npt.NDArray[np.float64]
 
 AT_ONCE = 64
-"""Resamples that are held at a time."""
+"""Resamples that are in memory at a time."""
 
 
 @dataclass(frozen=True)
@@ -34,11 +40,11 @@ class Difference:
 
     Attributes:
         metric: A name of :data:`gyrus.evaluation.metrics.METRICS`.
-        unit: What was judged.
-        first: The score of the first; NaN where it is not defined.
+        unit: What was scored.
+        first: The score of the first; NaN where it is undefined.
         second: The score of the second.
         estimate: Their difference, with the interval of the paired bootstrap over subjects.
-        p_value: Of no difference: paired permutation of whole subjects; None where there is no difference to test.
+        p_value: Of no difference, by paired permutation of whole subjects; None where there is none to test.
     """
 
     metric: str
@@ -59,54 +65,55 @@ def compare(
     seed: int = 0,
     level: float = 0.95,
 ) -> Difference:
-    """Compare two classifiers that were judged on the same people.
+    """Compare two classifiers that were evaluated on the same subjects.
 
-    The interval is that of a paired bootstrap: both meet the same resamples of the subjects. The p-value is that of a
-    paired permutation test: in each permutation, some subjects drawn at random swap what the two classifiers said about
-    them. For areas under curves the scores of each classifier are replaced by their ranks first, so that it does not
-    matter that the two use other parts of the range of probabilities (Venkatraman and Begg 1996). The p-value is
-    ``(1 + b) / (1 + B)`` for b of B permutations with a difference at least as large (Phipson and Smyth 2010).
+    The interval is that of a paired bootstrap: both classifiers get the same resamples of the subjects. The p-value is
+    that of a paired permutation test: each permutation swaps the two predictions of randomly drawn subjects. For areas
+    under curves the scores of each classifier are first replaced by their ranks, so that it does not matter if the two
+    use different ranges of probability (Venkatraman and Begg 1996). The p-value is ``(1 + b) / (1 + B)`` for b of B
+    permutations with a difference at least as large (Phipson and Smyth 2010).
 
     Args:
-        first: What a classifier said; rows without a true class are left out.
-        second: What another said of the same samples, in any order.
+        first: Predictions of a classifier; rows without a true class are left out.
+        second: Predictions of another one for the same samples, in any order.
         metric: A name of :data:`gyrus.evaluation.metrics.METRICS`.
-        unit: "subject" or "image"; by default by subject where subjects are known. Subjects are resampled in both.
-        resamples: How many resamples, and how many permutations; 0 for neither.
-        seed: Decides both.
-        level: The share that the interval covers.
+        unit: "subject" or "image"; by default by subject where subjects are known. Both resample subjects.
+        resamples: The number of resamples, and of permutations; 0 for neither.
+        seed: Seed of both.
+        level: Confidence level.
 
     Raises:
-        DataError: The two were not judged on the same samples with the same classes and truth, or split differently.
+        DataError: The samples, classes, true classes or split units differ.
         UnknownNameError: There is no such metric.
     """
     look_up(metric, METRICS, "metric")
     chosen: Unit = unit or ("subject" if first.subjects_known else "image")
-    pair = judged_rows(first, chosen), judged_rows(second, chosen)
-    _require_same(*pair)
-    both = _Both.of(*pair, metric)
-    one, other = (float(each[0]) for each in both.values(np.ones((both.clusters, 1)), np.zeros((both.clusters, 1))))
+    rows = labelled_rows(first, chosen), labelled_rows(second, chosen)
+    _require_same(*rows)
+    pair = _Pair.from_predictions(*rows, metric)
+    ones, zeros = np.ones((pair.clusters, 1)), np.zeros((pair.clusters, 1))
+    one, other = (float(scores[0]) for scores in pair.scores(ones, zeros))
     value = one - other
-    words = IntervalNotes(f"{METRICS[metric].title} is not defined here", "a class is missing in them")
+    notes = IntervalNotes(f"{METRICS[metric].title} is undefined here", "they lack a class")
     return Difference(
         metric,
         chosen,
         one,
         other,
-        estimate(value, both.bootstrap(resamples, seed), level, words),
-        _permutation_p(value, both.permuted(resamples, seed)),
+        estimate(value, pair.bootstrap(resamples, seed), level, notes),
+        _permutation_p(value, pair.permuted(resamples, seed)),
     )
 
 
-def judged_rows(predictions: Predictions, unit: Unit) -> Predictions:
-    """The rows that count, one for each judged, in an order of their own.
+def labelled_rows(predictions: Predictions, unit: Unit) -> Predictions:
+    """One row per subject or image with a true class, sorted.
 
     Args:
         predictions: Rows without a true class are left out.
         unit: "subject" pools the images of each subject.
 
     Raises:
-        DataError: By subject, where not every image says whose it is.
+        DataError: ``unit`` is "subject", and the subject of an image is unknown.
     """
     labelled = predictions.select(predictions.targets >= 0)
     if unit == "subject":
@@ -114,78 +121,77 @@ def judged_rows(predictions: Predictions, unit: Unit) -> Predictions:
     return labelled.select(labelled.table["sample"].argsort())
 
 
-def holm(p_values: Sequence[float]) -> tuple[float, ...]:
-    """P-values corrected for their number, so that none is below alpha by chance but with probability alpha.
+def holm(p_values: Sequence[float | None]) -> tuple[float | None, ...]:
+    """P-values corrected for the number of comparisons by Holm's method (Holm 1979).
 
     Args:
-        p_values: One for each comparison of a family.
+        p_values: One per comparison of a family; None where there was no test, which does not count.
 
     Returns:
-        The adjusted p-values, in the same order (Holm 1979).
+        The adjusted p-values, in the same order.
     """
-    values = np.asarray(p_values, dtype=np.float64)
+    tested = [index for index, value in enumerate(p_values) if value is not None]
+    values = np.array([p_values[index] for index in tested], dtype=np.float64)
     order = np.argsort(values, kind="stable")
-    adjusted = np.maximum.accumulate(values[order] * np.arange(len(values), 0, -1))
-    result = np.empty(len(values))
-    result[order] = np.minimum(adjusted, 1.0)
-    return tuple(float(value) for value in result)
+    adjusted = np.minimum(np.maximum.accumulate(values[order] * np.arange(len(values), 0, -1)), 1.0)
+    found = {tested[place]: float(value) for place, value in zip(order, adjusted, strict=True)}
+    return tuple(found.get(index) for index in range(len(p_values)))
 
 
 @dataclass(frozen=True)
-class _Both:
-    """Two classifiers in one arrangement: cluster s is a subject as the first saw it, S + s as the second did."""
+class _Pair:
+    """Two classifiers as one set of samples: cluster s is subject s as predicted by the first, S + s by the second."""
 
-    arrangement: Arrangement
+    samples: ClusteredSamples
     reference: Reference
     metric: str
     clusters: int
 
     @classmethod
-    def of(cls, first: Predictions, second: Predictions, metric: str) -> _Both:
-        clusters = clusters_of(first)
+    def from_predictions(cls, first: Predictions, second: Predictions, metric: str) -> _Pair:
+        clusters = cluster_indices(first)
         count = int(clusters.max()) + 1
-        arrangement = arrange(
+        samples = cluster_samples(
             np.concatenate([first.targets, second.targets]),
             np.concatenate([first.predicted, second.predicted]),
-            np.concatenate([_ranked(first.probabilities), _ranked(second.probabilities)]),
+            np.concatenate([_ranks(first.probabilities), _ranks(second.probabilities)]),
             np.concatenate([clusters, clusters + count]),
         )
-        whole = arrangement.tally(np.concatenate([np.ones((count, 1)), np.zeros((count, 1))]))
-        return cls(arrangement, Reference.of(whole.confusion[0]), metric, count)
+        inputs = samples.weighted(np.concatenate([np.ones((count, 1)), np.zeros((count, 1))]))
+        return cls(samples, Reference.from_confusion(inputs.confusion[0]), metric, count)
 
-    def values(self, first: Floats, second: Floats) -> tuple[Floats, Floats]:
-        """The scores of two mixtures, (B,) each.
+    def scores(self, first: Floats, second: Floats) -> tuple[Floats, Floats]:
+        """The scores of two mixtures of the classifiers, shape (B,) each.
 
-        The first counts the subjects ``first`` times as the first classifier saw them and ``second`` times as the
-        other did, (S, B) each; the second mixture has the two swapped.
+        The first mixture counts each subject ``first`` times with the first classifier's predictions and ``second``
+        times with the second's, shape (S, B) each; the second mixture has the two swapped.
         """
         return self._score(np.concatenate([first, second])), self._score(np.concatenate([second, first]))
 
     def bootstrap(self, resamples: int, seed: int) -> Floats:
         """The difference in each resample of the subjects, shape (B,)."""
         blocks = [range(start, min(start + AT_ONCE, resamples)) for start in range(0, resamples, AT_ONCE)]
-        draws = (draw_counts(self.clusters, block, seed) for block in blocks)
-        return _joined([np.subtract(*self.values(counts, np.zeros_like(counts))) for counts in draws])
+        draws = (resample_counts(self.clusters, block, seed) for block in blocks)
+        return _concatenated([np.subtract(*self.scores(counts, np.zeros_like(counts))) for counts in draws])
 
     def permuted(self, permutations: int, seed: int) -> Floats:
-        """The difference when subjects drawn at random are swapped, shape (B,)."""
+        """The difference when the predictions of randomly drawn subjects are swapped, shape (B,)."""
         random = np.random.default_rng((seed, 0x5EED))
         sizes = [min(AT_ONCE, permutations - start) for start in range(0, permutations, AT_ONCE)]
         draws = (random.integers(2, size=(self.clusters, size)).astype(np.float64) for size in sizes)
-        return _joined([np.subtract(*self.values(1 - swapped, swapped)) for swapped in draws])
+        return _concatenated([np.subtract(*self.scores(1 - swapped, swapped)) for swapped in draws])
 
     def _score(self, counts: Floats) -> Floats:
-        tallies: Tallies = self.arrangement.tally(counts)
-        return METRICS[self.metric].compute(tallies, self.reference)
+        return METRICS[self.metric].compute(self.samples.weighted(counts), self.reference)
 
 
-def _ranked(scores: Floats) -> Floats:
-    """Each column as ranks; equals share the mean rank."""
+def _ranks(scores: Floats) -> Floats:
+    """Each column as ranks; ties share the mean rank."""
     return np.asarray(stats.rankdata(scores, axis=0), dtype=np.float64)
 
 
-def _joined(parts: Sequence[Floats]) -> Floats:
-    return np.concatenate(parts) if parts else np.empty(0)
+def _concatenated(blocks: Sequence[Floats]) -> Floats:
+    return np.concatenate(blocks) if blocks else np.empty(0)
 
 
 def _permutation_p(value: float, permuted: Floats) -> float | None:
@@ -198,14 +204,14 @@ def _permutation_p(value: float, permuted: Floats) -> float | None:
 def _require_same(first: Predictions, second: Predictions) -> None:
     if first.split_unit != second.split_unit:
         raise DataError(
-            f"One was judged after a split by {first.split_unit}, the other by {second.split_unit}: their scores "
-            "answer different questions. Compare classifiers whose data were split in the same way."
+            f"One classifier comes from a split by {first.split_unit}, the other from one by {second.split_unit}, so "
+            "their scores answer different questions. Compare classifiers from the same kind of split."
         )
     if first.classes != second.classes:
         raise DataError(f"The classes differ: {list(first.classes)} and {list(second.classes)}.")
     one, other = (set(zip(each.table["sample"], each.table["target"], strict=True)) for each in (first, second))
     if one != other:
         raise DataError(
-            f"The two were not judged on the same: of {len(one)} and {len(other)}, {len(one & other)} are the same "
-            "with the same class. Compare on the people that both were judged on, or not at all."
+            f"The two were not evaluated on the same samples: of {len(one)} and {len(other)}, {len(one & other)} are "
+            "the same with the same class. Compare classifiers on the samples that both predicted."
         )

@@ -1,34 +1,36 @@
-"""Sets of classes that hold the true one as often as was asked for.
+"""Split conformal prediction: sets of classes that contain the true one with a chosen probability.
 
-Split conformal prediction: a threshold on how badly a class fits, taken from validation people, so that for new people
-from the same source the set holds the true class with the wanted probability, whatever the classifier is (Vovk,
-Gammerman and Shafer 2005; Angelopoulos and Bates 2023). The promise is an average over all people, not one for each
-class.
+A threshold on a nonconformity score is taken from the validation set. For new subjects from the same distribution the
+set then contains the true class with the target probability, whatever the classifier (Vovk, Gammerman and Shafer 2005;
+Angelopoulos and Bates 2023). The guarantee is an average over all subjects, not one for each class.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from gyrus.errors import ConfigError, DataError
+from gyrus.evaluation.bootstrap import (
+    DEFAULT_BOOTSTRAP,
+    BootstrapConfig,
+    IntervalNotes,
+    cluster_indices,
+    estimate_fraction,
+    estimate_mean,
+)
 from gyrus.evaluation.calibrators import require_validation
-from gyrus.evaluation.comparison import judged_rows
-from gyrus.evaluation.intervals import IntervalNotes
+from gyrus.evaluation.comparison import labelled_rows
 from gyrus.evaluation.result import Estimate, Unit
-from gyrus.evaluation.sampling import USUAL, BootstrapConfig, clusters_of, estimate_mean, estimate_share
-from gyrus.evaluation.saving import load_value, save_value
 from gyrus.inference.predictions import Predictions
 from gyrus.registry import look_up
+from gyrus.serialisation import Saved
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
-
-SCHEMA = "gyrus.conformal/1"
 
 
 def lac_scores(probabilities: Floats) -> Floats:
@@ -37,10 +39,10 @@ def lac_scores(probabilities: Floats) -> Floats:
 
 
 def aps_scores(probabilities: Floats) -> Floats:
-    """Adaptive sets: the probability of likelier classes and half of its own (Romano, Sesia and Candès 2020); (N, K).
+    """Adaptive sets: the probability of likelier classes plus half its own (Romano, Sesia and Candès 2020); (N, K).
 
-    The paper adds a random share of its own in place of half, which would give one person another set each time. The
-    promise holds for any share that does not look at the truth. Equally likely classes count in their order.
+    The paper adds a random fraction of its own probability, which would give one subject another set each time. The
+    guarantee holds for any fraction that does not depend on the true class. Ties count in the order of the classes.
     """
     order = np.argsort(-probabilities, axis=1, kind="stable")
     sums = np.take_along_axis(probabilities, order, axis=1).cumsum(axis=1)
@@ -51,18 +53,20 @@ CONFORMAL: dict[str, Callable[[Floats], Floats]] = {"lac": lac_scores, "aps": ap
 
 
 @dataclass(frozen=True)
-class ConformalSets:
-    """A fitted way to give sets of classes.
+class ConformalSets(Saved):
+    """A fitted conformal predictor.
 
     Attributes:
         method: A name of :data:`CONFORMAL`.
-        classes: The classes it knows.
-        level: How often the set is to hold the true class.
-        limit: Classes that fit no worse than this are in the set; None where there were too few people, so that
-            every set holds every class.
-        unit: What it was fitted on: use it on rows of the same kind.
-        count: On how many.
+        classes: The class names in the order of the model's outputs.
+        level: Target coverage: how often the set is to contain the true class.
+        limit: Classes with at most this nonconformity score are in the set; None where there were too few subjects,
+            so that every set holds every class.
+        unit: The unit it was fitted on: apply it to rows of the same unit.
+        count: The number of rows it was fitted on.
     """
+
+    SCHEMA = "gyrus.conformal/1"
 
     method: str
     classes: tuple[str, ...]
@@ -71,42 +75,31 @@ class ConformalSets:
     unit: Unit
     count: int
 
-    def sets(self, predictions: Predictions) -> Bools:
+    def predict(self, predictions: Predictions) -> Bools:
         """Which classes are in the set of each row, shape (N, K).
 
         Raises:
-            DataError: They have other classes.
+            DataError: The classes differ.
         """
         if predictions.classes != self.classes:
-            raise DataError(f"The sets are of classes {list(self.classes)}, not {list(predictions.classes)}.")
+            raise DataError(
+                f"The conformal sets are for classes {list(self.classes)}, not {list(predictions.classes)}."
+            )
         scores = look_up(self.method, CONFORMAL, "conformal method")(predictions.probabilities)
         return np.ones(scores.shape, bool) if self.limit is None else np.asarray(scores <= self.limit + 1e-12)
 
-    def save(self, path: Path) -> None:
-        """Write as JSON."""
-        save_value(self, path, SCHEMA)
-
-    @classmethod
-    def load(cls, path: Path) -> ConformalSets:
-        """Read what :meth:`save` wrote.
-
-        Raises:
-            DataError: The file holds no sets, another version of them, or is damaged.
-        """
-        return load_value(cls, path, SCHEMA)
-
 
 @dataclass(frozen=True)
-class SetsResult:
-    """How sets do on people they were not fitted on.
+class ConformalResult:
+    """Conformal sets on the test set.
 
     Attributes:
-        sets: The fitted sets.
-        coverage: How often the set holds the true class.
-        by_class: The same among the people of each class, of which nothing was promised.
+        sets: The fitted conformal predictor.
+        coverage: Fraction of sets that contain the true class.
+        by_class: The same by true class, for which there is no guarantee.
         size: Mean number of classes in a set.
-        single: Share of sets with one class: a definite answer.
-        empty: Share of empty sets.
+        single: Fraction of sets with exactly one class.
+        empty: Fraction of empty sets.
     """
 
     sets: ConformalSets
@@ -117,17 +110,17 @@ class SetsResult:
     empty: Estimate
 
 
-def fit_sets(
+def fit_conformal_sets(
     validation: Predictions, method: str = "lac", *, level: float = 0.9, unit: Unit | None = None
 ) -> ConformalSets:
-    """Fit sets that are to hold the true class of ``level`` of all new people.
+    """Fit sets that are to contain the true class for a fraction ``level`` of new subjects.
 
     Args:
-        validation: Predictions of the part "val"; rows without a true class are left out.
+        validation: Predictions of the subset "val"; rows without a true class are left out.
         method: A name of :data:`CONFORMAL`.
-        level: The wanted coverage, in (0, 1).
-        unit: "subject" pools the images of each person first; by default that, where subjects are known. Images of one
-            person are alike, so that by image the promise does not hold for new people.
+        level: Target coverage, in (0, 1).
+        unit: "subject" pools the images of each subject first; the default where subjects are known. Images of one
+            subject are alike, so by image the guarantee does not hold for new subjects.
 
     Raises:
         ConfigError: The level is out of range.
@@ -136,43 +129,45 @@ def fit_sets(
     """
     require_validation(validation)
     if not 0 < level < 1:
-        raise ConfigError(f"`level` must lie in (0, 1), got {level}. Give the wanted coverage, for example 0.9.")
+        raise ConfigError(f"`level` must lie in (0, 1), got {level}. Give the target coverage, for example 0.9.")
     chosen: Unit = unit or ("subject" if validation.subjects_known else "image")
-    rows = judged_rows(validation, chosen)
+    rows = labelled_rows(validation, chosen)
     if not len(rows):
-        raise DataError("No row of the validation set has a true class: there is nothing to fit sets on.")
+        raise DataError("No row of the validation set has a true class: conformal sets cannot be fitted.")
     scores = look_up(method, CONFORMAL, "conformal method")(rows.probabilities)[np.arange(len(rows)), rows.targets]
     place = int(np.ceil(round((len(rows) + 1) * level, 9)))
     limit = float(np.sort(scores)[place - 1]) if place <= len(rows) else None
     return ConformalSets(method, rows.classes, level, limit, chosen, len(rows))
 
 
-def judge_sets(sets: ConformalSets, test: Predictions, sampling: BootstrapConfig = USUAL) -> SetsResult:
-    """How sets do on other people.
+def evaluate_conformal_sets(
+    sets: ConformalSets, test: Predictions, bootstrap: BootstrapConfig = DEFAULT_BOOTSTRAP
+) -> ConformalResult:
+    """Evaluate conformal sets on the test set.
 
     Args:
-        sets: The fitted sets.
+        sets: The fitted conformal predictor.
         test: Rows of their unit, all with their true class; rows of one subject are resampled together.
-        sampling: How intervals are made.
+        bootstrap: How intervals are computed.
 
     Raises:
-        DataError: The classes are others.
+        DataError: The classes differ.
     """
-    inside, targets, clusters = sets.sets(test), test.targets, clusters_of(test)
+    inside, targets, clusters = sets.predict(test), test.targets, cluster_indices(test)
     held, size = inside[np.arange(len(targets)), targets], inside.sum(axis=1)
 
-    def share(hits: Bools, among: Bools, nobody: str = "there is nobody") -> Estimate:
-        return estimate_share(hits, among, clusters, sampling, IntervalNotes(nobody, f"in them {nobody}"))
+    def fraction(hits: Bools, among: Bools, empty: str = "no rows to evaluate") -> Estimate:
+        return estimate_fraction(hits, among, clusters, bootstrap, IntervalNotes(empty, f"in them {empty}"))
 
-    everybody = np.ones(len(targets), bool)
-    return SetsResult(
+    everyone = np.ones(len(targets), bool)
+    return ConformalResult(
         sets,
-        coverage=share(held, everybody),
+        coverage=fraction(held, everyone),
         by_class={
-            name: share(held, targets == index, f"there is nobody of class '{name}'")
+            name: fraction(held, targets == index, f"no row of class '{name}'")
             for index, name in enumerate(test.classes)
         },
-        size=estimate_mean(size, clusters, sampling),
-        single=share(size == 1, everybody),
-        empty=share(size == 0, everybody),
+        size=estimate_mean(size, clusters, bootstrap),
+        single=fraction(size == 1, everyone),
+        empty=fraction(size == 0, everyone),
     )

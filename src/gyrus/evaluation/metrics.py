@@ -1,7 +1,7 @@
-"""What is measured, as pure functions on arrays, and the tables of all of it.
+"""Classification metrics as pure functions of arrays, and the tables that name them.
 
-A metric is computed from tallies: the confusion matrix, and for each class the areas under its curves. Tallies have
-any number of leading axes, so that the same function serves the score itself and thousands of bootstrap resamples.
+Every metric is computed from the confusion matrix and the areas under the curves of each class. These inputs may have
+any number of leading axes, so one function computes the score itself and its thousands of bootstrap resamples.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ Floats = npt.NDArray[np.float64]
 def confusion_matrix(
     targets: npt.ArrayLike, predicted: npt.ArrayLike, classes: int, weights: npt.ArrayLike | None = None
 ) -> Floats:
-    """Summed weights by true class (row) and chosen class (column).
+    """Summed weights by true class (row) and predicted class (column).
 
     Args:
         targets: True class of each sample, in [0, classes), shape (N,).
-        predicted: Chosen class of each sample, in [0, classes), shape (N,).
+        predicted: Predicted class of each sample, in [0, classes), shape (N,).
         classes: The number of classes K.
-        weights: A weight for each sample, shape (N,); by default one.
+        weights: Weight of each sample, shape (N,); by default 1.
 
     Returns:
         An array of shape (K, K).
@@ -35,22 +35,22 @@ def confusion_matrix(
 
 
 def accuracy(confusion: Floats) -> Floats:
-    """Share of the samples that are right; (..., K, K) to (...)."""
+    """Fraction of samples classified correctly; (..., K, K) to (...)."""
     return _ratio(_diagonal(confusion).sum(axis=-1), confusion.sum(axis=(-2, -1)), np.nan)
 
 
 def recall(confusion: Floats) -> Floats:
-    """Share of each class's samples that were found, 0 for a class without samples; (..., K, K) to (..., K)."""
+    """Recall (sensitivity) of each class, 0 for a class without samples; (..., K, K) to (..., K)."""
     return _ratio(_diagonal(confusion), confusion.sum(axis=-1), 0.0)
 
 
 def precision(confusion: Floats) -> Floats:
-    """Share of each class's calls that are right, 0 for a class never called; (..., K, K) to (..., K)."""
+    """Precision (PPV) of each class, 0 for a class that is never predicted; (..., K, K) to (..., K)."""
     return _ratio(_diagonal(confusion), confusion.sum(axis=-2), 0.0)
 
 
 def f1(confusion: Floats) -> Floats:
-    """Harmonic mean of precision and recall, 0 where there is neither; (..., K, K) to (..., K)."""
+    """Harmonic mean of precision and recall, 0 where both are 0; (..., K, K) to (..., K)."""
     return _ratio(2 * _diagonal(confusion), confusion.sum(axis=-1) + confusion.sum(axis=-2), 0.0)
 
 
@@ -61,12 +61,12 @@ def balanced_accuracy(confusion: Floats) -> Floats:
 
 
 @dataclass(frozen=True)
-class Tallies:
-    """All that the metrics are computed from.
+class MetricInputs:
+    """What the metrics are computed from.
 
     Attributes:
-        confusion: Weight by true class and chosen class, shape (..., K, K).
-        roc_auc: Area under each class's ROC curve against the rest, shape (..., K), NaN where undefined.
+        confusion: Weight by true class and predicted class, shape (..., K, K).
+        roc_auc: Area under the ROC curve of each class against the rest, shape (..., K), NaN where undefined.
         pr_auc: Average precision of each class, shape (..., K), NaN where undefined.
     """
 
@@ -77,70 +77,70 @@ class Tallies:
 
 @dataclass(frozen=True)
 class Reference:
-    """What is held fixed while the samples are resampled.
+    """What stays fixed while the samples are resampled.
 
     Attributes:
         present: The classes that have samples, shape (K,); macro averages run over them.
-        majority: The most frequent class; the one to beat by always saying it.
+        majority: Index of the most frequent class; always predicting it is the baseline.
     """
 
     present: npt.NDArray[np.bool_]
     majority: int
 
     @classmethod
-    def of(cls, confusion: Floats) -> Reference:
-        """The reference of all samples together, from their confusion matrix (K, K)."""
+    def from_confusion(cls, confusion: Floats) -> Reference:
+        """The reference of all samples, from their confusion matrix (K, K)."""
         support = confusion.sum(axis=-1)
         return cls(support > 0, int(support.argmax()))
 
 
 @dataclass(frozen=True)
 class ClassMetric:
-    """A number for each class: its title, and how to compute it, tallies to (..., K)."""
+    """A metric of each class: its title, and how to compute it, inputs to (..., K)."""
 
     title: str
-    compute: Callable[[Tallies], Floats]
+    compute: Callable[[MetricInputs], Floats]
 
 
 @dataclass(frozen=True)
 class Metric:
-    """A number for all classes together: its title, and how to compute it, tallies to (...)."""
+    """A metric of all classes together: its title, and how to compute it, inputs to (...)."""
 
     title: str
-    compute: Callable[[Tallies, Reference], Floats]
+    compute: Callable[[MetricInputs, Reference], Floats]
 
 
 CLASS_METRICS: dict[str, ClassMetric] = {
-    "precision": ClassMetric("Precision", lambda tallies: precision(tallies.confusion)),
-    "recall": ClassMetric("Recall", lambda tallies: recall(tallies.confusion)),
-    "f1": ClassMetric("F1", lambda tallies: f1(tallies.confusion)),
-    "roc_auc": ClassMetric("ROC AUC", lambda tallies: tallies.roc_auc),
-    "pr_auc": ClassMetric("PR AUC", lambda tallies: tallies.pr_auc),
+    "precision": ClassMetric("Precision", lambda inputs: precision(inputs.confusion)),
+    "recall": ClassMetric("Recall", lambda inputs: recall(inputs.confusion)),
+    "f1": ClassMetric("F1", lambda inputs: f1(inputs.confusion)),
+    "roc_auc": ClassMetric("ROC AUC", lambda inputs: inputs.roc_auc),
+    "pr_auc": ClassMetric("PR AUC", lambda inputs: inputs.pr_auc),
 }
 
 
-def class_values(name: str, tallies: Tallies) -> Floats:
-    """A class metric of :data:`CLASS_METRICS`, NaN for a class without samples: it has nothing to be right about."""
-    present = tallies.confusion.sum(axis=-1) > 0
-    return np.where(present, CLASS_METRICS[name].compute(tallies), np.nan)
+def class_values(name: str, inputs: MetricInputs) -> Floats:
+    """A class metric of :data:`CLASS_METRICS`, NaN for a class without samples."""
+    present = inputs.confusion.sum(axis=-1) > 0
+    return np.where(present, CLASS_METRICS[name].compute(inputs), np.nan)
 
 
-def _mean_of(name: str) -> Callable[[Tallies, Reference], Floats]:
-    """The macro average; NaN where a class of the reference has no samples: a mean over others is another quantity."""
+def _mean_of(name: str) -> Callable[[MetricInputs, Reference], Floats]:
+    """The macro average; NaN where a class of the reference has no samples, for the mean then is another quantity."""
 
-    def compute(tallies: Tallies, reference: Reference) -> Floats:
-        return np.asarray(class_values(name, tallies)[..., reference.present].mean(axis=-1))
+    def compute(inputs: MetricInputs, reference: Reference) -> Floats:
+        return np.asarray(class_values(name, inputs)[..., reference.present].mean(axis=-1))
 
     return compute
 
 
-def _gain(tallies: Tallies, reference: Reference) -> Floats:
-    support = tallies.confusion.sum(axis=-1)
-    return accuracy(tallies.confusion) - _ratio(support[..., reference.majority], support.sum(axis=-1), np.nan)
+def _gain(inputs: MetricInputs, reference: Reference) -> Floats:
+    support = inputs.confusion.sum(axis=-1)
+    return accuracy(inputs.confusion) - _ratio(support[..., reference.majority], support.sum(axis=-1), np.nan)
 
 
 METRICS: dict[str, Metric] = {
-    "accuracy": Metric("Accuracy", lambda tallies, reference: accuracy(tallies.confusion)),  # noqa: ARG005
+    "accuracy": Metric("Accuracy", lambda inputs, reference: accuracy(inputs.confusion)),  # noqa: ARG005
     "accuracy_gain": Metric("Accuracy above the majority class", _gain),
     "balanced_accuracy": Metric("Balanced accuracy", _mean_of("recall")),
     "macro_precision": Metric("Macro precision", _mean_of("precision")),
@@ -149,6 +149,19 @@ METRICS: dict[str, Metric] = {
     "macro_roc_auc": Metric("Macro ROC AUC", _mean_of("roc_auc")),
     "macro_pr_auc": Metric("Macro PR AUC", _mean_of("pr_auc")),
 }
+
+METRIC_TITLES: dict[str, str] = {
+    **{name: metric.title for name, metric in METRICS.items() if name != "macro_recall"},
+    "balanced_accuracy": "Balanced accuracy (macro recall)",
+}
+"""The metrics that reports list, with their titles; macro recall is the balanced accuracy under its other name."""
+
+CLASS_METRIC_TITLES: dict[str, str] = {name: metric.title for name, metric in CLASS_METRICS.items()}
+
+HEADLINE_METRICS: dict[str, str] = {
+    name: METRICS[name].title for name in ("accuracy", "balanced_accuracy", "macro_roc_auc")
+}
+"""The metrics that short tables, baselines and subgroups show, with their titles."""
 
 
 def _diagonal(confusion: Floats) -> Floats:

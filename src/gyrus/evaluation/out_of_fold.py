@@ -1,7 +1,7 @@
-"""The folds of a cross-validation: their scores beside those of all people at once, and what to say about both.
+"""Cross-validation: out-of-fold predictions, the scores of the folds, and the pooled scores.
 
-Each fold judges another network on other people. What all of them said about the people that they did not know makes
-one table, the out-of-fold predictions, and its scores are the pooled ones.
+Each fold tests its own network on its own test subjects. The predictions of all folds for their test sets form one
+table, the out-of-fold predictions; their scores are the pooled scores.
 """
 
 from __future__ import annotations
@@ -13,24 +13,24 @@ import pandas as pd
 
 from gyrus.errors import DataError
 from gyrus.evaluation.metrics import METRICS
-from gyrus.evaluation.result import Evaluation
-from gyrus.evaluation.text import unit_word
+from gyrus.evaluation.result import Evaluation, unit_name
 from gyrus.inference.predictions import Predictions
 
 OUT_OF_FOLD = "out-of-fold"
-"""The part that out-of-fold predictions are of."""
+"""The subset of out-of-fold predictions."""
 
-SHOWN = ("accuracy", "balanced_accuracy", "macro_f1", "macro_roc_auc")
+FOLD_METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "macro_roc_auc")
+"""The metrics that tables and figures of folds show."""
 
 
-def out_of_fold(tables: Sequence[Predictions]) -> Predictions:
-    """The predictions of all folds of a repeat as one table, with a further column that names the fold.
+def join_folds(tables: Sequence[Predictions]) -> Predictions:
+    """The out-of-fold predictions of a repeat: those of all folds as one table, with a further column ``fold``.
 
     Args:
-        tables: The test set of each fold, in the order of the folds.
+        tables: Predictions for the test set of each fold, in the order of the folds.
 
     Raises:
-        DataError: A sample was tested in two folds.
+        DataError: A sample is in the test sets of two folds.
     """
     first = tables[0]
     table = pd.concat([each.table.assign(fold=fold) for fold, each in enumerate(tables)], ignore_index=True)
@@ -40,13 +40,13 @@ def out_of_fold(tables: Sequence[Predictions]) -> Predictions:
 
 
 def fold_scores(evaluations: Mapping[tuple[int, int], Evaluation]) -> pd.DataFrame:
-    """One row a repeat, fold and unit: how many were judged, and every metric; empty where it is not defined.
+    """One row per repeat, fold and unit: the number of rows and every metric; empty where it is undefined.
 
     Args:
-        evaluations: Of the test set of each fold, by repeat and fold.
+        evaluations: On the test set of each fold, by repeat and fold.
     """
     rows = [
-        {"repeat": repeat, "fold": fold, "unit": unit, "judged": scores.count}
+        {"repeat": repeat, "fold": fold, "unit": unit, "count": scores.count}
         | {name: np.nan if scores.metrics[name].value is None else scores.metrics[name].value for name in METRICS}
         for (repeat, fold), evaluation in evaluations.items()
         for unit, scores in evaluation.scores.items()
@@ -55,10 +55,10 @@ def fold_scores(evaluations: Mapping[tuple[int, int], Evaluation]) -> pd.DataFra
 
 
 def summarise_folds(scores: pd.DataFrame, pooled: Sequence[Evaluation]) -> pd.DataFrame:
-    """One row a unit and metric: mean, SD and range over the folds, and the pooled score.
+    """One row per unit and metric: mean, SD and range over the folds, and the pooled score.
 
     Args:
-        scores: What :func:`fold_scores` gave.
+        scores: From :func:`fold_scores`.
         pooled: The evaluation of the out-of-fold predictions of each repeat.
 
     Returns:
@@ -67,9 +67,9 @@ def summarise_folds(scores: pd.DataFrame, pooled: Sequence[Evaluation]) -> pd.Da
     """
     rows = []
     for unit in pooled[0].scores:
-        part = scores[scores["unit"] == unit]
+        of_unit = scores[scores["unit"] == unit]
         for name in METRICS:
-            values = part[name].dropna()
+            values = of_unit[name].dropna()
             first = pooled[0].scores[unit].metrics[name]
             repeated = [value for each in pooled if (value := each.scores[unit].metrics[name].value) is not None]
             rows.append(
@@ -81,7 +81,7 @@ def summarise_folds(scores: pd.DataFrame, pooled: Sequence[Evaluation]) -> pd.Da
                     "lowest": values.min() if len(values) else np.nan,
                     "highest": values.max() if len(values) else np.nan,
                     "defined": len(values),
-                    "folds": len(part),
+                    "folds": len(of_unit),
                     "pooled": first.value,
                     "low": first.low,
                     "high": first.high,
@@ -94,31 +94,31 @@ def summarise_folds(scores: pd.DataFrame, pooled: Sequence[Evaluation]) -> pd.Da
 
 
 def fold_notes(summary: pd.DataFrame, pooled: Evaluation, folds: int) -> tuple[str, ...]:
-    """What a reader of the scores of folds must know, in sentences.
+    """Limitations of the scores of folds, as sentences.
 
     Args:
-        summary: What :func:`summarise_folds` gave.
-        pooled: The evaluation of the first repeat's out-of-fold predictions.
-        folds: The number of folds of a repeat.
+        summary: From :func:`summarise_folds`.
+        pooled: The evaluation of the out-of-fold predictions of the first repeat.
+        folds: The number of folds.
     """
     return (
-        "The folds are not independent: any two share most of what they learnt from. So the SD over folds is no "
+        "The folds are not independent: any two share most of their training data. So the SD over folds is not a "
         "standard error, and there is no unbiased estimate of one (Bengio and Grandvalet 2004). The intervals are "
-        "those of the pooled predictions; they resample people, with the networks as they are.",
+        "those of the pooled predictions; they resample subjects and treat the networks as fixed.",
         *_class_notes(pooled, folds),
         *_area_notes(summary),
     )
 
 
 def summary_text(summary: pd.DataFrame, pooled: Evaluation) -> str:
-    """The summary as a table for the terminal; a dash where there is no number."""
+    """The summary as a text table; a dash where there is no number."""
     lines = []
     several = bool((summary["pooled_highest"] > summary["pooled_lowest"]).any())
     for unit, scores in pooled.scores.items():
-        title = f"By {unit_word(pooled, scores)}"
+        title = f"By {unit_name(pooled, scores)}"
         lines.append(f"{title:22}{'mean':>8}{'SD':>8}{'lowest':>8}{'highest':>9}{'folds':>7}  pooled")
-        shown = summary[(summary["unit"] == unit) & summary["metric"].isin(SHOWN)]
-        for row in shown.to_dict("records"):
+        rows = summary[(summary["unit"] == unit) & summary["metric"].isin(FOLD_METRICS)]
+        for row in rows.to_dict("records"):
             numbers = "".join(_cell(row[name]) for name in ("mean", "sd", "lowest")) + _cell(row["highest"], 9)
             spread = f", repeats {row['pooled_lowest']:.3f} to {row['pooled_highest']:.3f}" if several else ""
             counts = f"{row['defined']}" if row["defined"] == row["folds"] else f"{row['defined']}/{row['folds']}"
@@ -136,17 +136,17 @@ def _class_notes(pooled: Evaluation, folds: int) -> list[str]:
     scores = pooled.scores["image"] if pooled.split_unit == "image" else pooled.headline
     notes = []
     for name, count in scores.class_counts.items():
-        units = unit_word(pooled, scores, count)
+        units = unit_name(pooled, scores, count)
         if count == 1:
             notes.append(
-                f"Class '{name}' has 1 {units}: the fold that is asked about it has never learnt the class, and no "
-                "other tests it. Nothing can be said about it; leave it out, or find more people."
+                f"Class '{name}' has 1 {units}: the fold that tests it has none to train on, and no other fold tests "
+                "it. The class cannot be evaluated; leave it out, or add more subjects."
             )
         elif 0 < count < folds:
             without = f"{folds - count} folds test" if folds - count > 1 else "1 fold tests"
             notes.append(
                 f"Class '{name}' has {count} {units} for {folds} folds: at least {without} none of it, and averages "
-                "over the classes leave it out there. Look at the pooled scores only."
+                "over the classes omit it there. Use the pooled scores only."
             )
     return notes
 
@@ -158,17 +158,17 @@ def _area_notes(summary: pd.DataFrame) -> list[str]:
         return []
     return [
         f"Macro ROC AUC is {row['mean']:.3f} as the mean of the folds and {row['pooled']:.3f} pooled. Within a fold "
-        "people are ranked by one network. Pooled, they are ranked across networks whose probabilities may be on "
-        "different scales, which can make it lower. Say which of the two you quote."
+        "one network ranks the subjects. Pooled, they are ranked across networks whose probabilities may be on "
+        "different scales, which can lower it. State which of the two you quote."
     ]
 
 
 def require_all_tested(tested: Predictions, samples: Sequence[str]) -> None:
-    """Check that the folds together tested every sample.
+    """Check that every sample is in the test set of a fold.
 
     Raises:
-        DataError: Some were left out.
+        DataError: Some are in none.
     """
     missing = sorted(set(samples) - set(tested.table["sample"]))
     if missing:
-        raise DataError(f"{len(missing)} samples were tested by no fold, the first is '{missing[0]}'.")
+        raise DataError(f"{len(missing)} samples are in the test set of no fold, the first is '{missing[0]}'.")

@@ -1,37 +1,43 @@
-"""What an evaluation found, as frozen values that save and load themselves. The schema is in docs/metrics-schema.md."""
+"""The result of an evaluation, its verdict and limitations, and the classification report as text.
+
+The nouns are frozen values that save and load themselves; docs/metrics-schema.md documents the file.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
 
-from gyrus.errors import DataError
-from gyrus.files import read_json, write_json
+from gyrus.evaluation.metrics import CLASS_METRIC_TITLES, METRIC_TITLES
+from gyrus.serialisation import Saved, renamed
 from gyrus.types import SPLIT_WARNINGS, SplitUnit
 
-SCHEMA = "gyrus.metrics/1"
-
 Unit = Literal["subject", "image"]
-"""What is judged: a person by all its images together, or each image by itself."""
+"""What is scored: each subject by all its images together, or each image by itself."""
 
 Group = Literal["subject", "scan", "image"]
-"""What is drawn again and again for the intervals."""
+"""What the bootstrap resamples."""
 
 Interval = Literal["percentile", "bca"]
-"""How an interval is made from the resamples."""
+"""How a confidence interval is computed from the resamples."""
+
+INTERVAL_METHODS: dict[Interval, str] = {"percentile": "percentile", "bca": "bias-corrected and accelerated (BCa)"}
+
+FEW_OF_A_CLASS = 10
+FEW_IN_ALL = 50
+"""Below these numbers of subjects the report calls a score uncertain, whatever its interval."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A score, and how sure it is.
+    """A score with its confidence interval.
 
     Attributes:
-        value: The score; None where it is not defined, with the reason in ``note``.
+        value: The score; None where it is undefined, with the reason in ``note``.
         low: Lower end of the interval; None where there is none, with the reason in ``note``.
         high: Upper end of the interval.
-        note: What a reader must know, in words; empty where nothing.
+        note: What else a reader must know; often empty.
     """
 
     value: float | None
@@ -40,7 +46,7 @@ class Estimate:
     note: str = ""
 
     def text(self, digits: int = 3) -> str:
-        """``0.533 [0.412, 0.641]``, or without the interval where there is none, or ``undefined``."""
+        """``0.533 [0.412, 0.641]``, or ``0.533 [no interval]``, or ``undefined``."""
         if self.value is None:
             return "undefined"
         value = f"{self.value:.{digits}f}"
@@ -54,12 +60,12 @@ class Scores:
     """The scores of one unit.
 
     Attributes:
-        unit: What was judged.
-        count: How many were judged.
-        class_counts: How many of each class, in the order of the classes.
+        unit: What was scored.
+        count: The number of subjects or images.
+        class_counts: How many there are of each class, in the order of the classes.
         majority_class: The most frequent class among them.
-        majority_share: The accuracy of always saying it: what a classifier must beat.
-        confusion: How many of each true class (row) were called each class (column).
+        majority_fraction: Its fraction: the accuracy of always predicting it.
+        confusion: Counts by true class (row) and predicted class (column).
         metrics: By name of :data:`gyrus.evaluation.metrics.METRICS`.
         by_class: By class, then by name of :data:`gyrus.evaluation.metrics.CLASS_METRICS`.
     """
@@ -68,33 +74,35 @@ class Scores:
     count: int
     class_counts: Mapping[str, int]
     majority_class: str
-    majority_share: float
+    majority_fraction: Annotated[float, renamed("majority_fraction", "majority_share")]
     confusion: tuple[tuple[int, ...], ...]
     metrics: Mapping[str, Estimate]
     by_class: Mapping[str, Mapping[str, Estimate]]
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """What an evaluation found.
+class Evaluation(Saved):
+    """All scores of a classifier on one subset.
 
     Attributes:
         scores: By unit; "subject" first, and only where subjects are known.
         classes: The class names in the order of the model's outputs.
-        subset: The subset that was judged.
+        subset: The subset that was evaluated.
         split_unit: What was kept whole when the data were split.
-        group: What was drawn for the intervals.
-        level: The share that the intervals cover.
-        resamples: How many resamples were drawn.
-        seed: What decided them.
-        unlabelled: How many images were left out because their class is not known.
-        notes: What a reader must know about the data, in words.
-        interval: How the intervals were made from the resamples.
+        group: What the intervals resample.
+        level: Confidence level of the intervals.
+        resamples: The number of bootstrap resamples.
+        seed: Seed of the resamples.
+        unlabelled: The number of images left out because their class is unknown.
+        notes: What else a reader must know about the data.
+        interval: How the intervals were computed from the resamples.
     """
+
+    SCHEMA = "gyrus.metrics/1"
 
     scores: Mapping[Unit, Scores]
     classes: tuple[str, ...]
-    subset: str
+    subset: Annotated[str, renamed("subset", "part")]
     split_unit: SplitUnit
     group: Group
     level: float
@@ -105,8 +113,8 @@ class Evaluation:
     interval: Interval = "percentile"
 
     @property
-    def statement(self) -> str:
-        """The warning that goes with every score; empty after a split by subject."""
+    def warning(self) -> str:
+        """The warning about the split that goes with every score; empty after a split by subject."""
         return SPLIT_WARNINGS[self.split_unit]
 
     @property
@@ -115,47 +123,212 @@ class Evaluation:
         return self.scores.get("subject", self.scores["image"])
 
     def text(self) -> str:
-        """The classification report as text: the warning first, then by subject, then by image."""
-        from gyrus.evaluation.text import report_text
+        """The classification report: warning and verdict, the scores by subject and by image, limitations."""
+        return classification_report(self)
 
-        return report_text(self)
-
-    def save(self, path: Path) -> None:
-        """Write as JSON; the schema is in docs/metrics-schema.md."""
-        write_json(Path(path), {"schema": SCHEMA, "statement": self.statement} | asdict(self))
-
-    @classmethod
-    def load(cls, path: Path) -> Evaluation:
-        """Read what :meth:`save` wrote.
-
-        Raises:
-            DataError: The file is no evaluation, or of another version of the schema.
-        """
-        content = read_json(Path(path))
-        schema = content.get("schema") if isinstance(content, dict) else None
-        if schema != SCHEMA:
-            raise DataError(f"{path} is not an evaluation of schema {SCHEMA}; it says {schema!r}. Evaluate again.")
-        try:
-            return cls(**_fields(content))
-        except (KeyError, TypeError, AttributeError) as error:
-            raise DataError(f"{path} is a damaged evaluation: {error!r}. Evaluate again.") from error
+    def to_document(self) -> dict[str, Any]:
+        """The fields as plain values for JSON, with the warning about the split."""
+        document = super().to_document()
+        return {"schema": document.pop("schema"), "warning": self.warning, **document}
 
 
-def _fields(content: dict[str, Any]) -> dict[str, Any]:
-    content = {name: value for name, value in content.items() if name not in {"schema", "statement"}}
-    content.setdefault("subset", content.pop("part", None))  # the name before version 0.2
-    content["scores"] = {unit: _scores(value) for unit, value in content["scores"].items()}
-    content["classes"], content["notes"] = tuple(content["classes"]), tuple(content["notes"])
-    return content
+def verdict(evaluation: Evaluation) -> tuple[str, ...]:
+    """What the scores show, most important first: the comparison with the majority class, accuracy and ROC AUC.
+
+    After a split that may leak, only the accuracy is reported, as no estimate for unseen subjects.
+    """
+    scores = evaluation.headline
+    if evaluation.warning:
+        return _accuracy_sentence(evaluation, scores), "This does not estimate performance on unseen subjects."
+    return _gain_sentence(evaluation, scores), _accuracy_sentence(evaluation, scores), *_roc_sentences(scores)
 
 
-def _scores(content: dict[str, Any]) -> Scores:
-    content = dict(content)
-    content["confusion"] = tuple(tuple(row) for row in content["confusion"])
-    content["metrics"] = _estimates(content["metrics"])
-    content["by_class"] = {name: _estimates(values) for name, values in content["by_class"].items()}
-    return Scores(**content)
+def limitations(evaluation: Evaluation) -> tuple[str, ...]:
+    """Reasons to distrust the scores, as sentences; the warning about the split comes first."""
+    leaky = evaluation.warning[:1].upper() + evaluation.warning[1:]
+    return (
+        *([f"{leaky}. {_LEAKAGE}"] if leaky else []),
+        *evaluation.notes,
+        *_size_limitations(evaluation),
+        *([f"{evaluation.unlabelled} images of unknown class were left out."] if evaluation.unlabelled else []),
+    )
 
 
-def _estimates(content: dict[str, Any]) -> dict[str, Estimate]:
-    return {name: Estimate(**value) for name, value in content.items()}
+def classification_report(evaluation: Evaluation) -> str:
+    """The classification report as text: warning and verdict, a block per unit (by subject first), limitations."""
+    lines = [f"Evaluation on the {subset_name(evaluation.subset)}"]
+    if evaluation.warning:
+        lines.append(f"WARNING: {evaluation.warning}")
+    lines += ["", *verdict(evaluation)]
+    for scores in evaluation.scores.values():
+        title = f"By {unit_name(evaluation, scores)} ({scores.count:,} {unit_name(evaluation, scores, scores.count)})"
+        lines += ["", title, "-" * len(title)]
+        lines += [*_overall_rows(scores), "", *_class_rows(scores), "", *_confusion_rows(scores)]
+    lines += ["", interval_note(evaluation)]
+    lines += [f"Note: {note}" for note in (*score_notes(evaluation), *limitations(evaluation))]
+    return "\n".join(lines) + "\n"
+
+
+def interval_note(evaluation: Evaluation) -> str:
+    """How the confidence intervals were computed."""
+    if not evaluation.resamples:
+        return "No confidence intervals: no resamples were requested."
+    return (
+        f"In brackets: {100 * evaluation.level:g} % confidence intervals, {INTERVAL_METHODS[evaluation.interval]}, "
+        f"from {evaluation.resamples:,} bootstrap resamples of {evaluation.group}s, seed {evaluation.seed}."
+    )
+
+
+def score_notes(evaluation: Evaluation) -> tuple[str, ...]:
+    """The notes of single scores: each note once, with the scores it applies to."""
+    units: dict[str, list[str]] = {}
+    for scores in evaluation.scores.values():
+        for note, about in _notes_of(scores).items():
+            units.setdefault(f"{', '.join(about)}: {note}.", []).append(unit_name(evaluation, scores))
+    return tuple(f"By {' and by '.join(names)}, {line}" for line, names in units.items())
+
+
+def unit_name(evaluation: Evaluation, scores: Scores, number: int = 1) -> str:
+    """The name of one scored unit: "subject", "scan" or "image", in the plural unless ``number`` is 1."""
+    name = "image" if scores.unit == "image" else evaluation.group
+    return name if number == 1 else f"{name}s"
+
+
+def subset_name(subset: str) -> str:
+    """A subset in prose: "test set", "validation set", "training set", or its own name."""
+    names = {
+        "train": "training set",
+        "val": "validation set",
+        "test": "test set",
+        "out-of-fold": "out-of-fold predictions",
+    }
+    return names.get(subset, f"subset '{subset}'")
+
+
+def percent(fraction: float) -> str:
+    """A fraction as whole per cent; never "0 %" or "100 %" for what is neither none nor all."""
+    if 0 < fraction < 0.005:
+        return "<1 %"
+    return ">99 %" if 0.995 <= fraction < 1 else f"{100 * fraction:.0f} %"
+
+
+def join_words(words: Sequence[str], last: str) -> str:
+    """``a, b or c``, with ``last`` before the last one."""
+    return f" {last} ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+
+
+_LEAKAGE = (
+    "The classifier may have seen other images of the same subjects during training, "
+    "so the scores do not estimate performance on unseen subjects."
+)
+
+
+def _gain_sentence(evaluation: Evaluation, scores: Scores) -> str:
+    gain = scores.metrics["accuracy_gain"]
+    baseline = (
+        f"always predicting the majority class '{scores.majority_class}' ({scores.majority_fraction:.2f}) on "
+        f"{'this' if scores.count == 1 else 'these'} {scores.count:,} {unit_name(evaluation, scores, scores.count)}"
+    )
+    if gain.low is None or gain.high is None:
+        return f"Too few data to compare with {baseline}."
+    if gain.low > 0:
+        return f"Better than {baseline}."
+    if gain.high < 0:
+        return f"Worse than {baseline}: do not use it as it is."
+    return f"Not better than {baseline}."
+
+
+def _accuracy_sentence(evaluation: Evaluation, scores: Scores) -> str:
+    accuracy, interval = scores.metrics["accuracy"], ""
+    if accuracy.low is not None and accuracy.high is not None:
+        interval = f" ({100 * evaluation.level:g} % CI {percent(accuracy.low)} to {percent(accuracy.high)})"
+    always = (
+        f"; always predicting '{scores.majority_class}': {percent(scores.majority_fraction)}"
+        if evaluation.warning
+        else ""
+    )
+    return f"Accuracy on {_whom(evaluation, scores)}: {percent(accuracy.value or 0.0)}{interval}{always}."
+
+
+def _whom(evaluation: Evaluation, scores: Scores) -> str:
+    """What was scored, and whether the classifier had seen it."""
+    units = unit_name(evaluation, scores, scores.count)
+    if evaluation.subset == "train":
+        return f"{scores.count:,} {units} of the training set"
+    if evaluation.warning:
+        seen = units if units.startswith("subject") else f"{units} of subjects"
+        return f"{scores.count:,} {seen} that may also be in the training set"
+    if evaluation.subset == "val":
+        return f"{scores.count:,} {units} of the validation set, which selected the weights"
+    return f"{scores.count:,} " + (f"unseen {units}" if units.startswith("subject") else f"{units} of unseen subjects")
+
+
+def _roc_sentences(scores: Scores) -> list[str]:
+    area = scores.metrics["macro_roc_auc"]
+    if area.value is None or area.low is None or area.high is None:
+        return []
+    shown = "better" if area.low > 0.5 else "not better"
+    return [f"Ranking of the classes by probability is {shown} than chance (0.50): macro ROC AUC {area.text(2)}."]
+
+
+def _size_limitations(evaluation: Evaluation) -> list[str]:
+    scores, found = evaluation.headline, []
+    if scores.count < FEW_IN_ALL:
+        units = unit_name(evaluation, scores, scores.count)
+        found.append(f"Only {scores.count} {units} were evaluated, so every score is uncertain.")
+    few = {name: count for name, count in scores.class_counts.items() if 0 < count < FEW_OF_A_CLASS}
+    if few:
+        counts = ", ".join(f"'{name}' {count}" for name, count in few.items())
+        found.append(f"Few {unit_name(evaluation, scores, 0)} per class ({counts}): scores of these are unreliable.")
+    absent = [f"'{name}'" for name, count in scores.class_counts.items() if not count]
+    if absent:
+        found.append(f"No {unit_name(evaluation, scores)} of class {', '.join(absent)}: it could not be evaluated.")
+    return found
+
+
+def _notes_of(scores: Scores) -> dict[str, list[str]]:
+    """Each note with the scores it applies to; those of a class only where they have no interval."""
+    notes: dict[str, list[str]] = {}
+    for note, names in _by_note(scores.metrics, METRIC_TITLES).items():
+        averages = [name for name in METRIC_TITLES if not name.startswith("accuracy")]
+        notes[note] = ["averages over the classes"] if names == averages else [METRIC_TITLES[name] for name in names]
+    for name, values in scores.by_class.items():
+        without = {metric: value for metric, value in values.items() if value.low is None}
+        for note, metrics in _by_note(without, CLASS_METRIC_TITLES).items():
+            titles = ", ".join(CLASS_METRIC_TITLES[metric] for metric in metrics)
+            some = "" if len(metrics) == len(CLASS_METRIC_TITLES) else f" ({titles})"
+            notes.setdefault(note, []).append(f"class '{name}'{some}")
+    return notes
+
+
+def _by_note(estimates: Mapping[str, Estimate], titles: Mapping[str, str]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for name in titles:
+        if name in estimates and estimates[name].note:
+            found.setdefault(estimates[name].note, []).append(name)
+    return found
+
+
+def _overall_rows(scores: Scores) -> list[str]:
+    rows = [(title, scores.metrics[name].text()) for name, title in METRIC_TITLES.items()]
+    rows.insert(1, (f"Always '{scores.majority_class}'", f"{scores.majority_fraction:.3f}"))
+    return _aligned(rows)
+
+
+def _class_rows(scores: Scores) -> list[str]:
+    rows = [
+        (name, *(estimates[metric].text(2) for metric in CLASS_METRIC_TITLES), str(scores.class_counts[name]))
+        for name, estimates in scores.by_class.items()
+    ]
+    return _aligned([("Class", *CLASS_METRIC_TITLES.values(), "Count"), *rows])
+
+
+def _confusion_rows(scores: Scores) -> list[str]:
+    classes = list(scores.class_counts)
+    rows = [(name, *map(str, row)) for name, row in zip(classes, scores.confusion, strict=True)]
+    return ["Confusion matrix: true class in rows, predicted class in columns", *_aligned([("", *classes), *rows])]
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]

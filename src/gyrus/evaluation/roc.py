@@ -1,9 +1,9 @@
-"""How well scores rank the samples of one class above the rest, exactly, for many weightings of the samples at once.
+"""ROC AUC, average precision and the ROC curve, exact, and for many weightings of the samples at once.
 
-The samples are sorted once. What is then needed of any weighting are three sums for each group of equal score that
-holds a sample of the class: the weight of the class in the group, the weight of the rest in the group (ties), and the
-weight of the rest above it. Each is linear in the weights, so a sparse matrix gives it for all resamples of a
-bootstrap together, in blocks of groups that stay in the processor's cache.
+The samples are sorted once. Any weighting then needs three sums for each group of equal score that holds a sample of
+the class: the weight of the class in the group, the weight of the rest in the group (ties), and the weight of the rest
+above it. Each is linear in the weights, so a sparse matrix computes it for all resamples of a bootstrap together, in
+blocks of groups that fit into the processor's cache.
 
 Sources: Hanley and McNeil 1982, "The meaning and use of the area under a ROC curve" (ties count one half); average
 precision as in scikit-learn: the sum over thresholds of precision times the step in recall, without interpolation.
@@ -21,21 +21,21 @@ from scipy import sparse
 Floats = npt.NDArray[np.float64]
 
 GROUPS_AT_ONCE = 4096
-"""Groups of equal score whose sums are held at a time; 4,096 by 32 resamples by 8 bytes is one megabyte."""
+"""Groups of equal score whose sums are in memory at a time; 4,096 by 32 resamples by 8 bytes is one megabyte."""
 
 RUN = 32
 """Rows of a cumulative sum that are added one after the other, for all runs of this length at once."""
 
 
 class RankingAreas(NamedTuple):
-    """Areas under curves, one for each weighting; NaN where it leaves no sample of the class, or none of the rest."""
+    """Areas under both curves, one per weighting; NaN where it leaves no sample of the class, or none of the rest."""
 
     roc: Floats
     precision_recall: Floats
 
 
 class RocCurve(NamedTuple):
-    """Points of a ROC curve from (0, 0) to (1, 1), one for each distinct score, and the score at each."""
+    """Points of a ROC curve from (0, 0) to (1, 1), one per distinct score, and the score at each."""
 
     false_positive_rate: Floats
     true_positive_rate: Floats
@@ -44,7 +44,7 @@ class RocCurve(NamedTuple):
 
 @dataclass(frozen=True)
 class _Block:
-    """Some groups, by falling score; each matrix is (groups, clusters) and sums weights of samples."""
+    """Some groups in descending order of score; each matrix is (groups, clusters) and sums the weights of samples."""
 
     positives: sparse.csr_array
     tied: sparse.csr_array | None
@@ -63,7 +63,7 @@ class Ranking:
         """The areas under both curves when cluster s counts ``counts[s, b]`` times, for each b.
 
         Args:
-            counts: Weights that are not negative, shape (clusters, B).
+            counts: Non-negative weights, shape (clusters, B).
 
         Returns:
             Two arrays of shape (B,).
@@ -101,9 +101,9 @@ def rank(
 
     Args:
         relevant: Whether each sample is of the class, shape (N,).
-        scores: The higher, the more likely of the class, shape (N,), finite.
-        clusters: The index of each sample's cluster (its subject), shape (N,); by default all are in one.
-        weights: A weight for each sample that is not negative, shape (N,); by default one.
+        scores: Higher means more likely of the class, shape (N,), finite.
+        clusters: Index of the cluster (subject) of each sample, shape (N,); by default all are in one.
+        weights: Non-negative weight of each sample, shape (N,); by default 1.
     """
     relevant = np.asarray(relevant, dtype=bool)
     group, tied = _groups(relevant, np.asarray(scores, dtype=np.float64))
@@ -127,12 +127,12 @@ def rank(
 
 
 def roc_auc(relevant: npt.ArrayLike, scores: npt.ArrayLike, weights: npt.ArrayLike | None = None) -> float:
-    """Area under the ROC curve: the chance that a sample of the class scores above one of the rest, ties one half.
+    """Area under the ROC curve: the probability that a sample of the class scores above one of the rest, ties one half.
 
     Args:
         relevant: Whether each sample is of the class, shape (N,).
-        scores: The higher, the more likely of the class, shape (N,).
-        weights: A weight for each sample, shape (N,); by default one.
+        scores: Higher means more likely of the class, shape (N,).
+        weights: Weight of each sample, shape (N,); by default 1.
 
     Returns:
         The area, or NaN where no sample is of the class, or every one is.
@@ -145,22 +145,22 @@ def average_precision(relevant: npt.ArrayLike, scores: npt.ArrayLike, weights: n
 
     Args:
         relevant: Whether each sample is of the class, shape (N,).
-        scores: The higher, the more likely of the class, shape (N,).
-        weights: A weight for each sample, shape (N,); by default one.
+        scores: Higher means more likely of the class, shape (N,).
+        weights: Weight of each sample, shape (N,); by default 1.
 
     Returns:
-        The area, or NaN where no sample is of the class, or every one is: there is nothing to find then.
+        The area, or NaN where no sample is of the class, or every one is.
     """
     return float(rank(relevant, scores, weights=weights).areas([[1.0]]).precision_recall[0])
 
 
 def roc_curve(relevant: npt.ArrayLike, scores: npt.ArrayLike, weights: npt.ArrayLike | None = None) -> RocCurve:
-    """The points of the ROC curve, one for each distinct score, from strict to lenient.
+    """The points of the ROC curve, one per distinct score, from strict to lenient.
 
     Args:
         relevant: Whether each sample is of the class, shape (N,), some True and some False.
-        scores: The higher, the more likely of the class, shape (N,).
-        weights: A weight for each sample, shape (N,); by default one.
+        scores: Higher means more likely of the class, shape (N,).
+        weights: Weight of each sample, shape (N,); by default 1.
     """
     relevant, scores = np.asarray(relevant, dtype=bool), np.asarray(scores, dtype=np.float64)
     weight = np.ones(len(scores)) if weights is None else np.asarray(weights, dtype=np.float64)
@@ -171,9 +171,9 @@ def roc_curve(relevant: npt.ArrayLike, scores: npt.ArrayLike, weights: npt.Array
 
 
 def _groups(relevant: npt.NDArray[np.bool_], scores: Floats) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
-    """For each sample the first group that its score reaches, by falling score, and whether it ties with it.
+    """For each sample the first group whose score it reaches, in descending order, and whether it ties with it.
 
-    Only distinct scores of relevant samples make a group; what scores below all of them gets one number more.
+    Only distinct scores of relevant samples make a group; samples that score below all of them get one number more.
     """
     levels = np.unique(-scores[relevant])
     group = np.searchsorted(levels, -scores, side="left")
@@ -191,9 +191,9 @@ def _block(positives: sparse.csr_array, ties: sparse.csr_array, others: sparse.c
 
 
 def _running(values: Floats, before: Floats) -> Floats:
-    """Cumulative sums along the first axis of (G, B), on top of what came before; ``values`` stays as it is.
+    """Cumulative sums along the first axis of (G, B), added to ``before``; ``values`` is not changed.
 
-    Runs of rows side by side, then their ends: five times as fast as ``np.cumsum``, which goes down column by column.
+    Sums runs of rows in parallel, then their ends: five times as fast as ``np.cumsum``, which goes column by column.
     """
     groups, resamples = values.shape
     total = np.zeros((-(-groups // RUN) * RUN, resamples))

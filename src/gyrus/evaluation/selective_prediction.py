@@ -1,7 +1,7 @@
-"""What is gained by leaving out the people about whom the classifier is least sure.
+"""Selective prediction: the error rate when the classifier abstains on the subjects it is least confident about.
 
-The risk is the share of mistakes among those it answers for, the coverage the share it answers for. A classifier that
-knows when it does not know has a risk that falls with the coverage (Geifman and El-Yaniv 2017).
+The risk is the error rate on the subjects that are predicted, the coverage their fraction. If confidence is
+informative, the risk falls with the coverage (Geifman and El-Yaniv 2017).
 """
 
 from __future__ import annotations
@@ -12,9 +12,16 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from gyrus.evaluation.intervals import IntervalNotes, draw_counts, estimate
+from gyrus.evaluation.bootstrap import (
+    DEFAULT_BOOTSTRAP,
+    BootstrapConfig,
+    IntervalNotes,
+    cluster_indices,
+    divide,
+    estimate,
+    resample_counts,
+)
 from gyrus.evaluation.result import Estimate
-from gyrus.evaluation.sampling import USUAL, BootstrapConfig, clusters_of, divide
 from gyrus.inference.predictions import Predictions
 
 Floats = npt.NDArray[np.float64]
@@ -22,7 +29,7 @@ Floats = npt.NDArray[np.float64]
 COVERAGES = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 
 CELLS_AT_ONCE = 2**22
-"""Rows times resamples that are held at a time (32 MB an array)."""
+"""Rows times resamples that are in memory at a time (32 MB per array)."""
 
 
 @dataclass(frozen=True)
@@ -30,9 +37,9 @@ class SelectivePrediction:
     """Risk by coverage.
 
     Attributes:
-        risks: The risk at each of some coverages: the surest rows up to that share.
-        area: Mean risk over all coverages (AURC); less is better, never abstaining has ``risks[1.0]``.
-        best: The area if every mistake came last.
+        risks: The risk at each of some coverages: of the most confident rows up to that fraction.
+        area: Mean risk over all coverages (AURC); lower is better. Without abstention the risk is ``risks[1.0]``.
+        best: The area if all errors had the lowest confidence.
         excess: The area above ``best``.
     """
 
@@ -42,37 +49,39 @@ class SelectivePrediction:
     excess: Estimate
 
 
-def abstain(
-    predictions: Predictions, coverages: Sequence[float] = COVERAGES, sampling: BootstrapConfig = USUAL
+def measure_selective_prediction(
+    predictions: Predictions, coverages: Sequence[float] = COVERAGES, bootstrap: BootstrapConfig = DEFAULT_BOOTSTRAP
 ) -> SelectivePrediction:
-    """Measure what abstaining by the probability of the chosen class gains.
+    """Measure the risk when abstaining by confidence, the probability of the predicted class.
 
-    Rows of equal probability are answered together or not at all in the area; at a given coverage they share the
+    For the area, rows of equal confidence are predicted together or not at all; at a given coverage they share the
     place that is left.
 
     Args:
         predictions: Every row with its true class; rows of one subject are resampled together.
-        coverages: Shares in (0, 1] at which the risk is told.
-        sampling: How intervals are made.
+        coverages: Fractions in (0, 1] at which the risk is reported.
+        bootstrap: How intervals are computed.
     """
     confidence, wrong = predictions.probabilities.max(axis=1), predictions.predicted != predictions.targets
-    clusters = clusters_of(predictions)
+    clusters = cluster_indices(predictions)
     order = np.argsort(-confidence, kind="stable")
-    curve = _Curve(wrong[order].astype(np.float64), _last_of_equals(-confidence[order]), np.asarray(coverages))
+    curve = _RiskCurve(wrong[order].astype(np.float64), _last_of_equals(-confidence[order]), np.asarray(coverages))
     whole = curve.measure(np.ones((len(order), 1)))
     number = int(clusters.max()) + 1
     step = int(np.clip(CELLS_AT_ONCE // len(order), 1, 64))
-    blocks = [range(start, min(start + step, sampling.resamples)) for start in range(0, sampling.resamples, step)]
-    parts = [curve.measure(draw_counts(number, block, sampling.seed)[clusters[order]]) for block in blocks]
-    resampled = np.concatenate(parts) if parts else np.empty((0, whole.shape[1]))
-    words = IntervalNotes("there is nobody to judge", "")
-    found = [estimate(float(value), resampled[:, index], sampling.level, words) for index, value in enumerate(whole[0])]
+    blocks = [range(start, min(start + step, bootstrap.resamples)) for start in range(0, bootstrap.resamples, step)]
+    values = [curve.measure(resample_counts(number, block, bootstrap.seed)[clusters[order]]) for block in blocks]
+    resampled = np.concatenate(values) if values else np.empty((0, whole.shape[1]))
+    notes = IntervalNotes("no rows to evaluate", "")
+    found = [
+        estimate(float(value), resampled[:, index], bootstrap.level, notes) for index, value in enumerate(whole[0])
+    ]
     return SelectivePrediction(dict(zip(map(float, coverages), found[3:], strict=True)), *found[:3])
 
 
 @dataclass(frozen=True)
-class _Curve:
-    """Rows by falling confidence: what is wrong, the last row of those as sure as each, the coverages to tell."""
+class _RiskCurve:
+    """Rows by descending confidence: the errors, the last row of equal confidence, and the coverages to report."""
 
     wrong: Floats
     last: npt.NDArray[np.int64]
@@ -81,30 +90,30 @@ class _Curve:
     def measure(self, weights: Floats) -> Floats:
         """Area, best area, excess, then the risk at each coverage, (N, B) to (B, 3 + coverages)."""
         total = weights.sum(axis=0)
-        answered, mistakes = (
+        covered, errors = (
             weights.cumsum(axis=0)[self.last],
             (weights * self.wrong[:, None]).cumsum(axis=0)[self.last],
         )
-        area = (weights * np.nan_to_num(divide(mistakes, answered))).sum(axis=0) / total
-        best = _best_area(total, mistakes[-1])
-        risks = [_risk(answered, mistakes, share * total) for share in self.coverages]
+        area = (weights * np.nan_to_num(divide(errors, covered))).sum(axis=0) / total
+        best = _best_area(total, errors[-1])
+        risks = [_risk(covered, errors, fraction * total) for fraction in self.coverages]
         return np.column_stack([area, best, area - best, *risks])
 
 
-def _best_area(total: Floats, mistakes: Floats) -> Floats:
-    """Mean over the places 1 to n of the mistakes so far, when the right ones come first; shape (B,)."""
+def _best_area(total: Floats, errors: Floats) -> Floats:
+    """Mean over the ranks 1 to n of the error rate so far, when the correct ones come first; shape (B,)."""
     result = np.empty(len(total))
-    for index, (number, wrong) in enumerate(zip(total, mistakes, strict=True)):
-        places = np.arange(number - wrong + 1, number + 1)
-        result[index] = ((places - (number - wrong)) / places).sum() / number
+    for index, (number, wrong) in enumerate(zip(total, errors, strict=True)):
+        ranks = np.arange(number - wrong + 1, number + 1)
+        result[index] = ((ranks - (number - wrong)) / ranks).sum() / number
     return result
 
 
-def _risk(answered: Floats, mistakes: Floats, wanted: Floats) -> Floats:
-    """The risk when so much weight is answered for, within equals by their mean; shape (B,)."""
+def _risk(covered: Floats, errors: Floats, wanted: Floats) -> Floats:
+    """The risk when rows of so much weight are predicted, interpolated within equals; shape (B,)."""
     result = np.empty(len(wanted))
     for column, limit in enumerate(wanted):
-        result[column] = np.interp(limit, np.append(0, answered[:, column]), np.append(0, mistakes[:, column])) / limit
+        result[column] = np.interp(limit, np.append(0, covered[:, column]), np.append(0, errors[:, column])) / limit
     return result
 
 

@@ -1,4 +1,4 @@
-"""Classical tests between two classifiers, each with its paper. Those that resample are in ``comparison``."""
+"""Classical tests between classifiers: DeLong, McNemar and the corrected resampled t-test."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class DeLong:
     def interval(self, index: int = 0, level: float = 0.95) -> tuple[float, float]:
         """Interval of one area, on the logit scale so that it stays within [0, 1] (Pepe 2003, section 4.3.3).
 
-        For an area of exactly 0 or 1 the variance is 0 and tells nothing: the interval is then [value, value].
+        For an area of exactly 0 or 1 the variance is 0 and the method fails: the interval is then [value, value].
         """
         value, error = float(self.values[index]), float(np.sqrt(self.covariance[index, index]))
         if value in (0.0, 1.0):
@@ -44,7 +44,7 @@ class DeLong:
         return value, value - half, value + half
 
     def p_value(self, first: int = 0, second: int = 1) -> float:
-        """Of no difference between two areas, two-sided; 1 where the two rank all subjects alike."""
+        """Of no difference between two areas, two-sided; 1 where both rank all subjects alike."""
         variance = self._variance(first, second)
         difference = float(self.values[first] - self.values[second])
         if variance <= 1e-15:
@@ -59,12 +59,12 @@ class DeLong:
 def delong(targets: npt.ArrayLike, scores: npt.ArrayLike) -> DeLong:
     """Areas under ROC curves and their covariance without resampling (DeLong, DeLong and Clarke-Pearson 1988).
 
-    In the fast form of Sun and Xu 2014, from mid-ranks: N log N. It takes every row for an independent subject: pool
-    the slices of a person first.
+    The fast algorithm of Sun and Xu 2014, from mid-ranks in N log N. It assumes that every row is an independent
+    subject: pool the slices of a subject first.
 
     Args:
         targets: Whether each subject is a case, shape (N,).
-        scores: A row for each classifier, higher for cases, shape (M, N) or (N,).
+        scores: One row per classifier, higher for cases, shape (M, N) or (N,).
 
     Raises:
         DataError: There are fewer than two cases or two others.
@@ -74,7 +74,7 @@ def delong(targets: npt.ArrayLike, scores: npt.ArrayLike) -> DeLong:
     positives, negatives = values[:, cases], values[:, ~cases]
     m, n = positives.shape[1], negatives.shape[1]
     if min(m, n) < 2:
-        raise DataError(f"DeLong's method needs two cases and two others at least, got {m} and {n}.")
+        raise DataError(f"DeLong's method needs at least two cases and two others, got {m} and {n}.")
     whole = stats.rankdata(np.concatenate([positives, negatives], axis=1), axis=1)
     of_positives = (whole[:, :m] - stats.rankdata(positives, axis=1)) / n
     of_negatives = 1 - (whole[:, m:] - stats.rankdata(negatives, axis=1)) / m
@@ -84,11 +84,11 @@ def delong(targets: npt.ArrayLike, scores: npt.ArrayLike) -> DeLong:
 
 @dataclass(frozen=True)
 class McNemar:
-    """Who is right where two classifiers disagree.
+    """McNemar's test of two classifiers.
 
     Attributes:
-        only_first: Subjects that only the first has right.
-        only_second: Subjects that only the second has right.
+        only_first: Number of subjects that only the first classifies correctly.
+        only_second: Number of subjects that only the second classifies correctly.
         exact: Two-sided p-value of the binomial test (McNemar 1947).
         mid_p: The same with half of the observed probability: less conservative (Fagerland, Lydersen and Laake 2013).
     """
@@ -99,16 +99,16 @@ class McNemar:
     mid_p: float
 
 
-def mcnemar(first_right: npt.ArrayLike, second_right: npt.ArrayLike) -> McNemar:
+def mcnemar(first_correct: npt.ArrayLike, second_correct: npt.ArrayLike) -> McNemar:
     """McNemar's test of equal accuracy on the same subjects.
 
-    It takes every row for an independent subject: pool the slices of a person first.
+    It assumes that every row is an independent subject: pool the slices of a subject first.
 
     Args:
-        first_right: Whether the first classifier is right, shape (N,).
-        second_right: Whether the second is, shape (N,).
+        first_correct: Whether the first classifier is correct, shape (N,).
+        second_correct: Whether the second is correct, shape (N,).
     """
-    first, second = np.asarray(first_right, dtype=bool), np.asarray(second_right, dtype=bool)
+    first, second = np.asarray(first_correct, dtype=bool), np.asarray(second_correct, dtype=bool)
     only_first, only_second = int((first & ~second).sum()), int((~first & second).sum())
     differing, fewer = only_first + only_second, min(only_first, only_second)
     if not differing:
@@ -121,11 +121,11 @@ def mcnemar(first_right: npt.ArrayLike, second_right: npt.ArrayLike) -> McNemar:
 
 @dataclass(frozen=True)
 class ResampledT:
-    """A t-test over folds or repeats that accounts for their sharing of training people.
+    """A t-test over folds or repeats that accounts for their overlapping training sets.
 
     Attributes:
         mean: The mean difference.
-        statistic: t, with one degree of freedom less than there are differences.
+        statistic: t, with one degree of freedom fewer than differences.
         p_value: Two-sided.
     """
 
@@ -137,8 +137,8 @@ class ResampledT:
 def corrected_resampled_t(differences: npt.ArrayLike, *, train_size: int, test_size: int) -> ResampledT:
     """Student's t over repeated splits with the variance of Nadeau and Bengio 2003.
 
-    The training sets of folds overlap, so that the plain t-test finds differences where there are none; the variance
-    is multiplied by ``1/k + test/train`` in place of ``1/k``.
+    The training sets of folds overlap, so the plain t-test finds differences too often. Here the variance is multiplied
+    by ``1/k + test/train`` instead of ``1/k``.
 
     Args:
         differences: The difference of two scores in each of k folds or repeats, shape (k,).
@@ -150,7 +150,7 @@ def corrected_resampled_t(differences: npt.ArrayLike, *, train_size: int, test_s
     """
     values = np.asarray(differences, dtype=np.float64)
     if len(values) < 2:
-        raise DataError(f"A t-test over folds needs two at least, got {len(values)}.")
+        raise DataError(f"A t-test over folds needs at least two differences, got {len(values)}.")
     mean, variance = float(values.mean()), float(values.var(ddof=1))
     if variance == 0:
         return ResampledT(mean, float(np.sign(mean) * np.inf) if mean else 0.0, 0.0 if mean else 1.0)

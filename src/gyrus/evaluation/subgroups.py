@@ -1,7 +1,7 @@
-"""For whom it works: the scores of groups of people or images, with how few they are.
+"""Subgroup analysis: scores by sex, age, site or any other column of subjects or images.
 
-Groups differ by chance alone, the more so the smaller they are and the more of them one looks at; beside the scores of
-each stands whether the groups of a column differ by more than that.
+Subgroups differ by chance, the more so the smaller and the more numerous they are. A permutation test for each column
+checks whether its groups differ by more than that.
 """
 
 from __future__ import annotations
@@ -9,33 +9,28 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from gyrus.errors import ConfigError
+from gyrus.evaluation.bootstrap import DEFAULT_BOOTSTRAP, BootstrapConfig
 from gyrus.evaluation.comparison import holm
 from gyrus.evaluation.evaluate import evaluate
-from gyrus.evaluation.metrics import METRICS
-from gyrus.evaluation.result import Estimate, Unit
-from gyrus.evaluation.sampling import USUAL, BootstrapConfig
-from gyrus.evaluation.saving import load_value, save_value
-from gyrus.evaluation.text import FEW_OF_A_CLASS
+from gyrus.evaluation.metrics import HEADLINE_METRICS, METRICS
+from gyrus.evaluation.result import FEW_OF_A_CLASS, Estimate, Unit
 from gyrus.inference.pooling import pool_by_subject
 from gyrus.inference.predictions import Predictions
 from gyrus.registry import look_up
-
-SCHEMA = "gyrus.subgroups/1"
+from gyrus.serialisation import Saved, renamed
 
 BANDS = 3
-"""Numeric columns are cut into so many bands of as many people, unless edges are given."""
+"""Numeric columns are divided into this many bands with equal numbers of subjects, unless edges are given."""
 
 CATEGORIES_AT_MOST = 6
-"""A numeric column with no more different values than this is not cut."""
-
-SHOWN = ("accuracy", "balanced_accuracy", "macro_roc_auc")
+"""A numeric column with at most this many distinct values is not divided."""
 
 
 @dataclass(frozen=True)
@@ -43,10 +38,10 @@ class Subgroup:
     """The scores of one group.
 
     Attributes:
-        name: The value that they share, or the band.
-        count: How many people (images, where subjects are not known) were judged.
-        images: How many images they have in it.
-        class_counts: How many of the judged are of each class.
+        name: The value of the column, or the band.
+        count: The number of subjects (of images, where subjects are unknown).
+        images: The number of their images in the group.
+        class_counts: How many of them are of each class.
         metrics: By name of :data:`gyrus.evaluation.metrics.METRICS`.
     """
 
@@ -63,68 +58,78 @@ class SubgroupTable:
 
     Attributes:
         column: Its name.
-        of: "subject" where all images of a person share a value; "image" where they do not, so that a person is judged
-            in each group by the images in it alone.
+        unit: "subject" where all images of a subject share a value; "image" where they do not, so that a subject is
+            scored in each group by its images there.
         groups: In the order of the values.
-        unknown: Images without a value, or not in the table of groups.
-        p_value: Of groups that are right equally often among people of one class: groups permuted among the people of
-            each class, corrected by Holm's method for the number of columns; None by image, and for a single group.
+        unknown: The number of images without a value, or missing from the table of groups.
+        p_value: Of equal accuracy of the groups within each class, by permuting the groups among the subjects of each
+            class, corrected by Holm's method for the number of columns; None by image, and for a single group.
     """
 
     column: str
-    of: Unit
+    unit: Annotated[Unit, renamed("unit", "of")]
     groups: tuple[Subgroup, ...]
     unknown: int
     p_value: float | None
 
     @property
     def smallest(self) -> Subgroup:
-        """The group of the fewest people."""
+        """The group with the fewest subjects."""
         return min(self.groups, key=lambda group: group.count)
 
     def text(self, level: float = 0.95) -> str:
-        """What the groups say, in a sentence or two.
+        """The sizes of the groups and whether their accuracy differs, in a sentence or two.
 
         Args:
-            level: A p-value below one minus this counts as a difference.
+            level: Confidence level: a p-value below one minus this is a difference.
         """
         if not self.groups:
             return f"{self.column}: no image has a value."
-        sizes = f"{self.column}: {_number(len(self.groups), 'group')}, the smallest '{self.smallest.name}'"
-        few = f" of {self.smallest.count}" + (": its scores say little" if self.smallest.count < FEW_OF_A_CLASS else "")
-        return f"{sizes}{few}. {self._verdict(level)}".rstrip()
+        number, smallest = len(self.groups), self.smallest
+        sizes = f"{self.column}: {number} group{'' if number == 1 else 's'}, the smallest '{smallest.name}'"
+        few = ", too few for reliable scores" if smallest.count < FEW_OF_A_CLASS else ""
+        return f"{sizes} with {smallest.count}{few}. {self._verdict(level)}".rstrip()
 
     def _verdict(self, level: float) -> str:
         if self.p_value is None:
-            shared = self.of == "image" and len(self.groups) > 1
-            return "The same people are in several of them, so that a difference is not tested." if shared else ""
+            shared = self.unit == "image" and len(self.groups) > 1
+            return "The same subjects are in several groups, so differences are not tested." if shared else ""
         if self.p_value < 1 - level:
-            return f"In some of them the classifier is right less often than chance explains (p = {self.p_value:.2g})."
-        return "The classifier is not shown to be right less often in one of them than in another."
+            return f"Accuracy differs between the groups by more than chance (p = {self.p_value:.2g})."
+        return f"No significant difference in accuracy between the groups (p = {self.p_value:.2g})."
 
 
-def subgroups(
+@dataclass(frozen=True)
+class Subgroups(Saved):
+    """The subgroup analysis of a run, one table per column."""
+
+    SCHEMA = "gyrus.subgroups/1"
+
+    tables: Annotated[tuple[SubgroupTable, ...], renamed("tables", "groupings")]
+
+
+def evaluate_subgroups(
     predictions: Predictions,
     groups: pd.DataFrame,
     *,
     columns: Sequence[str] | None = None,
     edges: Mapping[str, Sequence[float]] | None = None,
-    metrics: Sequence[str] = SHOWN,
-    sampling: BootstrapConfig = USUAL,
+    metrics: Sequence[str] = tuple(HEADLINE_METRICS),
+    bootstrap: BootstrapConfig = DEFAULT_BOOTSTRAP,
 ) -> tuple[SubgroupTable, ...]:
-    """The scores of every group, by subject where subjects are known.
+    """The scores of every subgroup, by subject where subjects are known.
 
     Args:
-        predictions: What a classifier said; rows without a true class are left out.
-        groups: Indexed by sample: sex, age, site, scanner, slice position, quality or whatever else.
+        predictions: Rows without a true class are left out.
+        groups: Indexed by sample; columns such as sex, age, site, scanner, slice position or quality.
         columns: Of ``groups``; by default all.
-        edges: By column, rising numbers that cut it into bands, each from one up to below the next, the last
-            included; by default bands of as many people.
+        edges: By column, ascending edges of bands; each band includes its lower edge, the last band both. By default
+            bands with equal numbers of subjects.
         metrics: Names of :data:`gyrus.evaluation.metrics.METRICS`.
-        sampling: How intervals are made; the test permutes as often.
+        bootstrap: How intervals are computed; the test uses as many permutations.
 
     Raises:
-        ConfigError: The index of ``groups`` names a sample twice, or edges are not rising.
+        ConfigError: A sample is in the index of ``groups`` twice, or edges are not ascending.
         UnknownNameError: There is no such column or metric.
     """
     for name in metrics:
@@ -138,40 +143,40 @@ def subgroups(
         look_up(column, dict.fromkeys(groups.columns), "column of the table of groups")
         values = groups[column].reindex(labelled.table["sample"]).reset_index(drop=True)
         names = _banded(values, labelled, (edges or {}).get(column), column)
-        of: Unit = "subject" if _is_of_subject(names, labelled) else "image"
-        found.append((str(column), of, names))
-        p_values.append(_p_value(labelled, names, sampling) if of == "subject" or not labelled.subjects_known else None)
-    corrected = _corrected(p_values)
+        unit: Unit = "subject" if _is_constant_in_subjects(names, labelled) else "image"
+        found.append((str(column), unit, names))
+        tested = unit == "subject" or not labelled.subjects_known
+        p_values.append(_p_value(labelled, names, bootstrap) if tested else None)
     return tuple(
-        SubgroupTable(column, of, _groups(labelled, names, metrics, sampling), int(names.isna().sum()), p_value)
-        for (column, of, names), p_value in zip(found, corrected, strict=True)
+        SubgroupTable(column, unit, _groups(labelled, names, metrics, bootstrap), int(names.isna().sum()), p_value)
+        for (column, unit, names), p_value in zip(found, holm(p_values), strict=True)
     )
 
 
 def _groups(
-    labelled: Predictions, names: pd.Series, metrics: Sequence[str], sampling: BootstrapConfig
+    labelled: Predictions, names: pd.Series, metrics: Sequence[str], bootstrap: BootstrapConfig
 ) -> tuple[Subgroup, ...]:
     found = []
     for name in names.cat.categories:
         rows = labelled.select((names == name).to_numpy())
         if len(rows):
-            found.append(_group(str(name), rows, metrics, sampling))
+            found.append(_group(str(name), rows, metrics, bootstrap))
     return tuple(found)
 
 
-def _group(name: str, rows: Predictions, metrics: Sequence[str], sampling: BootstrapConfig) -> Subgroup:
-    scores = evaluate(rows, resamples=sampling.resamples, seed=sampling.seed, level=sampling.level).headline
+def _group(name: str, rows: Predictions, metrics: Sequence[str], bootstrap: BootstrapConfig) -> Subgroup:
+    scores = evaluate(rows, resamples=bootstrap.resamples, seed=bootstrap.seed, level=bootstrap.level).headline
     return Subgroup(name, scores.count, len(rows), scores.class_counts, {one: scores.metrics[one] for one in metrics})
 
 
 def _banded(values: pd.Series, labelled: Predictions, edges: Sequence[float] | None, column: str) -> pd.Series:
-    """The name of each row's group as an ordered category; NA where not known."""
+    """The group of each row as an ordered category; NA where it is unknown."""
     numeric = pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values)
     if not numeric or (edges is None and values.nunique() <= CATEGORIES_AT_MOST):
         return _categories(values)
     ends = _quantile_edges(values, labelled) if edges is None else np.asarray(edges, dtype=np.float64)
     if len(ends) < 2 or (np.diff(ends) <= 0).any():
-        raise ConfigError(f"The edges of '{column}' must rise, two at least; got {list(ends)}.")
+        raise ConfigError(f"The edges of '{column}' must be at least two, in ascending order; got {list(ends)}.")
     index = np.clip(np.searchsorted(ends, values, side="right") - 1, 0, len(ends) - 2)
     known = (values.notna() & (values >= ends[0]) & (values <= ends[-1])).to_numpy(dtype=bool)
     labels = [f"{low:g} to {high:g}" for low, high in pairwise(ends)]
@@ -188,37 +193,37 @@ def _categories(values: pd.Series) -> pd.Series:
 
 
 def _quantile_edges(values: pd.Series, labelled: Predictions) -> npt.NDArray[np.float64]:
-    """Ends of bands of as many people, each counted once by the mean of its images."""
-    whose = labelled.table["subject"] if labelled.subjects_known else labelled.table["sample"]
-    spread = values.groupby(whose.to_numpy()).mean() if _is_of_subject(values, labelled) else values
+    """Edges of bands with equal numbers of subjects, each counted once by the mean of its images."""
+    unit = labelled.table["subject"] if labelled.subjects_known else labelled.table["sample"]
+    spread = values.groupby(unit.to_numpy()).mean() if _is_constant_in_subjects(values, labelled) else values
     inner = np.quantile(spread.dropna(), np.arange(1, BANDS) / BANDS)
     rounded = [float(f"{value:.3g}") for value in inner]
     return np.unique([float(values.min()), *rounded, float(values.max())])
 
 
-def _is_of_subject(values: pd.Series, labelled: Predictions) -> bool:
-    """Whether no subject has two values; where subjects are not known each image stands for itself."""
+def _is_constant_in_subjects(values: pd.Series, labelled: Predictions) -> bool:
+    """Whether no subject has two values; False where subjects are unknown."""
     if not labelled.subjects_known:
         return False
     return bool((values.groupby(labelled.table["subject"].to_numpy()).nunique() <= 1).all())
 
 
-def _p_value(labelled: Predictions, names: pd.Series, sampling: BootstrapConfig) -> float | None:
-    """Permutation test of groups that are right equally often among the people of each class."""
-    rows, group = _judged(labelled.select(names.notna().to_numpy()), names.dropna())
-    if not sampling.resamples or len(np.unique(group)) < 2:
+def _p_value(labelled: Predictions, names: pd.Series, bootstrap: BootstrapConfig) -> float | None:
+    """Permutation test of equal accuracy of the groups within each class."""
+    rows, group = _rows(labelled.select(names.notna().to_numpy()), names.dropna())
+    if not bootstrap.resamples or len(np.unique(group)) < 2:
         return None
     targets = rows.targets
-    right = (rows.predicted == targets).astype(np.float64)
-    expected = (np.bincount(targets, right) / np.maximum(np.bincount(targets), 1))[targets]
-    random = np.random.default_rng((sampling.seed, 0x6E0))
-    value = _spread(right - expected, group)
-    drawn = [_spread(_shuffled(right, targets, random) - expected, group) for _ in range(sampling.resamples)]
-    return (1 + int((np.array(drawn) >= value - 1e-12).sum())) / (1 + sampling.resamples)
+    correct = (rows.predicted == targets).astype(np.float64)
+    expected = (np.bincount(targets, correct) / np.maximum(np.bincount(targets), 1))[targets]
+    random = np.random.default_rng((bootstrap.seed, 0x6E0))
+    value = _spread(correct - expected, group)
+    drawn = [_spread(_shuffled(correct, targets, random) - expected, group) for _ in range(bootstrap.resamples)]
+    return (1 + int((np.array(drawn) >= value - 1e-12).sum())) / (1 + bootstrap.resamples)
 
 
-def _judged(labelled: Predictions, names: pd.Series) -> tuple[Predictions, npt.NDArray[np.int64]]:
-    """One row for each judged, and its group."""
+def _rows(labelled: Predictions, names: pd.Series) -> tuple[Predictions, npt.NDArray[np.int64]]:
+    """One row per subject (per image, where subjects are unknown), and its group."""
     codes = np.asarray(names.cat.codes, dtype=np.int64)
     if not labelled.subjects_known:
         return labelled, codes
@@ -230,7 +235,7 @@ def _judged(labelled: Predictions, names: pd.Series) -> tuple[Predictions, npt.N
 def _shuffled(
     values: npt.NDArray[np.float64], strata: npt.NDArray[np.int64], random: np.random.Generator
 ) -> npt.NDArray[np.float64]:
-    """The values in another order within each stratum."""
+    """The values permuted within each stratum."""
     mixed = random.permutation(len(values))
     target = np.argsort(strata, kind="stable")
     source = mixed[np.argsort(strata[mixed], kind="stable")]
@@ -240,36 +245,7 @@ def _shuffled(
 
 
 def _spread(surplus: npt.NDArray[np.float64], group: npt.NDArray[np.int64]) -> float:
-    """How far the groups lie from what their classes let expect: sum of squared surpluses, each over its size."""
+    """Test statistic: the sum over groups of the squared sum of surpluses, divided by the size of the group."""
     sizes = np.bincount(group)
     sums = np.bincount(group, surplus)[sizes > 0]
     return float((sums**2 / sizes[sizes > 0]).sum())
-
-
-def _corrected(p_values: Sequence[float | None]) -> list[float | None]:
-    corrected = iter(holm([value for value in p_values if value is not None]))
-    return [None if value is None else next(corrected) for value in p_values]
-
-
-def _number(count: int, word: str) -> str:
-    return f"{count} {word}" if count == 1 else f"{count} {word}s"
-
-
-@dataclass(frozen=True)
-class Subgroups:
-    """The groups of all columns, as they are kept in a run."""
-
-    groupings: tuple[SubgroupTable, ...]
-
-    def save(self, path: Path) -> None:
-        """Write as JSON."""
-        save_value(self, path, SCHEMA)
-
-    @classmethod
-    def load(cls, path: Path) -> Subgroups:
-        """Read what :meth:`save` wrote.
-
-        Raises:
-            DataError: The file holds something else, or is damaged.
-        """
-        return load_value(cls, path, SCHEMA)

@@ -1,107 +1,117 @@
-"""Operating points: from which probability on a person is called sick, and what that costs and finds.
+"""Operating points: the probability threshold for a positive prediction, and its sensitivity, specificity, PPV and NPV.
 
-The threshold is chosen on the validation set and judged on the test set. One set of classes is called positive (the
-sick), the others negative (the healthy).
+The threshold is chosen on the validation set and evaluated on the test set. Some classes count as positive (the
+diseases), the others as negative (healthy).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import BeforeValidator
 
 from gyrus.errors import ConfigError, DataError
+from gyrus.evaluation.bootstrap import (
+    DEFAULT_BOOTSTRAP,
+    BootstrapConfig,
+    IntervalNotes,
+    cluster_indices,
+    divide,
+    estimate_fraction,
+)
 from gyrus.evaluation.calibrators import require_validation
-from gyrus.evaluation.comparison import judged_rows
-from gyrus.evaluation.intervals import IntervalNotes
+from gyrus.evaluation.comparison import labelled_rows
 from gyrus.evaluation.result import Estimate, Unit
-from gyrus.evaluation.sampling import USUAL, BootstrapConfig, clusters_of, divide, estimate_share
-from gyrus.evaluation.saving import load_value, save_value
 from gyrus.inference.predictions import Predictions
 from gyrus.registry import look_up
+from gyrus.serialisation import Saved
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 
-SCHEMA = "gyrus.operating-point/1"
+FORMER_NAMES = {
+    "positive_precision": "ppv",
+    "negative_precision": "npv",
+    "healthy_precision": "npv_with_sensitivity",
+}
+"""Rates and goals that files written before version 0.2 hold under another name."""
+
+
+def _current_names(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {FORMER_NAMES.get(name, name): rate for name, rate in value.items()}
+    return FORMER_NAMES.get(value, value)
+
+
+CURRENT_NAMES = BeforeValidator(_current_names)
 
 
 @dataclass(frozen=True)
-class OperatingPoint:
+class OperatingPoint(Saved):
     """A threshold, and how it was chosen.
 
     Attributes:
         classes: The classes of the classifier.
-        positive: Those that count as positive; a row is called positive from ``threshold`` on in their summed
-            probability.
+        positive: Those that count as positive; a row is predicted positive if their summed probability is at least
+            ``threshold``.
         goal: A name of :data:`GOALS`.
-        target: What the goal asks for; None where it has no number.
-        threshold: From 0, everybody, to just above 1, nobody.
-        unit: What it was chosen on: apply it to rows of the same kind.
-        count: On how many.
-        validation: What it reached there, by name of :data:`RATES`; None where not defined. Too good, having been
-            chosen there.
-        reached: Whether the goal was reached there.
+        target: The number that the goal requires; None where it has none.
+        threshold: From 0, all positive, to just above 1, none.
+        unit: The unit it was chosen on: apply it to rows of the same unit.
+        count: The number of rows it was chosen on.
+        validation: The rates on them, by name of :data:`RATES`; None where undefined. They are optimistic, as the
+            threshold was chosen on the same rows.
+        reached: Whether the goal was reached on them.
     """
+
+    SCHEMA = "gyrus.operating-point/1"
 
     classes: tuple[str, ...]
     positive: tuple[str, ...]
-    goal: str
+    goal: Annotated[str, CURRENT_NAMES]
     target: float | None
     threshold: float
     unit: Unit
     count: int
-    validation: Mapping[str, float | None]
+    validation: Annotated[Mapping[str, float | None], CURRENT_NAMES]
     reached: bool
 
-    def calls(self, predictions: Predictions) -> Bools:
-        """Which rows are called positive, shape (N,).
+    def predict_positive(self, predictions: Predictions) -> Bools:
+        """Which rows are predicted positive, shape (N,).
 
         Raises:
-            DataError: They have other classes.
+            DataError: The classes differ.
         """
         if predictions.classes != self.classes:
             raise DataError(f"The threshold is for classes {list(self.classes)}, not {list(predictions.classes)}.")
         return np.asarray(positive_scores(predictions, self.positive) >= self.threshold)
 
     def text(self) -> str:
-        """The goal and the threshold in words."""
-        missed = "" if self.reached else " (not reached by any threshold on the validation set; this comes nearest)"
-        asked = "" if self.target is None else f" {self.target:g}"
-        return f"{GOALS[self.goal].title}{asked}: positive from {self.threshold:.3f} on{missed}"
-
-    def save(self, path: Path) -> None:
-        """Write as JSON."""
-        save_value(self, path, SCHEMA)
-
-    @classmethod
-    def load(cls, path: Path) -> OperatingPoint:
-        """Read what :meth:`save` wrote.
-
-        Raises:
-            DataError: The file is no operating point, of another version, or damaged.
-        """
-        return load_value(cls, path, SCHEMA)
+        """The goal and the threshold as text."""
+        missed = "" if self.reached else " (no threshold reaches it on the validation set; this is the nearest)"
+        target = "" if self.target is None else f" {self.target:g}"
+        return f"{GOALS[self.goal].title}{target}: threshold {self.threshold:.3f}{missed}"
 
 
 @dataclass(frozen=True)
 class OperatingResult:
-    """What an operating point does on people it was not chosen on.
+    """An operating point on the test set.
 
     Attributes:
         point: The operating point.
         rates: By name of :data:`RATES`.
-        true_positives: Positives that are called so.
-        false_positives: Negatives that are called positive.
-        false_negatives: Positives that are missed.
-        true_negatives: Negatives that are called so.
+        true_positives: Positives that are predicted positive.
+        false_positives: Negatives that are predicted positive.
+        false_negatives: Positives that are predicted negative.
+        true_negatives: Negatives that are predicted negative.
     """
 
     point: OperatingPoint
-    rates: Mapping[str, Estimate]
+    rates: Annotated[Mapping[str, Estimate], CURRENT_NAMES]
     true_positives: int
     false_positives: int
     false_negatives: int
@@ -110,7 +120,7 @@ class OperatingResult:
 
 @dataclass(frozen=True)
 class _Counts:
-    """How many there are of each kind from each candidate threshold on, shape (T,) each."""
+    """True and false positives at each candidate threshold, shape (T,) each."""
 
     thresholds: Floats
     true_positives: Floats
@@ -127,22 +137,22 @@ class _Counts:
         return 1 - self.false_positives / self.negatives
 
     @property
-    def healthy_precision(self) -> Floats:
-        """Of those called negative, the share that is; 0 where nobody is called so, which serves nobody."""
+    def npv(self) -> Floats:
+        """Negative predictive value; 0 where none is predicted negative, as that serves no one."""
         healthy, missed = self.negatives - self.false_positives, self.positives - self.true_positives
         return np.nan_to_num(divide(healthy, healthy + missed), nan=0.0)
 
 
 @dataclass(frozen=True)
 class Goal:
-    """What a threshold is to reach.
+    """A criterion by which a threshold is chosen.
 
     Attributes:
-        title: What it is called.
-        order: What is better, the most important first, shape (levels, T) of numbers of which more is better.
-        target: What it asks for by default; None where it has no number.
-        bound: The upper end of the targets that make sense.
-        reached: Whether a threshold reaches it, shape (T,).
+        title: Its title; the target follows it.
+        order: From the counts and the target to criteria (levels, T), the most important first; higher is better.
+        target: The target by default; None where it has none.
+        bound: The highest valid target.
+        reached: Whether each threshold reaches it, shape (T,).
     """
 
     title: str
@@ -169,8 +179,8 @@ def _cost(counts: _Counts, target: float) -> Sequence[Floats]:
     return (-(target * missed + counts.false_positives), counts.sensitivity)
 
 
-def _healthy_precision(counts: _Counts, target: float) -> Sequence[Floats]:
-    both = np.minimum(counts.healthy_precision, counts.sensitivity)
+def _npv_with_sensitivity(counts: _Counts, target: float) -> Sequence[Floats]:
+    both = np.minimum(counts.npv, counts.sensitivity)
     return (np.minimum(both, target), counts.specificity)
 
 
@@ -188,59 +198,66 @@ GOALS: dict[str, Goal] = {
         0.9,
         reached=lambda counts, target: counts.specificity >= target,
     ),
-    "cost": Goal("Lowest cost, a missed case costing so many false alarms:", _cost, 5.0, np.inf),
-    "healthy_precision": Goal(
-        "Precision of the healthy and recall of the sick of at least",
-        _healthy_precision,
+    "cost": Goal("Lowest cost, with false positives per missed case", _cost, 5.0, np.inf),
+    "npv_with_sensitivity": Goal(
+        "NPV and sensitivity of at least",
+        _npv_with_sensitivity,
         0.95,
-        reached=lambda counts, target: (counts.healthy_precision >= target) & (counts.sensitivity >= target),
+        reached=lambda counts, target: (counts.npv >= target) & (counts.sensitivity >= target),
     ),
 }
 
 
 @dataclass(frozen=True)
 class Rate:
-    """A share: its title, which rows count, and of which it is the share, both from (called, positive)."""
+    """A fraction of rows.
+
+    Attributes:
+        title: Its title.
+        hits: The rows of the numerator, from (predicted positive, positive), shape (N,) each.
+        among: The rows of the denominator, from the same.
+        empty: The note where there are none.
+    """
 
     title: str
     hits: Callable[[Bools, Bools], Bools]
     among: Callable[[Bools, Bools], Bools]
-    nobody: str
+    empty: str
 
 
 RATES: dict[str, Rate] = {
     "sensitivity": Rate(
-        "Sensitivity (recall of the positive)",
-        lambda called, positive: called & positive,
-        lambda called, positive: positive,  # noqa: ARG005
-        "nobody is positive",
+        "Sensitivity",
+        lambda predicted, positive: predicted & positive,
+        lambda predicted, positive: positive,  # noqa: ARG005
+        "none is positive",
     ),
     "specificity": Rate(
-        "Specificity (recall of the negative)",
-        lambda called, positive: ~called & ~positive,
-        lambda called, positive: ~positive,  # noqa: ARG005
-        "nobody is negative",
+        "Specificity",
+        lambda predicted, positive: ~predicted & ~positive,
+        lambda predicted, positive: ~positive,  # noqa: ARG005
+        "none is negative",
     ),
-    "positive_precision": Rate(
-        "Precision of the positive calls",
-        lambda called, positive: called & positive,
-        lambda called, positive: called,  # noqa: ARG005
-        "nobody is called positive",
+    "ppv": Rate(
+        "Positive predictive value (PPV)",
+        lambda predicted, positive: predicted & positive,
+        lambda predicted, positive: predicted,  # noqa: ARG005
+        "none is predicted positive",
     ),
-    "negative_precision": Rate(
-        "Precision of the negative calls",
-        lambda called, positive: ~called & ~positive,
-        lambda called, positive: ~called,  # noqa: ARG005
-        "nobody is called negative",
+    "npv": Rate(
+        "Negative predictive value (NPV)",
+        lambda predicted, positive: ~predicted & ~positive,
+        lambda predicted, positive: ~predicted,  # noqa: ARG005
+        "none is predicted negative",
     ),
     "accuracy": Rate(
-        "Accuracy of positive against negative",
-        lambda called, positive: called == positive,
-        lambda called, positive: np.ones(len(called), bool),  # noqa: ARG005
-        "nobody is judged",
+        "Accuracy (positive against negative)",
+        lambda predicted, positive: predicted == positive,
+        lambda predicted, positive: np.ones(len(predicted), bool),  # noqa: ARG005
+        "no rows to evaluate",
     ),
 }
-"""Both precisions depend on how frequent the positive are among the judged: elsewhere they are others."""
+"""PPV and NPV depend on the prevalence of the positive classes in the test set: they do not transfer to another."""
 
 
 def choose_threshold(
@@ -251,70 +268,73 @@ def choose_threshold(
     target: float | None = None,
     unit: Unit | None = None,
 ) -> OperatingPoint:
-    """Choose the threshold that serves a goal best on the validation set.
+    """Choose the threshold that meets a goal best on the validation set.
 
-    Thresholds lie half-way between neighbouring probabilities. Where a goal asks for a number that none reaches, the
-    one that comes nearest is taken, and the operating point says so.
+    Thresholds lie half-way between neighbouring probabilities. If none reaches the target, the nearest is chosen, and
+    the operating point reports it.
 
     Args:
-        validation: Predictions of the part "val"; rows without a true class are left out.
+        validation: Predictions of the subset "val"; rows without a true class are left out.
         positive: The classes that count as positive, some but not all.
         goal: A name of :data:`GOALS`.
-        target: What the goal asks for: a share, or for "cost" how many false alarms a missed case costs.
-        unit: "subject" pools the images of each person first; by default that, where subjects are known.
+        target: A fraction, or for "cost" the number of false positives that one missed case costs.
+        unit: "subject" pools the images of each subject first; the default where subjects are known.
 
     Raises:
         ConfigError: The target is out of range, or the goal has none.
-        DataError: These are not validation predictions, or nobody in them is positive, or nobody negative.
+        DataError: These are not validation predictions, or none of them is positive, or none negative.
         UnknownNameError: There is no such goal or class.
     """
     require_validation(validation)
     names = checked_positive(validation.classes, positive)
-    asked = _checked_target(goal, target)
+    required = _checked_target(goal, target)
     chosen: Unit = unit or ("subject" if validation.subjects_known else "image")
-    rows = judged_rows(validation, chosen)
+    rows = labelled_rows(validation, chosen)
     counts = _count(positive_scores(rows, names), is_positive(rows, names))
-    number = 0.0 if asked is None else asked
+    number = 0.0 if required is None else required
     best = int(np.lexsort(tuple(reversed(GOALS[goal].order(counts, number))))[-1])
     threshold = float(counts.thresholds[best])
-    called, truth = positive_scores(rows, names) >= threshold, is_positive(rows, names)
+    predicted, truth = positive_scores(rows, names) >= threshold, is_positive(rows, names)
     return OperatingPoint(
         classes=rows.classes,
         positive=names,
         goal=goal,
-        target=asked,
+        target=required,
         threshold=threshold,
         unit=chosen,
         count=len(rows),
-        validation={name: _share(rate, called, truth) for name, rate in RATES.items()},
+        validation={name: _fraction(rate, predicted, truth) for name, rate in RATES.items()},
         reached=bool(GOALS[goal].reached(counts, number)[best]),
     )
 
 
-def judge_threshold(point: OperatingPoint, test: Predictions, sampling: BootstrapConfig = USUAL) -> OperatingResult:
-    """What an operating point does on other people.
+def evaluate_threshold(
+    point: OperatingPoint, test: Predictions, bootstrap: BootstrapConfig = DEFAULT_BOOTSTRAP
+) -> OperatingResult:
+    """Evaluate an operating point on the test set.
 
     Args:
         point: The operating point.
         test: Rows of its unit, all with their true class; rows of one subject are resampled together.
-        sampling: How intervals are made.
+        bootstrap: How intervals are computed.
 
     Raises:
-        DataError: The classes are others.
+        DataError: The classes differ.
     """
-    called, positive, clusters = point.calls(test), is_positive(test, point.positive), clusters_of(test)
+    predicted, positive = point.predict_positive(test), is_positive(test, point.positive)
+    clusters = cluster_indices(test)
     rates = {
-        name: estimate_share(
-            rate.hits(called, positive),
-            rate.among(called, positive),
+        name: estimate_fraction(
+            rate.hits(predicted, positive),
+            rate.among(predicted, positive),
             clusters,
-            sampling,
-            IntervalNotes(rate.nobody, f"in them {rate.nobody}"),
+            bootstrap,
+            IntervalNotes(rate.empty, f"in them {rate.empty}"),
         )
         for name, rate in RATES.items()
     }
-    tallies = (called & positive, called & ~positive, ~called & positive, ~called & ~positive)
-    return OperatingResult(point, rates, *(int(tally.sum()) for tally in tallies))
+    counts = (predicted & positive, predicted & ~positive, ~predicted & positive, ~predicted & ~positive)
+    return OperatingResult(point, rates, *(int(count.sum()) for count in counts))
 
 
 def positive_scores(predictions: Predictions, positive: Sequence[str]) -> Floats:
@@ -348,22 +368,22 @@ def _checked_target(goal: str, target: float | None) -> float | None:
         if target is not None:
             raise ConfigError(f"The goal '{goal}' has no target; got {target:g}. Leave it out.")
         return None
-    asked = known.target if target is None else target
-    if not 0 < asked <= known.bound:
-        raise ConfigError(f"The target of goal '{goal}' must lie in (0, {known.bound:g}], got {asked:g}.")
-    return asked
+    required = known.target if target is None else target
+    if not 0 < required <= known.bound:
+        raise ConfigError(f"The target of goal '{goal}' must lie in (0, {known.bound:g}], got {required:g}.")
+    return required
 
 
 def _count(scores: Floats, positive: Bools) -> _Counts:
     if not positive.any() or positive.all():
         raise DataError(
             "A threshold cannot be chosen: in the validation set "
-            f"{'nobody is negative' if positive.any() else 'nobody is positive'}."
+            f"{'none is negative' if positive.any() else 'none is positive'}."
         )
     levels, index = np.unique(scores, return_inverse=True)
     above = [np.bincount(index, kind, minlength=len(levels))[::-1].cumsum()[::-1] for kind in (positive, ~positive)]
-    nobody = max((levels[-1] + 1) / 2, float(np.nextafter(levels[-1], 2)))
-    thresholds = np.append((levels[1:] + levels[:-1]) / 2, nobody)
+    above_all = max((levels[-1] + 1) / 2, float(np.nextafter(levels[-1], 2)))
+    thresholds = np.append((levels[1:] + levels[:-1]) / 2, above_all)
     return _Counts(
         np.append(0.0, thresholds),
         np.append(above[0], 0.0),
@@ -373,6 +393,6 @@ def _count(scores: Floats, positive: Bools) -> _Counts:
     )
 
 
-def _share(rate: Rate, called: Bools, positive: Bools) -> float | None:
-    among = rate.among(called, positive)
-    return float(rate.hits(called, positive)[among].mean()) if among.any() else None
+def _fraction(rate: Rate, predicted: Bools, positive: Bools) -> float | None:
+    among = rate.among(predicted, positive)
+    return float(rate.hits(predicted, positive)[among].mean()) if among.any() else None

@@ -1,1 +1,1 @@
-"""From a trained classifier to predictions, and from slices to subjects."""
+"""Predictions of trained classifiers, pooled by subject or averaged over an ensemble."""

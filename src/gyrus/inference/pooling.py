@@ -1,4 +1,4 @@
-"""From slices to people, and from several classifiers to one: means of probabilities."""
+"""Pool slices by subject, and average the classifiers of an ensemble: means of probabilities."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from gyrus.inference.predictions import COLUMNS, Predictions
 from gyrus.types import SplitUnit
 
 ENOUGH_STEPS = 2000
-"""Steps after which the fit of weights ends in any case."""
+"""The most steps of the fit of weights."""
 
 
 def pool_by_subject(predictions: Predictions) -> Predictions:
     """Mean probability over the slices of each subject.
 
-    The pooled logit is the logarithm of the mean probability, so that the softmax gives the mean back. A subject's
-    target is the one its slices agree on; slices without a target do not disagree.
+    The pooled logit is the logarithm of the mean probability, so that the softmax returns the mean. The target of a
+    subject is that of its slices; slices without a target are ignored.
 
     Args:
-        predictions: One row a slice, each with a known subject.
+        predictions: One row per slice, each with a known subject.
 
     Returns:
-        One row a subject, sorted by subject; ``sample`` and ``subject`` are both its id. The result depends on
-        the rows alone, not on their order.
+        One row per subject, sorted by subject; ``sample`` and ``subject`` are both its id. The result does not depend
+        on the order of the rows.
 
     Raises:
-        DataError: A slice's subject is not known, or a subject has slices of two classes.
+        DataError: The subject of a slice is unknown, or a subject has slices of two classes.
     """
     _require_subjects(predictions)
     predictions = predictions.select(predictions.table["sample"].argsort())
@@ -50,24 +50,24 @@ def pool_by_subject(predictions: Predictions) -> Predictions:
     )
 
 
-def average(members: Sequence[Predictions], weights: Sequence[float] | None = None) -> Predictions:
-    """The mean probability of several classifiers about the same samples.
+def average_predictions(members: Sequence[Predictions], weights: Sequence[float] | None = None) -> Predictions:
+    """The mean probability of several classifiers for the same samples.
 
     Args:
-        members: One table a classifier, of the same samples in any order.
-        weights: The share of each, summing to one; by default all alike.
+        members: One table per classifier, of the same samples in any order.
+        weights: The weight of each, summing to one; by default equal.
 
     Returns:
-        One row a sample, in the order of the first member, with the logarithm of the mean probability as logit. It
-        carries the gravest warning of its members' splits.
+        One row per sample, in the order of the first member, with the logarithm of the mean probability as logit. Its
+        split unit is that of the member with the most leakage.
 
     Raises:
-        DataError: The members speak of other samples, subjects or true classes, or know other classes.
+        DataError: The samples, subjects, true classes or class names of the members differ.
     """
-    shares = np.full(len(members), 1 / len(members)) if weights is None else np.asarray(weights, dtype=np.float64)
+    fractions = np.full(len(members), 1 / len(members)) if weights is None else np.asarray(weights, dtype=np.float64)
     first = members[0]
     aligned = [_aligned(member, first, number) for number, member in enumerate(members, 1)]
-    mean = np.einsum("m,mnk->nk", shares, np.stack(aligned))
+    mean = np.einsum("m,mnk->nk", fractions, np.stack(aligned))
     samples, subjects, targets = (first.table[column].tolist() for column in COLUMNS)
     units: tuple[SplitUnit, ...] = get_args(SplitUnit)
     return Predictions.from_logits(
@@ -82,26 +82,26 @@ def average(members: Sequence[Predictions], weights: Sequence[float] | None = No
     )
 
 
-def fit_weights(members: Sequence[Predictions]) -> tuple[float, ...]:
-    """The weights whose mean probability gives the true classes the highest likelihood.
+def fit_ensemble_weights(members: Sequence[Predictions]) -> tuple[float, ...]:
+    """Fit the weights of an ensemble by maximum likelihood of the true classes under the weighted mean probability.
 
-    The logarithm of a mixture is concave in its weights, so that there is one best value; it is found by expectation
-    maximisation from equal weights (Dempster, Laird and Rubin 1977). Where subjects are known each counts once, however
-    many slices there are of them.
+    The logarithm of a mixture is concave in its weights, so its maximum is the only one; expectation maximisation from
+    equal weights finds it (Dempster, Laird and Rubin 1977). Where subjects are known each counts once, regardless of
+    its number of slices.
 
     Args:
-        members: One table a classifier, of the same samples, with true classes. Only ever the validation set.
+        members: One table per classifier, of the same samples, with true classes. Use the validation set only.
 
     Returns:
-        One share a member, none negative, summing to one.
+        One weight per member, none negative, summing to one.
 
     Raises:
-        DataError: The members speak of other samples, or none has a true class.
+        DataError: The samples of the members differ, or none has a true class.
     """
-    judged = [_judged(member) for member in members]
-    probabilities = np.stack([_aligned(each, judged[0], number) for number, each in enumerate(judged, 1)])
-    rows = np.arange(len(judged[0]))
-    likelihoods = np.maximum(probabilities[:, rows, judged[0].targets], np.finfo(np.float64).tiny)
+    labelled = [_labelled(member) for member in members]
+    probabilities = np.stack([_aligned(each, labelled[0], number) for number, each in enumerate(labelled, 1)])
+    rows = np.arange(len(labelled[0]))
+    likelihoods = np.maximum(probabilities[:, rows, labelled[0].targets], np.finfo(np.float64).tiny)
     weights = np.full(len(members), 1 / len(members))
     for _ in range(ENOUGH_STEPS):
         better = weights * (likelihoods / (weights @ likelihoods)).mean(axis=1)
@@ -112,10 +112,10 @@ def fit_weights(members: Sequence[Predictions]) -> tuple[float, ...]:
     return tuple(float(weight) for weight in weights)
 
 
-def _judged(predictions: Predictions) -> Predictions:
+def _labelled(predictions: Predictions) -> Predictions:
     labelled = predictions.select(predictions.targets >= 0)
     if not len(labelled):
-        raise DataError(f"No sample of part '{predictions.subset}' has a true class: weights cannot be fitted to it.")
+        raise DataError(f"No sample of the subset '{predictions.subset}' has a true class: weights cannot be fitted.")
     return pool_by_subject(labelled) if labelled.subjects_known else labelled
 
 
@@ -123,14 +123,14 @@ def _aligned(member: Predictions, first: Predictions, number: int) -> npt.NDArra
     """The probabilities of a member with rows and columns in the order of the first, shape (N, K)."""
     if set(member.classes) != set(first.classes):
         raise DataError(
-            f"Classifier {number} knows the classes {list(member.classes)}, the first {list(first.classes)}: "
+            f"Classifier {number} has the classes {list(member.classes)}, the first {list(first.classes)}: "
             "their probabilities cannot be averaged."
         )
     facts = [each.table.set_index("sample")[["subject", "target"]].sort_index().fillna("") for each in (member, first)]
     if not facts[0].equals(facts[1]):
         raise DataError(
-            f"Classifier {number} speaks of {len(member)} samples, the first of {len(first)}, and the samples, their "
-            "subjects or their true classes differ: probabilities are averaged about the same samples only."
+            f"Classifier {number} predicts {len(member)} samples, the first {len(first)}, and the samples, their "
+            "subjects or their true classes differ. Average predictions of the same samples only."
         )
     rows = pd.Index(member.table["sample"]).get_indexer(first.table["sample"])
     columns = [member.classes.index(name) for name in first.classes]
@@ -142,8 +142,8 @@ def _require_subjects(predictions: Predictions) -> None:
     if unknown.any():
         sample = predictions.table["sample"][unknown].iloc[0]
         raise DataError(
-            f"{int(unknown.sum())} of {len(predictions)} samples do not say whose they are, the first is '{sample}'. "
-            "Slices can be pooled by subject only where every subject is known."
+            f"The subject of {int(unknown.sum())} of {len(predictions)} samples is unknown, the first is '{sample}'. "
+            "Slices can be pooled by subject only if every subject is known."
         )
 
 
@@ -159,12 +159,12 @@ def _targets_by_group(predictions: Predictions, codes: npt.NDArray[np.intp], sub
     known = targets >= 0
     highest = np.full(len(subjects), -1)
     np.maximum.at(highest, codes[known], targets[known])
-    torn = np.unique(codes[known & (targets != highest[codes])])
-    if len(torn):
-        first = subjects[torn[0]]
-        labels = sorted(predictions.table["target"][codes == torn[0]].dropna().unique())
+    conflicting = np.unique(codes[known & (targets != highest[codes])])
+    if len(conflicting):
+        first = subjects[conflicting[0]]
+        labels = sorted(predictions.table["target"][codes == conflicting[0]].dropna().unique())
         raise DataError(
-            f"{len(torn)} subjects have samples of more than one class; the first is '{first}' with {labels}. "
-            "Give each subject one class, or use visits as subjects."
+            f"{len(conflicting)} subjects have samples of more than one class; the first is '{first}' with {labels}. "
+            "Give each subject one class, or use sessions as subjects."
         )
     return [None if index < 0 else predictions.classes[index] for index in highest]

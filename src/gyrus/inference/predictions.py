@@ -1,9 +1,9 @@
-"""The predictions table: what a classifier said about each sample. All of evaluation works on it, without torch."""
+"""The predictions table: one row per sample with its logits. Evaluation works on it alone, without torch."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -11,35 +11,39 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from gyrus.errors import DataError
 from gyrus.files import atomic_path
-from gyrus.inference.prediction_files import LOGIT, PROBABILITY, numbers, read_scores, require_columns, write_table
 from gyrus.registry import look_up
 from gyrus.types import SPLIT_WARNINGS, SplitUnit
 
 COLUMNS = (
     "sample",  # str, unique
-    "subject",  # str or NA: whose image it is
-    "target",  # str, one of the classes; NA where the truth is not known
+    "subject",  # str or NA: the subject of the image
+    "target",  # str, one of the classes; NA where the true class is unknown
 )
 
+LOGIT = "logit:"
+PROBABILITY = "probability:"
+"""Prefixes of the columns of scores; the class name follows."""
+
+SUM_TOLERANCE = 0.01
+"""How far the sum of a row of probabilities may be from 1: room for tables rounded to two or three digits."""
+
 SubjectKind = Literal["subject", "scan"]
-"""What the subject column holds: people, or scans, of which a person may have several."""
+"""What the subject column holds: subjects, or scans, of which a subject may have several."""
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a classifier said about each sample of one part of a data set.
+    """The predictions of a classifier for the samples of one subset.
 
     Attributes:
-        table: One row a sample: :data:`COLUMNS`, then ``logit:<class>`` for each class, then any further columns
-            (age, sex, site ...), which are kept but not looked at here.
+        table: One row per sample: :data:`COLUMNS`, then ``logit:<class>`` for each class, then any further columns
+            (age, sex, site ...), which are kept but not used here.
         classes: The class names in the order of the model's outputs.
-        split_unit: What was kept whole when the data were split; decides the words every result carries.
-        subset: "train", "val", "test", or the name of whatever else was predicted.
+        split_unit: What was kept whole when the data were split; decides the warning that goes with every result.
+        subset: "train", "val", "test", or another name.
         subject_kind: What the subject column holds.
     """
 
@@ -59,27 +63,28 @@ class Predictions:
         subset: str = "test",
         subject_kind: SubjectKind = "subject",
     ) -> Predictions:
-        """Put a table into the form of the predictions: check it, fill missing columns, order the columns.
+        """Predictions from a table: check it, add missing columns, order the columns.
 
         Args:
-            table: Rows with ``sample`` and one column ``logit:<class>`` a class; ``subject`` and ``target`` may lack.
+            table: Rows with ``sample`` and one column ``logit:<class>`` per class; ``subject`` and ``target`` are
+                optional.
             classes: The class names in the order of the model's outputs.
             split_unit: What was kept whole when the data were split.
-            subset: The part of the data set that was predicted.
+            subset: The subset that was predicted.
             subject_kind: What the subject column holds; a split by scan always holds scans.
 
         Raises:
-            DataError: A column is missing, a logit is not finite, a sample comes twice, or a target is no class.
+            DataError: A column is missing, a logit is not finite, a sample occurs twice, or a target is no class.
         """
         classes = _checked_classes(classes)
-        look_up(split_unit, {str(unit): words for unit, words in SPLIT_WARNINGS.items()}, "split unit")
+        look_up(split_unit, {str(unit): None for unit in SPLIT_WARNINGS}, "split unit")
         logits = [LOGIT + name for name in classes]
-        require_columns(table, ["sample", *logits])
+        _require_columns(table, ["sample", *logits])
         table = table.copy()
         for column in COLUMNS:
             table[column] = (table[column] if column in table else pd.Series(pd.NA, table.index)).astype("string")
         for column in logits:
-            table[column] = numbers(table, column)
+            table[column] = _numbers(table, column)
         further = [column for column in table.columns if column not in {*COLUMNS, *logits}]
         table = table[[*COLUMNS, *logits, *further]].reset_index(drop=True)
         _check_samples(table["sample"])
@@ -99,25 +104,25 @@ class Predictions:
         targets: Sequence[str | None] | None = None,
         subject_kind: SubjectKind = "subject",
     ) -> Predictions:
-        """The predictions of a model.
+        """Predictions from the logits of a model.
 
         Args:
-            samples: N sample ids, each once.
+            samples: N sample ids, all different.
             logits: Scores before the softmax, shape (N, K).
             classes: K class names in the order of the columns of ``logits``.
             split_unit: What was kept whole when the data were split.
-            subset: The part of the data set that was predicted.
-            subjects: Whose image each sample is, where known.
+            subset: The subset that was predicted.
+            subjects: The subject of each sample, where known.
             targets: The true class names, where known.
-            subject_kind: What ``subjects`` are.
+            subject_kind: What ``subjects`` holds.
 
         Raises:
-            DataError: The shapes do not fit, or as in :meth:`from_table`.
+            DataError: The shapes do not match, or as in :meth:`from_table`.
         """
         values = np.asarray(logits, dtype=np.float64)
         if values.shape != (len(samples), len(classes)):
             raise DataError(
-                f"Logits of shape {values.shape} do not fit {len(samples)} samples and {len(classes)} classes."
+                f"Logits of shape {values.shape} do not match {len(samples)} samples and {len(classes)} classes."
             )
         columns: dict[str, Any] = {"sample": list(samples)}
         columns |= {} if subjects is None else {"subject": list(subjects)}
@@ -135,17 +140,17 @@ class Predictions:
 
         Args:
             path: A .csv, .parquet or .json file with the columns ``sample``, ``target`` and ``subject`` (the last two
-                may lack) and, a class each, ``probability:<class>``, ``logit:<class>`` or, where ``classes`` is given,
-                a probability under the bare class name.
-            split_unit: How the data were split; a table cannot tell, so that you must.
+                are optional) and, for each class, ``probability:<class>``, ``logit:<class>`` or, if ``classes`` is
+                given, a probability under the bare class name.
+            split_unit: What was kept whole when the data were split; the table does not hold it.
             classes: The class names in their order; by default the order of the columns.
-            subset: The part of the data set that was predicted.
+            subset: The subset that was predicted.
 
         Raises:
             DataError: The file cannot be read, a probability is missing, outside [0, 1] or does not sum to one over
                 the classes, or a target is no class; the message names the first row.
         """
-        table, names = read_scores(Path(path), classes)
+        table, names = _read_scores(Path(path), classes)
         return cls.from_table(table, classes=names, split_unit=split_unit, subset=subset)
 
     def __len__(self) -> int:
@@ -165,13 +170,13 @@ class Predictions:
 
     @property
     def targets(self) -> npt.NDArray[np.int64]:
-        """The index of the true class, shape (N,); -1 where it is not known."""
+        """The index of the true class, shape (N,); -1 where it is unknown."""
         index = {name: number for number, name in enumerate(self.classes)}
         return np.asarray(self.table["target"].map(index).fillna(-1), dtype=np.int64)
 
     @property
     def predicted(self) -> npt.NDArray[np.int64]:
-        """The index of the predicted class, shape (N,): the highest logit, the first among equals."""
+        """The index of the predicted class, shape (N,): the highest logit, the first of ties."""
         return self.logits.argmax(axis=1).astype(np.int64)
 
     @property
@@ -181,20 +186,23 @@ class Predictions:
 
     @property
     def subjects_known(self) -> bool:
-        """Whether every sample says whose it is."""
+        """Whether the subject of every sample is known."""
         return len(self) > 0 and bool(self.table["subject"].notna().all())
 
     @property
-    def statement(self) -> str:
-        """The warning that every result of these predictions must carry; empty after a split by subject."""
+    def warning(self) -> str:
+        """The warning about the split that goes with every result; empty after a split by subject."""
         return SPLIT_WARNINGS[self.split_unit]
 
     def select(self, rows: npt.ArrayLike) -> Predictions:
-        """The predictions of some rows only, given by a boolean mask or by positions."""
+        """The predictions of some rows, given by a boolean mask or by positions."""
         return replace(self, table=self.table.iloc[np.asarray(rows)].reset_index(drop=True))
 
     def save(self, path: Path) -> None:
-        """Write as one parquet file, readable with any parquet tool; the rest lies in its metadata."""
+        """Write as one parquet file, readable with any parquet tool; its metadata hold everything but the table."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
         about = {
             "classes": list(self.classes),
             "split_unit": self.split_unit,
@@ -213,6 +221,9 @@ class Predictions:
         Raises:
             DataError: The file is missing or was not written by :meth:`save`.
         """
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
         try:
             content = pq.read_table(path)
             about = json.loads((content.schema.metadata or {})[b"gyrus"])
@@ -221,29 +232,32 @@ class Predictions:
         except (OSError, KeyError, ValueError, pa.ArrowException) as error:
             raise DataError(
                 f"{path} is not a predictions table that Gyrus saved: {error}. "
-                "Tables of other tools are read by Predictions.from_file."
+                "Read tables of other tools with Predictions.from_file."
             ) from error
         return cls.from_table(content.to_pandas(), **keywords)
 
     def export(self, path: Path) -> None:
-        """Write for people and other tools: sample, subject, target, predicted, ``probability:<class>``.
+        """Write a table for other tools: sample, subject, target, predicted, ``probability:<class>``.
 
         Args:
-            path: The suffix decides the format: .csv, .parquet or .json (a list of objects).
+            path: The suffix determines the format: .csv, .parquet or .json (a list of objects).
 
         Raises:
-            UnknownNameError: The suffix is none of these.
+            UnknownNameError: The suffix is unknown.
         """
+        path = Path(path)
+        write = look_up(path.suffix.lower(), _WRITERS, "format of a predictions table")
         table = self.table[list(COLUMNS)].assign(predicted=pd.array(self.predicted_classes, dtype="string"))
         probabilities = self.probabilities
         columns = {PROBABILITY + name: probabilities[:, index] for index, name in enumerate(self.classes)}
-        write_table(table.assign(**columns), Path(path))
+        with atomic_path(path) as temporary:
+            write(table.assign(**columns), temporary)
 
 
 def _checked_classes(classes: Sequence[str]) -> tuple[str, ...]:
     names = tuple(classes)
     if len(names) < 2 or len(set(names)) != len(names):
-        raise DataError(f"A classifier needs two or more different class names, got {list(names)}.")
+        raise DataError(f"A classifier needs at least two different class names, got {list(names)}.")
     return names
 
 
@@ -253,24 +267,121 @@ def _check_samples(samples: pd.Series) -> None:
     twice = samples[samples.duplicated()]
     if len(twice):
         raise DataError(
-            f"{len(twice)} samples come more than once in the predictions table; the first is '{twice.iloc[0]}'. "
-            "Each sample may count once."
+            f"{len(twice)} samples occur more than once in the predictions table; the first is '{twice.iloc[0]}'. "
+            "Keep one row per sample."
         )
 
 
 def _check_targets(table: pd.DataFrame, classes: tuple[str, ...]) -> None:
-    strangers = table["target"].notna() & ~table["target"].isin(classes)
-    if strangers.any():
-        first = table[strangers].iloc[0]
+    unknown = table["target"].notna() & ~table["target"].isin(classes)
+    if unknown.any():
+        first = table[unknown].iloc[0]
         raise DataError(
-            f"{int(strangers.sum())} targets are not among the classes {list(classes)}; the first is "
+            f"{int(unknown.sum())} targets are not among the classes {list(classes)}; the first is "
             f"'{first['target']}' of sample '{first['sample']}'."
         )
 
 
-def knows_its_split(path: Path) -> bool:
-    """Whether a parquet file is a predictions table that :meth:`Predictions.save` wrote."""
+def is_saved_predictions(path: Path) -> bool:
+    """Whether a parquet file was written by :meth:`Predictions.save`, and so holds the classes and the split unit."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     try:
         return b"gyrus" in (pq.read_schema(path).metadata or {})
     except (OSError, pa.ArrowException):
         return False
+
+
+def _read_scores(path: Path, classes: Sequence[str] | None) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """Read a table of probabilities or logits; see :meth:`Predictions.from_file`.
+
+    Returns:
+        The table with columns ``logit:<class>``, the logarithms of the probabilities, and the class names.
+    """
+    table = _read(path)
+    _require_columns(table, ["sample"])
+    prefix, names = _score_columns(table, classes)
+    if prefix == LOGIT:
+        return table, names
+    logits = _logits_of([prefix + name for name in names], table)
+    table = table.drop(columns=[prefix + name for name in names if prefix])
+    return table.assign(**{LOGIT + name: logits[:, index] for index, name in enumerate(names)}), names
+
+
+def _numbers(table: pd.DataFrame, column: str) -> npt.NDArray[np.float64]:
+    """A column as finite numbers."""
+    values = pd.to_numeric(table[column], errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
+    bad = ~np.isfinite(values)
+    if bad.any():
+        row = int(np.flatnonzero(bad)[0])
+        raise DataError(
+            f"Column '{column}' has {int(bad.sum())} values that are missing or not finite numbers; "
+            f"the first is {table[column].iloc[row]!r} for sample '{table['sample'].iloc[row]}'."
+        )
+    return values
+
+
+def _require_columns(table: pd.DataFrame, columns: Sequence[str]) -> None:
+    missing = [column for column in columns if column not in table.columns]
+    if missing:
+        raise DataError(f"The predictions table lacks the columns {missing}; it has {list(table.columns)}.")
+
+
+_WRITERS: dict[str, Callable[[pd.DataFrame, Path], object]] = {
+    ".csv": lambda table, path: table.to_csv(path, index=False),
+    ".parquet": lambda table, path: table.to_parquet(path, index=False),
+    ".json": lambda table, path: table.to_json(path, orient="records", indent=1, double_precision=15),
+}
+
+_TEXT = {"sample": "string", "subject": "string", "target": "string"}
+
+_READERS: dict[str, Callable[[Path], pd.DataFrame]] = {
+    # Only an empty field is missing: "NA", "None" and "null" may be names of classes or subjects, and "007" is a
+    # name, not a number.
+    ".csv": lambda path: pd.read_csv(path, dtype=_TEXT, keep_default_na=False, na_values=[""]),
+    ".parquet": lambda path: pd.read_parquet(path),
+    ".json": lambda path: pd.read_json(path, orient="records", dtype=_TEXT),
+}
+
+
+def _read(path: Path) -> pd.DataFrame:
+    import pyarrow as pa
+
+    read = look_up(path.suffix.lower(), _READERS, "format of a predictions table")
+    try:
+        return read(path)
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise DataError(f"Cannot read the predictions table {path}: {error}") from error
+
+
+def _score_columns(table: pd.DataFrame, classes: Sequence[str] | None) -> tuple[str, tuple[str, ...]]:
+    """The prefix of the columns that hold the scores, and the class names in their order."""
+    for prefix in (PROBABILITY, LOGIT):
+        found = [column.removeprefix(prefix) for column in map(str, table.columns) if column.startswith(prefix)]
+        if found:
+            if set(found) != set(classes or found):
+                raise DataError(
+                    f"The columns {prefix}<class> are for {found}, but the classes given are {list(classes or ())}."
+                )
+            return prefix, tuple(classes or found)
+    if classes is None:
+        raise DataError(
+            f"No column '{PROBABILITY}<class>' or '{LOGIT}<class>' among {list(table.columns)}. "
+            "Rename the columns of the scores, or give the class names."
+        )
+    _require_columns(table, classes)
+    return "", tuple(classes)
+
+
+def _logits_of(columns: Sequence[str], table: pd.DataFrame) -> npt.NDArray[np.float64]:
+    values = np.column_stack([_numbers(table, column) for column in columns])
+    sums = values.sum(axis=1)
+    bad = ((values < 0) | (values > 1)).any(axis=1) | (np.abs(sums - 1) > SUM_TOLERANCE + 1e-9)
+    if bad.any():
+        row = int(np.flatnonzero(bad)[0])
+        raise DataError(
+            f"{int(bad.sum())} rows are not probabilities; the first is '{table['sample'].iloc[row]}' with "
+            f"{values[row].tolist()}, which sum to {sums[row]:.6g}. Each must lie in [0, 1] and each row sum to 1."
+        )
+    return np.asarray(np.log(np.maximum(values, np.finfo(np.float64).tiny)))

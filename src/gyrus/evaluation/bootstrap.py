@@ -1,0 +1,362 @@
+"""Confidence intervals by the bootstrap over subjects, vectorised.
+
+The slices of one subject are alike, so the subject is the independent unit of a study, not the slice. A resample draws
+whole subjects with replacement; a subject that is drawn twice counts twice with all its slices (Field and Welsh 2007,
+"Bootstrapping clustered data"). Every metric is computed from sums that are linear in those counts, so no resample is
+ever built row by row.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from scipy import sparse, stats
+
+from gyrus.evaluation.metrics import CLASS_METRICS, METRICS, MetricInputs, Reference, class_values
+from gyrus.evaluation.result import Estimate
+from gyrus.evaluation.roc import Ranking, rank
+from gyrus.inference.predictions import Predictions
+
+Floats = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
+
+Statistic = Callable[[Floats], Floats]
+"""From sums of M columns (..., M) to T numbers (..., T), NaN where they are undefined."""
+
+RESAMPLES_AT_ONCE = 32
+COUNTS_AT_ONCE = 2**22
+"""Limits on what is in memory at a time: resamples, and their counts of clusters (32 MB)."""
+
+FEW_CLUSTERS = 1000
+"""Counts of no more clusters than these are cached."""
+
+JACKKNIFE_GROUPS = 500
+"""With more clusters than these, the jackknife leaves out groups of clusters (Shao and Tu 1995, section 2.3)."""
+
+MANY = 100_000
+"""From so many samples on, the classes are ranked in parallel threads."""
+
+DEFINED_FRACTION = 0.8
+"""An interval is given only where at least this fraction of the resamples has a value."""
+
+EXACT = "all resamples are equal, so this is the exact interval of Clopper and Pearson (1934) for this many subjects"
+
+
+@dataclass(frozen=True)
+class BootstrapConfig:
+    """How confidence intervals are computed.
+
+    Attributes:
+        resamples: The number of bootstrap resamples of the subjects; 0 for no intervals.
+        seed: Seed of the resamples.
+        level: Confidence level.
+    """
+
+    resamples: int = 2000
+    seed: int = 0
+    level: float = 0.95
+
+
+DEFAULT_BOOTSTRAP = BootstrapConfig()
+
+
+@dataclass(frozen=True)
+class IntervalNotes:
+    """The notes of a score that has no value or no interval.
+
+    Attributes:
+        undefined: Why it has no value.
+        scarce: What is so rare that resamples may lack it.
+        always: A note in any case.
+    """
+
+    undefined: str
+    scarce: str
+    always: str = ""
+
+
+@dataclass(frozen=True)
+class ClusteredSamples:
+    """Samples with their clusters, ready for any weighting of the clusters. Made by :func:`cluster_samples`."""
+
+    cells: sparse.csr_array  # (K * K, clusters): how often a cluster falls into each cell of the confusion matrix
+    rankings: tuple[Ranking, ...]  # one per class
+
+    @property
+    def clusters(self) -> int:
+        """The number of clusters."""
+        return int(self.cells.shape[1])
+
+    def weighted(self, counts: Floats) -> MetricInputs:
+        """The inputs of the metrics when cluster s counts ``counts[s, b]`` times, for each b; leading axis B."""
+        classes = len(self.rankings)
+        # NumPy and SciPy release the interpreter lock, so that many samples profit from threads; few do not.
+        workers = min(classes, os.cpu_count() or 1) if self.cells.data.sum() >= MANY else 1
+        with ThreadPoolExecutor(workers) as pool:
+            areas = list(pool.map(lambda ranking: ranking.areas(counts), self.rankings))
+        return MetricInputs(
+            confusion=(self.cells @ counts).T.reshape(-1, classes, classes),
+            roc_auc=np.stack([area.roc for area in areas], axis=-1),
+            pr_auc=np.stack([area.precision_recall for area in areas], axis=-1),
+        )
+
+
+@dataclass(frozen=True)
+class MetricValues:
+    """Metrics of B weightings of the same samples.
+
+    Attributes:
+        overall: By name of :data:`gyrus.evaluation.metrics.METRICS`, shape (B,).
+        by_class: By name of :data:`gyrus.evaluation.metrics.CLASS_METRICS`, shape (B, K).
+    """
+
+    overall: dict[str, Floats]
+    by_class: dict[str, Floats]
+
+
+def cluster_samples(targets: Integers, predicted: Integers, scores: Floats, clusters: Integers) -> ClusteredSamples:
+    """Prepare samples for resampling by cluster.
+
+    Args:
+        targets: True class of each sample, shape (N,).
+        predicted: Predicted class of each sample, shape (N,).
+        scores: One score per class by which its samples are ranked, shape (N, K).
+        clusters: The cluster of each sample, all of [0, S) in use, shape (N,).
+    """
+    classes = scores.shape[1]
+    shape = (classes**2, int(clusters.max()) + 1)
+    cells = sparse.coo_array((np.ones(len(targets)), (targets * classes + predicted, clusters)), shape=shape)
+    rankings = (rank(targets == index, scores[:, index], clusters=clusters) for index in range(classes))
+    return ClusteredSamples(cells.tocsr(), tuple(rankings))
+
+
+def score_samples(samples: ClusteredSamples) -> tuple[MetricValues, Reference, Floats]:
+    """The metrics of the samples (B = 1), what resampling keeps fixed, and the confusion matrix (K, K)."""
+    inputs = samples.weighted(np.ones((samples.clusters, 1)))
+    reference = Reference.from_confusion(inputs.confusion[0])
+    return _values(inputs, reference), reference, inputs.confusion[0]
+
+
+def bootstrap_metrics(samples: ClusteredSamples, reference: Reference, *, resamples: int, seed: int) -> MetricValues:
+    """The metrics of resamples of the clusters.
+
+    Args:
+        samples: The samples with their clusters.
+        reference: The classes to average over, and the majority class.
+        resamples: The number of resamples B.
+        seed: Seed of the resamples. Resample b of S clusters is the same whatever else is computed, so that two
+            classifiers evaluated on the same subjects are resampled alike.
+
+    Returns:
+        B values of each metric. Memory is bounded however large N and B are.
+    """
+    blocks = resample_blocks(samples.clusters, resamples, seed)
+    return _concatenated([_values(samples.weighted(counts), reference) for counts in blocks])
+
+
+def jackknife_metrics(samples: ClusteredSamples, reference: Reference) -> MetricValues:
+    """The metrics without each cluster in turn, or without each of :data:`JACKKNIFE_GROUPS` groups of clusters.
+
+    Args:
+        samples: The samples with their clusters.
+        reference: The classes to average over, and the majority class.
+
+    Returns:
+        One value of each metric per cluster or group.
+    """
+    groups = np.arange(samples.clusters) % JACKKNIFE_GROUPS
+    blocks = np.array_split(np.unique(groups), -(-min(samples.clusters, JACKKNIFE_GROUPS) // RESAMPLES_AT_ONCE))
+    return _concatenated(
+        [_values(samples.weighted((groups[:, None] != block[None]).astype(np.float64)), reference) for block in blocks]
+    )
+
+
+def resample_blocks(clusters: int, resamples: int, seed: int) -> Iterator[Floats]:
+    """Resamples in blocks that fit into memory: counts (clusters, b) of each; at least one block, maybe with b = 0."""
+    step = int(np.clip(COUNTS_AT_ONCE // max(clusters, 1), 1, RESAMPLES_AT_ONCE))
+    for start in range(0, max(resamples, 1), step):
+        yield resample_counts(clusters, range(start, min(start + step, resamples)), seed)
+
+
+def resample_counts(clusters: int, resamples: range, seed: int) -> Floats:
+    """How often each cluster is drawn in each of some resamples, shape (clusters, len(resamples)), read-only."""
+    return (_cached_counts if clusters <= FEW_CLUSTERS else _counts)(clusters, resamples, seed)
+
+
+def _counts(clusters: int, resamples: range, seed: int) -> Floats:
+    draws = (np.random.default_rng((seed, number)).integers(clusters, size=clusters) for number in resamples)
+    counts = [np.bincount(draw, minlength=clusters) for draw in draws]
+    drawn = np.array(counts, dtype=np.float64).reshape(-1, clusters).T.copy()
+    drawn.flags.writeable = False
+    return drawn
+
+
+_cached_counts = lru_cache(maxsize=256)(_counts)
+"""One report needs the same counts a dozen times: for both units, each baseline, each curve. 64 MB at most."""
+
+
+def percentile_interval(resampled: Floats, level: float) -> tuple[float, float]:
+    """Percentile interval (Efron 1979).
+
+    Args:
+        resampled: The metric of each resample, shape (B,), at least one.
+        level: Confidence level, 0.95 for a 95 % interval.
+    """
+    low, high = np.quantile(resampled, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def bca_interval(value: float, resampled: Floats, left_out: Floats, level: float) -> tuple[float, float]:
+    """Bias-corrected and accelerated interval (Efron 1987): percentiles corrected for bias and skewness.
+
+    Args:
+        value: The metric of the samples.
+        resampled: The metric of each resample, shape (B,), at least one.
+        left_out: The metric without each cluster, shape (S,); where it is undefined or constant, the acceleration
+            is 0.
+        level: Confidence level, 0.95 for a 95 % interval.
+    """
+    below = (resampled < value).mean() + 0.5 * (resampled == value).mean()
+    bias = stats.norm.ppf(np.clip(below, 0.5 / len(resampled), 1 - 0.5 / len(resampled)))
+    acceleration = _acceleration(left_out[~np.isnan(left_out)])
+    ends = bias + stats.norm.ppf([(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(resampled, stats.norm.cdf(bias + ends / (1 - acceleration * ends)))
+    return float(low), float(high)
+
+
+def _acceleration(left_out: Floats) -> float:
+    """One sixth of the skewness of the jackknife (Efron 1987, equation 6.6)."""
+    deviations = left_out.mean() - left_out if len(left_out) else left_out
+    squares = float((deviations**2).sum())
+    return float((deviations**3).sum() / (6 * squares**1.5)) if squares > 0 else 0.0
+
+
+def estimate(
+    value: float, resampled: Floats, level: float, notes: IntervalNotes, left_out: Floats | None = None
+) -> Estimate:
+    """A score with its interval, or with the reason why there is none.
+
+    Args:
+        value: The score, NaN where it is undefined.
+        resampled: The score of each resample, NaN where it is undefined, shape (B,).
+        level: Confidence level.
+        notes: The notes for a missing value or interval.
+        left_out: The score without each cluster, for a BCa interval instead of a percentile interval.
+    """
+    if np.isnan(value):
+        return Estimate(None, note=notes.undefined)
+    defined = resampled[~np.isnan(resampled)]
+    missed = len(resampled) - len(defined)
+    undefined = f"{missed} of {len(resampled)} resamples have no value ({notes.scarce})" if missed else ""
+    if not len(resampled):
+        reason = "no resamples were requested"
+    elif len(defined) < DEFINED_FRACTION * len(resampled):
+        reason = undefined
+    elif defined.min() == defined.max():
+        reason = "every resample gives the same value, which does not measure the uncertainty"
+    else:
+        ends = (
+            percentile_interval(defined, level) if left_out is None else bca_interval(value, defined, left_out, level)
+        )
+        return Estimate(float(value), *ends, "; ".join(filter(None, [notes.always, undefined])))
+    return Estimate(float(value), note="; ".join(filter(None, [notes.always, f"no interval: {reason}"])))
+
+
+def cluster_indices(predictions: Predictions) -> Integers:
+    """The cluster of each row: its subject, or the row itself where subjects are unknown.
+
+    Returns:
+        Indices in the order of the names, all of [0, S) in use, shape (N,).
+    """
+    names = predictions.table["subject" if predictions.subjects_known else "sample"]
+    return np.asarray(pd.factorize(names, sort=True)[0], dtype=np.int64)
+
+
+def estimate_from_sums(
+    rows: Floats, clusters: Integers, statistic: Statistic, bootstrap: BootstrapConfig, notes: IntervalNotes
+) -> tuple[Estimate, ...]:
+    """Numbers that depend on sums over rows, with intervals that resample the clusters.
+
+    All resamples come from one matrix product: how often each cluster was drawn, times the sums of each cluster.
+
+    Args:
+        rows: What is summed, shape (N, M).
+        clusters: The cluster of each row, all of [0, S) in use, shape (N,).
+        statistic: From the sums (..., M) to the numbers (..., T).
+        bootstrap: How intervals are computed.
+        notes: The notes for a missing value or interval.
+
+    Returns:
+        T estimates.
+    """
+    sums = np.column_stack([np.bincount(clusters, column) for column in rows.T])
+    values = statistic(sums.sum(axis=0))
+    blocks = resample_blocks(len(sums), bootstrap.resamples, bootstrap.seed)
+    resampled = np.concatenate([statistic(counts.T @ sums) for counts in blocks])
+    return tuple(
+        estimate(float(value), resampled[:, index], bootstrap.level, notes) for index, value in enumerate(values)
+    )
+
+
+def estimate_mean(values: npt.ArrayLike, clusters: Integers, bootstrap: BootstrapConfig) -> Estimate:
+    """The mean of values that are always defined, shape (N,)."""
+    rows = np.column_stack([np.asarray(values, dtype=np.float64), np.ones(len(clusters))])
+    return estimate_from_sums(rows, clusters, ratio, bootstrap, IntervalNotes("no rows to evaluate", ""))[0]
+
+
+def estimate_fraction(
+    hits: npt.ArrayLike, among: npt.ArrayLike, clusters: Integers, bootstrap: BootstrapConfig, notes: IntervalNotes
+) -> Estimate:
+    """A fraction of rows, such as the sensitivity.
+
+    Where it is 0 or 1 all resamples are equal, and the exact interval of Clopper and Pearson replaces the bootstrap:
+    10 detected of 10 do not rule out a sensitivity of 70 %.
+
+    Args:
+        hits: The rows that count, shape (N,).
+        among: The rows of the denominator, shape (N,).
+        clusters: The cluster of each row, shape (N,).
+        bootstrap: How intervals are computed.
+        notes: The notes for an empty denominator.
+    """
+    among = np.asarray(among, dtype=bool)
+    hits = np.asarray(hits, dtype=bool) & among
+    rows = np.column_stack([hits, among]).astype(np.float64)
+    found = estimate_from_sums(rows, clusters, ratio, bootstrap, notes)[0]
+    if found.value not in (0.0, 1.0) or not bootstrap.resamples:
+        return found
+    number, tail = len(np.unique(clusters[among])), (1 - bootstrap.level) / 2
+    low, high = (stats.beta.ppf(tail, number, 1), 1.0) if found.value else (0.0, stats.beta.ppf(1 - tail, 1, number))
+    return Estimate(found.value, float(low), float(high), EXACT)
+
+
+def ratio(sums: Floats) -> Floats:
+    """The first of two sums over the second, (..., 2) to (..., 1); NaN where the second is 0."""
+    return divide(sums[..., :1], sums[..., 1:])
+
+
+def divide(numerator: npt.ArrayLike, denominator: npt.ArrayLike) -> Floats:
+    """The quotient of two arrays of one shape, NaN where the denominator is not above 0."""
+    above, below = np.asarray(numerator, dtype=np.float64), np.asarray(denominator, dtype=np.float64)
+    return np.divide(above, below, out=np.full(below.shape, np.nan), where=below > 0)
+
+
+def _concatenated(blocks: Sequence[MetricValues]) -> MetricValues:
+    return MetricValues(
+        {name: np.concatenate([block.overall[name] for block in blocks]) for name in METRICS},
+        {name: np.concatenate([block.by_class[name] for block in blocks]) for name in CLASS_METRICS},
+    )
+
+
+def _values(inputs: MetricInputs, reference: Reference) -> MetricValues:
+    return MetricValues(
+        {name: metric.compute(inputs, reference) for name, metric in METRICS.items()},
+        {name: class_values(name, inputs) for name in CLASS_METRICS},
+    )
