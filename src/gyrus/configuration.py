@@ -124,12 +124,16 @@ def differences(one: Mapping[str, Any], other: Mapping[str, Any], prefix: str = 
     for name in dict.fromkeys([*one, *other]):
         left, right = one.get(name), other.get(name)
         if _are_lists_of_mappings(left, right):
-            left, right = ({str(index): item for index, item in enumerate(side)} for side in (left, right))
+            left, right = _by_index(left), _by_index(right)
         if isinstance(left, Mapping) and isinstance(right, Mapping):
             found += differences(left, right, f"{prefix}{name}.")
         elif left != right:
             found.append((f"{prefix}{name}", left, right))
     return found
+
+
+def _by_index(items: Any) -> Any:
+    return {str(index): item for index, item in enumerate(items)}
 
 
 def _are_lists_of_mappings(left: Any, right: Any) -> bool:

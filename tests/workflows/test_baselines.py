@@ -13,7 +13,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from gyrus.datasets.manifest import Manifest
 from gyrus.datasets.splits import Split, SplitConfig, split
 from gyrus.datasets.store import Store, open_store
-from gyrus.evaluation.baselines import BASELINE_TITLES, Baselines, baseline_verdict, evaluate_baselines
+from gyrus.evaluation.baselines import BASELINE_TITLES, Baselines, baseline_verdict
 from gyrus.evaluation.evaluate import evaluate
 from gyrus.evaluation.result import Evaluation
 from gyrus.inference.predictions import Predictions
@@ -25,7 +25,6 @@ from gyrus.workflows.experiment_config import load_config
 from gyrus.workflows.load_data import scan_data
 from gyrus.workflows.train import train
 from tests.conftest import SMALL
-from tests.support.predictions import study
 
 
 @pytest.fixture(scope="module")
@@ -143,34 +142,6 @@ def test_shuffled_labels_are_trained_beside_the_run(phantom_folder, tmp_path) ->
     assert Run(run.shuffled).status == "finished"
     assert "shuffled-labels" in Baselines.load(run.baselines).results
     assert BASELINE_TITLES["shuffled-labels"] in run.report.read_text()
-
-
-def test_a_strong_classifier_beats_a_weak_baseline_in_words() -> None:
-    strong, weak = (
-        study((20, 20), classes=("A", "B"), skill=8.0),
-        study((20, 20), classes=("A", "B"), skill=-1.0, seed=1),
-    )
-    judged = evaluate_baselines(strong, {"linear-svm": ("", weak)}, unit="subject", resamples=300)
-    (sentence,) = baseline_verdict(evaluate(strong, resamples=300), judged)
-    assert sentence.startswith("Better than always saying 'A' (0.50) and linear SVM")
-    gain = judged.results["linear-svm"].gains["accuracy"]
-    assert gain.low is not None
-    assert gain.low > 0
-
-
-def test_a_classifier_that_is_worse_is_told_so_first() -> None:
-    strong = study((20, 20), classes=("A", "B"), skill=8.0)
-    weak = study((20, 20), classes=("A", "B"), skill=-1.0, seed=1)
-    judged = evaluate_baselines(weak, {"linear-svm": ("", strong)}, unit="subject", resamples=300)
-    sentences = baseline_verdict(evaluate(weak, resamples=300), judged)
-    assert sentences[0].startswith("Worse than")
-    assert "linear SVM on raw pixels (1.00)" in sentences[0]
-
-
-def test_saved_and_loaded_gives_the_same(tmp_path) -> None:
-    judged = evaluate_baselines(study(), {"linear-svm": ("about", study(seed=1))}, unit="subject", resamples=30)
-    judged.save(tmp_path / "baselines.json")
-    assert Baselines.load(tmp_path / "baselines.json") == judged
 
 
 def test_predictions_of_a_baseline_are_ordinary_predictions(finished_run) -> None:

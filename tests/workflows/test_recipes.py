@@ -99,5 +99,5 @@ def test_a_recipe_has_the_parameters_of_its_original(name):
 
 
 def test_a_recipe_that_corrects_imbalance_twice_says_so():
-    assert "Imbalance is corrected twice" in load_config("dementia-exp6").training.concerns()[0]
-    assert not load_config("dementia-exp7").training.concerns()
+    assert "Class imbalance is corrected twice" in load_config("dementia-exp6").training.warnings()[0]
+    assert not load_config("dementia-exp7").training.warnings()

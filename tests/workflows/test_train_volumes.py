@@ -14,7 +14,7 @@ from gyrus.cli.app import app
 from gyrus.datasets.manifest import Manifest
 from gyrus.datasets.reader import Reader
 from gyrus.datasets.scan import scan
-from gyrus.datasets.slice_stacks import StackConfig, stack
+from gyrus.datasets.slice_stacks import StackConfig, stack_slices
 from gyrus.datasets.store import open_store
 from gyrus.datasets.torch_dataset import PixelDataset
 from gyrus.runs.run_folder import Run
@@ -37,8 +37,8 @@ def layouts(tmp_path_factory) -> dict[str, Path]:
 
 def test_volumes_and_the_slices_they_were_made_of_are_the_same_pixels(layouts):
     config = StackConfig(slices=6)
-    volumes = stack(scan(layouts["nifti"]), config)
-    stacks = stack(scan(layouts["folder"]), config)
+    volumes = stack_slices(scan(layouts["nifti"]), config)
+    stacks = stack_slices(scan(layouts["folder"]), config)
     assert volumes.classes == stacks.classes
     place = {subject: position for position, subject in enumerate(stacks.table["subject"])}
     exact, slices = Reader(volumes, (Window(),)), Reader(stacks)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -194,7 +194,7 @@ def _is_table(source: Run | str | Path) -> bool:
     return not isinstance(source, Run) and Path(source).is_file()
 
 
-def _changed(config: EvaluationConfig, changes: dict[str, object]) -> EvaluationConfig:
+def _changed(config: EvaluationConfig, changes: Mapping[str, object]) -> EvaluationConfig:
     return parse(EvaluationConfig, config.model_dump() | changes, where="The evaluation")
 
 

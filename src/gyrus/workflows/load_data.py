@@ -68,9 +68,9 @@ def scan_unlabelled(path: str | Path, config: DataConfig, display: Display) -> M
 def _as_samples(manifest: Manifest, config: DataConfig, display: Display) -> Manifest:
     """Stack or slice as the config asks, and raise an error for unusable samples or leave them out."""
     if config.stack:
-        from gyrus.datasets.slice_stacks import stack
+        from gyrus.datasets.slice_stacks import stack_slices
 
-        manifest = stack(manifest, config.stack)
+        manifest = stack_slices(manifest, config.stack)
     if config.slices:
         from gyrus.datasets.neighbouring_slices import with_neighbours
         from gyrus.datasets.volume_slices import slice_volumes

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gyrus.datasets.prepared_volumes import PreparedVolumes
-from gyrus.datasets.reader import Reader
+from gyrus.datasets.reader import PreparedVolumes, Reader
 from gyrus.datasets.volume_slices import require_volumes
 from gyrus.errors import ConfigError
 from gyrus.files import atomic_path

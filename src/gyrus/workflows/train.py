@@ -135,7 +135,7 @@ def _train(
     run: Run, settings: ExperimentConfig, manifest: Manifest, split: Split, display: Display, log: RunLogger
 ) -> Evaluation | None:
     """All steps after the split, for a new and for a resumed run; None if training was interrupted."""
-    splits.check(split, manifest)
+    splits.check_split(split, manifest)
     show_warnings(display, (split.warning, *split.notes))
     run.mark("started", manifest=manifest.digest)
 
@@ -219,7 +219,7 @@ def _log_results(log: RunLogger, run: Run, evaluation: Evaluation) -> None:
         if estimate.value is not None
     }
     files = [run.config, run.metrics, run.report, run.card, run.history, run.model, run.weights]
-    log.keep(
+    log.save(
         scores,
         sorted(run.figures.glob("*.png")),
         [path for path in files if path.exists()],
