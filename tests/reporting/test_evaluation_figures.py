@@ -34,7 +34,7 @@ def test_the_roc_curves_have_their_areas_and_intervals() -> None:
         assert drawing.name == f"roc_{unit}"
         for name in ("Non", "Very Mild", "Mild"):
             assert evaluation.scores[unit].by_class[name]["roc_auc"].text(2) in text
-        assert "Moderate: undefined, there is no subject of class" in text
+        assert "Moderate: undefined, no subject of class" in text
 
 
 @pytest.mark.parametrize("unit", ["image", "scan"])

@@ -16,7 +16,7 @@ from gyrus.evaluation.result import Estimate
 from gyrus.evaluation.selective_prediction import SelectivePrediction
 from gyrus.evaluation.subgroups import SubgroupTable
 from gyrus.reporting.drawing import Drawing
-from gyrus.reporting.figure_style import COLOURS, COLUMN, INK, MUTED, STYLE, new_figure, plain, warn
+from gyrus.reporting.figure_style import COLOURS, COLUMN, INK, MUTED, STYLE, add_warning, escape_math, new_figure
 
 UNCALIBRATED, CALIBRATED = COLOURS[1], COLOURS[0]
 
@@ -43,29 +43,27 @@ def draw_assessment(assessment: Assessment) -> tuple[Drawing, ...]:
             "like four false positives."
         )
         drawings.append(
-            Drawing(
-                "decision_curve", "Decision curve", caption, decision_figure(assessment.curve, assessment.warning)
-            )
+            Drawing("decision_curve", "Decision curve", caption, decision_figure(assessment.curve, assessment.warning))
         )
     caption = (
         "Error rate on the most confident predictions, by the fraction of predictions kept (coverage). A curve that "
         "rises to the right shows that confidence separates correct from wrong predictions."
     )
-    figure = risk_coverage_figure(assessment.abstention, assessment.warning)
-    return (*drawings, Drawing("abstention", "Risk-coverage curve", caption, figure))
+    figure = risk_coverage_figure(assessment.selective_prediction, assessment.warning)
+    return (*drawings, Drawing("risk_coverage", "Risk-coverage curve", caption, figure))
 
 
-def draw_subgroups(groupings: tuple[SubgroupTable, ...], statement: str) -> tuple[Drawing, ...]:
+def draw_subgroups(tables: tuple[SubgroupTable, ...], warning: str) -> tuple[Drawing, ...]:
     """The accuracy of every subgroup; empty if there is none.
 
     Args:
-        groupings: On the test set.
-        statement: The warning of the split.
+        tables: On the test set.
+        warning: The warning of the split.
     """
-    if not any(grouping.groups for grouping in groupings):
+    if not any(table.groups for table in tables):
         return ()
     caption = "In brackets: number evaluated. Small subgroups differ by chance alone."
-    figure = subgroups_figure(groupings, SUBGROUP_METRIC, METRICS[SUBGROUP_METRIC].title, statement)
+    figure = subgroups_figure(tables, SUBGROUP_METRIC, METRICS[SUBGROUP_METRIC].title, warning)
     return (Drawing("groups", "Subgroups", caption, figure),)
 
 
@@ -73,7 +71,7 @@ def reliability_figure(assessment: Assessment) -> Figure:
     """Accuracy by predicted probability, before and after calibration."""
     with mpl.rc_context(STYLE):
         figure = new_figure(COLUMN, COLUMN + 0.45 + 0.3 * bool(assessment.warning))
-        warn(figure, assessment.warning)
+        add_warning(figure, assessment.warning)
         axes = figure.subplots()
         axes.plot([0, 1], [0, 1], color=MUTED, linewidth=0.8, linestyle=(0, (3, 3)))
         if assessment.after is None:
@@ -88,23 +86,23 @@ def reliability_figure(assessment: Assessment) -> Figure:
     return figure
 
 
-def decision_figure(curve: DecisionCurve, statement: str) -> Figure:
+def decision_figure(curve: DecisionCurve, warning: str) -> Figure:
     """Net benefit by threshold probability.
 
     Args:
         curve: On the test set.
-        statement: The warning of the split.
+        warning: The warning of the split.
     """
     thresholds = [point.threshold for point in curve.points]
     with mpl.rc_context(STYLE):
-        figure = new_figure(COLUMN, COLUMN + 0.3 * bool(statement))
-        warn(figure, statement)
+        figure = new_figure(COLUMN, COLUMN + 0.3 * bool(warning))
+        add_warning(figure, warning)
         axes = figure.subplots()
         _band(axes, thresholds, [point.model for point in curve.points], "Classifier")
-        everybody = [point.everybody for point in curve.points]
-        axes.plot(thresholds, everybody, color=UNCALIBRATED, linestyle=(0, (4, 1.5)), label="Treat all")
+        treat_all = [point.treat_all for point in curve.points]
+        axes.plot(thresholds, treat_all, color=UNCALIBRATED, linestyle=(0, (4, 1.5)), label="Treat all")
         axes.axhline(0, color=INK, linewidth=0.8, linestyle=":", label="Treat none")
-        top = max(max(point.model.high or point.model.value or 0.0 for point in curve.points), everybody[0])
+        top = max(max(point.model.high or point.model.value or 0.0 for point in curve.points), treat_all[0])
         axes.set(xlim=(0, 1), ylim=(-0.12 * max(top, 0.2), 1.1 * max(top, 0.2)))
         axes.set(xlabel="Threshold probability", ylabel="Net benefit")
         axes.set_title("Decision curve")
@@ -112,19 +110,19 @@ def decision_figure(curve: DecisionCurve, statement: str) -> Figure:
     return figure
 
 
-def risk_coverage_figure(abstention: SelectivePrediction, statement: str) -> Figure:
+def risk_coverage_figure(selective: SelectivePrediction, warning: str) -> Figure:
     """Error rate by coverage, the most confident predictions first.
 
     Args:
-        abstention: On the test set.
-        statement: The warning of the split.
+        selective: On the test set.
+        warning: The warning of the split.
     """
     with mpl.rc_context(STYLE):
-        figure = new_figure(COLUMN, 0.85 * COLUMN + 0.3 * bool(statement))
-        warn(figure, statement)
+        figure = new_figure(COLUMN, 0.85 * COLUMN + 0.3 * bool(warning))
+        add_warning(figure, warning)
         axes = figure.subplots()
-        coverages = sorted(abstention.risks)
-        risks = [abstention.risks[coverage] for coverage in coverages]
+        coverages = sorted(selective.risks)
+        risks = [selective.risks[coverage] for coverage in coverages]
         _band(axes, coverages, risks, "")
         axes.set(xlim=(0, 1.02), ylim=(0, max(0.2, *(1.1 * (each.high or each.value or 0.0) for each in risks))))
         axes.set(xlabel="Coverage (most confident first)", ylabel="Error rate")
@@ -132,28 +130,28 @@ def risk_coverage_figure(abstention: SelectivePrediction, statement: str) -> Fig
     return figure
 
 
-def subgroups_figure(groupings: Sequence[SubgroupTable], metric: str, title: str, statement: str) -> Figure:
+def subgroups_figure(tables: Sequence[SubgroupTable], metric: str, title: str, warning: str) -> Figure:
     """One score of every subgroup as a dot with its interval.
 
     Args:
-        groupings: At least one with subgroups.
+        tables: At least one with subgroups.
         metric: A score of the subgroups.
         title: Title of the score.
-        statement: The warning of the split.
+        warning: The warning of the split.
     """
-    rows = [(grouping, group) for grouping in groupings for group in grouping.groups]
+    rows = [(table, group) for table in tables for group in table.groups]
     with mpl.rc_context(STYLE):
-        figure = new_figure(COLUMN * 1.3, 0.75 + 0.25 * len(rows) + 0.12 * len(groupings) + 0.3 * bool(statement))
-        warn(figure, statement)
+        figure = new_figure(COLUMN * 1.3, 0.75 + 0.25 * len(rows) + 0.12 * len(tables) + 0.3 * bool(warning))
+        add_warning(figure, warning)
         axes = figure.subplots()
         heights, height = [], 0.0
-        for number, (grouping, group) in enumerate(rows):
-            height += 1.5 if number and rows[number - 1][0] is not grouping else float(number > 0)
+        for number, (table, group) in enumerate(rows):
+            height += 1.5 if number and rows[number - 1][0] is not table else float(number > 0)
             heights.append(height)
             _dot(axes, height, group.metrics[metric])
-        names = [f"{plain(grouping.column)} {plain(group.name)} ({group.count:,})" for grouping, group in rows]
+        names = [f"{escape_math(table.column)} {escape_math(group.name)} ({group.count:,})" for table, group in rows]
         axes.set_yticks(heights, names)
-        axes.set(xlim=(0, 1), ylim=(heights[-1] + 0.6, -0.6))
+        axes.set(xlim=(0, 1), ylim=(heights[-1] + 0.6, -0.6), xlabel=title)
         axes.tick_params(axis="y", length=0)
         axes.set_title(f"{title} by subgroup")
     return figure
@@ -162,10 +160,10 @@ def subgroups_figure(groupings: Sequence[SubgroupTable], metric: str, title: str
 def _reliability(axes: Axes, calibration: Calibration, colour: str, label: str, shift: float) -> None:
     bins = calibration.diagrams[0].bins
     for each in bins:
-        if each.share.low is not None and each.share.high is not None:
+        if each.fraction.low is not None and each.fraction.high is not None:
             x = each.confidence + shift
-            axes.plot([x, x], [each.share.low, each.share.high], color=colour, linewidth=1.2, alpha=0.5)
-    points = [(each.confidence + shift, each.share.value) for each in bins if each.share.value is not None]
+            axes.plot([x, x], [each.fraction.low, each.fraction.high], color=colour, linewidth=1.2, alpha=0.5)
+    points = [(each.confidence + shift, each.fraction.value) for each in bins if each.fraction.value is not None]
     axes.plot(*zip(*points, strict=True), "o-", color=colour, markersize=4, linewidth=0.8, label=label)
 
 
@@ -182,4 +180,4 @@ def _dot(axes: Axes, height: float, estimate: Estimate) -> None:
         return
     if estimate.low is not None and estimate.high is not None:
         axes.plot([estimate.low, estimate.high], [height] * 2, color=CALIBRATED, linewidth=1.6, alpha=0.55)
-    axes.plot(estimate.value, height, "o", color=CALIBRATED, markersize=4.5)
+    axes.plot(estimate.value, height, "o", color=CALIBRATED, markersize=4.5, clip_on=False, zorder=3)

@@ -16,13 +16,12 @@ from gyrus.datasets.manifest import Manifest
 from gyrus.evaluation.baselines import Baselines
 from gyrus.evaluation.metrics import METRICS
 from gyrus.evaluation.out_of_fold import FOLD_METRICS
-from gyrus.evaluation.result import Evaluation
-from gyrus.evaluation.result import unit_name
+from gyrus.evaluation.result import Evaluation, unit_name
 from gyrus.files import read_json
 from gyrus.inference.predictions import Predictions
 from gyrus.reporting.drawing import Drawing, save_drawings
 from gyrus.reporting.evaluation_figures import draw_scores
-from gyrus.reporting.figure_style import COLOURS, COLUMN, INK, STYLE, new_figure, warn
+from gyrus.reporting.figure_style import COLOURS, COLUMN, INK, STYLE, add_warning, new_figure
 from gyrus.reporting.html import write_page
 from gyrus.reporting.report_content import Facts, ReportContent, command_text, data_facts, environment_facts
 
@@ -55,16 +54,16 @@ def report_folds(
         The page.
     """
     facts = read_json(folder / "crossval.json")
-    drawings = (_draw_folds(evaluation, scores, summary), *draw_scores(predictions, evaluation))
     content = ReportContent(
         title=folder.resolve().name,
         created=facts["created"],
         evaluation=evaluation,
         baselines=baselines,
-        score_pictures=save_drawings(drawings, folder / "figures"),
+        score_pictures=save_drawings(draw_scores(predictions, evaluation), folder / "figures"),
+        folds=_fold_rows(evaluation, summary),
+        fold_pictures=save_drawings([_draw_folds(evaluation, scores, summary)], folder / "figures"),
         data=data_facts(manifest),
         split=_split_facts(facts, evaluation),
-        training=_summary_facts(evaluation, summary),
         config_text=(folder / "config.yaml").read_text(encoding="utf-8"),
         command=command_text(facts["command"]),
         environment=environment_facts(facts["environment"]),
@@ -83,7 +82,7 @@ def folds_figure(evaluation: Evaluation, scores: pd.DataFrame, summary: pd.DataF
     unit = evaluation.headline.unit
     with mpl.rc_context(STYLE):
         figure = new_figure(COLUMN, 1.1 + 0.42 * len(FOLD_METRICS) + 0.32 * bool(evaluation.warning))
-        warn(figure, evaluation.warning)
+        add_warning(figure, evaluation.warning)
         axes = figure.subplots()
         for row, name in enumerate(FOLD_METRICS):
             of_folds = scores.loc[scores["unit"] == unit, name].dropna().to_numpy()
@@ -131,15 +130,15 @@ def _split_facts(facts: Mapping[str, Any], evaluation: Evaluation) -> Facts:
     )
 
 
-def _summary_facts(evaluation: Evaluation, summary: pd.DataFrame) -> Facts:
-    """Each score over the folds and pooled, as text."""
-    facts = []
+def _fold_rows(evaluation: Evaluation, summary: pd.DataFrame) -> tuple[tuple[str, ...], ...]:
+    """Rows of text: score, number of folds, mean, SD and range over folds, pooled score with interval."""
+    rows = []
     for row in summary[summary["metric"].isin(FOLD_METRICS)].to_dict("records"):
         scores = evaluation.scores[row["unit"]]
-        over = "not defined in any fold"
-        if row["defined"]:
-            spread = f", SD {row['sd']:.3f}, {row['lowest']:.3f} to {row['highest']:.3f}" if row["defined"] > 1 else ""
-            over = f"mean {row['mean']:.3f}{spread} over {row['defined']} of {row['folds']} folds"
-        title = f"{METRICS[row['metric']].title} by {unit_name(evaluation, scores, 1)}"
-        facts.append((title, f"{over}; pooled {scores.metrics[row['metric']].text()}"))
-    return tuple(facts)
+        title = f"{METRICS[row['metric']].title} by {unit_name(evaluation, scores)}"
+        over = f"{row['defined']} of {row['folds']}"
+        mean = f"{row['mean']:.3f}" if row["defined"] else "undefined"
+        several = row["defined"] > 1
+        spread = (f"{row['sd']:.3f}", f"{row['lowest']:.3f} to {row['highest']:.3f}") if several else ("–", "–")
+        rows.append((title, over, mean, *spread, scores.metrics[row["metric"]].text()))
+    return tuple(rows)

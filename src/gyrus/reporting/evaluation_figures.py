@@ -16,13 +16,22 @@ from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from gyrus.evaluation.result import Evaluation, Scores, Unit
+from gyrus.evaluation.result import Evaluation, Scores, Unit, percent, unit_name
 from gyrus.evaluation.roc import roc_curve
-from gyrus.evaluation.result import percent, unit_name
 from gyrus.inference.pooling import pool_by_subject
 from gyrus.inference.predictions import Predictions
 from gyrus.reporting.drawing import Drawing
-from gyrus.reporting.figure_style import COLOURS, COLUMN, INK, MUTED, STYLE, lines, new_figure, plain, warn
+from gyrus.reporting.figure_style import (
+    COLOURS,
+    COLUMN,
+    INK,
+    MUTED,
+    STYLE,
+    add_warning,
+    escape_math,
+    line_styles,
+    new_figure,
+)
 
 
 def draw_scores(predictions: Predictions, evaluation: Evaluation) -> tuple[Drawing, ...]:
@@ -83,14 +92,14 @@ def roc_figure(predictions: Predictions, evaluation: Evaluation, unit: Unit) -> 
         below = 0.16 * (len(predictions.classes) + 1)
         figure, axes = _canvas(evaluation, COLUMN, COLUMN + 0.25 + below)
         axes.plot([0, 1], [0, 1], color=MUTED, linewidth=0.8, linestyle=(0, (3, 3)))
-        for index, (name, colour, dashes) in enumerate(lines(predictions.classes)):
+        for index, (name, colour, dashes) in enumerate(line_styles(predictions.classes)):
             estimate = scores.by_class[name]["roc_auc"]
             if estimate.value is None:
-                axes.plot([], [], color=colour, label=f"{plain(name)}: undefined, {estimate.note}")
+                axes.plot([], [], color=colour, label=f"{escape_math(name)}: undefined, {estimate.note}")
                 continue
             curve = roc_curve(judged.targets == index, judged.probabilities[:, index])
-            label = f"{plain(name)}  {estimate.text(2)}"
-            axes.plot(*corners(curve[0], curve[1]), color=colour, linestyle=dashes, label=label)
+            label = f"{escape_math(name)}  {estimate.text(2)}"
+            axes.plot(*simplify_curve(curve[0], curve[1]), color=colour, linestyle=dashes, label=label)
         axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), box_aspect=1)
         axes.set(xlabel="False positive rate", ylabel="True positive rate")
         axes.set_title(f"By {unit_name(evaluation, scores)} (n = {scores.count:,})")
@@ -98,7 +107,7 @@ def roc_figure(predictions: Predictions, evaluation: Evaluation, unit: Unit) -> 
     return figure
 
 
-def corners(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def simplify_curve(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """A curve without the points on straight stretches and without detail too fine to see."""
     keep = np.ones(len(x), bool)
     keep[1:-1] = (np.diff(x)[:-1] * np.diff(y)[1:]) != (np.diff(y)[:-1] * np.diff(x)[1:])
@@ -110,7 +119,7 @@ def corners(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _canvas(evaluation: Evaluation, width: float, height: float) -> tuple[Figure, Axes]:
     figure = new_figure(width, height + 0.32 * bool(evaluation.warning))
-    warn(figure, evaluation.warning)
+    add_warning(figure, evaluation.warning)
     return figure, figure.subplots()
 
 
@@ -140,7 +149,7 @@ def _cell(axes: Axes, row: int, column: int, count: int, fraction: float) -> Non
 
 
 def _label_classes(axes: Axes, scores: Scores) -> None:
-    names = [plain(name) for name in scores.class_counts]
+    names = [escape_math(name) for name in scores.class_counts]
     counts = [f"{name}\n({count:,})" for name, count in zip(names, scores.class_counts.values(), strict=True)]
     slanted = _is_slanted(tuple(scores.class_counts))
     axes.set_xticks(range(len(names)), names, rotation=35 if slanted else 0, ha="right" if slanted else "center")

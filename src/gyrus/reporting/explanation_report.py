@@ -16,7 +16,7 @@ from gyrus.explanation.checks import SAME_MAP, STABLE, ExplanationChecks, Method
 from gyrus.explanation.explanation_folder import DisplayedMaps, ExplanationFolder
 from gyrus.explanation.methods import METHODS, MethodSpec
 from gyrus.reporting.drawing import Drawing, Picture, save_drawings, save_png
-from gyrus.reporting.figure_style import COLOURS, COLUMN, INK, MUTED, STYLE, lines, new_figure, plain
+from gyrus.reporting.figure_style import COLOURS, COLUMN, INK, MUTED, STYLE, escape_math, line_styles, new_figure
 from gyrus.reporting.heat_map_figures import (
     COLOUR_MAPS,
     Colours,
@@ -268,7 +268,7 @@ def cascade_figure(reports: Sequence[MethodReport]) -> Figure:
         axes = figure.subplots()
         axes.axhspan(SAME_MAP, 1.02, color=MUTED, alpha=0.12, linewidth=0)
         parts = ("none", *reports[0].weights.parts)
-        for name, colour, dashes in lines([report.method for report in reports]):
+        for name, colour, dashes in line_styles([report.method for report in reports]):
             report = next(each for each in reports if each.method == name)
             values = (1.0, *report.weights.similarities)
             axes.plot(range(len(values)), values, color=colour, linestyle=dashes, label=METHODS[name].title)
@@ -292,8 +292,8 @@ def agreement_figure(checks: ExplanationChecks) -> Figure:
                 shade = "white" if abs(value) > 0.75 else INK
                 text = f"{value:z.1f}".replace("-", "−")
                 axes.text(column, row, text, ha="center", va="center", fontsize=6, color=shade)
-        axes.set_xticks(range(len(names)), [plain(name) for name in names], rotation=45, ha="right")
-        axes.set_yticks(range(len(names)), [plain(name) for name in names])
+        axes.set_xticks(range(len(names)), [escape_math(name) for name in names], rotation=45, ha="right")
+        axes.set_yticks(range(len(names)), [escape_math(name) for name in names])
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
     return figure

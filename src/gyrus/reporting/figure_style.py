@@ -1,4 +1,4 @@
-"""The style that all figures share. Colours are those of Okabe and Ito 2008, "Color universal design"."""
+"""The common style of all figures. Colours: Okabe and Ito 2008, "Color universal design"."""
 
 from __future__ import annotations
 
@@ -44,28 +44,23 @@ STYLE: Any = {
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """An empty figure of so many inches that fits its parts together by itself."""
+    """An empty figure of this width and height in inches, with automatic layout."""
     return Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.06))
 
 
-def warn(figure: Figure, statement: str) -> None:
-    """Put the warning of a split on top of a figure; nothing where there is none."""
-    if statement:
-        figure.suptitle(_wrapped_warning(statement), color=WARNING, fontsize=7, x=0.02, ha="left")
+def add_warning(figure: Figure, warning: str) -> None:
+    """Write the warning of a split above a figure; an empty warning adds nothing."""
+    if warning:
+        figure.suptitle(warning.replace(": ", ":\n", 1), color=WARNING, fontsize=7, x=0.02, ha="left")
 
 
-def _wrapped_warning(statement: str) -> str:
-    head, _, tail = statement.partition(": ")
-    return f"{head}:\n{tail}" if tail else head
-
-
-def lines(names: Sequence[str], colours: Sequence[str] = COLOURS) -> list[tuple[str, str, Any]]:
-    """A colour for each name, and other dashes when the colours come round again."""
+def line_styles(names: Sequence[str], colours: Sequence[str] = COLOURS) -> list[tuple[str, str, Any]]:
+    """Name, colour and dashes of each line; the dashes change when the colours repeat."""
     dashes = ["-", (0, (4, 1.5)), (0, (1, 1)), (0, (4, 1, 1, 1))]
     pairs = cycle([(colour, dash) for dash in dashes for colour in colours])
     return [(name, *pair) for name, pair in zip(names, pairs, strict=False)]
 
 
-def plain(text: str) -> str:
-    """Text that matplotlib does not take for mathematics."""
+def escape_math(text: str) -> str:
+    """Escape dollar signs, which matplotlib would read as mathematics."""
     return text.replace("$", r"\$")

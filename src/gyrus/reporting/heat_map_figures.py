@@ -17,7 +17,7 @@ from gyrus.evaluation.result import percent
 from gyrus.explanation.attribution import SATURATED_FRACTION, Attribution, MeanMaps, scaled
 from gyrus.explanation.methods import METHODS
 from gyrus.imaging.orientation import PLANES, slices_along
-from gyrus.reporting.figure_style import COLUMN, INK, STYLE, WARNING, new_figure, plain
+from gyrus.reporting.figure_style import COLUMN, INK, STYLE, WARNING, escape_math, new_figure
 
 SIGNED_COLOUR_MAP = LinearSegmentedColormap.from_list("signed", ["#9AD7FF", "#0072B2", "#000000", "#D55E00", "#FFE15A"])
 """Blue: evidence against; orange: evidence for; black in between, because white would brighten the background."""
@@ -100,7 +100,7 @@ def image_figure(attribution: Attribution, colours: Colours) -> Figure:
             if len(planes) > 1:
                 left.set_title(plane.name, fontsize=7, fontweight="normal", loc="center")
         _colour_bar(figure, list(panels.ravel()), attribution, colours)
-        figure.suptitle(plain(_long_title(attribution)), fontsize=7.5, x=0.02, ha="left", color=_ink(attribution))
+        figure.suptitle(escape_math(_long_title(attribution)), fontsize=7.5, x=0.02, ha="left", color=_ink(attribution))
     return figure
 
 
@@ -120,7 +120,11 @@ def grid_figure(attributions: Sequence[Attribution], colours: Colours, columns: 
             _show(left, view.image, view.aspect)
             _show(right, *middle_overlay(attribution, colours))
             left.set_title(
-                plain(_short_title(attribution)), fontsize=6, fontweight="normal", loc="left", color=_ink(attribution)
+                escape_math(_short_title(attribution)),
+                fontsize=6,
+                fontweight="normal",
+                loc="left",
+                color=_ink(attribution),
             )
         _colour_bar(figure, list(panels.ravel()), attributions[0], colours)
     return figure
@@ -184,7 +188,7 @@ def montage_figure(attribution: Attribution, colours: Colours) -> Figure:
             coloured = overlay(attribution.image[number], heat[number], colours, is_signed=attribution.is_signed)
             _show(axes, coloured, aspect)
             axes.text(0.04, 0.04, str(number + 1), transform=axes.transAxes, fontsize=5.5, color="white")
-        figure.suptitle(plain(_long_title(attribution)), fontsize=7.5, x=0.02, ha="left", color=_ink(attribution))
+        figure.suptitle(escape_math(_long_title(attribution)), fontsize=7.5, x=0.02, ha="left", color=_ink(attribution))
     return figure
 
 
@@ -208,7 +212,7 @@ def _methods_block(block: SubFigure, maps: Mapping[str, Attribution], colours: C
     _show(panels[0], view.image, view.aspect)
     _name(panels[0], "image")
     words = _short_title(first).replace("\n", ", ")
-    block.suptitle(plain(words), fontsize=7, fontweight="bold", x=0.01, ha="left", color=_ink(first))
+    block.suptitle(escape_math(words), fontsize=7, fontweight="bold", x=0.01, ha="left", color=_ink(first))
     for axes, (method, attribution) in zip(panels[1:], maps.items(), strict=False):
         _show(axes, *middle_overlay(attribution, colours))
         _name(axes, _wrapped(METHODS[method].title))
@@ -264,7 +268,7 @@ def _wrapped(title: str) -> str:
 
 
 def _name(axes: Axes, text: str, colour: str = INK) -> None:
-    axes.set_title(plain(text), fontsize=6, fontweight="normal", loc="center", color=colour)
+    axes.set_title(escape_math(text), fontsize=6, fontweight="normal", loc="center", color=colour)
 
 
 def _colour_bar(figure: Figure, panels: list[Axes], attribution: Attribution, colours: Colours) -> None:

@@ -8,22 +8,21 @@ import jinja2
 from markupsafe import Markup
 
 from gyrus.evaluation.assessment import assessment_sentences
-from gyrus.evaluation.baselines import BASELINE_TITLES
-from gyrus.evaluation.baselines import baseline_verdict
-from gyrus.evaluation.result import Estimate, Scores
-from gyrus.evaluation.metrics import CLASS_METRIC_TITLES, METRIC_TITLES
-from gyrus.evaluation.result import INTERVAL_METHODS, limitations, score_notes, unit_name, verdict
+from gyrus.evaluation.baselines import BASELINE_TITLES, Baselines, baseline_verdict
+from gyrus.evaluation.metrics import CLASS_METRIC_TITLES, HEADLINE_METRICS, METRIC_TITLES
+from gyrus.evaluation.result import (
+    INTERVAL_METHODS,
+    Estimate,
+    Evaluation,
+    Scores,
+    limitations,
+    score_notes,
+    subset_name,
+    unit_name,
+    verdict,
+)
 from gyrus.evaluation.thresholds import GOALS, RATES
 from gyrus.files import write_text
-
-SUBSET_TITLES = {
-    "train": "Training set",
-    "val": "Validation set",
-    "test": "Test set",
-    "out-of-fold": "Out-of-fold predictions",
-}
-
-HEADLINES = {"accuracy": "Accuracy", "balanced_accuracy": "Balanced accuracy", "macro_roc_auc": "Macro ROC AUC"}
 
 
 def render(template: str, content: object) -> str:
@@ -66,22 +65,36 @@ def report_environment() -> jinja2.Environment:
         "titles": METRIC_TITLES,
         "class_titles": CLASS_METRIC_TITLES,
         "interval_rules": INTERVAL_METHODS,
-        "headlines": HEADLINES,
-        "verdict": verdict,
-        "baseline_sentences": baseline_verdict,
+        "headlines": HEADLINE_METRICS,
+        "verdict": verdict_sentences,
         "assessment_sentences": assessment_sentences,
         "rate_titles": {name: rate.title.split(" (")[0] for name, rate in RATES.items()},
         "goal_titles": {name: goal.title for name, goal in GOALS.items()},
         "baseline_titles": BASELINE_TITLES,
-        "cautions": limitations,
+        "limitations": limitations,
         "score_notes": score_notes,
         "unit_name": unit_name,
-        "subset_title": lambda subset: SUBSET_TITLES.get(subset, subset),
+        "subset_title": subset_title,
         "range_style": range_style,
         "chance_level": chance_level,
     }
     environment.filters |= {"number": _number, "interval": _interval}
     return environment
+
+
+def verdict_sentences(evaluation: Evaluation, baselines: Baselines | None = None) -> tuple[str, ...]:
+    """The verdict of a page: what the classifier does not beat comes first; each comparison is named once."""
+    if baselines is None:
+        return verdict(evaluation)
+    first = baseline_verdict(evaluation, baselines)
+    is_named = not evaluation.warning and any("majority class" in sentence for sentence in first)
+    return (*first, *verdict(evaluation)[int(is_named) :])
+
+
+def subset_title(subset: str) -> str:
+    """The name of a subset as a title."""
+    name = subset_name(subset)
+    return name[:1].upper() + name[1:]
 
 
 def chance_level(scores: Scores, metric: str) -> tuple[float, str] | None:

@@ -14,7 +14,17 @@ from matplotlib.figure import Figure
 from gyrus.evaluation.result import percent
 from gyrus.inference.predictions import Predictions
 from gyrus.reporting.drawing import Drawing
-from gyrus.reporting.figure_style import COLUMN, INK, MUTED, STYLE, WARNING, lines, new_figure, plain, warn
+from gyrus.reporting.figure_style import (
+    COLUMN,
+    INK,
+    MUTED,
+    STYLE,
+    WARNING,
+    add_warning,
+    escape_math,
+    line_styles,
+    new_figure,
+)
 
 Overlays = Mapping[str, tuple[np.ndarray, float]]
 """By sample: an image overlaid with its heat map (H, W, 3), and the ratio of pixel height to pixel width."""
@@ -36,8 +46,8 @@ def draw_images(
         with np.load(examples) as saved:
             figure = examples_figure(predictions, saved["images"], saved["rows"], maps)
         caption = (
-            "At most one image per subject, with the probability of the predicted class. Confident errors can show "
-            "what the network relies on."
+            "At most one image per subject, with the probability of the predicted class. Orange: wrong predictions "
+            "(true class → predicted class)."
         )
         drawings.append(Drawing("examples", "Most confident correct and wrong predictions", caption, figure))
     if embeddings.is_file():
@@ -94,11 +104,11 @@ def map_figure(predictions: Predictions, points: np.ndarray, rows: np.ndarray) -
     known = bool(table["subject"].notna().all())
     with mpl.rc_context(STYLE):
         figure = new_figure(2 * COLUMN if known else COLUMN, COLUMN + 0.15 * len(predictions.classes) / (1 + known))
-        warn(figure, predictions.warning)
+        add_warning(figure, predictions.warning)
         panels = np.atleast_1d(figure.subplots(1, 1 + known))
-        for name, colour, _ in lines(predictions.classes):
+        for name, colour, _ in line_styles(predictions.classes):
             chosen = (table["target"] == name).to_numpy(dtype=bool, na_value=False)
-            panels[0].scatter(*points[chosen].T, s=7, color=colour, alpha=0.8, linewidths=0, label=plain(name))
+            panels[0].scatter(*points[chosen].T, s=7, color=colour, alpha=0.8, linewidths=0, label=escape_math(name))
         panels[0].set_title("Class")
         if known:
             subjects = table["subject"].astype("category").cat.codes.to_numpy()
@@ -123,9 +133,9 @@ def _show(axes: Axes, image: np.ndarray, predictions: Predictions, row: int, tit
     axes.imshow(image, cmap="gray", vmin=0, vmax=255, interpolation="antialiased")
     truth, predicted = predictions.table["target"].iloc[row], predictions.predicted_classes[row]
     confidence = percent(float(predictions.probabilities[row].max()))
-    words = [str(truth), *([f"predicted {predicted}"] if title == "Wrong" else []), confidence]
+    words = [str(truth), *([f"→ {predicted}"] if title == "Wrong" else []), confidence]
     axes.set_title(
-        plain("\n".join(words)),
+        escape_math("\n".join(words)),
         fontsize=6,
         fontweight="normal",
         loc="center",

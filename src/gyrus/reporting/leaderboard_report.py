@@ -16,18 +16,26 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from gyrus.evaluation.leaderboard import Leaderboard, Standing, Table, describe
-from gyrus.evaluation.metrics import CLASS_METRICS, METRICS
-from gyrus.evaluation.result import Estimate
+from gyrus.evaluation.metrics import CLASS_METRICS, HEADLINE_METRICS, METRIC_TITLES, METRICS
+from gyrus.evaluation.result import Estimate, unit_name
 from gyrus.evaluation.roc import roc_curve
-from gyrus.evaluation.metrics import METRIC_TITLES
-from gyrus.evaluation.result import unit_name
 from gyrus.files import write_text
 from gyrus.inference.pooling import pool_by_subject
 from gyrus.inference.predictions import Predictions
 from gyrus.reporting.drawing import Drawing, Picture, save_drawings
-from gyrus.reporting.evaluation_figures import corners
-from gyrus.reporting.figure_style import COLOURS, COLUMN, INK, MUTED, STYLE, lines, new_figure, plain, warn
-from gyrus.reporting.html import HEADLINES, write_page
+from gyrus.reporting.evaluation_figures import simplify_curve
+from gyrus.reporting.figure_style import (
+    COLOURS,
+    COLUMN,
+    INK,
+    MUTED,
+    STYLE,
+    add_warning,
+    escape_math,
+    line_styles,
+    new_figure,
+)
+from gyrus.reporting.html import write_page
 
 MOST_CURVES = 7
 """More curves than colours cannot be told apart."""
@@ -94,7 +102,7 @@ def ranking_figure(table: Table) -> Figure:
     with mpl.rc_context(STYLE):
         width = min(2 * COLUMN, COLUMN + 0.055 * max(0, longest - 12))
         figure = new_figure(width, 1.05 + 0.26 * len(table.standings))
-        warn(figure, table.evaluation.warning)
+        add_warning(figure, table.evaluation.warning)
         axes = figure.subplots()
         colour = COLOURS[1] if table.evaluation.warning else COLOURS[0]
         if table.metric == "accuracy":
@@ -110,7 +118,7 @@ def ranking_figure(table: Table) -> Figure:
             axes.annotate(
                 f"{estimate.value:.2f}", (1.0, height), (4, 0), textcoords="offset points", va="center", fontsize=7.5
             )
-        axes.set_yticks(range(len(table.standings)), [plain(each.entry.name) for each in table.standings])
+        axes.set_yticks(range(len(table.standings)), [escape_math(each.entry.name) for each in table.standings])
         axes.set(ylim=(len(table.standings) - 0.5, -0.5), xlim=(min(0.0, *_lows(table)), 1.0))
         axes.tick_params(axis="y", length=0)
         axes.set_title(f"{METRICS[table.metric].title} by {unit_name(table.evaluation, scores)} (n = {scores.count:,})")
@@ -128,7 +136,7 @@ def overlaid_roc_figure(table: Table) -> Figure:
     with mpl.rc_context(STYLE):
         legend = 0.16 * (len(standings) + 1.5)
         figure = new_figure(COLUMN * columns, 3.05 * rows + legend + 0.3 * bool(table.evaluation.warning))
-        warn(figure, table.evaluation.warning)
+        add_warning(figure, table.evaluation.warning)
         panels = np.atleast_1d(figure.subplots(rows, columns)).ravel()
         for axes, name in zip(panels, shown, strict=False):
             _curves(axes, table, name)
@@ -152,7 +160,7 @@ def agreement_figure(table: Table) -> Figure:
         axes.set(xlim=(-0.5, len(names) - 0.5), ylim=(len(names) - 0.5, -0.5), aspect="equal")
         for (row, column), fraction in np.ndenumerate(table.agreement.to_numpy()):
             _cell(axes, row, column, float(fraction))
-        labels = [plain(name) for name in names]
+        labels = [escape_math(name) for name in names]
         axes.set_xticks(range(len(names)), labels, rotation=40, ha="right", rotation_mode="anchor")
         axes.set_yticks(range(len(names)), labels)
         axes.tick_params(length=0)
@@ -253,7 +261,7 @@ def _row(table: Table, standing: Standing) -> dict[str, object]:
         row |= _numbers(metric, table.estimate(standing, metric))
     low, high = standing.ranks or (None, None)
     row |= {"ranked_by": table.metric, "rank_low": low, "rank_high": high}
-    row |= _numbers("difference_from_first", standing.behind or Estimate(None))
+    row |= _numbers("difference_from_first", standing.difference or Estimate(None))
     return row | {"p_holm": standing.p_value, "validation": standing.validation}
 
 
@@ -263,12 +271,12 @@ def _numbers(name: str, estimate: Estimate) -> dict[str, float | None]:
 
 def _cells(table: Table) -> pd.DataFrame:
     """The table as text, the ranking score first."""
-    metrics = [table.metric, *[name for name in HEADLINES if name != table.metric]]
+    metrics = [table.metric, *[name for name in HEADLINE_METRICS if name != table.metric]]
     rows = []
     for standing in table.standings:
         row = {"Rank": _rank_text(standing), "Classifier": standing.entry.name}
         row |= {METRICS[name].title: table.estimate(standing, name).text(2) for name in metrics}
-        row |= {"Difference": standing.behind.text(2) if standing.behind else ""}
+        row |= {"Difference": standing.difference.text(2) if standing.difference else ""}
         row |= {"p": _p_text(standing.p_value), "Validation": _short(standing.validation)}
         rows.append(row)
     cells = pd.DataFrame(rows)
@@ -345,16 +353,16 @@ def _judged(predictions: Predictions, table: Table) -> Predictions:
 def _curves(axes: Axes, table: Table, class_name: str) -> None:
     axes.plot([0, 1], [0, 1], color=MUTED, linewidth=0.8, linestyle=(0, (3, 3)))
     standings = table.standings[:MOST_CURVES]
-    for standing, (name, colour, dashes) in zip(standings, lines([s.entry.name for s in standings]), strict=True):
+    for standing, (name, colour, dashes) in zip(standings, line_styles([s.entry.name for s in standings]), strict=True):
         judged = _judged(standing.entry.test, table)
         positive = judged.targets == judged.classes.index(class_name)
         if positive.all() or not positive.any():
             continue
         curve = roc_curve(positive, judged.probabilities[:, judged.classes.index(class_name)])
-        axes.plot(*corners(curve[0], curve[1]), color=colour, linestyle=dashes, label=plain(name))
+        axes.plot(*simplify_curve(curve[0], curve[1]), color=colour, linestyle=dashes, label=escape_math(name))
     axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), box_aspect=1)
     axes.set(xlabel="False positive rate", ylabel="True positive rate")
-    axes.set_title(plain(class_name))
+    axes.set_title(escape_math(class_name))
 
 
 def _cell(axes: Axes, row: int, column: int, fraction: float) -> None:

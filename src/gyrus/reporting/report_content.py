@@ -35,6 +35,8 @@ class ReportContent:
         assessment: Choices made on the validation set and judged on the test set.
         subgroups: Scores of subgroups of subjects and images.
         score_pictures: Figures of the scores.
+        folds: Rows of the table of a cross-validation: score, mean, SD and range over folds, pooled score.
+        fold_pictures: Figures of the folds.
         assessment_pictures: Figures of the assessment.
         subgroup_pictures: Figures of the subgroups.
         image_pictures: Figures of the images themselves.
@@ -43,6 +45,7 @@ class ReportContent:
         data: Facts about the data.
         split: Facts about the split.
         findings: Of an audit of both; None where there was none.
+        can_be_audited: Whether ``gyrus audit --run`` can add findings.
         training: Facts about model and training.
         config_text: The resolved config.
         command: The exact command that repeats the run.
@@ -56,6 +59,8 @@ class ReportContent:
     assessment: Assessment | None = None
     subgroups: tuple[SubgroupTable, ...] = ()
     score_pictures: tuple[Picture, ...] = ()
+    folds: tuple[tuple[str, ...], ...] = ()
+    fold_pictures: tuple[Picture, ...] = ()
     assessment_pictures: tuple[Picture, ...] = ()
     subgroup_pictures: tuple[Picture, ...] = ()
     image_pictures: tuple[Picture, ...] = ()
@@ -64,6 +69,7 @@ class ReportContent:
     data: Facts = ()
     split: Facts = ()
     findings: Findings | None = None
+    can_be_audited: bool = False
     training: Facts = ()
     config_text: str = ""
     command: str = ""

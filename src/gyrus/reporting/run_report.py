@@ -22,7 +22,7 @@ from gyrus.inference.predictions import Predictions
 from gyrus.reporting.assessment_figures import draw_assessment, draw_subgroups
 from gyrus.reporting.drawing import save_drawings
 from gyrus.reporting.evaluation_figures import draw_scores
-from gyrus.reporting.html import SUBSET_TITLES, write_page
+from gyrus.reporting.html import subset_title, write_page
 from gyrus.reporting.image_figures import Overlays, draw_images
 from gyrus.reporting.model_card import write_card
 from gyrus.reporting.report_content import Facts, ReportContent, command_text, data_facts, environment_facts
@@ -89,7 +89,7 @@ def report_run(run: Run, results: RunResults | None = None) -> None:
     """
     results = results or RunResults.load(run)
     predictions, evaluation, assessment = results.predictions, results.evaluation, results.assessment
-    subgroups = results.subgroups.groupings if results.subgroups else ()
+    subgroups = results.subgroups.tables if results.subgroups else ()
     facts = read_json(run.folder / "run.json")
     explanation, overlays = _explanation(run)
     images = draw_images(predictions, run.examples, run.embeddings, overlays)
@@ -110,6 +110,7 @@ def report_run(run: Run, results: RunResults | None = None) -> None:
         data=data_facts(results.manifest),
         split=_split_facts(results.split),
         findings=_findings(run, results.manifest),
+        can_be_audited=True,
         training=_training_facts(facts, read_json(run.model)),
         config_text=run.config.read_text(encoding="utf-8"),
         command=command_text(facts["command"]),
@@ -143,7 +144,7 @@ def _split_facts(split: Split) -> Facts:
     sizes = []
     for subset in SUBSETS:
         subjects = f"{len(split.subjects[subset]):,} subjects, " if split.subjects[subset] else ""
-        sizes.append((SUBSET_TITLES[subset], f"{subjects}{len(split.samples[subset]):,} images"))
+        sizes.append((subset_title(subset), f"{subjects}{len(split.samples[subset]):,} images"))
     shared, tested = shared_subjects(split)
     method = split.method if split.fold is None else f"{split.method}, fold {split.fold}"
     facts = [("Split by", split.unit), ("Method", f"{method}, seed {split.seed}"), *sizes]

@@ -11,15 +11,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from gyrus.datasets.splits import Split
-from gyrus.evaluation.metrics import METRICS
-from gyrus.evaluation.result import Evaluation, Scores
-from gyrus.evaluation.metrics import METRIC_TITLES
-from gyrus.evaluation.result import percent, unit_name
+from gyrus.evaluation.metrics import HEADLINE_METRICS, METRIC_TITLES, METRICS
+from gyrus.evaluation.result import Evaluation, Scores, percent, unit_name
 from gyrus.inference.predictions import Predictions
 from gyrus.reporting.drawing import Drawing, Picture, save_drawings
 from gyrus.reporting.evaluation_figures import draw_scores
-from gyrus.reporting.figure_style import COLOURS, COLUMN, INK, MUTED, STYLE, new_figure, plain, warn
-from gyrus.reporting.html import HEADLINES, write_page
+from gyrus.reporting.figure_style import COLOURS, COLUMN, INK, MUTED, STYLE, add_warning, escape_math, new_figure
+from gyrus.reporting.html import write_page
 from gyrus.reporting.report_content import command_text
 
 
@@ -139,11 +137,11 @@ def comparison_figure(evaluations: Mapping[str, Evaluation], metric: str = "accu
     rows = [(name, each, scores) for name, each in evaluations.items() for scores in each.scores.values()]
     with mpl.rc_context(STYLE):
         figure = new_figure(COLUMN, 1.4 + 0.42 * len(rows))
-        warn(figure, next((f"Orange bars, {each.warning}" for _, each, _ in rows if each.warning), ""))
+        add_warning(figure, next((f"Orange bars, {each.warning}" for _, each, _ in rows if each.warning), ""))
         axes = figure.subplots()
         for height, (_, evaluation, scores) in enumerate(rows):
             _bar(axes, height, evaluation, scores, metric)
-        labels = [f"{plain(name)},\nevaluated by {unit_name(each, scores)}" for name, each, scores in rows]
+        labels = [f"{escape_math(name)},\nevaluated by {unit_name(each, scores)}" for name, each, scores in rows]
         axes.set_yticks(range(len(rows)), labels)
         axes.set(ylim=(len(rows) - 0.5, -0.5), xlim=(0, 1.0))
         axes.tick_params(axis="y", length=0)
@@ -163,7 +161,9 @@ def _bar(axes: Axes, height: int, evaluation: Evaluation, scores: Scores, metric
         end = max(end, estimate.high)
     axes.text(end + 0.015, height, estimate.text(2).split(" ")[0], va="center", fontsize=7.5)
     if metric == "accuracy":
-        axes.plot([scores.majority_fraction] * 2, [height - 0.36, height + 0.36], color=INK, linewidth=1.1, linestyle=":")
+        axes.plot(
+            [scores.majority_fraction] * 2, [height - 0.36, height + 0.36], color=INK, linewidth=1.1, linestyle=":"
+        )
 
 
 def _quoted_accuracy(evaluation: Evaluation) -> str:
@@ -175,7 +175,7 @@ def _quoted_accuracy(evaluation: Evaluation) -> str:
 def _score_lines(evaluations: Mapping[str, Evaluation]) -> list[str]:
     units = list(dict.fromkeys(unit for evaluation in evaluations.values() for unit in evaluation.scores))
     rows = [("", list(evaluations))]
-    for metric in HEADLINES:
+    for metric in HEADLINE_METRICS:
         for unit in units:
             scores = [evaluation.scores.get(unit) for evaluation in evaluations.values()]
             rows.append(

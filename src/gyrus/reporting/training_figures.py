@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from gyrus.reporting.drawing import Drawing
-from gyrus.reporting.figure_style import COLOURS, COLUMN, MUTED, STYLE, lines, new_figure, plain
+from gyrus.reporting.figure_style import COLOURS, COLUMN, MUTED, STYLE, escape_math, line_styles, new_figure
 
 
 def draw_training(history: pd.DataFrame, *, best_epoch: int | None = None) -> tuple[Drawing, ...]:
@@ -74,7 +74,7 @@ def class_curves_figure(history: pd.DataFrame) -> Figure | None:
         rows = -(-len(columns) // 2)
         figure = new_figure(COLUMN, 2.3 + _LEGEND_ROW * rows / 72)
         axes = figure.subplots()
-        _curves(axes, history, {name: plain(name.removeprefix(_CLASS_SCORE)) for name in columns})
+        _curves(axes, history, {name: escape_math(name.removeprefix(_CLASS_SCORE)) for name in columns})
         axes.set(ylim=(0, 1.02), xlabel="Epoch")
         axes.set_title("Validation F1 of each class", pad=_LEGEND_ROW * rows + 5)
         _legend(axes)
@@ -109,7 +109,7 @@ _CLASS_SCORE = "val_f1_"
 def _curves(axes: Axes, history: pd.DataFrame, columns: Mapping[str, str], first_colour: int = 0) -> None:
     marker = "o" if len(history) <= 2 else ""
     colours = COLOURS[first_colour:] + COLOURS[:first_colour]
-    for name, colour, dashes in lines(tuple(columns), colours):
+    for name, colour, dashes in line_styles(tuple(columns), colours):
         style: dict[str, Any] = {"color": colour, "linestyle": dashes, "marker": marker, "markersize": 3}
         axes.plot(history["epoch"], history[name], label=columns[name], **style)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
