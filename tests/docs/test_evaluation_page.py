@@ -7,13 +7,12 @@ import re
 from dataclasses import fields
 from pathlib import Path
 
-from gyrus.evaluation import assessment
+from gyrus.evaluation.assessment import Assessment
 from gyrus.evaluation.calibration_metrics import CALIBRATION_ERRORS
 from gyrus.evaluation.calibrators import CALIBRATORS
 from gyrus.evaluation.conformal import CONFORMAL
-from gyrus.evaluation.evaluate import Evaluation
 from gyrus.evaluation.metrics import CLASS_METRICS, METRICS
-from gyrus.evaluation.result import SCHEMA, Estimate, Scores
+from gyrus.evaluation.result import Estimate, Evaluation, Scores
 from gyrus.evaluation.thresholds import GOALS
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -33,21 +32,21 @@ def test_the_examples_run(tmp_path: Path, monkeypatch, capsys) -> None:
 def test_the_schema_names_every_field_and_metric() -> None:
     page = (DOCS / "metrics-schema.md").read_text(encoding="utf-8")
     names = [field.name for value in (Evaluation, Scores, Estimate) for field in fields(value)]
-    for name in [*names, *METRICS, *CLASS_METRICS, SCHEMA]:
+    for name in [*names, *METRICS, *CLASS_METRICS, Evaluation.SCHEMA]:
         assert f"`{name}`" in page
 
 
 def test_the_page_names_every_choice() -> None:
     page = (DOCS / "evaluation.md").read_text(encoding="utf-8")
-    for name in [*CALIBRATION_ERRORS, *CALIBRATORS, *GOALS, *CONFORMAL, assessment.SCHEMA]:
+    for name in [*CALIBRATION_ERRORS, *CALIBRATORS, *GOALS, *CONFORMAL, Assessment.SCHEMA]:
         assert f"`{name}`" in page
 
 
 def test_the_example_of_the_schema_can_be_loaded(tmp_path: Path) -> None:
     page = (DOCS / "metrics-schema.md").read_text(encoding="utf-8")
     (example,) = re.findall(r"```json\n(.*?)```", page, re.DOTALL)
-    assert json.loads(example)["schema"] == SCHEMA
+    assert json.loads(example)["schema"] == Evaluation.SCHEMA
     (tmp_path / "metrics.json").write_text(example, encoding="utf-8")
     evaluation = Evaluation.load(tmp_path / "metrics.json")
     assert evaluation.headline.metrics["accuracy"].value == 1.0
-    assert evaluation.statement == json.loads(example)["statement"]
+    assert evaluation.warning == json.loads(example)["warning"]

@@ -1,4 +1,4 @@
-"""Choices on validation people, judged on test people."""
+"""Choices on the validation set, evaluated on the test set."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from tests.support.predictions import CLASSES, study
 def pair(people: tuple[int, ...] = (20, 14, 8, 8), **changes: object) -> tuple[Predictions, Predictions]:
     """Validation and test predictions of different people."""
     val, test = (study(people, seed=seed, subset=subset, **changes) for seed, subset in ((1, "val"), (2, "test")))
-    renamed = {column: "t" + test.table[column] for column in ("sample", "subject")}
-    return val, replace(test, table=test.table.assign(**renamed))
+    others = {column: "t" + test.table[column] for column in ("sample", "subject")}
+    return val, replace(test, table=test.table.assign(**others))
 
 
-def judge(people: tuple[int, ...] = (20, 14, 8, 8), **changes: object) -> Assessment:
+def assessed(people: tuple[int, ...] = (20, 14, 8, 8), **changes: object) -> Assessment:
     return assess(*pair(people), healthy="Non", **({"resamples": 50} | changes))
 
 
 def test_everything_is_chosen_on_validation_and_judged_on_test() -> None:
-    found = judge()
+    found = assessed()
     assert (found.unit, found.validation_count, found.test_count) == ("subject", 50, 50)
     assert found.before.count == found.after.count == 50
     assert [result.point.goal for result in found.points] == list(GOALS)
@@ -39,7 +39,7 @@ def test_everything_is_chosen_on_validation_and_judged_on_test() -> None:
     assert found.notes == ()
 
 
-def test_the_test_part_changes_no_choice() -> None:
+def test_the_test_set_changes_no_choice() -> None:
     val, test = pair()
     one = assess(val, test, healthy="Non", resamples=0)
     other = assess(val, test.select(np.arange(60, 250)), healthy="Non", resamples=0)
@@ -57,7 +57,7 @@ def test_the_order_of_the_rows_changes_nothing() -> None:
 
 @pytest.mark.parametrize("calibrator", CALIBRATORS)
 def test_it_survives_being_saved(calibrator: str, tmp_path: Path) -> None:
-    found = judge(calibrator=calibrator)
+    found = assessed(calibrator=calibrator)
     found.save(tmp_path / "assessment.json")
     assert Assessment.load(tmp_path / "assessment.json") == found
     assert json.loads((tmp_path / "assessment.json").read_text())["schema"] == "gyrus.assessment/1"
@@ -69,16 +69,16 @@ def test_it_survives_being_saved(calibrator: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("people", "words"),
     [
-        ((8, 6, 4, 2), "Choices rest on 20 subjects of the validation set"),
+        ((8, 6, 4, 2), "The choices rest on 20 subjects of the validation set"),
         ((8, 6, 4, 1), "No calibration: The validation set has 1 of 'Moderate'"),
         ((8, 6, 4, 0), "No calibration: The validation set has 0 of 'Moderate'"),
         ((20, 0, 0, 0), "No operating points: A threshold cannot be chosen"),
-        ((0, 3, 0, 0), "nobody is negative"),
-        ((1, 1, 0, 0), "Choices rest on 2 subjects"),
+        ((0, 3, 0, 0), "none is negative"),
+        ((1, 1, 0, 0), "The choices rest on 2 subjects"),
     ],
 )
-def test_too_few_people_get_words_not_nan(people: tuple[int, ...], words: str, tmp_path: Path) -> None:
-    found = judge(people)
+def test_too_few_subjects_get_notes_not_nan(people: tuple[int, ...], words: str, tmp_path: Path) -> None:
+    found = assessed(people)
     text = found.text()
     assert words in text
     assert "nan" not in text.lower().split()
@@ -90,17 +90,17 @@ def test_too_few_people_get_words_not_nan(people: tuple[int, ...], words: str, t
 
 
 def test_the_text_is_plain_and_short() -> None:
-    lines = judge().text().splitlines()
+    lines = assessed().text().splitlines()
     assert 5 <= len(lines) <= 12
-    assert lines[0].startswith("Chosen on 50 subjects of the validation set, judged on 50 subjects")
-    assert any("Precision of the healthy and recall of the sick" in line for line in lines)
+    assert lines[0].startswith("Chosen on 50 subjects of the validation set, evaluated on 50 subjects")
+    assert any("NPV and sensitivity of at least 0.95" in line for line in lines)
 
 
 def test_without_a_healthy_class_nothing_is_guessed() -> None:
     found = assess(*pair(), resamples=0)
     assert found.points == ()
     assert found.curve is None
-    assert "which class is healthy was not said" in found.text()
+    assert "no healthy class was given" in found.text()
 
 
 @pytest.mark.parametrize("unit", SPLIT_WARNINGS)
@@ -117,7 +117,7 @@ def test_where_subjects_are_not_known_images_are_judged() -> None:
     assert (found.unit, found.group, found.test_count) == ("image", "image", 250)
 
 
-def test_people_in_both_parts_are_refused() -> None:
+def test_subjects_in_both_subsets_are_refused() -> None:
     val, test = pair()
     with pytest.raises(LeakageError, match="250 images are in the validation and in the test set"):
         assess(val, replace(val, subset="test"))
@@ -129,7 +129,7 @@ def test_people_in_both_parts_are_refused() -> None:
 
 def test_what_does_not_fit_is_refused() -> None:
     val, test = pair()
-    with pytest.raises(DataError, match="part 'test'"):
+    with pytest.raises(DataError, match="test set"):
         assess(test, val)
     with pytest.raises(DataError, match="classes differ"):
         assess(study((9, 9), classes=("a", "b"), subset="val"), test)
@@ -141,3 +141,20 @@ def test_what_does_not_fit_is_refused() -> None:
         assess(val, test, healthy="none")
     with pytest.raises(UnknownNameError, match="calibration"):
         assess(val, test, calibrator="beta")
+
+
+def test_files_written_before_version_0_2_are_read(tmp_path: Path) -> None:
+    found = assessed()
+    document = json.dumps(found.to_document())
+    for name, former in {
+        "selective_prediction": "abstention",
+        "class_name": "of",
+        "fraction": "share",
+        "treat_all": "everybody",
+        "ppv": "positive_precision",
+        "npv": "negative_precision",
+    }.items():
+        document = document.replace(f'"{name}":', f'"{former}":')
+    document = document.replace('"npv_with_sensitivity"', '"healthy_precision"')
+    (tmp_path / "assessment.json").write_text(document)
+    assert Assessment.load(tmp_path / "assessment.json") == found

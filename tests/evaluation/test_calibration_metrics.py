@@ -12,17 +12,17 @@ from scipy.special import softmax
 from sklearn.metrics import brier_score_loss, log_loss
 
 from gyrus.errors import DataError
+from gyrus.evaluation.bootstrap import BootstrapConfig
 from gyrus.evaluation.calibration_metrics import (
     CALIBRATION_ERRORS,
     brier_losses,
     brier_parts,
     calibration_error,
-    find_error,
+    consistency_test,
     log_losses,
     measure_calibration,
-    reliability,
+    reliability_diagram,
 )
-from gyrus.evaluation.sampling import BootstrapConfig
 from gyrus.inference.pooling import pool_by_subject
 from gyrus.inference.predictions import Predictions
 from tests.support.predictions import answers, as_predictions, study
@@ -51,7 +51,7 @@ def test_the_parts_add_up_to_the_brier_score(seed: int, classes: int, count: int
 
 def test_the_parts_on_a_worked_example() -> None:
     # Forecasts of 0.2, ten times, right twice; of 0.6, ten times, right eight times. By hand, as in Murphy 1973:
-    # reliability 0.5 * 0 + 0.5 * 0.2 ** 2, resolution 0.3 ** 2 about the overall 0.5, uncertainty 0.5 * 0.5.
+    # reliability_diagram 0.5 * 0 + 0.5 * 0.2 ** 2, resolution 0.3 ** 2 about the overall 0.5, uncertainty 0.5 * 0.5.
     chance = np.repeat([0.2, 0.6], 10)
     events = np.r_[np.arange(10) < 2, np.arange(10) < 8].astype(int)
     subsets = brier_parts(np.column_stack([1 - chance, chance]), events)
@@ -93,8 +93,8 @@ def test_of_calibrated_probabilities_few_are_called_wrong_and_of_overconfident_o
     false_alarms = found = 0
     for seed in range(40):
         logits, probabilities, targets = answers(seed, 120, 3)
-        false_alarms += find_error(name, probabilities, targets, BootstrapConfig(99)).p_value <= 0.05
-        found += find_error(name, softmax(4 * logits, axis=1), targets, BootstrapConfig(99)).p_value <= 0.05
+        false_alarms += consistency_test(name, probabilities, targets, BootstrapConfig(99)).p_value <= 0.05
+        found += consistency_test(name, softmax(4 * logits, axis=1), targets, BootstrapConfig(99)).p_value <= 0.05
     assert false_alarms <= stats.binom.ppf(0.999, 40, 0.05)
     assert found == 40
 
@@ -104,20 +104,20 @@ def test_the_debiased_error_does_not_rise_with_fewer_people_as_the_plain_one_doe
     plain = np.mean([calibration_error("equal_mass", p, t[:, None])[0] for p, t in few])
     many = calibration_error("equal_mass", *[a if a.ndim > 1 else a[:, None] for a in answers(0, 6000, 2)[1:]])[0]
     assert plain > 3 * many
-    found = find_error("equal_mass", *few[0], FAST)
+    found = consistency_test("equal_mass", *few[0], FAST)
     assert found.expected == pytest.approx(plain, rel=0.3)
 
 
 def test_a_diagram_has_every_row_once_and_shares_within_their_intervals() -> None:
     predictions = as_predictions(*answers(1, 200, 3)[::2])
     for scheme in ("width", "mass"):
-        for of in (None, *predictions.classes):
-            bins = reliability(predictions, of=of, scheme=scheme, sampling=FAST).bins
+        for class_name in (None, *predictions.classes):
+            bins = reliability_diagram(predictions, class_name=class_name, scheme=scheme, bootstrap=FAST).bins
             assert sum(one.count for one in bins) == 200
             for one in bins:
                 assert one.low <= one.confidence <= one.high
-                assert one.share.low is None or one.share.low <= one.share.value <= one.share.high
-    counts = [one.count for one in reliability(predictions, scheme="mass", sampling=FAST).bins]
+                assert one.fraction.low is None or one.fraction.low <= one.fraction.value <= one.fraction.high
+    counts = [one.count for one in reliability_diagram(predictions, scheme="mass", bootstrap=FAST).bins]
     assert max(counts) - min(counts) <= 1
 
 
@@ -129,7 +129,7 @@ def test_copies_of_images_make_no_interval_of_a_diagram_narrower() -> None:
         pd.concat(subsets).drop(columns="subject"), classes=predictions.classes, split_unit="image"
     )
     once, copied, naive = (
-        [one.share for one in reliability(each, bins=3, scheme="width", sampling=FAST).bins]
+        [one.fraction for one in reliability_diagram(each, bins=3, scheme="width", bootstrap=FAST).bins]
         for each in (predictions, ninefold, alone)
     )
     assert copied == once
@@ -144,7 +144,7 @@ def test_measuring_takes_one_row_for_each_subject() -> None:
     found = measure_calibration(pooled, FAST)
     assert found.count == 20
     assert found.brier.low < found.brier.value < found.brier.high
-    assert [diagram.of for diagram in found.diagrams] == [None, "a", "b"]
+    assert [diagram.class_name for diagram in found.diagrams] == [None, "a", "b"]
     assert set(found.errors) == set(CALIBRATION_ERRORS)
     assert measure_calibration(pooled.select(np.arange(20)[::-1]), FAST).brier == found.brier
 

@@ -135,7 +135,7 @@ class TestEveryCalibrator:
 
     def test_it_is_fitted_on_the_validation_part_alone(self, kind: str, classes: int) -> None:
         _, test = subsets(classes, 60)
-        with pytest.raises(DataError, match=r"part 'test'.*validation set"):
+        with pytest.raises(DataError, match=r"test set.*validation set"):
             fit_calibrator(test, kind)
 
 
@@ -169,7 +169,7 @@ def test_what_cannot_be_fitted_or_applied_is_refused(tmp_path) -> None:
 
 def test_what_must_be_known_is_said() -> None:
     few, _ = subsets(2, 40)
-    assert "follows single people" in fit_calibrator(few, "isotonic").notes[0]
+    assert "follows single subjects" in fit_calibrator(few, "isotonic").notes[0]
     targets = np.arange(12) % 2
     perfect = as_predictions(np.eye(2)[targets], targets, subset="val")
     assert "edge of its range" in fit_calibrator(perfect).notes[0]

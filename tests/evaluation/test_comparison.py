@@ -7,11 +7,13 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
 from gyrus.errors import DataError, UnknownNameError
-from gyrus.evaluation.comparison import compare, judged_rows
-from gyrus.evaluation.intervals import draw_counts
+from gyrus.evaluation.bootstrap import resample_counts
+from gyrus.evaluation.comparison import compare, holm, labelled_rows
 from gyrus.evaluation.metrics import METRICS
 from gyrus.inference.predictions import Predictions
 from tests.support.predictions import study
@@ -30,9 +32,9 @@ def pair(first: float = 2.0, second: float = 0.5, **changes: object) -> tuple[Pr
 def test_the_interval_is_that_of_the_same_resamples_row_by_row(unit: str) -> None:
     first, second = pair()
     found = compare(first, second, metric="balanced_accuracy", unit=unit, resamples=40, seed=3)
-    one, other = judged_rows(first, unit), judged_rows(second, unit)
+    one, other = labelled_rows(first, unit), labelled_rows(second, unit)
     people = pd.factorize(one.table["subject"], sort=True)[0]
-    counts = draw_counts(people.max() + 1, range(40), 3)
+    counts = resample_counts(people.max() + 1, range(40), 3)
     differences = []
     for column in counts.T:
         rows = np.repeat(np.arange(len(one)), column[people].astype(int))
@@ -47,7 +49,7 @@ def test_the_areas_are_those_of_scikit_learn() -> None:
     first, second = pair()
     found = compare(first, second, metric="macro_roc_auc", resamples=0)
     for value, each in ((found.first, first), (found.second, second)):
-        rows = judged_rows(each, "subject")
+        rows = labelled_rows(each, "subject")
         assert value == pytest.approx(roc_auc_score(rows.targets, rows.probabilities[:, 1]))
     assert found.p_value is None
 
@@ -95,7 +97,7 @@ def test_the_order_of_the_rows_does_not_matter() -> None:
 
 def test_what_cannot_be_compared_is_refused() -> None:
     first, second = pair()
-    with pytest.raises(DataError, match="not judged on the same"):
+    with pytest.raises(DataError, match="not evaluated on the same"):
         compare(first, second.select(np.arange(60)))
     with pytest.raises(DataError, match="different questions"):
         compare(first, replace(second, split_unit="image"))
@@ -103,3 +105,23 @@ def test_what_cannot_be_compared_is_refused() -> None:
         compare(first, study((20, 20), classes=("A", "B")))
     with pytest.raises(UnknownNameError, match="macro_roc_auc"):
         compare(first, second, metric="auc")
+
+
+def test_holm_on_a_worked_example() -> None:
+    # The example of R's help page and of Wikipedia, "Holm-Bonferroni method": p = 0.01, 0.04, 0.03, 0.005.
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
+@settings(max_examples=40, deadline=None)
+def test_holm_corrects_upwards_and_keeps_the_order(values: list[float]) -> None:
+    adjusted = holm(values)
+    assert all(one >= other for one, other in zip(adjusted, values, strict=True))
+    assert all(one <= 1 for one in adjusted)
+    order = np.argsort(values, kind="stable")
+    assert (np.diff(np.array(adjusted)[order]) >= 0).all()
+
+
+def test_holm_ignores_comparisons_without_a_test() -> None:
+    assert holm([0.01, None, 0.04]) == (0.02, None, 0.04)
+    assert holm([None]) == (None,)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from gyrus.errors import ConfigError, DataError, UnknownNameError
-from gyrus.evaluation.conformal import CONFORMAL, ConformalSets, fit_sets, judge_sets
-from gyrus.evaluation.sampling import BootstrapConfig
+from gyrus.evaluation.bootstrap import BootstrapConfig
+from gyrus.evaluation.conformal import CONFORMAL, ConformalSets, evaluate_conformal_sets, fit_conformal_sets
 from gyrus.inference.predictions import Predictions
 from tests.support.predictions import answers, as_predictions, study
 
@@ -28,7 +28,7 @@ def people(seed: int, count: int, subset: str, sharpness: float = 1.0) -> Predic
 
 @pytest.mark.parametrize("method", CONFORMAL)
 def test_sets_are_those_of_mapie(method: str) -> None:
-    found = fit_sets(people(1, 60, "val"), method, level=0.8).sets(people(2, 12, "test"))
+    found = fit_conformal_sets(people(1, 60, "val"), method, level=0.8).predict(people(2, 12, "test"))
     assert " ".join("".join(str(int(one)) for one in row) for row in found) == MAPIE[method]
 
 
@@ -36,8 +36,8 @@ def test_sets_are_those_of_mapie(method: str) -> None:
 @pytest.mark.parametrize("sharpness", [1.0, 5.0])
 def test_the_promise_is_kept_on_average_however_bad_the_probabilities(method: str, sharpness: float) -> None:
     coverage = [
-        judge_sets(
-            fit_sets(people(seed, 39, "val", sharpness), method, level=0.8),
+        evaluate_conformal_sets(
+            fit_conformal_sets(people(seed, 39, "val", sharpness), method, level=0.8),
             people(1000 + seed, 200, "test", sharpness),
             BootstrapConfig(resamples=0),
         ).coverage.value
@@ -50,51 +50,51 @@ def test_the_promise_is_kept_on_average_however_bad_the_probabilities(method: st
 
 def test_coverage_is_measured_with_intervals_and_by_class() -> None:
     test = people(2, 150, "test")
-    sets = fit_sets(people(1, 150, "val"))
-    found = judge_sets(sets, test, FAST)
-    inside = sets.sets(test)
+    sets = fit_conformal_sets(people(1, 150, "val"))
+    found = evaluate_conformal_sets(sets, test, FAST)
+    inside = sets.predict(test)
     held = inside[np.arange(150), test.targets]
     assert found.coverage.value == held.mean()
     assert found.coverage.low < found.coverage.value < found.coverage.high
     assert found.size.value == inside.sum(axis=1).mean()
     assert found.by_class["class 1"].value == held[test.targets == 1].mean()
     assert found.single.value == (inside.sum(axis=1) == 1).mean()
-    without = judge_sets(sets, test.select(test.targets != 1), FAST)
-    assert without.by_class["class 1"].note == "there is nobody of class 'class 1'"
+    without = evaluate_conformal_sets(sets, test.select(test.targets != 1), FAST)
+    assert without.by_class["class 1"].note == "no row of class 'class 1'"
 
 
 def test_a_set_of_a_higher_level_holds_that_of_a_lower() -> None:
     val, test = people(1, 80, "val"), people(2, 50, "test")
     for method in CONFORMAL:
-        low, high = (fit_sets(val, method, level=level).sets(test) for level in (0.7, 0.95))
+        low, high = (fit_conformal_sets(val, method, level=level).predict(test) for level in (0.7, 0.95))
         assert (low <= high).all()
         assert low.sum() < high.sum()
 
 
 def test_with_too_few_people_every_set_holds_every_class(tmp_path) -> None:
-    sets = fit_sets(people(1, 8, "val"), level=0.9)
+    sets = fit_conformal_sets(people(1, 8, "val"), level=0.9)
     assert sets.limit is None
-    assert sets.sets(people(2, 5, "test")).all()
-    assert fit_sets(people(1, 9, "val"), level=0.9).limit is not None
+    assert sets.predict(people(2, 5, "test")).all()
+    assert fit_conformal_sets(people(1, 9, "val"), level=0.9).limit is not None
     sets.save(tmp_path / "sets.json")
     assert ConformalSets.load(tmp_path / "sets.json") == sets
 
 
 def test_people_are_counted_not_their_slices() -> None:
     val = study((6, 6), classes=("a", "b"), slices=20, subset="val")
-    assert fit_sets(val).count == 12
-    assert fit_sets(val, unit="image").count == 240
+    assert fit_conformal_sets(val).count == 12
+    assert fit_conformal_sets(val, unit="image").count == 240
 
 
 def test_what_cannot_be_fitted_is_refused() -> None:
     val = people(1, 20, "val")
-    with pytest.raises(DataError, match="part 'test'"):
-        fit_sets(people(1, 20, "test"))
+    with pytest.raises(DataError, match="test set"):
+        fit_conformal_sets(people(1, 20, "test"))
     with pytest.raises(ConfigError, match="level"):
-        fit_sets(val, level=90)
+        fit_conformal_sets(val, level=90)
     with pytest.raises(UnknownNameError, match="conformal method"):
-        fit_sets(val, "raps")
-    with pytest.raises(DataError, match="nothing to fit"):
-        fit_sets(study(targets=None, subset="val"))
-    with pytest.raises(DataError, match="are of classes"):
-        fit_sets(val).sets(study())
+        fit_conformal_sets(val, "raps")
+    with pytest.raises(DataError, match="cannot be fitted"):
+        fit_conformal_sets(study(targets=None, subset="val"))
+    with pytest.raises(DataError, match="are for classes"):
+        fit_conformal_sets(val).predict(study())

@@ -1,9 +1,7 @@
-"""An evaluation as a whole: what must not change it, what must be said, and that it survives being saved."""
+"""Evaluation of predictions: against scikit-learn, what must not change it, and its notes."""
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +10,11 @@ import pytest
 from sklearn import metrics as sklearn_metrics
 
 from gyrus.errors import ConfigError, DataError, UnknownNameError
-from gyrus.evaluation.evaluate import Evaluation, evaluate
-from gyrus.evaluation.metrics import CLASS_METRICS, METRICS
-from gyrus.evaluation.text import cautions, verdict
+from gyrus.evaluation.evaluate import evaluate
+from gyrus.evaluation.metrics import METRICS
+from gyrus.evaluation.result import Evaluation
 from gyrus.inference.pooling import pool_by_subject
 from gyrus.inference.predictions import Predictions
-from gyrus.types import SPLIT_WARNINGS
 from tests.support.predictions import CLASSES, PEOPLE, study
 
 
@@ -38,7 +35,7 @@ def test_both_units_are_scored_as_scikit_learn_scores_them() -> None:
         confusion = sklearn_metrics.confusion_matrix(truth, called, labels=CLASSES)
         np.testing.assert_array_equal(scores.confusion, confusion)
     assert evaluation.scores["subject"].class_counts == dict(zip(CLASSES, PEOPLE, strict=True))
-    assert evaluation.scores["subject"].majority_share == 20 / 42
+    assert evaluation.scores["subject"].majority_fraction == 20 / 42
     assert evaluation.headline.unit == "subject"
 
 
@@ -90,10 +87,10 @@ def test_by_image_the_interval_resamples_subjects_and_says_so_where_it_cannot() 
     ("people", "words"),
     [
         ((20, 10, 6, 1), "no interval: "),
-        ((20, 10, 6, 2), "Few subjects of a class ('Mild' 6, 'Moderate' 2): its scores say little."),
-        ((20, 10, 6, 0), "No subject of class 'Moderate': nothing is known about it."),
-        ((20, 0, 0, 0), "there is only class 'Non', and nothing to tell it from"),
-        ((1, 0, 0, 0), "Only 1 subject could be judged"),
+        ((20, 10, 6, 2), "Few subjects per class ('Mild' 6, 'Moderate' 2): scores of these are unreliable."),
+        ((20, 10, 6, 0), "No subject of class 'Moderate': it could not be evaluated."),
+        ((20, 0, 0, 0), "all are of class 'Non'"),
+        ((1, 0, 0, 0), "Only 1 subject"),
     ],
 )
 def test_too_few_people_get_words_not_nan(people: tuple[int, ...], words: str, tmp_path) -> None:
@@ -113,20 +110,8 @@ def test_an_absent_class_is_left_out_of_the_averages_with_a_note() -> None:
     assert scores.by_class["Moderate"]["roc_auc"].value is None
     areas = [scores.by_class[name]["roc_auc"].value for name in CLASSES[:3]]
     assert scores.metrics["macro_roc_auc"].value == pytest.approx(np.mean(areas))
-    assert "averaged without 'Moderate', of which there is no subject" in scores.metrics["macro_roc_auc"].note
+    assert "averaged without 'Moderate': no subjects" in scores.metrics["macro_roc_auc"].note
     assert not scores.metrics["accuracy"].note
-
-
-@pytest.mark.parametrize("unit", SPLIT_WARNINGS)
-def test_the_words_of_the_split_come_first(unit: str, tmp_path) -> None:
-    evaluation = evaluate(study(split_unit=unit), resamples=10)
-    words = SPLIT_WARNINGS[unit]
-    assert evaluation.statement == words
-    assert ("WARNING" in evaluation.text()) == bool(words)
-    assert evaluation.text().splitlines()[1] == (f"WARNING: {words}" if words else "")
-    evaluation.save(tmp_path / "metrics.json")
-    assert json.loads((tmp_path / "metrics.json").read_text())["statement"] == words
-    assert not words or cautions(evaluation)[0].lower().startswith(words)
 
 
 def test_scans_are_not_called_subjects() -> None:
@@ -142,17 +127,7 @@ def test_rows_without_a_class_are_left_out_and_counted() -> None:
     evaluation = evaluate(Predictions.from_table(table, classes=CLASSES, split_unit="subject"), resamples=10)
     assert evaluation.unlabelled == 5
     assert evaluation.scores["image"].count == len(predictions) - 5
-    assert "5 images without a known class were left out" in evaluation.text()
-
-
-@pytest.mark.parametrize(
-    ("skill", "words"),
-    [(4.0, "better than that by more"), (0.3, "not shown to be better"), (-4.0, "should not be used")],
-)
-def test_the_verdict_compares_with_the_majority_class(skill: float, words: str) -> None:
-    text = " ".join(verdict(evaluate(study((25, 15, 15, 15), skill=skill), resamples=300)))
-    assert "always saying 'Non' gets 36%" in text
-    assert words in text
+    assert "5 images of unknown class were left out" in evaluation.text()
 
 
 def test_what_cannot_be_evaluated_is_refused() -> None:
@@ -168,29 +143,8 @@ def test_what_cannot_be_evaluated_is_refused() -> None:
 
 def test_without_resamples_there_are_scores_and_words() -> None:
     evaluation = evaluate(study(), resamples=0)
-    assert "No intervals: no resamples were asked for." in evaluation.text()
-    assert evaluation.headline.metrics["macro_f1"].note == "no interval: no resamples were asked for"
-
-
-def test_a_file_of_another_schema_is_refused(tmp_path) -> None:
-    path = tmp_path / "metrics.json"
-    path.write_text('{"schema": "gyrus.metrics/99"}')
-    with pytest.raises(DataError, match=r"gyrus\.metrics/99"):
-        Evaluation.load(path)
-    path.write_text('{"schema": "gyrus.metrics/1", "classes": 3}')
-    with pytest.raises(DataError, match="damaged"):
-        Evaluation.load(path)
-
-
-def test_the_file_has_what_the_schema_says(tmp_path) -> None:
-    evaluation = evaluate(study(), resamples=10)
-    evaluation.save(tmp_path / "metrics.json")
-    content = json.loads((tmp_path / "metrics.json").read_text())
-    assert set(content) == {"schema", "statement", *asdict(evaluation)}
-    scores = content["scores"]["subject"]
-    assert set(scores["metrics"]) == set(METRICS)
-    assert set(scores["by_class"]["Mild"]) == set(CLASS_METRICS)
-    assert set(scores["metrics"]["accuracy"]) == {"value", "low", "high", "note"}
+    assert "No confidence intervals: no resamples were requested." in evaluation.text()
+    assert evaluation.headline.metrics["macro_f1"].note == "no interval: no resamples were requested"
 
 
 def test_bca_moves_the_interval_and_is_named(tmp_path: Path) -> None:

@@ -45,8 +45,8 @@ def test_a_classifier_against_itself_is_not_shown_to_differ() -> None:
     (same,) = entries(1.0)
     (table,) = rank_entries([same, replace(same, name="again")], resamples=200).tables
     assert [standing.rank for standing in table.standings] == [1, 1]
-    assert table.standings[1].behind is not None
-    assert table.standings[1].behind.value == 0
+    assert table.standings[1].difference is not None
+    assert table.standings[1].difference.value == 0
     assert table.standings[1].p_value == 1
     assert table.agreement.to_numpy().tolist() == [[1.0, 1.0], [1.0, 1.0]]
 
@@ -57,9 +57,9 @@ def test_a_much_better_classifier_is_shown_to_be_better_and_a_like_one_is_not() 
     assert table.standings[1].p_value is not None
     assert table.standings[1].p_value < 0.05
     assert table.standings[0].ranks == (1, 1)
-    assert "by more than chance explains" in describe(board)[0]
+    assert "significantly better than all others" in describe(board)[0]
     like = rank_entries(entries(1.0, 1.0), resamples=200)
-    assert "none of the others is shown to be worse" in describe(like)[0]
+    assert "none of the others is significantly worse" in describe(like)[0]
 
 
 def test_p_values_are_corrected_for_their_number() -> None:
@@ -77,7 +77,7 @@ def test_other_people_or_another_split_unit_make_a_table_of_their_own() -> None:
     fewer = Entry("fewer people", honest.test.select(np.arange(100)))
     board = rank_entries([leaky, honest, replace(honest, name="again"), fewer], resamples=0)
     assert [len(table.standings) for table in board.tables] == [2, 1, 1]
-    assert board.tables[-1].evaluation.statement
+    assert board.tables[-1].evaluation.warning
     assert "are not ranked with each other" in describe(board)[-1]
 
 
@@ -92,11 +92,11 @@ def test_who_would_have_been_chosen_without_looking_is_named() -> None:
     weak, strong = entries(0.5, 3.0)
     board = rank_entries([replace(weak, val=strong.test), replace(strong, val=weak.test)], resamples=0)
     assert board.tables[0].chosen == weak.name
-    assert f"'{weak.name}' would be chosen" in " ".join(describe(board))
+    assert f"'{weak.name}' would be selected" in " ".join(describe(board))
 
 
 def test_without_validation_the_first_is_said_to_be_a_maximum() -> None:
-    assert "judge it on new people" in " ".join(describe(rank_entries(entries(0.5, 3.0), resamples=0)))
+    assert "evaluate it on new subjects" in " ".join(describe(rank_entries(entries(0.5, 3.0), resamples=0)))
 
 
 def test_those_missed_by_all_are_named() -> None:

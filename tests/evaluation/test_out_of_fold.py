@@ -11,7 +11,7 @@ from gyrus.evaluation.evaluate import evaluate
 from gyrus.evaluation.out_of_fold import (
     fold_notes,
     fold_scores,
-    out_of_fold,
+    join_folds,
     require_all_tested,
     summarise_folds,
     summary_text,
@@ -34,14 +34,14 @@ WITHOUT_A_CLASS = [fold(0, "nns", [-1, -2, 1]), fold(1, "nns", [-1, 1, 2]), fold
 
 def summarised(tables: list[Predictions]):
     scores = fold_scores({(0, number): evaluate(table, resamples=0) for number, table in enumerate(tables)})
-    pooled = evaluate(out_of_fold(tables), resamples=0)
+    pooled = evaluate(join_folds(tables), resamples=0)
     return scores, pooled, summarise_folds(scores, [pooled])
 
 
 def test_mean_and_sd_are_over_folds_and_pooled_is_over_people():
     scores, pooled, summary = summarised(RANKED_WITHIN)
     line = summary.query("unit == 'subject' and metric == 'macro_roc_auc'").iloc[0]
-    everybody = out_of_fold(RANKED_WITHIN)
+    everybody = join_folds(RANKED_WITHIN)
     assert (line["mean"], line["sd"], line["defined"]) == (1.0, 0.0, 2)
     assert line["pooled"] == pytest.approx(roc_auc_score(everybody.targets, everybody.probabilities[:, 1]))
     assert line["pooled"] == 0.75
@@ -65,12 +65,12 @@ def test_a_class_with_fewer_people_than_folds_is_named_and_no_number_is_nan():
 
 def test_a_class_of_one_person_is_told_to_be_hopeless():
     _, pooled, summary = summarised([fold(0, "nns", [-1, -2, 1]), fold(1, "nnn", [-1, 1, 2])])
-    assert "has 1 subject: the fold that is asked about it has never learnt" in " ".join(fold_notes(summary, pooled, 2))
+    assert "has 1 subject: the fold that tests it has none to train on" in " ".join(fold_notes(summary, pooled, 2))
 
 
 def test_repeats_show_their_range():
     scores, first, _ = summarised(RANKED_WITHIN)
-    second = evaluate(out_of_fold([fold(0, "nnss", [1, -8, -7, -6])]), resamples=0)
+    second = evaluate(join_folds([fold(0, "nnss", [1, -8, -7, -6])]), resamples=0)
     summary = summarise_folds(scores, [first, second])
     line = summary.query("unit == 'subject' and metric == 'accuracy'").iloc[0]
     assert (line["pooled_lowest"], line["pooled_highest"]) == (0.25, 0.5)
@@ -78,10 +78,10 @@ def test_repeats_show_their_range():
 
 
 def test_out_of_fold_predictions_name_the_fold_and_hold_everyone_once():
-    everybody = out_of_fold(RANKED_WITHIN)
+    everybody = join_folds(RANKED_WITHIN)
     assert everybody.table["fold"].tolist() == [0] * 4 + [1] * 4
     assert everybody.subset == "out-of-fold"
     with pytest.raises(DataError, match="more than once"):
-        out_of_fold([RANKED_WITHIN[0], RANKED_WITHIN[0]])
-    with pytest.raises(DataError, match="1 samples were tested by no fold, the first is 'x'"):
+        join_folds([RANKED_WITHIN[0], RANKED_WITHIN[0]])
+    with pytest.raises(DataError, match="1 samples are in the test set of no fold, the first is 'x'"):
         require_all_tested(everybody, [*everybody.table["sample"], "x"])

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gyrus.evaluation.sampling import BootstrapConfig
-from gyrus.evaluation.selective_prediction import COVERAGES, abstain
+from gyrus.evaluation.bootstrap import BootstrapConfig
+from gyrus.evaluation.selective_prediction import COVERAGES
+from gyrus.evaluation.selective_prediction import measure_selective_prediction as measure
 from gyrus.inference.predictions import Predictions
 from tests.support.predictions import answers, as_predictions, study
 
@@ -25,7 +26,7 @@ def test_the_area_is_its_definition(seed: int, count: int, tied: bool) -> None:
     # Geifman, Uziel and El-Yaniv 2019: the mean over people of the risk among all who are at least as sure.
     area = np.mean([wrong[confidence >= one].mean() for one in confidence])
     best = np.mean([max(0, place - (count - wrong.sum())) / place for place in range(1, count + 1)])
-    found = abstain(predictions, sampling=NONE)
+    found = measure(predictions, bootstrap=NONE)
     assert found.area.value == pytest.approx(area, abs=1e-12)
     assert found.best.value == pytest.approx(best, abs=1e-12)
     assert found.excess.value == pytest.approx(area - best, abs=1e-12)
@@ -36,7 +37,7 @@ def test_on_a_worked_example() -> None:
     # Five people from sure to unsure, the third and the fifth wrong: risks 0, 0, 1/3, 1/4, 2/5.
     sure = np.array([5.0, 4.0, 3.0, 2.0, 1.0])
     predictions = as_predictions(np.column_stack([sure, np.zeros(5)]), np.array([0, 0, 1, 0, 1]))
-    found = abstain(predictions, (0.4, 0.6, 0.8, 1.0), NONE)
+    found = measure(predictions, (0.4, 0.6, 0.8, 1.0), NONE)
     assert found.area.value == pytest.approx((1 / 3 + 1 / 4 + 2 / 5) / 5)
     assert found.best.value == pytest.approx((1 / 4 + 2 / 5) / 5)
     assert [found.risks[share].value for share in (0.4, 0.6, 0.8, 1.0)] == pytest.approx([0, 1 / 3, 1 / 4, 2 / 5])
@@ -48,7 +49,10 @@ def test_resamples_are_those_of_whole_subjects() -> None:
     doubled = Predictions.from_table(
         rows.assign(subject="p" + rows["sample"]), classes=("a", "b"), split_unit="subject"
     )
-    together, apart = abstain(predictions, sampling=FAST), abstain(doubled, sampling=FAST)
+    together, apart = (
+        measure(predictions, bootstrap=FAST),
+        measure(doubled, bootstrap=FAST),
+    )
     assert together.area.value == apart.area.value
     assert together.area.high - together.area.low > apart.area.high - apart.area.low
 
@@ -56,23 +60,24 @@ def test_resamples_are_those_of_whole_subjects() -> None:
 def test_a_resample_is_the_area_of_the_rows_drawn(monkeypatch) -> None:
     predictions = as_predictions(*answers(3, 25, 2)[::2])
     counts = np.random.default_rng(0).integers(0, 3, size=25)
-    monkeypatch.setattr("gyrus.evaluation.selective_prediction.draw_counts", lambda *_: counts[:, None].astype(float))
+    module = "gyrus.evaluation.selective_prediction"
+    monkeypatch.setattr(f"{module}.resample_counts", lambda *_: counts[:, None].astype(float))
     drawn = predictions.table.loc[np.repeat(np.arange(25), counts)].reset_index(drop=True)
     drawn["sample"] += drawn.index.astype(str)
     rebuilt = Predictions.from_table(drawn, classes=predictions.classes, split_unit="subject")
     captured = []
-    monkeypatch.setattr("gyrus.evaluation.selective_prediction.estimate", lambda *given: captured.append(given[1]))
-    abstain(predictions, sampling=BootstrapConfig(resamples=1))
+    monkeypatch.setattr(f"{module}.estimate", lambda *given: captured.append(given[1]))
+    measure(predictions, bootstrap=BootstrapConfig(resamples=1))
     monkeypatch.undo()
-    expected = abstain(rebuilt, sampling=NONE)
+    expected = measure(rebuilt, bootstrap=NONE)
     values = [expected.area, expected.best, expected.excess, *expected.risks.values()]
     np.testing.assert_allclose(np.ravel(captured), [one.value for one in values], atol=1e-12)
 
 
 def test_the_surer_the_righter() -> None:
     logits, _, targets = answers(5, 800, 2)
-    found = abstain(as_predictions(logits, targets), sampling=FAST)
+    found = measure(as_predictions(logits, targets), bootstrap=FAST)
     risks = [found.risks[share].value for share in COVERAGES]
     assert risks[0] < risks[-1] / 1.5
-    blind = abstain(as_predictions(np.sign(logits), targets), sampling=FAST)
+    blind = measure(as_predictions(np.sign(logits), targets), bootstrap=FAST)
     assert found.area.value < blind.area.value

@@ -10,7 +10,6 @@ from scipy import stats
 from sklearn.metrics import roc_auc_score
 
 from gyrus.errors import DataError
-from gyrus.evaluation.comparison import holm
 from gyrus.evaluation.significance import corrected_resampled_t, delong, mcnemar
 
 
@@ -88,21 +87,6 @@ def test_mcnemar_is_the_binomial_test(only_first: int, only_second: int) -> None
     assert 0 < found.mid_p <= found.exact
 
 
-def test_holm_on_a_worked_example() -> None:
-    # The example of R's help page and of Wikipedia, "Holm-Bonferroni method": p = 0.01, 0.04, 0.03, 0.005.
-    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-
-
-@given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
-@settings(max_examples=40, deadline=None)
-def test_holm_corrects_upwards_and_keeps_the_order(values: list[float]) -> None:
-    adjusted = holm(values)
-    assert all(one >= other for one, other in zip(adjusted, values, strict=True))
-    assert all(one <= 1 for one in adjusted)
-    order = np.argsort(values, kind="stable")
-    assert (np.diff(np.array(adjusted)[order]) >= 0).all()
-
-
 def test_corrected_t_is_the_formula_and_wider_than_the_plain_test() -> None:
     differences = np.array([0.02, 0.05, -0.01, 0.04, 0.03, 0.06, 0.0, 0.03, 0.02, 0.04])
     found = corrected_resampled_t(differences, train_size=90, test_size=10)
@@ -111,5 +95,5 @@ def test_corrected_t_is_the_formula_and_wider_than_the_plain_test() -> None:
     assert found.p_value == pytest.approx(2 * stats.t.sf(abs(found.statistic), 9))
     assert found.p_value > plain.pvalue
     assert corrected_resampled_t(differences, train_size=10**9, test_size=1).p_value == pytest.approx(plain.pvalue)
-    with pytest.raises(DataError, match="two at least"):
+    with pytest.raises(DataError, match="at least two differences"):
         corrected_resampled_t([0.1], train_size=9, test_size=1)

@@ -1,15 +1,17 @@
-"""For whom it works."""
+"""Subgroups."""
 
 from __future__ import annotations
+
+import json
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from gyrus.errors import ConfigError, UnknownNameError
+from gyrus.evaluation.bootstrap import BootstrapConfig
 from gyrus.evaluation.evaluate import evaluate
-from gyrus.evaluation.sampling import BootstrapConfig
-from gyrus.evaluation.subgroups import subgroups
+from gyrus.evaluation.subgroups import Subgroups, evaluate_subgroups
 from gyrus.inference.predictions import Predictions
 from tests.support.predictions import study
 
@@ -35,13 +37,13 @@ def people(**changes: object) -> tuple[Predictions, pd.DataFrame]:
 
 def test_scores_of_a_group_are_those_of_its_rows_alone() -> None:
     predictions, groups = people()
-    (sex,) = subgroups(predictions, groups, columns=["sex"], sampling=FAST)
+    (sex,) = evaluate_subgroups(predictions, groups, columns=["sex"], bootstrap=FAST)
     assert [group.name for group in sex.groups] == ["F", "M"]
     for group in sex.groups:
         rows = predictions.select((groups["sex"] == group.name).to_numpy())
         assert group.metrics["accuracy"] == evaluate(rows, resamples=99).headline.metrics["accuracy"]
         assert (group.count, group.images) == (20, 100)
-    assert sex.of == "subject"
+    assert sex.unit == "subject"
 
 
 def test_the_order_of_rows_and_further_samples_change_nothing() -> None:
@@ -49,40 +51,40 @@ def test_the_order_of_rows_and_further_samples_change_nothing() -> None:
     stranger = pd.DataFrame({"sex": ["X"], "age": [1.0], "site": [1], "slice": [0]}, index=["nobody"])
     mixed = pd.concat([stranger, groups.sample(frac=1, random_state=0)])
     order = np.random.default_rng(0).permutation(len(predictions))
-    assert subgroups(predictions.select(order), mixed, columns=["sex", "site"], sampling=FAST) == subgroups(
-        predictions, groups, columns=["sex", "site"], sampling=FAST
-    )
+    assert evaluate_subgroups(
+        predictions.select(order), mixed, columns=["sex", "site"], bootstrap=FAST
+    ) == evaluate_subgroups(predictions, groups, columns=["sex", "site"], bootstrap=FAST)
 
 
 def test_numbers_are_cut_into_bands_of_as_many_people_or_where_one_says() -> None:
     predictions, groups = people()
-    (age,) = subgroups(predictions, groups, columns=["age"], sampling=FAST)
+    (age,) = evaluate_subgroups(predictions, groups, columns=["age"], bootstrap=FAST)
     assert [group.count for group in age.groups] == [13, 13, 14]
     assert age.groups[0].name.startswith("50 to 63")
-    (cut,) = subgroups(predictions, groups, columns=["age"], edges={"age": [50, 60, 80]}, sampling=FAST)
+    (cut,) = evaluate_subgroups(predictions, groups, columns=["age"], edges={"age": [50, 60, 80]}, bootstrap=FAST)
     assert {group.name: group.count for group in cut.groups} == {"50 to 60": 10, "60 to 80": 21}
     assert cut.unknown == 9 * 5
-    (site,) = subgroups(predictions, groups, columns=["site"], sampling=FAST)
+    (site,) = evaluate_subgroups(predictions, groups, columns=["site"], bootstrap=FAST)
     assert [group.name for group in site.groups] == ["1", "2"]
 
 
 def test_what_differs_within_a_person_is_by_image_and_not_tested() -> None:
     predictions, groups = people()
-    (slices,) = subgroups(predictions, groups, columns=["slice"], sampling=FAST)
-    assert slices.of == "image"
+    (slices,) = evaluate_subgroups(predictions, groups, columns=["slice"], bootstrap=FAST)
+    assert slices.unit == "image"
     assert [group.count for group in slices.groups] == [40] * 5
     assert slices.p_value is None
-    assert "same people are in several" in slices.text()
+    assert "same subjects are in several" in slices.text()
 
 
 def test_small_groups_and_unknown_values_are_said() -> None:
     predictions, groups = people()
     groups.loc[groups["age"] >= 85, "site"] = np.nan
-    (site,) = subgroups(predictions, groups, columns=["site"], sampling=FAST)
+    (site,) = evaluate_subgroups(predictions, groups, columns=["site"], bootstrap=FAST)
     assert site.unknown == 25
     assert site.smallest.count == 3
-    assert "the smallest '2' of 3: its scores say little" in site.text()
-    (empty,) = subgroups(predictions, groups.assign(site=np.nan), columns=["site"], sampling=FAST)
+    assert "the smallest '2' with 3, too few for reliable scores" in site.text()
+    (empty,) = evaluate_subgroups(predictions, groups.assign(site=np.nan), columns=["site"], bootstrap=FAST)
     assert empty.text() == "site: no image has a value."
 
 
@@ -90,16 +92,18 @@ def test_a_group_that_is_failed_is_found_and_chance_seldom_is() -> None:
     alarms = 0
     for seed in range(20):
         predictions, groups = people(seed=seed, skill=1.5)
-        alarms += subgroups(predictions, groups, columns=["sex"], metrics=[], sampling=FAST)[0].p_value <= 0.05
+        alarms += (
+            evaluate_subgroups(predictions, groups, columns=["sex"], metrics=[], bootstrap=FAST)[0].p_value <= 0.05
+        )
     assert alarms <= 4  # of 20 at 5 %: more has a chance of 0.3 %
     predictions, groups = people(skill=8.0)
     table = predictions.table.copy()
     male = (groups["sex"] == "M").to_numpy()
     table.loc[male, ["logit:a", "logit:b"]] = table.loc[male, ["logit:b", "logit:a"]].to_numpy()
     failed = Predictions.from_table(table, classes=TWO, split_unit="subject")
-    (sex,) = subgroups(failed, groups, columns=["sex"], sampling=FAST)
+    (sex,) = evaluate_subgroups(failed, groups, columns=["sex"], bootstrap=FAST)
     assert sex.p_value == 0.01
-    assert "less often than chance explains" in sex.text()
+    assert "differs between the groups by more than chance" in sex.text()
 
 
 def test_other_shares_of_classes_alone_are_no_difference() -> None:
@@ -110,7 +114,7 @@ def test_other_shares_of_classes_alone_are_no_difference() -> None:
     tilted = Predictions.from_table(table, classes=TWO, split_unit="subject")
     share = np.where(tilted.targets == 0, 0.8, 0.2)
     sex = np.where(np.random.default_rng(0).random(200) < share, "F", "M")
-    (found,) = subgroups(tilted, pd.DataFrame({"sex": sex}, index=table["sample"]), sampling=FAST)
+    (found,) = evaluate_subgroups(tilted, pd.DataFrame({"sex": sex}, index=table["sample"]), bootstrap=FAST)
     values = [group.metrics["accuracy"].value for group in found.groups]
     assert values[0] > values[1] + 0.15
     assert found.p_value > 0.05
@@ -118,14 +122,14 @@ def test_other_shares_of_classes_alone_are_no_difference() -> None:
 
 def test_p_values_are_corrected_for_the_number_of_columns() -> None:
     predictions, groups = people()
-    (alone,) = subgroups(predictions, groups, columns=["sex"], sampling=FAST)
-    several = subgroups(predictions, groups.assign(again=groups["sex"], third=groups["sex"]), sampling=FAST)
+    (alone,) = evaluate_subgroups(predictions, groups, columns=["sex"], bootstrap=FAST)
+    several = evaluate_subgroups(predictions, groups.assign(again=groups["sex"], third=groups["sex"]), bootstrap=FAST)
     assert next(one for one in several if one.column == "sex").p_value >= min(1.0, 3 * alone.p_value)
 
 
 def test_where_subjects_are_not_known_images_are_judged() -> None:
     predictions, groups = people(subjects=None, split_unit="image")
-    (sex,) = subgroups(predictions, groups, columns=["sex"], sampling=FAST)
+    (sex,) = evaluate_subgroups(predictions, groups, columns=["sex"], bootstrap=FAST)
     assert [group.count for group in sex.groups] == [100, 100]
     assert sex.p_value is not None
 
@@ -133,10 +137,23 @@ def test_where_subjects_are_not_known_images_are_judged() -> None:
 def test_wrong_tables_are_refused() -> None:
     predictions, groups = people()
     with pytest.raises(UnknownNameError, match="sex"):
-        subgroups(predictions, groups, columns=["sexe"])
+        evaluate_subgroups(predictions, groups, columns=["sexe"])
     with pytest.raises(ConfigError, match="more than once"):
-        subgroups(predictions, pd.concat([groups, groups]))
-    with pytest.raises(ConfigError, match="must rise"):
-        subgroups(predictions, groups, columns=["age"], edges={"age": [60, 50]})
+        evaluate_subgroups(predictions, pd.concat([groups, groups]))
+    with pytest.raises(ConfigError, match="ascending order"):
+        evaluate_subgroups(predictions, groups, columns=["age"], edges={"age": [60, 50]})
     with pytest.raises(UnknownNameError, match="metric"):
-        subgroups(predictions, groups, metrics=["f1"])
+        evaluate_subgroups(predictions, groups, metrics=["f1"])
+
+
+def test_tables_are_saved_and_those_of_older_files_are_read(tmp_path) -> None:
+    predictions, groups = people()
+    found = Subgroups(evaluate_subgroups(predictions, groups, columns=["sex"], bootstrap=FAST))
+    found.save(tmp_path / "subgroups.json")
+    assert Subgroups.load(tmp_path / "subgroups.json") == found
+    document = found.to_document()
+    document["groupings"] = document.pop("tables")
+    for table in document["groupings"]:
+        table["of"] = table.pop("unit")
+    (tmp_path / "subgroups.json").write_text(json.dumps(document))
+    assert Subgroups.load(tmp_path / "subgroups.json") == found

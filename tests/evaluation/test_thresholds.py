@@ -1,6 +1,8 @@
-"""Operating points and the decision curve."""
+"""Operating points."""
 
 from __future__ import annotations
+
+import json
 
 import numpy as np
 import pytest
@@ -8,15 +10,14 @@ from scipy import stats
 from sklearn.metrics import precision_score, recall_score, roc_curve
 
 from gyrus.errors import ConfigError, DataError, UnknownNameError
-from gyrus.evaluation.decision_curve import decision_curve
-from gyrus.evaluation.sampling import BootstrapConfig
+from gyrus.evaluation.bootstrap import BootstrapConfig
 from gyrus.evaluation.thresholds import (
     GOALS,
     RATES,
     OperatingPoint,
     choose_threshold,
+    evaluate_threshold,
     is_positive,
-    judge_threshold,
     positive_scores,
 )
 from gyrus.inference.pooling import pool_by_subject
@@ -69,42 +70,42 @@ def test_the_lowest_cost_is_the_lowest_of_all_thresholds() -> None:
         assert costs[-1] == min(costs)
 
 
-def test_precision_of_the_healthy_and_recall_of_the_sick_are_both_reached() -> None:
+def test_npv_and_sensitivity_are_both_reached() -> None:
     val = validation(skill=4.0)
-    point = choose_threshold(val, SICK, "healthy_precision", target=0.9)
+    point = choose_threshold(val, SICK, "npv_with_sensitivity", target=0.9)
     assert point.reached
     rows = pool_by_subject(val)
-    called, sick = point.calls(rows), is_positive(rows, SICK)
-    assert precision_score(~sick, ~called) >= 0.9
-    assert recall_score(sick, called) >= 0.9
+    predicted, sick = point.predict_positive(rows), is_positive(rows, SICK)
+    assert precision_score(~sick, ~predicted) >= 0.9
+    assert recall_score(sick, predicted) >= 0.9
     scores = positive_scores(rows, SICK)
     stricter = [limit for limit in scores if limit > point.threshold]
     both = [
         precision_score(~sick, scores < limit) >= 0.9 and recall_score(sick, scores >= limit) >= 0.9
         for limit in stricter
-        if (~sick & (scores < limit)).sum() > (~sick & ~called).sum()
+        if (~sick & (scores < limit)).sum() > (~sick & ~predicted).sum()
     ]
     assert not any(both)
 
 
-def test_a_goal_that_is_not_reached_is_said_not_to_be() -> None:
-    point = choose_threshold(validation(skill=-1.0), SICK, "healthy_precision", target=1.0)
+def test_a_goal_that_is_not_reached_is_reported() -> None:
+    point = choose_threshold(validation(skill=-1.0), SICK, "npv_with_sensitivity", target=1.0)
     assert not point.reached
-    assert "not reached by any threshold" in point.text()
+    assert "no threshold reaches it" in point.text()
 
 
 @pytest.mark.parametrize("goal", GOALS)
-def test_every_goal_gives_a_point_that_is_judged_on_others_and_saved(goal: str, tmp_path) -> None:
+def test_every_goal_gives_a_point_that_is_evaluated_on_the_test_set_and_saved(goal: str, tmp_path) -> None:
     point = choose_threshold(validation(), SICK, goal)
     assert (point.unit, point.count, point.positive) == ("subject", 75, SICK)
     test = pool_by_subject(study((30, 20, 15, 10), seed=2))
-    result = judge_threshold(point, test, FAST)
-    called, sick = positive_scores(test, SICK) >= point.threshold, test.targets > 0
-    assert result.true_positives == (called & sick).sum()
-    assert result.rates["sensitivity"].value == pytest.approx(recall_score(sick, called))
-    assert result.rates["specificity"].value == pytest.approx(recall_score(~sick, ~called))
-    assert result.rates["positive_precision"].value == pytest.approx(precision_score(sick, called))
-    assert result.rates["negative_precision"].value == pytest.approx(precision_score(~sick, ~called))
+    result = evaluate_threshold(point, test, FAST)
+    predicted, sick = positive_scores(test, SICK) >= point.threshold, test.targets > 0
+    assert result.true_positives == (predicted & sick).sum()
+    assert result.rates["sensitivity"].value == pytest.approx(recall_score(sick, predicted))
+    assert result.rates["specificity"].value == pytest.approx(recall_score(~sick, ~predicted))
+    assert result.rates["ppv"].value == pytest.approx(precision_score(sick, predicted))
+    assert result.rates["npv"].value == pytest.approx(precision_score(~sick, ~predicted))
     assert set(result.rates) == set(RATES)
     assert result.true_positives + result.false_positives + result.false_negatives + result.true_negatives == 75
     for estimate in result.rates.values():
@@ -117,40 +118,40 @@ def test_the_rates_on_validation_are_those_that_the_threshold_has_there() -> Non
     val = validation()
     for goal in GOALS:
         point = choose_threshold(val, SICK, goal)
-        rates = judge_threshold(point, pool_by_subject(val), BootstrapConfig(resamples=0)).rates
+        rates = evaluate_threshold(point, pool_by_subject(val), BootstrapConfig(resamples=0)).rates
         assert {name: rate.value for name, rate in rates.items()} == pytest.approx(dict(point.validation))
 
 
 def test_where_all_are_found_the_interval_is_exact() -> None:
     targets = np.repeat([0, 1], [12, 10])
     val, test = (as_predictions(4.0 * np.eye(2)[targets], targets, prefix=one, subset=one) for one in ("val", "test"))
-    rate = judge_threshold(choose_threshold(val, ["class 1"]), test, FAST).rates["sensitivity"]
+    rate = evaluate_threshold(choose_threshold(val, ["class 1"]), test, FAST).rates["sensitivity"]
     exact = stats.binomtest(10, 10).proportion_ci(method="exact")
     assert (rate.value, rate.low, rate.high) == pytest.approx((1.0, exact.low, exact.high))
     assert "Clopper and Pearson" in rate.note
 
 
-def test_a_rate_of_nobody_has_words() -> None:
+def test_a_rate_without_rows_has_a_note() -> None:
     point = choose_threshold(binary(subset="val"), ["class 1"], "sensitivity", target=1.0)
     test = binary(seed=5)
-    only_sick = judge_threshold(point, test.select(test.targets == 1), FAST).rates
+    only_sick = evaluate_threshold(point, test.select(test.targets == 1), FAST).rates
     assert only_sick["specificity"].value is None
-    assert only_sick["specificity"].note == "nobody is negative"
+    assert only_sick["specificity"].note == "none is negative"
 
 
 def test_slices_of_a_subject_stay_together() -> None:
     point = choose_threshold(validation(), SICK)
     test = study((20, 20, 10, 10), slices=20, seed=2)
-    known = judge_threshold(point, test, FAST).rates["sensitivity"]
+    known = evaluate_threshold(point, test, FAST).rates["sensitivity"]
     images = Predictions.from_table(test.table.drop(columns="subject"), classes=CLASSES, split_unit="image")
-    naive = judge_threshold(point, images, FAST).rates["sensitivity"]
+    naive = evaluate_threshold(point, images, FAST).rates["sensitivity"]
     assert known.value == naive.value
     assert known.high - known.low > 1.7 * (naive.high - naive.low)
 
 
 def test_what_cannot_be_chosen_is_refused() -> None:
     val = validation()
-    with pytest.raises(DataError, match="part 'test'"):
+    with pytest.raises(DataError, match="test set"):
         choose_threshold(study(), SICK)
     with pytest.raises(ConfigError, match="but not all"):
         choose_threshold(val, CLASSES)
@@ -164,27 +165,16 @@ def test_what_cannot_be_chosen_is_refused() -> None:
         choose_threshold(val, SICK, target=0.9)
     with pytest.raises(ConfigError, match=r"in \(0, 1\]"):
         choose_threshold(val, SICK, "sensitivity", target=90)
-    with pytest.raises(DataError, match="nobody is positive"):
+    with pytest.raises(DataError, match="none is positive"):
         choose_threshold(study((9, 0, 0, 0), subset="val"), SICK)
     with pytest.raises(DataError, match="is for classes"):
-        choose_threshold(val, SICK).calls(binary())
+        choose_threshold(val, SICK).predict_positive(binary())
 
 
-def test_the_decision_curve_is_that_of_the_package_of_its_authors() -> None:
-    curve = decision_curve(binary(), ["class 1"], [0.1, 0.3, 0.5, 0.7], FAST)
-    # dcurves 1.1.7, dca(outcome, thresholds), net_benefit of the model and of "all".
-    expected = [0.401481, 0.323810, 0.260000, 0.146667], [0.392593, 0.219048, -0.093333, -0.822222]
-    assert [point.model.value for point in curve.points] == pytest.approx(expected[0], abs=1e-6)
-    assert [point.everybody for point in curve.points] == pytest.approx(expected[1], abs=1e-6)
-    for point in curve.points:
-        assert point.gain.value == pytest.approx(point.model.value - max(point.everybody, 0))
-        assert point.gain.low < point.gain.value < point.gain.high
-    with pytest.raises(ConfigError, match="in \\(0, 1\\)"):
-        decision_curve(binary(), ["class 1"], [1.0])
-
-
-def test_by_chance_the_decision_curve_gains_nothing() -> None:
-    random = np.random.default_rng(0)
-    targets = random.integers(2, size=400)
-    curve = decision_curve(as_predictions(random.normal(size=(400, 2)), targets), ["class 1"], sampling=FAST)
-    assert not [point.threshold for point in curve.points if point.gain.low > 0]
+def test_older_files_are_read(tmp_path) -> None:
+    point = choose_threshold(validation(), SICK, "npv_with_sensitivity")
+    document = point.to_document() | {"goal": "healthy_precision"}
+    former = {"ppv": "positive_precision", "npv": "negative_precision"}
+    document["validation"] = {former.get(name, name): rate for name, rate in document["validation"].items()}
+    (tmp_path / "point.json").write_text(json.dumps(document))
+    assert OperatingPoint.load(tmp_path / "point.json") == point

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from gyrus.datasets.patches import PatchConfig, at
+from gyrus.datasets.patches import PatchConfig, patch_index
 from gyrus.errors import ConfigError, DataError
 from gyrus.explanation.layers import choose_layer
 from gyrus.inference.patchwise import PatchwiseClassifier
@@ -31,7 +31,7 @@ def images_for(model: PatchwiseClassifier, count: int = 3) -> torch.Tensor:
 
 
 def own_mean(model: PatchwiseClassifier, image: torch.Tensor, corners: list[tuple[int, ...]]) -> torch.Tensor:
-    patches = torch.stack([image[at(corner, model.patches.size)] for corner in corners])
+    patches = torch.stack([image[patch_index(corner, model.patches.size)] for corner in corners])
     return model.forward_head(model.forward_features(patches)).mean(0)
 
 
@@ -57,7 +57,9 @@ def test_patches_in_the_air_do_not_count_at_any_brightness(model):
     images = images_for(model, 1)
     images[..., : model.patches.size[-2], :] = 0  # rows of air, as deep as a patch
     corners = [corner for corner in model.patches.corners(model.signature.image_size) if corner[-2] > 0]
-    bright = [corner for corner in corners if images[0][at(corner, model.patches.size)].mean() >= images.mean() / 2]
+    bright = [
+        corner for corner in corners if images[0][patch_index(corner, model.patches.size)].mean() >= images.mean() / 2
+    ]
     with torch.no_grad():
         torch.testing.assert_close(model(images)[0], own_mean(model, images[0], bright), atol=1e-5, rtol=1e-4)
         shifted = images - 0.7
@@ -89,7 +91,7 @@ def test_every_pixel_of_the_body_can_matter(model):
 
 
 def test_images_and_patches_that_do_not_fit_are_refused_in_words(model):
-    with pytest.raises(DataError, match="as large as that at least"):
+    with pytest.raises(DataError, match="at least as large as its patches"):
         model(torch.rand(1, 1, *(length - 1 for length in model.patches.size)))
     with pytest.raises(DataError, match="batch, channels"):
         model(torch.rand(1, 1, 40))

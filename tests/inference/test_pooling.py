@@ -1,4 +1,4 @@
-"""Pooling slices into people."""
+"""Pooling slices by subject, and averaging an ensemble."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from gyrus.errors import DataError
-from gyrus.inference.pooling import average, fit_weights, pool_by_subject
+from gyrus.inference.pooling import average_predictions, fit_ensemble_weights, pool_by_subject
 from gyrus.inference.predictions import Predictions
 
 CLASSES = ("a", "b", "c")
@@ -51,14 +51,14 @@ def test_the_order_of_the_rows_does_not_matter(logits: np.ndarray, random) -> No
     )
 
 
-def test_the_pooled_table_keeps_targets_and_words() -> None:
+def test_the_pooled_table_keeps_targets_and_warning() -> None:
     predictions = make(np.zeros((4, 3)), ["q", "p", "q", "p"], ["b", None, "b", None], split_unit="scan", subset="val")
     pooled = pool_by_subject(predictions)
     assert pooled.table["target"].fillna("?").tolist() == ["?", "b"]
-    assert (pooled.subset, pooled.statement, pooled.subject_kind) == ("val", predictions.statement, "scan")
+    assert (pooled.subset, pooled.warning, pooled.subject_kind) == ("val", predictions.warning, "scan")
 
 
-def test_a_slice_without_a_target_does_not_disagree() -> None:
+def test_a_slice_without_a_target_is_ignored() -> None:
     assert pool_by_subject(make(np.zeros((2, 3)), ["p", "p"], [None, "c"])).targets.tolist() == [2]
 
 
@@ -68,7 +68,7 @@ def test_a_subject_of_two_classes_is_named() -> None:
 
 
 def test_unknown_subjects_are_refused() -> None:
-    with pytest.raises(DataError, match="1 of 2 samples do not say whose they are, the first is 's1'"):
+    with pytest.raises(DataError, match="The subject of 1 of 2 samples is unknown, the first is 's1'"):
         pool_by_subject(make(np.zeros((2, 3)), ["p", None]))
 
 
@@ -86,53 +86,53 @@ def test_the_mean_of_classifiers_is_that_of_their_probabilities_by_name() -> Non
     first, second = classifier(some(0)), classifier(some(1))
     swapped = replace(second, classes=("c", "a", "b")).select(np.arange(9)[::-1])
     for other in (second, swapped):
-        mean = average([first, other], [0.25, 0.75])
+        mean = average_predictions([first, other], [0.25, 0.75])
         np.testing.assert_allclose(mean.probabilities, 0.25 * some(0) + 0.75 * some(1), atol=1e-12)
         assert mean.table["sample"].tolist() == first.table["sample"].tolist()
         assert mean.table["target"].tolist() == first.table["target"].tolist()
 
 
-def test_an_ensemble_carries_the_gravest_warning() -> None:
+def test_an_ensemble_carries_the_warning_of_its_leakiest_member() -> None:
     members = [classifier(some(0), split_unit=unit) for unit in ("subject", "image", "scan")]
-    assert average(members).split_unit == "image"
+    assert average_predictions(members).split_unit == "image"
 
 
 @pytest.mark.parametrize(
     ("other", "words"),
     [
-        (classifier(some(0, 8)), "Classifier 2 speaks of 8 samples, the first of 9"),
+        (classifier(some(0, 8)), "Classifier 2 predicts 8 samples, the first 9"),
         (make(np.zeros((9, 3)), [f"p{row}" for row in range(9)], ["a"] * 9), "true classes differ"),
-        (make(np.zeros((9, 2)), ["p"] * 9, classes=("a", "b")), "knows the classes"),
+        (make(np.zeros((9, 2)), ["p"] * 9, classes=("a", "b")), "has the classes"),
     ],
 )
-def test_classifiers_of_other_things_are_not_averaged(other: Predictions, words: str) -> None:
+def test_predictions_of_other_samples_are_not_averaged(other: Predictions, words: str) -> None:
     with pytest.raises(DataError, match=words):
-        average([classifier(some(0)), other])
+        average_predictions([classifier(some(0)), other])
 
 
 @settings(max_examples=20, deadline=None)
 @given(st.integers(0, 10_000))
-def test_fitted_weights_are_shares_and_no_member_or_mean_is_likelier(seed: int) -> None:
+def test_fitted_weights_are_fractions_and_no_member_or_mean_is_likelier(seed: int) -> None:
     members = [classifier(some(seed + number, 30)) for number in range(3)]
     of_truth = np.stack([member.probabilities[np.arange(30), members[0].targets] for member in members])
 
     def likelihood(weights: Sequence[float]) -> float:
         return float(np.log(np.asarray(weights) @ of_truth).mean())
 
-    weights = fit_weights(members)
+    weights = fit_ensemble_weights(members)
     assert min(weights) >= 0
     assert sum(weights) == pytest.approx(1)
     others = [*np.eye(3), [1 / 3] * 3, *np.random.default_rng(seed).dirichlet([1, 1, 1], size=20)]
     assert all(likelihood(weights) >= likelihood(other) - 1e-6 for other in others)
 
 
-def test_weights_count_each_person_once() -> None:
+def test_weights_count_each_subject_once() -> None:
     right, wrong = [0.8, 0.1, 0.1], [0.1, 0.8, 0.1]
     subjects, targets = ["p"] * 50 + ["q"], ["a"] * 51
     one, other = (make(np.log(rows), subjects, targets) for rows in ([right] * 50 + [wrong], [wrong] * 50 + [right]))
-    assert fit_weights([one, other]) == pytest.approx((0.5, 0.5), abs=1e-6)
+    assert fit_ensemble_weights([one, other]) == pytest.approx((0.5, 0.5), abs=1e-6)
 
 
 def test_weights_need_true_classes() -> None:
     with pytest.raises(DataError, match="cannot be fitted"):
-        fit_weights([make(np.zeros((2, 3)), ["p", "q"])] * 2)
+        fit_ensemble_weights([make(np.zeros((2, 3)), ["p", "q"])] * 2)

@@ -1,4 +1,4 @@
-"""Test-time augmentation: the same answer each time, whoever else is asked about."""
+"""Test-time augmentation: reproducible, and independent of the other images."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from torch import nn
 
 from gyrus.datasets.store import Store
 from gyrus.datasets.torch_dataset import PixelDataset
-from gyrus.inference.predict import image_keys, predict_logits, predict_with_copies, steps_for_copies
+from gyrus.inference.predict import keys_from_digests, predict_logits, predict_with_tta, tta_augmentation
 from gyrus.transforms.augmentation.config import AugmentationConfig
 from gyrus.transforms.augmentation.geometry import Flip, Rotation
-from gyrus.transforms.preprocessing import IntensityScaling, Normalisation, image_statistics
+from gyrus.transforms.normalisation import IntensityScaling, Normalisation, image_statistics
 
 COUNT = 6
 ALWAYS_FLIPPED = AugmentationConfig(steps=(Flip(probability=1.0),))
@@ -40,11 +40,11 @@ def model() -> nn.Module:
 def answers(
     model: nn.Module, store: Store, rows: list[int], steps: AugmentationConfig, *, copies: int, seed: int = 0
 ) -> np.ndarray:
-    keys = image_keys([f"{row:x}{'0' * 63}" for row in rows])
+    keys = keys_from_digests([f"{row:x}{'0' * 63}" for row in rows])
     normalisation = Normalisation.fit(IntensityScaling(), store.statistics)
     arguments = store, np.array(rows), np.zeros(len(rows), np.int64), normalisation
     altered = PixelDataset(*arguments, augmentation=steps, seed=seed, keys=keys)
-    return predict_with_copies(model, PixelDataset(*arguments), altered, copies=copies)
+    return predict_with_tta(model, PixelDataset(*arguments), altered, copies=copies)
 
 
 def test_the_answer_is_the_mean_probability_of_the_image_and_its_copies(model, store):
@@ -68,6 +68,6 @@ def test_an_answer_depends_on_image_seed_and_number_of_copies_only(model, store)
         assert np.abs(answers(model, store, list(range(COUNT)), TURNED, **other) - every).max() > 1e-3
 
 
-def test_copies_are_altered_as_in_training_or_a_little():
-    assert steps_for_copies(TURNED) == TURNED
-    assert [step.step for step in steps_for_copies(AugmentationConfig()).steps] == ["flip", "translation"]
+def test_copies_are_augmented_as_in_training_or_a_little():
+    assert tta_augmentation(TURNED) == TURNED
+    assert [step.step for step in tta_augmentation(AugmentationConfig()).steps] == ["flip", "translation"]

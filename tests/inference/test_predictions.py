@@ -1,4 +1,4 @@
-"""The predictions table: what goes in comes out, and what is wrong is named."""
+"""The predictions table: round trips, files of other tools, and errors."""
 
 from __future__ import annotations
 
@@ -52,10 +52,10 @@ def test_the_first_of_equal_logits_is_predicted() -> None:
 
 
 @pytest.mark.parametrize("unit", SPLIT_WARNINGS)
-def test_every_table_carries_the_words_of_its_split(unit: str, tmp_path) -> None:
+def test_every_table_carries_the_warning_of_its_split(unit: str, tmp_path) -> None:
     predictions = example(split_unit=unit)
     predictions.save(tmp_path / "p.parquet")
-    assert Predictions.load(tmp_path / "p.parquet").statement == SPLIT_WARNINGS[unit]
+    assert Predictions.load(tmp_path / "p.parquet").warning == SPLIT_WARNINGS[unit]
 
 
 def test_save_and_load_keep_everything(tmp_path) -> None:
@@ -106,7 +106,7 @@ def test_a_table_of_another_tool_is_read_in_the_order_of_classes_given(tmp_path)
     read = Predictions.from_file(tmp_path / "p.csv", classes=("NC", "AD"), split_unit="image")
     np.testing.assert_allclose(read.probabilities, [[0.09, 0.91], [0.8, 0.2]], atol=1e-12)
     assert read.targets.tolist() == [1, 0]
-    assert read.statement
+    assert read.warning
 
 
 def test_logits_of_another_tool_are_taken_as_they_are(tmp_path) -> None:
@@ -136,7 +136,7 @@ def test_what_is_wrong_with_a_table_is_named(changes: dict, words: str, tmp_path
 
 def test_a_table_without_scores_or_samples_says_what_to_do(tmp_path) -> None:
     foreign().to_csv(tmp_path / "p.csv", index=False)
-    with pytest.raises(DataError, match="Rename the columns of the scores, or name the classes"):
+    with pytest.raises(DataError, match="Rename the columns of the scores, or give the class names"):
         Predictions.from_file(tmp_path / "p.csv", split_unit="subject")
     with pytest.raises(DataError, match=r"lacks the columns \['MCI'\]"):
         Predictions.from_file(tmp_path / "p.csv", classes=("AD", "MCI"), split_unit="subject")

@@ -1,4 +1,4 @@
-"""Made-up predictions of made-up people."""
+"""Simulated predictions for simulated subjects."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def study(
     seed: int = 0,
     **changes: object,
 ) -> Predictions:
-    """Predictions for so many people of each class, whose slices are alike."""
+    """Predictions for given numbers of subjects per class, whose slices are alike."""
     random = np.random.default_rng(seed)
     person = np.repeat(np.arange(sum(people)), slices)
     target = np.repeat(np.arange(len(people)), people)[person]
@@ -35,7 +35,7 @@ def study(
 
 
 def answers(seed: int, count: int, classes: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Logits, their softmax, which is calibrated, and targets."""
+    """Logits, their softmax, which is calibrated, and targets drawn from it."""
     random = np.random.default_rng(seed)
     logits = random.normal(size=(count, classes))
     powers = np.exp(logits)
@@ -45,7 +45,7 @@ def answers(seed: int, count: int, classes: int) -> tuple[np.ndarray, np.ndarray
 
 
 def as_predictions(logits: np.ndarray, targets: np.ndarray, *, prefix: str = "p", **changes: object) -> Predictions:
-    """Predictions of people with one image each."""
+    """Predictions of subjects with one image each."""
     names = [f"class {index}" for index in range(logits.shape[1])]
     people = [f"{prefix}{row:04}" for row in range(len(logits))]
     keywords: dict = {
