@@ -1,6 +1,6 @@
-"""Workers that share a study, one of which dies: ``python -m tests.support.study_workers DATA OUT STORAGE TRIALS``.
+"""Two workers share a study, and one dies: ``python -m tests.support.study_workers DATA OUT STORAGE TRIALS``.
 
-One import serves both: each is forked off before PyTorch has started any thread.
+Both share one import: they are forked before PyTorch starts any thread.
 """
 
 from __future__ import annotations
@@ -12,27 +12,27 @@ from pathlib import Path
 
 import optuna
 
-from gyrus.tuning.study import tune
-from tests.support.tiny_study import TINY, plan
+from gyrus.tuning.tune import tune
+from tests.support.tiny_study import TINY, tiny_study
 
 DIES_IN = 2
-"""The doomed worker dies in its second trial, in the second of its epochs."""
+"""The doomed worker dies in its second trial, in the second epoch."""
 
 
 def work(data: str, out: str, storage: str, trials: int, *, doomed: bool) -> None:
     if doomed:
         _die_in_second_trial()
-    settings = plan(trials, storage=storage, lost_after=3.0, seed=1)
-    tune(settings, "dementia-baseline", data=data, out=out, overrides={**TINY, "training.epochs": 3})
+    study = tiny_study(trials, storage=storage, lost_after=3.0, seed=1)
+    tune("dementia-baseline", study=study, data=data, out=out, overrides={**TINY, "training.epochs": 3})
 
 
 def _die_in_second_trial() -> None:
-    begun: set[int] = set()
+    started: set[int] = set()
     report = optuna.trial.Trial.report
 
     def report_or_die(self: optuna.trial.Trial, value: float, step: int) -> None:
-        begun.add(self.number)
-        if len(begun) == DIES_IN and step == 1:
+        started.add(self.number)
+        if len(started) == DIES_IN and step == 1:
             Path(sys.argv[2]).with_suffix(".killed").write_text(str(self.number))
             os.kill(os.getpid(), signal.SIGKILL)
         report(self, value, step)

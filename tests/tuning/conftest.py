@@ -1,4 +1,4 @@
-"""A PostgreSQL server of the tests' own, on loopback."""
+"""A finished study, and a PostgreSQL server on loopback for the tests."""
 
 from __future__ import annotations
 
@@ -15,6 +15,15 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+
+from gyrus.tuning.study import StudyResult
+from tests.support.tiny_study import run_study
+
+
+@pytest.fixture(scope="session")
+def tuned(phantom_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> StudyResult:
+    """A finished study of the whole space; not to be changed."""
+    return run_study(phantom_folder, tmp_path_factory.mktemp("studies") / "study", 6, seed=4)
 
 
 def _program(name: str) -> str | None:

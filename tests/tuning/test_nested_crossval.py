@@ -1,4 +1,4 @@
-"""Folds that are each tuned on the people that they may learn from."""
+"""Nested cross-validation: each fold is tuned on its training and validation subjects."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def folder(phantom_folder, tmp_path_factory):
     return out
 
 
-def test_nobody_who_is_tested_is_in_the_study_of_the_fold(folder):
+def test_the_study_of_a_fold_excludes_its_test_subjects(folder):
     for fold in range(2):
         run = Run.open(folder / "repeat-0" / f"fold-{fold}")
         study = Manifest.load(folder / "repeat-0" / f"choice-{fold}" / "manifest.parquet")
@@ -38,7 +38,7 @@ def test_nobody_who_is_tested_is_in_the_study_of_the_fold(folder):
         assert set(study.table["subject"]) == {*split.subjects["train"], *split.subjects["val"]}
 
 
-def test_a_fold_is_trained_with_what_its_own_study_found_best(folder):
+def test_a_fold_is_trained_with_the_best_configuration_of_its_study(folder):
     for fold in range(2):
         study = folder / "repeat-0" / f"choice-{fold}"
         trials = pd.read_csv(study / "trials.csv")
@@ -48,7 +48,7 @@ def test_a_fold_is_trained_with_what_its_own_study_found_best(folder):
         assert rate == load_config(study / "best.yaml").training.optimiser.lr
 
 
-def test_other_spaces_and_wrong_words_are_refused(folder, phantom_folder, tmp_path):
+def test_other_settings_and_mistakes_are_refused(folder, phantom_folder, tmp_path):
     assert "different are: nested" in refused(*nested(phantom_folder, folder))
     assert "different are: nested" in refused(*nested(phantom_folder, folder, "--range", RANGE, "--trials", 3))
     new = tmp_path / "new"

@@ -13,10 +13,10 @@ from gyrus.training.config import Cosine, OneCycle
 from gyrus.training.history import History
 from gyrus.training.schedules import SCHEDULES, Moment
 from gyrus.tuning.samplers_and_pruners import grid_size
-from gyrus.tuning.search_space import SearchSpace, configure, read_space
-from gyrus.tuning.search_space_presets import NEUROFLUX, SPACES
+from gyrus.tuning.search_space import SearchSpace, configure, read_space, search_spaces
 from gyrus.workflows.experiment_config import load_config
 
+NEUROFLUX = read_space("neuroflux")
 CNN, RESNET = load_config("neuroflux-cnn"), load_config("neuroflux-resnet50")
 
 
@@ -27,12 +27,13 @@ def draws(space, base, count, seed=0):
         yield space.draw(base, lambda name, parameter, trial=trial: parameter.draw(trial, name))
 
 
-@pytest.mark.parametrize("name", SPACES)
+@pytest.mark.parametrize("name", search_spaces())
 @pytest.mark.parametrize("base", [CNN, RESNET], ids=["cnn", "resnet"])
 def test_every_draw_of_a_built_in_space_is_a_config(name, base):
-    SPACES[name].check(base)
+    space = read_space(name)
+    space.check(base)
     seen = set()
-    for values in draws(SPACES[name], base, 40):
+    for values in draws(space, base, 40):
         settings = configure(base, values)
         seen |= {settings.training.optimiser.name, settings.training.schedule.name}
         assert settings.seed == base.seed
@@ -41,8 +42,8 @@ def test_every_draw_of_a_built_in_space_is_a_config(name, base):
     assert seen == {"adam", "adamw", "sgd", "rmsprop", "plateau", "cosine", "one_cycle"}
 
 
-def test_neuroflux_holds_system_c_s_whole_space():
-    """Every parameter of C's search, under the field that it is here, with its ends."""
+def test_neuroflux_holds_the_complete_space_of_the_original():
+    """All parameters of the published search, under the field of Gyrus, with their ends."""
     ends = {name: parameter.ends for name, parameter in NEUROFLUX.named.items()}
     optimiser, schedule = "training.optimiser", "training.schedule"
     assert ends[f"{optimiser}.lr (adam adamw rmsprop plateau cosine)"] == (1e-5, 1e-3)
@@ -65,7 +66,7 @@ def test_neuroflux_holds_system_c_s_whole_space():
     assert ends["model.head.options.hidden"] == ([256], [512], [1024])
 
 
-def test_what_belongs_to_another_optimiser_schedule_or_model_is_not_drawn():
+def test_parameters_of_another_optimiser_schedule_or_model_are_not_drawn():
     for values in draws(NEUROFLUX, CNN, 40):
         sgd = values["training.optimiser.name"] == "sgd"
         assert ("training.optimiser.nesterov" in values) == sgd
@@ -77,8 +78,8 @@ def test_what_belongs_to_another_optimiser_schedule_or_model_is_not_drawn():
 
 
 @pytest.mark.parametrize(("length", "epochs"), [(0.2, 50), (0.5, 20), (1.0, 10)])
-def test_a_cosine_of_another_length_is_pytorch_s_until_its_end_and_stays_there(length, epochs):
-    """System C stepped its schedulers with the loss; these follow the epoch."""
+def test_a_cosine_of_another_length_is_pytorch_s_until_its_end_and_constant_after(length, epochs):
+    """As in PyTorch, the schedule follows the epoch."""
     end = round(length * epochs)
     optimiser = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
     peer = peers.CosineAnnealingLR(optimiser, T_max=end, eta_min=0.01)
@@ -92,7 +93,7 @@ def test_a_cosine_of_another_length_is_pytorch_s_until_its_end_and_stays_there(l
 
 
 @pytest.mark.parametrize(("length", "steps"), [(0.1, 1000), (0.7, 200)])
-def test_one_cycle_of_another_length_is_pytorch_s_until_its_end_and_stays_there(length, steps):
+def test_one_cycle_of_another_length_is_pytorch_s_until_its_end_and_constant_after(length, steps):
     total = round(length * steps)
     optimiser = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
     peer = peers.OneCycleLR(
@@ -107,7 +108,7 @@ def test_one_cycle_of_another_length_is_pytorch_s_until_its_end_and_stays_there(
             peer.step()
 
 
-def test_another_name_begins_its_section_anew_and_the_same_name_keeps_it():
+def test_a_new_name_resets_its_section():
     base = load_config("neuroflux-cnn", {"training.optimiser": {"name": "adam", "lr": 0.5, "beta1": 0.5}})
     assert configure(base, {"training.optimiser.name": "adam"}).training.optimiser.lr == 0.5
     other = configure(base, {"training.optimiser.name": "sgd", "training.optimiser.momentum": 0.5})
@@ -117,7 +118,7 @@ def test_another_name_begins_its_section_anew_and_the_same_name_keeps_it():
     }
 
 
-def test_the_model_s_own_head_is_changed_not_replaced():
+def test_the_default_head_of_the_model_is_changed_not_replaced():
     assert CNN.model.head is None
     head = configure(CNN, {"model.head.options.dropout": 0.25}).model.head
     assert head.name == "mlp"
@@ -137,7 +138,7 @@ def test_ranges_of_the_command_line():
     assert {tuple(values["model.options.channels"]) for values in drawn} == {(4,), (8, 8)}
 
 
-def test_a_range_takes_the_place_of_the_space_s_own():
+def test_a_range_replaces_that_of_the_space():
     space = read_space("neuroflux", ["training.batch_size=8"])
     assert [each.values for each in space.parameters if each.field == "training.batch_size"] == [(8,)]
 
@@ -148,7 +149,7 @@ def test_a_space_survives_being_written(tmp_path):
     assert read_space(str(path)).named == NEUROFLUX.named
 
 
-def test_a_grid_has_each_combination_that_can_be_once():
+def test_a_grid_has_each_valid_combination_once():
     space = SearchSpace.model_validate(
         {
             "parameters": [
@@ -178,17 +179,17 @@ def test_a_grid_has_each_combination_that_can_be_once():
         (None, ["training.optimiser.lr=1:2:3:4"], "FIELD=LOW:HIGH"),
         (None, ["training.optimiser.lr=0.1:0.01"], "below high"),
         (None, ["training.optimiser.lr=0.0:0.1:log"], "above 0"),
-        (None, ["split.seed=1|2"], "decides who is judged"),
-        (None, ["data.path=a|b"], "decides who is judged"),
-        (None, ["seed=1|2"], "decides who is judged"),
-        (None, ["training.monitor=val_auc|val_loss"], "decides who is judged"),
+        (None, ["split.seed=1|2"], "determines the data"),
+        (None, ["data.path=a|b"], "determines the data"),
+        (None, ["seed=1|2"], "determines the data"),
+        (None, ["training.monitor=val_auc|val_loss"], "determines the data"),
         (None, ["training.optimizer.lr=0.1:0.2"], "'optimiser'"),
         (None, ["training.batch_size=0:9"], "greater than or equal to 1"),
-        (None, ["training.optimiser.lr=0.1:2", "training.optimiser.weight_decay=0:1"], "write its ends so"),
+        (None, ["training.optimiser.lr=0.1:2", "training.optimiser.weight_decay=0:1"], "write decimal ends"),
         (None, ["training.optimiser.momentum=0.1:0.9"], "no such field"),
         (None, ["model.head.options.hiden=[4]|[8]"], "'hidden'"),
     ],
 )
-def test_mistakes_are_told_before_anything_is_trained(name, ranges, words):
+def test_mistakes_are_reported_before_training(name, ranges, words):
     with pytest.raises(ConfigError, match=words.replace("(", r"\(")):
         read_space(name, ranges).check(CNN)

@@ -1,7 +1,8 @@
-"""Two processes share a study, and one of them is killed in the middle."""
+"""Workers: real trials on the small phantom, and two processes that share a study while one is killed."""
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -12,8 +13,11 @@ import pandas as pd
 import pytest
 from optuna.trial import TrialState
 
+from gyrus.datasets.manifest import Manifest
 from gyrus.tuning.storage import open_storage
 from gyrus.tuning.trial_queue import LOST, REPEATS, SURPLUS
+from gyrus.tuning.worker import inner_splits, train_trial, without_test
+from tests.support.tiny_study import TINY, run_study
 
 ROOT = Path(__file__).parents[2]
 
@@ -65,3 +69,80 @@ def test_twenty_trials_by_two_workers_one_of_which_is_killed(kind, phantom_folde
     for trial in pruned:
         history = pd.read_csv(out / "trials" / f"{int(whole.loc[trial.number, 'folder']):04d}" / "history.csv")
         assert len(history) < 3, "a trial that was given up went on"
+
+
+def test_the_score_of_a_trial_is_that_of_its_best_epoch(tuned):
+    for trial in tuned.trials:
+        history = pd.read_csv(tuned.folder.trial(trial.number) / "history.csv")
+        if trial.state == TrialState.COMPLETE:
+            assert trial.values[0] == history["val_balanced_accuracy"].max()
+            assert trial.user_attrs["parameters"] > 0
+
+
+def test_inner_folds_keep_subjects_together_and_exclude_the_test_set(tuned):
+    manifest = Manifest.load(tuned.folder.manifest)
+    folds = inner_splits(manifest, tuned.split, 3)
+    subjects = {*tuned.split.subjects["train"], *tuned.split.subjects["val"]}
+    assert sorted(subject for fold in folds for subject in fold.subjects["val"]) == sorted(subjects)
+    for fold in folds:
+        assert not set(fold.subjects["train"]) & set(fold.subjects["val"])
+        assert {*fold.subjects["train"], *fold.subjects["val"]} == subjects
+        assert fold.samples["test"] == ()
+    assert without_test(manifest, tuned.split).digest == manifest.digest
+
+
+def test_an_interrupted_trial_is_repeated(phantom_folder, tmp_path, monkeypatch):
+    real, calls = train_trial, []
+
+    def interrupted(settings, *arguments, **more):
+        calls.append(settings)
+        if len(calls) == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+        return real(settings, *arguments, **more)
+
+    monkeypatch.setattr("gyrus.tuning.worker.train_trial", interrupted)
+    out = tmp_path / "study"
+    with pytest.raises(KeyboardInterrupt):
+        run_study(phantom_folder, out, 3)
+    tuned = run_study(phantom_folder, out, 3)
+    trials = tuned.optuna_study.get_trials()
+    assert [trial.number for trial in trials if trial.user_attrs.get(LOST)] == [1]
+    assert len(tuned.trials) == 3
+    assert calls[1] == calls[2]
+
+
+def test_a_configuration_that_cannot_be_trained_is_reported(phantom_folder, tmp_path):
+    tuned = run_study(
+        phantom_folder,
+        tmp_path / "study",
+        2,
+        ranges=["training.optimiser.lr=1e30|0.001"],
+        sampler="grid",
+        overrides={**TINY, "training.optimiser": {"name": "sgd"}},
+    )
+    table = pd.read_csv(tuned.folder.trials)
+    assert table["reason"].notna().sum() == 1
+    assert "NaN or infinite" in table["reason"].dropna().iloc[0]
+    assert tuned.best.params["training.optimiser.lr"] == 0.001
+    assert "1 could not be trained" in tuned.folder.report.read_text()
+
+
+def test_a_pruned_trial_really_stops(phantom_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(optuna.trial.Trial, "should_prune", lambda trial: trial.number == 0)
+    tuned = run_study(phantom_folder, tmp_path / "study", 2)
+    assert [trial.state for trial in tuned.trials] == [TrialState.PRUNED, TrialState.COMPLETE]
+    epochs = [len(pd.read_csv(tuned.folder.trial(number) / "history.csv")) for number in (0, 1)]
+    assert epochs == [1, 2]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("pruner", ["median", "hyperband"])
+def test_pruners_stop_trials_early(pruner, phantom_folder, tmp_path):
+    ranges = ["training.optimiser.lr=1e-6:1e-1:log"]
+    overrides = {**TINY, "training.epochs": 4, "training.monitor": "val_loss"}
+    more = {"pruner": pruner, "ranges": ranges, "sampler": "random", "overrides": overrides}
+    tuned = run_study(phantom_folder, tmp_path / "study", 12, **more)
+    early = [trial for trial in tuned.trials if trial.state == TrialState.PRUNED]
+    assert early
+    for trial in early:
+        assert len(pd.read_csv(tuned.folder.trial(trial.number) / "history.csv")) < 4

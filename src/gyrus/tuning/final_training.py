@@ -1,98 +1,72 @@
-"""After the study: the best configuration trained with several seeds, and judged once on the test set."""
+"""Final training: the best configuration with several seeds, scored once on the test set."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from filelock import FileLock
 
 from gyrus.datasets.splits import Split
 from gyrus.errors import ConfigError
 from gyrus.files import read_json, write_json
-from gyrus.runs.run_folder import Run
-from gyrus.tuning.study_result import StudyResult
+from gyrus.tuning.study import FinalRuns, StudyResult
 from gyrus.workflows.display import SILENT, Display
 from gyrus.workflows.experiment_config import ExperimentConfig
-from gyrus.workflows.train_seeds import Repeats, train_seeds
-
-
-@dataclass(frozen=True)
-class FinalScores:
-    """The best configuration, and where asked for the one that it began from, on the test set.
-
-    Attributes:
-        tuned: The trainings of the best configuration.
-        default: Those of the config as it was.
-    """
-
-    tuned: Repeats
-    default: Repeats | None
-
-    def text(self) -> str:
-        """The scores of both."""
-        parts = [f"StudyResult: {self.tuned.text()}"]
-        if self.default is not None:
-            parts.append(f"Before tuning: {self.default.text()}")
-        return "\n\n".join(parts)
+from gyrus.workflows.train_seeds import SeedRuns, train_seeds
 
 
 def train_best(
-    tuned: StudyResult, seeds: Sequence[int], *, with_default: bool = False, display: Display = SILENT
-) -> FinalScores:
-    """Train the best configuration with several seeds on the split of the study, and judge it on the test set.
+    result: StudyResult, seeds: Sequence[int], *, with_default: bool = False, display: Display = SILENT
+) -> FinalRuns:
+    """Train the best configuration with several seeds on the split of the study, and score it on the test set.
 
-    From then on the study is closed: trials after it would be chosen by the test set.
+    This closes the study: later trials would be chosen by the test set.
 
     Args:
-        tuned: The study.
-        seeds: One training each.
-        with_default: Train the config as it was before tuning as well, in the same way.
+        result: The study.
+        seeds: One run per seed.
+        with_default: Also train the config before tuning.
         display: Where progress is shown.
 
     Raises:
-        ConfigError: The data have changed since the study began, or another trial has been judged on the test set.
-        KeyboardInterrupt: It was interrupted; the same call goes on.
+        ConfigError: The data have changed since the study began, or another trial has been scored on the test set.
+        KeyboardInterrupt: Training was interrupted; the same call continues it.
     """
-    with FileLock(tuned.folder.path / ".final.lock"):
-        _close(tuned)
-        display.say("The best configuration, judged on the test set:")
-        best = _train(tuned, tuned.configuration(tuned.best), "tuned", seeds, display)
+    with FileLock(result.folder.path / ".final.lock"):
+        _record_choice(result)
+        display.say("Training the best configuration, to be scored on the test set:")
+        tuned = _train(result, result.configuration(result.best), "tuned", seeds, display)
         if not with_default:
-            return FinalScores(best, None)
-        display.say("The config as it was, judged on the test set:")
-        return FinalScores(best, _train(tuned, tuned.settings, "default", seeds, display))
+            return FinalRuns(tuned, None)
+        display.say("Training the config before tuning, to be scored on the test set:")
+        return FinalRuns(tuned, _train(result, result.settings, "default", seeds, display))
 
 
-def _close(tuned: StudyResult) -> None:
-    """Write down which trial is judged, once and for all."""
-    mark = tuned.folder.final / "trial.json"
-    if mark.exists():
-        judged = read_json(mark)["trial"]
-        if judged != tuned.best.number:
-            raise ConfigError(
-                f"Trial {judged} of this study has been judged on the test set, and trial {tuned.best.number} is the "
-                "best now. Choosing again would be choosing by the test set; give another --out."
-            )
+def _record_choice(result: StudyResult) -> None:
+    """Record which trial is scored on the test set, once and for all."""
+    path = result.folder.final / "trial.json"
+    if not path.exists():
+        write_json(path, {"trial": result.best.number})
         return
-    write_json(mark, {"trial": tuned.best.number})
+    scored = read_json(path)["trial"]
+    if scored != result.best.number:
+        raise ConfigError(
+            f"Trial {scored} of this study has been scored on the test set, and trial {result.best.number} is the best "
+            "now. Another choice would be a choice by the test set; give another --out."
+        )
 
 
 def _train(
-    tuned: StudyResult, settings: ExperimentConfig, name: str, seeds: Sequence[int], display: Display
-) -> Repeats:
-    folder = tuned.folder.final / name
-    same_split = {"split.seed": tuned.split.seed}
-    repeats = train_seeds(settings, seeds=seeds, out=folder, overrides=same_split, display=display)
-    for run in repeats.runs.values():
-        _refuse_other_split(tuned, run)
-    return repeats
-
-
-def _refuse_other_split(tuned: StudyResult, run: Run) -> None:
-    now = Split.load(run.split)
-    if now.manifest_digest != tuned.split.manifest_digest or dict(now.samples) != dict(tuned.split.samples):
-        raise ConfigError(
-            f"The data have changed since the study began, so people may have moved between its parts: {run.folder} "
-            "does not hold an honest score. Begin a new study."
-        )
+    result: StudyResult, settings: ExperimentConfig, name: str, seeds: Sequence[int], display: Display
+) -> SeedRuns:
+    same_split = {"split.seed": result.split.seed}
+    runs = train_seeds(settings, seeds=seeds, out=result.folder.final / name, overrides=same_split, display=display)
+    for run in runs.runs.values():
+        split = Split.load(run.split)
+        same_data = split.manifest_digest == result.split.manifest_digest
+        if not same_data or dict(split.samples) != dict(result.split.samples):
+            raise ConfigError(
+                f"The data have changed since the study began, so subjects may have moved between training and test "
+                f"set: the score in {run.folder} is not valid. Start a new study."
+            )
+    return runs

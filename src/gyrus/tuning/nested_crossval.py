@@ -1,50 +1,48 @@
-"""Nested cross-validation: each fold is tuned on the people that it may learn from, and on nobody else."""
+"""Nested cross-validation: each fold is tuned on its training and validation subjects only."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from gyrus.datasets.manifest import Manifest
 from gyrus.datasets.splits import Split
-from gyrus.tuning.study import tune_on
-from gyrus.tuning.study_config import StudyConfig
+from gyrus.tuning.study import StudyConfig
+from gyrus.tuning.tune import tune_on_split
 from gyrus.workflows.display import Display
 from gyrus.workflows.experiment_config import ExperimentConfig
 
 
 @dataclass(frozen=True)
 class NestedTuning:
-    """A study in each fold; see :class:`gyrus.workflows.crossval.Choose`.
+    """One study per fold; see :class:`gyrus.workflows.crossval.NestedChoice`.
 
-    What is judged in the end is the whole procedure, the choice included (Varma and Simon 2006,
-    https://doi.org/10.1186/1471-2105-7-91), and not one configuration.
+    The scores are those of the complete procedure, including the choice of the configuration (Varma and Simon 2006,
+    https://doi.org/10.1186/1471-2105-7-91), and not those of one configuration.
 
     Attributes:
-        plan: How each study goes about it; without a storage of its own, as each fold has one in its folder.
+        study: The settings of each study, without storage: each fold has its own in its folder.
     """
 
-    plan: StudyConfig
+    study: StudyConfig
 
     def __call__(
-        self, config: ExperimentConfig, manifest: Manifest, subsets: Split, folder: Path, display: Display
+        self, config: ExperimentConfig, manifest: Manifest, split: Split, folder: Path, display: Display
     ) -> ExperimentConfig:
-        """The best configuration of a study on these people; the study stays in the folder."""
-        tuned = tune_on(self.plan, config, manifest, subsets, out=folder, display=display)
-        return tuned.configuration(tuned.best)
+        """The best configuration of a study on these samples; the study stays in the folder."""
+        result = tune_on_split(manifest, split, config, study=self.study, out=folder, display=display)
+        return result.configuration(result.best)
 
     def check(self, config: ExperimentConfig) -> None:
-        """Refuse a plan, or a space, that does not fit the config.
+        """Check that the settings and the search space fit the config.
 
         Raises:
-            ConfigError: Says what is wrong.
+            ConfigError: They do not.
         """
-        self.plan.check()
-        self.plan.aimed(config.training.monitor)
-        self.plan.space.check(config)
+        self.study.with_objectives(config.training.monitor)
+        self.study.space.check(config)
 
     def describe(self) -> dict[str, Any]:
-        """The plan."""
-        told = asdict(self.plan)
-        return told | {"space": self.plan.space.model_dump(mode="json"), "objectives": list(self.plan.objectives)}
+        """The settings of the study, as plain values."""
+        return {name: value for name, value in self.study.to_document().items() if name != "schema"}

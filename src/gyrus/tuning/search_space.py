@@ -1,4 +1,4 @@
-"""What a study may change: fields of a config, each with a range or a list, some only where another field allows it."""
+"""Search spaces: fields of a config, each with a range or a list of values, some with a condition on other fields."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
+from importlib import resources
 from pathlib import Path
-from typing import Any, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
-from optuna.trial import Trial
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from gyrus.configuration import parse, read_document
@@ -18,28 +18,31 @@ from gyrus.models.model_table import find_model
 from gyrus.registry import look_up
 from gyrus.workflows.experiment_config import ExperimentConfig, load_config
 
+if TYPE_CHECKING:
+    from optuna.trial import Trial
+
 Number: TypeAlias = int | float
 Values: TypeAlias = Mapping[str, Any]
 """Field to value."""
 
 FIXED = ("about", "data", "split", "evaluation", "seed", "training.monitor", "training.loggers", "training.tracking")
-"""What decides who is judged, by what or where it is told of; a study that changed it would compare unlike things."""
+"""Fields that determine the data, the evaluation or the logging. They cannot be tuned: scores must stay comparable."""
 
 
 class Parameter(BaseModel):
-    """A field and what it may be.
+    """A field and its values.
 
-    Two whole numbers make a range of whole numbers; write one of them with a point for decimal numbers.
+    Two whole numbers define a range of whole numbers; write a decimal point for a range of decimal numbers.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     field: str = Field(description="dotted name of a field of the config, such as training.optimiser.lr")
-    values: tuple[Any, ...] | None = Field(None, min_length=1, description="what it may be, one of a list")
-    low: Number | None = Field(None, description="or the lowest number")
-    high: Number | None = Field(None, description="and the highest")
-    log: bool = Field(False, description="whether each power of ten is as likely as the next")
-    when: dict[str, Any] = Field(default_factory=dict, description="field to the value, or values, that it must have")
+    values: tuple[Any, ...] | None = Field(None, min_length=1, description="list of values")
+    low: Number | None = Field(None, description="or the lowest number of a range")
+    high: Number | None = Field(None, description="and the highest number")
+    log: bool = Field(False, description="whether to draw on a logarithmic scale")
+    when: dict[str, Any] = Field(default_factory=dict, description="condition: other field to its value or values")
 
     @model_validator(mode="after")
     def _one_form(self) -> Self:
@@ -52,7 +55,7 @@ class Parameter(BaseModel):
             raise ValueError(f"log of {self.field} needs a range above 0")
         root = next((name for name in FIXED if f"{self.field}.".startswith(f"{name}.")), None)
         if root:
-            raise ValueError(f"{self.field} cannot be tuned: {root} decides who is judged, or how it is told")
+            raise ValueError(f"{self.field} cannot be tuned: {root} determines the data, the evaluation or the logging")
         return self
 
     @property
@@ -67,14 +70,14 @@ class Parameter(BaseModel):
 
     @property
     def ends(self) -> tuple[Any, ...]:
-        """The values that show whether all of them can be used: all of a list, both ends of a range."""
+        """The values to check: all of a list, both ends of a range."""
         return self.values if self.values is not None else (self.low, self.high)
 
     def draw(self, trial: Trial, name: str) -> Any:
-        """The value that a trial is to use, under a name of the study."""
+        """The value of a trial, recorded under a name."""
         if self.values is not None:
-            shown = {as_choice(value): value for value in self.values}
-            return shown[trial.suggest_categorical(name, list(shown))]
+            choices = {as_choice(value): value for value in self.values}
+            return choices[trial.suggest_categorical(name, list(choices))]
         assert self.low is not None
         assert self.high is not None
         if self.is_whole:
@@ -83,31 +86,31 @@ class Parameter(BaseModel):
 
 
 def as_choice(value: Any) -> Any:
-    """A value as a study can keep it: a list or mapping as JSON."""
+    """A value that Optuna can store: lists and mappings become JSON."""
     return value if value is None or isinstance(value, bool | int | float | str) else json.dumps(value)
 
 
 class SearchSpace(BaseModel):
-    """All that a study may change, in the order in which it is drawn."""
+    """The parameters that a study may change, in the order in which they are drawn."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    title: str = Field("", description="what it is, in one line")
-    parameters: tuple[Parameter, ...] = Field(min_length=1, description="what may be changed")
+    title: str = Field("", description="description in one line")
+    parameters: tuple[Parameter, ...] = Field(min_length=1, description="parameters")
 
     @cached_property
     def named(self) -> Mapping[str, Parameter]:
-        """By name: the field, and behind it the condition where a field has several ranges."""
+        """The parameters by name: the field, followed by the condition if a field has several entries."""
         count = Counter(parameter.field for parameter in self.parameters)
         names = [_name(parameter, alone=count[parameter.field] == 1) for parameter in self.parameters]
         return dict(zip(names, self.parameters, strict=True))
 
     def draw(self, base: ExperimentConfig, choose: Callable[[str, Parameter], Any]) -> dict[str, Any]:
-        """A value for every field whose condition holds.
+        """A value for each field whose condition holds.
 
         Args:
-            base: What the other fields are.
-            choose: Called with the name and the parameter.
+            base: The config with the values of all other fields.
+            choose: Returns the value of a parameter, from its name and itself.
         """
         known = complete(base)
         chosen: dict[str, Any] = {}
@@ -117,14 +120,14 @@ class SearchSpace(BaseModel):
         return chosen
 
     def grid(self, base: ExperimentConfig) -> Iterator[dict[str, Any]]:
-        """Every combination of the lists, each once, by name; parameters whose condition fails are left out.
+        """All combinations of the lists, by name; parameters whose condition fails are left out.
 
         Raises:
             ConfigError: A parameter is a range.
         """
         ranges = [name for name, parameter in self.named.items() if parameter.is_range]
         if ranges:
-            raise ConfigError(f"A grid needs lists of values, but these are ranges: {', '.join(ranges)}.")
+            raise ConfigError(f"A grid needs lists of values, but these parameters are ranges: {', '.join(ranges)}.")
         yield from self._combinations(complete(base), list(self.named.items()), {}, {})
 
     def _combinations(
@@ -142,10 +145,10 @@ class SearchSpace(BaseModel):
             yield from self._combinations(known, rest, further, {**named, name: as_choice(value)})
 
     def check(self, base: ExperimentConfig) -> None:
-        """Try both ends of every range and all of every list, one at a time.
+        """Check both ends of each range and all values of each list, one at a time.
 
         Raises:
-            ConfigError: Lists every parameter that the config does not take.
+            ConfigError: Lists every parameter that the config does not accept.
         """
         mistakes = []
         known = complete(base)
@@ -157,12 +160,12 @@ class SearchSpace(BaseModel):
                     reason = str(error).partition("\n")[2].strip(" -") or str(error)
                     mistakes.append(f"  - {name} = {value}: {reason}")
             if parameter.is_whole and isinstance(value_at(known, parameter.field), float):
-                mistakes.append(f"  - {name} is a decimal number: write its ends so, as {parameter.low}.0")
+                mistakes.append(f"  - {name} is a decimal number: write decimal ends, as {parameter.low}.0")
         if mistakes:
             raise ConfigError("The search space does not fit the config:\n" + "\n".join(mistakes))
 
     def _condition(self, parameter: Parameter, known: Values) -> dict[str, Any]:
-        """Values of other fields under which a parameter is drawn."""
+        """Values of other fields that fulfil the condition of a parameter."""
         result: dict[str, Any] = {}
         for field, wanted in parameter.when.items():
             owner = next((other for other in self.parameters if other.field == field), None)
@@ -174,13 +177,13 @@ class SearchSpace(BaseModel):
 
 
 def configure(base: ExperimentConfig, values: Values) -> ExperimentConfig:
-    """A config with some fields set anew.
+    """A config with new values of some fields.
 
-    Another ``name`` begins its section anew, with the defaults of what has that name; the fields of the base
-    would belong to something else.
+    A new ``name`` resets its section to the defaults of that name, because the fields of the base belong to another
+    one.
 
     Raises:
-        ConfigError: A value cannot be used.
+        ConfigError: A value is not valid.
     """
     known = complete(base)
     overrides: dict[str, Any] = {}
@@ -199,7 +202,7 @@ def configure(base: ExperimentConfig, values: Values) -> ExperimentConfig:
 
 
 def complete(config: ExperimentConfig) -> dict[str, Any]:
-    """A config as plain values, with the head that its model has by itself."""
+    """A config as plain values, including the default head of its model."""
     document = config.model_dump(mode="json")
     if document["model"]["head"] is None:
         document["model"]["head"] = find_model(config.model.name).head.model_dump(mode="json")
@@ -207,7 +210,7 @@ def complete(config: ExperimentConfig) -> dict[str, Any]:
 
 
 def value_at(document: Values, field: str) -> Any:
-    """What a nested document holds under a dotted name; None where there is no such place."""
+    """The value of a nested document under a dotted name; None if there is none."""
     node: Any = document
     for key in field.split("."):
         if isinstance(node, Mapping):
@@ -219,39 +222,43 @@ def value_at(document: Values, field: str) -> Any:
     return node
 
 
+def search_spaces() -> dict[str, Path]:
+    """The search spaces that come with Gyrus, by name."""
+    folder = Path(str(resources.files("gyrus") / "tuning" / "search_spaces"))
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
 def read_space(name: str | Path | None, ranges: Sequence[str] = ()) -> SearchSpace:
-    """A built-in space by its name or one from a YAML or JSON file, and ranges from the command line behind it.
+    """A built-in search space or one from a file, extended by ranges from the command line.
 
     Args:
-        name: A name in :data:`gyrus.tuning.search_space_presets.SPACES`, a path, or None.
-        ranges: Each as ``FIELD=LOW:HIGH``, ``FIELD=LOW:HIGH:log`` or ``FIELD=VALUE|VALUE``.
+        name: A name of :func:`search_spaces`, the path of a YAML or JSON file, or None.
+        ranges: Each as ``FIELD=LOW:HIGH``, ``FIELD=LOW:HIGH:log`` or ``FIELD=VALUE|VALUE``. A range replaces the
+            entries of its field in the space.
 
     Raises:
         ConfigError: There is no such space, or a range has another form.
     """
-    from gyrus.tuning.search_space_presets import SPACES
-
     known: tuple[Parameter, ...] = ()
     title = ""
     if name is not None:
         path = Path(name)
-        if path.suffix in (".yaml", ".yml", ".json"):
-            space = parse(SearchSpace, read_document(path), where=str(path))
-        else:
-            space = look_up(str(name), SPACES, "search space")
+        if path.suffix not in (".yaml", ".yml", ".json"):
+            path = look_up(str(name), search_spaces(), "search space")
+        space = parse(SearchSpace, read_document(path), where=str(path))
         known, title = space.parameters, space.title
-    own = tuple(_parameter_of(text) for text in ranges)
-    replaced = {parameter.field for parameter in own}
-    parameters = (*[each for each in known if each.field not in replaced], *own)
+    given = tuple(_parse_range(text) for text in ranges)
+    replaced = {parameter.field for parameter in given}
+    parameters = (*[each for each in known if each.field not in replaced], *given)
     if not parameters:
         raise ConfigError(
-            "Nothing to tune: name a space (--space neuroflux, or a file), or ranges such as "
+            "Nothing to tune: give a search space (--space neuroflux, or a file), or ranges such as "
             "--range training.optimiser.lr=1e-5:1e-2:log."
         )
     return SearchSpace(title=title, parameters=parameters)
 
 
-def _parameter_of(text: str) -> Parameter:
+def _parse_range(text: str) -> Parameter:
     field, equals, rest = text.partition("=")
     if not (field and equals and rest):
         raise ConfigError(f"--range '{text}' must have the form FIELD=LOW:HIGH, FIELD=LOW:HIGH:log or FIELD=A|B|C.")
@@ -267,7 +274,7 @@ def _parameter_of(text: str) -> Parameter:
 
 
 def _plain(text: str) -> Any:
-    """A number, a list, true, false or null where it is one; else the text."""
+    """A number, list, true, false or null if the text is JSON; else the text."""
     try:
         return json.loads(text)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Where a study is kept: a SQLite file, an Optuna journal file, or a PostgreSQL database."""
+"""The storage of a study: a SQLite file, an Optuna journal file, or a PostgreSQL database."""
 
 from __future__ import annotations
 
@@ -19,40 +19,40 @@ from gyrus.extras import missing_dependency
 JOURNALS = (".log", ".journal")
 POSTGRESQL = ("postgresql://", "postgres://", "postgresql+psycopg://")
 
-PATIENCE = 10
-"""How often the tables of a database are tried to be made while another worker makes them."""
+ATTEMPTS = 10
+"""Attempts to create the tables of a database while another worker creates them."""
 
 
 def open_storage(place: str | None, folder: Path) -> BaseStorage:
-    """Open or make the storage of studies.
+    """Open or create the storage of studies.
 
     Args:
         place: ``postgresql://user:password@host/database``; the path of a journal (``.log`` or ``.journal``), which
-            workers of several machines may share over a network file system; the path of a SQLite file (``.db``); or
+            workers on several machines can share over a network file system; the path of a SQLite file (``.db``); or
             None for ``study.db`` in the folder.
         folder: The folder of the study.
 
     Raises:
         ConfigError: The place has another form.
-        GyrusError: The database cannot be reached, or the file is none.
-        MissingDependencyError: The driver of PostgreSQL is not installed.
+        GyrusError: The database cannot be reached, or the file is not a database.
+        MissingDependencyError: The PostgreSQL driver is not installed.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     text = str(folder / "study.db") if place is None else str(place)
     if not text.startswith(POSTGRESQL) and Path(text).suffix not in (*JOURNALS, ".db"):
         raise ConfigError(
-            f"--storage '{shown(text)}' must be postgresql://user:password@host/database, a journal file (.log) or a "
-            "SQLite file (.db)."
+            f"--storage '{without_password(text)}' must be postgresql://user:password@host/database, a journal file "
+            "(.log) or a SQLite file (.db)."
         )
     try:
-        return _opened(text)
+        return _open(text)
     except (OSError, ValueError, RuntimeError, SQLAlchemyError) as error:
-        raise GyrusError(f"Cannot use the storage {shown(text)}: {_first_line(error)}") from error
+        raise GyrusError(f"Cannot use the storage {without_password(text)}: {_first_line(error)}") from error
 
 
-def _opened(text: str) -> BaseStorage:
+def _open(text: str) -> BaseStorage:
     if text.startswith(POSTGRESQL):
-        # A worker trains for minutes between two questions, and holds no connection meanwhile.
+        # A worker trains for minutes between two queries, and keeps no connection open meanwhile.
         return _database(_with_driver(text), {"poolclass": NullPool})
     path = Path(text)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -62,8 +62,8 @@ def _opened(text: str) -> BaseStorage:
 
 
 def _database(url: str, options: dict[str, Any]) -> BaseStorage:
-    """A database, whose tables another worker may be making at this moment."""
-    for _ in range(PATIENCE):
+    """Open a database whose tables another worker may be creating at this moment."""
+    for _ in range(ATTEMPTS):
         try:
             return RDBStorage(url, engine_kwargs=options)
         except SQLAlchemyError as error:
@@ -73,8 +73,8 @@ def _database(url: str, options: dict[str, Any]) -> BaseStorage:
     return RDBStorage(url, engine_kwargs=options)
 
 
-def shown(place: str) -> str:
-    """A place without its password."""
+def without_password(place: str) -> str:
+    """The address of a storage without the password."""
     scheme, separator, rest = place.partition("://")
     user, at, host = rest.rpartition("@")
     return f"{scheme}{separator}{user.partition(':')[0]}{at}{host}"

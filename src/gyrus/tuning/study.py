@@ -1,208 +1,302 @@
-"""A study: many configurations of one experiment, tried and compared on people outside the test set."""
+"""A study: its settings, its folder, and its result."""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Literal, get_args
 
-import optuna
-from filelock import FileLock
+from gyrus.errors import ConfigError, RunError
+from gyrus.registry import look_up
+from gyrus.serialisation import Saved
+from gyrus.training.config import BestBy, Monitor
+from gyrus.tuning.search_space import SearchSpace, configure
 
-from gyrus.configuration import differences, parse, read_document, write_document
-from gyrus.datasets.manifest import Manifest
-from gyrus.datasets.splits import Split, split
-from gyrus.errors import ConfigError
-from gyrus.files import digest
-from gyrus.tuning.samplers_and_pruners import grid_size, make_pruner, make_sampler
-from gyrus.tuning.search_space import SearchSpace
-from gyrus.tuning.storage import open_storage, shown
-from gyrus.tuning.study_config import StudyConfig, StudyFolder
-from gyrus.tuning.study_report import write_outcome
-from gyrus.tuning.study_result import StudyResult
-from gyrus.tuning.trial import inner_splits, without_test
-from gyrus.tuning.trial_queue import TrialQueue, rank
-from gyrus.tuning.worker import work
-from gyrus.workflows.display import SILENT, Display
-from gyrus.workflows.experiment_config import ExperimentConfig, load_config
-from gyrus.workflows.load_data import scan_data
+if TYPE_CHECKING:
+    import optuna
+    from optuna.trial import FrozenTrial
 
+    from gyrus.datasets.manifest import Manifest
+    from gyrus.datasets.splits import Split
+    from gyrus.workflows.experiment_config import ExperimentConfig
+    from gyrus.workflows.train_seeds import SeedRuns
 
-def tune(
-    plan: StudyConfig,
-    config: ExperimentConfig | str | Path | None = None,
-    *,
-    out: str | Path,
-    data: str | Path | None = None,
-    overrides: Mapping[str, Any] | None = None,
-    display: Display = SILENT,
-) -> StudyResult:
-    """Try configurations until the budget is spent, and write down what was found.
+SCORE_TITLES = {
+    "val_loss": "Validation loss",
+    "val_accuracy": "Validation accuracy",
+    "val_balanced_accuracy": "Validation balanced accuracy",
+    "val_macro_f1": "Validation macro F1",
+    "val_auc": "Validation macro ROC AUC",
+}
 
-    The same call in several processes shares one study: on one machine by its folder, on several by a storage that all
-    reach. What was broken off is repeated, what is done is not done again, and a call with more trials goes on.
+COSTS = {"parameters": "weights of the network", "seconds": "training time"}
+"""Costs that can be minimised together with a score."""
 
-    Args:
-        plan: How to go about it.
-        config: What is tuned: a recipe's name, the path of a YAML or JSON file, or a config.
-        out: The folder of the study.
-        data: Overrides ``data.path``.
-        overrides: Fields by dotted name, as ``{"training.epochs": 5}``.
-        display: Where progress is shown.
+OBJECTIVES = (*get_args(Monitor), *COSTS)
 
-    Returns:
-        The study; its recipe, table, figures and page are in the folder.
-
-    Raises:
-        GyrusError: The config, the space, the data or the storage cannot be used.
-        KeyboardInterrupt: It was interrupted; the same call goes on, beginning with the trial that was broken off.
-    """
-    settings = load_config(config, overrides, data=data)
-
-    def found() -> tuple[Manifest, Split]:
-        manifest = scan_data(settings.data, display)
-        return manifest, split(manifest, settings.split, seed=settings.seed)
-
-    return _study(plan, settings, found, StudyFolder(Path(out)), display)
+FAILED = "ended"
+"""Attribute of a trial that holds the reason why its configuration could not be trained."""
 
 
-def tune_on(
-    plan: StudyConfig,
-    settings: ExperimentConfig,
-    manifest: Manifest,
-    subsets: Split,
-    *,
-    out: Path,
-    display: Display = SILENT,
-) -> StudyResult:
-    """The same on people who are dealt already, such as those that a fold of a cross-validation may learn from.
+@dataclass(frozen=True)
+class StudyConfig(Saved):
+    """The settings of a study.
 
-    Args:
-        plan: How to go about it.
-        settings: What is tuned.
-        manifest: The data.
-        subsets: Who is in which part; whoever is in the test set is left out.
-        out: The folder of the study.
-        display: Where progress is shown.
+    Attributes:
+        space: The search space.
+        trials: Number of configurations that all workers try together.
+        objectives: A validation score, then costs; empty for the score that the config monitors.
+        folds: 0 to score on the validation set; else the number of inner folds of the subjects outside the test set.
+        sampler: A name in :data:`gyrus.tuning.samplers_and_pruners.SAMPLER_NAMES`.
+        pruner: A name in :data:`gyrus.tuning.samplers_and_pruners.PRUNERS`; by default median, or none with several
+            objectives.
+        storage: See :func:`gyrus.tuning.storage.open_storage`.
+        seed: Seed of the sampler.
+        lost_after: Seconds without a heartbeat after which a worker's trial is repeated.
 
     Raises:
-        GyrusError: As :func:`tune`.
-        KeyboardInterrupt: As :func:`tune`.
+        ConfigError: A name is unknown, or a number is out of range.
     """
-    return _study(plan, settings, lambda: (manifest, subsets), StudyFolder(out), display)
+
+    SCHEMA = "gyrus.study/1"
+
+    space: SearchSpace
+    trials: int = 50
+    objectives: tuple[str, ...] = ()
+    folds: int = 0
+    sampler: str = "tpe"
+    pruner: str | None = None
+    storage: str | None = None
+    seed: int = 0
+    lost_after: float = 120.0
+
+    def __post_init__(self) -> None:
+        for name in self.objectives:
+            look_up(name, dict.fromkeys(OBJECTIVES), "objective")
+        if self.objectives and (self.monitor in COSTS or any(name not in COSTS for name in self.objectives[1:])):
+            raise ConfigError(
+                "The first objective must be a validation score and all further ones costs "
+                f"({', '.join(COSTS)}), got {', '.join(self.objectives)}."
+            )
+        if self.trials < 1:
+            raise ConfigError(f"--trials must be 1 or more, got {self.trials}.")
+        if self.folds == 1 or self.folds < 0:
+            raise ConfigError(f"--folds must be 0 (score on the validation set) or 2 or more, got {self.folds}.")
+        if self.lost_after <= 0:
+            raise ConfigError(f"--lost-after must be above 0 seconds, got {self.lost_after}.")
+
+    @property
+    def monitor(self) -> Monitor:
+        """The validation score."""
+        return self.objectives[0]  # type: ignore[return-value]
+
+    @property
+    def directions(self) -> tuple[Literal["minimize", "maximize"], ...]:
+        """The direction of each objective."""
+        return tuple("minimize" if name in COSTS or name == "val_loss" else "maximize" for name in self.objectives)
+
+    @property
+    def chosen_pruner(self) -> str:
+        """The pruner, or the default one."""
+        return self.pruner or ("none" if len(self.objectives) > 1 else "median")
+
+    def with_objectives(self, monitor: BestBy) -> StudyConfig:
+        """These settings with named objectives: by default the score by which the config chooses its best epoch.
+
+        Raises:
+            ConfigError: The config chooses by no score.
+        """
+        if not self.objectives and monitor == "epoch":
+            raise ConfigError(
+                "The config keeps the last epoch (training.monitor: epoch), so there is no score to tune by. Give a "
+                "score with --objective, or with --set training.monitor=val_auc."
+            )
+        return replace(self, objectives=self.objectives or (monitor,))
 
 
-def _study(
-    plan: StudyConfig,
-    settings: ExperimentConfig,
-    found: Callable[[], tuple[Manifest, Split]],
-    folder: StudyFolder,
-    display: Display,
-) -> StudyResult:
-    plan.check()
-    plan = plan.aimed(settings.training.monitor)
-    settings = load_config(settings, {"training.monitor": plan.monitor})
-    plan.space.check(settings)
-    if plan.sampler == "grid":
-        plan = _within_grid(plan, settings, display)
-    sampler = make_sampler(
-        plan.sampler, plan.space, settings, seed=plan.seed, objectives=len(plan.objectives), rank=rank
-    )
-    longest = _most_epochs(plan.space, settings) * max(1, plan.folds)
-    pruner = make_pruner(plan.chosen_pruner, longest=longest, objectives=len(plan.objectives))
-    manifest, subsets = _prepare(folder, plan, settings, found, display)
-    storage = open_storage(plan.storage, folder.path)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        study = optuna.create_study(
-            study_name=folder.path.resolve().name,
-            storage=storage,
-            directions=list(plan.directions),
-            sampler=sampler,
-            pruner=pruner,
-            load_if_exists=True,
-        )
-        _refuse_other_study(study, plan, settings, manifest, subsets)
-        tuned = StudyResult(folder, plan, settings, manifest, subsets, study)
-        budget = TrialQueue(study, storage, plan.trials, lost_after=plan.lost_after)
-        work(tuned, budget, inner_splits(manifest, subsets, plan.folds), display)
-    with FileLock(folder.path / ".lock"):
-        write_outcome(tuned)
-    return tuned
+@dataclass(frozen=True)
+class StudyFolder:
+    """The folder of a study and the names of its files.
+
+    Attributes:
+        path: The folder.
+    """
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        """The config that trials change, YAML."""
+        return self.path / "config.yaml"
+
+    @property
+    def space(self) -> Path:
+        """The search space, YAML."""
+        return self.path / "space.yaml"
+
+    @property
+    def manifest(self) -> Path:
+        """The samples of the training and validation sets, parquet; those of the test set are not included."""
+        return self.path / "manifest.parquet"
+
+    @property
+    def split(self) -> Path:
+        """The split of the complete data, JSON."""
+        return self.path / "split.json"
+
+    @property
+    def best(self) -> Path:
+        """The best configuration as a recipe, YAML."""
+        return self.path / "best.yaml"
+
+    @property
+    def trials(self) -> Path:
+        """One row per trial, CSV."""
+        return self.path / "trials.csv"
+
+    @property
+    def report(self) -> Path:
+        """The report, HTML."""
+        return self.path / "report.html"
+
+    @property
+    def final(self) -> Path:
+        """The folder of the final runs, which are scored on the test set."""
+        return self.path / "final"
+
+    def trial(self, number: int) -> Path:
+        """The folder of a trial and of its repetitions."""
+        return self.path / "trials" / f"{number:04d}"
 
 
-def _within_grid(plan: StudyConfig, settings: ExperimentConfig, display: Display) -> StudyConfig:
-    size = grid_size(plan.space, settings)
-    display.say(f"Note: the grid has {size} combinations; {min(size, plan.trials)} of them are tried.")
-    return replace(plan, trials=min(size, plan.trials))
+@dataclass(frozen=True)
+class FinalRuns:
+    """The final runs, scored on the test set.
+
+    Attributes:
+        tuned: Runs of the best configuration.
+        default: Runs of the config before tuning; None if they were not requested.
+    """
+
+    tuned: SeedRuns
+    default: SeedRuns | None
+
+    def text(self) -> str:
+        """The scores of both."""
+        default = [] if self.default is None else [f"Before tuning: {self.default.text()}"]
+        return "\n\n".join([f"Tuned: {self.tuned.text()}", *default])
 
 
-def _most_epochs(space: SearchSpace, settings: ExperimentConfig) -> int:
-    tuned = [end for each in space.parameters if each.field == "training.epochs" for end in each.ends]
-    return max([settings.training.epochs, *tuned])
+@dataclass(frozen=True)
+class StudyResult:
+    """A study: its settings, its data, and its trials so far.
+
+    Attributes:
+        folder: The folder of the study.
+        study: The settings.
+        settings: The config that trials change.
+        manifest: The samples of the training and validation sets.
+        split: The split of the complete data.
+        optuna_study: Optuna's study.
+        final: The final runs, scored on the test set; None if they were not requested.
+    """
+
+    folder: StudyFolder
+    study: StudyConfig
+    settings: ExperimentConfig
+    manifest: Manifest
+    split: Split
+    optuna_study: optuna.Study
+    final: FinalRuns | None = None
+
+    @property
+    def trials(self) -> list[FrozenTrial]:
+        """The finished trials, each configuration once."""
+        from gyrus.tuning.trial_queue import finished
+
+        return finished(self.optuna_study.get_trials(deepcopy=False))
+
+    @property
+    def complete(self) -> list[FrozenTrial]:
+        """The trials that were trained to the end."""
+        return [trial for trial in self.trials if trial.state.name == "COMPLETE"]
+
+    @property
+    def front(self) -> list[FrozenTrial]:
+        """The best trial; with several objectives the Pareto front, sorted by score.
+
+        Raises:
+            RunError: No trial was trained to the end.
+        """
+        if not self.complete:
+            reasons = [str(trial.user_attrs[FAILED]) for trial in self.trials if FAILED in trial.user_attrs]
+            raise RunError(f"No trial finished. {reasons[0] if reasons else 'Increase the number of trials.'}")
+        order = sorted(self.complete, key=lambda trial: (-self._utilities(trial)[0], trial.number))
+        if len(self.study.objectives) == 1:
+            return order[:1]
+        return [trial for trial in order if not any(self._dominates(other, trial) for other in self.complete)]
+
+    @property
+    def best(self) -> FrozenTrial:
+        """The trial with the best score."""
+        return self.front[0]
+
+    def configuration(self, trial: FrozenTrial) -> ExperimentConfig:
+        """The config of a trial."""
+        return configure(self.settings, self.values(trial))
+
+    def values(self, trial: FrozenTrial) -> dict[str, object]:
+        """Field to value, as drawn by the trial."""
+        from optuna.trial import FixedTrial
+
+        fixed = FixedTrial(trial.params)
+        return self.study.space.draw(self.settings, lambda name, parameter: parameter.draw(fixed, name))  # type: ignore[arg-type]
+
+    @property
+    def validation(self) -> str:
+        """On which images the score was computed, in words."""
+        train, val = self.split.subjects["train"], self.split.subjects["val"]
+        if self.study.folds:
+            count = len(train) + len(val)
+            noun = f"{count} subjects" if count else f"{len(self.manifest)} images"
+            return f"mean over {self.study.folds} inner folds of {noun}"
+        images = f"on {len(self.split.samples['val'])} images"
+        return f"{images} of {len(val)} subjects" if val else images
+
+    @property
+    def sentences(self) -> list[str]:
+        """The findings, in sentences."""
+        from gyrus.tuning.trial_queue import abandoned
+
+        pruned = [trial for trial in self.trials if trial.state.name == "PRUNED"]
+        failed = [trial for trial in pruned if FAILED in trial.user_attrs]
+        title = SCORE_TITLES[self.study.monitor].replace("V", "v", 1)
+        counts = f"{len(self.trials)} configurations were tried; {len(pruned) - len(failed)} were stopped early"
+        sentences = [
+            f"Best trial: {self.best.number}, {title} {score(self.best):.4f} ({self.validation}).",
+            "This score is optimistic, because it is the best of many on the same subjects. Quote the score on the "
+            "test set, which no trial has used.",
+            f"{counts}, and {len(failed)} could not be trained." if failed else f"{counts}.",
+        ]
+        if lost := abandoned(self.optuna_study.get_trials(deepcopy=False)):
+            numbers = ", ".join(str(trial.number) for trial in lost)
+            sentences.append(f"{len(lost)} trials were lost in every attempt: {numbers}.")
+        return sentences
+
+    def text(self) -> str:
+        """The findings, and the scores of the final runs."""
+        return "\n".join(self.sentences) + (f"\n\n{self.final.text()}" if self.final else "")
+
+    def _utilities(self, trial: FrozenTrial) -> tuple[float, ...]:
+        """The objectives with signs such that higher is better."""
+        signs = [1 if direction == "maximize" else -1 for direction in self.study.directions]
+        return tuple(sign * value for sign, value in zip(signs, trial.values or (), strict=True))
+
+    def _dominates(self, one: FrozenTrial, other: FrozenTrial) -> bool:
+        pairs = list(zip(self._utilities(one), self._utilities(other), strict=True))
+        return all(left >= right for left, right in pairs) and any(left > right for left, right in pairs)
 
 
-def _prepare(
-    folder: StudyFolder,
-    plan: StudyConfig,
-    settings: ExperimentConfig,
-    found: Callable[[], tuple[Manifest, Split]],
-    display: Display,
-) -> tuple[Manifest, Split]:
-    """The data without the test set; found once, then the same for every worker and every time."""
-    folder.path.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.path / ".lock"):
-        if folder.split.exists():
-            _refuse_other_settings(folder, plan, settings)
-            return Manifest.load(folder.manifest), Split.load(folder.split)
-        manifest, subsets = found()
-        for note in (subsets.warning, *subsets.notes):
-            if note:
-                display.say(f"Note: {note}.")
-        seen = without_test(manifest, subsets)
-        write_document(folder.config, settings)
-        write_document(folder.space, plan.space)
-        seen.save(folder.manifest)
-        subsets.save(folder.split)
-        return seen, subsets
-
-
-def _refuse_other_settings(folder: StudyFolder, plan: StudyConfig, settings: ExperimentConfig) -> None:
-    before = load_config(folder.config).model_dump(mode="json")
-    changes = differences(before, settings.model_dump(mode="json"))
-    changes = [change for change in changes if change[0] not in ("data.path", "training.device", "training.workers")]
-    if changes:
-        words = "; ".join(f"{field} was {old!r}, is {new!r}" for field, old, new in changes)
-        raise ConfigError(f"The study in {folder.path} began with other settings: {words}. Give another --out.")
-    if parse(SearchSpace, read_document(folder.space), where=str(folder.space)).named != plan.space.named:
-        raise ConfigError(f"The study in {folder.path} began with another search space. Give another --out.")
-
-
-def _refuse_other_study(
-    study: optuna.Study, plan: StudyConfig, settings: ExperimentConfig, manifest: Manifest, subsets: Split
-) -> None:
-    """Refuse to mix trials of other data or settings into a study that lies in a shared storage."""
-    config = settings.model_dump(mode="json")
-    for section, name in (("data", "path"), ("training", "device"), ("training", "workers")):
-        config[section].pop(name)
-    marks = {
-        "config": digest(config),
-        "search space": digest(plan.space.model_dump(mode="json")["parameters"]),
-        "objectives": list(plan.objectives),
-        "folds": plan.folds,
-        "data": manifest.digest,
-        "split": digest(dict(subsets.samples)),
-    }
-    known = study.user_attrs.get("gyrus")
-    if known is None:
-        study.set_user_attr("gyrus", marks)
-        return
-    other = [name for name, mark in marks.items() if known.get(name) != mark]
-    if other:
-        place = f" in {shown(plan.storage)}" if plan.storage else ""
-        raise ConfigError(
-            f"The study '{study.study_name}'{place} began with another {', '.join(other)}. Its trials cannot be "
-            "compared with these; give another --out."
-        )
+def score(trial: FrozenTrial) -> float:
+    """The first objective of a trial."""
+    return float(trial.values[0])

@@ -1,4 +1,4 @@
-"""The figures of a study: how it went, what mattered, and which values were good."""
+"""The figures of a study: search history, parameter importance, values of the trials, and Pareto front."""
 
 from __future__ import annotations
 
@@ -16,28 +16,29 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from optuna.trial import FrozenTrial, TrialState
 
-from gyrus.reporting.figure_style import COLOURS, COLUMN, INK, MUTED, STYLE, new_figure, plain
+from gyrus.reporting.figure_style import COLOURS, COLUMN, INK, MUTED, STYLE, escape_math, new_figure
 from gyrus.tuning.search_space import Parameter
+from gyrus.tuning.study import score
 
 COLOUR_MAP = "cividis"
-"""Even to the eye, in gray, and to the colour-blind (Nunez et al. 2018)."""
+"""Perceptually uniform, also in gray and for colour-blind readers (Nunez et al. 2018)."""
 
 MOST_AXES = 6
-"""More axes of parallel coordinates cannot be read."""
+"""More axes of parallel coordinates are not readable."""
 
 MOST_PANELS = 12
 
 
 @dataclass(frozen=True)
-class Scored:
-    """The trials of a study and their scores, as figures need them.
+class ScoredTrials:
+    """The trials of a study and their scores.
 
     Attributes:
-        trials: Those that count, in order.
+        trials: The finished trials, in order.
         parameters: By name.
-        title: What the score is called.
+        title: Name of the score.
         lower_is_better: Whether a lower score is better.
-        importances: Name to share, of the parameters that all trials have; empty where it cannot be told.
+        importances: Parameter name to its fraction of the variance, for parameters that all trials share; may be empty.
     """
 
     trials: Sequence[FrozenTrial]
@@ -47,75 +48,83 @@ class Scored:
     importances: dict[str, float]
 
     @property
-    def whole(self) -> list[FrozenTrial]:
-        """The trials that came to their end."""
+    def complete(self) -> list[FrozenTrial]:
+        """The trials that were trained to the end."""
         return [trial for trial in self.trials if trial.state == TrialState.COMPLETE]
 
     @property
     def varied(self) -> list[str]:
-        """The parameters that took two values or more, the most important first."""
+        """The parameters with two or more values, the most important first."""
         names = [
             name
             for name in self.parameters
-            if len({str(trial.params[name]) for trial in self.whole if name in trial.params}) > 1
+            if len({str(trial.params[name]) for trial in self.complete if name in trial.params}) > 1
         ]
         return sorted(names, key=lambda name: -self.importances.get(name, -1.0))
 
 
-def history_figure(scored: Scored) -> Figure:
-    """The score of each trial in the order in which they began, and the best until then."""
+def history_figure(scored: ScoredTrials) -> Figure:
+    """The score of each trial in the order of their start, and the best score so far."""
     with mpl.rc_context(STYLE):
         figure = new_figure(COLUMN, 2.5)
         axes = figure.subplots()
-        given_up = [
+        pruned = [
             (place, list(trial.intermediate_values.values())[-1])
             for place, trial in enumerate(scored.trials, start=1)
             if trial.state == TrialState.PRUNED and trial.intermediate_values
         ]
-        if given_up:
-            axes.plot(*zip(*given_up, strict=True), "x", color=MUTED, markersize=4, label="given up early")
-        done = [(place, score(trial)) for place, trial in enumerate(scored.trials, start=1) if trial in scored.whole]
+        if pruned:
+            axes.plot(*zip(*pruned, strict=True), "x", color=MUTED, markersize=4, label="stopped early")
+        done = [(place, score(trial)) for place, trial in enumerate(scored.trials, start=1) if trial in scored.complete]
         places, scores = (np.array(column) for column in zip(*done, strict=True))
         best = np.minimum.accumulate(scores) if scored.lower_is_better else np.maximum.accumulate(scores)
         axes.plot(places, scores, "o", color=COLOURS[0], markersize=3.5, label="trial")
         axes.plot(places, best, drawstyle="steps-post", color=COLOURS[1], label="best so far")
-        axes.set(xlabel="Trial", ylabel=_two_lines(scored.title), title="How the study went")
+        axes.set(xlabel="Trial", ylabel=_two_lines(scored.title), title="Search history")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         figure.legend(loc="outside lower left", ncols=3, handlelength=1.4)
     return figure
 
 
-def importance_figure(scored: Scored) -> Figure | None:
-    """The share of each parameter in the differences between scores; None where it cannot be told."""
+def importance_figure(scored: ScoredTrials) -> Figure | None:
+    """The fraction of the variance of scores by parameter; None if it is not known."""
     names = [name for name in scored.varied if name in scored.importances]
     if not names:
         return None
     with mpl.rc_context(STYLE):
         figure = new_figure(1.25 * COLUMN, 0.9 + 0.2 * len(names))
         axes = figure.subplots()
-        shares = [scored.importances[name] for name in names]
-        axes.barh(range(len(names)), shares, color=COLOURS[0], height=0.6)
-        for place, share in enumerate(shares):
-            axes.annotate(f"{share:.0%}", (share, place), (3, 0), textcoords="offset points", va="center", fontsize=7)
+        fractions = [scored.importances[name] for name in names]
+        axes.barh(range(len(names)), fractions, color=COLOURS[0], height=0.6)
+        for place, fraction in enumerate(fractions):
+            axes.annotate(
+                f"{100 * fraction:.0f} %",
+                (fraction, place),
+                (3, 0),
+                textcoords="offset points",
+                va="center",
+                fontsize=7,
+            )
         axes.set_yticks(range(len(names)), [_short(name) for name in names])
-        axes.set(ylim=(len(names) - 0.5, -0.5), xlim=(0, max(shares) * 1.15), xlabel="Share of the variance of scores")
-        axes.set_title("What mattered")
+        axes.set(ylim=(len(names) - 0.5, -0.5), xlim=(0, max(fractions) * 1.15))
+        axes.set_xlabel("Fraction of the variance of scores")
+        axes.set_title("Parameter importance")
         axes.tick_params(axis="y", length=0)
     return figure
 
 
-def parallel_figure(scored: Scored) -> Figure | None:
-    """Each trial as a line through its values; None where fewer than two parameters vary in all trials."""
-    names = [name for name in scored.varied if all(name in trial.params for trial in scored.whole)][:MOST_AXES]
+def parallel_figure(scored: ScoredTrials) -> Figure | None:
+    """Each trial as a line through its values; None if fewer than two parameters vary in all trials."""
+    names = [name for name in scored.varied if all(name in trial.params for trial in scored.complete)][:MOST_AXES]
     if len(names) < 2:
         return None
     with mpl.rc_context(STYLE):
         figure = new_figure(2 * COLUMN, 2.9)
         axes = figure.subplots()
         colours = _colours(scored)
-        shades = colours.to_rgba(np.array([score(trial) for trial in scored.whole]))
-        places = [_Axis(scored.parameters[name], [trial.params[name] for trial in scored.whole]) for name in names]
-        order = sorted(range(len(scored.whole)), key=lambda number: _goodness(scored, scored.whole[number]))
+        shades = colours.to_rgba(np.array([score(trial) for trial in scored.complete]))
+        places = [_Axis(scored.parameters[name], [trial.params[name] for trial in scored.complete]) for name in names]
+        order = sorted(range(len(scored.complete)), key=lambda number: _utility(scored, scored.complete[number]))
         for number in order:  # the best on top
             heights = [axis.heights[number] for axis in places]
             axes.plot(range(len(names)), heights, color=shades[number], linewidth=1.1)
@@ -134,8 +143,8 @@ def parallel_figure(scored: Scored) -> Figure | None:
     return figure
 
 
-def slice_figure(scored: Scored) -> Figure | None:
-    """The score against each parameter by itself; None where none varies."""
+def slice_figure(scored: ScoredTrials) -> Figure | None:
+    """The score against each parameter; None if none varies."""
     names = scored.varied[:MOST_PANELS]
     if not names:
         return None
@@ -152,13 +161,13 @@ def slice_figure(scored: Scored) -> Figure | None:
     return figure
 
 
-def front_figure(scored: Scored, costs: Sequence[str], front: Sequence[FrozenTrial]) -> Figure:
-    """The score against each cost; trials that no other beats in every way stand out."""
+def pareto_figure(scored: ScoredTrials, costs: Sequence[str], front: Sequence[FrozenTrial]) -> Figure:
+    """The score against each cost, with the Pareto front."""
     with mpl.rc_context(STYLE):
         figure = new_figure(COLUMN * len(costs), 2.6)
         panels = figure.subplots(1, len(costs), sharey=True, squeeze=False)[0]
         for number, (panel, cost) in enumerate(zip(panels, costs, strict=True), start=1):
-            for trials, colour, label in ((scored.whole, MUTED, "trial"), (front, COLOURS[1], "not beaten")):
+            for trials, colour, label in ((scored.complete, MUTED, "trial"), (front, COLOURS[1], "Pareto front")):
                 panel.plot(
                     [trial.values[number] for trial in trials],
                     [score(trial) for trial in trials],
@@ -167,7 +176,7 @@ def front_figure(scored: Scored, costs: Sequence[str], front: Sequence[FrozenTri
                     markersize=4,
                     label=label,
                 )
-            amounts = [trial.values[number] for trial in scored.whole]
+            amounts = [trial.values[number] for trial in scored.complete]
             if max(amounts) > 30 * min(amounts) > 0:
                 panel.set_xscale("log")
                 panel.xaxis.set_minor_formatter(NullFormatter())
@@ -179,13 +188,8 @@ def front_figure(scored: Scored, costs: Sequence[str], front: Sequence[FrozenTri
     return figure
 
 
-def score(trial: FrozenTrial) -> float:
-    """The first objective."""
-    return float(trial.values[0])
-
-
 class _Axis:
-    """A parameter as heights from 0 to 1, one a trial, and the marks of its axis."""
+    """A parameter as heights from 0 to 1, one per trial, and the ticks of its axis."""
 
     def __init__(self, parameter: Parameter, values: Sequence[object]) -> None:
         if parameter.is_range:
@@ -193,8 +197,8 @@ class _Axis:
             scaled = np.log10(numbers) if parameter.log else numbers
             low, high = scaled.min(), scaled.max()
             self.heights = ((scaled - low) / (high - low)).tolist()
-            marks = np.linspace(low, high, 3)
-            texts = [_number(10**mark if parameter.log else mark) for mark in marks]
+            positions = np.linspace(low, high, 3)
+            texts = [_number(10**position if parameter.log else position) for position in positions]
             self.ticks = list(zip([0.0, 0.5, 1.0], texts, strict=True))
         else:
             known = sorted({str(value) for value in values}, key=lambda text: (len(text), text))
@@ -203,9 +207,9 @@ class _Axis:
             self.ticks = [(height, _brief(text)) for text, height in steps.items()]
 
 
-def _slice(panel: Axes, scored: Scored, name: str) -> None:
+def _slice(panel: Axes, scored: ScoredTrials, name: str) -> None:
     parameter = scored.parameters[name]
-    trials = [trial for trial in scored.whole if name in trial.params]
+    trials = [trial for trial in scored.complete if name in trial.params]
     scores = [score(trial) for trial in trials]
     if parameter.is_range:
         panel.plot([trial.params[name] for trial in trials], scores, "o", **_DOTS)
@@ -222,7 +226,7 @@ def _slice(panel: Axes, scored: Scored, name: str) -> None:
 
 
 def _range_axis(panel: Axes, parameter: Parameter) -> None:
-    """All of the range that was searched, with few marks."""
+    """The complete range of the search, with few ticks."""
     assert parameter.low is not None
     assert parameter.high is not None
     if parameter.log:
@@ -239,27 +243,27 @@ def _range_axis(panel: Axes, parameter: Parameter) -> None:
 _DOTS: Any = {"color": COLOURS[0], "markersize": 3.2, "alpha": 0.75, "markeredgewidth": 0}
 
 
-def _colours(scored: Scored) -> ScalarMappable:
-    scores = [score(trial) for trial in scored.whole]
+def _colours(scored: ScoredTrials) -> ScalarMappable:
+    scores = [score(trial) for trial in scored.complete]
     name = f"{COLOUR_MAP}_r" if scored.lower_is_better else COLOUR_MAP
     return ScalarMappable(Normalize(min(scores), max(scores)), name)
 
 
-def _goodness(scored: Scored, trial: FrozenTrial) -> float:
+def _utility(scored: ScoredTrials, trial: FrozenTrial) -> float:
     return -score(trial) if scored.lower_is_better else score(trial)
 
 
 def _short(name: str, apart: str = " ") -> str:
-    """The last two words of a field, and its condition."""
+    """The last two parts of a field name, and its condition."""
     field, _, condition = name.partition(" (")
-    words = [word for word in field.split(".") if word != "options"][-2:]
+    parts = [part for part in field.split(".") if part != "options"][-2:]
     condition = shorten(condition.rstrip(")"), 20, placeholder=" ...")
-    return plain(".".join(words) + (f"{apart}({condition})" if condition else ""))
+    return escape_math(".".join(parts) + (f"{apart}({condition})" if condition else ""))
 
 
 def _brief(text: str) -> str:
     """The beginning of a long value, such as a list."""
-    return plain(text if len(text) <= 10 else f"{text[:8].rpartition(',')[0] or text[:8]} ...")
+    return escape_math(text if len(text) <= 10 else f"{text[:8].rpartition(',')[0] or text[:8]} ...")
 
 
 def _two_lines(title: str) -> str:

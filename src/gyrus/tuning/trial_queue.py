@@ -1,16 +1,16 @@
-"""One study, any number of workers: each trial is done once, whoever dies on the way.
+"""The trials of a study, shared by any number of workers: each trial is run once, even if workers die.
 
-Workers know each other only through the study's storage, which keeps trials in one order. From that order every worker
-comes to the same answers:
+Workers communicate only through the storage of the study, which keeps the trials in one order. From that order all
+workers reach the same decisions:
 
-- The first N trials that repeat no other make up the budget. A worker that finds itself behind them, because another
-  was quicker, gives its trial back as surplus.
-- Who works on a trial changes its mark, the beat, again and again. A mark that has not changed for a while, by the
-  watch of whoever looks, belongs to a worker that is gone; clocks of machines are never compared.
-- A lost trial is repeated with the same values by a new trial that names it. If two workers repeat it at the same
-  moment, the later one is surplus.
+- The first N trials that are not repetitions are the budget. A worker whose trial comes after them, because another
+  worker was faster, marks it as surplus.
+- A worker updates the heartbeat of its trial regularly. If the heartbeat does not change for some time, measured by the
+  clock of the observing worker, the trial is lost; clocks of different machines are never compared.
+- A lost trial is repeated with the same values by a new trial that refers to it. If two workers repeat it at the same
+  moment, the later repetition is surplus.
 
-Optuna's own heartbeat knows databases only; this works with every storage.
+Optuna's own heartbeat supports databases only; this one works with every storage.
 """
 
 from __future__ import annotations
@@ -26,23 +26,23 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 BEAT, LOST, SURPLUS, REPEATS, ORIGIN = "beat", "lost", "surplus", "repeats", "origin"
-"""Names of the attributes of trials that workers talk to each other by."""
+"""Names of the trial attributes through which workers communicate."""
 
 ATTEMPTS = 4
-"""How often a trial is begun before its values are taken to kill whoever tries them."""
+"""Number of attempts after which a trial is abandoned, because its values seem to kill the worker."""
 
 
 class TrialQueue:
-    """The trials of a study that are shared out among workers."""
+    """The trials of a study, shared by its workers."""
 
     def __init__(self, study: Study, storage: BaseStorage, trials: int, *, lost_after: float = 120.0) -> None:
         """Store the arguments.
 
         Args:
             study: The study.
-            storage: Where it is kept.
-            trials: How many trials all workers do together.
-            lost_after: Seconds without a sign of life after which a trial is taken to be lost.
+            storage: Its storage.
+            trials: Number of trials of all workers together.
+            lost_after: Seconds without a heartbeat after which a trial counts as lost.
         """
         self._study = study
         self._storage = storage
@@ -52,16 +52,16 @@ class TrialQueue:
 
     @property
     def pause(self) -> float:
-        """Seconds between two signs of life, and between two looks at the others'."""
+        """Seconds between two heartbeats, and between two checks of those of others."""
         return self._lost_after / 6
 
     def claim(self) -> Trial | None:
-        """The next trial to do, or None where none is to be begun now."""
-        self.mend()
+        """The next trial to run; None if there is none at the moment."""
+        self.repeat_lost()
         while True:
             trials = self._study.get_trials(deepcopy=False)
             waiting = any(trial.state == TrialState.WAITING for trial in trials)
-            if not waiting and sum(map(_holds_place, trials)) >= self._budget:
+            if not waiting and sum(map(_counts, trials)) >= self._budget:
                 return None
             trial = self._study.ask()
             if not self._is_surplus(trial.number):
@@ -70,13 +70,13 @@ class TrialQueue:
             self._study.tell(trial, state=TrialState.FAIL)
 
     def is_over(self) -> bool:
-        """Whether all trials have come to their end, and none is to be repeated."""
+        """Whether all trials are finished and none must be repeated."""
         trials = self._study.get_trials(deepcopy=False)
         unfinished = any(not trial.state.is_finished() for trial in trials)
-        return not unfinished and not self._to_repeat(trials) and sum(map(_holds_place, trials)) >= self._budget
+        return not unfinished and not self._to_repeat(trials) and sum(map(_counts, trials)) >= self._budget
 
-    def mend(self) -> None:
-        """Find trials whose workers are gone, and see to it that each lost trial is repeated."""
+    def repeat_lost(self) -> None:
+        """Find the trials of dead workers, and enqueue a repetition of each lost trial."""
         now = time.monotonic()
         for trial in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             beat, since = self._beats.get(trial.number, (None, now))
@@ -88,13 +88,13 @@ class TrialQueue:
             self._study.enqueue_trial(dict(trial.params), user_attrs={REPEATS: trial.number, ORIGIN: origin(trial)})
 
     def give_back(self, trial: Trial) -> None:
-        """Leave a trial to be repeated by whoever comes next."""
+        """Return an unfinished trial, so that it is repeated."""
         self._lose(trial.number)
-        self.mend()
+        self.repeat_lost()
 
     @contextmanager
     def alive(self, trial: Trial) -> Iterator[None]:
-        """Give signs of life while the block runs."""
+        """Send heartbeats inside this context."""
         over = threading.Event()
         thread = threading.Thread(target=self._beat, args=(trial, over), daemon=True)
         thread.start()
@@ -111,9 +111,9 @@ class TrialQueue:
             try:
                 trial.set_user_attr(BEAT, count)
             except UpdateFinishedTrialError:
-                return  # taken to be lost by another worker
+                return  # counted as lost by another worker
             except StorageInternalError:
-                continue  # the database may come back before the others give us up
+                continue  # the database may recover before the trial counts as lost
 
     def _lose(self, number: int) -> None:
         study = self._storage.get_study_id_from_name(self._study.study_name)
@@ -140,30 +140,30 @@ class TrialQueue:
         ]
 
     def _in_budget(self, trial: FrozenTrial, trials: Sequence[FrozenTrial]) -> bool:
-        return sum(map(_holds_place, trials[: origin(trial)])) < self._budget
+        return sum(map(_counts, trials[: origin(trial)])) < self._budget
 
 
 def rank(study: Study, trial: FrozenTrial) -> int:
-    """How many trials that repeat no other began before."""
-    return sum(map(_holds_place, study.get_trials(deepcopy=False)[: trial.number]))
+    """Number of earlier trials that are not repetitions."""
+    return sum(map(_counts, study.get_trials(deepcopy=False)[: trial.number]))
 
 
 def origin(trial: Trial | FrozenTrial) -> int:
-    """The number of the trial that this one repeats, directly or not; its own where it repeats none."""
+    """The number of the trial that this one repeats, directly or indirectly; its own number if it repeats none."""
     return int(trial.user_attrs.get(ORIGIN, trial.number))
 
 
-def done(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-    """The trials that count: those that came to an end, each once."""
+def finished(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """The finished trials, complete or pruned, each configuration once."""
     return [trial for trial in trials if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)]
 
 
-def given_up(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-    """The trials that were lost every time they were tried."""
+def abandoned(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """The trials that were lost in every attempt."""
     return [trial for trial in trials if _is_lost(trial) and _attempt(trial, trials) >= ATTEMPTS]
 
 
-def _holds_place(trial: FrozenTrial) -> bool:
+def _counts(trial: FrozenTrial) -> bool:
     return REPEATS not in trial.user_attrs and not trial.user_attrs.get(SURPLUS)
 
 
@@ -172,7 +172,7 @@ def _is_lost(trial: FrozenTrial) -> bool:
 
 
 def _attempt(trial: FrozenTrial, trials: Sequence[FrozenTrial]) -> int:
-    """Which attempt a trial is, counted from 1."""
+    """The number of an attempt, from 1."""
     count = 1
     while REPEATS in trial.user_attrs:
         trial = trials[trial.user_attrs[REPEATS]]
