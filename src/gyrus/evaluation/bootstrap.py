@@ -17,7 +17,7 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy import sparse, stats
+import scipy  # loads its submodules on first use
 
 from gyrus.evaluation.metrics import CLASS_METRICS, METRICS, MetricInputs, Reference, class_values
 from gyrus.evaluation.result import Estimate
@@ -86,7 +86,7 @@ class IntervalNotes:
 class ClusteredSamples:
     """Samples with their clusters, ready for any weighting of the clusters. Made by :func:`cluster_samples`."""
 
-    cells: sparse.csr_array  # (K * K, clusters): how often a cluster falls into each cell of the confusion matrix
+    cells: scipy.sparse.csr_array  # (K * K, clusters): how often a cluster falls into each cell of the confusion matrix
     rankings: tuple[Ranking, ...]  # one per class
 
     @property
@@ -132,7 +132,7 @@ def cluster_samples(targets: Integers, predicted: Integers, scores: Floats, clus
     """
     classes = scores.shape[1]
     shape = (classes**2, int(clusters.max()) + 1)
-    cells = sparse.coo_array((np.ones(len(targets)), (targets * classes + predicted, clusters)), shape=shape)
+    cells = scipy.sparse.coo_array((np.ones(len(targets)), (targets * classes + predicted, clusters)), shape=shape)
     rankings = (rank(targets == index, scores[:, index], clusters=clusters) for index in range(classes))
     return ClusteredSamples(cells.tocsr(), tuple(rankings))
 
@@ -224,10 +224,10 @@ def bca_interval(value: float, resampled: Floats, left_out: Floats, level: float
         level: Confidence level, 0.95 for a 95 % interval.
     """
     below = (resampled < value).mean() + 0.5 * (resampled == value).mean()
-    bias = stats.norm.ppf(np.clip(below, 0.5 / len(resampled), 1 - 0.5 / len(resampled)))
+    bias = scipy.stats.norm.ppf(np.clip(below, 0.5 / len(resampled), 1 - 0.5 / len(resampled)))
     acceleration = _acceleration(left_out[~np.isnan(left_out)])
-    ends = bias + stats.norm.ppf([(1 - level) / 2, (1 + level) / 2])
-    low, high = np.quantile(resampled, stats.norm.cdf(bias + ends / (1 - acceleration * ends)))
+    ends = bias + scipy.stats.norm.ppf([(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(resampled, scipy.stats.norm.cdf(bias + ends / (1 - acceleration * ends)))
     return float(low), float(high)
 
 
@@ -333,7 +333,11 @@ def estimate_fraction(
     if found.value not in (0.0, 1.0) or not bootstrap.resamples:
         return found
     number, tail = len(np.unique(clusters[among])), (1 - bootstrap.level) / 2
-    low, high = (stats.beta.ppf(tail, number, 1), 1.0) if found.value else (0.0, stats.beta.ppf(1 - tail, 1, number))
+    low, high = (
+        (scipy.stats.beta.ppf(tail, number, 1), 1.0)
+        if found.value
+        else (0.0, scipy.stats.beta.ppf(1 - tail, 1, number))
+    )
     return Estimate(found.value, float(low), float(high), EXACT)
 
 

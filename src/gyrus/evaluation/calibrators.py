@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
-from scipy import optimize, special
+import scipy  # loads its submodules on first use
 
 from gyrus.errors import DataError
 from gyrus.evaluation.comparison import labelled_rows
@@ -132,7 +132,7 @@ def fit_temperature(logits: Floats, targets: Integers) -> Parameters:
     def loss(logarithm: float) -> float:
         return _log_loss(logits / np.exp(logarithm), targets)
 
-    found = optimize.minimize_scalar(
+    found = scipy.optimize.minimize_scalar(
         loss, bounds=(float(np.log(TEMPERATURES[0])), float(np.log(TEMPERATURES[1]))), method="bounded",
         options={"xatol": 1e-9},
     )  # fmt: skip
@@ -154,7 +154,7 @@ def fit_platt(logits: Floats, targets: Integers) -> Parameters:
 def apply_platt(logits: Floats, parameters: Parameters) -> Floats:
     """The curve of each class, normalised to sum to one."""
     slope, offset = (np.array(parameters[name])[:, 0] for name in ("slope", "offset"))
-    return _normalised(special.log_expit(slope * _against_rest(logits) + offset))
+    return _normalised(scipy.special.log_expit(slope * _against_rest(logits) + offset))
 
 
 def fit_isotonic(logits: Floats, targets: Integers) -> Parameters:
@@ -164,7 +164,7 @@ def fit_isotonic(logits: Floats, targets: Integers) -> Parameters:
     """
     from sklearn.isotonic import IsotonicRegression
 
-    probabilities, least = special.softmax(logits, axis=1), 1 / (len(targets) + 2)
+    probabilities, least = scipy.special.softmax(logits, axis=1), 1 / (len(targets) + 2)
     knots = []
     for index in range(logits.shape[1]):
         curve = IsotonicRegression(y_min=least, y_max=1 - least, out_of_bounds="clip")
@@ -178,7 +178,9 @@ def fit_isotonic(logits: Floats, targets: Integers) -> Parameters:
 
 def apply_isotonic(logits: Floats, parameters: Parameters) -> Floats:
     """The curve of each class, normalised to sum to one."""
-    curves = zip(special.softmax(logits, axis=1).T, parameters["probability"], parameters["calibrated"], strict=True)
+    curves = zip(
+        scipy.special.softmax(logits, axis=1).T, parameters["probability"], parameters["calibrated"], strict=True
+    )
     return _normalised(np.log(np.column_stack([np.interp(values, x, y) for values, x, y in curves])))
 
 
@@ -190,13 +192,13 @@ def fit_vector(logits: Floats, targets: Integers) -> Parameters:
     def loss(values: Floats) -> tuple[float, Floats]:
         scale, offset = values[:classes], values[classes:]
         scaled = logits * scale + offset
-        gap = (special.softmax(scaled, axis=1) - outcomes) / len(targets)
+        gap = (scipy.special.softmax(scaled, axis=1) - outcomes) / len(targets)
         slope = np.concatenate([(gap * logits).sum(axis=0), gap.sum(axis=0)])
         away = values - start
         return _log_loss(scaled, targets) + ridge * float(away @ away), slope + 2 * ridge * away
 
     start = np.concatenate([np.ones(classes), np.zeros(classes)])
-    found = optimize.minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 2000, "gtol": 1e-9})
+    found = scipy.optimize.minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 2000, "gtol": 1e-9})
     return {
         "scale": tuple((float(value),) for value in found.x[:classes]),
         "offset": tuple((float(value),) for value in found.x[classes:]),
@@ -219,13 +221,13 @@ CALIBRATORS: dict[str, CalibratorKind] = {
 
 def _log_loss(logits: Floats, targets: Integers) -> float:
     chosen = logits[np.arange(len(targets)), targets]
-    return float((special.logsumexp(logits, axis=1) - chosen).mean())
+    return float((scipy.special.logsumexp(logits, axis=1) - chosen).mean())
 
 
 def _against_rest(logits: Floats) -> Floats:
     """The log odds of each class against all others together, shape (N, K)."""
     columns = range(logits.shape[1])
-    rest = [special.logsumexp(np.delete(logits, index, axis=1), axis=1) for index in columns]
+    rest = [scipy.special.logsumexp(np.delete(logits, index, axis=1), axis=1) for index in columns]
     return np.asarray(logits - np.column_stack(rest))
 
 
@@ -236,16 +238,16 @@ def _logistic(scores: Floats, events: npt.NDArray[np.bool_]) -> tuple[float, flo
 
     def loss(values: Floats) -> tuple[float, Floats]:
         straight = values[0] * scores + values[1]
-        gap = special.expit(straight) - goals
+        gap = scipy.special.expit(straight) - goals
         return float((np.logaddexp(0, straight) - goals * straight).sum()), np.array([gap @ scores, gap.sum()])
 
     start = np.array([0.0, np.log((positives + 1) / (negatives + 1))])
-    found = optimize.minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 2000, "gtol": 1e-9})
+    found = scipy.optimize.minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 2000, "gtol": 1e-9})
     return float(found.x[0]), float(found.x[1])
 
 
 def _normalised(logarithms: Floats) -> Floats:
-    return np.asarray(logarithms - special.logsumexp(logarithms, axis=1, keepdims=True))
+    return np.asarray(logarithms - scipy.special.logsumexp(logarithms, axis=1, keepdims=True))
 
 
 def _notes(kind: str, parameters: Parameters, count: int) -> tuple[str, ...]:

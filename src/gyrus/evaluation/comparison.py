@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+import scipy  # loads its submodules on first use
 
 from gyrus.errors import DataError
 from gyrus.evaluation.bootstrap import (
@@ -187,7 +187,7 @@ class _Pair:
 
 def _ranks(scores: Floats) -> Floats:
     """Each column as ranks; ties share the mean rank."""
-    return np.asarray(stats.rankdata(scores, axis=0), dtype=np.float64)
+    return np.asarray(scipy.stats.rankdata(scores, axis=0), dtype=np.float64)
 
 
 def _concatenated(blocks: Sequence[Floats]) -> Floats:

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy import sparse
+import scipy  # loads its submodules on first use
 
 Floats = npt.NDArray[np.float64]
 
@@ -46,9 +46,9 @@ class RocCurve(NamedTuple):
 class _Block:
     """Some groups in descending order of score; each matrix is (groups, clusters) and sums the weights of samples."""
 
-    positives: sparse.csr_array
-    tied: sparse.csr_array | None
-    others: sparse.csr_array  # those at or above the group and below the group before
+    positives: scipy.sparse.csr_array
+    tied: scipy.sparse.csr_array | None
+    others: scipy.sparse.csr_array  # those at or above the group and below the group before
 
 
 @dataclass(frozen=True)
@@ -112,9 +112,9 @@ def rank(
     groups = int(group[relevant].max(initial=-1)) + 1
     shape = (groups, int(cluster.max(initial=0)) + 1)
 
-    def matrix(chosen: npt.NDArray[np.bool_]) -> sparse.csr_array:
+    def matrix(chosen: npt.NDArray[np.bool_]) -> scipy.sparse.csr_array:
         cells = (group[chosen], cluster[chosen])
-        return sparse.coo_array((weight[chosen], cells), shape=shape).tocsr()
+        return scipy.sparse.coo_array((weight[chosen], cells), shape=shape).tocsr()
 
     positives, ties = matrix(relevant), matrix(tied)
     others = matrix(~relevant & (group < groups))
@@ -185,7 +185,9 @@ def _sums(cluster: npt.NDArray[np.int64], weights: Floats, clusters: int) -> Flo
     return np.bincount(cluster, weights, minlength=clusters).astype(np.float64)
 
 
-def _block(positives: sparse.csr_array, ties: sparse.csr_array, others: sparse.csr_array, rows: slice) -> _Block:
+def _block(
+    positives: scipy.sparse.csr_array, ties: scipy.sparse.csr_array, others: scipy.sparse.csr_array, rows: slice
+) -> _Block:
     tied = ties[rows]
     return _Block(positives[rows], tied if tied.nnz else None, others[rows])
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+import scipy  # loads its submodules on first use
 
 from gyrus.errors import DataError
 
@@ -33,14 +33,14 @@ class DeLong:
         value, error = float(self.values[index]), float(np.sqrt(self.covariance[index, index]))
         if value in (0.0, 1.0):
             return value, value
-        half = stats.norm.ppf((1 + level) / 2) * error / (value * (1 - value))
+        half = scipy.stats.norm.ppf((1 + level) / 2) * error / (value * (1 - value))
         logit = np.log(value / (1 - value))
         return float(1 / (1 + np.exp(half - logit))), float(1 / (1 + np.exp(-half - logit)))
 
     def difference(self, first: int = 0, second: int = 1, level: float = 0.95) -> tuple[float, float, float]:
         """An area minus another, and the ends of its interval (normal, DeLong et al. 1988)."""
         value = float(self.values[first] - self.values[second])
-        half = float(stats.norm.ppf((1 + level) / 2)) * float(np.sqrt(max(self._variance(first, second), 0.0)))
+        half = float(scipy.stats.norm.ppf((1 + level) / 2)) * float(np.sqrt(max(self._variance(first, second), 0.0)))
         return value, value - half, value + half
 
     def p_value(self, first: int = 0, second: int = 1) -> float:
@@ -49,7 +49,7 @@ class DeLong:
         difference = float(self.values[first] - self.values[second])
         if variance <= 1e-15:
             return 1.0 if abs(difference) <= 1e-12 else 0.0
-        return float(2 * stats.norm.sf(abs(difference) / np.sqrt(variance)))
+        return float(2 * scipy.stats.norm.sf(abs(difference) / np.sqrt(variance)))
 
     def _variance(self, first: int, second: int) -> float:
         one = self.covariance
@@ -75,9 +75,9 @@ def delong(targets: npt.ArrayLike, scores: npt.ArrayLike) -> DeLong:
     m, n = positives.shape[1], negatives.shape[1]
     if min(m, n) < 2:
         raise DataError(f"DeLong's method needs at least two cases and two others, got {m} and {n}.")
-    whole = stats.rankdata(np.concatenate([positives, negatives], axis=1), axis=1)
-    of_positives = (whole[:, :m] - stats.rankdata(positives, axis=1)) / n
-    of_negatives = 1 - (whole[:, m:] - stats.rankdata(negatives, axis=1)) / m
+    whole = scipy.stats.rankdata(np.concatenate([positives, negatives], axis=1), axis=1)
+    of_positives = (whole[:, :m] - scipy.stats.rankdata(positives, axis=1)) / n
+    of_negatives = 1 - (whole[:, m:] - scipy.stats.rankdata(negatives, axis=1)) / m
     covariance = np.atleast_2d(np.cov(of_positives)) / m + np.atleast_2d(np.cov(of_negatives)) / n
     return DeLong(np.asarray(of_positives.mean(axis=1)), covariance)
 
@@ -113,9 +113,13 @@ def mcnemar(first_correct: npt.ArrayLike, second_correct: npt.ArrayLike) -> McNe
     differing, fewer = only_first + only_second, min(only_first, only_second)
     if not differing:
         return McNemar(0, 0, 1.0, 1.0)
-    exact = min(1.0, float(2 * stats.binom.cdf(fewer, differing, 0.5)))
-    observed = float(stats.binom.pmf(fewer, differing, 0.5))
-    mid_p = 1 - observed if only_first == only_second else 2 * float(stats.binom.cdf(fewer, differing, 0.5)) - observed
+    exact = min(1.0, float(2 * scipy.stats.binom.cdf(fewer, differing, 0.5)))
+    observed = float(scipy.stats.binom.pmf(fewer, differing, 0.5))
+    mid_p = (
+        1 - observed
+        if only_first == only_second
+        else 2 * float(scipy.stats.binom.cdf(fewer, differing, 0.5)) - observed
+    )
     return McNemar(only_first, only_second, exact, min(1.0, mid_p))
 
 
@@ -155,4 +159,4 @@ def corrected_resampled_t(differences: npt.ArrayLike, *, train_size: int, test_s
     if variance == 0:
         return ResampledT(mean, float(np.sign(mean) * np.inf) if mean else 0.0, 0.0 if mean else 1.0)
     statistic = mean / np.sqrt((1 / len(values) + test_size / train_size) * variance)
-    return ResampledT(mean, float(statistic), float(2 * stats.t.sf(abs(statistic), len(values) - 1)))
+    return ResampledT(mean, float(statistic), float(2 * scipy.stats.t.sf(abs(statistic), len(values) - 1)))

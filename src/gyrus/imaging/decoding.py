@@ -16,8 +16,9 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 
 from gyrus.errors import UnusableImageError
 
-READABLE_FORMATS = ("BMP", "GIF", "ICO", "JPEG", "PNG", "PPM", "TGA", "TIFF", "WEBP")
-"""Formats that Pillow may decode. Formats that run programs or fetch files are excluded."""
+READABLE_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "ICO", "TGA", "TIFF", "WEBP")
+"""Formats that Pillow may decode, in the order of trial. Formats that run programs or fetch files are excluded. The
+first five need no import of all plugins of Pillow, which takes 0.3 s."""
 
 LARGEST_PIXEL_COUNT = 1024**3 // 12
 """Most pixels that a header may announce: a quarter of a gigabyte as RGB, Pillow's own limit."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
+import scipy  # loads its submodules on first use
 import torch
-from scipy.special import softmax
 from torch import nn
 
 from gyrus.datasets.torch_dataset import PixelDataset
@@ -110,7 +110,7 @@ def predict_with_tta(
     for copy in range(copies + 1):
         augmented.set_epoch(copy)
         logits = predict_logits(model, augmented if copy else plain, device=device)
-        probabilities.append(softmax(logits.astype(np.float64), axis=1))
+        probabilities.append(scipy.special.softmax(logits.astype(np.float64), axis=1))
         if progress:
             progress(len(plain) * (copy + 1), len(plain) * (copies + 1))
     mean = np.mean(probabilities, axis=0)

@@ -14,11 +14,9 @@ from gyrus.evaluation.result import Evaluation
 from gyrus.files import require_empty, write_text
 from gyrus.inference.pooling import average_predictions, fit_ensemble_weights
 from gyrus.inference.predictions import Predictions
-from gyrus.reporting.run_report import report_predictions
 from gyrus.runs.run_folder import Run
 from gyrus.serialisation import Saved
 from gyrus.workflows.crossval_folder import CrossValidation, fold_runs, is_crossval
-from gyrus.workflows.evaluate import evaluate_predictions
 from gyrus.workflows.experiment_config import EvaluationConfig
 
 Weighting = Literal["equal", "validation"]
@@ -128,6 +126,10 @@ def ensemble(
         DataError: The test sets or the classes differ.
         LeakageError: A test subject was in the training or validation set of one of the runs.
     """
+    # Late: predictions with an ensemble need neither.
+    from gyrus.reporting.run_report import report_predictions
+    from gyrus.workflows.evaluate import evaluate_predictions
+
     folder = Path(out)
     members = _fold_members(runs) if _are_crossvals(runs) else _run_members(runs)
     if len(members.names) < 2:
