@@ -344,6 +344,9 @@ _READERS: dict[str, Callable[[Path], pd.DataFrame]] = {
     ".json": lambda path: pd.read_json(path, orient="records", dtype=_TEXT),
 }
 
+TABLES = tuple(_READERS)
+"""Suffixes of tables of predictions."""
+
 
 def _read(path: Path) -> pd.DataFrame:
     import pyarrow as pa

@@ -10,13 +10,13 @@ from gyrus.errors import RunError
 from gyrus.evaluation.leaderboard import Entry, Leaderboard, rank_entries
 from gyrus.evaluation.result import Unit
 from gyrus.files import read_json
-from gyrus.inference.predictions import Predictions
+from gyrus.inference.predictions import TABLES, Predictions
 from gyrus.reporting import leaderboard_report
 from gyrus.runs.run_folder import Run
 from gyrus.types import SplitUnit
 from gyrus.workflows.crossval_folder import CrossValidation, read_facts
 from gyrus.workflows.ensemble import Ensemble
-from gyrus.workflows.evaluate import TABLES, read_predictions
+from gyrus.workflows.evaluate import read_predictions
 from gyrus.workflows.experiment_config import load_config
 
 

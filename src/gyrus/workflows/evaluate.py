@@ -19,16 +19,13 @@ from gyrus.evaluation.evaluate import evaluate as measure
 from gyrus.evaluation.result import Evaluation, Interval
 from gyrus.evaluation.subgroups import Subgroups, evaluate_subgroups
 from gyrus.files import write_text
-from gyrus.inference.predictions import Predictions, is_saved_predictions
+from gyrus.inference.predictions import TABLES, Predictions, is_saved_predictions
 from gyrus.reporting.run_report import RunResults, report_predictions, report_run
 from gyrus.runs.run_folder import Run
 from gyrus.types import SplitUnit
 from gyrus.workflows.baselines import evaluate_run_baselines
 from gyrus.workflows.experiment_config import EvaluationConfig, ExperimentConfig, load_config
 from gyrus.workflows.image_quality import QUALITY, load_quality
-
-TABLES = (".csv", ".parquet", ".json")
-"""Suffixes of tables of predictions."""
 
 GROUP_COLUMNS = ("age", "sex", "gender", "m/f", "site", "scanner", "manufacturer", "field_strength", "slice")
 """Columns of a manifest, in any case, that define subgroups by default."""

@@ -20,7 +20,7 @@ from gyrus.errors import ConfigError, DataError
 from gyrus.files import read_json
 from gyrus.inference.pooling import average_predictions
 from gyrus.inference.predict import keys_from_digests, pick_device, predict_with_tta, tta_augmentation
-from gyrus.inference.predictions import Predictions
+from gyrus.inference.predictions import TABLES, Predictions
 from gyrus.models.classifier import Classifier
 from gyrus.runs.run_folder import Run
 from gyrus.transforms.normalisation import Normalisation
@@ -28,7 +28,6 @@ from gyrus.types import SplitUnit
 from gyrus.workflows.data_module import build_model
 from gyrus.workflows.display import SILENT, Display
 from gyrus.workflows.ensemble import Weighting, member_weights, open_runs
-from gyrus.workflows.evaluate import TABLES
 from gyrus.workflows.experiment_config import DataConfig, ExperimentConfig, load_config
 from gyrus.workflows.load_data import scan_unlabelled
 
