@@ -39,7 +39,7 @@ def pictures(count: int) -> np.ndarray:
 def measure(count: int) -> None:
     from sklearn.metrics import adjusted_rand_score
 
-    from gyrus.audit.near_duplicates import find_overlays
+    from gyrus.audit.duplicates import align_candidates
     from gyrus.audit.nearest_neighbours import find_neighbours
     from gyrus.audit.subjects_from_pixels import find_groups
 
@@ -50,7 +50,7 @@ def measure(count: int) -> None:
     searched = time.process_time()
     grouping = find_groups(neighbours, made)
     linked = time.process_time()
-    find_overlays(made)
+    align_candidates(made)
     end = time.process_time()
     agreement = adjusted_rand_score(np.arange(count) // SLICES, grouping.groups)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -14,8 +14,8 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
+from gyrus.audit.duplicates import align_candidates
 from gyrus.audit.image_measurements import make_thumbnail
-from gyrus.audit.near_duplicates import find_overlays
 from gyrus.datasets.reader import Reader
 from gyrus.datasets.scan import scan
 from gyrus.transforms.image_steps import Grayscale
@@ -71,9 +71,9 @@ def main(folder: str) -> None:
     kinds = [list(ALTERATIONS)[number % len(ALTERATIONS)] for number in range(COPIES)]
     copies = [ALTERATIONS[kind](images[row].astype(float)) for kind, row in zip(kinds, sources, strict=True)]
     both = [*images, *(np.clip(np.rint(copy), 0, 255).astype(np.uint8) for copy in copies)]
-    overlays = find_overlays(np.stack([make_thumbnail(np.ascontiguousarray(image)) for image in both]))
+    aligned = align_candidates(np.stack([make_thumbnail(np.ascontiguousarray(image)) for image in both]))
     reached = dict(
-        zip(zip(overlays.first.tolist(), overlays.second.tolist(), strict=True), overlays.correlation, strict=True)
+        zip(zip(aligned.first.tolist(), aligned.second.tolist(), strict=True), aligned.correlation, strict=True)
     )
     print("alteration                     looked at   least   median")
     for kind in ALTERATIONS:
@@ -81,9 +81,9 @@ def main(folder: str) -> None:
         found = [reached[pair] for pair in pairs if pair in reached]
         print(f"{kind:30} {len(found):3} of {len(pairs):2}   {min(found):.4f}   {np.median(found):.4f}")
     people = manifest.table["subject"].to_numpy()
-    originals = overlays.second < len(images)
-    first, second = people[overlays.first[originals]], people[overlays.second[originals]]
-    others = overlays.correlation[originals]
+    originals = aligned.second < len(images)
+    first, second = people[aligned.first[originals]], people[aligned.second[originals]]
+    others = aligned.correlation[originals]
     print(f"slices of one person: {others[first == second].max():.4f} at most")
     print(f"slices of different people: {others[first != second].max():.4f} at most")
 

@@ -12,7 +12,7 @@ from sklearn.metrics import adjusted_rand_score
 
 from gyrus.audit.image_measurements import make_thumbnail
 from gyrus.audit.nearest_neighbours import find_neighbours
-from gyrus.audit.subjects_from_pixels import SubjectGroups, find_groups, needed_width
+from gyrus.audit.subjects_from_pixels import SubjectGroups, find_groups, required_width
 from gyrus.synthetic.phantom import generate
 
 
@@ -35,7 +35,7 @@ def slices_needed() -> None:
                 agreement = adjusted_rand_score(np.repeat(np.arange(people), slices), found.groups)
                 print(
                     f"{size:4}  {people:6}  {slices:6}  {40 / slices:8.1f}  {found.strength:5}  {width(found):5.2f}"
-                    f"  {needed_width(len(pictures)):6.2f}  {agreement if found.found else float('nan'):.3f}",
+                    f"  {required_width(len(pictures)):6.2f}  {agreement if found.found else float('nan'):.3f}",
                     flush=True,
                 )
 
@@ -48,7 +48,7 @@ def widths_by_chance() -> None:
         widths = [
             width(grouped(pictures[generator.permutation(400)[:count], int(generator.integers(3))])) for _ in range(40)
         ]
-        print(f"{count:6}  {max(widths):26.2f}  {needed_width(count):6.2f}", flush=True)
+        print(f"{count:6}  {max(widths):26.2f}  {required_width(count):6.2f}", flush=True)
 
 
 if __name__ == "__main__":

@@ -29,11 +29,11 @@ class Saved:
 
     Attributes:
         SCHEMA: What the file holds, with the version of its form, such as "gyrus.calibrator/1".
-        FORMER_SCHEMAS: Its names in files of older versions that can still be read.
+        FORMER_SCHEMAS: Its names in files of older versions that can still be read; None for files that name none.
     """
 
     SCHEMA: ClassVar[str]
-    FORMER_SCHEMAS: ClassVar[tuple[str, ...]] = ()
+    FORMER_SCHEMAS: ClassVar[tuple[str | None, ...]] = ()
 
     def to_document(self) -> dict[str, Any]:
         """The fields as plain values for JSON."""

@@ -9,7 +9,7 @@ from sklearn.cluster import DBSCAN
 from sklearn.manifold import TSNE
 from sklearn.metrics import adjusted_rand_score
 
-from gyrus.audit.embeddings import Clustering, dbscan, hdbscan, standard, tsne, umap
+from gyrus.audit.embeddings import Clustering, dbscan, hdbscan, standardise_columns, tsne, umap
 from gyrus.errors import MissingDependencyError
 
 
@@ -22,8 +22,8 @@ def clouds() -> tuple[np.ndarray, np.ndarray]:
     return centres[numbers] + generator.normal(size=(120, 8)), numbers
 
 
-def neighbours_share(points: np.ndarray, numbers: np.ndarray) -> float:
-    """Share of points whose nearest other point is of the same cloud."""
+def same_cloud_fraction(points: np.ndarray, numbers: np.ndarray) -> float:
+    """Fraction of points whose nearest other point is of the same cloud."""
     distance = np.linalg.norm(points[:, None] - points[None], axis=2)
     np.fill_diagonal(distance, np.inf)
     return float((numbers[distance.argmin(axis=1)] == numbers).mean())
@@ -34,7 +34,7 @@ def test_tsne_is_that_of_the_library_with_the_parameters_in_common_use(clouds: t
     features = points[:, :4].astype(np.float32)
     expected = TSNE(n_components=2, perplexity=30, random_state=42).fit_transform(features)
     np.testing.assert_array_equal(tsne(features), expected)
-    assert neighbours_share(tsne(points), numbers) == 1.0
+    assert same_cloud_fraction(tsne(points), numbers) == 1.0
 
 
 # umap-learn compiles itself for half a minute, and warns about TensorFlow, which only another of its methods needs.
@@ -46,17 +46,17 @@ def test_a_few_points_are_mapped_too(draw: Callable[[np.ndarray], np.ndarray]) -
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Tensorflow not installed:ImportWarning")
-def test_umap_keeps_clouds_together_and_says_the_same_twice(clouds: tuple[np.ndarray, np.ndarray]) -> None:
+def test_umap_keeps_clouds_together_and_is_reproducible(clouds: tuple[np.ndarray, np.ndarray]) -> None:
     points, numbers = clouds
     first = umap(points)
     assert first.shape == (120, 2)
-    assert neighbours_share(first, numbers) == 1.0
+    assert same_cloud_fraction(first, numbers) == 1.0
     np.testing.assert_array_equal(first, umap(points))
 
 
-def test_without_the_library_umap_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_library_umap_names_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "umap", None)
-    with pytest.raises(MissingDependencyError, match="gyrus\\[umap\\]"):
+    with pytest.raises(MissingDependencyError, match="\\[umap\\]"):
         umap(np.zeros((20, 3)))
 
 
@@ -71,15 +71,15 @@ def test_clusters_are_those_of_the_library(clouds: tuple[np.ndarray, np.ndarray]
 def test_agreement_is_of_the_clustered_points_with_what_is_known() -> None:
     clusters = np.array([0, 0, 1, 1, -1, -1])
     known = np.array([5, 5, 7, 7, 5, 7])
-    judged = Clustering.judged("test", clusters, {"class": known, "person": None, "subset": np.full(6, -1)})
+    judged = Clustering.compare("test", clusters, {"class": known, "person": None, "subset": np.full(6, -1)})
     assert judged.agreement == {"class": 1.0}
     assert judged.count == 2
-    assert judged.outside == pytest.approx(1 / 3)
+    assert judged.unclustered_fraction == pytest.approx(1 / 3)
 
 
-def test_standard_columns_have_mean_0_and_deviation_1_and_no_gaps() -> None:
+def test_standardised_columns_have_mean_0_and_deviation_1_and_no_gaps() -> None:
     values = np.array([[1.0, 5.0, np.nan], [3.0, 5.0, 2.0], [5.0, 5.0, 4.0]])
-    result = standard(values)
+    result = standardise_columns(values)
     np.testing.assert_allclose(result.mean(axis=0), 0, atol=1e-12)
     np.testing.assert_allclose(result[:, 0].std(), 1)
     assert not result[:, 1].any()

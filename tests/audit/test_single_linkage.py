@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.cluster.hierarchy import fcluster, linkage
 from sklearn.metrics import adjusted_rand_score
 
-from gyrus.audit.single_linkage import Dendrogram, find_plateau, loose_ends, margins, merge
+from gyrus.audit.single_linkage import Dendrogram, build_dendrogram, excess_leaf_fraction, find_plateau, separations
 
 
 def blobs(groups: int, size: int, spread: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -22,37 +22,37 @@ def linked(vectors: np.ndarray, neighbours: int = 6) -> Dendrogram:
     similarity = vectors @ vectors.T
     np.fill_diagonal(similarity, -2)
     index = np.argsort(-similarity, axis=1)[:, :neighbours]
-    return merge(index, np.take_along_axis(similarity, index, axis=1), vectors)
+    return build_dendrogram(index, np.take_along_axis(similarity, index, axis=1), vectors)
 
 
 @settings(deadline=None, max_examples=25)
 @given(seed=st.integers(0, 1000))
 def test_groups_at_a_threshold_are_those_of_scipy(seed: int) -> None:
     vectors, _ = blobs(4, 6, 0.4, seed)
-    merges = linked(vectors, neighbours=23)
+    dendrogram = linked(vectors, neighbours=23)
     distance = 1 - (vectors @ vectors.T)[np.triu_indices(24, 1)]
     tree = linkage(distance, "single")
-    np.testing.assert_allclose(np.sort(1 - merges.similarity), tree[:, 2], atol=1e-9)
+    np.testing.assert_allclose(np.sort(1 - dendrogram.similarity), tree[:, 2], atol=1e-9)
     threshold = 1 - (tree[11, 2] + tree[12, 2]) / 2
     expected = fcluster(tree, 1 - threshold, "distance")
-    assert adjusted_rand_score(merges.groups(threshold), expected) == 1.0
+    assert adjusted_rand_score(dendrogram.groups(threshold), expected) == 1.0
 
 
 def test_effective_number_counts_by_size() -> None:
     vectors, truth = blobs(5, 8, 0.1)
-    merges = linked(vectors)
-    groups = merges.groups(find_plateau(merges).threshold)
+    dendrogram = linked(vectors)
+    groups = dendrogram.groups(find_plateau(dendrogram).threshold)
     assert adjusted_rand_score(groups, truth) == 1.0
     # Five groups of the same size are effectively five; the last link makes one group of all.
-    assert 5.0 in np.round(merges.effective, 9)
-    assert merges.effective[-1] == pytest.approx(1.0)
+    assert 5.0 in np.round(dendrogram.effective, 9)
+    assert dendrogram.effective[-1] == pytest.approx(1.0)
 
 
-def test_graphs_that_fall_apart_are_bridged() -> None:
+def test_disconnected_graphs_are_bridged() -> None:
     vectors, truth = blobs(6, 20, 0.1)
-    merges = linked(vectors, neighbours=3)
-    assert len(merges.similarity) == len(truth) - 1
-    assert adjusted_rand_score(merges.groups(find_plateau(merges).threshold), truth) == 1.0
+    dendrogram = linked(vectors, neighbours=3)
+    assert len(dendrogram.similarity) == len(truth) - 1
+    assert adjusted_rand_score(dendrogram.groups(find_plateau(dendrogram).threshold), truth) == 1.0
 
 
 def test_plateau_of_groups_is_wide_and_of_a_cloud_narrow() -> None:
@@ -62,20 +62,20 @@ def test_plateau_of_groups_is_wide_and_of_a_cloud_narrow() -> None:
     assert narrow is None or narrow.width < 0.2
 
 
-def test_margins_are_larger_for_tighter_groups() -> None:
+def test_separations_are_larger_for_tighter_groups() -> None:
     loose, _ = blobs(2, 10, 0.3, seed=1)
     tight, _ = blobs(2, 10, 0.05, seed=2)
     vectors = np.concatenate([loose, tight])
-    merges = linked(vectors)
-    found = margins(merges, np.repeat(np.arange(4), 10))
+    dendrogram = linked(vectors)
+    found = separations(dendrogram, np.repeat(np.arange(4), 10))
     assert found[2:].min() > found[:2].max()
 
 
-def test_threads_have_no_loose_ends_too_many_and_stars_have() -> None:
-    thread, star = np.arange(9), np.zeros(9, np.int64)
+def test_chains_have_no_excess_leaves_and_stars_have() -> None:
+    chain, star = np.arange(9), np.zeros(9, np.int64)
     others, groups = np.arange(1, 10), np.zeros(10, np.int64)
     similarity, effective = np.full(9, 0.9), np.ones(9)
-    assert loose_ends(Dendrogram(thread, others, similarity, effective, 10), groups) == pytest.approx(0.0)
-    assert loose_ends(Dendrogram(star, others, similarity, effective, 10), groups) == pytest.approx(0.9 - 0.2)
+    assert excess_leaf_fraction(Dendrogram(chain, others, similarity, effective, 10), groups) == pytest.approx(0.0)
+    assert excess_leaf_fraction(Dendrogram(star, others, similarity, effective, 10), groups) == pytest.approx(0.9 - 0.2)
     pairs = np.repeat(np.arange(5), 2)
-    assert loose_ends(Dendrogram(thread, others, similarity, effective, 10), pairs) == 0.0
+    assert excess_leaf_fraction(Dendrogram(chain, others, similarity, effective, 10), pairs) == 0.0

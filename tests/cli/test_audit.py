@@ -1,4 +1,4 @@
-"""``gyrus audit`` as a user meets it: data with parts of their own, with a split file, and a run."""
+"""``gyrus audit`` on data that define subsets, with a split file, and of a run."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ LEAKAGE = ("--no-maps", "--check", "leakage")
 
 
 @pytest.fixture(scope="module")
-def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """12 phantom people with 16 slices each."""
+def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """12 phantom subjects with 16 slices each."""
     phantom = generate(subjects=12, slices=16, classes=2, size=64, seed=4)
-    return write(phantom, tmp_path_factory.mktemp("people") / "data")
+    return write(phantom, tmp_path_factory.mktemp("subjects") / "data")
 
 
 @pytest.fixture(scope="module")
 def copied_before_the_split(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What an imaging project once published: altered copies first, and then a split of everything by chance."""
+    """Augmented copies made before a random split, as one published project did."""
     generator = np.random.default_rng(0)
     folder = tmp_path_factory.mktemp("leaking") / "data"
     phantom = generate(subjects=12, slices=6, classes=2, size=64, seed=7)
@@ -53,57 +53,55 @@ def findings(out: Path) -> dict[str, list[dict[str, object]]]:
     return {check: [entry for entry in entries if entry["check"] == check] for check in checks}
 
 
-def test_altered_copies_made_before_the_split_are_caught(copied_before_the_split: Path, tmp_path: Path) -> None:
+def test_augmented_copies_made_before_the_split_are_found(copied_before_the_split: Path, tmp_path: Path) -> None:
     pattern = r"(?P<subject>P\d+)_(?P<slice>\d+)"
     result = gyrus("audit", copied_before_the_split, "--out", tmp_path / "out", *LEAKAGE, "--subject-pattern", pattern)
     assert result.returncode == 0, result.stderr
-    assert result.stdout.startswith("The given parts leak: ")
+    assert result.stdout.startswith("The split leaks: ")
     found = findings(tmp_path / "out")
     leak = found["leakage"][0]
     assert leak["severity"] == "error"
-    assert leak["numbers"]["leak score"] > 0.8
-    assert leak["numbers"]["labels shuffled among people"] > leak["numbers"]["chance with shuffled labels"] + 0.25
-    assert any("copies of images are in another part" in str(entry["verdict"]) for entry in found["leakage"])
+    assert leak["numbers"]["leakage score"] > 0.8
+    assert leak["numbers"]["shuffled labels"] > leak["numbers"]["chance with shuffled labels"] + 0.25
+    assert any("duplicates across subsets" in str(entry["verdict"]) for entry in found["leakage"])
 
 
-def test_they_are_caught_without_any_names_too(copied_before_the_split: Path, tmp_path: Path) -> None:
+def test_augmented_copies_are_found_without_subjects_too(copied_before_the_split: Path, tmp_path: Path) -> None:
     options = ("--out", tmp_path / "out", *LEAKAGE, "--subject-rule", "none")
     assert gyrus("audit", copied_before_the_split, *options).returncode == 0
     across = [
-        entry
-        for entry in findings(tmp_path / "out")["leakage"]
-        if "copies of images are in another part" in str(entry["verdict"])
+        entry for entry in findings(tmp_path / "out")["leakage"] if "duplicates across subsets" in str(entry["verdict"])
     ]
     assert [entry["severity"] for entry in across] == ["error"]
 
 
-def test_a_split_file_is_judged(people: Path, tmp_path: Path) -> None:
-    manifest = scan(people)
+def test_a_split_file_is_audited(phantoms: Path, tmp_path: Path) -> None:
+    manifest = scan(phantoms)
     verdicts = {}
     for unit in ("subject", "image"):
         file = tmp_path / f"{unit}.json"
         split(manifest, SplitConfig(unit=unit), seed=1).save(file)
-        result = gyrus("audit", people, "--split", file, "--out", tmp_path / unit, *LEAKAGE)
+        result = gyrus("audit", phantoms, "--split", file, "--out", tmp_path / unit, *LEAKAGE)
         assert result.returncode == 0, result.stderr
         verdicts[unit] = findings(tmp_path / unit)["leakage"][0]
     assert verdicts["subject"]["severity"] == "ok"
     assert verdicts["image"]["severity"] == "error"
-    assert verdicts["image"]["numbers"]["people in train and test"] == 12
+    assert verdicts["image"]["numbers"]["subjects in train and test"] == 12
 
 
-def test_a_run_is_judged_by_its_own_data_and_split(people: Path, tmp_path: Path) -> None:
-    run, manifest = Run.create(tmp_path / "run"), scan(people)
+def test_a_run_is_audited_with_its_own_data_and_split(phantoms: Path, tmp_path: Path) -> None:
+    run, manifest = Run.create(tmp_path / "run"), scan(phantoms)
     manifest.save(run.manifest)
     split(manifest, SplitConfig(unit="image"), seed=1).save(run.split)
     result = gyrus("audit", "--run", run.folder, "--out", tmp_path / "out", *LEAKAGE)
     assert result.returncode == 0, result.stderr
-    assert result.stdout.startswith("The given parts leak: 12 of the 12 people in test")
+    assert result.stdout.startswith("The split leaks: 12 of the 12 subjects in the test set")
     assert set(findings(tmp_path / "out")) == {"leakage"}
 
 
-def test_json_and_csv_tell_the_same(people: Path, tmp_path: Path) -> None:
+def test_json_and_csv_agree(phantoms: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    assert gyrus("audit", people, "--out", out, "--no-maps", "--subject-rule", "none").returncode == 0
+    assert gyrus("audit", phantoms, "--out", out, "--no-maps", "--subject-rule", "none").returncode == 0
     entries = json.loads((out / "findings.json").read_text())["entries"]
     table = pd.read_csv(out / "findings.csv", keep_default_na=False)
     assert list(table.columns) == ["check", "severity", "sample", "reason"]
@@ -111,7 +109,7 @@ def test_json_and_csv_tell_the_same(people: Path, tmp_path: Path) -> None:
     assert list(zip(table["check"], table["sample"], strict=True)) == told
     subjects = pd.read_csv(out / "subjects.csv")
     assert subjects["subject"].nunique() == 12
-    known = scan(people).table["subject"]
+    known = scan(phantoms).table["subject"]
     assert subjects.groupby("subject")["sample"].size().eq(16).all()
     assert known.groupby(subjects["subject"].to_numpy()).nunique().eq(1).all()
 
@@ -120,24 +118,24 @@ def test_json_and_csv_tell_the_same(people: Path, tmp_path: Path) -> None:
     ("arguments", "words"),
     [
         ([], "nothing to audit"),
-        (["DATA", "--split", "x.json", "--run", "RUN"], "exclude each other"),
+        (["DATA", "--split", "x.json", "--run", "RUN"], "not both"),
         (["DATA", "--split", "/nowhere.json"], "/nowhere.json"),
         (["DATA", "--check", "leakige"], "'leakage'"),
         (["--run", "/nowhere"], "no run"),
         (["/nowhere"], "/nowhere"),
     ],
 )
-def test_mistakes_are_told_in_words_and_leave_nothing_behind(
-    arguments: list[str], words: str, people: Path, tmp_path: Path
+def test_mistakes_are_reported_and_leave_nothing_behind(
+    arguments: list[str], words: str, phantoms: Path, tmp_path: Path
 ) -> None:
-    places = {"DATA": people}
+    places = {"DATA": phantoms}
     assert words in refused(
         "audit", *[places.get(argument, argument) for argument in arguments], "--out", tmp_path / "out"
     )
     assert not (tmp_path / "out").exists()
 
 
-def test_the_split_of_other_data_is_refused(people: Path, phantom_folder: Path, tmp_path: Path) -> None:
+def test_the_split_of_other_data_is_refused(phantoms: Path, phantom_folder: Path, tmp_path: Path) -> None:
     split(scan(phantom_folder), SplitConfig(), seed=1).save(tmp_path / "split.json")
-    message = refused("audit", people, "--split", tmp_path / "split.json", "--out", tmp_path / "out")
-    assert "images that the data do not have" in message
+    message = refused("audit", phantoms, "--split", tmp_path / "split.json", "--out", tmp_path / "out")
+    assert "images that are not in the data" in message

@@ -1,4 +1,4 @@
-"""What every check of an audit keeps to."""
+"""The contract of every check of an audit."""
 
 from __future__ import annotations
 
@@ -8,15 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from gyrus.audit.checks import CHECKS, AuditContext, audit, gather
+from gyrus.audit.checks import CHECKS, run_checks
+from gyrus.audit.context import AuditContext, gather
 from gyrus.audit.findings import SEVERITIES, Findings
 from gyrus.datasets.scan import scan
 from gyrus.errors import DataError, UnknownNameError
-from gyrus.synthetic.phantom import generate, write
+from gyrus.synthetic.phantom import generate
+from gyrus.synthetic.phantom_layouts import write
 
 
 @pytest.fixture(scope="module", params=["folder", "train-test", "unknown", "one class"])
-def material(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AuditContext:
+def context(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AuditContext:
     """Small phantom data of several kinds."""
     phantom = generate(subjects=16, slices=4, classes=2, size=32, seed=0)
     layout = "train-test" if request.param == "train-test" else "folder"
@@ -27,9 +29,9 @@ def material(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 
 
 @pytest.mark.parametrize("name", CHECKS)
-def test_a_check_tells_plain_findings(name: str, material: AuditContext) -> None:
-    known = set(material.manifest.table["sample"])
-    for finding in CHECKS[name](material):
+def test_a_check_gives_complete_findings(name: str, context: AuditContext) -> None:
+    known = set(context.manifest.table["sample"])
+    for finding in CHECKS[name](context):
         assert finding.check == name
         assert finding.severity in SEVERITIES
         assert finding.verdict.endswith(".")
@@ -39,12 +41,12 @@ def test_a_check_tells_plain_findings(name: str, material: AuditContext) -> None
 
 
 @pytest.mark.parametrize("name", CHECKS)
-def test_a_check_tells_the_same_twice(name: str, material: AuditContext) -> None:
-    assert repr(CHECKS[name](material)) == repr(CHECKS[name](material))
+def test_a_check_is_reproducible(name: str, context: AuditContext) -> None:
+    assert repr(CHECKS[name](context)) == repr(CHECKS[name](context))
 
 
-def test_findings_save_and_load(material: AuditContext, tmp_path: Path) -> None:
-    findings = audit(material, title="phantom")
+def test_findings_save_and_load(context: AuditContext, tmp_path: Path) -> None:
+    findings = run_checks(context, title="phantom")
     findings.save(tmp_path / "findings.json")
     loaded = Findings.load(tmp_path / "findings.json")
     assert loaded.text() == findings.text()
@@ -57,18 +59,12 @@ def test_findings_save_and_load(material: AuditContext, tmp_path: Path) -> None:
     assert len(rows) == 1 + sum(max(1, len(entry.samples)) for entry in findings.entries)
 
 
-def test_a_wrong_name_is_told(material: AuditContext) -> None:
+def test_a_wrong_name_is_refused_with_the_nearest(context: AuditContext) -> None:
     with pytest.raises(UnknownNameError, match="Did you mean 'leakage'"):
-        audit(material, title="phantom", checks=["leackage"])
+        run_checks(context, title="phantom", checks=["leackage"])
 
 
-def test_other_json_is_no_findings(tmp_path: Path) -> None:
-    (tmp_path / "other.json").write_text('{"title": "x"}')
-    with pytest.raises(DataError, match="does not hold the findings"):
-        Findings.load(tmp_path / "other.json")
-
-
-def test_volumes_are_refused_in_words(material: AuditContext) -> None:
-    table = material.manifest.table.assign(shape=[(8, 8, 8)] * len(material.manifest))
-    with pytest.raises(DataError, match="An audit looks at slices"):
-        gather(replace(material.manifest, table=table))
+def test_volumes_are_refused(context: AuditContext) -> None:
+    table = context.manifest.table.assign(shape=[(8, 8, 8)] * len(context.manifest))
+    with pytest.raises(DataError, match="An audit works on slices"):
+        gather(replace(context.manifest, table=table))

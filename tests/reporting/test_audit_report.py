@@ -10,11 +10,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from gyrus.audit.checks import AuditContext, gather
-from gyrus.audit.checks import audit as run_checks
-from gyrus.cli.audit import audit
+from gyrus.audit.checks import run_checks
+from gyrus.audit.context import AuditContext, gather
 from gyrus.datasets.scan import scan
-from gyrus.errors import ConfigError
 from gyrus.reporting import audit_embeddings as audit_maps
 from gyrus.reporting.audit_embeddings import choose_rows
 from gyrus.reporting.audit_report import write_audit
@@ -24,17 +22,18 @@ from gyrus.synthetic.phantom_layouts import write
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The audit of 12 phantom people, given by the command."""
+    """The audit of 12 phantom subjects."""
     phantom = generate(subjects=12, slices=24, classes=2, size=64, seed=4)
     folder = tmp_path_factory.mktemp("audit")
     data = write(phantom, folder / "<b>data", "train-test")
-    audit(str(data), out=folder / "out", subject_rule="none", maps=False)
+    context = gather(scan(data, subject_rule="none"))
+    write_audit(folder / "out", context, run_checks(context, title="<b>data"), maps=False)
     return folder / "out"
 
 
 def test_everything_is_written(written: Path) -> None:
     findings = json.loads((written / "findings.json").read_text())
-    assert "12 people" in findings["verdict"]
+    assert "12 subjects" in findings["verdict"]
     subjects = pd.read_csv(written / "subjects.csv")
     assert subjects["subject"].nunique() == 12
     assert subjects.groupby("subject")["slice"].nunique().eq(24).all()
@@ -42,9 +41,9 @@ def test_everything_is_written(written: Path) -> None:
     assert (written / "figures" / "groups_by_threshold.png").exists()
 
 
-def test_the_page_is_whole_and_needs_no_network(written: Path) -> None:
+def test_the_page_is_complete_and_needs_no_network(written: Path) -> None:
     page = (written / "audit.html").read_text()
-    assert "12 people or scans, 24 each" in page
+    assert "12 groups of 24 similar images" in page
     assert "12 groups" in page
     assert not re.search(r"(src|href)=\"https?:", page)
     assert "<b>data" not in page
@@ -60,16 +59,9 @@ def test_the_page_is_whole_and_needs_no_network(written: Path) -> None:
     assert all(picture.startswith("data:image/png;base64,") for picture in pictures)
 
 
-def test_nothing_to_audit_is_told() -> None:
-    with pytest.raises(ConfigError, match="nothing to audit"):
-        audit(None)
-    with pytest.raises(ConfigError, match="exclude each other"):
-        audit("data", split=Path("split.json"), run=Path("run"))
-
-
 @pytest.fixture(scope="module")
-def material(tmp_path_factory: pytest.TempPathFactory) -> AuditContext:
-    """20 phantom people with parts, and an image that is far too bright."""
+def context(tmp_path_factory: pytest.TempPathFactory) -> AuditContext:
+    """20 phantom subjects with subsets, and an image that is far too bright."""
     folder = write(
         generate(subjects=20, slices=6, classes=2, size=32, seed=4),
         tmp_path_factory.mktemp("maps") / "data",
@@ -80,27 +72,27 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> AuditContext:
     return gather(scan(folder))
 
 
-def test_maps_show_class_person_part_clusters_and_quality(material: AuditContext, tmp_path: Path) -> None:
-    page = write_audit(tmp_path, material, run_checks(material, title="maps")).read_text()
+def test_maps_show_class_subject_subset_clusters_and_quality(context: AuditContext, tmp_path: Path) -> None:
+    page = write_audit(tmp_path, context, run_checks(context, title="maps")).read_text()
     figures = {path.stem for path in (tmp_path / "figures").glob("*.png")}
-    maps = {"map_by_class", "map_by_person", "map_by_part", "map_by_cluster", "map_of_quality"}
-    classic = {"map_of_raw_measures", "clusters_of_raw_measures", "classic_outliers", "quality_by_class"}
-    assert maps | classic | {"quality", "quality_correlation"} <= figures
+    maps = {"map_by_class", "map_by_subject", "map_by_subset", "map_by_cluster", "map_of_quality"}
+    folded = {"map_of_unscaled_measures", "clusters_of_unscaled_measures", "plain_outliers", "quality_by_class"}
+    assert maps | folded | {"quality", "quality_correlation"} <= figures
     assert "map_by_umap" not in figures
     table = pd.read_csv(tmp_path / "maps.csv")
-    assert list(table["sample"]) == list(material.manifest.table["sample"])
-    assert {"pixels x", "quality y", "raw x", "HDBSCAN of the pixels", "DBSCAN of the raw map"} <= set(table)
+    assert list(table["sample"]) == list(context.manifest.table["sample"])
+    assert {"pixels x", "quality y", "unscaled measures x", "HDBSCAN of the pixels"} <= set(table)
     assert "<td>HDBSCAN of the pixels</td>" in page
     quality = pd.read_csv(tmp_path / "quality.csv").set_index("sample")
     assert quality["largest plain z"].idxmax() in set(quality.index[quality["worst robust z"] > 5])
 
 
-def test_large_sets_are_mapped_by_whole_people(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(audit_maps, "MOST_MAPPED", 50)
-    people = np.repeat(np.arange(40), 7)
-    rows = choose_rows(people, len(people), seed=1)
+def test_large_sets_are_mapped_by_whole_subjects(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audit_maps, "MAX_MAPPED", 50)
+    subjects = np.repeat(np.arange(40), 7)
+    rows = choose_rows(subjects, len(subjects), seed=1)
     assert 43 < len(rows) <= 50
-    assert set(np.bincount(people[rows])) == {0, 7}
+    assert set(np.bincount(subjects[rows])) == {0, 7}
     assert len(choose_rows(None, 200, seed=1)) == 50
     assert len(choose_rows(np.zeros(200, np.int64), 200, seed=1)) == 50
-    np.testing.assert_array_equal(choose_rows(people[:30], 30, seed=1), np.arange(30))
+    np.testing.assert_array_equal(choose_rows(subjects[:30], 30, seed=1), np.arange(30))

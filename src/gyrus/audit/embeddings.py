@@ -1,7 +1,6 @@
-"""Maps and clusters of a data set: each image a point, like images near each other.
+"""Two-dimensional maps and clusters of a data set: each image is a point, and similar images are near each other.
 
-They show what to look at; distances between far points and sizes of clusters on a map mean little, and no verdict rests
-on them.
+Maps are for exploration only. Large distances and cluster sizes on a map mean little, and no verdict rests on them.
 """
 
 from __future__ import annotations
@@ -17,14 +16,14 @@ Floats = NDArray[np.floating]
 Clusters = NDArray[np.int64]
 
 PERPLEXITY, SEED = 30.0, 42
-"""Parameters of t-SNE in common use."""
+"""Common parameters of t-SNE."""
 
-REACH, LEAST = 3.0, 5
-"""Parameters of DBSCAN in common use on the coordinates of t-SNE."""
+DBSCAN_DISTANCE, MIN_SAMPLES = 3.0, 5
+"""Common parameters of DBSCAN on the coordinates of t-SNE."""
 
 
-def standard(features: Floats) -> NDArray[np.float64]:
-    """Each column with mean 0 and deviation 1; NaN becomes the mean."""
+def standardise_columns(features: Floats) -> NDArray[np.float64]:
+    """Each column with mean 0 and standard deviation 1; NaN becomes the mean."""
     values = np.asarray(features, np.float64)
     centred = values - np.nanmean(values, axis=0)
     scale = np.nanstd(values, axis=0)
@@ -50,47 +49,47 @@ def umap(features: Floats, *, neighbours: int = 15, seed: int = SEED) -> NDArray
     except ImportError as error:
         raise missing_dependency("A UMAP map", "umap") from error
     neighbours = min(neighbours, len(features) - 1)
-    # Its spectral start needs a larger graph than that of a few images.
+    # Spectral initialisation fails on very small graphs.
     start = "spectral" if len(features) > 2 * neighbours else "random"
     model = UMAP(n_neighbors=neighbours, random_state=seed, n_jobs=1, init=start)
     return np.asarray(model.fit_transform(np.asarray(features, np.float32)), np.float32)
 
 
-def dbscan(points: Floats, *, reach: float = REACH, least: int = LEAST) -> Clusters:
+def dbscan(points: Floats, *, distance: float = DBSCAN_DISTANCE, min_samples: int = MIN_SAMPLES) -> Clusters:
     """DBSCAN (Ester et al. 1996): the cluster of each point, -1 for none.
 
     Args:
         points: (N, D).
-        reach: Distance up to which points are neighbours.
-        least: Neighbours that make a point the core of a cluster, itself included.
+        distance: Distance up to which points are neighbours.
+        min_samples: Neighbours, the point itself included, that make a point the core of a cluster.
     """
     from sklearn.cluster import DBSCAN
 
-    return DBSCAN(eps=reach, min_samples=least).fit_predict(points).astype(np.int64)
+    return DBSCAN(eps=distance, min_samples=min_samples).fit_predict(points).astype(np.int64)
 
 
-def hdbscan(points: Floats, *, least: int = LEAST) -> Clusters:
+def hdbscan(points: Floats, *, min_cluster_size: int = MIN_SAMPLES) -> Clusters:
     """HDBSCAN (Campello, Moulavi and Sander 2013): the cluster of each point, -1 for none.
 
     Args:
         points: (N, D).
-        least: Points of a cluster at least.
+        min_cluster_size: Smallest number of points in a cluster.
     """
     from sklearn.cluster import HDBSCAN
 
-    if len(points) <= least:
+    if len(points) <= min_cluster_size:
         return np.full(len(points), -1, np.int64)
-    return HDBSCAN(min_cluster_size=least, copy=True).fit_predict(points).astype(np.int64)
+    return HDBSCAN(min_cluster_size=min_cluster_size, copy=True).fit_predict(points).astype(np.int64)
 
 
 @dataclass(frozen=True, eq=False)
 class Clustering:
-    """Clusters, and what they go with.
+    """Clusters and their agreement with known groupings.
 
     Attributes:
-        name: The method and what it was run on.
-        clusters: Of each point, -1 for none (N,).
-        agreement: Adjusted Rand index, of the points in clusters, with the class, the person ...: 0 by chance.
+        name: The method and its input.
+        clusters: Cluster of each point, -1 for none (N,).
+        agreement: Adjusted Rand index of the clustered points with the class, the subject ...: 0 by chance.
     """
 
     name: str
@@ -98,23 +97,23 @@ class Clustering:
     agreement: dict[str, float]
 
     @classmethod
-    def judged(cls, name: str, clusters: Clusters, against: dict[str, NDArray[np.int64] | None]) -> Clustering:
-        """Clusters with their agreement with each known grouping; negative numbers in it are unknown."""
+    def compare(cls, name: str, clusters: Clusters, groupings: dict[str, NDArray[np.int64] | None]) -> Clustering:
+        """Compute the agreement of clusters with each known grouping; negative numbers in it are unknown."""
         from sklearn.metrics import adjusted_rand_score
 
         agreement = {}
-        for what, known in against.items():
-            chosen = (clusters >= 0) & (known >= 0) if known is not None else np.zeros(0, bool)
-            if known is not None and chosen.any():
-                agreement[what] = float(adjusted_rand_score(known[chosen], clusters[chosen]))
+        for grouping, numbers in groupings.items():
+            known = (clusters >= 0) & (numbers >= 0) if numbers is not None else np.zeros(0, bool)
+            if numbers is not None and known.any():
+                agreement[grouping] = float(adjusted_rand_score(numbers[known], clusters[known]))
         return cls(name, clusters, agreement)
 
     @property
     def count(self) -> int:
-        """How many clusters there are."""
+        """Number of clusters."""
         return int(self.clusters.max(initial=-1)) + 1
 
     @property
-    def outside(self) -> float:
-        """Share of the points that are in no cluster."""
+    def unclustered_fraction(self) -> float:
+        """Fraction of the points that are in no cluster."""
         return float((self.clusters < 0).mean())

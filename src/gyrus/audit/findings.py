@@ -1,35 +1,31 @@
-"""Findings: what an audit found out about a data set, in numbers and in words."""
+"""Findings: the problems that an audit finds in a data set, in numbers and in words."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
-import pandas as pd
-
-from gyrus.errors import DataError
-from gyrus.files import atomic_path, read_json, write_json
+from gyrus.files import atomic_path
+from gyrus.serialisation import Saved
 
 Severity = Literal["error", "warning", "note", "ok"]
-"""How bad it is: scores will be wrong; they may be wrong; worth knowing; looked at and fine."""
+"""Scores will be wrong; scores may be wrong; worth knowing; checked and no problem found."""
 
 SEVERITIES: tuple[Severity, ...] = get_args(Severity)
 
 Number = float | int | str | None
-"""A number, or the word that stands for one; None where it is not defined."""
-
-FORMAT = 1
+"""A number, or a word in its place; None where it is undefined."""
 
 
 @dataclass(frozen=True)
 class Flag:
-    """A sample that a finding is about.
+    """A sample that a finding concerns.
 
     Attributes:
         sample: Its name in the manifest.
-        reason: Why it is named, in words.
+        reason: Why it is flagged, in words.
     """
 
     sample: str
@@ -38,13 +34,13 @@ class Flag:
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing found out.
+    """One result of a check.
 
     Attributes:
-        check: The check that found it, a name of :data:`gyrus.audit.checks.CHECKS`.
-        severity: How bad it is.
+        check: The check, a name of :data:`gyrus.audit.checks.CHECKS`.
+        severity: How serious it is.
         verdict: A plain sentence that can stand alone.
-        numbers: What the sentence rests on, name to value.
+        numbers: The numbers behind the verdict, by name.
         samples: The samples concerned, the worst first.
     """
 
@@ -56,15 +52,18 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Findings:
-    """What an audit found out.
+class Findings(Saved):
+    """All results of an audit.
 
     Attributes:
         title: Name of the data set.
-        manifest_digest: Digest of the manifest that was looked at.
-        images: How many images were looked at.
-        entries: The findings, the worst first.
+        manifest_digest: Digest of the audited manifest.
+        images: Number of audited images.
+        entries: The findings, the most serious first.
     """
+
+    SCHEMA: ClassVar[str] = "gyrus.findings/1"
+    FORMER_SCHEMAS: ClassVar[tuple[str | None, ...]] = (None,)  # version 0.1
 
     title: str
     manifest_digest: str
@@ -72,56 +71,36 @@ class Findings:
     entries: tuple[Finding, ...]
 
     @classmethod
-    def collect(cls, title: str, manifest_digest: str, images: int, entries: Iterable[Finding]) -> Findings:
-        """Put findings in their order: by severity, else as they came."""
+    def from_entries(cls, title: str, manifest_digest: str, images: int, entries: Iterable[Finding]) -> Findings:
+        """Sort findings by severity, and otherwise keep their order."""
         ordered = sorted(entries, key=lambda entry: SEVERITIES.index(entry.severity))
         return cls(title, manifest_digest, images, tuple(ordered))
 
-    def of(self, check: str) -> tuple[Finding, ...]:
+    def select(self, check: str) -> tuple[Finding, ...]:
         """The findings of one check."""
         return tuple(entry for entry in self.entries if entry.check == check)
 
     @property
     def verdict(self) -> str:
-        """The first thing to be told: the worst finding, or that there is none."""
+        """The most serious finding, or a sentence that there is none."""
         worst = [entry for entry in self.entries if entry.severity in ("error", "warning")]
         if worst:
             return worst[0].verdict
-        return f"Nothing was found that would make scores on these {self.images:,} images wrong."
+        return f"No problem was found that would invalidate scores on these {self.images:,} images."
 
     def text(self) -> str:
-        """All verdicts, one a line, for the terminal."""
+        """All verdicts, one per line, for the terminal."""
         return "\n".join(f"{entry.severity:8}{entry.check:14}{entry.verdict}" for entry in self.entries)
 
-    def save(self, path: Path) -> None:
-        """Write as JSON."""
-        write_json(path, {"format": FORMAT, "verdict": self.verdict, **asdict(self)})
-
-    @classmethod
-    def load(cls, path: Path) -> Findings:
-        """Read what :meth:`save` wrote.
-
-        Raises:
-            DataError: The file was not written by :meth:`save`.
-        """
-        value = read_json(path)
-        try:
-            entries = tuple(
-                Finding(
-                    check=entry["check"],
-                    severity=entry["severity"],
-                    verdict=entry["verdict"],
-                    numbers=entry["numbers"],
-                    samples=tuple(Flag(**flag) for flag in entry["samples"]),
-                )
-                for entry in value["entries"]
-            )
-            return cls(value["title"], value["manifest_digest"], value["images"], entries)
-        except (KeyError, TypeError) as error:
-            raise DataError(f"{path} does not hold the findings of an audit: {error}.") from error
+    def to_document(self) -> dict[str, Any]:
+        """The fields as plain values for JSON, with the verdict for readers of the file."""
+        document = super().to_document()
+        return {"schema": document.pop("schema"), "verdict": self.verdict, **document}
 
     def save_csv(self, path: Path) -> None:
-        """Write as a table, one row a sample concerned; a finding without samples has one row."""
+        """Write as a table, one row per sample concerned; a finding without samples has one row."""
+        import pandas as pd
+
         rows = [
             {"check": entry.check, "severity": entry.severity, "sample": flag.sample, "reason": flag.reason}
             for entry in self.entries
@@ -130,3 +109,8 @@ class Findings:
         table = pd.DataFrame(rows, columns=["check", "severity", "sample", "reason"])
         with atomic_path(path) as temporary:
             table.to_csv(temporary, index=False, lineterminator="\n")
+
+
+def counted(count: int, noun: str) -> str:
+    """A number with its noun: "1 image", "2,000 images"."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"

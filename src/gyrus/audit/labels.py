@@ -1,71 +1,66 @@
-"""Labels that may be wrong, and classes that are small.
+"""Class balance, and labels that may be wrong.
 
-Wrong labels are found by confident learning (Northcutt, Jiang and Chuang 2021): a classifier says what it thinks of
-each person without having seen them; a label is suspect where it is confident of another class, by the standard of
-those that bear that class's label. Where the classifier is no better than chance, nothing can be said, and nothing is.
+Label errors are found by confident learning (Northcutt, Jiang and Chuang 2021). A classifier predicts the class of each
+subject without having seen that subject. A label is suspect where the classifier is confident of another class, judged
+by its mean confidence in that class among the subjects that have that label. Where the classifier is hardly better than
+chance, no label is called into question.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 from numpy.typing import NDArray
 
-from gyrus.audit.findings import Finding, Flag, Number, Severity
+from gyrus.audit.context import AuditContext
+from gyrus.audit.findings import Finding, Flag, Number, Severity, counted
 from gyrus.audit.nearest_neighbours import COMPONENTS
-
-if TYPE_CHECKING:
-    from gyrus.audit.checks import AuditContext
 
 Floats = NDArray[np.float64]
 Rows = NDArray[np.int64]
 
 FOLDS = 5
-MOST_FITTED = 10_000
-"""Images of the training folds that the classifier is fitted on."""
+MAX_FITTED = 10_000
+"""Largest number of training images for the classifier."""
 
-MOST_FEATURES = 128
-"""Features that the classifier is fitted on."""
+MAX_FEATURES = 128
+"""Largest number of features for the classifier."""
 
 USABLE = 0.3
-"""How far balanced accuracy by person must lie above chance, on the way to 1, before labels are doubted."""
+"""Distance of the balanced accuracy from chance, as a fraction of the way to 1, from which labels are questioned."""
 
 IMBALANCE = 5.0
-"""Ratio of the largest to the smallest class from which a warning is due."""
+"""Ratio of the largest to the smallest class from which a warning is given."""
 
 
-def check(material: AuditContext) -> tuple[Finding, ...]:
+def check(context: AuditContext) -> tuple[Finding, ...]:
     """Class balance, and labels that contradict the images."""
-    if (material.targets < 0).any() or len(material.manifest.classes) < 2:
-        return ()
-    return (_balance(material), *_suspects(material))
+    return (_balance(context), *_label_errors(context)) if context.has_classes else ()
 
 
-def out_of_fold(features: NDArray[np.floating], targets: Rows, people: Rows, *, seed: int = 0) -> Floats:
-    """Class probabilities of each image from a classifier that has not seen its person.
+def out_of_fold(features: NDArray[np.floating], targets: Rows, subjects: Rows, *, seed: int = 0) -> Floats:
+    """Class probabilities of each image from a classifier that was not trained on its subject.
 
-    A linear discriminant with shrinkage (Ledoit and Wolf 2004), balanced priors; people are dealt to folds by class.
+    A linear discriminant with shrinkage (Ledoit and Wolf 2004) and equal priors; folds are stratified by class.
 
     Args:
         features: (N, D).
-        targets: Class index of each (N,).
-        people: Number of the person of each (N,).
-        seed: Of the dealing.
+        targets: Class index of each image (N,).
+        subjects: Number of the subject of each image (N,).
+        seed: Seed of the folds.
 
     Returns:
-        (N, classes); rows that could not be judged, since a class was not learnt, hold NaN.
+        (N, classes); NaN where a class was missing from the training folds.
     """
     from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
     classes = int(targets.max()) + 1
     result = np.full((len(targets), classes), np.nan)
-    folds = deal(targets, people, seed)
+    folds = assign_folds(targets, subjects, seed)
     generator = np.random.default_rng(seed)
     for fold in range(FOLDS):
         train, test = np.nonzero(folds != fold)[0], np.nonzero(folds == fold)[0]
-        if len(train) > MOST_FITTED:
-            train = generator.choice(train, MOST_FITTED, replace=False)
+        if len(train) > MAX_FITTED:
+            train = generator.choice(train, MAX_FITTED, replace=False)
         present = np.unique(targets[train])
         if not len(test) or len(present) < classes:
             continue
@@ -74,9 +69,9 @@ def out_of_fold(features: NDArray[np.floating], targets: Rows, people: Rows, *, 
     return result
 
 
-def deal(targets: Rows, people: Rows, seed: int) -> Rows:
-    """Fold of each image; people stay whole, and each class is spread over the folds."""
-    names, first, inverse = np.unique(people, return_index=True, return_inverse=True)
+def assign_folds(targets: Rows, subjects: Rows, seed: int) -> Rows:
+    """Fold of each image: all images of a subject in one fold, and each class spread over the folds."""
+    names, first, inverse = np.unique(subjects, return_index=True, return_inverse=True)
     order = np.random.default_rng(seed).permutation(len(names))
     order = order[np.argsort(targets[first][order], kind="stable")]
     fold = np.empty(len(names), np.int64)
@@ -84,115 +79,112 @@ def deal(targets: Rows, people: Rows, seed: int) -> Rows:
     return fold[inverse]
 
 
-def suspects(probabilities: Floats, targets: Rows) -> tuple[Rows, Rows]:
-    """Images whose label is probably wrong, by confident learning.
+def find_label_errors(probabilities: Floats, targets: Rows) -> tuple[Rows, Rows]:
+    """Samples whose label is probably wrong, by confident learning.
 
     Args:
-        probabilities: Out of fold, (N, classes).
+        probabilities: Out-of-fold, (N, classes).
         targets: Given class index (N,).
 
     Returns:
-        Rows, the most certain first, and the class that each seems to belong to.
+        Rows, the most certain first, and the class that each probably belongs to.
     """
-    judged = ~np.isnan(probabilities).any(axis=1)
-    classes = probabilities.shape[1]
-    # The mean confidence in a class among the images that bear its label is what it takes to be confident.
-    needed = np.array(
-        [probabilities[judged & (targets == label), label].mean() if (judged & (targets == label)).any() else np.inf
-         for label in range(classes)]
-    )  # fmt: skip
-    confident = np.where(probabilities >= needed, probabilities, -1.0)
+    predicted = ~np.isnan(probabilities).any(axis=1)
+    # A prediction is confident where it reaches the mean confidence in that class among the samples with that label.
+    thresholds = np.full(probabilities.shape[1], np.inf)
+    for label in range(probabilities.shape[1]):
+        if (labelled := predicted & (targets == label)).any():
+            thresholds[label] = probabilities[labelled, label].mean()
+    confident = np.where(probabilities >= thresholds, probabilities, -1.0)
     guess = np.argmax(confident, axis=1)
-    own = probabilities[np.arange(len(targets)), targets]
-    suspect = judged & (confident.max(axis=1) >= 0) & (guess != targets)
-    margin = probabilities[np.arange(len(targets)), guess] - own
+    suspect = predicted & (confident.max(axis=1) >= 0) & (guess != targets)
+    every = np.arange(len(targets))
+    margin = probabilities[every, guess] - probabilities[every, targets]
     rows = np.nonzero(suspect)[0]
     rows = rows[np.argsort(-margin[rows], kind="stable")]
     return rows, guess[rows]
 
 
-def pooled(probabilities: Floats, targets: Rows, people: Rows) -> tuple[Floats, Rows, Rows]:
-    """Mean probabilities of each person that could be judged, their class, and a row of theirs."""
-    judged = np.nonzero(~np.isnan(probabilities).any(axis=1))[0]
-    _, first, inverse, counts = np.unique(people[judged], return_index=True, return_inverse=True, return_counts=True)
+def subject_means(probabilities: Floats, targets: Rows, subjects: Rows) -> tuple[Floats, Rows, Rows]:
+    """Mean probabilities of each subject with predictions, its class, and the row of its first image."""
+    rows = np.nonzero(~np.isnan(probabilities).any(axis=1))[0]
+    _, first, inverse, counts = np.unique(subjects[rows], return_index=True, return_inverse=True, return_counts=True)
     sums = np.zeros((len(first), probabilities.shape[1]))
-    np.add.at(sums, inverse, probabilities[judged])
-    return sums / counts[:, None], targets[judged[first]], judged[first]
+    np.add.at(sums, inverse, probabilities[rows])
+    return sums / counts[:, None], targets[rows[first]], rows[first]
 
 
 def balanced_accuracy(guess: Rows, targets: Rows) -> float:
-    """Mean over the classes of the share that is right."""
+    """Mean over the classes of the fraction that is predicted correctly."""
     return float(np.mean([(guess[targets == label] == label).mean() for label in np.unique(targets)]))
 
 
-def _balance(material: AuditContext) -> Finding:
-    manifest, people = material.manifest, material.people
+def _balance(context: AuditContext) -> Finding:
+    manifest, subjects = context.manifest, context.subjects
+    unit = "image" if subjects is None else "subject"
     numbers: dict[str, Number] = {}
     counts = []
     for index, name in enumerate(manifest.classes):
-        inside = material.targets == index
+        inside = context.targets == index
+        counts.append(int(inside.sum()) if subjects is None else len(np.unique(subjects[inside])))
         numbers[f"{name}: images"] = int(inside.sum())
-        units = int(inside.sum()) if people is None else len(np.unique(people[inside]))
-        if people is not None:
-            numbers[f"{name}: people"] = units
-        counts.append(units)
-    unit = "images" if people is None else "people"
+        if subjects is not None:
+            numbers[f"{name}: subjects"] = counts[-1]
     ratio = max(counts) / max(min(counts), 1)
     numbers["largest over smallest class"] = ratio
     smallest = manifest.classes[int(np.argmin(counts))]
-    words = f"The smallest class, {smallest}, has {min(counts):,} {unit}; the largest has {ratio:.1f} times as many."
-    if ratio == 1:
-        words = f"All classes have {min(counts):,} {unit}."
-    if min(counts) < 2 * FOLDS and people is not None:
-        words += " So few cannot be learnt from and judged on at once."
-    severity: Severity = "warning" if ratio >= IMBALANCE or (people is not None and min(counts) < 10) else "ok"
-    return Finding("labels", severity, words, numbers)
+    verdict = (
+        f"All classes have {counted(min(counts), unit)}."
+        if ratio == 1
+        else f"The smallest class, {smallest}, has {counted(min(counts), unit)}; the largest class has {ratio:.1f} "
+        "times as many."
+    )
+    if min(counts) < 2 * FOLDS and subjects is not None:
+        verdict += " This is too few for both training and testing."
+    severity: Severity = "warning" if ratio >= IMBALANCE or (subjects is not None and min(counts) < 10) else "ok"
+    return Finding("labels", severity, verdict, numbers)
 
 
 def _features(vectors: NDArray[np.floating]) -> NDArray[np.floating]:
-    """As many features as a classifier can weigh: the first whitened components, or some components of pixels."""
+    """As many features as a classifier can use: the first whitened components, or principal components of pixels."""
     if vectors.shape[1] <= COMPONENTS:
-        return vectors[:, :MOST_FEATURES]
+        return vectors[:, :MAX_FEATURES]
     left, scale, _ = np.linalg.svd(vectors - vectors.mean(axis=0), full_matrices=False)
-    kept = min(MOST_FEATURES // 2, len(scale))
+    kept = min(MAX_FEATURES // 2, len(scale))
     return left[:, :kept] * scale[:kept]
 
 
-def _suspects(material: AuditContext) -> tuple[Finding, ...]:
-    people, targets = material.people, material.targets
-    known = people is not None
-    people = np.arange(len(targets)) if people is None else people
-    probabilities = out_of_fold(_features(material.neighbours.vectors), targets, people, seed=material.seed)
-    means, labels, first = pooled(probabilities, targets, people)
+def _label_errors(context: AuditContext) -> tuple[Finding, ...]:
+    targets, known = context.targets, context.subjects is not None
+    subjects = np.arange(len(targets)) if context.subjects is None else context.subjects
+    unit = "subject" if known else "image"
+    probabilities = out_of_fold(_features(context.neighbours.vectors), targets, subjects, seed=context.seed)
+    means, labels, first = subject_means(probabilities, targets, subjects)
     if not len(labels):
-        words = "Labels cannot be doubted: a class has too few people to be learnt without each of them."
-        return (Finding("labels", "note", words, {}),)
+        verdict = "Labels could not be checked: a class has too few subjects for cross-validation."
+        return (Finding("labels", "note", verdict, {}),)
     accuracy = balanced_accuracy(np.argmax(means, axis=1), labels)
     chance = 1 / len(np.unique(labels))
-    numbers: dict[str, Number] = {
-        "balanced accuracy by person" if known else "balanced accuracy by image": accuracy,
-        "chance": chance,
-    }
+    numbers: dict[str, Number] = {f"balanced accuracy by {unit}": accuracy, "chance": chance}
+    scores = f"balanced accuracy {accuracy:.2f}, chance {chance:.2f}"
     if (accuracy - chance) / (1 - chance) < USABLE:
-        words = (
-            "Labels cannot be doubted on good grounds: a simple classifier that has not seen a person hardly guesses "
-            f"the class better than chance (balanced accuracy {accuracy:.2f}, chance {chance:.2f})."
-        )
-        return (Finding("labels", "note", words, numbers),)
-    rows, guesses = suspects(means, labels)
-    samples, classes = material.manifest.table["sample"].to_numpy(), material.manifest.classes
+        verdict = f"Labels could not be checked: a simple classifier is hardly better than chance on unseen {unit}s"
+        return (Finding("labels", "note", f"{verdict} ({scores}).", numbers),)
+    rows, guesses = find_label_errors(means, labels)
+    samples, classes = context.manifest.table["sample"].to_numpy(), context.manifest.classes
     flags = tuple(
         Flag(
             str(samples[first[row]]),
-            f"{'its person' if known else 'it'} is labelled {classes[labels[row]]}, looks like {classes[guess]} "
-            f"({means[row, guess]:.2f} against {means[row, labels[row]]:.2f})",
+            f"{'subject ' if known else ''}labelled {classes[labels[row]]}, resembles {classes[guess]} "
+            f"(probability {means[row, guess]:.2f} against {means[row, labels[row]]:.2f})",
         )
         for row, guess in zip(rows, guesses, strict=True)
     )
-    unit = "people" if known else "images"
-    numbers |= {f"suspect {unit}": len(rows), f"{unit} judged": len(labels)}
-    words = (
-        f"{len(rows):,} of {len(labels):,} {unit} look more like another class than their own to a simple classifier "
-        f"(balanced accuracy {accuracy:.2f}, chance {chance:.2f}); look at the first ones before trusting the labels."
+    numbers |= {f"suspect {unit}s": len(rows), f"{unit}s checked": len(labels)}
+    verdict = (
+        f"{len(rows):,} of {counted(len(labels), unit)} may have a wrong label: a simple classifier ({scores}) is "
+        "confident of another class. Check them before training."
+        if len(rows)
+        else f"No label of {counted(len(labels), unit)} is contradicted by a simple classifier ({scores})."
     )
-    return (Finding("labels", "note", words, numbers, flags),)
+    return (Finding("labels", "note", verdict, numbers, flags),)

@@ -1,205 +1,207 @@
-"""Whether what is judged on has been learnt from: people, copies and look-alikes across the parts of a split.
+"""Leakage between the subsets of a split: shared subjects and duplicates.
 
-The **leak score** asks what a classifier gets that has no idea of disease and only remembers: the nearest neighbour on
-raw pixels. The labels are dealt out anew among the people, so that there is nothing left to learn but who somebody is.
-An honest split then gives chance, score 0; a split that has each test image's person in training gives 1.
+The **leakage score** measures what a classifier gains that knows nothing of disease and only recognises subjects: the
+nearest neighbour on raw pixels. With labels shuffled across subjects, nothing is left to learn but the identity of a
+subject. A split without leakage then reaches chance, score 0; a split with the subject of every test image in the
+training set reaches 1.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gyrus.audit.duplicates import in_words
-from gyrus.audit.findings import Finding, Flag, Number, Severity
+from gyrus.audit.context import AuditContext
+from gyrus.audit.findings import Finding, Flag, Number, Severity, counted
 from gyrus.audit.nearest_neighbours import standardise
-
-if TYPE_CHECKING:
-    from gyrus.audit.checks import AuditContext
 
 Rows = NDArray[np.int64]
 
-MOST_ASKED = 2_000
-"""Test images that the leak score is computed on; chosen at random among more."""
+MAX_TEST_IMAGES = 2_000
+"""Largest number of test images for the leakage score, chosen at random among more."""
 
 SHUFFLES = 20
-"""How often labels are dealt out anew."""
+"""How often labels are shuffled."""
 
-HELD_OUT = 0.2
-"""Share that is held out to try a split where the data have none."""
+TEST_FRACTION = 0.2
+"""Fraction of the images that is held out to try a split where the data have none."""
 
-LEAKS = 0.05
-"""Leak score from which a split leaks."""
+LEAKAGE_THRESHOLD = 0.05
+"""Leakage score from which a split leaks."""
 
 
 @dataclass(frozen=True)
-class LeakScore:
-    """What remembering is worth.
+class LeakageScore:
+    """Accuracy of the nearest neighbour on raw pixels, under several conditions.
 
     Attributes:
-        score: 0 for an honest split, 1 where every test image's person is in training; NaN where people are unknown.
-        by_image: Accuracy of the nearest neighbour, 0 to 1.
-        by_person: The same where it may not use images of the same person.
-        shuffled: Accuracy with labels dealt out anew among the people.
-        chance: What is expected of ``shuffled`` without remembering.
-        majority: Share of the most frequent class among those asked.
-        asked: Number of test images asked about.
+        score: Fraction of the test images whose nearest training image is of the same subject: 0 without leakage, 1 if
+            every test image's subject is in the training set; NaN where subjects are unknown.
+        accuracy: Accuracy on the split as it is.
+        other_subjects: Accuracy without training images of the same subject.
+        shuffled: Accuracy with labels shuffled across subjects.
+        chance: Expected value of ``shuffled`` without leakage.
+        majority: Fraction of the majority class among the test images.
+        images: Number of test images used.
     """
 
     score: float
-    by_image: float
-    by_person: float
+    accuracy: float
+    other_subjects: float
     shuffled: float
     chance: float
     majority: float
-    asked: int
+    images: int
 
 
-def leak_score(
+def leakage_score(
     thumbnails: NDArray[np.uint8],
     targets: Rows,
-    people: Rows | None,
+    subjects: Rows | None,
     train: Rows,
     test: Rows,
     *,
     seed: int = 0,
-) -> LeakScore:
-    """The leak score of a split.
+) -> LeakageScore:
+    """The leakage score of a split.
 
     Args:
-        thumbnails: Small pictures (N, rows, columns).
-        targets: Class index of each (N,).
-        people: Number of the person of each (N,); None where nobody knows.
-        train: Rows that are learnt from.
-        test: Rows that are judged on.
-        seed: Of the choice of test images and of the shuffles.
+        thumbnails: (N, rows, columns).
+        targets: Class index of each image (N,).
+        subjects: Number of the subject of each image (N,); None where unknown.
+        train: Rows of the training set.
+        test: Rows of the test set.
+        seed: Seed of the choice of test images and of the shuffles.
     """
     generator = np.random.default_rng(seed)
-    if len(test) > MOST_ASKED:
-        test = np.sort(generator.choice(test, MOST_ASKED, replace=False))
-    nearest, stranger = _nearest(thumbnails, people, train, test)
-    by_image = float((targets[nearest] == targets[test]).mean())
+    if len(test) > MAX_TEST_IMAGES:
+        test = np.sort(generator.choice(test, MAX_TEST_IMAGES, replace=False))
+    nearest, nearest_other = _nearest(thumbnails, subjects, train, test)
+    accuracy = float((targets[nearest] == targets[test]).mean())
     majority = float(np.bincount(targets[test]).max() / len(test))
-    if people is None:
+    if subjects is None:
         nan = float("nan")
-        return LeakScore(nan, by_image, nan, nan, nan, majority, len(test))
-    known = stranger >= 0
-    by_person = float((targets[stranger[known]] == targets[test[known]]).mean()) if known.any() else float("nan")
-    own = people[nearest] == people[test]
-    shuffled, chance = _shuffled(targets, people, nearest, test, generator)
-    # An exact statement of the limit of many shuffles: whoever finds the same person is right, others are by chance.
-    score = float(own.mean())
-    return LeakScore(score, by_image, by_person, shuffled, chance, majority, len(test))
+        return LeakageScore(nan, accuracy, nan, nan, nan, majority, len(test))
+    known = nearest_other >= 0
+    other = float((targets[nearest_other[known]] == targets[test[known]]).mean()) if known.any() else float("nan")
+    shuffled, chance = _shuffled(targets, subjects, nearest, test, generator)
+    # The limit of (shuffled - chance) / (1 - chance) for many shuffles: with the nearest image of the same subject the
+    # shuffled label is always right, and else right by chance.
+    score = float((subjects[nearest] == subjects[test]).mean())
+    return LeakageScore(score, accuracy, other, shuffled, chance, majority, len(test))
 
 
-def check(material: AuditContext) -> tuple[Finding, ...]:
-    """Leakage across the given parts; without parts, what a split by image would come to."""
-    if (material.manifest.targets < 0).any() or len(material.manifest.classes) < 2:
+def check(context: AuditContext) -> tuple[Finding, ...]:
+    """Leakage of the given split; without one, the leakage of a random split by image."""
+    if not context.has_classes:
         return ()
-    train, test = material.rows_of("train"), material.rows_of("test")
+    train, test = context.subset_rows("train"), context.subset_rows("test")
     if not len(train) or not len(test):
-        return _without_parts(material)
-    return (_given(material, train, test), *_copies_across(material))
+        return _random_split(context)
+    return (_given_split(context, train, test), *_duplicates_across_subsets(context))
 
 
-def _given(material: AuditContext, train: Rows, test: Rows) -> Finding:
-    people = material.people
-    scored = leak_score(material.images.thumbnails, material.targets, people, train, test, seed=material.seed)
+def _given_split(context: AuditContext, train: Rows, test: Rows) -> Finding:
+    subjects = context.subjects
+    scored = leakage_score(context.images.thumbnails, context.targets, subjects, train, test, seed=context.seed)
     numbers = _numbers(scored)
-    samples = material.manifest.table["sample"].to_numpy()
-    if people is None:
-        words = (
-            "Whether people are in training and in test at once cannot be told: nobody knows who they are. "
-            f"The nearest training image gives {scored.by_image:.1%} of the test images' labels."
+    if subjects is None:
+        verdict = (
+            "Leakage cannot be ruled out: subjects are unknown, so they may be in both the training and the test set. "
+            f"The nearest training image has the correct label for {scored.accuracy:.1%} of the test images."
         )
-        return Finding("leakage", "warning", words, numbers)
-    shared = np.intersect1d(people[train], people[test])
-    concerned = test[np.isin(people[test], shared)]
-    twins = len(concerned) / len(test)
-    numbers |= {"people in train and test": len(shared), "people in test": len(np.unique(people[test])), "twins": twins}
-    flags = tuple(Flag(str(samples[row]), "its person is also in train") for row in concerned)
-    if not len(shared) and scored.score < LEAKS:
-        words = "The given parts share no person: what is judged on has not been learnt from."
-        return Finding("leakage", "ok", words, numbers)
-    tested = f"{len(np.unique(people[test])):,} people in test"
-    words = (
-        f"The given parts leak: {len(shared):,} of the {tested} are also in train, "
-        f"and {twins:.0%} of the test images have a twin there. Remembering people alone scores {scored.by_image:.1%}; "
-        f"on people never seen the same method gets {_percent(scored.by_person)}."
+        return Finding("leakage", "warning", verdict, numbers)
+    shared = np.intersect1d(subjects[train], subjects[test])
+    concerned = test[np.isin(subjects[test], shared)]
+    tested = len(np.unique(subjects[test]))
+    numbers |= {
+        "subjects in train and test": len(shared),
+        "subjects in test": tested,
+        "fraction of test images of these subjects": len(concerned) / len(test),
+    }
+    if not len(shared) and scored.score < LEAKAGE_THRESHOLD:
+        return Finding("leakage", "ok", "No subject is in both the training and the test set.", numbers)
+    samples = context.manifest.table["sample"].to_numpy()
+    flags = tuple(Flag(str(samples[row]), "its subject is also in the training set") for row in concerned)
+    verdict = (
+        f"The split leaks: {len(shared):,} of the {counted(tested, 'subject')} in the test set "
+        f"{'is' if len(shared) == 1 else 'are'} also in the training set, with {len(concerned) / len(test):.0%} of the "
+        f"test images. A nearest-neighbour classifier on raw pixels reaches an accuracy of {scored.accuracy:.1%}, but "
+        f"{_percent(scored.other_subjects)} if it may not use images of the same subject."
     )
-    return Finding("leakage", "error", words, numbers, flags)
+    return Finding("leakage", "error", verdict, numbers, flags)
 
 
-def _without_parts(material: AuditContext) -> tuple[Finding, ...]:
-    people = material.people
-    if people is None or len(np.unique(people)) < 2:
+def _random_split(context: AuditContext) -> tuple[Finding, ...]:
+    subjects = context.subjects
+    if subjects is None or len(np.unique(subjects)) < 2:
         return ()
-    generator = np.random.default_rng(material.seed)
-    shuffled = generator.permutation(len(people))
-    held_out = max(1, round(HELD_OUT * len(people)))
+    generator = np.random.default_rng(context.seed)
+    shuffled = generator.permutation(len(subjects))
+    held_out = max(1, round(TEST_FRACTION * len(subjects)))
     test, train = np.sort(shuffled[:held_out]), np.sort(shuffled[held_out:])
-    scored = leak_score(material.images.thumbnails, material.targets, people, train, test, seed=material.seed)
-    leaks = scored.score >= LEAKS
-    severity: Severity = "warning" if leaks else "ok"
-    words = (
-        f"Split by image, these data would leak: the nearest neighbour on raw pixels scores {scored.by_image:.1%} by "
-        f"remembering people, and {_percent(scored.by_person)} on people it has never seen (always the most frequent "
-        f"class: {scored.majority:.1%}). Split by subject."
-        if leaks
-        else "Even a split by image would not put one person into train and test."
-    )
-    return (Finding("leakage", severity, words, {"parts": "tried: by image at random", **_numbers(scored)}),)
+    scored = leakage_score(context.images.thumbnails, context.targets, subjects, train, test, seed=context.seed)
+    numbers: dict[str, Number] = {"split": "tried: random by image", **_numbers(scored)}
+    severity: Severity = "ok"
+    verdict = "Even a random split by image would hardly put one subject into both the training and the test set."
+    if scored.score >= LEAKAGE_THRESHOLD:
+        severity = "warning"
+        verdict = (
+            "A random split of these data by image would leak: a nearest-neighbour classifier on raw pixels reaches an "
+            f"accuracy of {scored.accuracy:.1%} by recognising subjects, but {_percent(scored.other_subjects)} on "
+            f"unseen subjects (majority class: {scored.majority:.1%}). Split by subject."
+        )
+    return (Finding("leakage", severity, verdict, numbers),)
 
 
-def _copies_across(material: AuditContext) -> tuple[Finding, ...]:
-    subsets = material.subsets
+def _duplicates_across_subsets(context: AuditContext) -> tuple[Finding, ...]:
+    subsets = context.subsets
     across = [
         pair
-        for pair in material.pairs
+        for pair in context.duplicates
         if subsets[pair.first] and subsets[pair.second] and subsets[pair.first] != subsets[pair.second]
     ]
     if not across:
         return ()
-    samples = material.manifest.table["sample"].to_numpy()
+    samples = context.manifest.table["sample"].to_numpy()
     flags = tuple(
         Flag(
             str(samples[pair.second]),
-            f"{in_words(pair)} of {samples[pair.first]}: {subsets[pair.second]} and {subsets[pair.first]}",
+            f"{pair.describe()} of {samples[pair.first]}: {subsets[pair.second]} and {subsets[pair.first]}",
         )
         for pair in across
     )
-    words = f"{len(across):,} copies of images are in another part than the image itself."
-    return (Finding("leakage", "error", words, {"copies across parts": len(across)}, flags),)
+    verdict = f"{counted(len(across), 'pair')} of duplicates across subsets of the split."
+    return (Finding("leakage", "error", verdict, {"duplicate pairs across subsets": len(across)}, flags),)
 
 
-def _numbers(scored: LeakScore) -> dict[str, Number]:
+def _numbers(scored: LeakageScore) -> dict[str, Number]:
     return {
-        "leak score": scored.score,
-        "nearest neighbour by image": scored.by_image,
-        "nearest neighbour by person": scored.by_person,
-        "labels shuffled among people": scored.shuffled,
+        "leakage score": scored.score,
+        "nearest neighbour": scored.accuracy,
+        "nearest neighbour of another subject": scored.other_subjects,
+        "shuffled labels": scored.shuffled,
         "chance with shuffled labels": scored.chance,
-        "most frequent class": scored.majority,
-        "test images asked": scored.asked,
+        "majority class": scored.majority,
+        "test images used": scored.images,
     }
 
 
-def _nearest(thumbnails: NDArray[np.uint8], people: Rows | None, train: Rows, test: Rows) -> tuple[Rows, Rows]:
-    """Row of the nearest training image, and of the nearest one of another person, -1 where there is none."""
-    asked = standardise(_halved(thumbnails[test]))
+def _nearest(thumbnails: NDArray[np.uint8], subjects: Rows | None, train: Rows, test: Rows) -> tuple[Rows, Rows]:
+    """Row of the nearest training image, and of the nearest one of another subject, -1 where there is none."""
+    queries = standardise(_halved(thumbnails[test]))
     best, best_other = np.full(len(test), -2.0, np.float32), np.full(len(test), -2.0, np.float32)
-    nearest, stranger = np.full(len(test), -1), np.full(len(test), -1)
+    nearest, nearest_other = np.full(len(test), -1), np.full(len(test), -1)
     for start in range(0, len(train), 4096):
         rows = train[start : start + 4096]
-        similarity = asked @ standardise(_halved(thumbnails[rows])).T
+        similarity = queries @ standardise(_halved(thumbnails[rows])).T
         _keep_better(similarity, rows, best, nearest)
-        if people is not None:
-            similarity[people[test][:, None] == people[rows][None]] = -2
-            _keep_better(similarity, rows, best_other, stranger)
-    return nearest, stranger
+        if subjects is not None:
+            similarity[subjects[test][:, None] == subjects[rows][None]] = -2
+            _keep_better(similarity, rows, best_other, nearest_other)
+    return nearest, nearest_other
 
 
 def _keep_better(similarity: NDArray[np.float32], rows: Rows, best: NDArray[np.float32], found: Rows) -> None:
@@ -216,20 +218,20 @@ def _halved(thumbnails: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _shuffled(
-    targets: Rows, people: Rows, nearest: Rows, test: Rows, generator: np.random.Generator
+    targets: Rows, subjects: Rows, nearest: Rows, test: Rows, generator: np.random.Generator
 ) -> tuple[float, float]:
-    """Mean accuracy with labels dealt out anew among the people, and its expectation between different people."""
-    names, first, inverse = np.unique(people, return_index=True, return_inverse=True)
+    """Mean accuracy with labels shuffled across subjects, and its expected value between different subjects."""
+    names, first, inverse = np.unique(subjects, return_index=True, return_inverse=True)
     labels = targets[first]
     accuracies = []
     for _ in range(SHUFFLES):
-        dealt = generator.permutation(labels)[inverse]
-        accuracies.append((dealt[nearest] == dealt[test]).mean())
+        shuffled = generator.permutation(labels)[inverse]
+        accuracies.append((shuffled[nearest] == shuffled[test]).mean())
     counts = np.bincount(labels).astype(np.float64)
     pairs = len(names) * (len(names) - 1)
     chance = float((counts * (counts - 1)).sum() / pairs) if pairs else 1.0
     return float(np.mean(accuracies)), chance
 
 
-def _percent(share: float) -> str:
-    return "an unknown share" if np.isnan(share) else f"{share:.1%}"
+def _percent(fraction: float) -> str:
+    return "an unknown accuracy" if np.isnan(fraction) else f"{fraction:.1%}"

@@ -1,56 +1,55 @@
-"""Which images look most alike: nearest neighbours among small pictures, mirrored ones too.
+"""The most similar images: nearest neighbours among thumbnails and their mirror images.
 
-Anatomy that all heads share makes any two slices at the same height similar. So the search works on whitened principal
-components, in which what is common to many images counts little and what tells people apart counts much. Very small
-sets cannot tell the components, and are searched by plain correlation.
+Shared anatomy makes any two slices at the same height similar. The search therefore works on whitened principal
+components, which give little weight to what many images have in common and much weight to what distinguishes subjects.
+Very small sets are too few to estimate components and are searched by plain correlation.
 
-Large sets are cut into cells around centres (an inverted file: Jegou et al. 2011, "Product quantization for nearest
-neighbor search"), and an image is compared with the nearest cells only: time and memory grow with the number of
-images, not with its square.
+Large sets are divided into cells around centres (an inverted file: Jegou et al. 2011, "Product quantization for nearest
+neighbor search"), and an image is compared with the nearest cells only. Time and memory then grow with the number of
+images and not with its square.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
-Kind = TypeVar("Kind", bound=np.generic)
 
 COUNT = 8
-"""Neighbours of each image."""
+"""Number of neighbours of each image."""
 
 COMPONENTS = 256
-"""Principal components that are kept at most."""
+"""Largest number of principal components."""
 
 IMAGES_PER_COMPONENT = 3
-"""Images that it takes to tell one component. With fewer components, people whose slices lie far apart are missed; with
-as many as images, all images are equally unlike each other."""
+"""Images per component. With fewer components, subjects whose slices lie far apart are missed; with as many components
+as images, all images are equally dissimilar."""
 
 SMALLEST_WHITENED = 96
-"""Images at least for whitening; fewer are compared as they are."""
+"""Smallest number of images for whitening; fewer are compared by correlation."""
 
 FITTED_ON = 4_000
-"""Images that the components are computed from, chosen at random in larger sets."""
+"""Images from which the components are estimated, chosen at random in larger sets."""
 
 EXACT_LIMIT = 25_000
-"""Up to here every image is compared with every other one."""
+"""Largest number of images that are all compared with each other."""
 
 CELL = 256
-"""Images a cell, in larger sets."""
+"""Images per cell in larger sets."""
 
 PROBED = 16
 """Cells that an image is compared with."""
 
 PARTITIONS = 3
-"""Different ways to cut a large set into cells: who is in different cells in one way may be in the same in another."""
+"""Number of partitions of a large set: images in different cells of one partition may share a cell of another."""
 
 BLOCK = 1_024
-"""Images that are worked on at a time."""
+"""Images that are processed at a time."""
 
 
 @dataclass(frozen=True)
@@ -60,9 +59,9 @@ class Neighbours:
     Attributes:
         index: Row of each neighbour, int64 (N, k).
         similarity: Cosine of the vectors, float32 (N, k), the most similar first.
-        correlation: Pearson correlation of the small pictures themselves, float32 (N, k).
-        mirrored: Whether the picture had to be mirrored left to right to look so similar, (N, k).
-        vectors: The whitened pictures (N, components), or the standardised ones in small sets; rows of length 1.
+        correlation: Pearson correlation of the thumbnails, float32 (N, k).
+        mirrored: Whether the image was mirrored left to right for this similarity, (N, k).
+        vectors: Whitened thumbnails (N, components), or standardised ones in small sets; rows of length 1.
     """
 
     index: NDArray[np.int64]
@@ -73,12 +72,12 @@ class Neighbours:
 
 
 def find_neighbours(thumbnails: NDArray[np.uint8], *, count: int = COUNT, seed: int = 0) -> Neighbours:
-    """The nearest neighbours of each picture among all others and their mirror images.
+    """The nearest neighbours of each image among all others and their mirror images.
 
     Args:
         thumbnails: (N, rows, columns), N at least 2.
-        count: How many neighbours.
-        seed: Of the random choice of images that components and cells are computed from.
+        count: Number of neighbours.
+        seed: Seed of the choice of images from which components and cells are estimated.
     """
     count = min(count, len(thumbnails) - 1)
     project = _Whitening(thumbnails, seed) if len(thumbnails) >= SMALLEST_WHITENED else standardise
@@ -95,7 +94,7 @@ def find_neighbours(thumbnails: NDArray[np.uint8], *, count: int = COUNT, seed: 
 
 
 def standardise(thumbnails: NDArray[Any]) -> Floats:
-    """Pictures as rows of mean 0 and length 1, so that a scalar product is their correlation."""
+    """Images as rows of mean 0 and length 1, so that a scalar product is their correlation."""
     rows = thumbnails.reshape(len(thumbnails), -1).astype(np.float32)
     rows -= rows.mean(axis=1, keepdims=True)
     rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-6)
@@ -103,7 +102,7 @@ def standardise(thumbnails: NDArray[Any]) -> Floats:
 
 
 class _Whitening:
-    """Projection to whitened principal components, fitted on pictures and their mirror images."""
+    """Projection to whitened principal components, fitted on images and their mirror images."""
 
     def __init__(self, thumbnails: NDArray[np.uint8], seed: int) -> None:
         from sklearn.utils.extmath import randomized_svd
@@ -129,16 +128,16 @@ class _Whitening:
 
 
 def search(queries: Floats, vectors: Floats, count: int, *, seed: int) -> tuple[NDArray[np.int64], Floats]:
-    """The nearest vectors of each query, its own row left out; nearly so in large sets, which are cut into cells.
+    """The nearest vectors of each query, except its own row; approximate in large sets.
 
     Args:
-        queries: (N, D), row by row belonging to those of ``vectors``, of length 1.
+        queries: (N, D), in the order of ``vectors``, of length 1.
         vectors: (N, D).
-        count: How many of the nearest.
-        seed: Of the cells.
+        count: Number of neighbours.
+        seed: Seed of the cells.
 
     Returns:
-        Rows (N, count) in no order, and their scalar products.
+        Rows (N, count), not sorted, and their scalar products.
     """
     cells = _Cells(vectors, seed)
     index = np.zeros((len(vectors), count), np.int64)
@@ -149,7 +148,7 @@ def search(queries: Floats, vectors: Floats, count: int, *, seed: int) -> tuple[
 
 
 class _Cells:
-    """Which images have to be compared with which."""
+    """Which images are compared with which."""
 
     def __init__(self, vectors: Floats, seed: int) -> None:
         self._size = len(vectors)
@@ -160,7 +159,7 @@ class _Cells:
             self._probed = np.argsort(-(self._centres @ self._centres.T), axis=1)[:, :PROBED]
 
     def pairs(self, queries: Floats) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-        """Rows of queries, and the rows of all images that they have to be compared with."""
+        """Rows of queries, and the rows of all images that they are compared with."""
         if self._centres is None:
             for start in range(0, self._size, BLOCK):
                 yield np.arange(start, min(start + BLOCK, self._size)), np.arange(self._size)
@@ -172,7 +171,7 @@ class _Cells:
 
 
 def _centres(vectors: Floats, seed: int) -> Floats:
-    """Centres of cells: a few rounds of spherical k-means on a part of the images."""
+    """Centres of cells: a few rounds of spherical k-means on some of the images."""
     generator = np.random.default_rng(seed)
     number = len(vectors) // CELL
     sample = vectors[generator.choice(len(vectors), min(len(vectors), 32 * number), replace=False)]
@@ -217,19 +216,15 @@ def _merge(
     vectors: Floats,
     count: int,
 ) -> Neighbours:
-    """The best of the plain and the mirrored neighbours; each neighbour once."""
+    """The best of the unchanged and the mirrored neighbours, each neighbour once."""
     order = np.argsort(-similarity, axis=1, kind="stable")
-    index, similarity, mirrored = _taken(index, order), _taken(similarity, order), _taken(mirrored, order)
+    index, similarity, mirrored = (np.take_along_axis(values, order, 1) for values in (index, similarity, mirrored))
     again = np.zeros(index.shape, bool)
     for column in range(1, index.shape[1]):
         again[:, column] = (index[:, :column] == index[:, column : column + 1]).any(axis=1)
     order = np.argsort(again, axis=1, kind="stable")[:, :count]
-    index, similarity, mirrored = _taken(index, order), _taken(similarity, order), _taken(mirrored, order)
+    index, similarity, mirrored = (np.take_along_axis(values, order, 1) for values in (index, similarity, mirrored))
     return Neighbours(index, similarity, _correlation(thumbnails, index, mirrored), mirrored, vectors)
-
-
-def _taken(values: NDArray[Kind], order: NDArray[np.int64]) -> NDArray[Kind]:
-    return np.take_along_axis(values, order, axis=1)
 
 
 def _correlation(thumbnails: NDArray[np.uint8], index: NDArray[np.int64], mirrored: NDArray[np.bool_]) -> Floats:

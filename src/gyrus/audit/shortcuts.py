@@ -1,69 +1,72 @@
-"""What can be told about the label without looking at any anatomy.
+"""Shortcuts: how well the class can be predicted without looking at anatomy.
 
-A class whose files come from another place shows it: other sizes, another JPEG quality, a brighter background, a mark
-in a corner. A classifier finds such shortcuts long before it finds disease, and they do not hold elsewhere. Age, sex
-and site, where the data have them, are looked at too.
+Images of one class that come from another source often differ in image size, JPEG quality, the brightness of the
+background, or a mark in a corner. A classifier learns such shortcuts long before it learns disease, and they fail on
+other data. Columns of the table, such as age, sex and site, are tested for association with the class too.
 """
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from gyrus.audit.context import AuditContext
 from gyrus.audit.findings import Finding, Number
-from gyrus.audit.labels import balanced_accuracy, deal
+from gyrus.audit.labels import assign_folds, balanced_accuracy
+from gyrus.datasets.encoded_images import IMAGE_COLUMN
 from gyrus.datasets.manifest import COLUMNS
-
-if TYPE_CHECKING:
-    from gyrus.audit.checks import AuditContext
 
 Rows = NDArray[np.int64]
 
-GROUPS: dict[str, tuple[str, ...]] = {
+NUISANCE_GROUPS: dict[str, tuple[str, ...]] = {
     "image size": ("rows", "columns"),
     "file size": ("bytes", "bytes per pixel"),
     "JPEG quality": ("JPEG quality",),
     "background": ("background", "background noise"),
     "corners": ("corner top left", "corner top right", "corner bottom left", "corner bottom right"),
 }
-"""Circumstances that are tried together."""
+"""Nuisance properties that are tested together."""
 
 PERMUTATIONS = 40
-"""How often labels are dealt out anew to know what chance comes to."""
+"""How often labels are shuffled to estimate chance."""
 
 SIGNIFICANT = 0.01
-"""p-value below which a column goes with the label."""
+"""p-value below which a column is associated with the class."""
 
 RELEVANT = 0.1
-"""How far above chance, on the way to 1, a shortcut must get to be told."""
-
-SPECIAL = ("image_column",)
+"""Distance of the balanced accuracy from chance, as a fraction of the way to 1, from which a shortcut is reported."""
 
 
-def check(material: AuditContext) -> tuple[Finding, ...]:
-    """Shortcuts, and columns of the table that go with the label."""
-    if (material.targets < 0).any() or len(material.manifest.classes) < 2:
+def check(context: AuditContext) -> tuple[Finding, ...]:
+    """Nuisance properties that predict the class, and columns of the table that are associated with it."""
+    if not context.has_classes:
         return ()
-    people = np.arange(len(material.targets)) if material.people is None else material.people
-    unit = "image" if material.people is None else "person"
-    found = [_shortcut(material, people, unit, name, columns) for name, columns in GROUPS.items()]
-    return (*[finding for finding in found if finding], *_none_found(found, unit), *_confounders(material, people))
+    subjects = np.arange(len(context.targets)) if context.subjects is None else context.subjects
+    unit = "image" if context.subjects is None else "subject"
+    shortcuts = [
+        finding
+        for name, columns in NUISANCE_GROUPS.items()
+        if (finding := _shortcut(context, subjects, unit, name, columns))
+    ]
+    if not shortcuts:
+        *names, last = NUISANCE_GROUPS
+        verdict = f"No shortcut was found: {', '.join(names)} and {last} do not predict the class (tested by {unit})."
+        shortcuts = [Finding("shortcuts", "ok", verdict, {})]
+    return (*shortcuts, *_confounders(context, subjects))
 
 
 def predictability(features: NDArray[np.float64], targets: Rows, *, seed: int = 0) -> tuple[float, float, float]:
-    """How well a small decision tree tells the class of people it has not seen.
+    """How well a small decision tree predicts the class of unseen subjects.
 
     Args:
-        features: One row a person, (P, D).
-        targets: Class of each person (P,).
-        seed: Of the folds and the shuffles.
+        features: One row per subject, (S, D).
+        targets: Class of each subject (S,).
+        seed: Seed of the folds and the shuffles.
 
     Returns:
-        Balanced accuracy; what chance comes to, its mean over shuffled labels; and p, the share of shuffles that do as
-        well (with one added to each count, Phipson and Smyth 2010), or 1 where the accuracy needs no second look.
+        Balanced accuracy; chance, its mean over shuffled labels; and p, the fraction of shuffles that are as good (with
+        one added to each count, Phipson and Smyth 2010), or 1 where the accuracy is too low to be tested.
     """
     reached = _cross_validated(features, targets, seed)
     guessing = 1 / len(np.unique(targets))
@@ -76,11 +79,11 @@ def predictability(features: NDArray[np.float64], targets: Rows, *, seed: int = 
 
 
 def association(values: pd.Series, targets: Rows) -> tuple[str, float, float]:
-    """How strongly a column goes with the class.
+    """The strength of the association of a column with the class.
 
     Returns:
-        Name of the measure, its value from 0 to 1, and a p-value: epsilon squared of Kruskal and Wallis for numbers,
-        Cramer's V and chi-square of counts for words.
+        Name of the measure, its value from 0 to 1, and a p-value: Kruskal and Wallis' epsilon squared for numbers,
+        Cramer's V and the chi-squared test for categories.
     """
     from scipy import stats
 
@@ -97,79 +100,66 @@ def association(values: pd.Series, targets: Rows) -> tuple[str, float, float]:
     return "Cramer's V", float(np.sqrt(statistic / (counts.sum() * (min(counts.shape) - 1)))), float(p_value)
 
 
-def _shortcut(material: AuditContext, people: Rows, unit: str, name: str, columns: tuple[str, ...]) -> Finding | None:
-    circumstances = material.images.circumstances[list(columns)]
-    features, targets = _per_person(circumstances, material.targets, people)
+def _shortcut(context: AuditContext, subjects: Rows, unit: str, name: str, columns: tuple[str, ...]) -> Finding | None:
+    nuisance = context.images.nuisance[list(columns)]
+    features = nuisance.groupby(subjects).mean().to_numpy(np.float64)
+    targets = context.targets[np.unique(subjects, return_index=True)[1]]
     if np.ptp(features, axis=0).max(initial=0.0) < 1e-12:
         return None
-    reached, chance, p_value = predictability(features, targets, seed=material.seed)
+    reached, chance, p_value = predictability(features, targets, seed=context.seed)
     if p_value > 0.03 or (reached - chance) / (1 - chance) < RELEVANT:
         return None
     numbers: dict[str, Number] = {
-        "what": name,
+        "property": name,
         "balanced accuracy": reached,
         "chance": chance,
         "p": p_value,
         **{
-            f"mean {column}, {label}": float(value)
+            f"mean {column}, {label}": float(nuisance[column][context.targets == index].mean())
             for column in columns
-            for label, value in _means(material, circumstances[column])
+            for index, label in enumerate(context.manifest.classes)
+            if (context.targets == index).any()
         },
     }
-    words = (
-        f"The class can be told from the {name} alone: balanced accuracy {reached:.2f} by {unit}, chance {chance:.2f}. "
-        "A classifier will use this instead of anatomy."
+    verdict = (
+        f"The {name} alone {'predict' if name.endswith('s') else 'predicts'} the class: balanced accuracy "
+        f"{reached:.2f} by {unit}, chance {chance:.2f}. A classifier may use this instead of anatomy."
     )
-    return Finding("shortcuts", "warning", words, numbers)
+    return Finding("shortcuts", "warning", verdict, numbers)
 
 
-def _none_found(found: list[Finding | None], unit: str) -> tuple[Finding, ...]:
-    if any(found):
-        return ()
-    words = f"Nothing but anatomy tells the class by {unit}: not {', '.join(list(GROUPS)[:-1])} or {list(GROUPS)[-1]}."
-    return (Finding("shortcuts", "ok", words, {}),)
-
-
-def _confounders(material: AuditContext, people: Rows) -> tuple[Finding, ...]:
-    table = material.manifest.table
-    first = np.unique(people, return_index=True)[1]
+def _confounders(context: AuditContext, subjects: Rows) -> tuple[Finding, ...]:
+    table = context.manifest.table
+    first = np.unique(subjects, return_index=True)[1]
     found = []
     for column in table.columns:
-        if column in COLUMNS or column in SPECIAL:
+        if column in COLUMNS or column == IMAGE_COLUMN:
             continue
         values = table[column].iloc[first].reset_index(drop=True)
         present = values.notna().to_numpy()
         if values.nunique() < 2 or (values.nunique() > 20 and not pd.api.types.is_numeric_dtype(values)):
             continue
-        measure, strength, p_value = association(values[present], material.targets[first][present])
+        measure, strength, p_value = association(values[present], context.targets[first][present])
         numbers: dict[str, Number] = {"column": str(column), measure: strength, "p": p_value}
         if p_value < SIGNIFICANT and strength > 0.05:
-            words = f"The column {column} goes with the class ({measure} {strength:.2f}, p {p_value:.1g}): "
-            words += "it may be what is learnt."
-            found.append(Finding("shortcuts", "warning", words, numbers))
+            verdict = (
+                f"The column {column} is associated with the class ({measure} {strength:.2f}, p = {p_value:.1g}): a "
+                "classifier may learn it instead of the disease."
+            )
+            found.append(Finding("shortcuts", "warning", verdict, numbers))
         else:
-            words = f"The column {column} is no confounder that shows ({measure} {strength:.2f}, p {p_value:.2f})."
-            found.append(Finding("shortcuts", "ok", words, numbers))
+            verdict = (
+                f"The column {column} shows no clear association with the class ({measure} {strength:.2f}, "
+                f"p = {p_value:.2f})."
+            )
+            found.append(Finding("shortcuts", "ok", verdict, numbers))
     return tuple(found)
-
-
-def _per_person(circumstances: pd.DataFrame, targets: Rows, people: Rows) -> tuple[NDArray[np.float64], Rows]:
-    _, first = np.unique(people, return_index=True)
-    return circumstances.groupby(people).mean().to_numpy(np.float64), targets[first]
-
-
-def _means(material: AuditContext, values: pd.Series) -> list[tuple[str, float]]:
-    return [
-        (name, float(values[material.targets == index].mean()))
-        for index, name in enumerate(material.manifest.classes)
-        if (material.targets == index).any()
-    ]
 
 
 def _cross_validated(features: NDArray[np.float64], targets: Rows, seed: int) -> float:
     from sklearn.tree import DecisionTreeClassifier
 
-    folds = deal(targets, np.arange(len(targets)), seed)
+    folds = assign_folds(targets, np.arange(len(targets)), seed)
     guess = np.full(len(targets), -1, np.int64)
     for fold in np.unique(folds):
         train, test = folds != fold, folds == fold

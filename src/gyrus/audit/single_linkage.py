@@ -1,12 +1,12 @@
-"""Single linkage on a graph of neighbours, and the threshold at which the groups hold still.
+"""Single linkage on a graph of nearest neighbours, and the threshold at which the groups are stable.
 
-The most similar images are joined first, then the next ones, until all are one group. Where images come in natural
-groups, such as the slices of a person, there is a range of thresholds over which nothing happens: all links within the
-groups have been made, and none between them. The range shows as a plateau in the *effective number of groups*, one
-over the chance that two images drawn at random are of the same group (the inverse Simpson index; Hill 1973, "Diversity
-and evenness"). It counts groups by their size, so that a few stray images do not hide the plateau.
+The most similar images are linked first, then the next, until all images are in one group. Natural groups, such as the
+slices of a subject, show as a range of thresholds over which nothing changes: all links within groups have been made,
+and none between them. This range is a plateau in the *effective number of groups*, the inverse of the probability that
+two images drawn at random are in the same group (the inverse Simpson index; Hill 1973, "Diversity and evenness"). It
+weights groups by their size, so that a few single images do not hide the plateau.
 
-Without natural groups one large group swallows the rest, and there is no plateau.
+Without natural groups, one large group absorbs the rest, and there is no plateau.
 """
 
 from __future__ import annotations
@@ -19,31 +19,31 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components, minimum_spanning_tree
 
 TOLERANCE = 1.1
-"""Ratio by which the effective number of groups may change within a plateau."""
+"""Factor by which the effective number of groups may change within a plateau."""
 
 SMALLEST_GROUP = 1.9
-"""Images an effective group at least: where each image is its own group, nothing has been found."""
+"""Smallest number of images per effective group: single images are not groups."""
 
 FEWEST_GROUPS = 1.8
-"""Effective groups at least: where all images are one group, nothing has been found either."""
+"""Smallest effective number of groups: one group of all images is not a grouping."""
 
-SMALLEST_THREAD = 5
-"""Images of a group at least, before its shape says anything."""
+SMALLEST_CHAIN = 5
+"""Smallest number of images in a group whose shape is considered."""
 
 REPRESENTATIVES = 16
-"""Images of each group that are compared with those of other groups, where the graph falls apart."""
+"""Images of each group that are compared with other groups where the graph is not connected."""
 
 _SMALLEST = 1e-7
 
 
 @dataclass(frozen=True)
 class Dendrogram:
-    """The links that join images to groups, the most similar first.
+    """The links of single linkage, the most similar first.
 
     Attributes:
         first: Row of one image of each link, int64 (M,).
         second: Row of the other.
-        similarity: How similar they are, float64 (M,), falling.
+        similarity: Their similarity, float64 (M,), decreasing.
         effective: Effective number of groups after each link, float64 (M,).
         count: Number of images.
     """
@@ -55,7 +55,7 @@ class Dendrogram:
     count: int
 
     def groups(self, threshold: float) -> NDArray[np.int64]:
-        """The group of each image (N,), where images at least as similar as ``threshold`` are linked."""
+        """The group of each image (N,) if images at least as similar as ``threshold`` are linked."""
         linked = self.similarity >= threshold
         ones = np.ones(int(linked.sum()))
         graph = coo_matrix((ones, (self.first[linked], self.second[linked])), shape=(self.count, self.count))
@@ -64,14 +64,14 @@ class Dendrogram:
 
 @dataclass(frozen=True)
 class StableThreshold:
-    """A range of thresholds over which the groups hold still.
+    """A range of thresholds over which the groups do not change.
 
     Attributes:
         low: Its lowest similarity.
         high: Its highest similarity.
-        threshold: Where to cut: in the middle of the widest gap within it.
-        width: ``log((1 - low) / (1 - high))``: 0.7 means that the dissimilarity doubles and nothing happens.
-        effective: Effective number of groups within it.
+        threshold: The chosen threshold, in the middle of the widest gap within the range.
+        width: ``log((1 - low) / (1 - high))``: 0.7 means that the dissimilarity doubles without a change.
+        effective: Effective number of groups within the range.
     """
 
     low: float
@@ -81,13 +81,15 @@ class StableThreshold:
     effective: float
 
 
-def merge(index: NDArray[np.int64], similarity: NDArray[np.floating], vectors: NDArray[np.floating]) -> Dendrogram:
+def build_dendrogram(
+    index: NDArray[np.int64], similarity: NDArray[np.floating], vectors: NDArray[np.floating]
+) -> Dendrogram:
     """Single linkage: the minimum spanning tree of the graph of neighbours, its links sorted.
 
     Args:
         index: Rows of the neighbours (N, k).
-        similarity: How similar they are (N, k).
-        vectors: A row of length 1 for each image; links groups of images that have no neighbour in common.
+        similarity: Their similarity (N, k).
+        vectors: One row of length 1 per image, to connect groups of images that have no neighbour in common.
     """
     count = len(index)
     first = np.repeat(np.arange(count), index.shape[1])
@@ -103,14 +105,14 @@ def merge(index: NDArray[np.int64], similarity: NDArray[np.floating], vectors: N
     return Dendrogram(first, second, 1.0 - distance, _effective_numbers(first, second, count), count)
 
 
-def find_plateau(merges: Dendrogram) -> StableThreshold | None:
-    """The widest range of thresholds over which the groups hold still; None where no range is admissible at all."""
-    height = np.log(np.maximum(1.0 - merges.similarity, _SMALLEST))
-    effective = merges.effective
-    # Where the effective number is still the one of the end of the range, times the tolerance.
+def find_plateau(dendrogram: Dendrogram) -> StableThreshold | None:
+    """The widest range of thresholds over which the groups do not change; None where no range is admissible."""
+    height = np.log(np.maximum(1.0 - dendrogram.similarity, _SMALLEST))
+    effective = dendrogram.effective
+    # The first link at which the effective number is within the tolerance of the one at the end of the range.
     starts = np.searchsorted(-effective, -effective * TOLERANCE)
     ends = np.arange(len(effective) - 1)
-    allowed = (effective[:-1] >= FEWEST_GROUPS) & (merges.count / effective[starts[:-1]] >= SMALLEST_GROUP)
+    allowed = (effective[:-1] >= FEWEST_GROUPS) & (dendrogram.count / effective[starts[:-1]] >= SMALLEST_GROUP)
     if not allowed.any():
         return None
     width = np.where(allowed, height[1:] - height[starts[:-1]], -1.0)
@@ -118,19 +120,19 @@ def find_plateau(merges: Dendrogram) -> StableThreshold | None:
     start = int(starts[end])
     gap = start + int(np.argmax(np.diff(height[start : end + 2])))
     return StableThreshold(
-        low=float(merges.similarity[end + 1]),
-        high=float(merges.similarity[start]),
+        low=float(dendrogram.similarity[end + 1]),
+        high=float(dendrogram.similarity[start]),
         threshold=float(1.0 - np.exp((height[gap] + height[gap + 1]) / 2)),
         width=float(width[end]),
         effective=float(effective[gap]),
     )
 
 
-def margins(merges: Dendrogram, groups: NDArray[np.int64]) -> NDArray[np.float64]:
-    """How far each group stands apart: log of the ratio of its nearest outside link to its loosest inside link (G,)."""
+def separations(dendrogram: Dendrogram, groups: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Separation of each group: log ratio of its nearest link to another group and its longest link inside (G,)."""
     number = int(groups.max()) + 1
-    distance = np.maximum(1.0 - merges.similarity, _SMALLEST)
-    left, right = groups[merges.first], groups[merges.second]
+    distance = np.maximum(1.0 - dendrogram.similarity, _SMALLEST)
+    left, right = groups[dendrogram.first], groups[dendrogram.second]
     inside, outside = np.full(number, _SMALLEST), np.full(number, 1.0)
     np.maximum.at(inside, left[left == right], distance[left == right])
     for side in (left, right):
@@ -139,20 +141,21 @@ def margins(merges: Dendrogram, groups: NDArray[np.int64]) -> NDArray[np.float64
     return np.where(single, 0.0, np.maximum(np.log(outside / inside), 0.0))
 
 
-def loose_ends(merges: Dendrogram, groups: NDArray[np.int64]) -> float:
-    """How far the groups are from threads, of which only the two ends have a single link: 0 for threads, 1 for stars.
+def excess_leaf_fraction(dendrogram: Dendrogram, groups: NDArray[np.int64]) -> float:
+    """How far the groups are from chains, in which only the two ends have a single link: 0 for chains, 1 for stars.
 
-    Slices of a person make a thread, each linked to the next one. Images of many people at one height make a bunch,
-    about half of whose images have a single link. Groups of fewer than five images can be either and are left out.
+    The slices of a subject form a chain, each linked to the next one. Images of many subjects at one height form a
+    bushy tree, in which about half of the images are leaves (have a single link). Groups of fewer than five images can
+    be either and are ignored.
 
     Returns:
-        Mean over the images of the share of loose ends in excess of a thread's; 0 where all groups are small.
+        Fraction of images that are leaves, in excess of that of a chain; 0 where all groups are small.
     """
-    linked = groups[merges.first] == groups[merges.second]
-    ends = np.concatenate([merges.first[linked], merges.second[linked]])
-    links = np.bincount(ends, minlength=merges.count)
+    linked = groups[dendrogram.first] == groups[dendrogram.second]
+    ends = np.concatenate([dendrogram.first[linked], dendrogram.second[linked]])
+    links = np.bincount(ends, minlength=dendrogram.count)
     size = np.bincount(groups)[groups]
-    large = size >= SMALLEST_THREAD
+    large = size >= SMALLEST_CHAIN
     if not large.any():
         return 0.0
     return float((links[large] == 1).mean() - (2 / size[large]).mean())
@@ -164,7 +167,7 @@ Links = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]
 def _tree(first: NDArray[np.int64], second: NDArray[np.int64], distance: NDArray[np.float64], count: int) -> Links:
     low, high = np.minimum(first, second), np.maximum(first, second)
     distance = np.maximum(distance, _SMALLEST)
-    # Sparse matrices add up doubles: keep the shortest link of each pair.
+    # Sparse matrices add duplicate entries: keep the shortest link of each pair.
     order = np.lexsort((distance, high, low))
     low, high, distance = low[order], high[order], distance[order]
     keep = np.r_[True, (np.diff(low) != 0) | (np.diff(high) != 0)] & (low != high)
@@ -178,7 +181,7 @@ def _components(tree: Links, count: int) -> NDArray[np.int64]:
 
 
 def _bridges(groups: NDArray[np.int64], vectors: NDArray[np.floating]) -> Links:
-    """From some images of each group the link to the nearest image of another one (a round of Boruvka's method)."""
+    """Links from some images of each group to the nearest image of another group (a round of Boruvka's algorithm)."""
     number = int(groups.max()) + 1
     each = max(1, min(REPRESENTATIVES, 16_384 // number))
     order = np.argsort(groups, kind="stable")
@@ -200,7 +203,7 @@ def _bridges(groups: NDArray[np.int64], vectors: NDArray[np.floating]) -> Links:
 
 
 def _effective_numbers(first: NDArray[np.int64], second: NDArray[np.int64], count: int) -> NDArray[np.float64]:
-    """One over the chance that two images are of one group, after each link; by union-find."""
+    """Inverse probability that two images are in the same group, after each link; by union-find."""
     parent, size = list(range(count)), [1] * count
     squares, result = count, np.empty(len(first))
 

@@ -1,50 +1,53 @@
-"""Who is on the images, found from the pixels alone.
+"""Subjects inferred from the pixels alone.
 
-The names of files say nothing, labels are not looked at. What is found are groups of images that look alike and stand
-apart from all others: the slices of a scan. Two scans of a person on different days may become two groups.
+File names and labels are not used. The result is groups of similar images that are clearly separated from all others:
+the slices of one scan. Two scans of a subject on different days may become two groups.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse.csgraph import laplacian
 
-from gyrus.audit.findings import Finding, Flag, Number, Severity
-from gyrus.audit.image_measurements import Progress, look_at_images
+from gyrus.audit.findings import Finding, Flag, Number, Severity, counted
+from gyrus.audit.image_measurements import Progress, measure_images
 from gyrus.audit.nearest_neighbours import SMALLEST_WHITENED, Neighbours, find_neighbours, standardise
-from gyrus.audit.single_linkage import Dendrogram, StableThreshold, find_plateau, loose_ends, margins, merge
+from gyrus.audit.single_linkage import (
+    Dendrogram,
+    StableThreshold,
+    build_dendrogram,
+    excess_leaf_fraction,
+    find_plateau,
+    separations,
+)
 from gyrus.datasets.manifest import Manifest
 from gyrus.errors import DataError
 
-if TYPE_CHECKING:
-    from gyrus.audit.checks import AuditContext
-
 FEWEST_IMAGES = 12
-"""Images without which nothing is looked for."""
+"""Smallest number of images for which subjects are inferred."""
 
 CLEAR = 0.5
 """Width of a plateau from which the groups are clear."""
 
 LARGEST_ORDERED = 1_024
-"""Images of a group that are put in order; larger groups are no person's slices."""
+"""Largest group whose images are put in order; larger groups are not the slices of a subject."""
+
+FEW_GROUPS, MAX_EXCESS_LEAVES = 12, 0.15
+"""Fewer groups than the first must be chains, with no larger excess of leaves than the second. Images of many subjects
+at a few heights also fall into a few groups, but those are not chains."""
 
 Strength = Literal["clear", "weak", "none"]
 
 
-FEW, LOOSE = 12, 0.15
-"""Fewer groups than the first must be threads, of which no more images than the second are loose ends too many. Images
-of many people at a few heights also fall into a few groups, which are bunches."""
+def required_width(images: int) -> float:
+    """Smallest width of a plateau that counts.
 
-
-def needed_width(images: int) -> float:
-    """Width that a plateau must have to count.
-
-    Sets of slices with one image a person have plateaus of up to 0.07 by chance, and wider ones where images are few;
+    Sets with one slice per subject have plateaus of up to 0.07 by chance, and wider ones where images are few;
     `docs/audit.md` has the figures.
     """
     return 0.09 + 8.0 / images
@@ -52,16 +55,16 @@ def needed_width(images: int) -> float:
 
 @dataclass(frozen=True, eq=False)
 class SubjectGroups:
-    """The groups that were found, or that there are none.
+    """Groups of similar images, or the result that there are none.
 
     Attributes:
-        groups: Number of the group of each image (N,), counted from 0 by the first image; -1 everywhere without groups.
-        order: Place of each image within its group (N,).
-        confidence: Of each group, 0 to 1.
-        strength: Whether there is such structure.
-        measure: What the threshold is of: "correlation", or "similarity" of whitened pictures.
-        plateau: The range of thresholds over which the groups hold still, the widest one found; None without any.
-        merges: What the curve is drawn from.
+        groups: Group of each image (N,), numbered from 0 by their first image; -1 everywhere without groups.
+        order: Position of each image within its group (N,).
+        confidence: Confidence in each group, 0 to 1.
+        strength: How clear the groups are.
+        measure: What the threshold applies to: "correlation", or "similarity" of whitened thumbnails.
+        plateau: The widest range of thresholds over which the groups are stable; None without any.
+        dendrogram: The links between all images.
     """
 
     groups: NDArray[np.int64]
@@ -70,7 +73,7 @@ class SubjectGroups:
     strength: Strength
     measure: str
     plateau: StableThreshold | None
-    merges: Dendrogram
+    dendrogram: Dendrogram
 
     @property
     def found(self) -> bool:
@@ -79,111 +82,121 @@ class SubjectGroups:
 
     @property
     def sizes(self) -> NDArray[np.int64]:
-        """Images of each group; empty without groups."""
+        """Number of images in each group; empty without groups."""
         return np.bincount(self.groups) if self.found else np.zeros(0, np.int64)
 
     @property
-    def trust(self) -> float:
+    def overall_confidence(self) -> float:
         """Confidence in the groups as a whole, 0 to 1."""
         return _confidence(np.array(self.plateau.width)).item() if self.found and self.plateau else 0.0
 
 
 def find_groups(neighbours: Neighbours, thumbnails: NDArray[np.uint8]) -> SubjectGroups:
-    """Group images that look alike, where such groups stand out.
+    """Group similar images, if such groups are clearly separated.
 
     Args:
         neighbours: The nearest neighbours of each image.
         thumbnails: (N, rows, columns), for the order within the groups.
     """
     count = len(thumbnails)
-    measure = "correlation" if len(thumbnails) < SMALLEST_WHITENED else "similarity"
-    merges = merge(neighbours.index, neighbours.similarity, neighbours.vectors)
-    plateau = find_plateau(merges)
+    measure = "correlation" if count < SMALLEST_WHITENED else "similarity"
+    dendrogram = build_dendrogram(neighbours.index, neighbours.similarity, neighbours.vectors)
+    plateau = find_plateau(dendrogram)
     nothing = np.full(count, -1, np.int64)
-    if plateau is None or count < FEWEST_IMAGES or plateau.width < needed_width(count):
-        return SubjectGroups(nothing, nothing, np.zeros(0), "none", measure, plateau, merges)
-    groups = merges.groups(plateau.threshold)
-    if plateau.effective < FEW and loose_ends(merges, groups) > LOOSE:
-        return SubjectGroups(nothing, nothing, np.zeros(0), "none", measure, plateau, merges)
+    no_groups = SubjectGroups(nothing, nothing, np.zeros(0), "none", measure, plateau, dendrogram)
+    if plateau is None or count < FEWEST_IMAGES or plateau.width < required_width(count):
+        return no_groups
+    groups = dendrogram.groups(plateau.threshold)
+    if plateau.effective < FEW_GROUPS and excess_leaf_fraction(dendrogram, groups) > MAX_EXCESS_LEAVES:
+        return no_groups
     strength: Strength = "clear" if plateau.width >= CLEAR else "weak"
-    confidence = _confidence(margins(merges, groups))
-    return SubjectGroups(groups, _order(groups, thumbnails), confidence, strength, measure, plateau, merges)
+    confidence = _confidence(separations(dendrogram, groups))
+    return SubjectGroups(groups, _order(groups, thumbnails), confidence, strength, measure, plateau, dendrogram)
 
 
 def group_names(groups: Iterable[int]) -> list[str]:
-    """Names of groups for people to read: "G0001", "G0002" ..."""
+    """Names of groups for readers: "G0001", "G0002" ..."""
     return [f"G{number + 1:04d}" for number in groups]
 
 
 def with_inferred_subjects(manifest: Manifest, *, seed: int = 0, progress: Progress | None = None) -> Manifest:
-    """The manifest with subjects found from the pixels, marked as inferred.
+    """The manifest with subjects inferred from the pixels, and marked as inferred.
 
     Args:
         manifest: Its subjects, sessions and slices, if any, are replaced.
-        seed: Of the search, which matters in very large sets only.
-        progress: Called with the number of images done and of all.
+        seed: Seed of the search, which is random in very large sets only.
+        progress: Called with the number of images done and the total.
 
     Raises:
-        DataError: The pixels tell no subjects.
+        DataError: No subjects can be inferred.
     """
-    images = look_at_images(manifest, progress=progress)
-    _require_several(len(manifest))
+    images = measure_images(manifest, progress=progress)
+    if len(manifest) < FEWEST_IMAGES:
+        raise DataError(
+            f"{counted(len(manifest), 'image')} are too few to infer subjects from the pixels. "
+            f"At least {FEWEST_IMAGES} are needed."
+        )
     return apply_groups(manifest, find_groups(find_neighbours(images.thumbnails, seed=seed), images.thumbnails))
 
 
 def apply_groups(manifest: Manifest, grouping: SubjectGroups) -> Manifest:
-    """The manifest with groups as subjects, and places within the groups as slices.
+    """The manifest with groups as subjects, and positions within the groups as slices.
 
     Raises:
         DataError: No groups were found.
     """
     if not grouping.found or grouping.plateau is None:
         raise DataError(
-            "The pixels do not tell who is on the images: no groups stand apart. Name the subjects "
+            "Subjects cannot be inferred from the pixels: no groups of images are clearly separated. Name the subjects "
             "(--subject-pattern REGEX, --subject-rule NAME, or a table with a subject column)."
         )
     table = manifest.table.assign(subject=group_names(grouping.groups), slice=grouping.order, session=None)
-    plateau = grouping.plateau
-    rule = f"pixels ({grouping.measure} from {plateau.threshold:.3f} up, confidence {grouping.trust:.2f})"
+    rule = (
+        f"pixels ({grouping.measure} from {grouping.plateau.threshold:.3f} up, "
+        f"confidence {grouping.overall_confidence:.2f})"
+    )
     inferred = Manifest.from_rows(
         table, root=manifest.root, classes=manifest.classes, subject_kind="inferred", subject_rule=rule
     )
     return replace(inferred, problems=manifest.problems)
 
 
-def check(material: AuditContext) -> tuple[Finding, ...]:
-    """How many people the images seem to come from, and whether the names or labels contradict it."""
-    grouping, manifest = material.grouping, material.manifest
+def check(manifest: Manifest, grouping: SubjectGroups) -> tuple[Finding, ...]:
+    """Report the number of subjects according to the pixels, and contradictions with names and labels."""
     if not grouping.found:
-        return (_nothing(material),)
-    sizes, images = grouping.sizes, len(manifest)
-    about: dict[str, Number] = {
+        return (_no_groups(manifest, grouping),)
+    sizes = grouping.sizes
+    numbers: dict[str, Number] = {
         "groups": len(sizes),
         "smallest group": int(sizes.min()),
         "median group": float(np.median(sizes)),
         "largest group": int(sizes.max()),
-        "confidence": grouping.trust,
+        "confidence": grouping.overall_confidence,
         "lowest confidence of a group": float(grouping.confidence.min()),
         **_plateau_numbers(grouping),
         "groups with several labels": len(mixed_groups(manifest, grouping.groups)),
     }
-    unsure = [number for number in np.argsort(grouping.confidence)[:20] if grouping.confidence[number] < 0.3]
     samples = manifest.table["sample"].to_numpy()
     flags = tuple(
         Flag(
-            str(samples[np.argmax(grouping.groups == number)]), f"first of {group_names([number])[0]}, an unsure group"
+            str(samples[np.argmax(grouping.groups == number)]),
+            f"first image of {group_names([number])[0]}, a group of low confidence",
         )
-        for number in unsure
+        for number in np.argsort(grouping.confidence)[:20]
+        if grouping.confidence[number] < 0.3
     )
-    even = f"{sizes[0]} each" if len(set(sizes.tolist())) == 1 else f"{sizes.min()} to {sizes.max()} each"
-    sure = "" if grouping.strength == "clear" else " The groups are not sharp: take them as a hint."
-    known = manifest.subject_kind == "subject"
+    each = f"{sizes.min()}" if sizes.min() == sizes.max() else f"{sizes.min()} to {sizes.max()}"
+    hint = "" if grouping.strength == "clear" else " The groups are not sharply separated: treat them as a hint."
     verdict = (
-        f"These {images:,} images are {len(sizes):,} people or scans, {even}, not {images:,} samples: images of "
-        f"one look alike, and stand apart from all others.{sure}"
+        f"The {len(manifest):,} images form {len(sizes):,} groups of {each} similar images: they come from about "
+        f"{len(sizes):,} subjects or scans and are not {len(manifest):,} independent samples.{hint}"
     )
-    severity: Severity = "note" if known else "warning"
-    return (Finding("subjects", severity, verdict, about, flags), *_against_known(material), *_mixed(material))
+    severity: Severity = "note" if manifest.subject_kind == "subject" else "warning"
+    return (
+        Finding("subjects", severity, verdict, numbers, flags),
+        *_against_known_subjects(manifest, grouping),
+        *_several_labels(manifest, grouping),
+    )
 
 
 def mixed_groups(manifest: Manifest, groups: NDArray[np.int64]) -> list[int]:
@@ -192,17 +205,17 @@ def mixed_groups(manifest: Manifest, groups: NDArray[np.int64]) -> list[int]:
     return [int(number) for number in labels.index[labels > 1]]
 
 
-def _nothing(material: AuditContext) -> Finding:
-    grouping, images = material.grouping, len(material.manifest)
-    numbers = {"groups": 0, "needed width": needed_width(images), **_plateau_numbers(grouping)}
-    verdict = "The pixels do not tell who is on the images: no groups of images stand apart from the rest."
-    if grouping.plateau is not None and grouping.plateau.width >= needed_width(images):
+def _no_groups(manifest: Manifest, grouping: SubjectGroups) -> Finding:
+    width = required_width(len(manifest))
+    numbers = {"groups": 0, "required width": width, **_plateau_numbers(grouping)}
+    verdict = "Subjects cannot be inferred from the pixels: no groups of images are clearly separated."
+    if grouping.plateau is not None and grouping.plateau.width >= width:
         verdict = (
-            "The pixels do not tell who is on the images: they fall into a few bunches of like pictures, such as "
-            "slices of many people at one height, and not into rows of neighbouring slices."
+            "Subjects cannot be inferred from the pixels: the images form a few groups, such as slices of many "
+            "subjects at one height, and not chains of neighbouring slices."
         )
-    if material.manifest.subject_kind != "subject":
-        verdict += " Each may be another person, or slices of a person may lie too far apart; the names have to tell."
+    if manifest.subject_kind != "subject":
+        verdict += " Each image may be another subject, or slices of a subject lie too far apart. Name the subjects."
     return Finding("subjects", "note", verdict, numbers)
 
 
@@ -219,47 +232,54 @@ def _plateau_numbers(grouping: SubjectGroups) -> dict[str, Number]:
     }
 
 
-def _against_known(material: AuditContext) -> tuple[Finding, ...]:
-    """Whether the known subjects and the groups say the same."""
+def _against_known_subjects(manifest: Manifest, grouping: SubjectGroups) -> tuple[Finding, ...]:
+    """Whether the known subjects and the groups agree."""
     from sklearn.metrics import adjusted_rand_score
 
-    names = material.manifest.table["subject"]
-    if material.manifest.subject_kind == "unknown" or names.isna().any():
+    names = manifest.table["subject"]
+    if manifest.subject_kind == "unknown" or names.isna().any():
         return ()
-    groups = material.grouping.groups
-    agreement = float(adjusted_rand_score(names.to_numpy(), groups))
-    several = names.groupby(groups).unique()
-    joined = several[several.map(len) > 1]
+    agreement = float(adjusted_rand_score(names.to_numpy(), grouping.groups))
+    names_of = names.groupby(grouping.groups).unique()
+    joined = names_of[names_of.map(len) > 1]
     numbers: dict[str, Number] = {
         "known subjects": int(names.nunique()),
         "adjusted Rand index": agreement,
         "groups with several subjects": len(joined),
     }
     if not len(joined):
-        words = f"The {names.nunique():,} subjects of the names and the groups of the pixels agree"
-        return (Finding("subjects", "ok", f"{words} (adjusted Rand index {agreement:.3f}).", numbers),)
-    samples = material.manifest.table["sample"]
+        verdict = (
+            f"The {names.nunique():,} subjects in the names agree with the groups found from the pixels "
+            f"(adjusted Rand index {agreement:.3f})."
+        )
+        return (Finding("subjects", "ok", verdict, numbers),)
+    samples = manifest.table["sample"]
     flags = tuple(
-        Flag(str(samples[groups == number].iloc[0]), f"one group of images, several names: {', '.join(found[:5])}")
+        Flag(
+            str(samples[grouping.groups == number].iloc[0]),
+            f"one group of images with several subject names: {', '.join(found[:5])}",
+        )
         for number, found in joined.items()
     )
-    words = f"{len(joined):,} groups of images that look like one person carry several names"
-    severity: Severity = "warning" if material.grouping.strength == "clear" else "note"
-    return (Finding("subjects", severity, f"{words}: the same person may have been named twice.", numbers, flags),)
+    verdict = (
+        f"{counted(len(joined), 'group')} of images that look like one subject but have several subject names: one "
+        "person may have several names."
+    )
+    severity: Severity = "warning" if grouping.strength == "clear" else "note"
+    return (Finding("subjects", severity, verdict, numbers, flags),)
 
 
-def _mixed(material: AuditContext) -> tuple[Finding, ...]:
-    mixed = mixed_groups(material.manifest, material.grouping.groups)
-    if not mixed or material.grouping.strength != "clear":
+def _several_labels(manifest: Manifest, grouping: SubjectGroups) -> tuple[Finding, ...]:
+    mixed = mixed_groups(manifest, grouping.groups)
+    if not mixed or grouping.strength != "clear":
         return ()
-    table, groups = material.manifest.table, material.grouping.groups
     flags = tuple(
         Flag(str(sample), f"{group_names([number])[0]}: {label}")
         for number in mixed
-        for sample, label in table.loc[groups == number, ["sample", "label"]].itertuples(index=False)
+        for sample, label in manifest.table.loc[grouping.groups == number, ["sample", "label"]].itertuples(index=False)
     )
-    words = f"{len(mixed):,} groups that look like one person have images of more than one class"
-    return (Finding("subjects", "error", f"{words}.", {"groups with several labels": len(mixed)}, flags),)
+    verdict = f"{counted(len(mixed), 'group')} of images that look like one subject but have labels of several classes."
+    return (Finding("subjects", "error", verdict, {"groups with several labels": len(mixed)}, flags),)
 
 
 def _confidence(width: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -268,7 +288,7 @@ def _confidence(width: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _order(groups: NDArray[np.int64], thumbnails: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """Place of each image within its group."""
+    """Position of each image within its group."""
     result = np.zeros(len(groups), np.int64)
     members = np.split(np.argsort(groups, kind="stable"), np.cumsum(np.bincount(groups))[:-1])
     for rows in members:
@@ -280,14 +300,14 @@ def _order(groups: NDArray[np.int64], thumbnails: NDArray[np.uint8]) -> NDArray[
 
 
 def seriate(thumbnails: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """Put pictures in a row so that neighbours look alike: the Fiedler vector (Atkins et al. 1998).
+    """Order images so that neighbours are similar, by the Fiedler vector (Atkins et al. 1998).
 
     Returns:
-        Row of the first picture, of the second ...; the end with the larger bright area comes first, for the pixels do
-        not tell top from bottom.
+        Row of the first image, of the second ...; the end with the larger bright area comes first, because the pixels
+        do not show which end is the top.
     """
     rows = standardise(thumbnails)
-    # Mirror images differ from their plain neighbours by more than a slice; the better of both is how near they are.
+    # A mirrored slice differs from its unmirrored neighbours more than two slices do: take the better of both.
     similarity = np.maximum(rows @ rows.T, rows @ standardise(thumbnails[:, :, ::-1]).T)
     spread = np.maximum(1 - similarity, 1e-6)
     weights = np.exp(-spread / np.median(np.sort(spread, axis=1)[:, 1:3]))
@@ -296,8 +316,3 @@ def seriate(thumbnails: NDArray[np.uint8]) -> NDArray[np.int64]:
     areas = (thumbnails[order] > 0).mean(axis=(1, 2))
     half = len(order) // 2
     return order if areas[:half].mean() >= areas[-half:].mean() else order[::-1]
-
-
-def _require_several(images: int) -> None:
-    if images < FEWEST_IMAGES:
-        raise DataError(f"{images} images are too few to find subjects from pixels; {FEWEST_IMAGES} are the least.")

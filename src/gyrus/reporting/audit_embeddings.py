@@ -1,4 +1,4 @@
-"""The maps of an audit: images as points, coloured by what is known of them, and clusters of them."""
+"""Maps of an audit: images as points, coloured by what is known about them, and clusters of them."""
 
 from __future__ import annotations
 
@@ -8,17 +8,23 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from gyrus.audit.checks import AuditContext
-from gyrus.audit.embeddings import Clustering, dbscan, hdbscan, standard, tsne, umap
-from gyrus.audit.image_quality import CLASSIC, CLASSIC_Z, MEASURES, classic_outliers, flag_outliers
+from gyrus.audit.context import AuditContext
+from gyrus.audit.embeddings import Clustering, dbscan, hdbscan, standardise_columns, tsne, umap
+from gyrus.audit.image_quality import (
+    MEASURES,
+    PLAIN_Z_THRESHOLD,
+    WHOLE_IMAGE_MEASURES,
+    flag_outliers,
+    largest_plain_z,
+)
 from gyrus.reporting.audit_figures import cluster_figure, map_figure
-from gyrus.reporting.report_content import Drawing
+from gyrus.reporting.drawing import Drawing
 from gyrus.types import SUBSETS
 
-MOST_MAPPED = 2_000
-"""Images on a map, chosen at random among more; where people are known, all images of some people."""
+MAX_MAPPED = 2_000
+"""Largest number of images on a map, chosen at random among more; with known subjects, all images of some subjects."""
 
-PEOPLE_SHOWN = 6
+SUBJECTS_SHOWN = 6
 FEWEST_MAPPED = 8
 
 Points = NDArray[np.float32]
@@ -27,17 +33,17 @@ Rows = NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class Maps:
-    """Maps, their points and clusters.
+    """Maps, with their points and clusters.
 
     Attributes:
-        drawings: The maps of the pixels and of all quality measures.
-        classic: The map of the four whole-image measures as they are, and its clusters.
-        clusterings: Clusters, and what they go with.
-        table: Coordinates and clusters, one row an image that is on the maps.
+        drawings: Maps of the pixels and of all quality measures.
+        unscaled: Map of the four whole-image measures without standardisation, and its clusters.
+        clusterings: Clusters and their agreement with known groupings.
+        table: Coordinates and clusters, one row per image on the maps.
     """
 
     drawings: tuple[Drawing, ...]
-    classic: tuple[Drawing, ...]
+    unscaled: tuple[Drawing, ...]
     clusterings: tuple[Clustering, ...]
     table: pd.DataFrame
 
@@ -45,149 +51,152 @@ class Maps:
 NO_MAPS = Maps((), (), (), pd.DataFrame())
 
 
-def draw_maps(material: AuditContext, *, with_umap: bool = False) -> Maps:
+def draw_maps(context: AuditContext, *, with_umap: bool = False) -> Maps:
     """Draw the maps.
 
     Args:
-        material: What was looked at.
-        with_umap: Whether to draw the pixels by UMAP too.
+        context: The data of the audit.
+        with_umap: Whether to draw a UMAP map of the pixels too.
 
     Raises:
-        MissingDependencyError: UMAP is asked for and not installed.
+        MissingDependencyError: UMAP is requested and not installed.
     """
-    count = len(material.targets)
+    count = len(context.targets)
     if count < FEWEST_MAPPED:
         return NO_MAPS
-    rows = choose_rows(material.people, count, seed=material.seed)
-    quality = material.images.quality
-    vectors = material.neighbours.vectors[rows]
-    points = {"pixels": tsne(vectors), "quality": tsne(standard(quality[list(MEASURES)].to_numpy()[rows]))}
+    rows = choose_rows(context.subjects, count, seed=context.seed)
+    quality = context.images.quality
+    vectors = context.neighbours.vectors[rows]
+    points = {"pixels": tsne(vectors), "quality": tsne(standardise_columns(quality[list(MEASURES)].to_numpy()[rows]))}
     if with_umap:
         points["pixels by UMAP"] = umap(vectors)
-    points["raw"] = tsne(quality[list(CLASSIC)].to_numpy()[rows])
-    clusterings = _clusterings(material, rows, vectors, points["raw"])
-    table = {"sample": material.manifest.table["sample"].to_numpy()[rows]}
+    points["unscaled measures"] = tsne(quality[list(WHOLE_IMAGE_MEASURES)].to_numpy()[rows])
+    clusterings = _clusterings(context, rows, vectors, points["unscaled measures"])
+    table = {"sample": context.manifest.table["sample"].to_numpy()[rows]}
     for name, each in points.items():
         table |= {f"{name} x": each[:, 0], f"{name} y": each[:, 1]}
     table |= {clustering.name: clustering.clusters for clustering in clusterings}
-    drawings = _of_pixels(material, rows, points, clusterings[0])
-    return Maps(drawings, _classic(material, rows, points["raw"], clusterings[1]), clusterings, pd.DataFrame(table))
+    drawings = _pixel_maps(context, rows, points, clusterings[0])
+    unscaled = _unscaled_maps(context, rows, points["unscaled measures"], clusterings[1])
+    return Maps(drawings, unscaled, clusterings, pd.DataFrame(table))
 
 
-def choose_rows(people: Rows | None, count: int, *, seed: int) -> Rows:
-    """Rows of the images that are put on a map: all, or some people at random with all their images.
+def choose_rows(subjects: Rows | None, count: int, *, seed: int) -> Rows:
+    """Rows of the images on a map: all, or all images of some subjects chosen at random.
 
     Args:
-        people: Number of the person of each image; None where nobody knows, and images are drawn instead.
-        count: How many images there are.
-        seed: Of the choice.
+        subjects: Number of the subject of each image; if None, images are chosen instead of subjects.
+        count: Number of images.
+        seed: Seed of the choice.
     """
-    if count <= MOST_MAPPED:
+    if count <= MAX_MAPPED:
         return np.arange(count)
     generator = np.random.default_rng(seed)
-    if people is None:
-        return np.sort(generator.choice(count, MOST_MAPPED, replace=False))
-    numbers, sizes = np.unique(people, return_counts=True)
+    if subjects is None:
+        return np.sort(generator.choice(count, MAX_MAPPED, replace=False))
+    numbers, sizes = np.unique(subjects, return_counts=True)
     order = generator.permutation(len(numbers))
-    taken = numbers[order][np.cumsum(sizes[order]) <= MOST_MAPPED]
-    return np.nonzero(np.isin(people, taken if len(taken) else numbers[order[:1]]))[0][:MOST_MAPPED]
+    chosen = numbers[order][np.cumsum(sizes[order]) <= MAX_MAPPED]
+    return np.nonzero(np.isin(subjects, chosen if len(chosen) else numbers[order[:1]]))[0][:MAX_MAPPED]
 
 
 def _clusterings(
-    material: AuditContext, rows: Rows, vectors: NDArray[np.float32], raw: Points
+    context: AuditContext, rows: Rows, vectors: NDArray[np.float32], unscaled: Points
 ) -> tuple[Clustering, ...]:
-    subsets = np.array([SUBSETS.index(subset) if subset in SUBSETS else -1 for subset in material.subsets[rows]])
-    against = {
-        "class": material.targets[rows],
-        "person": material.people[rows] if material.people is not None else None,
+    subsets = np.array([SUBSETS.index(subset) if subset in SUBSETS else -1 for subset in context.subsets[rows]])
+    groupings = {
+        "class": context.targets[rows],
+        "subject": context.subjects[rows] if context.subjects is not None else None,
         "subset": subsets if (subsets >= 0).any() else None,
     }
     return (
-        Clustering.judged("HDBSCAN of the pixels", hdbscan(vectors), against),
-        Clustering.judged("DBSCAN of the raw map", dbscan(raw), against),
+        Clustering.compare("HDBSCAN of the pixels", hdbscan(vectors), groupings),
+        Clustering.compare("DBSCAN of the map of unscaled measures", dbscan(unscaled), groupings),
     )
 
 
-def _of_pixels(
-    material: AuditContext, rows: Rows, points: dict[str, Points], clustering: Clustering
+def _pixel_maps(
+    context: AuditContext, rows: Rows, points: dict[str, Points], clustering: Clustering
 ) -> tuple[Drawing, ...]:
-    classes, targets, count = material.manifest.classes, material.targets[rows], len(material.targets)
-    whole = " by person" if material.people is not None else ""
-    flagged = {flag.sample for flag in flag_outliers(material.images.quality, material.manifest.table["sample"])}
-    odd = material.manifest.table["sample"].isin(flagged).to_numpy()[rows]
-    chosen = f" {len(rows):,} of {count:,} images, chosen at random{whole}." if len(rows) < count else ""
+    classes, targets, count = context.manifest.classes, context.targets[rows], len(context.targets)
+    unit = "images" if context.subjects is None else "subjects with all their images"
+    flagged = {flag.sample for flag in flag_outliers(context.images.quality, context.manifest.table["sample"])}
+    outliers = context.manifest.table["sample"].isin(flagged).to_numpy()[rows]
+    chosen = f" {len(rows):,} of {count:,} images (random {unit})." if len(rows) < count else ""
     pixels = points["pixels"]
     drawings = [
         Drawing(
             "map_by_class",
             "Map by class",
-            "t-SNE of the pixels (whitened components): like images are near each other, far distances mean nothing. "
-            f"Crosses are quality outliers.{chosen}",
-            map_figure(pixels, classes, targets, odd, "Pixels, by class"),
+            "t-SNE of the pixels (whitened components). Similar images are near each other; large distances mean "
+            f"nothing. Crosses: quality outliers.{chosen}",
+            map_figure(pixels, classes, targets, outliers, "Pixels, by class"),
         ),
-        *_by_person(material, rows, pixels),
-        *_by_part(material, rows, pixels),
+        *_map_by_subject(context, rows, pixels),
+        *_map_by_subset(context, rows, pixels),
         Drawing(
             "map_by_cluster",
             "Map by cluster",
-            f"HDBSCAN found {clustering.count:,} clusters in the pixels; gray images are in none. Colours come round "
-            "again.",
+            f"HDBSCAN found {clustering.count:,} clusters in the pixels. Gray: images in no cluster. Colours repeat.",
             cluster_figure(pixels, clustering.clusters, "Pixels, by cluster"),
         ),
     ]
     if "pixels by UMAP" in points:
-        words = "The same images by UMAP (15 neighbours, seed 42)."
-        figure = map_figure(points["pixels by UMAP"], classes, targets, odd, "Pixels by UMAP, by class")
-        drawings.append(Drawing("map_by_umap", "Map by UMAP", words, figure))
-    words = "t-SNE of all quality measures, standardised; crosses are the images named as outliers."
-    figure = map_figure(points["quality"], classes, targets, odd, "Quality, by class")
-    return (*drawings, Drawing("map_of_quality", "Map of quality", words, figure))
+        caption = "UMAP of the same images (15 neighbours, seed 42)."
+        figure = map_figure(points["pixels by UMAP"], classes, targets, outliers, "Pixels by UMAP, by class")
+        drawings.append(Drawing("map_by_umap", "UMAP map", caption, figure))
+    caption = "t-SNE of all quality measures, standardised. Crosses: quality outliers."
+    figure = map_figure(points["quality"], classes, targets, outliers, "Quality, by class")
+    return (*drawings, Drawing("map_of_quality", "Map of quality", caption, figure))
 
 
-def _by_person(material: AuditContext, rows: Rows, points: Points) -> tuple[Drawing, ...]:
-    if material.people is None:
+def _map_by_subject(context: AuditContext, rows: Rows, points: Points) -> tuple[Drawing, ...]:
+    if context.subjects is None:
         return ()
-    people = material.people[rows]
-    names, counts = np.unique(people, return_counts=True)
+    subjects = context.subjects[rows]
+    names, counts = np.unique(subjects, return_counts=True)
     names = names[counts > 1] if (counts > 1).any() else names
-    shown = names[np.linspace(0, len(names) - 1, min(PEOPLE_SHOWN, len(names))).astype(int)]
-    numbers = np.select([people == name for name in shown], range(len(shown)), -1)
-    told = [f"person {number + 1}" for number in range(len(shown))]
-    words = (
-        f"The same map with {len(shown)} people coloured; where each is a thread or a few, the images tell who it is."
+    shown = names[np.linspace(0, len(names) - 1, min(SUBJECTS_SHOWN, len(names))).astype(int)]
+    numbers = np.select([subjects == name for name in shown], range(len(shown)), -1)
+    titles = [f"subject {number + 1}" for number in range(len(shown))]
+    caption = (
+        f"The same map with {len(shown)} subjects coloured. If the images of a subject lie close together, a "
+        "classifier can recognise the subject."
     )
-    figure = map_figure(points, told, numbers, np.zeros(len(rows), bool), "Pixels, by person")
-    return (Drawing("map_by_person", "Map by person", words, figure),)
+    figure = map_figure(points, titles, numbers, np.zeros(len(rows), bool), "Pixels, by subject")
+    return (Drawing("map_by_subject", "Map by subject", caption, figure),)
 
 
-def _by_part(material: AuditContext, rows: Rows, points: Points) -> tuple[Drawing, ...]:
-    subsets = material.subsets[rows]
+def _map_by_subset(context: AuditContext, rows: Rows, points: Points) -> tuple[Drawing, ...]:
+    subsets = context.subsets[rows]
     present = [subset for subset in SUBSETS if (subsets == subset).any()]
     if len(present) < 2:
         return ()
     numbers = np.select([subsets == subset for subset in present], range(len(present)), -1)
-    words = "The same map by part. Parts that share no person lie in different threads."
-    figure = map_figure(points, present, numbers, np.zeros(len(rows), bool), "Pixels, by part")
-    return (Drawing("map_by_part", "Map by part", words, figure),)
+    caption = "The same map by subset of the split. Without leakage, each chain of images lies in one subset."
+    figure = map_figure(points, present, numbers, np.zeros(len(rows), bool), "Pixels, by subset")
+    return (Drawing("map_by_subset", "Map by subset", caption, figure),)
 
 
-def _classic(material: AuditContext, rows: Rows, points: Points, clustering: Clustering) -> tuple[Drawing, ...]:
-    odd = (classic_outliers(material.images.quality) > CLASSIC_Z).to_numpy()[rows]
-    drawn = map_figure(points, material.manifest.classes, material.targets[rows], odd, "Raw measures, by class")
-    words = (
-        "t-SNE (perplexity 30, seed 42) of mean, contrast, SNR and entropy as they are, not standardised: the one with "
-        f"the largest numbers decides. Crosses: a plain z-score above {CLASSIC_Z:g}."
+def _unscaled_maps(context: AuditContext, rows: Rows, points: Points, clustering: Clustering) -> tuple[Drawing, ...]:
+    outliers = (largest_plain_z(context.images.quality) > PLAIN_Z_THRESHOLD).to_numpy()[rows]
+    figure = map_figure(
+        points, context.manifest.classes, context.targets[rows], outliers, "Unscaled measures, by class"
+    )
+    caption = (
+        "t-SNE (perplexity 30, seed 42) of mean, contrast, SNR and entropy without standardisation, so that the "
+        f"measure with the largest values dominates. Crosses: plain z-score above {PLAIN_Z_THRESHOLD:g}."
     )
     clusters = (
-        f"DBSCAN (distance 3, 5 points) on that map: {clustering.count:,} clusters, of a map and not of the images. "
-        "Gray images are in none."
+        f"DBSCAN (distance 3, 5 points) on the coordinates of that map: {clustering.count:,} clusters. They describe "
+        "the map, not the images. Gray: images in no cluster."
     )
     return (
-        Drawing("map_of_raw_measures", "Map of raw measures", words, drawn),
+        Drawing("map_of_unscaled_measures", "Map of unscaled measures", caption, figure),
         Drawing(
-            "clusters_of_raw_measures",
-            "Clusters of that map",
+            "clusters_of_unscaled_measures",
+            "Clusters of this map",
             clusters,
-            cluster_figure(points, clustering.clusters, "Raw measures, by cluster"),
+            cluster_figure(points, clustering.clusters, "Unscaled measures, by cluster"),
         ),
     )

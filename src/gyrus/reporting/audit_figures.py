@@ -1,4 +1,4 @@
-"""The figures of an audit, in the style of all figures."""
+"""Figures of an audit."""
 
 from __future__ import annotations
 
@@ -9,99 +9,102 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import Patch
 from matplotlib.ticker import FixedFormatter, FixedLocator, MaxNLocator, NullFormatter, NullLocator
 from numpy.typing import NDArray
 
-from gyrus.audit.image_quality import CLASSIC
+from gyrus.audit.image_quality import WHOLE_IMAGE_MEASURES
 from gyrus.audit.subjects_from_pixels import SubjectGroups
-from gyrus.reporting.figure_style import COLOURS, COLUMN, INK, MUTED, STYLE, WARNING, plain
+from gyrus.reporting.figure_style import COLOURS, COLUMN, INK, MUTED, STYLE, WARNING, escape_math, new_figure
 
-MOST_POINTS = 2_000
-"""Points that a curve is drawn with."""
+MAX_POINTS = 2_000
+"""Largest number of points of a curve."""
 
 _TICKS = (0.999, 0.998, 0.995, 0.99, 0.98, 0.95, 0.9, 0.8, 0.6, 0.4, 0.0)
 
 
 def curve_figure(grouping: SubjectGroups) -> Figure:
-    """Effective number of groups by threshold; what was chosen is marked."""
-    merges = grouping.merges
-    distance = np.maximum(1.0 - merges.similarity, 1e-4)
-    number = merges.count - 1.0 - np.arange(len(distance))
-    kept = np.unique(np.geomspace(1, len(distance), MOST_POINTS).astype(int)) - 1
+    """Effective number of groups by threshold, with the chosen threshold."""
+    dendrogram = grouping.dendrogram
+    distance = np.maximum(1.0 - dendrogram.similarity, 1e-4)
+    number = dendrogram.count - 1.0 - np.arange(len(distance))
+    kept = np.unique(np.geomspace(1, len(distance), MAX_POINTS).astype(int)) - 1
     kept = np.union1d(kept, len(distance) - 1 - kept)
     with mpl.rc_context(STYLE):
-        figure = _figure(COLUMN, 2.9)
+        figure = new_figure(COLUMN, 2.9)
         axes = figure.subplots()
-        # Thresholds rise to the right, as people read them: a logarithm of what is left to 1, turned round.
+        # A logarithmic axis of the distance to 1, reversed: thresholds increase to the right.
         axes.step(distance[kept], number[kept], where="post", color=MUTED, linewidth=0.8, label="groups")
         axes.step(
-            distance[kept], merges.effective[kept], where="post", color=COLOURS[0], label="effective number of groups"
+            distance[kept],
+            dendrogram.effective[kept],
+            where="post",
+            color=COLOURS[0],
+            label="effective number of groups",
         )
-        axes.set(xscale="log", yscale="log", ylim=(0.9, merges.count * 1.1))
+        axes.set(xscale="log", yscale="log", ylim=(0.9, dendrogram.count * 1.1))
         axes.set_xlim(distance[-1] * 1.06, distance[0] / 1.06)
         _similarity_ticks(axes, distance)
         axes.yaxis.set_major_formatter("{x:,.0f}")
         _mark_plateau(axes, grouping)
-        axes.set(xlabel=f"Threshold: {_measure_words(grouping)} from which images are linked")
-        axes.set_title("Groups by threshold")
+        axes.set(xlabel=f"Threshold of {grouping.measure} above which images are linked")
+        axes.set(title="Groups by threshold", ylabel="Groups")
         figure.legend(loc="outside lower left", ncols=2, handlelength=1.4, columnspacing=1.4)
     return figure
 
 
 def sizes_figure(grouping: SubjectGroups) -> Figure:
-    """How many images the groups have."""
+    """Histogram of the number of images per group."""
     sizes = grouping.sizes
     with mpl.rc_context(STYLE):
-        figure = _figure(COLUMN, 2.2)
+        figure = new_figure(COLUMN, 2.2)
         axes = figure.subplots()
         low, high = int(sizes.min()), int(sizes.max())
         step = max(1, (high - low) // 40)
         bins = np.arange(low - 2.5, high + 2.5 + step, step).tolist()
         axes.hist(sizes, bins=bins, color=COLOURS[0], linewidth=0)
-        axes.set(title="Images of each group", xlabel="Images", ylabel="Groups")
+        axes.set(title="Images per group", xlabel="Images", ylabel="Groups")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     return figure
 
 
-def leak_figure(bars: Sequence[tuple[str, float, bool]], majority: float) -> Figure:
-    """What a nearest neighbour on raw pixels reaches.
+def leakage_figure(bars: Sequence[tuple[str, float, bool]], majority: float) -> Figure:
+    """Accuracy of the nearest neighbour on raw pixels.
 
     Args:
-        bars: Name, share from 0 to 1, and whether it is bought by remembering.
-        majority: Share of the most frequent class, drawn as a line.
+        bars: Name, accuracy from 0 to 1, and whether it benefits from leakage.
+        majority: Fraction of the majority class, drawn as a line.
     """
     with mpl.rc_context(STYLE):
-        figure = _figure(COLUMN, 0.9 + 0.34 * len(bars))
+        figure = new_figure(COLUMN, 0.9 + 0.34 * len(bars))
         axes = figure.subplots()
-        for height, (_, share, remembered) in enumerate(bars):
-            axes.barh(height, share, height=0.56, color=WARNING if remembered else COLOURS[0], linewidth=0)
-            # The line of the most frequent class must not run through the words.
-            beside = majority if share <= majority < share + 0.13 else share
-            axes.text(beside + 0.015, height, f"{share:.0%}", va="center", fontsize=7.5)
+        for height, (_, accuracy, leaks) in enumerate(bars):
+            axes.barh(height, accuracy, height=0.56, color=WARNING if leaks else COLOURS[0], linewidth=0)
+            # The line of the majority class must not cross the label.
+            beside = majority if accuracy <= majority < accuracy + 0.13 else accuracy
+            axes.text(beside + 0.015, height, f"{accuracy:.0%}", va="center", fontsize=7.5)
         axes.axvline(majority, color=INK, linewidth=1.0, linestyle=":")
         axes.set_yticks(range(len(bars)), [name for name, _, _ in bars])
         axes.set(xlim=(0, 1.14), ylim=(len(bars) - 0.4, -0.6), xticks=[0, 0.25, 0.5, 0.75, 1.0])
         axes.xaxis.set_major_formatter("{x:.0%}")
         axes.tick_params(axis="y", length=0)
-        axes.set(title="Nearest neighbour on raw pixels", xlabel="Accuracy (dots: most frequent class)")
+        axes.set(title="Nearest neighbour on raw pixels", xlabel="Accuracy (dotted line: majority class)")
     return figure
 
 
 def quality_figure(quality: pd.DataFrame) -> Figure:
-    """Distribution of the four whole-image measures, with their means."""
+    """Distributions of the four whole-image measures, with their means."""
     with mpl.rc_context(STYLE):
-        figure = _figure(COLUMN, 3.0)
-        for axes, name in zip(figure.subplots(2, 2).ravel(), CLASSIC, strict=True):
+        figure = new_figure(COLUMN, 3.0)
+        for axes, name in zip(figure.subplots(2, 2).ravel(), WHOLE_IMAGE_MEASURES, strict=True):
             values = quality[name].to_numpy(np.float64)
             axes.hist(values, bins=50, color=COLOURS[0], linewidth=0)
             axes.axvline(values.mean(), color=WARNING, linewidth=1.0)
             axes.set_title(name if name == "SNR" else name.capitalize())
             axes.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=3))
             axes.xaxis.set_major_locator(MaxNLocator(nbins=4))
-        figure.supxlabel("Line: mean. Heights: images", fontsize=6.5, x=0.02, ha="left", color=MUTED)
+        figure.supxlabel("Vertical axis: images. Line: mean", fontsize=6.5, x=0.02, ha="left", color=MUTED)
     return figure
 
 
@@ -112,17 +115,17 @@ def map_figure(
     outliers: NDArray[np.bool_],
     title: str,
 ) -> Figure:
-    """A map with its points coloured by class; outliers are crosses.
+    """A map with points coloured by class and outliers as crosses.
 
     Args:
         points: (N, 2).
-        classes: Names to show.
-        numbers: Index into ``classes`` of each point; below 0 for none of them.
-        outliers: Which points are crossed.
-        title: What the map is of.
+        classes: Names for the legend.
+        numbers: Index into ``classes`` of each point; below 0 for none.
+        outliers: Points drawn as crosses.
+        title: Title.
     """
     with mpl.rc_context(STYLE):
-        figure = _figure(COLUMN, COLUMN + 0.3 + 0.09 * len(classes))
+        figure = new_figure(COLUMN, COLUMN + 0.3 + 0.09 * len(classes))
         axes = figure.subplots()
         size = float(np.clip(3_000 / len(points), 0.8, 10))
         others = numbers < 0
@@ -136,7 +139,7 @@ def map_figure(
             axes.scatter(
                 points[chosen, 0], points[chosen, 1], s=size, color=colour, linewidths=0, alpha=0.8, rasterized=True
             )
-            axes.scatter([], [], s=14, color=colour, label=plain(name))
+            axes.scatter([], [], s=14, color=colour, label=escape_math(name))
         if outliers.any():
             axes.scatter(
                 points[outliers, 0],
@@ -154,15 +157,15 @@ def map_figure(
 
 
 def cluster_figure(points: NDArray[np.floating], clusters: NDArray[np.int64], title: str) -> Figure:
-    """A map with its points coloured by cluster; those of no cluster are gray.
+    """A map with points coloured by cluster; points in no cluster are gray.
 
     Args:
         points: (N, 2).
         clusters: Cluster of each point, below 0 for none.
-        title: What the map is of.
+        title: Title.
     """
     with mpl.rc_context(STYLE):
-        figure = _figure(COLUMN, COLUMN)
+        figure = new_figure(COLUMN, COLUMN)
         axes = figure.subplots()
         size = float(np.clip(3_000 / len(points), 0.8, 10))
         palette = np.array([MUTED, *COLOURS])
@@ -174,17 +177,17 @@ def cluster_figure(points: NDArray[np.floating], clusters: NDArray[np.int64], ti
 
 
 def boxes_figure(quality: pd.DataFrame, classes: Sequence[str], targets: NDArray[np.int64]) -> Figure:
-    """Every quality measure by class: median, quartiles, and whiskers to 1.5 times their distance.
+    """Box plots of every quality measure by class; whiskers reach up to 1.5 interquartile ranges.
 
     Args:
-        quality: One column a measure.
-        classes: Names in their order.
-        targets: Index into ``classes`` of each row; below 0 for none of them.
+        quality: One column per measure.
+        classes: Names in order.
+        targets: Index into ``classes`` of each row; below 0 for none.
     """
     present = [index for index in range(len(classes)) if (targets == index).any()]
     names = [name for name in quality.columns if quality[name].nunique() > 1]
     with mpl.rc_context(STYLE):
-        figure = _figure(2 * COLUMN, 1.25 * -(-len(names) // 4) + 0.3)
+        figure = new_figure(2 * COLUMN, 1.25 * -(-len(names) // 4) + 0.3)
         panels = figure.subplots(-(-len(names) // 4), 4, squeeze=False).ravel()
         for axes, name in zip(panels, names, strict=False):
             values = [quality[name].to_numpy()[targets == index] for index in present]
@@ -201,17 +204,17 @@ def boxes_figure(quality: pd.DataFrame, classes: Sequence[str], targets: NDArray
             axes.yaxis.set_major_locator(MaxNLocator(nbins=3))
         for axes in panels[len(names) :]:
             axes.set_visible(False)
-        handles = [Patch(color=COLOURS[i % len(COLOURS)], alpha=0.75, label=plain(classes[i])) for i in present]
+        handles = [Patch(color=COLOURS[i % len(COLOURS)], alpha=0.75, label=escape_math(classes[i])) for i in present]
         figure.legend(handles=handles, loc="outside lower left", ncols=4, handlelength=1, columnspacing=1.4)
     return figure
 
 
 def correlation_figure(quality: pd.DataFrame) -> Figure:
-    """Spearman correlation of the quality measures with each other."""
+    """Spearman correlations between the quality measures."""
     varying = quality.loc[:, quality.nunique() > 1]
     values = varying.corr("spearman").to_numpy()
     with mpl.rc_context(STYLE):
-        figure = _figure(COLUMN, COLUMN)
+        figure = new_figure(COLUMN, COLUMN)
         axes = figure.subplots()
         drawn = axes.imshow(values, cmap="RdBu_r", vmin=-1, vmax=1)
         names = list(varying.columns)
@@ -219,7 +222,7 @@ def correlation_figure(quality: pd.DataFrame) -> Figure:
         axes.set_yticks(range(len(names)), names, fontsize=6.5)
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
-        axes.set_title("Rank correlation")
+        axes.set_title("Spearman correlation")
         bar = figure.colorbar(drawn, ax=axes, shrink=0.6, ticks=[-1, 0, 1])
         bar.outline.set_visible(False)
     return figure
@@ -229,15 +232,15 @@ def outliers_figure(pictures: Sequence[NDArray[np.uint8]], scores: pd.DataFrame,
     """Images with the plain z-scores of their whole-image measures as bars.
 
     Args:
-        pictures: Gray, one an image, ten at most.
-        scores: Signed z-scores, one column a measure and one row a picture.
+        pictures: Gray images, ten at most.
+        scores: Signed z-scores, one column per measure and one row per image.
         threshold: Drawn as lines.
     """
     columns = min(5, len(pictures))
     lines = -(-len(pictures) // columns)
     reach = max(float(np.abs(scores.to_numpy()).max()) * 1.1, threshold * 1.2)
     with mpl.rc_context(STYLE):
-        figure = _figure(2 * COLUMN, 2.15 * lines + 0.2)
+        figure = new_figure(2 * COLUMN, 2.15 * lines + 0.2)
         grid = figure.subplots(2 * lines, columns, squeeze=False, height_ratios=[1.6, 1] * lines)
         for axes in grid.ravel():
             axes.set_axis_off()
@@ -258,13 +261,14 @@ def outliers_figure(pictures: Sequence[NDArray[np.uint8]], scores: pd.DataFrame,
     return figure
 
 
-def _figure(width: float, height: float) -> Figure:
-    return Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.06))
-
-
 def _similarity_ticks(axes: Axes, distance: NDArray[np.float64]) -> None:
     low, high = distance[0], distance[-1]
-    shown = [value for value in _TICKS if low * 0.9 <= 1 - value <= high * 1.1]
+    gap = 0.13 * np.log(high / low)  # as much as a label takes
+    shown: list[float] = []
+    for value in _TICKS:
+        in_range = low * 0.9 <= 1 - value <= high * 1.1
+        if in_range and (not shown or np.log((1 - value) / (1 - shown[-1])) >= gap):
+            shown.append(value)
     axes.xaxis.set_major_locator(FixedLocator([1 - value for value in shown]))
     axes.xaxis.set_major_formatter(FixedFormatter([f"{value:g}" for value in shown]))
     axes.xaxis.set_minor_locator(NullLocator())
@@ -281,13 +285,9 @@ def _mark_plateau(axes: Axes, grouping: SubjectGroups) -> None:
     axes.annotate(
         f"{number:,} groups",
         (1 - plateau.threshold, number),
-        xytext=(5, 7),
+        xytext=(5, -11),
         textcoords="offset points",
         color=WARNING,
         fontsize=8,
         fontweight="bold",
     )
-
-
-def _measure_words(grouping: SubjectGroups) -> str:
-    return "similarity" if grouping.measure == "similarity" else "correlation"
