@@ -1,4 +1,4 @@
-"""``gyrus data`` as a user meets it."""
+"""``gyrus data`` on real files."""
 
 from __future__ import annotations
 
@@ -11,24 +11,25 @@ import pytest
 from gyrus.datasets.manifest import Manifest
 from gyrus.datasets.splits import Split
 from tests.support.command_line import SETTINGS, gyrus, refused
+from tests.support.heads import nifti, noise
 
 
 @pytest.fixture
 def dirty(phantom_folder: Path, tmp_path: Path) -> Path:
-    """The small phantom with one image that is there twice."""
+    """The small phantom with one duplicate image."""
     folder = shutil.copytree(phantom_folder, tmp_path / "data")
     image = sorted((folder / "Control").glob("*.png"))[0]
     shutil.copy(image, image.with_name(image.name.replace("slice-00", "slice-09")))
     return folder
 
 
-def test_what_is_prepared_can_be_trained_on(dirty: Path, tmp_path: Path) -> None:
+def test_prepared_data_can_be_trained_on(dirty: Path, tmp_path: Path) -> None:
     out = tmp_path / "clean"
     options = (
         "--rule",
         "outliers=off",
         "--rule",
-        "copies=1.0",
+        "duplicates=1.0",
         "--step",
         "min-max",
         "--step",
@@ -38,7 +39,7 @@ def test_what_is_prepared_can_be_trained_on(dirty: Path, tmp_path: Path) -> None
     assert result.returncode == 0, result.stderr
     lines = [" ".join(line.split()) for line in result.stdout.splitlines()]
     assert "all 97 96 24" in lines
-    assert "Removed by the rule copies: 1" in lines
+    assert "Removed by the rule duplicates: 1" in lines
     log = pd.read_csv(out / "decisions.csv")
     assert (log["decision"] == "remove").sum() == 1
     run = tmp_path / "run"
@@ -49,14 +50,20 @@ def test_what_is_prepared_can_be_trained_on(dirty: Path, tmp_path: Path) -> None
 
 def test_a_dry_run_writes_nothing(dirty: Path, tmp_path: Path) -> None:
     before = sorted(tmp_path.rglob("*"))
-    result = gyrus("data", "prepare", dirty, "--dry-run", "--out", tmp_path / "out", "--rule", "copies=1.0")
+    result = gyrus("data", "prepare", dirty, "--dry-run", "--out", tmp_path / "out", "--rule", "duplicates=1.0")
     assert result.returncode == 0, result.stderr
-    assert "Removed by the rule copies: 1" in result.stdout
+    assert "Removed by the rule duplicates: 1" in result.stdout
     assert "Dry run: nothing was written." in result.stdout
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_a_table_alone_is_read_as_the_images(dirty: Path, tmp_path: Path) -> None:
+def test_former_names_of_rules_are_understood(dirty: Path) -> None:
+    result = gyrus("data", "prepare", dirty, "--dry-run", "--rule", "copies=1.0", "--rule", "outliers=off")
+    assert "Removed by the rule duplicates: 1" in result.stdout
+    assert "the rule copies is now called duplicates" in result.stderr
+
+
+def test_a_manifest_alone_is_read_like_the_images(dirty: Path, tmp_path: Path) -> None:
     result = gyrus("data", "prepare", dirty, "--out", tmp_path / "out", "--manifest-only", "--rule", "outliers=off")
     assert result.returncode == 0, result.stderr
     assert not list((tmp_path / "out").rglob("*.png"))
@@ -69,16 +76,16 @@ def test_a_table_alone_is_read_as_the_images(dirty: Path, tmp_path: Path) -> Non
         (["--out", "OUT", "--balance"], "training.sampler=balanced"),
         (["--dry-run", "--balance"], "copies made before the split"),
         ([], "--out"),
-        (["--out", "FULL"], "never overwritten"),
-        (["--out", "OUT", "--manifest-only", "--step", "clahe"], "Leave one of them out"),
+        (["--out", "FULL"], "Nothing is overwritten"),
+        (["--out", "OUT", "--manifest-only", "--step", "clahe"], "Give only one of them"),
         (["--out", "OUT", "--rule", "outlier=3"], "'outliers'"),
-        (["--out", "OUT", "--rule", "copies=0.2"], "copies"),
-        (["--out", "OUT", "--rule", "copies"], "NAME=VALUE"),
+        (["--out", "OUT", "--rule", "duplicates=0.2"], "duplicates"),
+        (["--out", "OUT", "--rule", "duplicates"], "NAME=VALUE"),
         (["--out", "OUT", "--step", "clahee"], "'clahe'"),
-        (["--out", "OUT", "--rule", "empty=0.99"], "No image would be left"),
+        (["--out", "OUT", "--rule", "empty=0.99"], "No image would remain"),
     ],
 )
-def test_mistakes_are_told_in_words_and_leave_nothing_behind(
+def test_mistakes_are_reported_and_leave_nothing_behind(
     dirty: Path, tmp_path: Path, arguments: list[str], words: str
 ) -> None:
     places = {"OUT": tmp_path / "out", "FULL": dirty}
@@ -87,7 +94,7 @@ def test_mistakes_are_told_in_words_and_leave_nothing_behind(
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_scan_says_what_the_data_consist_of(phantom_folder, tmp_path):
+def test_scan_summarises_the_data(phantom_folder, tmp_path):
     result = gyrus("data", "scan", phantom_folder, "--out", tmp_path / "manifest.parquet")
     assert result.returncode == 0, result.stderr
     lines = [" ".join(line.split()) for line in result.stdout.splitlines()]
@@ -138,3 +145,16 @@ def test_wrong_options_are_refused(phantom_folder, tmp_path, arguments, words):
     places = {"DATA": phantom_folder, "OUT": tmp_path / "out"}
     assert words in refused(*[places.get(argument, argument) for argument in arguments])
     assert not (tmp_path / "out").exists()
+
+
+def test_volumes_are_converted_and_previewed(tmp_path: Path) -> None:
+    for name in ("AD/sub-1_T1w.nii", "NC/sub-2_T1w.nii"):
+        nifti(noise(), tmp_path / "volumes" / name)
+    result = gyrus("data", "convert", tmp_path / "volumes", "--to", "stack", "--out", tmp_path / "slices")
+    assert result.returncode == 0, result.stderr
+    assert "Note: The volumes have more than 8 bits" in result.stdout
+    assert "2 samples as stack" in result.stdout
+    out = tmp_path / "preview.png"
+    result = gyrus("data", "preview", tmp_path / "volumes" / "AD" / "sub-1_T1w.nii", "--out", out)
+    assert result.returncode == 0, result.stderr
+    assert out.is_file()

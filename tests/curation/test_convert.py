@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from gyrus.curation.convert import TARGETS, Options, convert
+from gyrus.curation.convert import TARGETS, ConversionOptions, convert
 from gyrus.datasets.manifest import Manifest
 from gyrus.datasets.reader import Reader
 from gyrus.datasets.scan import scan
@@ -53,8 +53,8 @@ def _slices(root: Path, people: list[tuple[str, str]], *, subset: str | None = N
     return scan(root)
 
 
-def _about(manifest: Manifest) -> pd.DataFrame:
-    """What is known of each image, by its pixels."""
+def _metadata(manifest: Manifest) -> pd.DataFrame:
+    """The metadata of each image, by its pixels."""
     reader = Reader(manifest, (Window(),))
     pixels = [reader.read(number).tobytes() for number in range(len(manifest))]
     table = manifest.table.reindex(columns=KEPT).astype("string").assign(pixels=pixels)
@@ -62,7 +62,7 @@ def _about(manifest: Manifest) -> pd.DataFrame:
 
 
 def _converted(manifest: Manifest, to: str, out: Path) -> Manifest:
-    convert(manifest, to, out, Options(spacing=SPACING))
+    convert(manifest, to, out, ConversionOptions(spacing=SPACING))
     return scan(out)
 
 
@@ -78,10 +78,10 @@ def test_a_round_trip_loses_nothing(way, people, tmp_path_factory):
     assert manifest.classes == original.classes
     assert manifest.subject_kind == "subject"
     assert len(manifest) == len(original)
-    pd.testing.assert_frame_equal(_about(manifest), _about(original))
+    pd.testing.assert_frame_equal(_metadata(manifest), _metadata(original))
 
 
-def test_volumes_keep_every_voxel_their_grid_and_who_they_are(tmp_path):
+def test_volumes_keep_voxels_grid_and_subjects(tmp_path):
     for subject, label, seed in (("sub-1", "AD", 1), ("sub-2", "NC", 2)):
         nifti(noise(seed=seed), tmp_path / "a" / label / f"{subject}_ses-b_T1w.nii.gz")
     original = scan(tmp_path / "a")
@@ -96,7 +96,7 @@ def test_volumes_keep_every_voxel_their_grid_and_who_they_are(tmp_path):
             assert after.stored == before.stored == np.int16
 
 
-def test_eight_bit_volumes_become_slices_and_volumes_again_with_their_grid(tmp_path):
+def test_8_bit_volumes_become_slices_and_volumes_again_with_their_grid(tmp_path):
     slices = np.random.default_rng(0).integers(0, 256, (7, 6, 5)).astype(np.uint8)
     for subject, label in (("sub-1", "AD"), ("sub-2", "NC")):
         nifti(array_from_slices(slices), tmp_path / "a" / label / f"{subject}_T1w.nii.gz", OBLIQUE)
@@ -108,15 +108,17 @@ def test_eight_bit_volumes_become_slices_and_volumes_again_with_their_grid(tmp_p
     np.testing.assert_allclose(volume.affine, OBLIQUE, atol=1e-4)
 
 
-def test_volumes_of_more_than_eight_bits_are_scaled_and_that_is_said(tmp_path):
+def test_volumes_of_more_than_8_bits_are_scaled_with_a_note(tmp_path):
     for name in ("AD/sub-1_T1w.nii", "NC/sub-2_T1w.nii"):
         nifti(noise(), tmp_path / "a" / name)
-    notes = convert(scan(tmp_path / "a"), "stack", tmp_path / "b", Options(steps=(Percentiles(low=1, high=99),)))
+    notes = convert(
+        scan(tmp_path / "a"), "stack", tmp_path / "b", ConversionOptions(steps=(Percentiles(low=1, high=99),))
+    )
     assert "more than 8 bits" in notes[0]
     assert '"low": 1.0' in notes[0]
 
 
-def test_chosen_slices_of_volumes_become_a_folder_of_images(tmp_path):
+def test_selected_slices_of_volumes_become_images(tmp_path):
     for name in ("AD/sub-1_T1w.nii", "NC/sub-2_T1w.nii"):
         nifti(noise(), tmp_path / "a" / name)
     slices = slice_volumes(scan(tmp_path / "a"), SliceConfig(range=(0.25, 0.75), neighbours=1))
@@ -126,7 +128,7 @@ def test_chosen_slices_of_volumes_become_a_folder_of_images(tmp_path):
     np.testing.assert_array_equal(Reader(images).read(0), Reader(slices).read(0))
 
 
-def test_parts_and_the_order_of_classes_travel_in_parquet(tmp_path):
+def test_subsets_and_the_order_of_classes_are_kept_in_parquet(tmp_path):
     for subset in ("train", "test"):
         for label in ("b", "a"):
             path = tmp_path / "a" / subset / label / f"sub-{subset}{label}_slice-1.png"
@@ -135,13 +137,13 @@ def test_parts_and_the_order_of_classes_travel_in_parquet(tmp_path):
     original = scan(tmp_path / "a", classes=["b", "a"])
     converted = _converted(original, "parquet", tmp_path / "b")
     assert converted.classes == ("b", "a")
-    pd.testing.assert_frame_equal(_about(converted), _about(original))
+    pd.testing.assert_frame_equal(_metadata(converted), _metadata(original))
     notes = convert(original, "folder", tmp_path / "c")
     assert notes == ("The order of the classes is not kept; give it with --classes b,a.",)
     assert sorted(scan(tmp_path / "c").table["subset"]) == ["test", "test", "train", "train"]
 
 
-def test_scans_do_not_become_people(tmp_path):
+def test_scans_do_not_become_subjects(tmp_path):
     for label, scans in (("AD", (11, 12)), ("NC", (21, 22))):
         for number in scans:
             for place in range(3):
@@ -152,13 +154,13 @@ def test_scans_do_not_become_people(tmp_path):
     assert original.subject_kind == "scan"
     for to in ("folder", "stack", "parquet"):
         assert _converted(original, to, tmp_path / to).subject_kind == "scan"
-    with pytest.raises(DataError, match="BIDS needs to know who is on each scan"):
-        convert(original, "bids", tmp_path / "no", Options(spacing=SPACING))
+    with pytest.raises(DataError, match="BIDS requires the subject of each scan"):
+        convert(original, "bids", tmp_path / "no", ConversionOptions(spacing=SPACING))
 
 
-def test_names_in_bids_are_letters_and_digits_and_no_two_alike(tmp_path):
+def test_bids_labels_are_letters_and_digits_and_unique(tmp_path):
     manifest = _slices(tmp_path / "a" if (tmp_path / "a").mkdir() is None else tmp_path, [("0_1", "v 1"), ("01", "v1")])
-    convert(manifest, "bids", tmp_path / "b", Options(spacing=SPACING))
+    convert(manifest, "bids", tmp_path / "b", ConversionOptions(spacing=SPACING))
     files = sorted((tmp_path / "b").rglob("*.nii.gz"))
     assert all(entities_of(file.name) for file in files)
     people = pd.read_csv(tmp_path / "b" / "participants.tsv", sep="\t", dtype=str)
@@ -166,15 +168,15 @@ def test_names_in_bids_are_letters_and_digits_and_no_two_alike(tmp_path):
     assert set(people["original_id"]) == {"0_1", "01"}
 
 
-def test_what_is_missing_is_said_and_nothing_is_left_behind(tmp_path, phantom_folder):
+def test_missing_information_is_reported_and_nothing_is_left_behind(tmp_path, phantom_folder):
     manifest = scan(phantom_folder)
     with pytest.raises(UnknownNameError, match="Did you mean 'nifti'"):
         convert(manifest, "nifty", tmp_path / "out")
     with pytest.raises(DataError, match="--slice-spacing"):
         convert(manifest, "nifti", tmp_path / "out")
     nobody = scan(phantom_folder, subject_rule="none")
-    with pytest.raises(DataError, match="which slices belong together"):
-        convert(nobody, "nifti", tmp_path / "out", Options(spacing=SPACING))
+    with pytest.raises(DataError, match="Slices can become volumes only"):
+        convert(nobody, "nifti", tmp_path / "out", ConversionOptions(spacing=SPACING))
     assert not (tmp_path / "out").exists()
     convert(manifest, "folder", tmp_path / "out")
     with pytest.raises(GyrusError, match="not an empty folder"):
@@ -182,7 +184,7 @@ def test_what_is_missing_is_said_and_nothing_is_left_behind(tmp_path, phantom_fo
     assert set(TARGETS) == {"folder", "parquet", "nifti", "bids", "stack"}
 
 
-def test_a_column_that_begins_late_is_kept_in_parquet(tmp_path, monkeypatch):
+def test_a_column_that_is_empty_at_first_is_kept_in_parquet(tmp_path, monkeypatch):
     from gyrus.curation import convert as module
 
     monkeypatch.setattr(module, "ROWS_AT_A_TIME", 2)

@@ -1,4 +1,4 @@
-"""What identifies a person in a header is nowhere in what Gyrus writes, says or logs."""
+"""Personal data in headers are not in anything that Gyrus writes, prints or logs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from gyrus.cli.app import app
-from gyrus.curation.privacy import kinds_in_text, warnings_about_people
+from gyrus.curation.privacy import kinds_in_text, privacy_warnings
 from gyrus.datasets.scan import scan
 from gyrus.imaging.orientation import affine_from_slices, array_from_slices
 from gyrus.workflows.predict import predict
@@ -30,6 +30,7 @@ PERSON = {
     "StudyID": "STUDY5511",
     "SeriesDescription": "T1 of Quirrelwood",
 }
+KEPT = "Gyrus copies no personal data from headers, but keeps file names."
 SECRETS = [
     *("Quirrelwood", "Zebedee", "19480312", "Mulberry", "Thistlethwaite", "ACC778899", "Ottoline", "20210716"),
     *("STUDY5511", "MRN-55", "9.8.7.6.5"),
@@ -59,7 +60,7 @@ def dicoms(tmp_path_factory) -> Path:
 
 
 def _leaks(folder: Path) -> list[tuple[str, str]]:
-    """Which secrets stand in which files, also in compressed ones and in the columns of parquet."""
+    """Files that contain a secret, including compressed files and the columns of Parquet."""
     import gzip
 
     import pandas as pd
@@ -77,20 +78,20 @@ def _leaks(folder: Path) -> list[tuple[str, str]]:
     return found
 
 
-def test_the_search_finds_what_is_there(dicoms):
+def test_the_search_finds_secrets(dicoms):
     assert {secret for _, secret in _leaks(dicoms)} == set(SECRETS)
 
 
-def test_nothing_of_a_header_gets_into_anything_that_is_written(dicoms, tmp_path, monkeypatch, capfd, caplog):
+def test_nothing_of_a_header_is_written_or_printed(dicoms, tmp_path, monkeypatch, capfd, caplog):
     caplog.set_level(logging.DEBUG)
     monkeypatch.setenv("GYRUS_CACHE", str(tmp_path / "cache"))
     manifest = scan(dicoms)
     manifest.save(tmp_path / "manifest.parquet")
-    assert manifest.table["subject"].tolist() == [f"{label}/p{n}" for n, label in _people()]
+    assert manifest.table["subject"].tolist() == [f"{label}/p{n}" for n, label in _subjects()]
     run = train("adni-convnext3d", data=dicoms, out=tmp_path / "run", overrides=TINY)
     predict(run, [dicoms / "AD" / "p0"]).export(tmp_path / "predictions.csv")
     command = CliRunner()
-    texts = [warnings_about_people(manifest), manifest.notes]
+    texts = [privacy_warnings(manifest), manifest.notes]
     for to in ("nifti", "bids", "stack", "parquet"):
         result = command.invoke(app, ["data", "convert", str(dicoms), "--to", to, "--out", str(tmp_path / to)])
         assert result.exit_code == 0, result.output
@@ -102,13 +103,13 @@ def test_nothing_of_a_header_gets_into_anything_that_is_written(dicoms, tmp_path
         result = command.invoke(app, arguments)
         assert result.exit_code == 0, result.output
         texts.append(result.output)
-    said = f"{texts} {capfd.readouterr()} {caplog.text}"
-    assert "a name (PatientName)" in said
-    assert [secret for secret in SECRETS if secret in said] == []
+    printed = f"{texts} {capfd.readouterr()} {caplog.text}"
+    assert "a name (PatientName)" in printed
+    assert [secret for secret in SECRETS if secret in printed] == []
     assert _leaks(tmp_path) == []
 
 
-def _people() -> list[tuple[int, str]]:
+def _subjects() -> list[tuple[int, str]]:
     return [(n, "AD") for n in (0, 10, 2, 4, 6, 8)] + [(n, "NC") for n in (1, 11, 3, 5, 7, 9)]
 
 
@@ -125,7 +126,7 @@ def test_damaged_headers_are_not_quoted(tmp_path):
     assert not any(secret in str(problems) for secret in [*SECRETS, "Zebede"])
 
 
-def test_headers_of_nifti_are_not_copied_and_are_warned_of(tmp_path):
+def test_nifti_headers_are_not_copied_and_cause_warnings(tmp_path):
     for number, label in enumerate(("AD", "NC")):
         array = array_from_slices(_slices(number))
         path = nifti(
@@ -141,9 +142,9 @@ def test_headers_of_nifti_are_not_copied_and_are_warned_of(tmp_path):
 
     convert(manifest, "nifti", tmp_path / "b" / "nifti")
     assert _leaks(tmp_path / "b") == []
-    assert warnings_about_people(manifest) == (
-        "2 headers: what looks like a birth date",
-        "2 headers: what looks like a name",
+    assert privacy_warnings(manifest) == (
+        "2 image headers contain what looks like a birth date. " + KEPT,
+        "2 image headers contain what looks like a name. " + KEPT,
     )
 
 

@@ -1,4 +1,4 @@
-"""``gyrus data``: look at data, clean and split them, make phantoms."""
+"""``gyrus data``: check, split, prepare and convert data sets; draw previews; generate phantoms."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from gyrus.cli import data_volumes
 from gyrus.cli.command import command, group
-from gyrus.cli.options import ConfigOptions, DataOptions, FigureFile
+from gyrus.cli.options import ConfigOptions, DataOptions, FigureFile, ReadingOptions, lengths
 from gyrus.cli.terminal import Terminal, console, table
 
 if TYPE_CHECKING:
@@ -18,20 +17,32 @@ if TYPE_CHECKING:
     from gyrus.datasets.manifest import Manifest
 
 app = group("Check, split and convert data sets; generate phantoms.")
-data_volumes.register(app)
+
+DataSet = Annotated[
+    str, typer.Argument(help="Folder, table, volume, DICOM folder, BIDS data set, Parquet file, or hf:owner/name.")
+]
+ImageDataSet = Annotated[str, typer.Argument(help="Folder, table, Parquet file, or hf:owner/name.")]
+Seed = Annotated[int, typer.Option("--seed", help="Seed of everything random.")]
 
 
 @command(app, "scan")
 def scan(
     *,
-    path: Annotated[str, typer.Argument(help="Folder, table, parquet file, or hf:owner/name.")],
+    path: DataSet,
     reading: DataOptions,
-    out: Annotated[Path | None, typer.Option("--out", help="Write the manifest here, as parquet.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Also write the manifest to this Parquet file.")] = None,
 ) -> None:
-    """Say what a data set consists of, and name every file that cannot be used."""
-    manifest = _scan(path, reading)
-    _show(manifest)
-    data_volumes.show_notes(manifest)
+    """Summarise a data set and list unusable files."""
+    import gyrus
+    from gyrus.curation.privacy import privacy_warnings
+
+    with Terminal().progress("Reading files") as progress:
+        manifest = gyrus.scan(path, **reading.fields(), progress=progress)
+    _print_summary(manifest)
+    for note in manifest.notes:
+        console.print(f"Note: {note}.")
+    for warning in privacy_warnings(manifest):
+        console.print(f"Warning: {warning}")
     if out:
         manifest.save(out)
         console.print(f"Manifest: {out}")
@@ -40,67 +51,167 @@ def scan(
 @command(app, "split")
 def split(
     *,
-    path: Annotated[str, typer.Argument(help="Folder, table, parquet file, or hf:owner/name.")],
-    out: Annotated[Path, typer.Option("--out", help="Where to write the split, as JSON.")],
+    path: DataSet,
+    out: Annotated[Path, typer.Option("--out", help="Split file to write, JSON.")],
     split_unit: Annotated[
-        Literal["subject", "image"], typer.Option("--split-unit", help="What is kept whole.")
+        Literal["subject", "image"], typer.Option("--split-unit", help="What the split keeps together.")
     ] = "subject",
     method: Annotated[
-        Literal["auto", "holdout", "kfold", "given"], typer.Option("--method", help="How to cut.")
+        Literal["auto", "holdout", "kfold", "given"],
+        typer.Option("--method", help="holdout, kfold, the subsets that the data define (given), or auto."),
     ] = "auto",
-    val: Annotated[float, typer.Option("--val", help="Share to choose by.")] = 0.15,
-    test: Annotated[float, typer.Option("--test", help="Share to be judged on.")] = 0.2,
+    val: Annotated[float, typer.Option("--val", help="Fraction of the data in the validation set.")] = 0.15,
+    test: Annotated[float, typer.Option("--test", help="Fraction of the data in the test set.")] = 0.2,
     folds: Annotated[int, typer.Option("--folds", help="Number of folds (kfold).")] = 5,
-    fold: Annotated[int, typer.Option("--fold", help="Which fold is tested, from 0 (kfold).")] = 0,
+    fold: Annotated[int, typer.Option("--fold", help="Fold that is the test set, from 0 (kfold).")] = 0,
     seed: Annotated[int, typer.Option("--seed", help="Seed of the split.")] = 0,
     reading: DataOptions,
 ) -> None:
-    """Cut a data set into train, val and test, by subject."""
-    from gyrus.configuration import parse
-    from gyrus.datasets.splits import SplitConfig
-    from gyrus.datasets.splits import split as cut
+    """Split a data set into training, validation and test sets, by subject."""
+    from gyrus.workflows.prepare import write_split
 
-    manifest = _scan(path, reading)
-    manifest.require_clean()
     fields = {"unit": split_unit, "method": method, "val": val, "test": test, "folds": folds, "fold": fold}
-    result = cut(manifest, parse(SplitConfig, fields, where="The split"), seed=seed)
-    result.save(out)
+    manifest, result = write_split(path, out, split=fields, seed=seed, data=reading.config(), display=Terminal())
+    labels = manifest.table.set_index("sample")["label"]
     rows = [
-        [subset, len(result.subjects[subset]) or "-", len(samples), *_label_counts(manifest, samples)]
+        [subset, len(result.subjects[subset]) or "-", len(samples)]
+        + [int((labels[list(samples)] == name).sum()) for name in manifest.classes]
         for subset, samples in result.samples.items()
     ]
     console.print(table(["subset", "subjects", "images", *manifest.classes], rows))
-    for note in (*result.notes, *([result.warning] if result.warning else [])):
+    for note in result.notes:
         console.print(f"Note: {note}")
+    if result.warning:
+        console.print(f"Warning: {result.warning}")
     console.print(f"Split: {out}")
 
 
-@command(app, "phantom")
-def phantom(
-    out: Annotated[Path, typer.Argument(help="A new folder.")],
-    subjects: Annotated[int, typer.Option("--subjects", help="How many people.")] = 60,
-    slices: Annotated[int, typer.Option("--slices", help="Slices a person.")] = 16,
-    classes: Annotated[int, typer.Option("--classes", help="How many classes.")] = 4,
-    size: Annotated[int, typer.Option("--size", help="Rows and columns of a slice.")] = 128,
-    seed: Annotated[int, typer.Option("--seed", help="Seed.")] = 0,
-    layout: Annotated[str, typer.Option("--layout", help="How the files are laid out.")] = "folder",
+@command(app, "prepare")
+def prepare(
+    *,
+    path: ImageDataSet,
+    out: Annotated[Path | None, typer.Option("--out", help="New folder for the cleaned copy.")] = None,
+    rule: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--rule",
+            help="NAME=NUMBER sets the threshold of a rule, NAME=off disables it: outliers, plain_z, empty, cropped, "
+            "duplicates, conflicting_labels. Repeatable.",
+        ),
+    ] = None,
+    step: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--step",
+            help="Preprocessing step for every image: a name such as clahe, or '{step: clahe, clip_limit: 3}'. "
+            "Repeatable.",
+        ),
+    ] = None,
+    manifest_only: Annotated[
+        bool, typer.Option("--manifest-only", help="Write a table of the kept images, but no images.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the decisions, and write nothing.")] = False,
+    balance: Annotated[bool, typer.Option("--balance", help="Refused; the message explains the alternative.")] = False,
+    seed: Seed = 0,
+    reading: DataOptions,
 ) -> None:
-    """Make synthetic heads whose ventricles and sulci widen with the class."""
-    from gyrus.synthetic.phantom import generate
-    from gyrus.synthetic.phantom_layouts import write
+    """Write a cleaned copy without bad images and duplicates."""
+    import gyrus
+    from gyrus.curation.cleaned_copy import parse_steps, reading_options
+    from gyrus.curation.cleaning import parse_rules
+    from gyrus.errors import ConfigError
 
-    folder = write(generate(subjects=subjects, slices=slices, classes=classes, size=size, seed=seed), out, layout)
-    console.print(f"{subjects} people with {slices} slices each: {folder}")
+    if balance:
+        raise ConfigError(
+            "--balance is refused: copies made before the split end up in both the training and the test set, so the "
+            "score is measured on training images. Balance during training instead: gyrus train --set "
+            "training.sampler=balanced, with augmentation, draws rare classes more often and augments every draw."
+        )
+    display = Terminal()
+    result = gyrus.prepare(
+        path,
+        out=out,
+        rules=parse_rules(rule or [], display.say),
+        steps=parse_steps(step or []),
+        manifest_only=manifest_only,
+        dry_run=dry_run,
+        seed=seed,
+        data=reading.config(),
+        display=display,
+    )
+    _print_plan(result.plan)
+    if result.folder is None:
+        console.print("Dry run: nothing was written.")
+        return
+    console.print(f"Prepared: {result.folder}")
+    if options := reading_options(result.plan.cleaned):
+        console.print(f"Read it with {options}")
+
+
+@command(app, "convert")
+def convert(
+    *,
+    path: DataSet,
+    to: Annotated[str, typer.Option("--to", help="Layout: folder, parquet, nifti, bids or stack.")],
+    out: Annotated[Path, typer.Option("--out", help="New folder.")],
+    slice_spacing: Annotated[
+        str | None,
+        typer.Option(
+            "--slice-spacing",
+            help="Distance in mm between slices, rows and columns, for slices that become volumes (for example 5,1,1).",
+        ),
+    ] = None,
+    experiment: ConfigOptions,
+    reading: DataOptions,
+) -> None:
+    """Convert a data set to another layout, with labels, subjects and sessions."""
+    import gyrus
+
+    result = gyrus.convert(
+        path,
+        to,
+        out,
+        slice_spacing=lengths(slice_spacing, "--slice-spacing"),
+        config=experiment.chosen,
+        overrides=experiment.overrides(),
+        data=reading.config(),
+        display=Terminal(),
+    )
+    for note in result.notes:
+        console.print(f"Note: {note}")
+    console.print(f"{len(result.manifest)} samples as {to}: {result.folder}")
+
+
+@command(app, "preview")
+def preview(
+    *,
+    path: Annotated[Path, typer.Argument(help="Volume, or folder of DICOM files.")],
+    out: FigureFile,
+    experiment: ConfigOptions,
+    reading: ReadingOptions,
+) -> None:
+    """Draw a volume in three planes, as read and after each preprocessing step."""
+    import gyrus
+
+    gyrus.preview(
+        path,
+        out=out,
+        config=experiment.chosen,
+        overrides=experiment.overrides(),
+        data=reading.config(),
+        display=Terminal(),
+    )
+    console.print(f"Contact sheet: {out}")
 
 
 @command(app, "augment-preview")
 def augment_preview(
     *,
-    path: Annotated[str, typer.Argument(help="Folder, table, parquet file, or hf:owner/name.")],
+    path: ImageDataSet,
     out: FigureFile,
     experiment: ConfigOptions,
-    images: Annotated[int, typer.Option("--images", min=1, help="How many images the steps take in turn.")] = 4,
-    seed: Annotated[int, typer.Option("--seed", help="Which images, and what is left to chance.")] = 0,
+    images: Annotated[int, typer.Option("--images", min=1, help="Number of images to use.")] = 4,
+    seed: Seed = 0,
 ) -> None:
     """Draw each augmentation step at low, middle and high strength."""
     import gyrus
@@ -109,80 +220,24 @@ def augment_preview(
     console.print(f"Contact sheet: {out}")
 
 
-@command(app, "prepare")
-def prepare(
-    *,
-    path: Annotated[str, typer.Argument(help="Folder, table, parquet file, or hf:owner/name.")],
-    out: Annotated[Path | None, typer.Option("--out", help="A new folder.")] = None,
-    rule: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--rule",
-            help="NAME=NUMBER sets the threshold of a rule, NAME=off switches it off: outliers, classic, empty, "
-            "cropped, copies, contrary. May be repeated.",
-        ),
-    ] = None,
-    step: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--step", help="Apply to each image: a name such as clahe, or '{step: clahe, clip_limit: 3}'. Repeatable."
-        ),
-    ] = None,
-    manifest_only: Annotated[
-        bool, typer.Option("--manifest-only", help="Write a table of the kept images, and no image.")
-    ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and write nothing.")] = False,
-    balance: Annotated[bool, typer.Option("--balance", help="Refused, with what to do instead.")] = False,
-    seed: Annotated[int, typer.Option("--seed", help="Seed of everything random.")] = 0,
-    reading: DataOptions,
+@command(app, "phantom")
+def phantom(
+    out: Annotated[Path, typer.Argument(help="New folder.")],
+    subjects: Annotated[int, typer.Option("--subjects", help="Number of subjects.")] = 60,
+    slices: Annotated[int, typer.Option("--slices", help="Slices per subject.")] = 16,
+    classes: Annotated[int, typer.Option("--classes", help="Number of classes.")] = 4,
+    size: Annotated[int, typer.Option("--size", help="Rows and columns of a slice.")] = 128,
+    seed: Seed = 0,
+    layout: Annotated[str, typer.Option("--layout", help="Layout of the files.")] = "folder",
 ) -> None:
-    """Write a cleaned copy, without bad images and copies, and a log of each decision."""
-    from gyrus.configuration import parse, read_assignments, with_overrides
-    from gyrus.curation.cleaned_copy import how_to_read, parse_steps, write_copy, write_manifest
-    from gyrus.curation.cleaning import Rules
-    from gyrus.curation.cleaning import prepare as plan_for
+    """Generate synthetic heads with class-dependent atrophy."""
+    import gyrus
 
-    _require_possible(out, step, manifest_only=manifest_only, dry_run=dry_run, balance=balance)
-    rules = parse(Rules, with_overrides({}, read_assignments(rule or [])), where="--rule")
-    steps = parse_steps(step or [])
-    manifest = _scan(path, reading)
-    with Terminal().progress("Looking") as progress:
-        plan = plan_for(manifest, rules, seed=seed, progress=progress)
-    _show_plan(plan)
-    if dry_run or out is None:
-        console.print("Dry run: nothing was written.")
-        return
-    if manifest_only:
-        write_manifest(plan, out)
-    else:
-        with Terminal().progress("Writing") as progress:
-            write_copy(plan, out, steps=steps, progress=progress)
-    console.print(f"Prepared: {out}")
-    if options := how_to_read(plan.cleaned):
-        console.print(f"Read it with {options}")
+    gyrus.phantom(out, subjects=subjects, slices=slices, classes=classes, size=size, seed=seed, layout=layout)
+    console.print(f"{subjects} subjects with {slices} slices each: {out}")
 
 
-def _require_possible(
-    out: Path | None, step: list[str] | None, *, manifest_only: bool, dry_run: bool, balance: bool
-) -> None:
-    from gyrus.errors import ConfigError
-
-    if balance:
-        raise ConfigError(
-            "--balance is refused: copies made before the split end up in training and in test, and the score is then "
-            "of images that were learnt from. Balance inside training, after the split: "
-            "gyrus train --set training.sampler=balanced, with augmentation, draws rare classes more often and alters "
-            "each draw anew."
-        )
-    if out is None and not dry_run:
-        raise ConfigError("Where to? Give a new folder with --out, or see what would be done with --dry-run.")
-    if out is not None and not dry_run and out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ConfigError(f"{out} is there already and is never overwritten. Give a new folder with --out.")
-    if manifest_only and step:
-        raise ConfigError("--step changes pixels, and --manifest-only writes none. Leave one of them out.")
-
-
-def _show_plan(plan: CleaningPlan) -> None:
+def _print_plan(plan: CleaningPlan) -> None:
     manifest, cleaned = plan.manifest, plan.cleaned
     rows = [
         [name, int((manifest.table["label"] == name).sum()), len(kept), kept["subject"].nunique() or "-"]
@@ -197,19 +252,7 @@ def _show_plan(plan: CleaningPlan) -> None:
         console.print(f"Note: {note}")
 
 
-def _scan(path: str, reading: DataOptions) -> Manifest:
-    from gyrus.datasets.scan import scan as scan_source
-
-    with Terminal().progress("Reading") as progress:
-        return scan_source(path, **reading.fields(), progress=progress)
-
-
-def _label_counts(manifest: Manifest, samples: tuple[str, ...]) -> list[int]:
-    labels = manifest.table["label"][manifest.table["sample"].isin(samples)]
-    return [int((labels == name).sum()) for name in manifest.classes]
-
-
-def _show(manifest: Manifest) -> None:
+def _print_summary(manifest: Manifest) -> None:
     rows = [
         [name, inside["subject"].nunique() or "-", len(inside)]
         for name in manifest.classes
@@ -221,25 +264,26 @@ def _show(manifest: Manifest) -> None:
     shapes = Counter(manifest.table["shape"])
     sizes = ", ".join(f"{' x '.join(map(str, shape))} ({count})" for shape, count in shapes.most_common(5))
     console.print(f"Sizes: {sizes}" + (f" and {len(shapes) - 5} more" if len(shapes) > 5 else ""))
-    console.print(_about_subjects(manifest))
+    console.print(_subject_source(manifest))
     subsets = manifest.table["subset"].value_counts()
     if len(subsets):
-        console.print("Parts given by the data: " + ", ".join(f"{name} ({count})" for name, count in subsets.items()))
+        counts = ", ".join(f"{name} ({count})" for name, count in subsets.items())
+        console.print(f"Subsets defined by the data: {counts}")
     for problem in manifest.problems:
         console.print(f"Problem: {problem}")
     if manifest.problems:
-        console.print(f"{len(manifest.problems)} samples cannot be used; training stops at them by default.")
+        console.print(f"{len(manifest.problems)} samples cannot be used; by default, training stops at them.")
 
 
-def _about_subjects(manifest: Manifest) -> str:
+def _subject_source(manifest: Manifest) -> str:
     if manifest.subject_kind == "unknown":
         return (
-            "Subjects: unknown. Without them a score cannot be trusted; name them with --subject-pattern, "
-            "--subject-rule or a table with a subject column."
+            "Subjects: unknown. Scores without known subjects cannot be trusted. Name the subjects with "
+            "--subject-pattern, --subject-rule or a table with a subject column."
         )
     if manifest.subject_kind == "scan":
         return (
-            f"Subjects: unknown; the names hold scan ids only (rule {manifest.subject_rule}). "
-            "Repeat scans of a person would be counted as different people."
+            f"Subjects: unknown; the names contain scan ids only (rule {manifest.subject_rule}). Repeat scans of a "
+            "person would count as different subjects."
         )
     return f"Subjects: by {manifest.subject_rule}"

@@ -1,1 +1,1 @@
-"""Clean a data set, and write it in another layout."""
+"""Cleaning of data sets, and conversion to other layouts."""

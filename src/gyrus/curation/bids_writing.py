@@ -1,4 +1,4 @@
-"""Scans as a BIDS data set: files named by entities, and tables of people and visits."""
+"""Writing of BIDS data sets: files named by entities, with tables of participants and sessions."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from gyrus.curation.scan_volumes import ConversionOptions, scan_count, scans, with_progress
+from gyrus.curation.scan_volumes import ConversionOptions, read_scans
 from gyrus.datasets.manifest import Manifest
 from gyrus.datasets.sources.bids import ORIGINAL
 from gyrus.errors import DataError
@@ -18,34 +18,34 @@ from gyrus.imaging.volume_formats import write_nifti
 
 
 def write_bids(manifest: Manifest, folder: Path, options: ConversionOptions) -> tuple[str, ...]:
-    """``sub-<person>/[ses-<visit>/]anat/..._T1w.nii.gz``, ``participants.tsv`` and ``sessions.tsv``.
+    """Write ``sub-<subject>/[ses-<session>/]anat/..._T1w.nii.gz``, ``participants.tsv`` and ``sessions.tsv``.
 
     Raises:
-        DataError: People are not known.
+        DataError: Subjects are unknown.
     """
     if manifest.subject_kind != "subject":
         raise DataError(
-            "BIDS needs to know who is on each scan; name the subjects (--subject-pattern, --subject-rule)."
+            "BIDS requires the subject of each scan. Name the subjects (--subject-pattern, --subject-rule)."
         )
-    people, visits = _bids_names(manifest.table["subject"], "sub"), _bids_names(manifest.table["session"], "ses")
+    subjects, sessions = _bids_names(manifest.table["subject"], "sub"), _bids_names(manifest.table["session"], "ses")
     found: dict[str, list[dict[str, Any]]] = {}
-    for scan in with_progress(scans(manifest, options.spacing), scan_count(manifest), options.progress):
-        person, visit = people[scan.about["subject"]], visits.get(scan.about["session"])
-        known = found.setdefault(person, [])
-        run = 1 + sum(one["session"] == scan.about["session"] for one in known)
-        known.append(scan.about)
-        entities = [person, *([visit] if visit else []), *([f"run-{run}"] if run > 1 else [])]
+    for scan in read_scans(manifest, options.spacing, options.progress):
+        subject, session = subjects[scan.metadata["subject"]], sessions.get(scan.metadata["session"])
+        known = found.setdefault(subject, [])
+        run = 1 + sum(other["session"] == scan.metadata["session"] for other in known)
+        known.append(scan.metadata)
+        entities = [subject, *([session] if session else []), *([f"run-{run}"] if run > 1 else [])]
         write_nifti(
-            scan.volume, folder / Path(*entities[: 2 if visit else 1]) / "anat" / f"{'_'.join(entities)}_T1w.nii.gz"
+            scan.volume, folder / Path(*entities[: 2 if session else 1]) / "anat" / f"{'_'.join(entities)}_T1w.nii.gz"
         )
-    notes = _write_people(folder, people, visits, found)
-    about = {"Name": "Converted by Gyrus", "BIDSVersion": "1.10.0", "DatasetType": "raw"}
-    write_json(folder / "dataset_description.json", about)
-    return ("The scans are called T1w; rename them where they are something else.", *notes)
+    notes = _write_participants(folder, subjects, sessions, found)
+    description = {"Name": "Converted by Gyrus", "BIDSVersion": "1.10.0", "DatasetType": "raw"}
+    write_json(folder / "dataset_description.json", description)
+    return ("All scans are named T1w; rename those with another contrast.", *notes)
 
 
 def _bids_names(values: pd.Series, entity: str) -> dict[str, str]:
-    """A BIDS name for each person or visit: letters and digits only, and no two alike."""
+    """A unique BIDS label for each subject or session, of letters and digits only."""
     taken: set[str] = set()
     names = {}
     for value in sorted(values.dropna().unique()):
@@ -59,26 +59,29 @@ def _bids_names(values: pd.Series, entity: str) -> dict[str, str]:
     return names
 
 
-def _write_people(
-    folder: Path, people: dict[str, str], visits: dict[str, str], found: dict[str, list[dict[str, Any]]]
+def _write_participants(
+    folder: Path, subjects: dict[str, str], sessions: dict[str, str], found: dict[str, list[dict[str, Any]]]
 ) -> tuple[str, ...]:
     rows: list[dict[str, Any]] = []
     lost: set[str] = set()
-    for original, person in people.items():
-        shared, differing = _shared(found[person])
+    for original, subject in subjects.items():
+        scans_of_subject = found[subject]
+        shared, differing = _shared(scans_of_subject)
         lost |= differing
-        rows.append({"participant_id": person, ORIGINAL: original, "group": found[person][0].get("label"), **shared})
-        sessions = list(dict.fromkeys(one["session"] for one in found[person] if one["session"] is not None))
-        if sessions:
-            told = pd.DataFrame({"session_id": [visits[one] for one in sessions], ORIGINAL: sessions})
-            told.to_csv(folder / person / f"{person}_sessions.tsv", sep="\t", index=False, lineterminator="\n")
+        rows.append(
+            {"participant_id": subject, ORIGINAL: original, "group": scans_of_subject[0].get("label"), **shared}
+        )
+        names = list(dict.fromkeys(scan["session"] for scan in scans_of_subject if scan["session"] is not None))
+        if names:
+            table = pd.DataFrame({"session_id": [sessions[name] for name in names], ORIGINAL: names})
+            table.to_csv(folder / subject / f"{subject}_sessions.tsv", sep="\t", index=False, lineterminator="\n")
     table = pd.DataFrame(rows).dropna(axis=1, how="all")
     table.to_csv(folder / "participants.tsv", sep="\t", index=False, na_rep="n/a", lineterminator="\n")
-    return tuple(f"{name} differs between the scans of a person and is not kept." for name in sorted(lost))
+    return tuple(f"Column {name} differs between the scans of a subject and is not written." for name in sorted(lost))
 
 
-def _shared(scans_of_person: Sequence[dict[str, Any]]) -> tuple[dict[str, Any], set[str]]:
-    """What all scans of a person share, and the names of what they do not."""
-    names = [name for name in scans_of_person[0] if name not in ("subject", "session", "label")]
-    alike = {name for name in names if len({str(one.get(name)) for one in scans_of_person}) == 1}
-    return {name: scans_of_person[0][name] for name in names if name in alike}, set(names) - alike
+def _shared(scans_of_subject: Sequence[dict[str, Any]]) -> tuple[dict[str, Any], set[str]]:
+    """The values on which all scans of a subject agree, and the names of the other columns."""
+    names = [name for name in scans_of_subject[0] if name not in ("subject", "session", "label")]
+    alike = {name for name in names if len({str(scan.get(name)) for scan in scans_of_subject}) == 1}
+    return {name: scans_of_subject[0][name] for name in names if name in alike}, set(names) - alike

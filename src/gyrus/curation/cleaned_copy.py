@@ -1,4 +1,4 @@
-"""Write what a plan of preparation keeps: as a folder of images with a table, or as a table only."""
+"""Write the images that a cleaning plan keeps: a folder of images with a table, or a table only."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from pydantic import BaseModel, ConfigDict
 from gyrus.audit.image_measurements import CHUNK, Progress
 from gyrus.configuration import parse, read_assignments
 from gyrus.curation.cleaning import CleaningPlan
-from gyrus.datasets.manifest import COLUMNS, Manifest
-from gyrus.datasets.reader import IMAGE_COLUMN, EncodedImages, Reader
-from gyrus.datasets.sources.build_manifest import in_order
-from gyrus.datasets.sources.listing import SUBSET_WORDS
+from gyrus.datasets.encoded_images import IMAGE_COLUMN, EncodedImages
+from gyrus.datasets.manifest import COLUMNS, Manifest, order_classes
+from gyrus.datasets.reader import Reader
+from gyrus.datasets.sources.listing import SUBSET_NAMES
 from gyrus.errors import DataError
 from gyrus.files import new_folder, write_json, write_text
 from gyrus.registry import look_up
 from gyrus.transforms.preprocessing import IMAGE_STEPS, AnyImageStep, PreprocessingConfig
 
 MANIFEST, DECISIONS, ABOUT = "manifest.csv", "decisions.csv", "preparation.json"
-"""The files that are written beside the images."""
+"""The files beside the images."""
 
 
 class _Steps(BaseModel):
@@ -52,23 +52,23 @@ def parse_steps(texts: Sequence[str]) -> tuple[AnyImageStep, ...]:
 def write_copy(
     plan: CleaningPlan, folder: Path, *, steps: Sequence[AnyImageStep] = (), progress: Progress | None = None
 ) -> Path:
-    """Write the kept images as ``[part/]class/...``, with a table that holds what is known of each.
+    """Write the kept images as ``[subset/]class/...``, with a table of labels, subjects and other columns.
 
-    Without steps the files are copied as they are; with steps their pixels are written as PNG. The folder appears when
-    it is whole, and an existing one is never written into.
+    Without steps the files are copied unchanged; with steps the pixels are written as PNG. The folder appears only when
+    it is complete.
 
     Args:
-        plan: What is kept.
-        folder: A new folder.
-        steps: Applied to each image, in order.
-        progress: Called with the number of images done and of all.
+        plan: The plan.
+        folder: A new or empty folder.
+        steps: Preprocessing steps, applied in order.
+        progress: Called with the number of images done and the total.
 
     Returns:
         The folder.
 
     Raises:
-        GyrusError: The folder is there already, or cannot be written to.
-        DataError: An image is not the one any more that was looked at.
+        GyrusError: The folder is not empty, or cannot be written to.
+        DataError: An image has changed since the plan was made.
     """
     cleaned = plan.cleaned
     write = _Copier(cleaned, steps)
@@ -85,15 +85,17 @@ def write_copy(
 
 
 def write_manifest(plan: CleaningPlan, folder: Path) -> Path:
-    """Write the table of the kept images, which stay where they are.
+    """Write a table of the kept images, which stay where they are.
 
     Raises:
-        GyrusError: The folder is there already, or cannot be written to.
-        DataError: The images are rows of parquet files, which a table of paths cannot name.
+        GyrusError: The folder is not empty, or cannot be written to.
+        DataError: The images are rows of Parquet files, which a table of paths cannot name.
     """
     cleaned = plan.cleaned
     if cleaned.table["row"].notna().any():
-        raise DataError("These images are rows of parquet files, which no table of paths can name. Write a copy.")
+        raise DataError(
+            "These images are rows of Parquet files, which a table of paths cannot name. Write a copy instead."
+        )
     folder = folder.resolve()
     with new_folder(folder) as temporary:
         root = cleaned.root.resolve()
@@ -102,10 +104,10 @@ def write_manifest(plan: CleaningPlan, folder: Path) -> Path:
     return folder
 
 
-def how_to_read(cleaned: Manifest) -> str:
-    """The options with which a command reads the prepared data as these were read; "" where none is needed."""
+def reading_options(cleaned: Manifest) -> str:
+    """The options with which commands read the prepared data in the same way; "" where none are needed."""
     options = []
-    if cleaned.classes != in_order(cleaned.classes):
+    if cleaned.classes != order_classes(cleaned.classes):
         options.append(f'--classes "{",".join(cleaned.classes)}"')
     if cleaned.subject_kind == "scan":
         options.append(f"--subject-rule {cleaned.subject_rule}")
@@ -113,7 +115,7 @@ def how_to_read(cleaned: Manifest) -> str:
 
 
 class _Copier:
-    """Writes images under their new names."""
+    """Writes images to their new paths."""
 
     def __init__(self, manifest: Manifest, steps: Sequence[AnyImageStep]) -> None:
         self._encoded = EncodedImages(manifest.root, manifest.table)
@@ -122,7 +124,7 @@ class _Copier:
         self._preprocessing = PreprocessingConfig(steps=tuple(steps)) if steps else None
 
     def __call__(self, row: int, folder: Path) -> str:
-        """Write one image below ``folder``; gives its path there."""
+        """Write one image into ``folder`` and return its relative path."""
         content = self._content(row)
         with Image.open(io.BytesIO(content)) as image:
             ending = f".{str(image.format).lower()}"
@@ -132,7 +134,7 @@ class _Copier:
         return path
 
     def _content(self, row: int) -> bytes:
-        # Reading the pixels also sees to it that the image is still the one that was looked at.
+        # Reading the pixels also checks that the image has not changed.
         pixels = self._reader.read(row)
         if self._preprocessing is None:
             return self._encoded.read(row)
@@ -142,17 +144,17 @@ class _Copier:
         return buffer.getvalue()
 
     def _path(self, row: int, ending: str) -> str:
-        """Part and class as folders, and below them what the path has further."""
-        about = self._table.iloc[row]
-        subset, label = (None if pd.isna(about[column]) else str(about[column]) for column in ("subset", "label"))
-        names = list(PurePosixPath(about["path"]).parts)
-        if subset and len(names) > 1 and SUBSET_WORDS.get(names[0].lower()) == subset:
+        """Folders for subset and class, then the rest of the original path."""
+        record = self._table.iloc[row]
+        subset, label = (None if pd.isna(record[column]) else str(record[column]) for column in ("subset", "label"))
+        names = list(PurePosixPath(record["path"]).parts)
+        if subset and len(names) > 1 and SUBSET_NAMES.get(names[0].lower()) == subset:
             names.pop(0)
         if len(names) > 1 and names[0] == label:
             names.pop(0)
         last = PurePosixPath(names.pop())
-        if not pd.isna(about["row"]):
-            last = last.with_name(f"{last.stem}_{about['row']:06d}{ending}")
+        if not pd.isna(record["row"]):
+            last = last.with_name(f"{last.stem}_{record['row']:06d}{ending}")
         elif self._preprocessing is not None:
             last = last.with_name(f"{last.stem}{ending}")
         return "/".join([*(_as_folder(name) for name in (subset, label) if name), *names, last.name])
@@ -166,8 +168,10 @@ def _write_tables(
     folder: Path, plan: CleaningPlan, cleaned: Manifest, paths: Sequence[str], steps: Sequence[AnyImageStep]
 ) -> None:
     if len(set(paths)) < len(paths):
-        twice = next(path for path, count in Counter(paths).items() if count > 1)
-        raise DataError(f"Two images would become {twice}. Give them names that differ by more than their ending.")
+        duplicate = next(path for path, count in Counter(paths).items() if count > 1)
+        raise DataError(
+            f"Two images would be written to {duplicate}. Rename one; names must differ by more than the suffix."
+        )
     _write_csv(folder / MANIFEST, _as_source(cleaned, paths))
     _write_csv(folder / DECISIONS, plan.table)
     about = {
@@ -188,10 +192,10 @@ def _write_csv(path: Path, table: pd.DataFrame) -> None:
 
 
 def _as_source(cleaned: Manifest, paths: Sequence[str]) -> pd.DataFrame:
-    """A table of paths that is read as the manifest was.
+    """A table of paths that is read like the original data.
 
-    A column of subjects is believed to hold people, so it is written for people only; names of scans stay in the
-    names of the files.
+    A column of subjects is written only if subjects are known: on reading it is taken to identify people. Scan ids
+    remain in the file names.
     """
     known = ["subject", "session", "slice"] if cleaned.subject_kind == "subject" else []
     kept = ["label", *known, "subset"]

@@ -1,49 +1,61 @@
-"""The same data in another layout: folders, parquet, NIfTI, BIDS, or slices of each scan.
+"""Conversion of a data set to another layout: folders, Parquet, NIfTI, BIDS, or the slices of each scan.
 
-Label, subject, session, part and further columns travel along: in a table beside the files, in the rows of parquet, or
-in participants.tsv. Of headers nothing travels but the grid.
+Label, subject, session, subset and further columns are kept: in a table beside the files, in the rows of Parquet, or in
+participants.tsv. From image headers only the grid is kept.
 """
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from PIL import Image
 
 from gyrus.curation.bids_writing import write_bids
-from gyrus.curation.scan_volumes import ConversionOptions, scan_count, scans, with_progress
-from gyrus.curation.slice_images import SliceImage, pictures
-from gyrus.datasets.manifest import VOLUME_FILES, Manifest
+from gyrus.curation.scan_volumes import (
+    AFFINE,
+    OWN_COLUMNS,
+    SLICE_NUMBERS,
+    ConversionOptions,
+    read_scans,
+    with_progress,
+)
+from gyrus.datasets.manifest import MEMBERS, VIEW, VOLUME_FILES, Manifest
+from gyrus.datasets.reader import EncodedImages, Reader
 from gyrus.errors import DataError
 from gyrus.files import new_folder
 from gyrus.imaging.volume_formats import write_nifti
 from gyrus.registry import look_up
+from gyrus.transforms.volume_steps import Window, apply_steps, to_pixels
 
 ROWS_AT_A_TIME = 256
-"""Rows of a parquet file that are in memory at a time."""
+"""Rows of a Parquet file that are in memory at a time."""
 
 _EXTENSIONS = {b"\x89PNG": ".png", b"\xff\xd8\xff": ".jpg", b"BM": ".bmp", b"II*\0": ".tif", b"MM\0*": ".tif"}
 
 
 def convert(manifest: Manifest, to: str, out: Path, options: ConversionOptions | None = None) -> tuple[str, ...]:
-    """Write a data set in another layout, into a new folder that is either whole or not there.
+    """Write a data set in another layout. The folder appears only when it is complete.
 
     Args:
-        manifest: Images, or volumes.
+        manifest: Images or volumes.
         to: One of :data:`TARGETS`.
-        out: Must not exist, or be empty.
-        options: How to convert.
+        out: A new or empty folder.
+        options: Options of the conversion.
 
     Returns:
-        What the reader of the new folder should know, one sentence each.
+        Notes for the user of the new folder.
 
     Raises:
         UnknownNameError: There is no such layout.
-        DataError: The data do not have what the layout needs.
+        DataError: The data lack what the layout needs.
         GyrusError: The folder is not empty, or cannot be written to.
     """
     write = look_up(to, TARGETS, "layout to convert to")
@@ -56,38 +68,39 @@ def convert(manifest: Manifest, to: str, out: Path, options: ConversionOptions |
 
 def write_folder(manifest: Manifest, folder: Path, options: ConversionOptions) -> tuple[str, ...]:
     """``<class>/<name>.<png, jpg, ...>`` of images, ``<class>/<name>.nii.gz`` of volumes, and ``labels.csv``."""
-    return (write_nifti_folder if VOLUME_FILES in manifest.table else write_stack)(manifest, folder, options)
+    return (write_nifti_folder if VOLUME_FILES in manifest.table else write_slices)(manifest, folder, options)
 
 
-def write_stack(manifest: Manifest, folder: Path, options: ConversionOptions) -> tuple[str, ...]:
+def write_slices(manifest: Manifest, folder: Path, options: ConversionOptions) -> tuple[str, ...]:
     """``<class>/<scan>_<slice>.<png, jpg, ...>`` and ``labels.csv``; encoded images are copied byte for byte."""
-    rows, taken = [], set[str]()
-    found, notes = pictures(manifest, options)
-    for picture in found:
-        stem = _unique(_scan_and_slice(picture.about), taken)
-        path = f"{_folder_of(picture.about)}{stem}{_extension(picture.data)}"
-        _write(folder / path, picture.data)
-        rows.append({"path": path, **picture.about})
+    rows, used = [], set[str]()
+    slices, notes = encoded_slices(manifest, options)
+    for image in slices:
+        stem = _unique(_slice_name(image.metadata), used)
+        path = f"{_folder_of(image.metadata)}{stem}{_extension(image.data)}"
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_bytes(image.data)
+        rows.append({"path": path, **image.metadata})
     _write_table(folder / "labels.csv", rows, manifest)
     return notes
 
 
 def write_parquet(manifest: Manifest, folder: Path, options: ConversionOptions) -> tuple[str, ...]:
-    """One parquet file a part, in the form of the Hugging Face hub, with the class names in their order."""
+    """One Parquet file per subset, in the format of the Hugging Face Hub, with the class names in order."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    found, notes = pictures(manifest, options)
+    slices, notes = encoded_slices(manifest, options)
     writers: dict[str, pq.ParquetWriter] = {}
     try:
-        for rows in _batches(found):
-            for subset, chosen in rows.items():
-                table = _arrow_table(chosen, manifest, schema=writers[subset].schema if subset in writers else None)
+        for batch in _batches(slices):
+            for subset, images in batch.items():
+                table = _arrow_table(images, manifest, schema=writers[subset].schema if subset in writers else None)
                 if subset not in writers:
                     writers[subset] = pq.ParquetWriter(folder / f"{subset}-00000-of-00001.parquet", table.schema)
                 writers[subset].write_table(table)
     except pa.ArrowException as error:
-        raise DataError(f"The columns of the data do not fit into parquet: {error}") from error
+        raise DataError(f"A column of the data cannot be written to Parquet: {error}") from error
     finally:
         for writer in writers.values():
             writer.close()
@@ -96,12 +109,11 @@ def write_parquet(manifest: Manifest, folder: Path, options: ConversionOptions) 
 
 def write_nifti_folder(manifest: Manifest, folder: Path, options: ConversionOptions) -> tuple[str, ...]:
     """``<class>/<scan>.nii.gz`` and ``labels.csv``."""
-    rows, taken = [], set[str]()
-    for scan in with_progress(scans(manifest, options.spacing), scan_count(manifest), options.progress):
-        stem = _unique(_scan_name(scan.about), taken)
-        path = f"{_folder_of(scan.about)}{stem}.nii.gz"
+    rows, used = [], set[str]()
+    for scan in read_scans(manifest, options.spacing, options.progress):
+        path = f"{_folder_of(scan.metadata)}{_unique(_scan_name(scan.metadata), used)}.nii.gz"
         write_nifti(scan.volume, folder / path)
-        rows.append({"path": path, **scan.about})
+        rows.append({"path": path, **scan.metadata})
     _write_table(folder / "labels.csv", rows, manifest)
     return ()
 
@@ -111,54 +123,126 @@ TARGETS: dict[str, Callable[[Manifest, Path, ConversionOptions], tuple[str, ...]
     "parquet": write_parquet,
     "nifti": write_nifti_folder,
     "bids": write_bids,
-    "stack": write_stack,
+    "stack": write_slices,
 }
-"""Layout name to the function that writes it into an empty folder."""
+"""Name of a layout to the function that writes it into an empty folder."""
+
+
+@dataclass(frozen=True)
+class EncodedSlice:
+    """An encoded slice with its metadata."""
+
+    data: bytes
+    metadata: dict[str, Any]
+
+
+def encoded_slices(manifest: Manifest, options: ConversionOptions) -> tuple[Iterator[EncodedSlice], tuple[str, ...]]:
+    """Every slice of a data set, encoded, and notes on how it was scaled.
+
+    Images are the bytes of their files. Slices of volumes are exact if all volumes are 8-bit gray; others are scaled by
+    the steps of the options.
+
+    Raises:
+        DataError: The samples are stacks.
+    """
+    scaled = json.dumps([step.model_dump(mode="json") for step in options.steps])
+    note = f"The volumes have more than 8 bits; their slices are gray values scaled by {scaled}."
+    if VOLUME_FILES not in manifest.table:
+        return _image_files(manifest, options), ()
+    if VIEW in manifest.table:
+        return _chosen_slices(manifest, options), (note,)
+    exact = all(scan.volume.stored == np.uint8 for scan in read_scans(manifest))
+    return _volume_slices(manifest, options, exact=exact), () if exact else (note,)
+
+
+def _image_files(manifest: Manifest, options: ConversionOptions) -> Iterator[EncodedSlice]:
+    if MEMBERS in manifest.table:
+        raise DataError("Convert the original slices, without data.stack.")
+    images = EncodedImages(manifest.root, manifest.table)
+    rows = enumerate(manifest.table.iterrows())
+    slices = (EncodedSlice(images.read(number), _metadata(row)) for number, (_, row) in rows)
+    yield from with_progress(slices, len(manifest), options.progress)
+
+
+def _chosen_slices(manifest: Manifest, options: ConversionOptions) -> Iterator[EncodedSlice]:
+    reader = Reader(manifest, options.steps)
+    rows = enumerate(manifest.table.iterrows())
+    slices = (EncodedSlice(_png(reader.read(number)), _metadata(row)) for number, (_, row) in rows)
+    yield from with_progress(slices, len(manifest), options.progress)
+
+
+def _volume_slices(manifest: Manifest, options: ConversionOptions, *, exact: bool) -> Iterator[EncodedSlice]:
+    steps = (Window(low=0, high=255),) if exact else options.steps
+    for scan in read_scans(manifest, progress=options.progress):
+        volume = apply_steps(scan.volume, steps)
+        metadata, affine = dict(scan.metadata), json.dumps(volume.affine.tolist())
+        original = metadata.pop(SLICE_NUMBERS, None)
+        pixels = to_pixels(volume)[0]
+        numbers = [int(number) for number in original.split()] if original else range(len(pixels))
+        for number, pixel in zip(numbers, pixels, strict=True):
+            yield EncodedSlice(_png(pixel[None]), {**metadata, "slice": number, AFFINE: affine})
+
+
+def _png(pixels: np.ndarray) -> bytes:
+    if pixels.shape[0] not in (1, 3):
+        raise DataError(
+            f"A slice with {pixels.shape[0]} channels cannot be an image. Set data.slices.neighbours to 0 or 1."
+        )
+    buffer = io.BytesIO()
+    Image.fromarray(pixels[0] if pixels.shape[0] == 1 else np.moveaxis(pixels, 0, -1)).save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def _metadata(row: pd.Series) -> dict[str, Any]:
+    return {
+        str(name): None if np.ndim(value) == 0 and pd.isna(value) else value
+        for name, value in row.items()
+        if name not in OWN_COLUMNS
+    }
 
 
 def _write_table(path: Path, rows: Sequence[dict[str, Any]], manifest: Manifest) -> None:
-    table = _told_honestly(pd.DataFrame(rows), manifest)
-    table.to_csv(path, index=False, lineterminator="\n")
+    _readable(pd.DataFrame(rows), manifest).to_csv(path, index=False, lineterminator="\n")
 
 
-def _told_honestly(table: pd.DataFrame, manifest: Manifest) -> pd.DataFrame:
-    """Without columns that are empty throughout; and scans, which are not people, under the name of visits."""
-    whole = manifest.table
-    empty = {name for name in whole.columns if whole[name].isna().all()}
+def _readable(table: pd.DataFrame, manifest: Manifest) -> pd.DataFrame:
+    """A table that is read like the original data: without empty columns, and with scan ids as sessions."""
+    original = manifest.table
+    empty = {name for name in original.columns if original[name].isna().all()}
     if manifest.subject_kind != "subject":
         table = table.assign(session=table["session"].fillna(table["subject"]))
         table = table.drop(columns="subject")
-        empty -= {"session"} if whole["subject"].notna().any() else set()
+        empty -= {"session"} if original["subject"].notna().any() else set()
     return table.drop(columns=[name for name in table.columns if name in empty and table[name].isna().all()])
 
 
-def _scan_and_slice(about: dict[str, Any]) -> str:
-    number = about.get("slice")
-    return _scan_name(about) if number is None else f"{_scan_name(about)}_{int(number)}"
+def _slice_name(metadata: dict[str, Any]) -> str:
+    number = metadata.get("slice")
+    return _scan_name(metadata) if number is None else f"{_scan_name(metadata)}_{int(number)}"
 
 
-def _scan_name(about: dict[str, Any]) -> str:
-    names = [str(about[name]) for name in ("subject", "session") if about.get(name) is not None]
+def _scan_name(metadata: dict[str, Any]) -> str:
+    names = [str(metadata[name]) for name in ("subject", "session") if metadata.get(name) is not None]
     return _safe("_".join(dict.fromkeys(names)) or "scan")
 
 
-def _folder_of(about: dict[str, Any]) -> str:
-    return "".join(f"{_safe(str(about[name]))}/" for name in ("subset", "label") if about.get(name) is not None)
+def _folder_of(metadata: dict[str, Any]) -> str:
+    return "".join(f"{_safe(str(metadata[name]))}/" for name in ("subset", "label") if metadata.get(name) is not None)
 
 
 def _safe(name: str) -> str:
-    """A name that every file system takes."""
+    """A name that is valid on every file system."""
     return re.sub(r"[^\w.+-]", "-", name).strip(".") or "unnamed"
 
 
-def _unique(stem: str, taken: set[str]) -> str:
-    """The stem, with a number behind it where a file of another class or with other dots has it already."""
+def _unique(stem: str, used: set[str]) -> str:
+    """The stem, with a number where another file already has it."""
     candidate, number = stem, 1
-    while candidate.lower() in taken:
+    while candidate.lower() in used:
         number += 1
         head, underscore, tail = stem.rpartition("_")
         candidate = f"{head}-{number}_{tail}" if underscore else f"{stem}-{number}"
-    taken.add(candidate.lower())
+    used.add(candidate.lower())
     return candidate
 
 
@@ -166,37 +250,32 @@ def _extension(data: bytes) -> str:
     return next((extension for start, extension in _EXTENSIONS.items() if data.startswith(start)), ".png")
 
 
-def _write(path: Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(data)
-
-
-def _batches(found: Iterator[SliceImage]) -> Iterator[dict[str, list[SliceImage]]]:
-    """Pictures by part, some at a time."""
-    waiting: dict[str, list[SliceImage]] = {}
-    for number, picture in enumerate(found, 1):
-        waiting.setdefault(picture.about.get("subset") or "data", []).append(picture)
+def _batches(slices: Iterator[EncodedSlice]) -> Iterator[dict[str, list[EncodedSlice]]]:
+    """Slices by subset, some at a time."""
+    batch: dict[str, list[EncodedSlice]] = {}
+    for number, image in enumerate(slices, 1):
+        batch.setdefault(image.metadata.get("subset") or "data", []).append(image)
         if number % ROWS_AT_A_TIME == 0:
-            yield waiting
-            waiting = {}
-    yield waiting
+            yield batch
+            batch = {}
+    yield batch
 
 
-def _arrow_table(found: Sequence[SliceImage], manifest: Manifest, *, schema: Any) -> Any:
+def _arrow_table(images: Sequence[EncodedSlice], manifest: Manifest, *, schema: Any) -> Any:
     import pyarrow as pa
 
-    about = _told_honestly(pd.DataFrame([picture.about for picture in found]), manifest)
-    # The types of the whole data set: a column may be empty in the first rows, and full behind them.
-    known = {name: manifest.table[name].dtype for name in about.columns if name in manifest.table}
-    about = about.astype(known).drop(columns=["subset", "label"], errors="ignore")
-    columns = {str(name): pa.array(about[name], from_pandas=True) for name in about.columns}
-    names = [f"{_scan_and_slice(picture.about)}{_extension(picture.data)}" for picture in found]
-    encoded = pa.array([picture.data for picture in found], pa.binary())
+    table = _readable(pd.DataFrame([image.metadata for image in images]), manifest)
+    # Use the types of the whole data set: a column may be empty in the first rows only.
+    known = {name: manifest.table[name].dtype for name in table.columns if name in manifest.table}
+    table = table.astype(known).drop(columns=["subset", "label"], errors="ignore")
+    columns = {str(name): pa.array(table[name], from_pandas=True) for name in table.columns}
+    names = [f"{_slice_name(image.metadata)}{_extension(image.data)}" for image in images]
+    encoded = pa.array([image.data for image in images], pa.binary())
     columns["image"] = pa.StructArray.from_arrays([encoded, pa.array(names)], ["bytes", "path"])
     features: dict[str, Any] = {"image": {"_type": "Image"}}
     if manifest.classes:
         index = {name: number for number, name in enumerate(manifest.classes)}
-        columns["label"] = pa.array([index.get(picture.about["label"], -1) for picture in found], pa.int64())
+        columns["label"] = pa.array([index.get(image.metadata["label"], -1) for image in images], pa.int64())
         features["label"] = {"names": list(manifest.classes), "_type": "ClassLabel"}
     if schema is not None:
         return pa.table({name: columns[name] for name in schema.names}).cast(schema)

@@ -1,7 +1,7 @@
-"""Does a file name or a header hold what looks like a person's name or birth date? Told by counts, never by quoting.
+"""Warnings about personal data in file names and image headers, as counts, without quoting them.
 
-Gyrus copies nothing from headers but grids. This check is for people who are about to share data: it finds what is easy
-to find, and is no proof that there is nothing.
+Gyrus copies only the grid from image headers. This check is for users who are about to share data. It finds
+obvious cases only; finding nothing does not prove that data are anonymous.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _PERSONAL_TAGS = {
     "PerformingPhysicianName": "a name (PerformingPhysicianName)",
     "OperatorsName": "a name (OperatorsName)",
 }
-_NOBODY = re.compile(r"(anon\w*|de-?identified|unknown|none|null|removed|x+|0*|n/?a|phantom)", re.IGNORECASE)
+_ANONYMOUS = re.compile(r"(anon\w*|de-?identified|unknown|none|null|removed|x+|0*|n/?a|phantom)", re.IGNORECASE)
 
 _NAME_LIST = """
 adam ahmed alan albert alexander alice amanda amy andrea andrew angela ann anna anne anthony antonio arthur barbara
@@ -47,7 +47,7 @@ theresa thomas timothy ursula vera victor victoria vincent vladimir walter werne
 zhang
 """
 _GIVEN_NAMES = frozenset(_NAME_LIST.split())
-"""Common given names; one of them beside another word of letters is taken for a person's name."""
+"""Common given names; one of them beside another word of letters is taken as a person's name."""
 
 _CARET_NAME = re.compile(r"[^\W\d_]{2,}\^[^\W\d_]{2,}")
 _WORDS = re.compile(r"[^\W\d_]{2,}")
@@ -60,22 +60,25 @@ _TEXT_FIELDS = ("descrip", "aux_file", "db_name", "intent_name")
 _DICOM_IN_NIFTI = 2
 
 
-def warnings_about_people(manifest: Manifest) -> tuple[str, ...]:
-    """What in the names and headers of a data set looks like a person, one sentence a kind, without quoting it.
+def privacy_warnings(manifest: Manifest) -> tuple[str, ...]:
+    """Personal data in file names and headers, one sentence per kind, without quoting them.
 
     Args:
-        manifest: Its file names are looked at, and the headers of its volumes, of a series that of the first file.
+        manifest: Its file names and the headers of its volumes are checked; of a DICOM series, the first file.
     """
     counts: Counter[str] = Counter()
     for path in manifest.table["path"].unique():
-        counts.update(f"file or folder names: {kind}" for kind in kinds_in_text(str(path)))
+        counts.update(f"file or folder names contain {kind}" for kind in kinds_in_text(str(path)))
     for path in _headers(manifest):
-        counts.update(f"headers: {kind}" for kind in _kinds_in_header(path))
-    return tuple(f"{count} {what}" for what, count in sorted(counts.items()))
+        counts.update(f"image headers contain {kind}" for kind in _kinds_in_header(path))
+    return tuple(
+        f"{count} {finding}. Gyrus copies no personal data from headers, but keeps file names."
+        for finding, count in sorted(counts.items())
+    )
 
 
 def kinds_in_text(text: str) -> set[str]:
-    """What a text seems to hold: "what looks like a name", "what looks like a birth date".
+    """Kinds of personal data that a text seems to contain: "what looks like a name", "what looks like a birth date".
 
     Example:
         >>> sorted(kinds_in_text("AD/Smith_John_19480312.nii"))
@@ -119,7 +122,7 @@ def _kinds_in_header(path: Path) -> set[str]:
         if extension in (".nii", ".nii.gz", ".hdr"):
             return _kinds_in_nifti(path)
         return _kinds_in_dicom(path) if extension not in (".mgh", ".mgz", ".npy", ".npz") else set()
-    except Exception:  # a header that cannot be read was named as a problem before; here it tells nothing
+    except Exception:  # an unreadable header was already reported as a problem
         return set()
 
 
@@ -128,12 +131,12 @@ def _kinds_in_dicom(path: Path) -> set[str]:
 
     with quiet_libraries():
         data = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(_PERSONAL_TAGS))
-        return {words for tag, words in _PERSONAL_TAGS.items() if _tells(data.get(tag))}
+        return {kind for tag, kind in _PERSONAL_TAGS.items() if _is_personal(data.get(tag))}
 
 
-def _tells(value: Any) -> bool:
+def _is_personal(value: Any) -> bool:
     text = str(value or "").strip(" ^")
-    return bool(text) and _NOBODY.fullmatch(text) is None
+    return bool(text) and _ANONYMOUS.fullmatch(text) is None
 
 
 def _kinds_in_nifti(path: Path) -> set[str]:
@@ -145,7 +148,7 @@ def _kinds_in_nifti(path: Path) -> set[str]:
         kinds = {kind for text in fields for kind in kinds_in_text(text)}
         for extension in getattr(header, "extensions", ()):
             if extension.get_code() == _DICOM_IN_NIFTI:
-                kinds.add("a DICOM header inside")
+                kinds.add("an embedded DICOM header")
             else:
                 kinds |= kinds_in_text(str(extension.get_content()))
     return kinds
