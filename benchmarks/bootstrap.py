@@ -13,8 +13,8 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
+from gyrus.evaluation.bootstrap import cluster_samples, resample_counts
 from gyrus.evaluation.evaluate import evaluate
-from gyrus.evaluation.intervals import arrange, draw_counts
 from gyrus.evaluation.metrics import f1
 from gyrus.inference.predictions import Predictions
 
@@ -46,9 +46,9 @@ def timed(title: str, work: Callable[[], object]) -> None:
 def confusion_metrics(predictions: Predictions, resamples: int) -> None:
     clusters = pd.factorize(predictions.table["subject"])[0].astype(np.int64)
     flat = np.zeros((len(predictions), len(predictions.classes)))
-    cells = arrange(predictions.targets, predictions.choices, flat, clusters).cells
+    cells = cluster_samples(predictions.targets, predictions.predicted, flat, clusters).cells
     for start in range(0, resamples, 32):
-        tallies = cells @ draw_counts(cells.shape[1], range(start, min(start + 32, resamples)), seed=0)
+        tallies = cells @ resample_counts(cells.shape[1], range(start, min(start + 32, resamples)), seed=0)
         f1(tallies.T.reshape(-1, len(predictions.classes), len(predictions.classes)))
 
 

@@ -15,13 +15,20 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from gyrus.evaluation.intervals import IntervalNotes, arrange, bootstrap, estimate, jackknife, score
+from gyrus.evaluation.bootstrap import (
+    IntervalNotes,
+    bootstrap_metrics,
+    cluster_samples,
+    estimate,
+    jackknife_metrics,
+    score_samples,
+)
+from gyrus.evaluation.metrics import HEADLINE_METRICS
 from gyrus.evaluation.result import Estimate
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 
-METRICS = ("accuracy", "balanced_accuracy", "macro_roc_auc")
 WORDS = IntervalNotes("undefined", "scarce")
 
 LIKENESS = 0.7
@@ -64,10 +71,10 @@ class Study:
 
 def estimates(study: Study, resamples: int, seed: int, *, bca: bool) -> dict[str, Estimate]:
     """The metrics of a study with their intervals."""
-    arrangement = arrange(study.targets, study.scores.argmax(axis=1), study.scores, study.people)
-    point, reference, _ = score(arrangement)
-    resampled = bootstrap(arrangement, reference, resamples=resamples, seed=seed)
-    left_out = jackknife(arrangement, reference) if bca else None
+    samples = cluster_samples(study.targets, study.scores.argmax(axis=1), study.scores, study.people)
+    point, reference, _ = score_samples(samples)
+    resampled = bootstrap_metrics(samples, reference, resamples=resamples, seed=seed)
+    left_out = jackknife_metrics(samples, reference) if bca else None
     return {
         name: estimate(
             point.overall[name][0],
@@ -76,7 +83,7 @@ def estimates(study: Study, resamples: int, seed: int, *, bca: bool) -> dict[str
             WORDS,
             left_out.overall[name] if left_out else None,
         )
-        for name in METRICS
+        for name in HEADLINE_METRICS
     }
 
 
@@ -105,7 +112,7 @@ def coverage(
 ) -> Iterator[tuple[str, str, float, float]]:
     """For each way and metric how often the interval holds the truth, and how wide it is on average."""
     truth, random = truths(slices, seed), np.random.default_rng((seed, people, slices))
-    held: dict[tuple[str, str], list[bool]] = {(way, name): [] for way in WAYS for name in METRICS}
+    held: dict[tuple[str, str], list[bool]] = {(way, name): [] for way in WAYS for name in HEADLINE_METRICS}
     width: dict[tuple[str, str], list[float]] = {key: [] for key in held}
     for number in range(studies):
         study = Study.draw(people, slices, random)
@@ -129,7 +136,7 @@ def main() -> None:
     options = parser.parse_args()
     for people in options.people:
         print(f"\n{people} people, {options.slices} slices each, {options.studies} studies, seed {options.seed}")
-        print(f"{'interval':<36}" + "".join(f"{name:>24}" for name in METRICS))
+        print(f"{'interval':<36}" + "".join(f"{name:>24}" for name in HEADLINE_METRICS))
         rows: dict[str, str] = {}
         for way, _, share, width in coverage(people, options.slices, options.studies, options.resamples, options.seed):
             rows[way] = rows.get(way, f"{way:<36}") + f"{share:>14.1%} ({width:.3f})".rjust(24)

@@ -29,7 +29,7 @@ def assessed(people: tuple[int, ...] = (20, 14, 8, 8), **changes: object) -> Ass
     return assess(*pair(people), healthy="Non", **({"resamples": 50} | changes))
 
 
-def test_everything_is_chosen_on_validation_and_judged_on_test() -> None:
+def test_everything_is_chosen_on_validation_and_evaluated_on_test() -> None:
     found = assessed()
     assert (found.unit, found.validation_count, found.test_count) == ("subject", 50, 50)
     assert found.before.count == found.after.count == 50
@@ -110,7 +110,7 @@ def test_the_warning_of_the_split_comes_first(unit: str) -> None:
     assert found.group == ("scan" if unit == "scan" else "subject")
 
 
-def test_where_subjects_are_not_known_images_are_judged() -> None:
+def test_where_subjects_are_unknown_images_are_evaluated() -> None:
     val, test = pair(split_unit="image")
     images = replace(test, table=test.table.assign(subject=None).astype({"subject": "string"}))
     found = assess(val, images, healthy="Non", resamples=20)

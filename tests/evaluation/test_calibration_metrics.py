@@ -99,7 +99,7 @@ def test_of_calibrated_probabilities_few_are_called_wrong_and_of_overconfident_o
     assert found == 40
 
 
-def test_the_debiased_error_does_not_rise_with_fewer_people_as_the_plain_one_does() -> None:
+def test_the_debiased_error_does_not_rise_with_fewer_subjects_as_the_plain_one_does() -> None:
     few = [answers(seed, 60, 2)[1:] for seed in range(60)]
     plain = np.mean([calibration_error("equal_mass", p, t[:, None])[0] for p, t in few])
     many = calibration_error("equal_mass", *[a if a.ndim > 1 else a[:, None] for a in answers(0, 6000, 2)[1:]])[0]

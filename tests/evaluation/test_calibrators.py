@@ -93,7 +93,7 @@ def test_vector_scaling_finds_the_scales_that_made_the_truth() -> None:
 @pytest.mark.parametrize("kind", CALIBRATORS)
 @pytest.mark.parametrize("classes", [2, 3])
 class TestEveryCalibrator:
-    def test_it_mends_what_is_overconfident(self, kind: str, classes: int) -> None:
+    def test_it_corrects_overconfidence(self, kind: str, classes: int) -> None:
         val, test = subsets(classes)
         mended = fit_calibrator(val, kind).apply(test)
         before, after = (log_losses(each.probabilities, test.targets).mean() for each in (test, mended))
@@ -125,7 +125,7 @@ class TestEveryCalibrator:
         assert again == fitted
         np.testing.assert_array_equal(again.apply(test).logits, fitted.apply(test).logits)
 
-    def test_it_stays_finite_where_classes_are_told_apart_without_a_mistake(self, kind: str, classes: int) -> None:
+    def test_it_stays_finite_without_errors_on_the_validation_set(self, kind: str, classes: int) -> None:
         targets = np.arange(12) % classes
         logits = 9.0 * np.eye(classes)[targets]
         fitted = fit_calibrator(as_predictions(logits, targets, subset="val"), kind)
@@ -144,7 +144,7 @@ def test_temperature_and_positive_slopes_keep_the_choices() -> None:
     np.testing.assert_array_equal(fit_calibrator(val).apply(test).predicted, test.predicted)
 
 
-def test_it_is_fitted_on_people_where_they_are_known() -> None:
+def test_it_is_fitted_on_subjects_where_they_are_known() -> None:
     fitted = fit_calibrator(study((9, 7), classes=("a", "b"), subset="val"))
     assert (fitted.unit, fitted.count) == ("subject", 16)
     by_image = fit_calibrator(study((9, 7), classes=("a", "b"), subset="val"), unit="image")
@@ -167,7 +167,7 @@ def test_what_cannot_be_fitted_or_applied_is_refused(tmp_path) -> None:
         Calibrator.load(tmp_path / "other.json")
 
 
-def test_what_must_be_known_is_said() -> None:
+def test_limitations_of_a_fit_are_noted() -> None:
     few, _ = subsets(2, 40)
     assert "follows single subjects" in fit_calibrator(few, "isotonic").notes[0]
     targets = np.arange(12) % 2
@@ -175,7 +175,7 @@ def test_what_must_be_known_is_said() -> None:
     assert "edge of its range" in fit_calibrator(perfect).notes[0]
 
 
-def test_platt_says_no_more_than_so_few_people_can_show() -> None:
+def test_platt_stays_within_what_few_subjects_support() -> None:
     targets = np.arange(8) % 2
     fitted = fit_calibrator(as_predictions(20.0 * np.eye(2)[targets], targets, subset="val"), "platt")
     slope, offset = fitted.parameters["slope"][1][0], fitted.parameters["offset"][1][0]

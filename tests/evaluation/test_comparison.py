@@ -67,7 +67,7 @@ def test_the_permutation_test_is_exact_on_few_subjects() -> None:
 
 
 @pytest.mark.parametrize("metric", METRICS)
-def test_turned_round_the_difference_changes_its_sign_only(metric: str) -> None:
+def test_swapping_the_classifiers_only_changes_the_sign(metric: str) -> None:
     first, second = pair()
     there, back = (
         compare(one, other, metric=metric, resamples=60) for one, other in ((first, second), (second, first))

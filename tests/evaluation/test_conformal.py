@@ -34,7 +34,7 @@ def test_sets_are_those_of_mapie(method: str) -> None:
 
 @pytest.mark.parametrize("method", CONFORMAL)
 @pytest.mark.parametrize("sharpness", [1.0, 5.0])
-def test_the_promise_is_kept_on_average_however_bad_the_probabilities(method: str, sharpness: float) -> None:
+def test_coverage_holds_on_average_however_bad_the_probabilities(method: str, sharpness: float) -> None:
     coverage = [
         evaluate_conformal_sets(
             fit_conformal_sets(people(seed, 39, "val", sharpness), method, level=0.8),
@@ -71,7 +71,7 @@ def test_a_set_of_a_higher_level_holds_that_of_a_lower() -> None:
         assert low.sum() < high.sum()
 
 
-def test_with_too_few_people_every_set_holds_every_class(tmp_path) -> None:
+def test_with_too_few_subjects_every_set_holds_every_class(tmp_path) -> None:
     sets = fit_conformal_sets(people(1, 8, "val"), level=0.9)
     assert sets.limit is None
     assert sets.predict(people(2, 5, "test")).all()
@@ -80,7 +80,7 @@ def test_with_too_few_people_every_set_holds_every_class(tmp_path) -> None:
     assert ConformalSets.load(tmp_path / "sets.json") == sets
 
 
-def test_people_are_counted_not_their_slices() -> None:
+def test_subjects_are_counted_not_their_slices() -> None:
     val = study((6, 6), classes=("a", "b"), slices=20, subset="val")
     assert fit_conformal_sets(val).count == 12
     assert fit_conformal_sets(val, unit="image").count == 240

@@ -68,7 +68,7 @@ def test_the_interval_holds_the_score_and_is_decided_by_the_seed() -> None:
     assert first.headline.metrics["accuracy"].low < narrow.low < narrow.high < first.headline.metrics["accuracy"].high
 
 
-def test_by_image_the_interval_resamples_subjects_and_says_so_where_it_cannot() -> None:
+def test_by_image_the_interval_resamples_subjects_or_a_note_says_otherwise() -> None:
     predictions = study((20, 20, 20, 20), slices=20)
     known = evaluate(predictions, resamples=300)
     unknown = evaluate(
@@ -93,7 +93,7 @@ def test_by_image_the_interval_resamples_subjects_and_says_so_where_it_cannot() 
         ((1, 0, 0, 0), "Only 1 subject"),
     ],
 )
-def test_too_few_people_get_words_not_nan(people: tuple[int, ...], words: str, tmp_path) -> None:
+def test_too_few_subjects_get_notes_not_nan(people: tuple[int, ...], words: str, tmp_path) -> None:
     evaluation = evaluate(study(people), resamples=200)
     text = evaluation.text()
     assert words in text
@@ -141,7 +141,7 @@ def test_what_cannot_be_evaluated_is_refused() -> None:
         evaluate(study(), resamples=-1)
 
 
-def test_without_resamples_there_are_scores_and_words() -> None:
+def test_without_resamples_there_are_scores_and_notes() -> None:
     evaluation = evaluate(study(), resamples=0)
     assert "No confidence intervals: no resamples were requested." in evaluation.text()
     assert evaluation.headline.metrics["macro_f1"].note == "no interval: no resamples were requested"

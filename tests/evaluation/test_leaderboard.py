@@ -72,7 +72,7 @@ def test_p_values_are_corrected_for_their_number() -> None:
     assert p_many >= p_few
 
 
-def test_other_people_or_another_split_unit_make_a_table_of_their_own() -> None:
+def test_other_subjects_or_another_split_unit_get_their_own_table() -> None:
     honest, leaky = entries(1.0)[0], entries(3.0, split_unit="image")[0]
     fewer = Entry("fewer people", honest.test.select(np.arange(100)))
     board = rank_entries([leaky, honest, replace(honest, name="again"), fewer], resamples=0)
@@ -88,14 +88,14 @@ def test_classes_in_another_order_are_the_same_classes() -> None:
     assert table.agreement.to_numpy().min() == 1
 
 
-def test_who_would_have_been_chosen_without_looking_is_named() -> None:
+def test_the_best_by_validation_score_is_named() -> None:
     weak, strong = entries(0.5, 3.0)
     board = rank_entries([replace(weak, val=strong.test), replace(strong, val=weak.test)], resamples=0)
     assert board.tables[0].chosen == weak.name
     assert f"'{weak.name}' would be selected" in " ".join(describe(board))
 
 
-def test_without_validation_the_first_is_said_to_be_a_maximum() -> None:
+def test_without_validation_the_first_is_called_optimistic() -> None:
     assert "evaluate it on new subjects" in " ".join(describe(rank_entries(entries(0.5, 3.0), resamples=0)))
 
 
@@ -112,7 +112,7 @@ def _right(predictions: Predictions) -> list[str]:
     return pooled.table["subject"][pooled.predicted == pooled.targets].tolist()
 
 
-def test_what_cannot_be_ranked_is_refused_in_words() -> None:
+def test_what_cannot_be_ranked_is_refused() -> None:
     (first,) = entries(1.0)
     with pytest.raises(DataError, match="Two classifiers"):
         rank_entries([first, first])

@@ -38,7 +38,7 @@ def summarised(tables: list[Predictions]):
     return scores, pooled, summarise_folds(scores, [pooled])
 
 
-def test_mean_and_sd_are_over_folds_and_pooled_is_over_people():
+def test_mean_and_sd_are_over_folds_and_pooled_is_over_subjects():
     scores, pooled, summary = summarised(RANKED_WITHIN)
     line = summary.query("unit == 'subject' and metric == 'macro_roc_auc'").iloc[0]
     everybody = join_folds(RANKED_WITHIN)
@@ -52,7 +52,7 @@ def test_mean_and_sd_are_over_folds_and_pooled_is_over_people():
     assert "not independent" in notes
 
 
-def test_a_class_with_fewer_people_than_folds_is_named_and_no_number_is_nan():
+def test_a_class_with_fewer_subjects_than_folds_is_named_and_no_number_is_nan():
     scores, pooled, summary = summarised(WITHOUT_A_CLASS)
     notes = " ".join(fold_notes(summary, pooled, 3))
     assert "Class 's' has 2 subjects for 3 folds: at least 1 fold tests none of it" in notes
@@ -63,7 +63,7 @@ def test_a_class_with_fewer_people_than_folds_is_named_and_no_number_is_nan():
     assert " 2/3 " in text
 
 
-def test_a_class_of_one_person_is_told_to_be_hopeless():
+def test_a_class_of_one_subject_cannot_be_evaluated():
     _, pooled, summary = summarised([fold(0, "nns", [-1, -2, 1]), fold(1, "nnn", [-1, 1, 2])])
     assert "has 1 subject: the fold that tests it has none to train on" in " ".join(fold_notes(summary, pooled, 2))
 

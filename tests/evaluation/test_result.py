@@ -16,7 +16,7 @@ from tests.support.predictions import study
 
 
 @pytest.mark.parametrize("unit", SPLIT_WARNINGS)
-def test_the_words_of_the_split_come_first(unit: str, tmp_path) -> None:
+def test_the_warning_of_the_split_comes_first(unit: str, tmp_path) -> None:
     evaluation = evaluate(study(split_unit=unit), resamples=10)
     words = SPLIT_WARNINGS[unit]
     assert evaluation.warning == words

@@ -74,7 +74,7 @@ def test_a_resample_is_the_area_of_the_rows_drawn(monkeypatch) -> None:
     np.testing.assert_allclose(np.ravel(captured), [one.value for one in values], atol=1e-12)
 
 
-def test_the_surer_the_righter() -> None:
+def test_the_risk_falls_with_the_coverage() -> None:
     logits, _, targets = answers(5, 800, 2)
     found = measure(as_predictions(logits, targets), bootstrap=FAST)
     risks = [found.risks[share].value for share in COVERAGES]

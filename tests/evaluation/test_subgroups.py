@@ -56,7 +56,7 @@ def test_the_order_of_rows_and_further_samples_change_nothing() -> None:
     ) == evaluate_subgroups(predictions, groups, columns=["sex", "site"], bootstrap=FAST)
 
 
-def test_numbers_are_cut_into_bands_of_as_many_people_or_where_one_says() -> None:
+def test_numbers_are_divided_into_bands_of_equal_size_or_at_given_edges() -> None:
     predictions, groups = people()
     (age,) = evaluate_subgroups(predictions, groups, columns=["age"], bootstrap=FAST)
     assert [group.count for group in age.groups] == [13, 13, 14]
@@ -68,7 +68,7 @@ def test_numbers_are_cut_into_bands_of_as_many_people_or_where_one_says() -> Non
     assert [group.name for group in site.groups] == ["1", "2"]
 
 
-def test_what_differs_within_a_person_is_by_image_and_not_tested() -> None:
+def test_what_varies_within_a_subject_is_scored_by_image_and_not_tested() -> None:
     predictions, groups = people()
     (slices,) = evaluate_subgroups(predictions, groups, columns=["slice"], bootstrap=FAST)
     assert slices.unit == "image"
@@ -77,7 +77,7 @@ def test_what_differs_within_a_person_is_by_image_and_not_tested() -> None:
     assert "same subjects are in several" in slices.text()
 
 
-def test_small_groups_and_unknown_values_are_said() -> None:
+def test_small_groups_and_unknown_values_are_reported() -> None:
     predictions, groups = people()
     groups.loc[groups["age"] >= 85, "site"] = np.nan
     (site,) = evaluate_subgroups(predictions, groups, columns=["site"], bootstrap=FAST)
@@ -88,7 +88,7 @@ def test_small_groups_and_unknown_values_are_said() -> None:
     assert empty.text() == "site: no image has a value."
 
 
-def test_a_group_that_is_failed_is_found_and_chance_seldom_is() -> None:
+def test_a_group_with_low_accuracy_is_found_and_chance_seldom_is() -> None:
     alarms = 0
     for seed in range(20):
         predictions, groups = people(seed=seed, skill=1.5)
@@ -106,7 +106,7 @@ def test_a_group_that_is_failed_is_found_and_chance_seldom_is() -> None:
     assert "differs between the groups by more than chance" in sex.text()
 
 
-def test_other_shares_of_classes_alone_are_no_difference() -> None:
+def test_different_class_fractions_alone_are_no_difference() -> None:
     """The classifier misses most of class b; group F has few of them, and so a better accuracy."""
     predictions = study((100, 100), classes=TWO, slices=1, skill=0.0)
     table = predictions.table.copy()
@@ -127,7 +127,7 @@ def test_p_values_are_corrected_for_the_number_of_columns() -> None:
     assert next(one for one in several if one.column == "sex").p_value >= min(1.0, 3 * alone.p_value)
 
 
-def test_where_subjects_are_not_known_images_are_judged() -> None:
+def test_where_subjects_are_unknown_images_are_evaluated() -> None:
     predictions, groups = people(subjects=None, split_unit="image")
     (sex,) = evaluate_subgroups(predictions, groups, columns=["sex"], bootstrap=FAST)
     assert [group.count for group in sex.groups] == [100, 100]

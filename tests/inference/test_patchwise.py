@@ -90,7 +90,7 @@ def test_every_pixel_of_the_body_can_matter(model):
         assert corner.abs().max() > 0
 
 
-def test_images_and_patches_that_do_not_fit_are_refused_in_words(model):
+def test_images_and_patches_that_do_not_fit_are_refused(model):
     with pytest.raises(DataError, match="at least as large as its patches"):
         model(torch.rand(1, 1, *(length - 1 for length in model.patches.size)))
     with pytest.raises(DataError, match="batch, channels"):

@@ -1,0 +1,1 @@
+"""Evaluation of predictions: metrics with confidence intervals, calibration, thresholds, subgroups, leaderboards."""
