@@ -3,17 +3,20 @@
 from typing import Literal, get_args
 
 Subset = Literal["train", "val", "test"]
-"""A part of a data set: to learn from, to choose by, to be judged on."""
+"""A subset of a data set: for training, for model selection, for evaluation."""
 
 SUBSETS: tuple[Subset, ...] = get_args(Subset)
 
+SUBSET_TITLES: dict[Subset, str] = {"train": "training set", "val": "validation set", "test": "test set"}
+"""The subsets in prose."""
+
 SplitUnit = Literal["subject", "scan", "inferred", "image"]
-"""What is kept whole when a data set is split; only ``subject`` is free of leakage between people."""
+"""The unit that a split keeps together; only ``subject`` is free of leakage between subjects."""
 
 SPLIT_WARNINGS: dict[SplitUnit, str] = {
     "subject": "",
-    "scan": "scan-level split: repeat scans of a person may be on both sides",
-    "inferred": "subjects were inferred from the pixels: repeat scans of a person may be on both sides",
-    "image": "image-level split: subjects may be on both sides",
+    "scan": "scan-level split: repeat scans of a subject may be in both training and test sets",
+    "inferred": "subjects were inferred from the pixels: repeat scans of a subject may be in both training and test sets",
+    "image": "image-level split: subjects may be in both training and test sets",
 }
-"""The words that every result of a split carries."""
+"""The warning that every result of a split carries."""

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import json
 import random
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gyrus.datasets.splits import Split, SplitConfig, check, kfold, split
+from gyrus.datasets.splits import Split, SplitConfig, check_split, kfold, split
 from gyrus.errors import LeakageError, SplitError
 from gyrus.types import SUBSETS
 from tests.support.manifests import manifest_of, people
@@ -15,7 +16,7 @@ counts = st.integers(min_value=3, max_value=40)
 
 
 @given(sick=counts, healthy=counts, seed=st.integers(0, 1000), method=st.sampled_from(["holdout", "kfold"]))
-def test_no_subject_is_in_two_parts_and_no_sample_is_lost(sick, healthy, seed, method):
+def test_no_subject_is_in_two_subsets_and_no_sample_is_lost(sick, healthy, seed, method):
     manifest = manifest_of(people(sick=sick, healthy=healthy))
     result = split(manifest, SplitConfig(method=method, folds=3), seed=seed)
     subjects = [name for subset in SUBSETS for name in result.subjects[subset]]
@@ -40,20 +41,20 @@ def test_reference_split_is_the_same_on_every_machine():
     assert result.subjects["val"] == ("a001", "b004")
 
 
-def test_every_class_keeps_its_share():
+def test_every_class_keeps_its_fraction():
     manifest = manifest_of(people(a=100, b=60, c=20))
     result = split(manifest, SplitConfig(val=0.1, test=0.2))
     for label, total in {"a": 100, "b": 60, "c": 20}.items():
         held_out = sum(name.startswith(label) for name in result.subjects["test"])
-        chosen_by = sum(name.startswith(label) for name in result.subjects["val"])
-        assert (held_out, chosen_by) == (total * 0.2, total * 0.1)
+        validated = sum(name.startswith(label) for name in result.subjects["val"])
+        assert (held_out, validated) == (total * 0.2, total * 0.1)
 
 
-def test_a_class_of_two_people_is_learnt_and_tested_and_noted():
+def test_a_class_of_two_subjects_is_in_training_and_test_set_and_noted():
     result = split(manifest_of(people(many=30, few=2)))
     assert sum(name.startswith("few") for name in result.subjects["train"]) == 1
     assert sum(name.startswith("few") for name in result.subjects["test"]) == 1
-    assert result.notes == ("class few has only 2 subjects: none of them in val",)
+    assert result.notes == ("class few has only 2 subjects, so the validation set contains none of them",)
 
 
 def test_folds_cover_everyone_once():
@@ -65,7 +66,7 @@ def test_folds_cover_everyone_once():
     assert [fold.fold for fold in folds] == [0, 1, 2, 3]
 
 
-def test_a_given_test_part_is_kept_and_val_is_cut_from_train():
+def test_a_given_test_set_is_kept_and_val_is_taken_from_train():
     names = people(a=10, b=10)
     subsets = {name: "test" if name.endswith(("8", "9")) else "train" for name in names}
     result = split(manifest_of(names, subsets=subsets))
@@ -74,30 +75,30 @@ def test_a_given_test_part_is_kept_and_val_is_cut_from_train():
     assert result.subjects["val"]
 
 
-def test_given_parts_that_share_people_are_refused_by_name():
+def test_given_subsets_that_share_subjects_are_refused_by_name():
     manifest = manifest_of(people(a=4, b=4))
     table = manifest.table.assign(subset="train")
     table.loc[table["slice"] == 2, "subset"] = "test"
     overlapping = type(manifest).from_rows(table, root=manifest.root, subject_kind="subject")
-    with pytest.raises(LeakageError, match="8 subjects are in more than one part: a000") as caught:
+    with pytest.raises(LeakageError, match="8 subjects are in more than one subset: a000") as caught:
         split(overlapping)
     assert caught.value.subjects == tuple(sorted(people(a=4, b=4)))
 
 
-def test_an_image_level_split_says_so_and_only_it_may_share_people():
+def test_only_an_image_level_split_may_share_subjects_and_warns():
     manifest = manifest_of(people(a=6, b=6), slices=10)
     result = split(manifest, SplitConfig(unit="image"))
-    assert result.warning == "image-level split: subjects may be on both sides"
+    assert result.warning == "image-level split: subjects may be in both training and test sets"
     assert set(result.subjects["train"]) & set(result.subjects["test"])
 
 
-def test_scan_ids_are_not_passed_off_as_people():
+def test_scan_ids_are_not_reported_as_subjects():
     result = split(manifest_of(people(a=6, b=6), subject_kind="scan"))
     assert result.unit == "scan"
     assert "repeat scans" in result.warning
 
 
-def test_unknown_subjects_are_refused_with_the_way_out():
+def test_unknown_subjects_are_refused_with_a_solution():
     manifest = manifest_of(people(a=6, b=6), subject_kind="unknown")
     with pytest.raises(SplitError, match="--split-unit image"):
         split(manifest)
@@ -110,20 +111,20 @@ def test_unknown_subjects_are_refused_with_the_way_out():
         (SplitConfig(method="holdout", val=0.5, test=0.5), "must be below 1"),
         (SplitConfig(method="kfold", folds=3, fold=3), "must be below split.folds"),
         (SplitConfig(method="kfold", folds=50), "at most the 12 units"),
-        (SplitConfig(method="given"), "needs a part for every sample"),
+        (SplitConfig(method="given"), "needs a subset for every sample"),
     ],
 )
-def test_impossible_splits_are_refused_in_words(config, words):
+def test_impossible_splits_are_refused(config, words):
     with pytest.raises(SplitError, match=words):
         split(manifest_of(people(a=6, b=6)), config)
 
 
-def test_too_few_people_are_refused_in_words():
+def test_too_few_subjects_are_refused():
     with pytest.raises(SplitError, match="validation set would be empty"):
         split(manifest_of(people(a=2, b=2)))
 
 
-def test_a_person_with_two_labels_is_refused():
+def test_a_subject_with_two_labels_is_refused():
     manifest = manifest_of(people(a=6, b=6))
     table = manifest.table.assign(subject=["a000" if name == "b000" else name for name in manifest.table["subject"]])
     with pytest.raises(SplitError, match="more than one label: a000"):
@@ -136,4 +137,11 @@ def test_saved_and_loaded_is_the_same(tmp_path):
     result.save(tmp_path / "split.json")
     loaded = Split.load(tmp_path / "split.json")
     assert loaded == result
-    check(loaded, manifest)
+    check_split(loaded, manifest)
+
+
+def test_a_split_without_schema_is_still_read(tmp_path):
+    result = split(manifest_of(people(a=9, b=9)))
+    document = {name: value for name, value in result.to_document().items() if name != "schema"}
+    (tmp_path / "split.json").write_text(json.dumps(document))
+    assert Split.load(tmp_path / "split.json") == result
