@@ -114,11 +114,6 @@ def subject_means(probabilities: Floats, targets: Rows, subjects: Rows) -> tuple
     return sums / counts[:, None], targets[rows[first]], rows[first]
 
 
-def balanced_accuracy(guess: Rows, targets: Rows) -> float:
-    """Mean over the classes of the fraction that is predicted correctly."""
-    return float(np.mean([(guess[targets == label] == label).mean() for label in np.unique(targets)]))
-
-
 def _balance(context: AuditContext) -> Finding:
     manifest, subjects = context.manifest, context.subjects
     unit = "image" if subjects is None else "subject"
@@ -155,6 +150,8 @@ def _features(vectors: NDArray[np.floating]) -> NDArray[np.floating]:
 
 
 def _label_errors(context: AuditContext) -> tuple[Finding, ...]:
+    from sklearn.metrics import recall_score
+
     targets, known = context.targets, context.subjects is not None
     subjects = np.arange(len(targets)) if context.subjects is None else context.subjects
     unit = "subject" if known else "image"
@@ -163,8 +160,9 @@ def _label_errors(context: AuditContext) -> tuple[Finding, ...]:
     if not len(labels):
         verdict = "Labels could not be checked: a class has too few subjects for cross-validation."
         return (Finding("labels", "note", verdict, {}),)
-    accuracy = balanced_accuracy(np.argmax(means, axis=1), labels)
-    chance = 1 / len(np.unique(labels))
+    present = np.unique(labels)  # a class of a single subject has no predictions
+    accuracy = float(recall_score(labels, np.argmax(means, axis=1), labels=present, average="macro"))
+    chance = 1 / len(present)
     numbers: dict[str, Number] = {f"balanced accuracy by {unit}": accuracy, "chance": chance}
     scores = f"balanced accuracy {accuracy:.2f}, chance {chance:.2f}"
     if (accuracy - chance) / (1 - chance) < USABLE:

@@ -218,12 +218,14 @@ def _merge(
 ) -> Neighbours:
     """The best of the unchanged and the mirrored neighbours, each neighbour once."""
     order = np.argsort(-similarity, axis=1, kind="stable")
-    index, similarity, mirrored = (np.take_along_axis(values, order, 1) for values in (index, similarity, mirrored))
+    ranked = np.take_along_axis(index, order, axis=1)
     again = np.zeros(index.shape, bool)
     for column in range(1, index.shape[1]):
-        again[:, column] = (index[:, :column] == index[:, column : column + 1]).any(axis=1)
-    order = np.argsort(again, axis=1, kind="stable")[:, :count]
-    index, similarity, mirrored = (np.take_along_axis(values, order, 1) for values in (index, similarity, mirrored))
+        again[:, column] = (ranked[:, :column] == ranked[:, column : column + 1]).any(axis=1)
+    order = np.take_along_axis(order, np.argsort(again, axis=1, kind="stable"), axis=1)[:, :count]
+    index = np.take_along_axis(index, order, axis=1)
+    similarity = np.take_along_axis(similarity, order, axis=1)
+    mirrored = np.take_along_axis(mirrored, order, axis=1)
     return Neighbours(index, similarity, _correlation(thumbnails, index, mirrored), mirrored, vectors)
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from gyrus.audit.context import AuditContext
 from gyrus.audit.findings import Finding, Number
-from gyrus.audit.labels import assign_folds, balanced_accuracy
+from gyrus.audit.labels import assign_folds
 from gyrus.datasets.encoded_images import IMAGE_COLUMN
 from gyrus.datasets.manifest import COLUMNS
 
@@ -157,6 +157,7 @@ def _confounders(context: AuditContext, subjects: Rows) -> tuple[Finding, ...]:
 
 
 def _cross_validated(features: NDArray[np.float64], targets: Rows, seed: int) -> float:
+    from sklearn.metrics import balanced_accuracy_score
     from sklearn.tree import DecisionTreeClassifier
 
     folds = assign_folds(targets, np.arange(len(targets)), seed)
@@ -166,4 +167,4 @@ def _cross_validated(features: NDArray[np.float64], targets: Rows, seed: int) ->
         if train.any():
             tree = DecisionTreeClassifier(max_depth=3, min_samples_leaf=2, class_weight="balanced", random_state=0)
             guess[test] = tree.fit(features[train], targets[train]).predict(features[test])
-    return balanced_accuracy(guess, targets)
+    return float(balanced_accuracy_score(targets, guess))
