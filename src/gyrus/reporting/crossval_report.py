@@ -105,7 +105,7 @@ def _row(axes: Axes, row: int, of_folds: np.ndarray, line: pd.Series, level: flo
     axes.scatter([line["mean"]], [row - 0.16], s=110, color=COLOURS[0], marker="|", linewidths=1.6, label=mean)
     if not np.isnan(line["low"]):
         axes.plot([line["low"], line["high"]], [row + 0.2] * 2, color=INK, linewidth=1.1)
-    pooled = label(f"pooled, {level:.0%} CI")
+    pooled = label(f"pooled, {100 * level:g} % CI")
     axes.scatter([line["pooled"]], [row + 0.2], s=20, color=COLOURS[1], marker="D", zorder=3, label=pooled)
 
 

@@ -160,4 +160,4 @@ def _label_classes(axes: Axes, scores: Scores) -> None:
 
 
 def _area_title(evaluation: Evaluation) -> str:
-    return f"Class, ROC AUC [{evaluation.level:.0%} CI]"
+    return f"Class, ROC AUC [{100 * evaluation.level:g} % CI]"

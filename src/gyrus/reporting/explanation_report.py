@@ -345,6 +345,6 @@ def _regions(path: Path) -> tuple[tuple[str, ...], ...]:
     rows = []
     for method, regions in pd.read_csv(path).groupby("method", sort=False):
         for _, row in regions.head(REGIONS_SHOWN).iterrows():
-            fractions = (f"{row[name]:.1%}" for name in ("map_fraction", "image_fraction"))
+            fractions = (f"{100 * row[name]:.1f} %" for name in ("map_fraction", "image_fraction"))
             rows.append((METHODS[str(method)].title, str(row["name"]), *fractions, f"{row['concentration']:.2f}"))
     return tuple(rows)

@@ -68,7 +68,7 @@ def report_environment() -> jinja2.Environment:
         "headlines": HEADLINE_METRICS,
         "verdict": verdict_sentences,
         "assessment_sentences": assessment_sentences,
-        "rate_titles": {name: rate.title.split(" (")[0] for name, rate in RATES.items()},
+        "rate_titles": {name: _short_title(rate.title) for name, rate in RATES.items()},
         "goal_titles": {name: goal.title for name, goal in GOALS.items()},
         "baseline_titles": BASELINE_TITLES,
         "limitations": limitations,
@@ -113,6 +113,12 @@ def range_style(estimate: Estimate, mark: float | None = None) -> str:
     """Positions of value, interval and mark on a line from 0 to 1, as CSS properties."""
     places = {"value": estimate.value, "low": estimate.low, "high": estimate.high, "mark": mark}
     return ";".join(f"--{name}:{place:.4f}" for name, place in places.items() if place is not None)
+
+
+def _short_title(title: str) -> str:
+    """The abbreviation in brackets, if there is one, else the title without brackets."""
+    name, _, brackets = title.partition(" (")
+    return brackets.removesuffix(")") if brackets.isupper() else name
 
 
 def _number(value: float | None) -> str:

@@ -231,15 +231,15 @@ def _drawings(number: int, table: Table) -> list[Drawing]:
 def _notes(board: Leaderboard, table: Table) -> tuple[str, ...]:
     """How intervals and p-values were computed, and which cases all classifiers get wrong."""
     notes = []
-    group = table.evaluation.group
+    group, level = table.evaluation.group, f"{100 * board.level:g} %"
     if board.resamples:
-        interval = f"In brackets: {board.level:.0%} confidence intervals from {board.resamples:,} bootstrap resamples"
-        notes.append(f"{interval} of {group}s, the same for all classifiers.")
+        resamples = f"{board.resamples:,} bootstrap resamples of {group}s, the same for all classifiers"
+        notes.append(f"Intervals: {level} confidence intervals from {resamples}.")
     if board.resamples and len(table.standings) > 1:
+        number = len(table.standings) - 1
         notes[0] += (
-            f" Difference: paired difference from the first. p: paired permutation test by {group}, corrected for "
-            f"{len(table.standings) - 1} comparisons (Holm). In brackets after the rank: range of ranks in "
-            f"{board.level:.0%} of the resamples."
+            f" Interval of the rank: {level} of the resamples. Difference: paired difference from the first. p: paired "
+            f"permutation test by {group}, corrected for {number} comparison{'' if number == 1 else 's'} (Holm)."
         )
     if len(table.standings) > 1:
         unit = unit_name(table.evaluation, table.evaluation.scores[table.unit], table.count)
@@ -340,7 +340,7 @@ def _lows(table: Table) -> list[float]:
 
 
 def _key(table: Table) -> str:
-    interval = f"Line: {table.evaluation.level:.0%} CI" if table.evaluation.resamples else ""
+    interval = f"Line: {100 * table.evaluation.level:g} % CI" if table.evaluation.resamples else ""
     dashes = "dashed: majority class" if table.metric == "accuracy" else ""
     return "; ".join(part for part in (interval, dashes) if part)
 
@@ -369,4 +369,4 @@ def _cell(axes: Axes, row: int, column: int, fraction: float) -> None:
     shade = to_rgba(COLOURS[0], fraction**2)
     axes.add_patch(Rectangle((column - 0.485, row - 0.485), 0.97, 0.97, facecolor=shade, linewidth=0))
     colour = "white" if fraction > 0.9 else INK
-    axes.text(column, row, f"{fraction:.0%}", ha="center", va="center", fontsize=6, color=colour)
+    axes.text(column, row, f"{100 * fraction:.0f} %", ha="center", va="center", fontsize=6, color=colour)

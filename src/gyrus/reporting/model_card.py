@@ -25,17 +25,12 @@ def render_card(content: ReportContent) -> str:
     """The card as Markdown."""
     environment = report_environment().overlay(autoescape=False)
     evaluation = content.evaluation
-    subgroups = "Not evaluated by subgroup: scores for these factors are unknown."
-    if content.subgroups:
-        found = " ".join(each.text(evaluation.level) for each in content.subgroups)
-        subgroups = f"Evaluated by subgroup: {found}"
     return environment.get_template("model_card.md.j2").render(
         content=content,
         evaluation=evaluation,
         headline=evaluation.headline,
         pooled=evaluation.headline.unit == "subject",
         classes=join_words(evaluation.classes, "and"),
-        subgroups=subgroups,
         interval_words=interval_note(evaluation),
         gyrus=__version__,
     )

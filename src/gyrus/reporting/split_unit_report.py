@@ -146,7 +146,7 @@ def comparison_figure(evaluations: Mapping[str, Evaluation], metric: str = "accu
         axes.set(ylim=(len(rows) - 0.5, -0.5), xlim=(0, 1.0))
         axes.tick_params(axis="y", length=0)
         axes.set_title(METRICS[metric].title)
-        key = f"Line: {rows[0][1].level:.0%} CI" + ("; dotted: majority class" if metric == "accuracy" else "")
+        key = f"Line: {100 * rows[0][1].level:g} % CI" + ("; dotted: majority class" if metric == "accuracy" else "")
         figure.supxlabel(key, fontsize=6.5, x=0.02, ha="left", color=MUTED)
     return figure
 
