@@ -120,7 +120,7 @@ def test_shuffled_labels_keep_counts_people_and_the_test_part(subsets) -> None:
     assert (table["label"] != other["label"]).any()
 
 
-def test_a_run_says_first_what_it_does_not_beat_and_can_be_judged_again(finished_run, tmp_path) -> None:
+def test_the_report_starts_with_the_baselines_and_a_run_can_be_evaluated_again(finished_run, tmp_path) -> None:
     run = Run.open(shutil.copytree(finished_run, tmp_path / "run"))
     found, evaluation = Baselines.load(run.baselines), Evaluation.load(run.metrics)
     assert {"nearest-neighbour", "linear-svm"} <= set(found.results)

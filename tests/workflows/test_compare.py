@@ -1,0 +1,48 @@
+"""Comparison of runs, and of predictions of other tools."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from gyrus.errors import ConfigError, RunError
+from gyrus.inference.predictions import Predictions
+from gyrus.runs.run_folder import Run
+from gyrus.workflows.compare import compare, find_runs, leaderboard, read_entry
+
+
+@pytest.fixture
+def runs(finished_run: Path, tmp_path: Path) -> Path:
+    """Two finished runs, one with a run inside it, and one that has just started."""
+    for name in ("a", "b"):
+        shutil.copytree(finished_run, tmp_path / "runs" / name / "run")
+    shutil.copytree(finished_run, tmp_path / "runs" / "b" / "run" / "shuffled-labels")
+    Run.create(tmp_path / "runs" / "started")
+    return tmp_path / "runs"
+
+
+def test_finished_runs_are_found_and_runs_inside_runs_left_out(runs):
+    assert find_runs(runs) == ([runs / "a" / "run", runs / "b" / "run"], [runs / "started"])
+    with pytest.raises(RunError, match="no finished run"):
+        find_runs(runs / "started")
+
+
+def test_runs_are_named_by_what_distinguishes_them(runs, tmp_path):
+    found = compare([runs / "a" / "run", runs / "b" / "run"], out=tmp_path / "comparison", resamples=20)
+    for name in ("a", "b"):
+        assert name in found.text()
+    assert found.report.is_file()
+    ranked = leaderboard(runs, resamples=20)
+    assert ranked.report.is_relative_to(runs / "leaderboard")
+    assert ranked.unfinished == (runs / "started",)
+
+
+def test_a_table_of_another_tool_needs_its_split_unit(finished_run, tmp_path):
+    table = tmp_path / "table.csv"
+    Predictions.load(Run(finished_run).predictions("test")).export(table)
+    with pytest.raises(ConfigError, match="--split-unit"):
+        read_entry(table, "other")
+    entry = read_entry(table, "other", "subject")
+    assert entry.facts == {"Model": "predictions of another tool"}
