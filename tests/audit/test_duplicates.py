@@ -141,8 +141,8 @@ def test_copies_under_another_name_and_in_another_part_are_told(tmp_path: Path) 
     turned = Image.open(source).transpose(Image.Transpose.ROTATE_90)
     turned.save(folder / "test" / "Control" / "sub-P900_slice-00.png")
     findings = run_checks(gather(scan(folder)), title="phantom", checks=["duplicates", "leakage"])
-    assert any("under different subject names" in entry.verdict for entry in findings.select("duplicates"))
-    across = [entry for entry in findings.select("leakage") if "across subsets of the split" in entry.verdict]
+    assert any("different subject names" in entry.verdict for entry in findings.select("duplicates"))
+    across = [entry for entry in findings.select("leakage") if "in different subsets of the split" in entry.verdict]
     assert len(across) == 1
     assert any("rotated by" in flag.reason for flag in across[0].samples)
     assert across[0].numbers["duplicate pairs across subsets"] == 1

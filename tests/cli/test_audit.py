@@ -63,14 +63,16 @@ def test_augmented_copies_made_before_the_split_are_found(copied_before_the_spli
     assert leak["severity"] == "error"
     assert leak["numbers"]["leakage score"] > 0.8
     assert leak["numbers"]["shuffled labels"] > leak["numbers"]["chance with shuffled labels"] + 0.25
-    assert any("duplicates across subsets" in str(entry["verdict"]) for entry in found["leakage"])
+    assert any("in different subsets of the split" in str(entry["verdict"]) for entry in found["leakage"])
 
 
 def test_augmented_copies_are_found_without_subjects_too(copied_before_the_split: Path, tmp_path: Path) -> None:
     options = ("--out", tmp_path / "out", *LEAKAGE, "--subject-rule", "none")
     assert gyrus("audit", copied_before_the_split, *options).returncode == 0
     across = [
-        entry for entry in findings(tmp_path / "out")["leakage"] if "duplicates across subsets" in str(entry["verdict"])
+        entry
+        for entry in findings(tmp_path / "out")["leakage"]
+        if "in different subsets of the split" in str(entry["verdict"])
     ]
     assert [entry["severity"] for entry in across] == ["error"]
 

@@ -124,13 +124,14 @@ def check(manifest: Manifest, pairs: tuple[DuplicatePair, ...]) -> tuple[Finding
     duplicates = len({pair.second for pair in pairs})
     numbers["duplicate images"] = duplicates
     kinds = ", ".join(f"{counted(count, f'{kind} pair')}" for kind, count in counts.items() if count)
-    verb = "image is a duplicate of another" if duplicates == 1 else "images are duplicates of others"
-    verdict = f"{duplicates:,} of {len(manifest):,} {verb} ({kinds})."
+    are = "is a duplicate of another" if duplicates == 1 else "are duplicates of others"
+    verdict = f"{duplicates:,} of {len(manifest):,} images {are} ({kinds})."
     findings = [Finding("duplicates", "warning", verdict, numbers, _flags(manifest, pairs))]
     labels = manifest.targets.to_numpy()
     conflicting = tuple(pair for pair in pairs if labels[pair.first] != labels[pair.second])
     if conflicting:
-        verdict = f"{counted(len(conflicting), 'pair')} of duplicates with conflicting labels: one label must be wrong."
+        pairs_have = counted(len(conflicting), "pair of duplicates has", "pairs of duplicates have")
+        verdict = f"{pairs_have} conflicting labels: one label of each pair must be wrong."
         numbers = {"pairs with conflicting labels": len(conflicting)}
         findings.append(Finding("duplicates", "error", verdict, numbers, _flags(manifest, conflicting)))
     return (*findings, *_across_subjects(manifest, pairs))
@@ -145,7 +146,7 @@ def _across_subjects(manifest: Manifest, pairs: tuple[DuplicatePair, ...]) -> tu
         return ()
     names = len({frozenset((subjects[pair.first], subjects[pair.second])) for pair in pairs})
     verdict = (
-        f"{counted(len(pairs), 'pair')} of duplicates under different subject names "
+        f"{counted(len(pairs), 'pair of duplicates has', 'pairs of duplicates have')} different subject names "
         f"({counted(names, 'pair')} of names). Each pair of names may be one person, whom a split by name may put into "
         "both the training and the test set."
     )

@@ -111,6 +111,12 @@ class Findings(Saved):
             table.to_csv(temporary, index=False, lineterminator="\n")
 
 
-def counted(count: int, noun: str) -> str:
-    """A number with its noun: "1 image", "2,000 images"."""
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+def counted(count: int, one: str, several: str = "") -> str:
+    """A number with its noun, and its verb if any: "1 image", "2,000 images", "1 pair is", "3 pairs are".
+
+    Args:
+        count: The number.
+        one: What follows the number 1.
+        several: What follows other numbers; by default ``one`` with an s.
+    """
+    return f"{count:,} {one}" if count == 1 else f"{count:,} {several or one + 's'}"

@@ -110,7 +110,7 @@ def _given_split(context: AuditContext, train: Rows, test: Rows) -> Finding:
     if subjects is None:
         verdict = (
             "Leakage cannot be ruled out: subjects are unknown, so they may be in both the training and the test set. "
-            f"The nearest training image has the correct label for {scored.accuracy:.1%} of the test images."
+            f"The nearest training image has the correct label for {_percent(scored.accuracy)} of the test images."
         )
         return Finding("leakage", "warning", verdict, numbers)
     shared = np.intersect1d(subjects[train], subjects[test])
@@ -127,9 +127,9 @@ def _given_split(context: AuditContext, train: Rows, test: Rows) -> Finding:
     flags = tuple(Flag(str(samples[row]), "its subject is also in the training set") for row in concerned)
     verdict = (
         f"The split leaks: {len(shared):,} of the {counted(tested, 'subject')} in the test set "
-        f"{'is' if len(shared) == 1 else 'are'} also in the training set, with {len(concerned) / len(test):.0%} of the "
-        f"test images. A nearest-neighbour classifier on raw pixels reaches an accuracy of {scored.accuracy:.1%}, but "
-        f"{_percent(scored.other_subjects)} if it may not use images of the same subject."
+        f"{'is' if len(shared) == 1 else 'are'} also in the training set ({_percent(len(concerned) / len(test))} of "
+        f"the test images). Accuracy of a nearest-neighbour classifier on raw pixels: {_percent(scored.accuracy)}; "
+        f"without training images of the same subject: {_percent(scored.other_subjects)}."
     )
     return Finding("leakage", "error", verdict, numbers, flags)
 
@@ -149,9 +149,9 @@ def _random_split(context: AuditContext) -> tuple[Finding, ...]:
     if scored.score >= LEAKAGE_THRESHOLD:
         severity = "warning"
         verdict = (
-            "A random split of these data by image would leak: a nearest-neighbour classifier on raw pixels reaches an "
-            f"accuracy of {scored.accuracy:.1%} by recognising subjects, but {_percent(scored.other_subjects)} on "
-            f"unseen subjects (majority class: {scored.majority:.1%}). Split by subject."
+            "A random split of these data by image would leak. Accuracy of a nearest-neighbour classifier on raw "
+            f"pixels: {_percent(scored.accuracy)} by recognising subjects, {_percent(scored.other_subjects)} on unseen "
+            f"subjects (majority class: {_percent(scored.majority)}). Split by subject."
         )
     return (Finding("leakage", severity, verdict, numbers),)
 
@@ -173,7 +173,8 @@ def _duplicates_across_subsets(context: AuditContext) -> tuple[Finding, ...]:
         )
         for pair in across
     )
-    verdict = f"{counted(len(across), 'pair')} of duplicates across subsets of the split."
+    pairs = counted(len(across), "pair of duplicates is", "pairs of duplicates are")
+    verdict = f"{pairs} in different subsets of the split."
     return (Finding("leakage", "error", verdict, {"duplicate pairs across subsets": len(across)}, flags),)
 
 
@@ -234,4 +235,4 @@ def _shuffled(
 
 
 def _percent(fraction: float) -> str:
-    return "an unknown accuracy" if np.isnan(fraction) else f"{fraction:.1%}"
+    return "unknown" if np.isnan(fraction) else f"{100 * fraction:.1f} %"

@@ -261,10 +261,12 @@ def _against_known_subjects(manifest: Manifest, grouping: SubjectGroups) -> tupl
         )
         for number, found in joined.items()
     )
-    verdict = (
-        f"{counted(len(joined), 'group')} of images that look like one subject but have several subject names: one "
-        "person may have several names."
+    groups = counted(
+        len(joined),
+        "group of images looks like one subject but has",
+        "groups of images look like one subject each but have",
     )
+    verdict = f"{groups} several subject names: one person may have several names."
     severity: Severity = "warning" if grouping.strength == "clear" else "note"
     return (Finding("subjects", severity, verdict, numbers, flags),)
 
@@ -278,7 +280,12 @@ def _several_labels(manifest: Manifest, grouping: SubjectGroups) -> tuple[Findin
         for number in mixed
         for sample, label in manifest.table.loc[grouping.groups == number, ["sample", "label"]].itertuples(index=False)
     )
-    verdict = f"{counted(len(mixed), 'group')} of images that look like one subject but have labels of several classes."
+    groups = counted(
+        len(mixed),
+        "group of images looks like one subject but has",
+        "groups of images look like one subject each but have",
+    )
+    verdict = f"{groups} labels of several classes."
     return (Finding("subjects", "error", verdict, {"groups with several labels": len(mixed)}, flags),)
 
 

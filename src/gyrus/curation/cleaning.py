@@ -135,18 +135,20 @@ class CleaningPlan:
         notes = []
         removed = [each for each in self.decisions if each.decision == "remove"]
         if conflicting := self.removed.get("conflicting_labels", 0):
-            notes.append(f"{counted(conflicting, 'image')} removed because duplicates of it have other labels.")
+            notes.append(
+                f"{counted(conflicting, 'image was', 'images were')} removed because duplicates have other labels."
+            )
         if others := sum(each.rule == "duplicates" and _OTHER_SUBJECT in each.reason for each in removed):
             notes.append(
-                f"{counted(others, 'duplicate')} found under the name of another subject. The two may be one person, "
-                "whose other images a split could then put on both sides."
+                f"{counted(others, 'duplicate has', 'duplicates have')} the name of another subject. The two may be "
+                "one person, whose other images a split could put into both the training and the test set."
             )
         subsets = self.manifest.table.set_index("sample")["subset"].fillna("")
         tested = sum(subsets.get(each.sample) == "test" and each.rule in _QUALITY_RULES for each in removed)
         if tested:
             notes.append(
-                f"{counted(tested, 'image')} of the given test set removed for low quality: scores on it are valid for "
-                "good images only."
+                f"{counted(tested, 'test image was', 'test images were')} removed for low quality: scores on the given "
+                "test set are valid for good images only."
             )
         return tuple(notes)
 

@@ -65,7 +65,7 @@ def sizes_figure(grouping: SubjectGroups) -> Figure:
         axes.hist(sizes, bins=bins, color=COLOURS[0], linewidth=0)
         axes.set(title="Images per group", xlabel="Images", ylabel="Groups")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))
     return figure
 
 
