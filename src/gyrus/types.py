@@ -16,7 +16,7 @@ SplitUnit = Literal["subject", "scan", "inferred", "image"]
 SPLIT_WARNINGS: dict[SplitUnit, str] = {
     "subject": "",
     "scan": "scan-level split: repeat scans of a subject may be in both training and test sets",
-    "inferred": "subjects were inferred from the pixels: repeat scans of a subject may be in both training and test sets",
+    "inferred": "subjects were inferred from pixels: repeat scans of a subject may be in both training and test sets",
     "image": "image-level split: subjects may be in both training and test sets",
 }
 """The warning that every result of a split carries."""

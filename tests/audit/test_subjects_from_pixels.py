@@ -96,7 +96,7 @@ def test_a_split_by_inferred_subjects_is_marked(tmp_path: Path) -> None:
     assert "pixels" in inferred.subject_rule
     result = split(inferred)
     assert result.unit == "inferred"
-    assert "inferred from the pixels" in result.warning
+    assert "inferred from pixels" in result.warning
     inferred.save(tmp_path / "manifest.parquet")
     assert Manifest.load(tmp_path / "manifest.parquet").digest == inferred.digest
 
