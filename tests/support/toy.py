@@ -1,4 +1,4 @@
-"""A tiny data set and a tiny network that learn within a second."""
+"""A small data set and a small network that train within a second."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gyrus.datasets.torch_dataset import Batch
 CLASSES = ("none", "mild", "severe")
 
 
-class MemoryPart:
+class ToyDataset:
     """Images in memory whose mean brightness follows the class."""
 
     def __init__(self, count: int, seed: int, classes: int = 3, side: int = 8) -> None:
@@ -38,7 +38,7 @@ class MemoryPart:
 
 
 class TinyNet(nn.Module):
-    """Convolution, batch normalisation, dropout: all that makes training hard to repeat."""
+    """Convolution, batch normalisation, dropout: everything that makes training hard to reproduce."""
 
     def __init__(self, classes: int = 3) -> None:
         super().__init__()
@@ -55,12 +55,12 @@ def tiny_net(seed: int = 0) -> TinyNet:
         return TinyNet()
 
 
-class HitPart:
-    """A part to which something happens before a certain batch of a certain epoch, both counted from 0."""
+class ActingDataset:
+    """A dataset that performs an action before a certain batch of a certain epoch, both counted from 0."""
 
-    def __init__(self, subset: MemoryPart, *, epoch: int, batch: int, action: Callable[[], object]) -> None:
-        self.subset = subset
-        self.targets = subset.targets
+    def __init__(self, dataset: ToyDataset, *, epoch: int, batch: int, action: Callable[[], object]) -> None:
+        self.dataset = dataset
+        self.targets = dataset.targets
         self.when = (epoch, batch)
         self.action = action
         self.now = (0, 0)
@@ -69,7 +69,7 @@ class HitPart:
         self.now = (epoch, 0)
 
     def __len__(self) -> int:
-        return len(self.subset)
+        return len(self.dataset)
 
     def __getitem__(self, position: int) -> Batch:
         return self.__getitems__([position])
@@ -78,4 +78,4 @@ class HitPart:
         if self.now == self.when:
             self.action()
         self.now = (self.now[0], self.now[1] + 1)
-        return self.subset.__getitems__(positions)
+        return self.dataset.__getitems__(positions)

@@ -1,9 +1,13 @@
-"""All of these run on one thread, so that they are quick beside others."""
+"""Training tests run on one thread, and compare with one uninterrupted training."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
+
+from tests.support.toy_training import train
 
 
 @pytest.fixture(scope="package", autouse=True)
@@ -12,3 +16,11 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="package")
+def unbroken(tmp_path_factory) -> Path:
+    """The folder of an uninterrupted training."""
+    folder = tmp_path_factory.mktemp("unbroken")
+    train(folder)
+    return folder

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from gyrus.errors import RunError
-from gyrus.training.checkpoints import load_checkpoint, remove_abandoned, save_checkpoint
+from gyrus.training.checkpointing import load_checkpoint, remove_incomplete, save_checkpoint
 
 
 def test_comes_back_as_it_was(tmp_path):
@@ -23,7 +23,7 @@ class Evil:
 
 
 @pytest.mark.parametrize("kind", ["empty", "text", "half", "code", "missing", "folder"])
-def test_damage_is_told_in_words_and_no_code_is_run(tmp_path, kind, capsys):
+def test_damaged_files_are_refused_and_no_code_is_run(tmp_path, kind, capsys):
     path = tmp_path / "last.ckpt"
     save_checkpoint(path, {"a": torch.zeros(1000)})
     half = path.read_bytes()[:2000]
@@ -40,15 +40,15 @@ def test_damage_is_told_in_words_and_no_code_is_run(tmp_path, kind, capsys):
 
 def test_other_formats_are_refused(tmp_path):
     torch.save({"format": 99}, tmp_path / "newer.ckpt")
-    with pytest.raises(RunError, match="has format 99, this version of Gyrus reads 1"):
+    with pytest.raises(RunError, match="has format 99, but this version of Gyrus reads format 1"):
         load_checkpoint(tmp_path / "newer.ckpt")
     torch.save([1, 2], tmp_path / "list.ckpt")
     with pytest.raises(RunError, match="has format None"):
         load_checkpoint(tmp_path / "list.ckpt")
 
 
-def test_only_abandoned_halves_are_removed(tmp_path):
+def test_only_incomplete_files_are_removed(tmp_path):
     for name in (".last.ckpt-ab12.ckpt", ".best.ckpt-cd34.ckpt", "last.ckpt", "best.ckpt", ".other"):
         (tmp_path / name).touch()
-    remove_abandoned(tmp_path)
+    remove_incomplete(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == [".other", "best.ckpt", "last.ckpt"]

@@ -63,3 +63,9 @@ def test_csv_keeps_every_digit(tmp_path):
     assert [row["epoch"] for row in rows] == ["1", "2"]
     assert float(rows[0]["val_accuracy"]) == 1 / 3
     assert rows[1]["val_accuracy"] == ""
+
+
+def test_the_last_epoch_counts_as_the_best_whatever_it_scores():
+    rows = tuple({"epoch": number, "val_loss": loss} for number, loss in ((1, 0.2), (2, 0.1), (3, 0.9)))
+    assert History(rows).best_epoch("epoch") == 3
+    assert History(rows).best_epoch("val_loss") == 2

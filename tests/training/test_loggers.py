@@ -1,4 +1,4 @@
-"""A training that is followed from elsewhere: what the places hold is what the run folder holds."""
+"""Logged trainings: the loggers hold the values of the run folder."""
 
 from __future__ import annotations
 
@@ -17,13 +17,12 @@ from gyrus.evaluation.result import Evaluation
 from gyrus.runs.run_folder import Run
 from gyrus.training import loggers
 from gyrus.training.config import Tracking
-from gyrus.training.loggers import LOGGERS, flat, open_log
+from gyrus.training.loggers import LOGGERS, flatten, open_log
 from gyrus.workflows.train import train
 from tests.conftest import SMALL
-from tests.support.toy import HitPart
-from tests.support.toy_training import changed, rows, subsets
+from tests.support.toy import ActingDataset
+from tests.support.toy_training import changed, interrupt, rows, subsets
 from tests.support.toy_training import train as train_toy
-from tests.training.test_training_options import interrupt
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::PendingDeprecationWarning")
 """MLflow and W&B use parts of their own libraries that these call old."""
@@ -123,7 +122,7 @@ def test_a_resumed_training_goes_on_in_the_same_mlflow_run(tmp_path):
     folder.mkdir()
     subset, _ = subsets()
     config = changed(loggers=["mlflow"])
-    train_toy(folder, config, train=HitPart(subset, epoch=2, batch=3, action=interrupt))
+    train_toy(folder, config, train=ActingDataset(subset, epoch=2, batch=3, action=interrupt))
     train_toy(folder, config, resume=True)
     client, run = only_run(tmp_path)
     logged = client.get_metric_history(run.info.run_id, "val_loss")
@@ -152,9 +151,29 @@ def test_without_loggers_nothing_is_written(tmp_path):
 
 
 def test_a_config_by_dotted_names():
-    assert flat({"a": {"b": 1, "c": [1, 2]}, "d": None}) == {"a.b": 1, "a.c": "[1, 2]", "d": None}
+    assert flatten({"a": {"b": 1, "c": [1, 2]}, "d": None}) == {"a.b": 1, "a.c": "[1, 2]", "d": None}
 
 
 def test_the_run_is_finished_for_runs_too(followed):
     assert Run.open(followed.folder).status == "finished"
     assert set(json.loads((followed.folder / "tracking.json").read_text())) == set(LOGGERS)
+
+
+def test_tensorboard_has_every_epoch_once(tmp_path):
+    accumulators = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    subset, _ = subsets()
+    config = changed(loggers=["tensorboard"])
+    train(tmp_path, config, train=ActingDataset(subset, epoch=2, batch=3, action=interrupt))
+    train(tmp_path, config, resume=True)
+    events = accumulators.EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    scalars = events.Scalars("val_loss")
+    assert [scalar.step for scalar in scalars] == [1, 2, 3, 4]
+    assert [scalar.value for scalar in scalars] == pytest.approx([float(row["val_loss"]) for row in rows(tmp_path)])
+    assert not (tmp_path / "lightning_logs").exists()
+
+
+def test_a_missing_library_is_reported_before_anything_is_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(loggers, "find_spec", lambda _: None)
+    with pytest.raises(MissingDependencyError, match="tensorboard"):
+        train(tmp_path, changed(loggers=["tensorboard"]))
+    assert list(tmp_path.iterdir()) == []

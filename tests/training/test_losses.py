@@ -4,15 +4,26 @@ import numpy as np
 import pytest
 import torch
 from sklearn.utils.class_weight import compute_class_weight
+from torch import nn
 from torch.nn import functional
 from torchvision.ops import sigmoid_focal_loss
 
 from gyrus.errors import ConfigError
-from gyrus.training.config import LOSS_NAMES, CrossEntropy, Focal, HardExamples
-from gyrus.training.losses import LOSSES, class_weights, cross_entropy, focal, hardest, reduce
+from gyrus.training.config import LOSS_NAMES, CrossEntropy, Focal, TrainingConfig
+from gyrus.training.losses import LOSSES, Objective, class_weights, cross_entropy, focal, reduce
+from gyrus.training.mixup import Mix, mix_images
+from tests.support.toy import ToyDataset, tiny_net
+from tests.support.toy_training import changed, train
 
 CLASSES = ("mild", "moderate", "none", "very mild")
 DEMENTIA = np.repeat(np.arange(4), [724, 49, 2566, 1781])
+BATCH = ToyDataset(20, seed=4).__getitems__(list(range(20)))
+
+
+def without_dropout() -> nn.Module:
+    model = tiny_net()
+    model.head[0] = nn.Identity()
+    return model.train()
 
 
 @pytest.fixture
@@ -57,13 +68,13 @@ def test_focal_has_a_gradient_where_all_is_certain(gamma):
     assert logits.grad[1, 0] < 0
 
 
-def test_balanced_weights_are_those_of_scikit_learn_and_system_d():
+def test_balanced_weights_are_those_of_scikit_learn_and_mri_scans_model():
     weights = class_weights("balanced", DEMENTIA, CLASSES)
     np.testing.assert_allclose(weights, compute_class_weight("balanced", classes=np.arange(4), y=DEMENTIA), rtol=1e-6)
     np.testing.assert_allclose(weights, [1.768, 26.122, 0.4988, 0.7187], rtol=1e-3)
 
 
-def test_inverse_weights_are_those_of_system_e():
+def test_inverse_weights_are_those_of_the_alzheimer_mri_experiments():
     np.testing.assert_allclose(class_weights("inverse", DEMENTIA, CLASSES), [0.0607, 0.8974, 0.0171, 0.0247], atol=1e-4)
 
 
@@ -82,8 +93,30 @@ def test_given_weights_must_fit_the_classes():
         class_weights((0.0, 0.0, 0.0, 0.0), DEMENTIA, CLASSES)
 
 
-@pytest.mark.parametrize(("size", "count"), [(32, 6), (16, 3), (64, 12), (9, 1), (4, 1), (1, 1)])
-def test_hard_examples_are_a_fifth_but_at_least_one(size, count):
-    values = torch.randperm(size, generator=torch.Generator().manual_seed(1)).float()
-    chosen = hardest(values, HardExamples(share=0.2))
-    assert sorted(values[chosen].tolist()) == sorted(values.tolist())[-count:]
+def test_class_weights_that_do_not_fit_are_refused_first(tmp_path):
+    with pytest.raises(ConfigError, match="class_weights must be 3 numbers"):
+        train(tmp_path, changed(loss={"name": "focal", "class_weights": [1, 2]}))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_objective_without_options_is_the_loss():
+    model = without_dropout()
+    loss, logits = Objective(TrainingConfig(), None)(model, model, BATCH.images, BATCH.targets, None)
+    torch.testing.assert_close(logits, without_dropout()(BATCH.images))
+    torch.testing.assert_close(loss, functional.cross_entropy(logits, BATCH.targets))
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_mixed_loss_is_the_mean_over_both_labels(smoothing):
+    model = without_dropout()
+    mix = Mix(order=tuple(reversed(range(20))), fraction=0.3)
+    objective = Objective(TrainingConfig(loss=CrossEntropy(label_smoothing=smoothing)), None)
+    loss, _ = objective(model, model, BATCH.images, BATCH.targets, mix)
+    logits = without_dropout()(mix_images(BATCH.images, mix))
+    both = [
+        functional.cross_entropy(logits, labels, label_smoothing=smoothing)
+        for labels in (BATCH.targets, BATCH.targets.flip(0))
+    ]
+    torch.testing.assert_close(loss, (0.3 * both[0] + 0.7 * both[1]))
+    soft = 0.3 * functional.one_hot(BATCH.targets, 3) + 0.7 * functional.one_hot(BATCH.targets.flip(0), 3)
+    torch.testing.assert_close(loss, functional.cross_entropy(logits, soft, label_smoothing=smoothing))

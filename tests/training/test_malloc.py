@@ -6,10 +6,10 @@ import sys
 
 import pytest
 
-# A process of its own: what the C library does depends on all that was taken and freed before.
+# A process of its own: the C library behaves according to all earlier allocations.
 TAKE = """
 import ctypes, resource
-from gyrus.training.malloc import freed_memory_kept
+from gyrus.training.malloc import keep_freed_memory
 
 def page_faults():
     library = ctypes.CDLL(None)
@@ -20,15 +20,15 @@ def page_faults():
     library.free(ctypes.c_void_p(block))
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
-with freed_memory_kept():
+with keep_freed_memory():
     print(page_faults(), page_faults())
-with freed_memory_kept(wanted=False):
+with keep_freed_memory(wanted=False):
     print(page_faults(), page_faults())
 """
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc gives memory back so eagerly")
-def test_freed_memory_is_kept_for_the_next_step_and_given_back_afterwards():
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc returns memory so eagerly")
+def test_freed_memory_is_kept_for_the_next_step_and_returned_afterwards():
     result = subprocess.run([sys.executable, "-c", TAKE], capture_output=True, text=True, check=True)
     first, again, *afterwards = map(int, result.stdout.split())
     assert again < first / 10

@@ -18,24 +18,24 @@ def test_scores_are_those_of_scikit_learn():
     logits[np.arange(200), targets] += 1
     probabilities = np.exp(logits.astype(np.float64))
     probabilities /= probabilities.sum(axis=1, keepdims=True)
-    guesses = logits.argmax(axis=1)
+    predicted = logits.argmax(axis=1)
     scores = validation_scores(logits, targets, CLASSES)
     assert scores == pytest.approx(
         {
             "val_loss": metrics.log_loss(targets, probabilities),
-            "val_accuracy": metrics.accuracy_score(targets, guesses),
-            "val_balanced_accuracy": metrics.balanced_accuracy_score(targets, guesses),
-            "val_macro_f1": metrics.f1_score(targets, guesses, average="macro"),
+            "val_accuracy": metrics.accuracy_score(targets, predicted),
+            "val_balanced_accuracy": metrics.balanced_accuracy_score(targets, predicted),
+            "val_macro_f1": metrics.f1_score(targets, predicted, average="macro"),
             "val_auc": metrics.roc_auc_score(targets, probabilities, multi_class="ovr"),
             **{
                 f"val_f1_{name}": value
-                for name, value in zip(CLASSES, metrics.f1_score(targets, guesses, average=None), strict=True)
+                for name, value in zip(CLASSES, metrics.f1_score(targets, predicted, average=None), strict=True)
             },
         }
     )
 
 
-def test_absent_classes_are_left_out():
+def test_absent_classes_are_excluded():
     logits = np.array([[3.0, 0, 1], [0, 3.0, 1], [0, 3.0, 4.0]])
     scores = validation_scores(logits, np.array([0, 1, 1]), CLASSES)
     assert scores["val_balanced_accuracy"] == pytest.approx(0.75)
@@ -44,5 +44,5 @@ def test_absent_classes_are_left_out():
     assert math.isnan(scores["val_f1_severe"])
 
 
-def test_hopeless_certainty_has_a_finite_loss():
+def test_wrong_and_certain_predictions_have_a_finite_loss():
     assert validation_scores(np.array([[1e4, 0.0], [0.0, 1.0]]), np.array([1, 1]), ("a", "b"))["val_loss"] > 1000

@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from gyrus.errors import ConfigError
-from gyrus.models.build import ModelConfig, build
+from gyrus.models.build import build
+from gyrus.models.config import ModelConfig
 from gyrus.training.config import OPTIMISER_NAMES, SGD, Adam, AdamW, RMSprop
 from gyrus.training.optimisers import OPTIMISERS, build_optimiser, parameter_groups, set_learning_rates
 
@@ -28,7 +29,7 @@ def test_every_name_of_the_config_has_an_optimiser():
         (RMSprop(lr=0.1, weight_decay=0.2, alpha=0.8, momentum=0.3), torch.optim.RMSprop, {"alpha": 0.8}),
     ],
 )
-def test_settings_arrive(config, kind, expected):
+def test_settings_are_passed_on(config, kind, expected):
     optimiser = build_optimiser(nn.Linear(2, 2), config)
     assert type(optimiser) is kind
     group = optimiser.param_groups[0]
@@ -48,7 +49,7 @@ def test_every_parameter_is_in_one_group(classifier):
         )
 
 
-def test_norms_and_biases_are_spared(classifier):
+def test_norms_and_biases_can_be_excluded_from_decay(classifier):
     groups = parameter_groups(classifier, AdamW(weight_decay=0.05, decay_norms_and_biases=False))
     spared = set(ids(parameter for group in groups if group["weight_decay"] == 0 for parameter in group["params"]))
     for module in classifier.modules():
@@ -74,5 +75,5 @@ def test_the_factor_scales_every_group(classifier):
 
 
 def test_layer_decay_needs_stages():
-    with pytest.raises(ConfigError, match="tells its stages"):
+    with pytest.raises(ConfigError, match="needs a model with stages"):
         build_optimiser(nn.Linear(2, 2), AdamW(layer_decay=0.5))

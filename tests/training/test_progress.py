@@ -5,7 +5,7 @@ import sys
 
 from rich.console import Console
 
-from gyrus.training.progress import Lines, Silence, TerminalBar, choose_progress, epoch_line
+from gyrus.training.progress import Lines, NoProgress, TerminalBar, choose_progress, epoch_line
 
 ROW = {"epoch": 2, "lr": 0.001, "train_loss": 0.5, "val_loss": 0.75, "val_auc": 0.9, "seconds": 3.14}
 
@@ -16,8 +16,8 @@ def test_an_epoch_is_one_line():
     assert epoch_line(ROW, 10, "val_loss").count("val_loss") == 1
 
 
-def test_without_a_terminal_there_is_a_line_an_epoch(capsys):
-    with choose_progress(epochs=10, batches=3, monitor="val_auc", done=0, wanted=True) as progress:
+def test_without_a_terminal_there_is_one_line_per_epoch(capsys):
+    with choose_progress(epochs=10, batches=3, monitor="val_auc", done=0, show=True) as progress:
         progress.begin_epoch(2)
         progress.advance(0.5)
         progress.end_epoch(ROW)
@@ -26,16 +26,16 @@ def test_without_a_terminal_there_is_a_line_an_epoch(capsys):
     assert captured.err.splitlines() == [epoch_line(ROW, 10, "val_auc")]
 
 
-def test_nothing_is_shown_if_nothing_is_wanted(capsys):
-    with choose_progress(epochs=10, batches=3, monitor="val_auc", done=0, wanted=False) as progress:
+def test_progress_can_be_turned_off(capsys):
+    with choose_progress(epochs=10, batches=3, monitor="val_auc", done=0, show=False) as progress:
         progress.begin_epoch(2)
         progress.advance(0.5)
         progress.end_epoch(ROW)
-    assert isinstance(progress, Silence)
+    assert isinstance(progress, NoProgress)
     assert capsys.readouterr() == ("", "")
 
 
-def test_terminal_shows_epoch_loss_share_and_time():
+def test_terminal_shows_epoch_loss_fraction_and_time():
     text = io.StringIO()
     console = Console(file=text, force_terminal=True, width=120, legacy_windows=False)
     with TerminalBar(console, epochs=10, batches=3, monitor="val_auc", done=1) as progress:
@@ -45,8 +45,8 @@ def test_terminal_shows_epoch_loss_share_and_time():
         progress._bar.refresh()
         progress.end_epoch(ROW)
     shown = text.getvalue()
-    for subset in ("epoch 2/10", "5/30", "loss 0.457", epoch_line(ROW, 10, "val_auc")[:30]):
-        assert subset in shown
+    for part in ("epoch 2/10", "5/30", "loss 0.457", epoch_line(ROW, 10, "val_auc")[:30]):
+        assert part in shown
 
 
 def test_terminal_is_told_from_a_file(monkeypatch):
@@ -57,6 +57,6 @@ def test_terminal_is_told_from_a_file(monkeypatch):
     monkeypatch.setattr(sys, "stderr", Terminal())
     monkeypatch.delenv("NO_COLOR", raising=False)
     monkeypatch.setenv("TERM", "xterm")
-    chosen = choose_progress(epochs=10, batches=3, monitor="val_auc", done=0, wanted=True)
+    chosen = choose_progress(epochs=10, batches=3, monitor="val_auc", done=0, show=True)
     assert isinstance(chosen, Lines)
     assert isinstance(chosen, TerminalBar)

@@ -1,11 +1,30 @@
+"""The order of the training set: shuffled or balanced, within the training set only."""
+
 from __future__ import annotations
+
+from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+import yaml
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
+from gyrus.datasets.manifest import Manifest
+from gyrus.datasets.scan import scan
+from gyrus.datasets.splits import Split, SplitConfig, split
+from gyrus.datasets.store import Store
+from gyrus.datasets.torch_dataset import Batch, PixelDataset
+from gyrus.synthetic.phantom import generate
+from gyrus.synthetic.phantom_layouts import write
+from gyrus.training.data_loader import Loader
 from gyrus.training.samplers import SAMPLERS, balanced, batches, shuffle
+from gyrus.transforms.augmentation.config import AugmentationConfig
+from gyrus.transforms.normalisation import Normalisation
+from gyrus.workflows.experiment_config import load_config
+from gyrus.workflows.train import train
+from tests.conftest import SMALL
 
 RARE = np.repeat([0, 1, 2], [900, 90, 10])
 
@@ -44,3 +63,93 @@ def test_batches_keep_the_order_and_leave_no_single_image(count, size):
     assert all(len(subset) == size for subset in subsets[:-1]) or len(subsets) == 1 or len(subsets[-1]) == size + 1
     assert size == 1 or count == 1 or min(len(subset) for subset in subsets) > 1
     assert max(len(subset) for subset in subsets) <= size + 1
+
+
+PAGE = Path(__file__).parents[2] / "docs" / "preparation.md"
+BALANCING = next(block for block in PAGE.read_text(encoding="utf-8").split("```yaml\n")[1:] if "sampler" in block)
+BALANCING = BALANCING.split("```")[0]
+
+
+@pytest.fixture(scope="module")
+def rare(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """30 phantom people, of whom few are of the second class."""
+    phantom = generate(subjects=30, slices=3, classes=2, size=32, seed=0, balance=[4, 1])
+    return write(phantom, tmp_path_factory.mktemp("rare") / "data")
+
+
+def test_what_is_altered_in_training_is_of_the_training_part(
+    rare: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tmp_path / "balanced.yaml"
+    recipe = load_config("dementia-baseline").model_dump(mode="json")
+    asked = yaml.safe_load(BALANCING)
+    recipe["training"]["sampler"] = asked["training"]["sampler"]
+    config.write_text(yaml.safe_dump({**recipe, "augmentation": asked["augmentation"]}))
+    altered: list[int] = []
+    plain: list[int] = []
+    read = PixelDataset.__getitems__
+
+    def watched(self: PixelDataset, positions: list[int]) -> Batch:
+        rows = self.rows[np.asarray(positions) % len(self)].tolist()
+        (altered if self.augmentation.steps else plain).extend(rows)
+        return read(self, positions)
+
+    monkeypatch.setattr(PixelDataset, "__getitems__", watched)
+    before = set(rare.rglob("*"))
+    run = train(config, data=rare, out=tmp_path / "run", overrides={**SMALL, "training.epochs": 3})
+    manifest, subsets = Manifest.load(run.manifest), Split.load(run.split)
+    samples, subjects = manifest.table["sample"], manifest.table["subject"]
+    assert {samples[row] for row in altered} <= set(subsets.samples["train"])
+    assert {subjects[row] for row in altered}.isdisjoint(subjects[samples.isin(subsets.samples["test"])])
+    assert {samples[row] for row in plain} <= set(subsets.samples["val"]) | set(subsets.samples["test"])
+    counts = np.bincount(manifest.targets.to_numpy()[altered])
+    assert counts[1] / counts.sum() > 0.35
+    assert set(rare.rglob("*")) == before
+    assert not [path for path in run.folder.rglob("*.png") if "figures" not in path.parts]
+
+
+@settings(max_examples=25)
+@given(people=st.integers(8, 30), images=st.integers(1, 4), seed=st.integers(0, 50), epoch=st.integers(0, 9))
+def test_a_balanced_order_stays_within_its_part(
+    people: int, images: int, seed: int, epoch: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Each image has its own gray value, so that whatever is made of it can be traced back to it."""
+    generator = np.random.default_rng(seed)
+    row_subject = np.repeat(np.arange(people), images)
+    targets = (row_subject % 4 == 0).astype(np.int64)
+    train_people = generator.permutation(people)[: people // 2]
+    rows = np.flatnonzero(np.isin(row_subject, train_people))
+    folder = tmp_path_factory.mktemp("store")
+    values = np.arange(len(row_subject), dtype=np.uint8)[:, None, None, None] + np.zeros((1, 1, 4, 4), np.uint8)
+    np.save(folder / "pixels.npy", values)
+    np.save(folder / "statistics.npy", np.zeros((len(values), 1, 4), np.float32))
+    subset = PixelDataset(
+        Store(folder),
+        rows,
+        targets[rows],
+        Normalisation("fixed", (0.0,), (1 / 255,)),
+        augmentation=AugmentationConfig.model_validate({"steps": [{"step": "flip"}]}),
+        seed=seed,
+    )
+    loader = Loader(subset, lambda number: batches(balanced(subset.targets, seed, number), 5))
+    loader.epoch = epoch
+    seen = np.concatenate([batch.images.numpy()[:, 0, 0, 0] for batch in loader])
+    assert set(np.rint(seen).astype(int).tolist()) <= set(rows.tolist())
+
+
+@pytest.mark.parametrize("layout", ["folder", "id-slice"])
+def test_copies_that_others_have_written_before_the_split_stay_with_their_person(layout: str, tmp_path: Path) -> None:
+    """What fills up classes offline is named after its source; a split by subject keeps both together."""
+    data = write(generate(subjects=20, slices=2, classes=2, size=32, seed=0), tmp_path / "data", layout)
+    for path in sorted(data.rglob("*")):
+        if path.is_file():
+            stem, _, number = path.stem.rpartition("_")
+            name = f"{path.stem}_aug_0.png" if layout == "folder" else f"{stem}_{number}00.png"
+            Image.open(path).transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(path.with_name(name))
+    manifest = scan(data)
+    subsets = split(manifest, SplitConfig(), seed=3)
+    subset_of = {sample: subset for subset, samples in subsets.samples.items() for sample in samples}
+    table = manifest.table.assign(subset=[subset_of[sample] for sample in manifest.table["sample"]])
+    assert len(table) == 2 * 20 * 2
+    assert table.groupby("subject")["subset"].nunique().eq(1).all()
+    assert table.groupby("subject").size().eq(4).all()

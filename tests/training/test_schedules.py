@@ -11,6 +11,7 @@ from torch.optim import lr_scheduler as peers
 from gyrus.training.config import SCHEDULE_NAMES, SWA, Constant, Cosine, OneCycle, Plateau, TrainingConfig
 from gyrus.training.history import History
 from gyrus.training.schedules import SCHEDULES, Moment, learning_rate_factor
+from tests.support.toy_training import changed, rows, train
 
 NOTHING = History()
 
@@ -49,7 +50,7 @@ def test_cosine_by_step_is_cosine_annealing_over_all_steps():
     assert mine == pytest.approx(rates_of_peer(lambda opt: peers.CosineAnnealingLR(opt, 30), 30))
 
 
-def test_warmup_and_cosine_of_system_b():
+def test_warmup_and_cosine_of_adni_2d_convnext():
     """LinearLR 0.1 to 1 over 5 epochs, then cosine over 395 down to 1e-6 of 1e-3."""
 
     def make(optimiser):
@@ -105,7 +106,7 @@ def test_plateau_is_reduce_on_plateau(losses, patience, cooldown, threshold, min
         assert mine == pytest.approx(optimiser.param_groups[0]["lr"])
 
 
-def test_swa_of_system_b_goes_on_where_the_cosine_was():
+def test_swa_of_adni_2d_convnext_continues_the_cosine():
     """400 epochs, averaging from epoch 320, down to a tenth of the peak within 10 epochs."""
     config = TrainingConfig(
         epochs=400,
@@ -127,9 +128,20 @@ def test_swa_of_system_b_goes_on_where_the_cosine_was():
         peer.step()
 
 
-def test_swa_after_plateau_keeps_the_rate_it_came_with():
+def test_swa_after_plateau_starts_at_its_rate():
     config = TrainingConfig(
         epochs=10, schedule=Plateau(patience=0, factor=0.5), averaging=SWA(start=0.5, lr_share=0.1, anneal_epochs=2)
     )
     history = History(tuple({"val_loss": float(epoch)} for epoch in range(5)))
     assert learning_rate_factor(config, Moment(5, 1, 10), history) == pytest.approx(0.5**4)
+
+
+def test_learning_rates_in_the_history_follow_the_schedule(tmp_path):
+    train(tmp_path, changed(schedule={"name": "cosine", "warmup_epochs": 1, "every": "epoch"}, epochs=3))
+    expected = [1e-3 * factor for factor in (0.1, 1.0, 0.5)]
+    assert [float(row["lr"]) for row in rows(tmp_path)] == pytest.approx(expected)
+
+
+def test_plateau_monitors_the_validation_set(tmp_path):
+    train(tmp_path, changed(schedule={"name": "plateau", "patience": 0, "factor": 0.5, "threshold": 100.0}))
+    assert [float(row["lr"]) for row in rows(tmp_path)] == pytest.approx([1e-3, 1e-3, 5e-4, 2.5e-4])

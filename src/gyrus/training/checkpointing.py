@@ -1,35 +1,42 @@
-"""The files of a training: checkpoints, history, logs."""
+"""The files of a training: checkpoints, from which it can be resumed, and its history.
+
+Checkpoints are written atomically and read without unpickling code.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from gyrus.errors import RunError
-from gyrus.files import digest, write_text
-from gyrus.training.checkpoints import load_checkpoint, remove_abandoned, save_checkpoint
+from gyrus.files import atomic_path, digest, write_text
 from gyrus.training.config import EMA, TrainingConfig
-from gyrus.training.data_loader import PartDataset
+from gyrus.training.data_loader import BatchDataset
 from gyrus.training.history import History
 from gyrus.training.progress import epoch_line
+
+FORMAT = 1
+"""Version of the content of a checkpoint."""
 
 MAY_CHANGE = frozenset({"workers", "device", "loggers", "tracking"})
 """Settings that may change when a training is resumed."""
 
 Snapshot = dict[str, Any]
+"""Everything that the next epoch depends on."""
 
 
 class CheckpointWriter:
     """Writes and reads the files of a training.
 
-    ``last.ckpt`` is written first and holds all that the others are made from, so that a kill between any two
-    writes is mended when the training is resumed.
+    ``last.ckpt`` is written first and contains everything that the other files are derived from. If the process is
+    killed between two files, they are written again when the training is resumed.
 
     Attributes:
-        folder: Where everything lies.
+        folder: The run folder.
         history: The CSV file.
     """
 
@@ -37,9 +44,9 @@ class CheckpointWriter:
         """Store the arguments.
 
         Args:
-            folder: Where everything lies.
+            folder: The run folder.
             config: All settings of the training.
-            settings: What must be the same when it is resumed; see :func:`settings_of`.
+            settings: What must be the same when the training is resumed; see :func:`settings_of`.
         """
         self.folder = folder
         self.history = folder / "history.csv"
@@ -50,28 +57,28 @@ class CheckpointWriter:
         self._settings = settings
 
     def begin(self, *, resume: bool) -> Snapshot | None:
-        """The snapshot to go on from, or None to begin.
+        """The snapshot from which to continue, or None to start from the beginning.
 
         Raises:
-            RunError: The folder holds a training that is not to be resumed, or one of other settings.
+            RunError: The folder contains a training that is not to be resumed, or one with other settings.
         """
         if not self._last.exists():
             return None
         if not resume:
-            raise RunError(f"{self._last.parent} holds a training already. Resume it, or name another folder.")
-        remove_abandoned(self._last.parent)
+            raise RunError(f"{self._last.parent} already contains a training. Resume it, or choose another folder.")
+        remove_incomplete(self._last.parent)
         snapshot = self.last()
         _refuse_other_settings(snapshot["settings"], self._settings)
-        self._write_rest(snapshot)
+        self._write_derived_files(snapshot)
         return snapshot
 
-    def epoch_over(self, snapshot: Snapshot) -> None:
-        """Write everything after an epoch."""
+    def save(self, snapshot: Snapshot) -> None:
+        """Write all files after an epoch."""
         save_checkpoint(self._last, snapshot | {"settings": self._settings})
-        self._write_rest(snapshot)
+        self._write_derived_files(snapshot)
 
     def last(self) -> Snapshot:
-        """The snapshot after the latest epoch."""
+        """The snapshot after the last complete epoch."""
         return load_checkpoint(self._last)
 
     def best_weights(self) -> dict[str, Any]:
@@ -79,28 +86,28 @@ class CheckpointWriter:
         return load_checkpoint(self._best)["model"]
 
     def swa(self) -> dict[str, Any] | None:
-        """What :meth:`keep_swa` kept, if it did."""
+        """The content of ``swa.ckpt``, if :meth:`save_swa` has written it."""
         return load_checkpoint(self._swa) if self._swa.exists() else None
 
-    def keep_swa(self, weights: dict[str, Any], scores: dict[str, float]) -> None:
+    def save_swa(self, weights: dict[str, Any], scores: dict[str, float]) -> None:
         """Write averaged weights and their scores."""
         save_checkpoint(self._swa, {"model": weights, "scores": scores, "classes": self._settings["classes"]})
 
-    def _write_rest(self, snapshot: Snapshot) -> None:
+    def _write_derived_files(self, snapshot: Snapshot) -> None:
         history = History(tuple(snapshot["history"]))
         monitor = self._config.monitor
         if history.best_epoch(monitor) == len(history):
             averaged = isinstance(self._config.averaging, EMA)
             weights = snapshot["average"]["model"] if averaged else snapshot["model"]
-            about = {"epoch": len(history), "monitor": monitor, "score": history.rows[-1][monitor]}
-            save_checkpoint(self._best, {"model": weights, "classes": self._settings["classes"], **about})
+            facts = {"epoch": len(history), "monitor": monitor, "score": history.rows[-1][monitor]}
+            save_checkpoint(self._best, {"model": weights, "classes": self._settings["classes"], **facts})
         history.write_csv(self.history)
         lines = [epoch_line(row, self._config.epochs, monitor) for row in history.rows]
         write_text(self.folder / "history.txt", "\n".join(lines) + "\n")
 
 
 def settings_of(
-    config: TrainingConfig, train: PartDataset, val: PartDataset, classes: Sequence[str], seed: int
+    config: TrainingConfig, train: BatchDataset, val: BatchDataset, classes: Sequence[str], seed: int
 ) -> dict[str, Any]:
     """What must be the same when a training is resumed."""
     fields = config.model_dump(mode="json", exclude=set(MAY_CHANGE))
@@ -113,10 +120,44 @@ def settings_of(
     }
 
 
+def save_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
+    """Write ``content`` (tensors, numbers, strings, and lists and dicts of them), atomically."""
+    with atomic_path(path) as temporary:
+        torch.save({"format": FORMAT, **content}, temporary)
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a file of :func:`save_checkpoint` onto the CPU. Code in the file is never executed.
+
+    Raises:
+        RunError: The file is missing or damaged, is not a checkpoint, or has a newer format.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise RunError(f"There is no checkpoint {path}.") from error
+    except Exception as error:
+        # PyTorch raises many kinds of errors for damaged files, RuntimeError and EOFError among them.
+        raise RunError(
+            f"{path} is damaged or not a checkpoint of Gyrus ({type(error).__name__}). Start a new training."
+        ) from error
+    found = content.get("format") if isinstance(content, dict) else None
+    if found != FORMAT:
+        raise RunError(f"{path} has format {found}, but this version of Gyrus reads format {FORMAT}.")
+    return content
+
+
+def remove_incomplete(folder: Path) -> None:
+    """Remove the partly written checkpoints that killed trainings left in ``folder``."""
+    for name in ("last.ckpt", "best.ckpt"):
+        for incomplete in folder.glob(f".{name}-*"):
+            incomplete.unlink(missing_ok=True)
+
+
 def _refuse_other_settings(before: dict[str, Any], now: dict[str, Any]) -> None:
     other = [name for name in sorted(before.keys() | now.keys()) if before.get(name) != now.get(name)]
     if other:
         changes = "; ".join(f"{name} was {before.get(name)!r}, is {now.get(name)!r}" for name in other)
         raise RunError(
-            f"A training can only be resumed with the settings it began with: {changes}. Or start a new run."
+            f"A training can only be resumed with its original settings: {changes}. Restore them, or start a new run."
         )

@@ -1,4 +1,4 @@
-"""Every setting of a training, with its range, its default and what it means."""
+"""Every setting of a training: range, default and meaning."""
 
 from __future__ import annotations
 
@@ -7,32 +7,32 @@ from typing import Annotated, Literal, Self, get_args
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Monitor = Literal["val_loss", "val_accuracy", "val_balanced_accuracy", "val_macro_f1", "val_auc"]
-"""A score of the validation set, counted per image at the end of each epoch."""
+"""A score of the validation set, computed per image at the end of each epoch."""
 
 BestBy = Monitor | Literal["epoch"]
-"""What tells the best epoch: a score, or its number, so that the last epoch is taken and nothing is chosen."""
+"""How the best epoch is selected: by a score, or by its number, which keeps the last epoch."""
 
-Share = Annotated[float, Field(ge=0, le=1)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
 class _Section(BaseModel):
-    """A frozen part of a config that refuses names it does not know."""
+    """An immutable section of a config that refuses unknown names."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class _Optimiser(_Section):
-    lr: float = Field(1e-3, gt=0, description="Learning rate at its peak; the schedule scales it.")
+    lr: float = Field(1e-3, gt=0, description="Peak learning rate; scaled by the schedule.")
     weight_decay: float = Field(0.0, ge=0, description="Weight decay (L2 penalty; decoupled in adamw).")
-    decay_norms_and_biases: bool = Field(True, description="Whether norms, biases and layer scales decay too.")
+    decay_norms_and_biases: bool = Field(True, description="Weight decay of norms, biases and layer scales too.")
     layer_decay: float = Field(
-        1.0, gt=0, le=1, description="Learning rate of each stage as a share of the next one's; the head has the peak."
+        1.0, gt=0, le=1, description="Learning rate of each stage as a fraction of the next; the head has the peak."
     )
 
 
 class _Betas(_Optimiser):
-    beta1: float = Field(0.9, ge=0, lt=1, description="Decay of the mean of gradients.")
-    beta2: float = Field(0.999, ge=0, lt=1, description="Decay of the mean of squared gradients.")
+    beta1: float = Field(0.9, ge=0, lt=1, description="Decay of the running mean of gradients.")
+    beta2: float = Field(0.999, ge=0, lt=1, description="Decay of the running mean of squared gradients.")
 
 
 class Adam(_Betas):
@@ -52,9 +52,9 @@ class SGD(_Optimiser):
     """Stochastic gradient descent with momentum."""
 
     name: Literal["sgd"] = "sgd"
-    lr: float = Field(0.01, gt=0, description="Learning rate at its peak; the schedule scales it.")
+    lr: float = Field(0.01, gt=0, description="Peak learning rate; scaled by the schedule.")
     momentum: float = Field(0.9, ge=0, lt=1, description="Momentum.")
-    nesterov: bool = Field(False, description="Nesterov's form of momentum; needs momentum above 0.")
+    nesterov: bool = Field(False, description="Nesterov momentum; needs momentum above 0.")
 
     @model_validator(mode="after")
     def _nesterov_needs_momentum(self) -> Self:
@@ -68,7 +68,7 @@ class RMSprop(_Optimiser):
 
     name: Literal["rmsprop"] = "rmsprop"
     momentum: float = Field(0.0, ge=0, lt=1, description="Momentum.")
-    alpha: float = Field(0.99, ge=0, lt=1, description="Decay of the mean of squared gradients.")
+    alpha: float = Field(0.99, ge=0, lt=1, description="Decay of the running mean of squared gradients.")
 
 
 Optimiser = Annotated[Adam | AdamW | SGD | RMSprop, Field(discriminator="name")]
@@ -76,66 +76,66 @@ Optimiser = Annotated[Adam | AdamW | SGD | RMSprop, Field(discriminator="name")]
 
 class _Warmup(_Section):
     warmup_epochs: float = Field(0.0, ge=0, description="Epochs over which the learning rate rises linearly.")
-    warmup_start: Share = Field(0.1, description="Where the rise begins, as a share of the peak.")
+    warmup_start: Fraction = Field(0.1, description="Initial learning rate, as a fraction of the peak.")
     every: Literal["step", "epoch"] = Field("step", description="How often the learning rate changes.")
 
 
 class Constant(_Warmup):
-    """The same learning rate throughout, after the warm-up if any."""
+    """Constant learning rate, after an optional warm-up."""
 
     name: Literal["constant"] = "constant"
 
 
 class Cosine(_Warmup):
-    """Linear warm-up, then half a cosine down to the end (Loshchilov and Hutter 2017)."""
+    """Linear warm-up, then cosine annealing (Loshchilov and Hutter 2017)."""
 
     name: Literal["cosine"] = "cosine"
     warmup_epochs: float = Field(1.0, ge=0, description="Epochs over which the learning rate rises linearly.")
-    final_share: Share = Field(0.0, description="Learning rate at the end (eta_min), as a share of the peak.")
-    length: float = Field(1.0, gt=0, description="Share of the training after which the end is reached.")
+    final_share: Fraction = Field(0.0, description="Final learning rate (eta_min), as a fraction of the peak.")
+    length: float = Field(1.0, gt=0, description="Fraction of the training after which the final rate is reached.")
 
 
 class OneCycle(_Section):
-    """Up to the peak and down far below the start, along cosines (Smith and Topin 2018); momentum stays."""
+    """Rise to the peak and fall far below the start, along cosines (Smith and Topin 2018); constant momentum."""
 
     name: Literal["one_cycle"] = "one_cycle"
-    rise: float = Field(0.3, gt=0, lt=1, description="Share of the training until the peak.")
-    start_divisor: float = Field(25.0, gt=1, description="The peak divided by the first learning rate.")
-    final_divisor: float = Field(1e4, gt=1, description="The first learning rate divided by the last.")
-    length: float = Field(1.0, gt=0, description="Share of the training after which the end is reached.")
+    rise: float = Field(0.3, gt=0, lt=1, description="Fraction of the training until the peak.")
+    start_divisor: float = Field(25.0, gt=1, description="Peak divided by the initial learning rate.")
+    final_divisor: float = Field(1e4, gt=1, description="Initial divided by the final learning rate.")
+    length: float = Field(1.0, gt=0, description="Fraction of the training after which the final rate is reached.")
 
 
 class Plateau(_Section):
-    """Lower the learning rate when a score of the validation set has not improved for a while."""
+    """Reduce the learning rate when a score of the validation set stops improving."""
 
     name: Literal["plateau"] = "plateau"
-    monitor: Monitor = Field("val_loss", description="The score to watch.")
-    factor: float = Field(0.5, gt=0, lt=1, description="What the learning rate is multiplied with.")
-    patience: int = Field(3, ge=0, description="Epochs without improvement that are put up with.")
-    threshold: float = Field(1e-4, ge=0, description="Relative change that counts as an improvement.")
-    cooldown: int = Field(0, ge=0, description="Epochs after a reduction that do not count.")
-    min_share: Share = Field(0.0, description="Lowest learning rate, as a share of the peak.")
+    monitor: Monitor = Field("val_loss", description="The monitored score.")
+    factor: float = Field(0.5, gt=0, lt=1, description="Factor of the reduction.")
+    patience: int = Field(3, ge=0, description="Epochs without improvement before a reduction.")
+    threshold: float = Field(1e-4, ge=0, description="Minimum relative improvement.")
+    cooldown: int = Field(0, ge=0, description="Epochs after a reduction that are not counted.")
+    min_share: Fraction = Field(0.0, description="Minimum learning rate, as a fraction of the peak.")
 
 
 Schedule = Annotated[Constant | Cosine | OneCycle | Plateau, Field(discriminator="name")]
 
 ClassWeights = Literal["none", "balanced", "inverse"] | tuple[Annotated[float, Field(ge=0)], ...]
-"""none; balanced: n / (K count); inverse: 1 / count, scaled to sum 1; or one weight a class, in their order."""
+"""none; balanced: n / (K count); inverse: 1 / count, scaled to sum 1; or one weight per class, in their order."""
 
 
 class CrossEntropy(_Section):
-    """Cross-entropy, with label smoothing (Szegedy et al. 2016) and class weights as options."""
+    """Cross-entropy with optional label smoothing (Szegedy et al. 2016) and class weights."""
 
     name: Literal["cross_entropy"] = "cross_entropy"
-    label_smoothing: float = Field(0.0, ge=0, lt=1, description="Share of each label that is spread over all classes.")
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="Fraction of each label spread over all classes.")
     class_weights: ClassWeights = Field("none", description="Weight of each class: none, balanced, inverse, or a list.")
 
 
 class Focal(_Section):
-    """Focal loss (Lin et al. 2017): cross-entropy that looks away from what is already right."""
+    """Focal loss (Lin et al. 2017): cross-entropy with less weight on images that are already classified well."""
 
     name: Literal["focal"] = "focal"
-    gamma: float = Field(2.0, ge=0, description="How strongly; 0 is cross-entropy.")
+    gamma: float = Field(2.0, ge=0, description="Focusing parameter; 0 is cross-entropy.")
     class_weights: ClassWeights = Field("none", description="Weight of each class: none, balanced, inverse, or a list.")
 
 
@@ -143,29 +143,29 @@ Loss = Annotated[CrossEntropy | Focal, Field(discriminator="name")]
 
 
 class HardExamples(_Section):
-    """Learn from the hardest images of each batch only (Shrivastava et al. 2016)."""
+    """Train only on the hardest images of each batch (Shrivastava et al. 2016)."""
 
-    share: float = Field(0.2, gt=0, le=1, description="Share of each batch that is learnt from; at least one image.")
-    passes: Literal[1, 2] = Field(1, description="2: choose by one forward pass, learn from the chosen by another.")
+    share: float = Field(0.2, gt=0, le=1, description="Fraction of each batch that is used; at least one image.")
+    passes: Literal[1, 2] = Field(1, description="2: select images by one forward pass, train on them with another.")
 
 
 class MixingStrength(_Section):
     """How often and how strongly batches are mixed."""
 
-    probability: Share = Field(1.0, description="Share of the batches that are mixed.")
-    mixup_alpha: float = Field(0.8, ge=0, description="MixUp (Zhang et al. 2018): share from Beta(a, a); 0: never.")
-    cutmix_alpha: float = Field(1.0, ge=0, description="CutMix (Yun et al. 2019): share from Beta(a, a); 0: never.")
+    probability: Fraction = Field(1.0, description="Fraction of batches that are mixed.")
+    mixup_alpha: float = Field(0.8, ge=0, description="MixUp (Zhang et al. 2018): fraction from Beta(a, a); 0: off.")
+    cutmix_alpha: float = Field(1.0, ge=0, description="CutMix (Yun et al. 2019): fraction from Beta(a, a); 0: off.")
 
 
 class MixingSchedule(_Section):
-    """Explore at full strength, fade, refine at low strength, and end on images as they are."""
+    """Full strength, linear decrease, low strength, and unmixed images at the end."""
 
-    explore_until: Share = Field(0.5, description="Full strength until this share of all epochs.")
-    fade_until: Share = Field(0.75, description="Linear fading until here.")
+    explore_until: Fraction = Field(0.5, description="Full strength until this fraction of all epochs.")
+    fade_until: Fraction = Field(0.75, description="Linear decrease until this fraction.")
     fade_to: MixingStrength = Field(
-        MixingStrength(probability=0.5, mixup_alpha=0.16, cutmix_alpha=0.3), description="Strength when faded."
+        MixingStrength(probability=0.5, mixup_alpha=0.16, cutmix_alpha=0.3), description="Strength after the decrease."
     )
-    refine_until: Share = Field(0.8, description="Low strength until the epoch before this share; none from then on.")
+    refine_until: Fraction = Field(0.8, description="Low strength until the epoch before this; none afterwards.")
     refine: MixingStrength = Field(
         MixingStrength(probability=0.2, mixup_alpha=0.2, cutmix_alpha=0.3), description="The low strength."
     )
@@ -173,120 +173,122 @@ class MixingSchedule(_Section):
     @model_validator(mode="after")
     def _in_order(self) -> Self:
         if not self.explore_until <= self.fade_until <= self.refine_until:
-            raise ValueError("explore_until, fade_until and refine_until must not fall")
+            raise ValueError("explore_until, fade_until and refine_until must be in ascending order")
         return self
 
 
 class Mixing(MixingStrength):
-    """MixUp and CutMix, one or the other by the toss of a coin where both are on."""
+    """MixUp and CutMix; each with probability one half if both are on."""
 
-    first_epoch: int = Field(1, ge=1, description="First epoch, counted from 1, that is mixed.")
-    schedule: MixingSchedule | None = Field(None, description="How the strength changes; null: it does not.")
+    first_epoch: int = Field(1, ge=1, description="First mixed epoch, counted from 1.")
+    schedule: MixingSchedule | None = Field(None, description="How the strength changes over time; null: constant.")
 
 
 class EMA(_Section):
-    """Exponential moving average of the weights: it is what is validated, kept and used."""
+    """Exponential moving average of the weights, which is validated, saved and used."""
 
     name: Literal["ema"] = "ema"
-    decay: float = Field(0.999, ge=0, lt=1, description="Decay a step; lower at first: (1 + n) / (10 + n) at step n.")
+    decay: float = Field(0.999, ge=0, lt=1, description="Decay per step; lower at first: (1 + n) / (10 + n) at step n.")
 
 
 class SWA(_Section):
-    """Stochastic weight averaging (Izmailov et al. 2018) of the last epochs; kept if it validates as well."""
+    """Stochastic weight averaging (Izmailov et al. 2018) of the last epochs; used if its score is at least as good."""
 
     name: Literal["swa"] = "swa"
-    start: float = Field(0.8, gt=0, lt=1, description="Share of all epochs after which averaging begins.")
-    lr_share: Share = Field(0.1, description="Learning rate while averaging, as a share of the peak.")
-    anneal_epochs: int = Field(10, ge=1, description="Epochs until that learning rate is reached, along a cosine.")
+    start: float = Field(0.8, gt=0, lt=1, description="Fraction of all epochs after which averaging starts.")
+    lr_share: Fraction = Field(0.1, description="Learning rate while averaging, as a fraction of the peak.")
+    anneal_epochs: int = Field(10, ge=1, description="Epochs of cosine annealing to that learning rate.")
 
 
 Averaging = Annotated[EMA | SWA, Field(discriminator="name")]
 
 
 class EarlyStopping(_Section):
-    """Stop when the monitored score has not improved for a while."""
+    """Stop when the monitored score stops improving."""
 
-    monitor: Monitor | None = Field(None, description="The score to watch; null: that of the best checkpoint.")
+    monitor: Monitor | None = Field(None, description="The monitored score; null: that of the best checkpoint.")
     patience: int = Field(10, ge=1, description="Epochs without improvement after which training stops.")
-    min_delta: float = Field(0.0, ge=0, description="An improvement must be larger than this.")
+    min_delta: float = Field(0.0, ge=0, description="Minimum improvement.")
 
 
 class Tracking(_Section):
-    """Where and as what the loggers follow a training."""
+    """Settings of the loggers."""
 
-    project: str = Field("gyrus", min_length=1, description="MLflow's experiment, W&B's project.")
+    project: str = Field("gyrus", min_length=1, description="MLflow experiment, W&B project.")
     mlflow: str | None = Field(
         None, description="Server or database; null: MLFLOW_TRACKING_URI, else mlflow.db beside the run folder."
     )
-    wandb: Literal["offline", "online"] = Field("offline", description="online sends what is logged to the service.")
-    every: int = Field(0, ge=0, description="Steps between two whose loss is logged; 0: epochs only.")
+    wandb: Literal["offline", "online"] = Field("offline", description="online sends the log to the service.")
+    every: int = Field(0, ge=0, description="Log the loss every so many steps; 0: epochs only.")
 
 
 class TrainingConfig(_Section):
-    """How a classifier is trained. The same config, seed, data and machine give the same weights, bit for bit.
+    """How a classifier is trained. The same config, seed, data and machine produce the same weights, bit for bit.
 
-    The defaults are meant for small, imbalanced sets. The best epoch is the one with the highest balanced
-    accuracy on the validation set: the loss and the plain accuracy follow the largest class, and balanced
-    accuracy also leaves out a class that the validation set lacks. It moves in steps, so ties are common on a
-    small part; they go to the lower validation loss.
+    The defaults are chosen for small, imbalanced data sets. The best epoch is the one with the highest balanced
+    accuracy on the validation set: loss and accuracy are dominated by the largest class, and balanced accuracy can
+    exclude a class that the validation set lacks. It takes few distinct values on a small set, so ties are common;
+    they are broken by the lower validation loss.
     """
 
-    epochs: int = Field(30, ge=1, description="Passes over the training set.")
-    batch_size: int = Field(32, ge=1, description="Images a step. A last batch of one joins the batch before.")
-    optimiser: Optimiser = Field(default_factory=AdamW, description="What turns gradients into steps.")
+    epochs: int = Field(30, ge=1, description="Number of passes over the training set.")
+    batch_size: int = Field(32, ge=1, description="Images per step. A last batch of one is merged with the one before.")
+    optimiser: Optimiser = Field(default_factory=AdamW, description="The optimiser.")
     schedule: Schedule = Field(default_factory=Cosine, description="The learning rate over time.")
-    loss: Loss = Field(default_factory=CrossEntropy, description="What is minimised.")
-    mining: HardExamples | None = Field(None, description="Learn from the hardest images only; null: from all.")
+    loss: Loss = Field(default_factory=CrossEntropy, description="The loss function.")
+    mining: HardExamples | None = Field(None, description="Hard example mining; null: use all images.")
     sampler: Literal["shuffle", "balanced"] = Field(
-        "shuffle", description="Each image once an epoch; or drawn with replacement, each class as often."
+        "shuffle", description="Each image once per epoch; or drawn with replacement, all classes equally often."
     )
-    mixing: Mixing | None = Field(None, description="MixUp and CutMix; null: none.")
-    averaging: Averaging | None = Field(None, description="Averages of the weights over time; null: none.")
-    early_stopping: EarlyStopping | None = Field(None, description="When to stop early; null: never.")
+    mixing: Mixing | None = Field(None, description="MixUp and CutMix; null: off.")
+    averaging: Averaging | None = Field(None, description="Weight averaging over time; null: off.")
+    early_stopping: EarlyStopping | None = Field(None, description="Early stopping; null: off.")
     monitor: BestBy = Field(
-        "val_balanced_accuracy", description="The score by which the best epoch is chosen; epoch: the last one is kept."
+        "val_balanced_accuracy", description="The score that selects the best epoch; epoch: keep the last one."
     )
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = Field(
-        "32-true", description="Arithmetic of the forward and backward pass; 16-mixed needs a GPU."
+        "32-true", description="Precision of the forward and backward pass; 16-mixed needs a GPU."
     )
-    gradient_clip: float | None = Field(None, gt=0, description="Largest norm of the gradient; null: no clipping.")
-    accumulate: int = Field(1, ge=1, description="Batches whose gradients are averaged into one step.")
-    device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="Where to compute.")
-    workers: int = Field(0, ge=0, description="Processes that load batches; 0: the main process.")
-    deterministic: bool = Field(True, description="Refuse operations that differ from run to run on the device.")
-    channels_last: bool = Field(True, description="Memory order that is faster for 2D convolutions.")
-    compile: bool = Field(False, description="Compile the model by torch.compile; slow to start.")
+    gradient_clip: float | None = Field(None, gt=0, description="Maximum norm of the gradient; null: no clipping.")
+    accumulate: int = Field(1, ge=1, description="Batches per step, whose gradients are averaged.")
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="The device.")
+    workers: int = Field(0, ge=0, description="Processes that load batches; 0: the main process loads them.")
+    deterministic: bool = Field(True, description="Refuse operations that are not deterministic on the device.")
+    channels_last: bool = Field(True, description="Memory format that is faster for 2D convolutions.")
+    compile: bool = Field(False, description="Compile the model with torch.compile; slow to start.")
     loggers: tuple[Literal["tensorboard", "mlflow", "wandb"], ...] = Field(
-        (), description="Where the training is followed, besides the CSV."
+        (), description="Where the training is logged, besides the CSV file."
     )
-    tracking: Tracking = Field(Tracking(), description="Where and as what the loggers follow it.")
+    tracking: Tracking = Field(Tracking(), description="Settings of the loggers.")
 
     @model_validator(mode="after")
-    def _one_choice_of_images(self) -> Self:
+    def _mining_or_mixing(self) -> Self:
         if self.mining is not None and self.mixing is not None:
-            raise ValueError("mining needs images as they are; set mining or mixing to null")
+            raise ValueError("mining needs unmixed images; set mining or mixing to null")
         return self
 
     @model_validator(mode="after")
-    def _a_score_where_one_is_needed(self) -> Self:
+    def _needs_a_score(self) -> Self:
         if self.monitor == "epoch" and isinstance(self.averaging, SWA):
-            raise ValueError("swa is kept if it validates as well as the best epoch; set monitor to a score, not epoch")
+            raise ValueError("swa is compared with the best epoch by a score; set monitor to a score, not epoch")
         if self.monitor == "epoch" and self.early_stopping is not None and self.early_stopping.monitor is None:
-            raise ValueError("monitor epoch never stops early; set early_stopping.monitor to a score, or it to null")
+            raise ValueError(
+                "early stopping needs a score; set early_stopping.monitor to one, or early_stopping to null"
+            )
         return self
 
-    def concerns(self) -> tuple[str, ...]:
-        """What is allowed, but rarely meant."""
+    def warnings(self) -> tuple[str, ...]:
+        """Combinations of settings that are allowed but rarely intended."""
         if self.sampler == "balanced" and self.loss.class_weights != "none":
             return (
-                "Imbalance is corrected twice: by the balanced sampler and by class weights. Rare classes will be "
-                "called too often. Set training.sampler to shuffle, or training.loss.class_weights to none.",
+                "Class imbalance is corrected twice: by the balanced sampler and by class weights. Rare classes will "
+                "be predicted too often. Set training.sampler to shuffle, or training.loss.class_weights to none.",
             )
         return ()
 
 
 def _names(union: object) -> tuple[str, ...]:
-    """The names of the sections that a discriminated union may be."""
+    """The names of the sections of a discriminated union."""
     return tuple(section.model_fields["name"].default for section in get_args(get_args(union)[0]))
 
 

@@ -1,8 +1,11 @@
-"""Whole batches from a part, in the order of the epoch."""
+"""Batches of a data subset, in the order of the epoch, optionally loaded by worker processes."""
 
 from __future__ import annotations
 
+import multiprocessing
+import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -10,13 +13,14 @@ import torch
 from torch.utils.data import DataLoader
 
 from gyrus.datasets.torch_dataset import Batch
+from gyrus.errors import ConfigError
 
 Order = Callable[[int], list[list[int]]]
 """From the epoch, counted from 0, to the positions of each batch."""
 
 
-class PartDataset(Protocol):
-    """A part of the data that gives whole batches. A training set may also have ``set_epoch(epoch)``."""
+class BatchDataset(Protocol):
+    """A dataset that returns batches. A training set may also have ``set_epoch(epoch)``."""
 
     targets: np.ndarray
 
@@ -28,23 +32,23 @@ class PartDataset(Protocol):
 
 
 class Loader:
-    """Goes through a part once whenever it is iterated.
+    """Yields every batch of one epoch whenever it is iterated.
 
     Attributes:
-        epoch: The epoch, from 0, that the next iteration is for.
+        epoch: The epoch, from 0, of the next iteration.
     """
 
-    def __init__(self, subset: PartDataset, order: Order, *, workers: int = 0, pinned: bool = False) -> None:
+    def __init__(self, dataset: BatchDataset, order: Order, *, workers: int = 0, pinned: bool = False) -> None:
         """Store the arguments.
 
         Args:
-            subset: Where the batches come from.
-            order: The batches of each epoch, always as many.
-            workers: Processes that load; 0 loads in this process, without any overhead.
-            pinned: Whether to put batches into pinned memory, from which copies to a GPU are quicker.
+            dataset: The source of the batches.
+            order: The batches of each epoch; their number is the same in every epoch.
+            workers: Number of loader processes; 0 loads in this process.
+            pinned: Whether to put batches into pinned memory, from which copies to a GPU are faster.
         """
         self.epoch = 0
-        self._subset = subset
+        self._dataset = dataset
         self._order = order
         self._workers = workers
         self._pinned = pinned
@@ -54,34 +58,56 @@ class Loader:
         return self._length
 
     def __iter__(self) -> Iterator[Batch]:
-        # A generator: nothing runs before the first batch is asked for, so that the epoch may still be set.
+        # A generator: nothing runs before the first batch is requested, so the epoch may still be set.
         batches = self._order(self.epoch)
-        set_epoch = getattr(self._subset, "set_epoch", None)
+        set_epoch = getattr(self._dataset, "set_epoch", None)
         if set_epoch is not None:
             set_epoch(self.epoch)
-        number_visits = getattr(self._subset, "number_visits", None)
+        number_visits = getattr(self._dataset, "number_visits", None)
         if number_visits is not None:
             batches = number_visits(batches)
         if self._workers:
             yield from self._worker_batches(batches)
         else:
             for positions in batches:
-                yield self._placed(self._subset.__getitems__(positions))
+                batch = self._dataset.__getitems__(positions)
+                yield Batch(*(tensor.pin_memory() for tensor in batch)) if self._pinned else batch
 
     def _worker_batches(self, batches: list[list[int]]) -> DataLoader[Batch]:
         return DataLoader(
-            self._subset,  # type: ignore[arg-type]
+            self._dataset,  # type: ignore[arg-type]
             batch_sampler=batches,
             num_workers=self._workers,
-            collate_fn=_as_it_is,
+            collate_fn=_unchanged,
             pin_memory=self._pinned,
-            # A generator of its own: otherwise the loader draws from PyTorch's, and results depend on `workers`.
+            # A separate generator: otherwise the loader draws from PyTorch's, and results depend on `workers`.
             generator=torch.Generator(),
         )
 
-    def _placed(self, batch: Batch) -> Batch:
-        return Batch(*(tensor.pin_memory() for tensor in batch)) if self._pinned else batch
+
+def check_main_guard(workers: int) -> None:
+    """Refuse worker processes that would run the user's script again.
+
+    Unless processes are forked (as on Linux before Python 3.14), every worker imports the main script. A script
+    without the usual guard would start the training again in each of them.
+
+    Args:
+        workers: Number of loader processes.
+
+    Raises:
+        ConfigError: The main script has no guard; the message says what to do.
+    """
+    script = getattr(sys.modules["__main__"], "__file__", None)
+    if not workers or not script or multiprocessing.get_start_method() == "fork":
+        return
+    path = Path(script)
+    if path.suffix == ".py" and path.is_file() and "__main__" not in path.read_text(encoding="utf-8", errors="replace"):
+        raise ConfigError(
+            f"training.workers is {workers}, but {path.name} has no main guard, so every worker process would run it "
+            'again. Put its code into a function and call that below `if __name__ == "__main__":`, or set '
+            "training.workers to 0."
+        )
 
 
-def _as_it_is(batch: Any) -> Any:
+def _unchanged(batch: Any) -> Any:
     return batch

@@ -1,4 +1,4 @@
-"""What happened in each epoch; best epoch, early stopping and resuming all follow from it alone."""
+"""The results of each epoch. Best epoch, early stopping and resuming depend on them alone."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ Row = Mapping[str, float]
 
 @dataclass(frozen=True)
 class History:
-    """One row an epoch, the first epoch being 1.
+    """One row per epoch; the first epoch is 1.
 
     Attributes:
-        rows: Name to number; NaN where a number has no meaning.
+        rows: Name to number; NaN for undefined values.
     """
 
     rows: tuple[Row, ...] = ()
@@ -29,13 +29,13 @@ class History:
         return len(self.rows)
 
     def with_row(self, row: Row) -> History:
-        """This history and one epoch more."""
+        """This history with one more epoch."""
         return History((*self.rows, dict(row)))
 
     def best_epoch(self, monitor: BestBy) -> int | None:
         """The number of the best epoch, counted from 1; None before the first epoch.
 
-        A tie goes to the lower validation loss, then to the earlier epoch. An undefined score is the worst.
+        Ties are broken by the lower validation loss, then by the earlier epoch. An undefined score ranks last.
         """
         ranks = [(goodness(row, monitor), goodness(row, "val_loss"), -number) for number, row in enumerate(self.rows)]
         return 1 - max(ranks)[2] if ranks else None
@@ -54,7 +54,7 @@ class History:
         return False
 
     def write_csv(self, path: Path) -> None:
-        """Write all rows, atomically; an undefined number is an empty cell."""
+        """Write all rows, atomically; an undefined value is an empty cell."""
         text = io.StringIO()
         if self.rows:
             writer = csv.writer(text, lineterminator="\n")
@@ -64,7 +64,7 @@ class History:
 
 
 def goodness(row: Row, monitor: BestBy) -> float:
-    """The score, turned so that higher is better."""
+    """The score, negated if lower is better; an undefined score is minus infinity."""
     score = row[monitor]
     if math.isnan(score):
         return -math.inf

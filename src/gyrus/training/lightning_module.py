@@ -1,4 +1,4 @@
-"""The step, the epoch and the state of a training, in Lightning's form."""
+"""The training step, the epoch and the state of a training, as a Lightning module."""
 
 from __future__ import annotations
 
@@ -18,24 +18,23 @@ from gyrus.errors import RunError
 from gyrus.training.config import EMA, SWA, TrainingConfig
 from gyrus.training.data_loader import Loader
 from gyrus.training.history import History
-from gyrus.training.metrics import validation_scores
+from gyrus.training.losses import Objective
+from gyrus.training.metrics import EpochMetrics, validation_scores
 from gyrus.training.mixup import Mix, draw_mix, strength
-from gyrus.training.objective import Objective
 from gyrus.training.optimisers import build_optimiser, set_learning_rates
 from gyrus.training.progress import Progress
 from gyrus.training.random_state import generator, seed_torch
 from gyrus.training.schedules import Moment, first_swa_epoch, learning_rate_factor
-from gyrus.training.tally import EpochMetrics
 from gyrus.training.weight_averaging import WeightAverage
 
-HEARTBEAT = 50
-"""Steps between two looks at the loss on a GPU, because each look waits for the device."""
+LOSS_INTERVAL = 50
+"""Steps between two checks of the loss on a GPU, because each check waits for the device."""
 
 BeforeEpoch = Callable[[int, nn.Module], None]
 """Called with the epoch, from 0, and the model. It must depend on nothing else, so that a resumed training agrees."""
 
-EpochOver = Callable[[dict[str, Any]], None]
-"""Called with a snapshot when the history has a new row."""
+SaveEpoch = Callable[[dict[str, Any]], None]
+"""Called with a snapshot after each epoch."""
 
 
 class TrainingModule(LightningModule):
@@ -43,7 +42,7 @@ class TrainingModule(LightningModule):
 
     Attributes:
         model: The model that is trained.
-        history: The epochs that are over. The epoch in progress is number ``len(history)``, counted from 0.
+        history: The complete epochs. The current epoch is number ``len(history)``, counted from 0.
     """
 
     def __init__(
@@ -56,20 +55,20 @@ class TrainingModule(LightningModule):
         classes: Sequence[str],
         seed: int,
         progress: Progress,
-        epoch_over: EpochOver,
+        save_epoch: SaveEpoch,
         before_epoch: BeforeEpoch | None = None,
     ) -> None:
         """Store the arguments.
 
         Args:
-            model: Images float32 (B, C, *spatial) in, logits (B, K) out.
+            model: From images float32 (B, C, *spatial) to logits (B, K).
             loader: The training set.
             config: All settings.
             class_weights: float32 (K,) or None.
             classes: The K class names.
-            seed: Of everything that is random.
-            progress: Is told how it goes.
-            epoch_over: Keeps the snapshot.
+            seed: Seed of all random numbers.
+            progress: Shows the progress.
+            save_epoch: Saves the snapshot.
             before_epoch: Called at the start of every epoch.
         """
         super().__init__()
@@ -81,14 +80,14 @@ class TrainingModule(LightningModule):
         self._classes = classes
         self._seed = seed
         self._progress = progress
-        self._epoch_over = epoch_over
+        self._save_epoch = save_epoch
         self._before_epoch = before_epoch
         self._network: Callable[[Tensor], Tensor] = torch.compile(model) if config.compile else model
         self._average: WeightAverage | None = None
         self._resumed: dict[str, Any] | None = None
         self._steps = 0
         self._mixing = strength(None, 1, 1)
-        self._tally = EpochMetrics()
+        self._metrics = EpochMetrics()
         self._val_logits: list[Tensor] = []
         self._val_targets: list[Tensor] = []
         self._val_scores: dict[str, float] = {}
@@ -107,14 +106,14 @@ class TrainingModule(LightningModule):
         }
 
     def restore(self, snapshot: dict[str, Any]) -> None:
-        """Go back to a snapshot; what lives on the device follows when Lightning has moved the model there."""
+        """Restore a snapshot; optimiser and averages follow when Lightning has moved the model to its device."""
         self.model.load_state_dict(snapshot["model"])
         self.history = History(tuple(snapshot["history"]))
         self._resumed = snapshot
 
     @property
     def is_over(self) -> bool:
-        """Whether no epoch is left to train."""
+        """Whether the training is complete."""
         stopped = self.history.should_stop(self.config.early_stopping, self.config.monitor)
         return stopped or len(self.history) >= self.config.epochs
 
@@ -147,20 +146,20 @@ class TrainingModule(LightningModule):
             self._before_epoch(epoch, self.model)
         self._mixing = strength(self.config.mixing, epoch + 1, self.config.epochs)
         self._steps = epoch * self._steps_per_epoch
-        self._tally = EpochMetrics(counts_hits=self._mixing.probability == 0)
+        self._metrics = EpochMetrics(with_accuracy=self._mixing.probability == 0)
         self._started = time.perf_counter()
         self._progress.begin_epoch(epoch + 1)
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
         """The loss of a batch."""
-        images = self._laid_out(batch.images)
+        images = self._in_memory_format(batch.images)
         mix = self._draw_mix(images, index)
         loss, logits = self._objective(self._network, self.model, images, batch.targets, mix)
-        self._tally.add(loss, logits, batch.targets)
+        self._metrics.add(loss, logits, batch.targets)
         return loss
 
     def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None) -> None:
-        """Called by Lightning when gradients are to become a step; sets the learning rate first."""
+        """Called by Lightning before each optimiser step; sets the learning rate first."""
         moment = Moment(self._steps, self._steps_per_epoch, self.config.epochs)
         set_learning_rates(optimizer, learning_rate_factor(self.config, moment, self.history))
         super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
@@ -170,22 +169,22 @@ class TrainingModule(LightningModule):
 
     def on_train_batch_end(self, *_: Any) -> None:
         """Called by Lightning after each batch."""
-        looks = self.device.type == "cpu" or self._tally.batches % HEARTBEAT == 0
-        self._progress.advance(self._checked_loss() if looks else None)
+        check = self.device.type == "cpu" or self._metrics.batches % LOSS_INTERVAL == 0
+        self._progress.advance(self._checked_loss() if check else None)
 
     def on_train_epoch_end(self) -> None:
-        """Called by Lightning after the validation at the end of the epoch."""
+        """Called by Lightning after the validation at the end of an epoch."""
         row = {
             "epoch": len(self.history) + 1,
             "lr": max(group["lr"] for group in self._optimiser.param_groups),
-            **self._tally.means(),
+            **self._metrics.means(),
             **self._val_scores,
             "seconds": time.perf_counter() - self._started,
         }
         if self._average is not None and self._averages_epoch():
             self._average.update_equally(self.model)
         self.history = self.history.with_row(row)
-        self._epoch_over(self.snapshot())
+        self._save_epoch(self.snapshot())
         self._progress.end_epoch(row)
         self.trainer.should_stop = self.is_over
 
@@ -197,10 +196,10 @@ class TrainingModule(LightningModule):
         self._val_logits, self._val_targets = [], []
 
     def validation_step(self, batch: Batch, _: int) -> None:
-        """Collect the logits of a batch; with EMA those of the averaged weights."""
+        """Collect the logits of a batch; with EMA, those of the averaged weights."""
         averaged = self._average is not None and isinstance(self.config.averaging, EMA)
         network = self._average.model if self._average is not None and averaged else self._network
-        self._val_logits.append(network(self._laid_out(batch.images)).float())
+        self._val_logits.append(network(self._in_memory_format(batch.images)).float())
         self._val_targets.append(batch.targets)
 
     def on_validation_epoch_end(self) -> None:
@@ -210,7 +209,7 @@ class TrainingModule(LightningModule):
             raise _not_finite("output for the validation set", f"after epoch {len(self.history) + 1}")
         self._val_scores = validation_scores(logits, torch.cat(self._val_targets).cpu().numpy(), self._classes)
 
-    # Parts
+    # Helpers
 
     @property
     def _optimiser(self) -> Optimizer:
@@ -220,8 +219,8 @@ class TrainingModule(LightningModule):
     def _steps_per_epoch(self) -> int:
         return math.ceil(len(self._loader) / self.config.accumulate)
 
-    def _laid_out(self, images: Tensor) -> Tensor:
-        # Slices only: with volumes this order made 3D ResNets half as fast on the CPU.
+    def _in_memory_format(self, images: Tensor) -> Tensor:
+        # Slices only: for volumes this format halved the speed of 3D ResNets on the CPU.
         if self.config.channels_last and images.ndim == 4:
             return images.to(memory_format=torch.channels_last)
         return images
@@ -241,10 +240,10 @@ class TrainingModule(LightningModule):
         Raises:
             RunError: The loss of a batch is NaN or infinite.
         """
-        losses = self._tally.latest_losses(HEARTBEAT)
+        losses = self._metrics.latest_losses(LOSS_INTERVAL)
         bad = np.flatnonzero(~np.isfinite(losses))
         if len(bad):
-            step = self._tally.batches - len(losses) + int(bad[0]) + 1
+            step = self._metrics.batches - len(losses) + int(bad[0]) + 1
             raise _not_finite("training loss", f"in epoch {len(self.history) + 1} at step {step}")
         return float(losses.mean())
 
@@ -252,5 +251,5 @@ class TrainingModule(LightningModule):
 def _not_finite(what: str, where: str) -> RunError:
     return RunError(
         f"The {what} became NaN or infinite {where}. Try a lower learning rate (training.optimiser.lr), "
-        "training.gradient_clip 1.0, a longer warm-up, or precision 32-true, and look at the images for odd values."
+        "training.gradient_clip 1.0, a longer warm-up, or precision 32-true, and check the images for extreme values."
     )

@@ -1,4 +1,4 @@
-"""Lightning's trainer, set up so that nothing of it shows."""
+"""Lightning's trainer, configured so that users never see it."""
 
 from __future__ import annotations
 
@@ -20,27 +20,28 @@ NOISE = (
     ".*isinstance\\(treespec, LeafSpec\\).* is deprecated.*",
     ".*does not have many workers.*",
     ".*eval mode at the start of training.*",
+    ".*available but not used.*",
 )
-"""Warnings that concern Lightning's own code, or choices that are meant."""
+"""Warnings about Lightning's own code, or about choices that are intended: the config names the device."""
 
 
 def run_epochs(module: TrainingModule, train: Loader, val: Loader, device: str, folder: Path) -> bool:
-    """Train the epochs that are left. Returns whether a signal asked to stop.
+    """Train the remaining epochs. Returns whether a signal requested the end.
 
     Raises:
-        RunError: A loss is not finite, or the device has no deterministic form of an operation.
+        RunError: A loss is not finite, or the device has no deterministic implementation of an operation.
     """
     with _quiet():
         trainer = _trainer(module, device, folder)
         try:
             trainer.fit(module, train, val)
         except (InterruptedTraining, SystemExit):
-            # Lightning turns a Ctrl-C or SIGTERM that comes before the first batch into SystemExit.
+            # Lightning turns a Ctrl-C or SIGTERM that arrives before the first batch into SystemExit.
             return True
         except RuntimeError as error:
             if "deterministic" in str(error):
                 raise RunError(
-                    f"This device has no deterministic form of an operation of the model: {error} "
+                    f"This device has no deterministic implementation of an operation of the model: {error} "
                     "Set training.deterministic to false; repeated runs then differ slightly."
                 ) from error
             raise
@@ -58,7 +59,7 @@ def _trainer(module: TrainingModule, device: str, folder: Path) -> Trainer:
         accumulate_grad_batches=config.accumulate,
         deterministic=config.deterministic,
         callbacks=[Interruption()],
-        # One process on one device, whatever cluster this runs on.
+        # One process on one device, also on a cluster.
         plugins=[LightningEnvironment()],
         use_distributed_sampler=False,
         logger=False,
@@ -72,7 +73,7 @@ def _trainer(module: TrainingModule, device: str, folder: Path) -> Trainer:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence what Lightning says about itself; what it says about mistakes goes through."""
+    """Suppress the messages of Lightning about itself; its other warnings are shown."""
     loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
     levels = [logger.level for logger in loggers]
     with warnings.catch_warnings():

@@ -1,4 +1,4 @@
-"""Where a training is followed from elsewhere: TensorBoard, MLflow, Weights & Biases, through Lightning's loggers."""
+"""Logging of a training to TensorBoard, MLflow and Weights & Biases, through Lightning's loggers."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ Row = Mapping[str, float]
 
 
 class LoggerBackend(ABC):
-    """A training in one of the places where it is followed.
+    """One destination of the log of a training.
 
     Attributes:
-        library: What must be installed.
+        library: The package that must be installed.
         extra: The optional dependencies that contain it.
     """
 
@@ -37,53 +37,53 @@ class LoggerBackend(ABC):
 
     @abstractmethod
     def __init__(self, folder: Path, tracking: Tracking, identity: str | None) -> None:
-        """Open it, or open it again where an earlier process has made it.
+        """Open the log, or reopen that of an earlier process.
 
         Args:
             folder: The run folder.
-            tracking: Where and as what.
-            identity: What :attr:`identity` was then; None the first time.
+            tracking: The settings.
+            identity: The value of :attr:`identity` in the earlier process; None the first time.
         """
         self.logger: Any = None
         self.identity = identity or ""
 
     def log(self, metrics: Row, step: int) -> None:
-        """Add numbers at a step."""
+        """Log values at a step."""
         self.logger.log_metrics(metrics, step=step)
 
     @abstractmethod
     def describe(self, parameters: Mapping[str, Any], tags: Mapping[str, str]) -> None:
-        """Say what is trained, and on what; once."""
+        """Log configuration and tags, once."""
 
     @abstractmethod
-    def keep(self, figures: Sequence[Path], files: Sequence[Path]) -> None:
-        """Add pictures (PNG) and files."""
+    def save(self, figures: Sequence[Path], files: Sequence[Path]) -> None:
+        """Log figures (PNG) and files."""
 
     def close(self, *, well: bool) -> None:
-        """Write what is left."""
+        """Write pending values and close the log."""
         self.logger.finalize("success" if well else "failed")
 
 
 class TensorBoard(LoggerBackend):
-    """Events in ``tensorboard`` in the run folder."""
+    """An event file in ``tensorboard`` in the run folder."""
 
     library, extra = "tensorboard", "tensorboard"
 
     def __init__(self, folder: Path, tracking: Tracking, identity: str | None) -> None:
-        """Open a file of events."""
+        """Open an event file."""
         from lightning.pytorch.loggers import TensorBoardLogger
 
         super().__init__(folder, tracking, identity)
         self.logger = TensorBoardLogger(folder, name="tensorboard", version="")
 
     def describe(self, parameters: Mapping[str, Any], tags: Mapping[str, str]) -> None:
-        """As a table of text each."""
+        """Log each as a text table."""
         for title, facts in (("parameters", parameters), ("tags", tags)):
             rows = "\n".join(f"| {name} | {value} |" for name, value in facts.items())
             self.logger.experiment.add_text(title, f"| | |\n|---|---|\n{rows}")
 
-    def keep(self, figures: Sequence[Path], files: Sequence[Path]) -> None:
-        """Pictures; TensorBoard keeps no files, so the report is named."""
+    def save(self, figures: Sequence[Path], files: Sequence[Path]) -> None:
+        """Log figures, and the paths of files, because TensorBoard stores no files."""
         import numpy as np
         from PIL import Image
 
@@ -99,41 +99,41 @@ class MLflow(LoggerBackend):
     library, extra = "mlflow", "tracking"
 
     def __init__(self, folder: Path, tracking: Tracking, identity: str | None) -> None:
-        """Find or make the run."""
+        """Find or create the run."""
         from lightning.pytorch.loggers import MLFlowLogger
         from mlflow.exceptions import MlflowException
 
         logging.getLogger("lightning.pytorch.loggers.mlflow").setLevel(logging.ERROR)
-        for name in ("alembic", "mlflow"):  # they tell of every table that they make
+        for name in ("alembic", "mlflow"):  # they log every table that they create
             logging.getLogger(name).setLevel(logging.WARNING)
         super().__init__(folder, tracking, identity)
         beside = folder.resolve().parent
-        place = tracking.mlflow or os.environ.get("MLFLOW_TRACKING_URI")
+        uri = tracking.mlflow or os.environ.get("MLFLOW_TRACKING_URI")
         self.logger = MLFlowLogger(
             experiment_name=tracking.project,
             run_name=folder.resolve().name,
-            tracking_uri=place or f"sqlite:///{beside / 'mlflow.db'}",
-            artifact_location=None if place else (beside / "mlartifacts").as_uri(),
+            tracking_uri=uri or f"sqlite:///{beside / 'mlflow.db'}",
+            artifact_location=None if uri else (beside / "mlartifacts").as_uri(),
             run_id=identity,
         )
         try:
-            with _kept_variable("MLFLOW_TRACKING_URI"):  # which MLflow sets, and the next run would take for the user's
+            with _restored_variable("MLFLOW_TRACKING_URI"):  # MLflow sets it, and the next run would read it
                 self.identity = self.logger.run_id
         except MlflowException as error:
-            raise RunError(f"MLflow at {place or beside} cannot be used: {str(error).partition(chr(10))[0]}") from error
+            raise RunError(f"MLflow at {uri or beside} cannot be used: {str(error).partition(chr(10))[0]}") from error
 
     def log(self, metrics: Row, step: int) -> None:
-        """Add numbers at a step, under names that MLflow takes."""
+        """Log values at a step, under names that MLflow accepts."""
         super().log({re.sub(r"[^\w/. -]", "_", name): value for name, value in metrics.items()}, step)
 
     def describe(self, parameters: Mapping[str, Any], tags: Mapping[str, str]) -> None:
-        """As parameters and tags."""
+        """Log parameters and tags."""
         self.logger.log_hyperparams(dict(parameters))
         for name, value in tags.items():
             self.logger.experiment.set_tag(self.identity, name, value)
 
-    def keep(self, figures: Sequence[Path], files: Sequence[Path]) -> None:
-        """As artefacts."""
+    def save(self, figures: Sequence[Path], files: Sequence[Path]) -> None:
+        """Log artifacts."""
         for path in figures:
             self.logger.experiment.log_artifact(self.identity, str(path), "figures")
         for path in files:
@@ -141,12 +141,12 @@ class MLflow(LoggerBackend):
 
 
 class WandB(LoggerBackend):
-    """A run of Weights & Biases; offline, in ``wandb`` in the run folder, unless asked otherwise."""
+    """A run of Weights & Biases; by default offline, in ``wandb`` in the run folder."""
 
     library, extra = "wandb", "tracking"
 
     def __init__(self, folder: Path, tracking: Tracking, identity: str | None) -> None:
-        """Open the run; it tells nothing of the machine's code or git."""
+        """Open the run, without logging source code or git state."""
         import wandb
         from lightning.pytorch.loggers import WandbLogger
 
@@ -165,22 +165,22 @@ class WandB(LoggerBackend):
         self.logger = WandbLogger(experiment=run)
 
     def describe(self, parameters: Mapping[str, Any], tags: Mapping[str, str]) -> None:
-        """As the run's config."""
+        """Log the config of the run."""
         self.logger.experiment.config.update({**parameters, **{f"tag.{name}": value for name, value in tags.items()}})
 
-    def keep(self, figures: Sequence[Path], files: Sequence[Path]) -> None:
-        """Pictures as media, files as one artefact."""
+    def save(self, figures: Sequence[Path], files: Sequence[Path]) -> None:
+        """Log figures as media, files as one artifact."""
         import wandb
 
         run = self.logger.experiment
         run.log({f"figures/{path.stem}": wandb.Image(str(path)) for path in figures})
-        artefact = wandb.Artifact(f"run-{self.identity}", type="model")
+        artifact = wandb.Artifact(f"run-{self.identity}", type="model")
         for path in files:
-            artefact.add_file(str(path))
-        run.log_artifact(artefact)
+            artifact.add_file(str(path))
+        run.log_artifact(artifact)
 
     def close(self, *, well: bool) -> None:
-        """End the run."""
+        """Finish the run."""
         self.logger.experiment.finish(exit_code=0 if well else 1)
 
 
@@ -188,22 +188,22 @@ LOGGERS: dict[str, type[LoggerBackend]] = {"tensorboard": TensorBoard, "mlflow":
 
 
 class RunLogger:
-    """All the places where a training is followed, as one."""
+    """The log of a training: all its destinations."""
 
-    def __init__(self, places: Mapping[str, LoggerBackend], fresh: Sequence[str], every: int) -> None:
+    def __init__(self, destinations: Mapping[str, LoggerBackend], new: Sequence[str], every: int) -> None:
         """Store the arguments.
 
         Args:
-            places: By name.
-            fresh: Those that know nothing yet.
-            every: So many steps lie between two that are logged; 0: none is.
+            destinations: By name.
+            new: Names of those that have no content yet.
+            every: Log the loss every so many steps; 0: never.
         """
         self.every = every
-        self._places = places
-        self._fresh = fresh
+        self._destinations = destinations
+        self._new = new
 
     def epoch(self, row: Row) -> None:
-        """Log an epoch; a number without meaning is left out."""
+        """Log an epoch; undefined values are left out."""
         self._log(row, int(row["epoch"]))
 
     def step(self, loss: float, step: int) -> None:
@@ -212,49 +212,49 @@ class RunLogger:
             self._log({"step_loss": loss}, step)
 
     def describe(self, parameters: Mapping[str, Any], tags: Mapping[str, str]) -> None:
-        """Say what is trained, and on what, wherever it is not known yet."""
-        for name in self._fresh:
-            self._places[name].describe(flat(parameters), tags)
+        """Log configuration and tags to all new destinations."""
+        for name in self._new:
+            self._destinations[name].describe(flatten(parameters), tags)
 
-    def keep(self, scores: Row, figures: Sequence[Path], files: Sequence[Path], *, step: int) -> None:
-        """Add what came of it."""
+    def save(self, scores: Row, figures: Sequence[Path], files: Sequence[Path], *, step: int) -> None:
+        """Log final scores, figures and files."""
         self._log(scores, step)
-        for place in self._places.values():
-            place.keep(figures, files)
+        for destination in self._destinations.values():
+            destination.save(figures, files)
 
-    def _log(self, numbers: Row, step: int) -> None:
-        finite = {name: value for name, value in numbers.items() if math.isfinite(value)}
-        for place in self._places.values():
-            place.log(finite, step)
+    def _log(self, values: Row, step: int) -> None:
+        finite = {name: value for name, value in values.items() if math.isfinite(value)}
+        for destination in self._destinations.values():
+            destination.log(finite, step)
 
 
 @contextmanager
 def open_log(names: Sequence[str], tracking: Tracking, folder: Path) -> Iterator[RunLogger]:
-    """Open all places for a run folder while the block runs; a resumed training goes on where it was logged before.
+    """Open all loggers of a run folder for the block; a resumed training continues its earlier logs.
 
     Raises:
-        MissingDependencyError: A library is not installed; told before anything is written.
+        MissingDependencyError: A library is not installed; raised before anything is written.
     """
     require_loggers(names)
     if not names:
         yield RunLogger({}, (), 0)
         return
-    memory = folder / "tracking.json"
-    known: dict[str, str] = read_json(memory) if memory.exists() else {}
-    places = {name: look_up(name, LOGGERS, "logger")(folder, tracking, known.get(name)) for name in names}
-    write_json(memory, known | {name: place.identity for name, place in places.items()})
+    identities = folder / "tracking.json"
+    known: dict[str, str] = read_json(identities) if identities.exists() else {}
+    destinations = {name: look_up(name, LOGGERS, "logger")(folder, tracking, known.get(name)) for name in names}
+    write_json(identities, known | {name: log.identity for name, log in destinations.items()})
     well = False
     try:
-        yield RunLogger(places, [name for name in names if name not in known], tracking.every)
+        yield RunLogger(destinations, [name for name in names if name not in known], tracking.every)
         well = True
     finally:
-        for place in places.values():
-            place.close(well=well)
+        for destination in destinations.values():
+            destination.close(well=well)
 
 
 @contextmanager
-def _kept_variable(name: str) -> Iterator[None]:
-    """Leave an environment variable as it was."""
+def _restored_variable(name: str) -> Iterator[None]:
+    """Restore an environment variable at the end of the block."""
     before = os.environ.get(name)
     try:
         yield
@@ -265,23 +265,23 @@ def _kept_variable(name: str) -> Iterator[None]:
 
 
 def require_loggers(names: Sequence[str]) -> None:
-    """Refuse loggers whose library is not installed, before anything is trained.
+    """Refuse loggers whose library is not installed, before training starts.
 
     Raises:
-        MissingDependencyError: Names what to install.
+        MissingDependencyError: The message says what to install.
     """
     for name in names:
-        place = look_up(name, LOGGERS, "logger")
-        if find_spec(place.library) is None:
-            raise missing_dependency(f"The logger {name} of training.loggers", place.extra)
+        logger = look_up(name, LOGGERS, "logger")
+        if find_spec(logger.library) is None:
+            raise missing_dependency(f"The logger {name} of training.loggers", logger.extra)
 
 
-def flat(document: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """A nested document by dotted names; lists as JSON."""
+def flatten(document: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A nested document as dotted names and values; lists as JSON."""
     result: dict[str, Any] = {}
     for name, value in document.items():
         if isinstance(value, Mapping):
-            result |= flat(value, f"{prefix}{name}.")
+            result |= flatten(value, f"{prefix}{name}.")
         else:
             result[f"{prefix}{name}"] = json.dumps(value) if isinstance(value, list | tuple) else value
     return result

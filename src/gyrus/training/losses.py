@@ -1,4 +1,4 @@
-"""Losses of single images, class weights, and the choice of hard examples."""
+"""Losses per image, class weights, and the value that a training minimises."""
 
 from __future__ import annotations
 
@@ -7,18 +7,20 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from gyrus.errors import ConfigError
-from gyrus.training.config import ClassWeights, CrossEntropy, Focal, HardExamples
+from gyrus.training.config import ClassWeights, CrossEntropy, Focal, TrainingConfig
+from gyrus.training.hard_example_mining import hardest, second_pass
+from gyrus.training.mixup import Mix, mix_images
 
 Loss = Callable[[Any, Tensor, Tensor, Tensor | None], Tensor]
 """From settings, logits (B, K), targets (B,) and class weights (K,) to the weighted loss of each image (B,)."""
 
 
 def cross_entropy(config: CrossEntropy, logits: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:
-    """As PyTorch's, label smoothing and class weights included."""
+    """Cross-entropy of PyTorch, with label smoothing and class weights."""
     smoothing = config.label_smoothing
     return functional.cross_entropy(logits, targets, weights, reduction="none", label_smoothing=smoothing)
 
@@ -26,9 +28,9 @@ def cross_entropy(config: CrossEntropy, logits: Tensor, targets: Tensor, weights
 def focal(config: Focal, logits: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:
     """``-w (1 - p)^gamma log p`` with p the probability of the true class (Lin et al. 2017, equation 5)."""
     plain = functional.cross_entropy(logits.float(), targets, reduction="none")
-    # 1 - p by expm1, which is exact where p is near 1; the clamp keeps the gradient finite where p is 1.
-    doubt = (-torch.expm1(-plain)).clamp_min(torch.finfo(plain.dtype).tiny)
-    values = doubt**config.gamma * plain
+    # 1 - p by expm1, which is exact if p is close to 1; the clamp keeps the gradient finite if p is 1.
+    error = (-torch.expm1(-plain)).clamp_min(torch.finfo(plain.dtype).tiny)
+    values = error**config.gamma * plain
     return values if weights is None else values * weights[targets]
 
 
@@ -36,16 +38,72 @@ LOSSES: dict[str, Loss] = {"cross_entropy": cross_entropy, "focal": focal}
 
 
 def reduce(values: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:
-    """The mean loss, by weight: images of a heavy class also count more in the divisor, as in PyTorch."""
+    """The weighted mean loss: divided by the sum of the weights of the images, as in PyTorch."""
     return values.mean() if weights is None else values.sum() / weights[targets].sum()
 
 
+class Objective(nn.Module):
+    """The value that a training minimises. A module, so that its class weights move to the device."""
+
+    def __init__(self, config: TrainingConfig, class_weights: np.ndarray | None) -> None:
+        """Store the arguments.
+
+        Args:
+            config: Its ``loss`` and ``mining``.
+            class_weights: float32 (K,) or None.
+        """
+        super().__init__()
+        self._config = config.loss
+        self._mining = config.mining
+        self._loss = LOSSES[config.loss.name]
+        weights = None if class_weights is None else torch.from_numpy(class_weights)
+        self.register_buffer("weights", weights, persistent=False)
+        self.weights: Tensor | None
+
+    def forward(
+        self, network: Callable[[Tensor], Tensor], model: nn.Module, images: Tensor, targets: Tensor, mix: Mix | None
+    ) -> tuple[Tensor, Tensor]:
+        """The loss of a batch and the logits (B, K).
+
+        Args:
+            network: The model, possibly compiled.
+            model: The model itself, for its batch norms.
+            images: float32 (B, C, *spatial).
+            targets: int64 (B,).
+            mix: How the batch is mixed, or None.
+        """
+        if mix is not None:
+            return self._mixed(network, images, targets, mix)
+        if self._mining is not None and self._mining.passes == 2:
+
+            def losses_of(logits: Tensor, positions: Tensor | slice) -> Tensor:
+                return self._per_image(logits, targets[positions])
+
+            values, selected, logits = second_pass(network, model, images, losses_of, self._mining)
+            return reduce(values, targets[selected], self.weights), logits
+        logits = network(images)
+        values = self._per_image(logits, targets)
+        chosen = slice(None) if self._mining is None else hardest(values, self._mining)
+        return reduce(values[chosen], targets[chosen], self.weights), logits
+
+    def _per_image(self, logits: Tensor, targets: Tensor) -> Tensor:
+        return self._loss(self._config, logits, targets, self.weights)
+
+    def _mixed(
+        self, network: Callable[[Tensor], Tensor], images: Tensor, targets: Tensor, mix: Mix
+    ) -> tuple[Tensor, Tensor]:
+        logits = network(mix_images(images, mix))
+        others = targets[torch.tensor(mix.order, device=targets.device)]
+        own, other = (reduce(self._per_image(logits, labels), labels, self.weights) for labels in (targets, others))
+        return mix.fraction * own + (1 - mix.fraction) * other, logits
+
+
 def class_weights(setting: ClassWeights, targets: np.ndarray, classes: Sequence[str]) -> np.ndarray | None:
-    """The weight of each class, from its number of images in the training set.
+    """The weight of each class, computed from its number of images in the training set.
 
     Args:
-        setting: "none" (gives None); "balanced", n / (K count) with K the classes that occur (King and Zeng 2001);
-            "inverse", 1 / count scaled to sum 1; or one weight a class.
+        setting: "none" (returns None); "balanced", n / (K count) with K the classes that occur (King and Zeng 2001);
+            "inverse", 1 / count scaled to sum 1; or one weight per class.
         targets: int (N,), the class index.
         classes: The class names.
 
@@ -53,7 +111,7 @@ def class_weights(setting: ClassWeights, targets: np.ndarray, classes: Sequence[
         float32 (K,); 0 for a class that does not occur.
 
     Raises:
-        ConfigError: The given weights are not as many as the classes, or all 0.
+        ConfigError: The number of given weights is not that of the classes, or all of them are 0.
     """
     if setting == "none":
         return None
@@ -65,11 +123,6 @@ def class_weights(setting: ClassWeights, targets: np.ndarray, classes: Sequence[
                 f"{list(classes)}; got {list(setting)}."
             )
         return np.array(setting, dtype=np.float32)
-    shares = np.divide(1.0, counts, out=np.zeros(len(counts)), where=counts > 0)
-    scale = counts.sum() / (counts > 0).sum() if setting == "balanced" else 1 / shares.sum()
-    return (shares * scale).astype(np.float32)
-
-
-def hardest(values: Tensor, mining: HardExamples) -> Tensor:
-    """Positions of the images with the largest loss, at least one."""
-    return values.topk(max(1, int(mining.share * len(values)))).indices
+    inverse = np.divide(1.0, counts, out=np.zeros(len(counts)), where=counts > 0)
+    scale = counts.sum() / (counts > 0).sum() if setting == "balanced" else 1 / inverse.sum()
+    return (inverse * scale).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Memory that a training on the CPU takes again and again."""
+"""Faster reuse of freed memory by the C library, for training on the CPU."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-# Of glibc's malloc.h.
+# Constants of malloc.h of glibc.
 M_TRIM_THRESHOLD = -1
 M_MMAP_MAX = -4
 
@@ -16,11 +16,11 @@ DEFAULT_MMAP_MAX = 65536
 
 
 @contextmanager
-def freed_memory_kept(*, wanted: bool = True) -> Iterator[None]:
-    """Keep freed memory for the next step while the block runs, instead of giving it back to the system.
+def keep_freed_memory(*, wanted: bool = True) -> Iterator[None]:
+    """Within the block, keep freed memory for the next step instead of returning it to the system.
 
-    By default glibc takes every tensor above 32 MiB fresh from the system, which fills it with zeros page by page:
-    for a small network on slices that is as much work as the training itself. Nothing happens with another C library.
+    By default glibc requests the memory of every tensor above 32 MiB from the system, which fills it with zeros page by
+    page: for a small network on slices this takes as long as the training itself. Other C libraries are not affected.
 
     Args:
         wanted: False to do nothing.

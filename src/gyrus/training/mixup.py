@@ -1,4 +1,4 @@
-"""MixUp and CutMix: what is drawn, and how it is applied."""
+"""MixUp (Zhang et al. 2018) and CutMix (Yun et al. 2019): random parameters and their application."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ OFF = MixingStrength(probability=0.0)
 
 @dataclass(frozen=True)
 class Mix:
-    """How a batch is mixed with itself, as plain values.
+    """How a batch is mixed with itself.
 
     Attributes:
         order: Image ``order[i]`` is mixed into image i.
-        share: What is left of the first image, and of its label.
-        box: CutMix: first and last (exclusive) voxel along each axis of what is pasted. MixUp: None.
+        fraction: Weight of image i and its label.
+        box: CutMix: first and last (exclusive) voxel of the pasted box along each axis. MixUp: None.
     """
 
     order: tuple[int, ...]
-    share: float
+    fraction: float
     box: tuple[tuple[int, int], ...] | None = None
 
 
 def strength(mixing: Mixing | None, epoch: int, epochs: int) -> MixingStrength:
-    """How strongly an epoch is mixed.
+    """The strength of mixing in an epoch.
 
     Args:
         mixing: The settings.
         epoch: Counted from 1.
-        epochs: In all.
+        epochs: Total number.
     """
     if mixing is None or epoch < mixing.first_epoch:
         return OFF
@@ -44,26 +44,26 @@ def strength(mixing: Mixing | None, epoch: int, epochs: int) -> MixingStrength:
 
 
 def draw_mix(mixing: MixingStrength, size: tuple[int, ...], random: np.random.Generator) -> Mix | None:
-    """Draw how a batch of images (B, C, *spatial) of shape ``size`` is mixed; None if it stays as it is."""
+    """Draw how a batch of images (B, C, *spatial) of shape ``size`` is mixed; None if it is not mixed."""
     kinds = [kind for kind, alpha in (("mixup", mixing.mixup_alpha), ("cutmix", mixing.cutmix_alpha)) if alpha > 0]
     if not kinds or random.random() >= mixing.probability:
         return None
     kind = kinds[random.integers(len(kinds))]
     alpha = mixing.mixup_alpha if kind == "mixup" else mixing.cutmix_alpha
-    share = float(random.beta(alpha, alpha))
+    fraction = float(random.beta(alpha, alpha))
     order = tuple(random.permutation(size[0]).tolist())
     if kind == "mixup":
-        return Mix(order, share)
-    box = _draw_box(size[2:], share, random)
+        return Mix(order, fraction)
+    box = _draw_box(size[2:], fraction, random)
     covered = np.prod([end - start for start, end in box]) / np.prod(size[2:])
     return Mix(order, 1 - float(covered), box)
 
 
 def mix_images(images: Tensor, mix: Mix) -> Tensor:
-    """Mixed images; the batch that was handed in stays as it is."""
+    """Mixed images; the given batch is not changed."""
     others = images[torch.tensor(mix.order, device=images.device)]
     if mix.box is None:
-        return images * mix.share + others * (1 - mix.share)
+        return images * mix.fraction + others * (1 - mix.fraction)
     mixed = images.clone()
     inside = (slice(None), slice(None), *(slice(start, end) for start, end in mix.box))
     mixed[inside] = others[inside]
@@ -85,9 +85,9 @@ def _scheduled(mixing: Mixing, schedule: MixingSchedule, epoch: int, epochs: int
     return schedule.refine if epoch < int(schedule.refine_until * epochs) else OFF
 
 
-def _draw_box(spatial: tuple[int, ...], share: float, random: np.random.Generator) -> tuple[tuple[int, int], ...]:
-    """A box of ``1 - share`` of the voxels around a uniform centre, cut off at the border (Yun et al. 2019, eq. 2)."""
-    ratio = (1 - share) ** (1 / len(spatial))
+def _draw_box(spatial: tuple[int, ...], fraction: float, random: np.random.Generator) -> tuple[tuple[int, int], ...]:
+    """A box of ``1 - fraction`` of the voxels around a uniform centre, clipped at the border (eq. 2)."""
+    ratio = (1 - fraction) ** (1 / len(spatial))
     box = []
     for length in spatial:
         centre, side = int(random.integers(length)), int(length * ratio)

@@ -1,4 +1,4 @@
-"""Telling a person how a training goes: a bar on a terminal, a line an epoch elsewhere."""
+"""Progress of a training: a bar on a terminal, one line per epoch elsewhere."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from gyrus.training.history import Row
 
 
 class Progress(Protocol):
-    """Is told of every step; used as a context, so that the terminal is left as it was."""
+    """Shows every step; a context manager that restores the terminal."""
 
     def __enter__(self) -> Self: ...
 
     def __exit__(self, *_: object) -> None: ...
 
     def begin_epoch(self, epoch: int) -> None:
-        """An epoch, counted from 1, begins."""
+        """An epoch, counted from 1, starts."""
 
     def advance(self, loss: float | None) -> None:
-        """A batch is done; its recent mean loss, where it is known."""
+        """A batch is done; ``loss`` is the recent mean loss, if known."""
 
     def end_epoch(self, row: Row) -> None:
-        """An epoch and its validation are over."""
+        """An epoch and its validation are complete."""
 
 
-class Silence:
-    """Says nothing."""
+class NoProgress:
+    """Shows nothing."""
 
     def __enter__(self) -> Self:
         return self
@@ -39,28 +39,28 @@ class Silence:
     def __exit__(self, *_: object) -> None: ...
 
     def begin_epoch(self, epoch: int) -> None:
-        """Say nothing."""
+        """Show nothing."""
 
     def advance(self, loss: float | None) -> None:
-        """Say nothing."""
+        """Show nothing."""
 
     def end_epoch(self, row: Row) -> None:
-        """Say nothing."""
+        """Show nothing."""
 
 
-class Followed:
-    """Passes everything on, and tells the loss of each step to whoever follows the training from elsewhere."""
+class LoggedProgress:
+    """Shows the progress and logs the loss of each step."""
 
-    def __init__(self, inner: Progress, tell: Callable[[float, int], None], batches: int) -> None:
+    def __init__(self, inner: Progress, log: Callable[[float, int], None], batches: int) -> None:
         """Store the arguments.
 
         Args:
-            inner: Shows it here.
-            tell: Called with a recent mean loss and the step, counted from 1 over all epochs.
-            batches: Batches an epoch.
+            inner: Shows the progress.
+            log: Called with a recent mean loss and the step, counted from 1 over all epochs.
+            batches: Batches per epoch.
         """
         self._inner = inner
-        self._tell = tell
+        self._log = log
         self._batches = batches
         self._step = 0
 
@@ -72,31 +72,31 @@ class Followed:
         self._inner.__exit__(*details)
 
     def begin_epoch(self, epoch: int) -> None:
-        """Count on from the epochs before."""
+        """Set the step to that at the start of the epoch."""
         self._step = (epoch - 1) * self._batches
         self._inner.begin_epoch(epoch)
 
     def advance(self, loss: float | None) -> None:
-        """Tell the loss, where it is known."""
+        """Log the loss, if known."""
         self._step += 1
         if loss is not None:
-            self._tell(loss, self._step)
+            self._log(loss, self._step)
         self._inner.advance(loss)
 
     def end_epoch(self, row: Row) -> None:
-        """Pass it on."""
+        """Show the complete epoch."""
         self._inner.end_epoch(row)
 
 
-class Lines(Silence):
-    """One line an epoch."""
+class Lines(NoProgress):
+    """One line per epoch."""
 
     def __init__(self, console: Console, epochs: int, monitor: BestBy) -> None:
         """Store the arguments.
 
         Args:
             console: Where to write.
-            epochs: Epochs in all.
+            epochs: Total number of epochs.
             monitor: The score to show.
         """
         self._console = console
@@ -109,17 +109,17 @@ class Lines(Silence):
 
 
 class TerminalBar(Lines):
-    """A bar over all epochs with the remaining time, below the lines of the epochs that are over."""
+    """A bar over all epochs with the remaining time, below the lines of the complete epochs."""
 
     def __init__(self, console: Console, epochs: int, batches: int, monitor: BestBy, *, done: int) -> None:
         """Store the arguments.
 
         Args:
             console: The terminal.
-            epochs: Epochs in all.
-            batches: Batches an epoch.
+            epochs: Total number of epochs.
+            batches: Batches per epoch.
             monitor: The score to show.
-            done: Epochs that were done before this process.
+            done: Epochs completed before this process.
         """
         super().__init__(console, epochs, monitor)
         self._batches = batches
@@ -156,16 +156,16 @@ class TerminalBar(Lines):
 
 
 def epoch_line(row: Row, epochs: int, monitor: BestBy) -> str:
-    """An epoch in one line of text."""
+    """One epoch as a line of text."""
     shown = [name for name in dict.fromkeys(["train_loss", "val_loss", monitor]) if name != "epoch"]
     numbers = "  ".join(f"{name} {row[name]:.4f}" for name in shown)
     return f"epoch {int(row['epoch'])}/{epochs}  {numbers}  lr {row['lr']:.2e}  {row['seconds']:.1f} s"
 
 
-def choose_progress(*, epochs: int, batches: int, monitor: BestBy, done: int, wanted: bool) -> Progress:
-    """A bar on a terminal, lines elsewhere, silence if nothing is wanted; on the standard error stream."""
-    if not wanted:
-        return Silence()
+def choose_progress(*, epochs: int, batches: int, monitor: BestBy, done: int, show: bool) -> Progress:
+    """A bar on a terminal, lines elsewhere, or nothing; on the standard error stream."""
+    if not show:
+        return NoProgress()
     console = Console(stderr=True)
     if console.is_terminal:
         return TerminalBar(console, epochs, batches, monitor, done=done)

@@ -1,6 +1,6 @@
-"""Random numbers that depend on nothing but the seed and where in the training they are drawn.
+"""Random numbers that depend only on the seed and the position in the training.
 
-Nothing has to be saved to resume: an epoch that was interrupted is repeated with the same numbers.
+No random state has to be saved: an interrupted epoch is repeated with the same numbers.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ Purpose = Literal["order", "torch", "mixing"]
 _PURPOSES: dict[Purpose, int] = {"order": 0, "torch": 1, "mixing": 2}
 
 
-def generator(seed: int, purpose: Purpose, *place: int) -> np.random.Generator:
-    """A generator for one purpose at one place, for example an epoch, or an epoch and a step of it."""
-    return np.random.default_rng([seed, _PURPOSES[purpose], *place])
+def generator(seed: int, purpose: Purpose, *position: int) -> np.random.Generator:
+    """A generator for one purpose at one position, for example an epoch, or an epoch and a step."""
+    return np.random.default_rng([seed, _PURPOSES[purpose], *position])
 
 
 def seed_torch(seed: int, epoch: int) -> None:
@@ -28,13 +28,13 @@ def seed_torch(seed: int, epoch: int) -> None:
 
 
 @contextmanager
-def kept_torch_state(*, cuda: bool) -> Iterator[None]:
-    """Put PyTorch's random state and its choice of algorithms back when the block ends."""
+def restored_torch_state(*, cuda: bool) -> Iterator[None]:
+    """Restore PyTorch's random state and its choice of algorithms at the end of the block."""
     deterministic = torch.are_deterministic_algorithms_enabled()
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
     fill = fill_settings.fill_uninitialized_memory  # type: ignore[attr-defined]
     benchmark = torch.backends.cudnn.benchmark
-    # Deterministic mode would also fill every new tensor with NaN before it is written to, which costs time.
+    # Deterministic mode would also fill every new tensor with NaN, which takes time.
     fill_settings.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     with torch.random.fork_rng(range(torch.cuda.device_count()) if cuda else ()):
         try:

@@ -1,4 +1,4 @@
-"""The order in which an epoch goes through the training set, as a pure function of seed and epoch."""
+"""The order of the training set in an epoch, as a function of seed and epoch."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def shuffle(targets: np.ndarray, seed: int, epoch: int) -> np.ndarray:
 
 
 def balanced(targets: np.ndarray, seed: int, epoch: int) -> np.ndarray:
-    """As many draws as images, with replacement, each class being as likely: weight 1 / count(class)."""
+    """As many draws as images, with replacement and all classes equally likely: weight 1 / count(class)."""
     weights = 1 / np.bincount(targets)[targets]
     return generator(seed, "order", epoch).choice(len(targets), len(targets), p=weights / weights.sum())
 
@@ -27,12 +27,12 @@ SAMPLERS: dict[str, Sampler] = {"shuffle": shuffle, "balanced": balanced}
 
 
 def batches(order: np.ndarray, batch_size: int) -> list[list[int]]:
-    """Cut an order into batches.
+    """Divide an order into batches.
 
-    A last batch of one image joins the batch before it, since batch normalisation cannot learn from one image.
+    A last batch of one image is merged with the previous batch, because batch normalisation needs two images.
     """
-    parts = [order[start : start + batch_size].tolist() for start in range(0, len(order), batch_size)]
-    if len(parts) > 1 and len(parts[-1]) == 1 and batch_size > 1:
-        single = parts.pop()
-        parts[-1] += single
-    return parts
+    result = [order[start : start + batch_size].tolist() for start in range(0, len(order), batch_size)]
+    if len(result) > 1 and len(result[-1]) == 1 and batch_size > 1:
+        single = result.pop()
+        result[-1] += single
+    return result

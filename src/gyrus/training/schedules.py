@@ -1,4 +1,4 @@
-"""Learning rates over time, as pure functions of the moment and the history: nothing to save, nothing to restore."""
+"""Learning rate schedules, as functions of step and history, so that they have no state to save."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from gyrus.training.history import History, goodness
 
 @dataclass(frozen=True)
 class Moment:
-    """A point in a training.
+    """A position in a training.
 
     Attributes:
-        step: Optimiser steps made so far.
-        steps_per_epoch: Of every epoch.
-        epochs: Epochs in all.
+        step: Optimiser steps so far.
+        steps_per_epoch: Optimiser steps in every epoch.
+        epochs: Total number of epochs.
     """
 
     step: int
@@ -27,11 +27,11 @@ class Moment:
 
     @property
     def epoch(self) -> int:
-        """Epochs that are over."""
+        """Complete epochs."""
         return self.step // self.steps_per_epoch
 
     def time(self, every: str = "step") -> float:
-        """Epochs so far, with their fraction unless counted by whole epochs."""
+        """Epochs so far, including the fraction of the current one unless ``every`` is "epoch"."""
         return self.epoch if every == "epoch" else self.step / self.steps_per_epoch
 
 
@@ -41,7 +41,7 @@ def constant(schedule: Constant, moment: Moment, _: History) -> float:
 
 
 def cosine(schedule: Cosine, moment: Moment, _: History) -> float:
-    """As PyTorch's LinearLR followed by CosineAnnealingLR, but also between epochs."""
+    """LinearLR followed by CosineAnnealingLR of PyTorch, but also defined between epochs."""
     time = moment.time(schedule.every)
     if time < schedule.warmup_epochs:
         return _warmup(schedule, time)
@@ -51,7 +51,7 @@ def cosine(schedule: Cosine, moment: Moment, _: History) -> float:
 
 
 def one_cycle(schedule: OneCycle, moment: Moment, _: History) -> float:
-    """As PyTorch's OneCycleLR with its default, the cosine."""
+    """OneCycleLR of PyTorch with its default, cosine annealing."""
     last = max(round(moment.epochs * moment.steps_per_epoch * schedule.length) - 1, 0)
     peak = max(schedule.rise * (last + 1) - 1, 0.0)
     first = 1 / schedule.start_divisor
@@ -61,19 +61,19 @@ def one_cycle(schedule: OneCycle, moment: Moment, _: History) -> float:
 
 
 def plateau(schedule: Plateau, _: Moment, history: History) -> float:
-    """As PyTorch's ReduceLROnPlateau with a relative threshold, replayed over the epochs that are over."""
-    share, best, waited, resting = 1.0, -math.inf, 0, 0
+    """ReduceLROnPlateau of PyTorch with a relative threshold, replayed over the complete epochs."""
+    factor, best, waited, cooldown = 1.0, -math.inf, 0, 0
     for row in history.rows:
         score = goodness(row, schedule.monitor)
         if score > (best + schedule.threshold * abs(best) if math.isfinite(best) else best):
             best, waited = score, 0
         else:
             waited += 1
-        if resting:
-            resting, waited = resting - 1, 0
+        if cooldown:
+            cooldown, waited = cooldown - 1, 0
         if waited > schedule.patience:
-            share, waited, resting = max(share * schedule.factor, schedule.min_share), 0, schedule.cooldown
-    return share
+            factor, waited, cooldown = max(factor * schedule.factor, schedule.min_share), 0, schedule.cooldown
+    return factor
 
 
 SCHEDULES: dict[str, Callable[[Any, Moment, History], float]] = {
@@ -85,7 +85,7 @@ SCHEDULES: dict[str, Callable[[Any, Moment, History], float]] = {
 
 
 def learning_rate_factor(config: TrainingConfig, moment: Moment, history: History) -> float:
-    """What the peak learning rate is multiplied with at a moment."""
+    """The learning rate at a moment, as a fraction of the peak."""
     schedule = SCHEDULES[config.schedule.name]
     averaging = config.averaging
     if not isinstance(averaging, SWA) or moment.epoch < first_swa_epoch(averaging, moment.epochs):
@@ -108,5 +108,5 @@ def _warmup(schedule: Constant | Cosine, time: float) -> float:
 
 
 def _half_cosine(start: float, end: float, done: float) -> float:
-    """From ``start`` to ``end``, ``done`` being the share of the way."""
+    """From ``start`` to ``end``, where ``done`` is the completed fraction."""
     return end + (start - end) * (1 + math.cos(math.pi * min(done, 1.0))) / 2

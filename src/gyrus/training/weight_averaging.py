@@ -1,4 +1,4 @@
-"""Averages of a model's weights over time."""
+"""Averages of the weights of a model over time: EMA and SWA."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from gyrus.training.config import EMA
 
 
 class WeightAverage:
-    """A running average of the weights and statistics of a model.
+    """A running average of the weights and batch norm statistics of a model.
 
     Attributes:
-        model: Carries the average; in evaluation mode.
+        model: A model with the averaged weights, in evaluation mode.
         count: Updates so far.
     """
 
     def __init__(self, model: nn.Module) -> None:
-        """Begin with a copy of ``model``."""
+        """Start with a copy of ``model``."""
         self.model = deepcopy(model).requires_grad_(False).eval()
         self.count = 0
 
@@ -31,31 +31,31 @@ class WeightAverage:
         return {"model": self.model.state_dict(), "count": self.count}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go back to a state."""
+        """Restore a state."""
         self.model.load_state_dict(state["model"])
         self.count = state["count"]
 
     def update_exponentially(self, model: nn.Module, config: EMA) -> None:
-        """Move a little towards ``model``; the decay is lower at first, (1 + n) / (10 + n) at update n from 1."""
+        """Update the exponential moving average; the decay is lower at first, (1 + n) / (10 + n) at update n from 1."""
         number = self.count + 1
         self._move(model, 1 - min(config.decay, (1 + number) / (10 + number)))
 
     def update_equally(self, model: nn.Module) -> None:
-        """Take ``model`` into the plain mean."""
+        """Update the arithmetic mean."""
         self._move(model, 1 / (self.count + 1))
 
     @torch.no_grad()
     def refresh_statistics(self, batches: Iterable[Tensor]) -> None:
-        """Estimate the batch norms' statistics anew, for averaged weights have never seen an image.
+        """Estimate the batch norm statistics again, because they do not belong to the averaged weights.
 
-        Batch norms that the model keeps frozen while it trains keep their statistics here too.
+        Batch norms that the model keeps frozen during training keep their statistics here too.
         """
         self.model.train()
         norms = [layer for layer in self.model.modules() if isinstance(layer, _BatchNorm) and layer.training]
         momenta = [norm.momentum for norm in norms]
         for norm in norms:
             norm.reset_running_stats()
-            norm.momentum = None  # the plain mean over batches
+            norm.momentum = None  # the arithmetic mean over batches
         if norms:
             for images in batches:
                 self.model(images)
@@ -64,10 +64,10 @@ class WeightAverage:
         self.model.eval()
 
     @torch.no_grad()
-    def _move(self, model: nn.Module, share: float) -> None:
-        for mine, its in zip(self.model.state_dict().values(), model.state_dict().values(), strict=True):
-            if mine.is_floating_point():
-                mine.lerp_(its, share)
+    def _move(self, model: nn.Module, fraction: float) -> None:
+        for average, latest in zip(self.model.state_dict().values(), model.state_dict().values(), strict=True):
+            if average.is_floating_point():
+                average.lerp_(latest, fraction)
             else:
-                mine.copy_(its)
+                average.copy_(latest)
         self.count += 1

@@ -1,3 +1,5 @@
+"""Hard example mining, in one and in two passes."""
+
 from __future__ import annotations
 
 import pytest
@@ -5,12 +7,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from gyrus.training.config import CrossEntropy, HardExamples, TrainingConfig
-from gyrus.training.mixup import Mix, mix_images
-from gyrus.training.objective import Objective
-from tests.support.toy import MemoryPart, tiny_net
+from gyrus.training.config import HardExamples, TrainingConfig
+from gyrus.training.hard_example_mining import hardest
+from gyrus.training.losses import Objective
+from tests.support.toy import ToyDataset, tiny_net
 
-BATCH = MemoryPart(20, seed=4).__getitems__(list(range(20)))
+
+@pytest.mark.parametrize(("size", "count"), [(32, 6), (16, 3), (64, 12), (9, 1), (4, 1), (1, 1)])
+def test_hard_examples_are_a_fifth_but_at_least_one(size, count):
+    values = torch.randperm(size, generator=torch.Generator().manual_seed(1)).float()
+    chosen = hardest(values, HardExamples(share=0.2))
+    assert sorted(values[chosen].tolist()) == sorted(values.tolist())[-count:]
+
+
+BATCH = ToyDataset(20, seed=4).__getitems__(list(range(20)))
 
 
 def net() -> nn.Module:
@@ -23,8 +33,8 @@ def objective(**fields) -> Objective:
     return Objective(TrainingConfig(**fields), None)
 
 
-def run(model: nn.Module, aim: Objective, mix: Mix | None = None, images: Tensor = BATCH.images) -> Tensor:
-    loss, logits = aim(model, model, images, BATCH.targets[: len(images)], mix)
+def run(model: nn.Module, loss_module: Objective, images: Tensor = BATCH.images) -> Tensor:
+    loss, logits = loss_module(model, model, images, BATCH.targets[: len(images)], None)
     assert logits.shape == (len(images), 3)
     model.zero_grad()
     loss.backward()
@@ -40,11 +50,6 @@ def statistics(model: nn.Module) -> list[Tensor]:
     return [norm.running_mean.clone(), norm.running_var.clone(), norm.num_batches_tracked.clone()]
 
 
-def test_plain():
-    model, other = net(), net()
-    torch.testing.assert_close(run(model, objective()), functional.cross_entropy(other(BATCH.images), BATCH.targets))
-
-
 def test_mining_in_one_pass_is_the_mean_of_the_largest_losses():
     model, other = net(), net()
     loss = run(model, objective(mining=HardExamples(share=0.2, passes=1)))
@@ -58,7 +63,7 @@ def test_mining_in_one_pass_is_the_mean_of_the_largest_losses():
 
 
 def test_mining_in_two_passes_normalises_the_chosen_among_themselves():
-    """System D's rule: all forward, the hardest fifth forward again, learn from the second pass only."""
+    """The rule of MRI-Scans-Model: all images forward, the hardest fifth again, gradients of the second pass only."""
     model, other = net(), net()
     loss = run(model, objective(mining=HardExamples(share=0.2, passes=2)))
     values = functional.cross_entropy(other(BATCH.images), BATCH.targets, reduction="none")
@@ -95,18 +100,3 @@ def test_one_hard_example_does_not_crash_batch_normalisation():
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.BatchNorm1d(8), nn.Linear(8, 3))
     assert run(model, objective(mining=HardExamples(passes=2)), images=BATCH.images[:4]).isfinite()
     assert model[2].training
-
-
-@pytest.mark.parametrize("smoothing", [0.0, 0.1])
-def test_mixed_loss_is_the_mean_over_both_labels(smoothing):
-    model, other = net(), net()
-    mix = Mix(order=tuple(reversed(range(20))), share=0.3)
-    loss = run(model, objective(loss=CrossEntropy(label_smoothing=smoothing)), mix)
-    logits = other(mix_images(BATCH.images, mix))
-    both = [
-        functional.cross_entropy(logits, labels, label_smoothing=smoothing)
-        for labels in (BATCH.targets, BATCH.targets.flip(0))
-    ]
-    torch.testing.assert_close(loss, (0.3 * both[0] + 0.7 * both[1]).detach())
-    soft = 0.3 * functional.one_hot(BATCH.targets, 3) + 0.7 * functional.one_hot(BATCH.targets.flip(0), 3)
-    torch.testing.assert_close(loss, functional.cross_entropy(logits, soft, label_smoothing=smoothing).detach())
