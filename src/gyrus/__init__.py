@@ -27,7 +27,7 @@ _PUBLIC = {
     "convert": "gyrus.workflows.convert",
     "preview": "gyrus.workflows.preview",
     "augment_preview": "gyrus.workflows.preview",
-    "phantom": "gyrus.synthetic.phantom",
+    "phantom": "gyrus.synthetic.phantom_layouts",
     "Manifest": "gyrus.datasets.manifest",
     "Split": "gyrus.datasets.splits",
     "SplitConfig": "gyrus.datasets.splits",
@@ -106,7 +106,16 @@ class _CallablePackage(ModuleType):
     """A package that shares its name with a function (``gyrus.audit``, ``gyrus.models``): a call calls the function."""
 
     def __call__(self, *arguments: Any, **options: Any) -> Any:
-        return __getattr__(self.__name__.removeprefix("gyrus."))(*arguments, **options)
+        return self._function()(*arguments, **options)
+
+    @property
+    def __signature__(self) -> Any:
+        from inspect import signature
+
+        return signature(self._function())
+
+    def _function(self) -> Any:
+        return __getattr__(self.__name__.removeprefix("gyrus."))
 
 
 class _Root(ModuleType):

@@ -92,7 +92,8 @@ def test_completion_is_installed_for_bash_and_lists_commands_and_options(tmp_pat
 
 HEAVY = {
     *("captum", "huggingface_hub", "jinja2", "lightning", "matplotlib", "monai", "nibabel", "numpy", "pandas"),
-    *("pyarrow", "scipy", "skimage", "sklearn", "timm", "torch", "torchvision"),
+    *("pyarrow", "scipy.ndimage", "scipy.sparse", "scipy.special", "scipy.stats", "skimage", "sklearn", "timm"),
+    *("torch", "torchvision"),
 }
 TABLES = {"numpy", "pandas", "pyarrow"}
 

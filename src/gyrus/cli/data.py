@@ -216,7 +216,8 @@ def augment_preview(
     """Draw each augmentation step at low, middle and high strength."""
     import gyrus
 
-    gyrus.augment_preview(path, out=out, config=experiment.chosen, images=images, seed=seed)
+    overrides = experiment.overrides()
+    gyrus.augment_preview(path, out=out, config=experiment.chosen, overrides=overrides, images=images, seed=seed)
     console.print(f"Contact sheet: {out}")
 
 

@@ -95,13 +95,6 @@ class ReadingOptions:
         }
         return {name: value for name, value in fields.items() if value}
 
-
-@dataclass(frozen=True)
-class NewDataOptions(ReadingOptions):
-    """How to read new images, whose labels are not needed."""
-
-    on_bad_file: OnBadFile = None
-
     def config(self) -> DataConfig:
         """The options as a config.
 
@@ -110,7 +103,18 @@ class NewDataOptions(ReadingOptions):
         """
         from gyrus.workflows.experiment_config import DataConfig
 
-        return DataConfig(**self.fields(), on_bad_file=self.on_bad_file or "fail")
+        return DataConfig(**self.fields())
+
+
+@dataclass(frozen=True)
+class NewDataOptions(ReadingOptions):
+    """How to read new images, whose labels are not needed."""
+
+    on_bad_file: OnBadFile = None
+
+    def fields(self) -> dict[str, Any]:
+        """The options that were given, under their names in :class:`gyrus.DataConfig`."""
+        return super().fields() | ({"on_bad_file": self.on_bad_file} if self.on_bad_file else {})
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from PIL import Image
 
 from gyrus.files import new_folder
 from gyrus.registry import look_up
-from gyrus.synthetic.phantom import Phantom
+from gyrus.synthetic.phantom import Phantom, generate
 from gyrus.synthetic.phantom_anatomy import SLAB
 
 
@@ -126,6 +126,38 @@ LAYOUTS: dict[str, Callable[[Phantom, Path], None]] = {
     "nifti": write_nifti,
 }
 """The layouts by name, each with the function that writes it into an empty folder."""
+
+
+def phantom(
+    out: str | Path,
+    *,
+    subjects: int = 60,
+    slices: int = 16,
+    classes: int = 4,
+    size: int = 128,
+    seed: int = 0,
+    layout: str = "folder",
+) -> Path:
+    """Generate synthetic subjects and write them as files; see :func:`gyrus.synthetic.phantom.generate`.
+
+    Args:
+        out: A new folder.
+        subjects: Number of subjects.
+        slices: Axial slices of each subject.
+        classes: Number of classes.
+        size: Rows and columns of a slice.
+        seed: Seed of the random numbers.
+        layout: One of :data:`LAYOUTS`.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ConfigError: An argument is out of range.
+        UnknownNameError: There is no such layout.
+        GyrusError: The folder is not empty, or cannot be written to.
+    """
+    return write(generate(subjects, slices, classes, size, seed), Path(out), layout)
 
 
 def write(phantom: Phantom, folder: Path, layout: str = "folder") -> Path:

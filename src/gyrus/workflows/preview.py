@@ -57,19 +57,21 @@ def preview(
 
 
 def augment_preview(
-    data: str | Path,
+    path: str | Path,
     *,
     out: str | Path | None = None,
     config: ExperimentConfig | str | Path | None = None,
+    overrides: Mapping[str, Any] | None = None,
     images: int = 4,
     seed: int = 0,
 ) -> Figure:
     """Draw each random augmentation step at low, middle and high strength, on images of a data set.
 
     Args:
-        data: Folder, table, parquet file, or hf:owner/name.
+        path: Folder, table, Parquet file, or hf:owner/name.
         out: Where to save the figure: a .png, .svg or .pdf file.
         config: Whose steps; by default every step there is.
+        overrides: Fields by dotted name.
         images: How many images to use.
         seed: Seed of the choice of images and of the random steps.
 
@@ -80,8 +82,8 @@ def augment_preview(
     from gyrus.transforms.augmentation.preview import preview as draw
 
     _require_figure_file(out)
-    settings = load_config(config)
-    source = settings.data.model_copy(update={"path": str(data), "on_bad_file": "skip"})
+    settings = load_config(config, overrides)
+    source = settings.data.model_copy(update={"path": str(path), "on_bad_file": "skip"})
     manifest = scan_data(source, SILENT)
     chosen = np.random.default_rng(seed).permutation(len(manifest))[:images]
     reader = Reader(manifest, settings.preprocessing.volume)

@@ -1,0 +1,109 @@
+"""How long commands take to start, each as a fresh process.
+
+Every round runs every command once, beside an empty Python and ``import torch``, so that all are measured under the
+same load. The first round, which compiles the modules to bytecode, does not count. The data are a small phantom, and
+the run is trained on it for one epoch.
+
+    python benchmarks/cold_start.py --rounds 5
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+GYRUS = str(Path(sys.executable).with_name("gyrus"))
+EMPTY, TORCH = "python -c pass", "python -c 'import torch'"
+PLAIN, SCAN, PREDICT = 0.5, 1.5, 2.0
+"""Targets in seconds: above an empty Python for plain commands and a scan, above ``import torch`` for a prediction."""
+
+
+def commands(folder: Path) -> dict[str, tuple[list[str], str, float | None]]:
+    """Name to words of the command, the measurement it is compared with, and the target above it."""
+    run, data = folder / "runs" / "run", folder / "data"
+    image = next(data.rglob("*.png"))
+    plain = [
+        "--version",
+        "--help",
+        "train --help",
+        "explain --help",
+        "recipes",
+        "recipes show dementia-baseline",
+        "models",
+    ]
+    return {
+        EMPTY: ([sys.executable, "-c", "pass"], EMPTY, None),
+        TORCH: ([sys.executable, "-c", "import torch"], EMPTY, None),
+        **{f"gyrus {words}": ([GYRUS, *words.split()], EMPTY, PLAIN) for words in plain},
+        "gyrus runs list": ([GYRUS, "runs", "list", str(run.parent)], EMPTY, PLAIN),
+        "gyrus config import": (
+            [GYRUS, "config", "import", str(folder / "resnet50_config.json"), "--out", str(folder / "recipe.yaml")],
+            EMPTY,
+            PLAIN,
+        ),
+        "gyrus data scan (96 images)": ([GYRUS, "data", "scan", str(data)], EMPTY, SCAN),
+        "gyrus predict (1 image)": (
+            [GYRUS, "predict", str(run), str(image), "--out", str(folder / "predictions.csv"), "--device", "cpu"],
+            TORCH,
+            PREDICT,
+        ),
+    }
+
+
+def prepare(folder: Path) -> None:
+    """The data, the run and a config of another tool."""
+    import gyrus
+
+    gyrus.phantom(folder / "data", subjects=24, slices=4, classes=2, size=32)
+    small = {
+        "preprocessing.steps.1.size": [32, 32],
+        "training.epochs": 1,
+        "evaluation.resamples": 0,
+        "evaluation.baselines": False,
+    }
+    gyrus.train("dementia-baseline", data=folder / "data", out=folder / "runs" / "run", overrides=small)
+    (folder / "resnet50_config.json").write_text('{"epochs": 3}', encoding="utf-8")
+
+
+def measure(folder: Path, rounds: int) -> dict[str, list[float]]:
+    """Seconds of each command in each round."""
+    # An installed package has its modules compiled; here they are compiled into the folder in the first round.
+    environment = {**os.environ, "PYTHONPYCACHEPREFIX": str(folder / "bytecode"), "GYRUS_CACHE": str(folder / "cache")}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
+    seconds: dict[str, list[float]] = {name: [] for name in commands(folder)}
+    for number in range(rounds + 1):
+        for name, (words, _, _) in commands(folder).items():
+            start = time.perf_counter()
+            subprocess.run(words, env=environment, check=True, capture_output=True)
+            if number:
+                seconds[name].append(time.perf_counter() - start)
+    return seconds
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5)
+    rounds = parser.parse_args().rounds
+    with tempfile.TemporaryDirectory(prefix="gyrus-") as name:
+        folder = Path(name)
+        prepare(folder)
+        seconds = measure(folder, rounds)
+        print(f"Python {sys.version.split()[0]}, {os.cpu_count()} cores, minimum of {rounds} rounds\n")
+        print("| command | seconds | above | by | target | ratio to import torch |")
+        print("|---|---:|---|---:|---:|---:|")
+        best = {command: min(values) for command, values in seconds.items()}
+        for command, (_, base, target) in commands(folder).items():
+            above = best[command] - best[base]
+            met = "" if target is None else f"{target} ({'met' if above <= target else 'missed'})"
+            compared = "" if command == EMPTY else f"{base} | {above:.2f}"
+            ratio = best[command] / best[TORCH]
+            print(f"| `{command}` | {best[command]:.2f} | {compared or ' | '} | {met} | {ratio:.2f} |")
+
+
+if __name__ == "__main__":
+    main()
