@@ -51,8 +51,8 @@ def test_a_pixel_comes_from_where_the_steps_took_it(shape: tuple[int, int], step
     inside = ((expected > margin) & (expected < np.array(shape) - 1 - margin)).all(axis=-1)
     inside &= seen[0] >= 8  # cut off before it was padded again
     for axis, image in enumerate(seen):
-        told = (image[inside].astype(float) - 8) / 4
-        np.testing.assert_allclose(told, expected[inside][:, axis], atol=0.3)
+        decoded = (image[inside].astype(float) - 8) / 4
+        np.testing.assert_allclose(decoded, expected[inside][:, axis], atol=0.3)
 
 
 @pytest.mark.parametrize("aspect", ["pad", "crop", "stretch"])

@@ -49,8 +49,8 @@ def test_a_fold_is_trained_with_the_best_configuration_of_its_study(folder):
 
 
 def test_other_settings_and_mistakes_are_refused(folder, phantom_folder, tmp_path):
-    assert "different are: nested" in refused(*nested(phantom_folder, folder))
-    assert "different are: nested" in refused(*nested(phantom_folder, folder, "--range", RANGE, "--trials", 3))
+    assert "differs in nested" in refused(*nested(phantom_folder, folder))
+    assert "differs in nested" in refused(*nested(phantom_folder, folder, "--range", RANGE, "--trials", 3))
     new = tmp_path / "new"
     assert "optimiser.lrr" in refused(*nested(phantom_folder, new, "--range", "training.optimiser.lrr=1|2"))
     assert "--trials" in refused(*nested(phantom_folder, new, "--range", RANGE, "--trials", 0))
