@@ -76,12 +76,12 @@ def folder_per_class(root: Path) -> Manifest:
     return scan(root)
 
 
-def folder_per_part_and_class(root: Path) -> Manifest:
-    _write_files(root, lambda one: f"{one.part}/{one.label}/{one.name}")
+def folder_per_subset_and_class(root: Path) -> Manifest:
+    _write_files(root, lambda one: f"{one.subset}/{one.label}/{one.name}")
     return scan(root)
 
 
-def folder_per_person(root: Path) -> Manifest:
+def folder_per_subject(root: Path) -> Manifest:
     _write_files(root, lambda one: f"{one.label}/{one.subject}/{one.name}")
     return scan(root)
 
@@ -151,12 +151,12 @@ def hub(root: Path) -> Manifest:
 
 
 LAYOUTS = {
-    "folder": [folder_per_class, folder_per_part_and_class, folder_per_person],
+    "folder": [folder_per_class, folder_per_subset_and_class, folder_per_subject],
     "table": [csv_table, tsv_table, parquet_table],
     "parquet": [parquet_by_pandas, parquet_by_pyarrow, parquet_by_datasets],
     "huggingface": [hub],
 }
-WITHOUT_PARTS = ("folder_per_class", "folder_per_person", "parquet_by_pandas")
+WITHOUT_SUBSETS = ("folder_per_class", "folder_per_subject", "parquet_by_pandas")
 
 
 @pytest.fixture(scope="module", params=[write for writers in LAYOUTS.values() for write in writers])
@@ -186,7 +186,7 @@ def test_labels_subjects_and_slices_are_the_same(layout: tuple[str, Manifest]) -
     for row in manifest.table.itertuples():
         one = BY_DIGEST[row.digest]
         assert (row.label, row.subject, row.slice) == (one.label, one.subject, one.number)
-        assert pd.isna(row.subset) if name in WITHOUT_PARTS else row.subset == one.subset
+        assert pd.isna(row.subset) if name in WITHOUT_SUBSETS else row.subset == one.subset
 
 
 def test_pixels_are_the_same(layout: tuple[str, Manifest]) -> None:

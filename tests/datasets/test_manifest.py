@@ -34,7 +34,7 @@ def test_classes_that_are_not_named_stay(manifest):
 @pytest.mark.parametrize(
     ("groups", "words"),
     [
-        ({"Sick": ["Milde"]}, r"not there: \['Milde'\]"),
+        ({"Sick": ["Milde"]}, r"unknown: \['Milde'\]"),
         ({"A": ["Mild"], "B": ["Mild"]}, r"named twice: \['Mild'\]"),
         ({"None": ["Mild", "Moderate"]}, r"new names of classes that stay: \['None'\]"),
     ],

@@ -10,7 +10,7 @@ from gyrus.datasets.manifest import Manifest
 from gyrus.datasets.neighbouring_slices import with_neighbours
 from gyrus.datasets.reader import Reader
 from gyrus.datasets.scan import scan
-from gyrus.datasets.slice_stacks import StackConfig, stack
+from gyrus.datasets.slice_stacks import StackConfig, stack_slices
 from gyrus.datasets.store import open_store
 from gyrus.datasets.volume_slices import SliceConfig
 from gyrus.errors import DataError
@@ -80,7 +80,7 @@ def test_missing_neighbours_are_reported_and_the_nearest_stands_in(tmp_path):
     found = with_neighbours(manifest, BOTH)
     assert shown(found)["1_1"] == [10, 11, 11]
     assert shown(found)["1_3"] == [13, 13, 14]
-    assert [note for note in found.notes if "1 neighbouring slices are not there, in 1 of 2 scans" in note]
+    assert [note for note in found.notes if "1 neighbouring slices are missing in 1 of 2 scans" in note]
 
 
 def test_numbers_that_rise_by_more_than_one_are_no_gaps(tmp_path):
@@ -92,7 +92,7 @@ def test_numbers_that_rise_by_more_than_one_are_no_gaps(tmp_path):
 def test_a_slice_by_itself_is_its_own_neighbour_and_reported(tmp_path):
     found = with_neighbours(folder_of(tmp_path, {1: ("AD", [3]), 2: ("NC", [0, 1, 2])}), BOTH)
     assert shown(found)["1_3"] == [13, 13, 13]
-    assert [note for note in found.notes if "1 of 2 scans have one slice only" in note]
+    assert [note for note in found.notes if "1 of 2 scans have a single slice" in note]
 
 
 def test_a_range_and_every_choose_the_slices_but_not_their_neighbours(slices):
@@ -116,7 +116,12 @@ def test_without_neighbours_the_slices_stay_as_they_are(slices):
 
 def test_the_digest_tells_neighbours_and_stacks_apart_and_survives_saving(slices, tmp_path):
     found, others = with_neighbours(slices, BOTH), with_neighbours(slices, SliceConfig(neighbours=2))
-    digests = {slices.digest, found.digest, others.digest, stack(slices, StackConfig(slices=3, short="pad")).digest}
+    digests = {
+        slices.digest,
+        found.digest,
+        others.digest,
+        stack_slices(slices, StackConfig(slices=3, short="pad")).digest,
+    }
     assert len(digests) == 4
     found.save(tmp_path / "manifest.parquet")
     loaded = Manifest.load(tmp_path / "manifest.parquet")
@@ -126,7 +131,7 @@ def test_the_digest_tells_neighbours_and_stacks_apart_and_survives_saving(slices
 
 def test_the_store_refuses_steps_that_take_neighbours_for_colours(slices, tmp_path):
     found = with_neighbours(slices, BOTH)
-    with pytest.raises(DataError, match="would take neighbouring slices"):
+    with pytest.raises(DataError, match="would treat neighbouring slices"):
         open_store(found, PreprocessingConfig(), cache=tmp_path / "cache")
     store = open_store(found, PreprocessingConfig(steps=(Resize(size=(4, 4)),)), cache=tmp_path / "cache")
     assert (store.channels, store.image_size) == (3, (4, 4))
@@ -134,7 +139,7 @@ def test_the_store_refuses_steps_that_take_neighbours_for_colours(slices, tmp_pa
 
 @pytest.mark.parametrize(
     ("config", "words"),
-    [({"plane": "coronal"}, "needs volumes"), ({"unit": "mm", "range": (0, 9)}, "do not say how many mm")],
+    [({"plane": "coronal"}, "needs volumes"), ({"unit": "mm", "range": (0, 9)}, "no known distance in mm")],
 )
 def test_what_slice_files_do_not_tell_is_refused_in_words(slices, config, words):
     with pytest.raises(DataError, match=words):
@@ -143,10 +148,10 @@ def test_what_slice_files_do_not_tell_is_refused_in_words(slices, config, words)
 
 def test_unknown_scans_and_repeated_numbers_are_refused_in_words(slices):
     unknown = Manifest.from_rows(slices.table.assign(subject=None, session=None), root=slices.root)
-    with pytest.raises(DataError, match="Neighbouring slices need to know which slices belong together"):
+    with pytest.raises(DataError, match="Neighbouring slices need to know which slices belong to the same scan"):
         with_neighbours(unknown, BOTH)
     unnumbered = Manifest.from_rows(slices.table.assign(slice=None), root=slices.root)
-    with pytest.raises(DataError, match="Neighbouring slices need the number of each slice, and 9 have none"):
+    with pytest.raises(DataError, match="Neighbouring slices need slice numbers, but 9 slices have none"):
         with_neighbours(unnumbered, BOTH)
     twice = Manifest.from_rows(slices.table.assign(slice=[1] * 9), root=slices.root)
     with pytest.raises(DataError, match="are the same slice of the same scan"):

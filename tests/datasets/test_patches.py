@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from gyrus.datasets.patches import BODY_SHARE, PatchConfig, at, random_patch
+from gyrus.datasets.patches import BODY_FRACTION, PatchConfig, patch_index, random_patch
 from gyrus.datasets.store import Store
 from gyrus.datasets.torch_dataset import PixelDataset
 from gyrus.errors import ConfigError
@@ -57,7 +57,7 @@ def test_patches_are_cut_from_their_own_image_and_from_the_body(store):
     assert tuple(images.shape) == (COUNT, 1, *patch_size(store).size)
     for patch, whole in zip((images.numpy() * 255).round().astype(np.uint8), store.pixels, strict=True):
         assert len(place_of(patch[0], whole[0])) == 1
-        assert patch.mean() >= BODY_SHARE * whole.mean()
+        assert patch.mean() >= BODY_FRACTION * whole.mean()
 
 
 def test_a_patch_depends_on_seed_epoch_and_image_only(store):
@@ -97,8 +97,8 @@ def test_a_grid_covers_the_image_and_never_leaves_it(sizes, overlap):
     seen = np.zeros(image_size, int)
     corners = patches.corners(image_size)
     for corner in corners:
-        assert seen[at(corner, patches.size)].shape == patches.size
-        seen[at(corner, patches.size)] += 1
+        assert seen[patch_index(corner, patches.size)].shape == patches.size
+        seen[patch_index(corner, patches.size)] += 1
     assert seen.min() >= 1
     assert len(set(corners)) == len(corners)
     assert seen.min() == 1 or overlap > 0

@@ -9,8 +9,8 @@ import pytest
 
 from gyrus.datasets.manifest import PROBLEM_KINDS, Manifest
 from gyrus.datasets.scan import SOURCES, scan
-from gyrus.datasets.sources.listing import SUBSET_WORDS
-from gyrus.datasets.sources.subject_naming import SUBJECT_RULES
+from gyrus.datasets.sources.listing import SUBSET_NAMES
+from gyrus.datasets.sources.subject_rules import SUBJECT_RULES
 from gyrus.datasets.sources.table_columns import ROLES
 from gyrus.errors import BadFilesError, ConfigError, DataError, UnknownNameError
 from gyrus.imaging.decoding import READABLE_FORMATS
@@ -55,7 +55,7 @@ def test_all_samples_of_a_subject_with_two_labels_are_problems(tmp_path: Path) -
     assert [(problem.sample, problem.kind) for problem in manifest.problems] == [
         (name, "two labels") for name in files[:3]
     ]
-    assert "subject 'p' (told by column subject) has 2 x 'AD' and 1 x 'NC'" in manifest.problems[0].message
+    assert "subject 'p' (by column subject) has 2 x 'AD' and 1 x 'NC'" in manifest.problems[0].message
 
 
 def test_a_scan_in_two_class_folders_is_found(tmp_path: Path) -> None:
@@ -129,7 +129,7 @@ def test_what_is_not_there_or_of_no_known_layout_is_refused(tmp_path: Path) -> N
 
     with pytest.raises(DataError, match="does not exist"):
         scan(tmp_path / "nowhere")
-    with pytest.raises(DataError, match=r"(?s)no layout that is known:.*hf:owner/name"):
+    with pytest.raises(DataError, match=r"(?s)no known layout.*hf:owner/name"):
         scan(tmp_path / "notes.txt")
 
 
@@ -146,8 +146,8 @@ def test_a_manifest_survives_saving(tmp_path: Path) -> None:
 
 
 def test_the_page_about_data_names_everything_that_can_be_met() -> None:
-    page = (Path(__file__).parents[3] / "docs" / "data.md").read_text(encoding="utf-8")
-    names = [*SOURCES, *SUBJECT_RULES, *PROBLEM_KINDS, *SUBSET_WORDS, *ROLES, *itertools.chain(*ROLES.values())]
+    page = (Path(__file__).parents[2] / "docs" / "data.md").read_text(encoding="utf-8")
+    names = [*SOURCES, *SUBJECT_RULES, *PROBLEM_KINDS, *SUBSET_NAMES, *ROLES, *itertools.chain(*ROLES.values())]
 
     assert [name for name in names if f"`{name}`" not in page] == []
     assert [name for name in READABLE_FORMATS if name not in page] == []

@@ -7,7 +7,7 @@ from PIL import Image
 from gyrus.datasets.manifest import Manifest
 from gyrus.datasets.reader import Reader
 from gyrus.datasets.scan import scan
-from gyrus.datasets.slice_stacks import StackConfig, chosen, stack
+from gyrus.datasets.slice_stacks import StackConfig, choose_slices, stack_slices
 from gyrus.datasets.store import open_store
 from gyrus.errors import DataError
 from gyrus.transforms.image_steps import Resize
@@ -28,7 +28,7 @@ def slices(tmp_path):
 
 @pytest.mark.parametrize("choose", ["centre", "even"])
 def test_a_stack_has_the_chosen_slices_bottom_to_top(slices, choose):
-    volumes = stack(slices, StackConfig(slices=3, choose=choose))
+    volumes = stack_slices(slices, StackConfig(slices=3, choose=choose))
     assert volumes.table["subject"].tolist() == ["11", "12", "21", "22", "23"]
     assert volumes.table["label"].tolist() == ["AD", "AD", "NC", "NC", "NC"]
     assert volumes.table["shape"][0] == (3, 8, 6)
@@ -39,18 +39,18 @@ def test_a_stack_has_the_chosen_slices_bottom_to_top(slices, choose):
 
 
 def test_a_scan_with_too_few_slices_is_reported_or_padded(slices):
-    volumes = stack(slices, StackConfig(slices=5))
+    volumes = stack_slices(slices, StackConfig(slices=5))
     assert len(volumes) == 4
     assert [problem.kind for problem in volumes.problems] == ["too few slices"]
     assert "3 slices, but the stack needs 5" in str(volumes.problems[0])
-    padded = stack(slices, StackConfig(slices=5, short="pad"))
+    padded = stack_slices(slices, StackConfig(slices=5, short="pad"))
     assert Reader(padded).read(4)[0, :, 0, 0].tolist() == [0, 30, 31, 32, 0]
     with pytest.raises(DataError, match="the largest has 5"):
-        stack(slices, StackConfig(slices=6))
+        stack_slices(slices, StackConfig(slices=6))
 
 
 def test_stacks_survive_saving_and_have_a_digest_of_their_own(slices, tmp_path):
-    volumes = stack(slices, StackConfig(slices=5, short="pad"))
+    volumes = stack_slices(slices, StackConfig(slices=5, short="pad"))
     volumes.save(tmp_path / "manifest.parquet")
     loaded = Manifest.load(tmp_path / "manifest.parquet")
     assert loaded.digest == volumes.digest != slices.digest
@@ -58,7 +58,7 @@ def test_stacks_survive_saving_and_have_a_digest_of_their_own(slices, tmp_path):
 
 
 def test_steps_of_slices_apply_to_each_slice_of_a_stack(slices, tmp_path):
-    volumes = stack(slices, StackConfig(slices=3))
+    volumes = stack_slices(slices, StackConfig(slices=3))
     store = open_store(volumes, PreprocessingConfig(steps=(Resize(size=(4, 4)),)), cache=tmp_path / "cache")
     assert store.pixels.shape == (5, 1, 3, 4, 4)
     assert store.pixels[0, 0, :, 2, 2].tolist() == [11, 12, 13]
@@ -66,16 +66,16 @@ def test_steps_of_slices_apply_to_each_slice_of_a_stack(slices, tmp_path):
 
 def test_slices_of_unknown_scans_or_order_cannot_be_stacked(slices):
     nobody = slices.table.assign(subject=None, session=None)
-    with pytest.raises(DataError, match="which slices belong together"):
-        stack(Manifest.from_rows(nobody, root=slices.root), StackConfig())
-    with pytest.raises(DataError, match="number of each slice, and 23 have none"):
-        stack(Manifest.from_rows(slices.table.assign(slice=None), root=slices.root), StackConfig())
+    with pytest.raises(DataError, match="which slices belong to the same scan"):
+        stack_slices(Manifest.from_rows(nobody, root=slices.root), StackConfig())
+    with pytest.raises(DataError, match="slice numbers, but 23 slices have none"):
+        stack_slices(Manifest.from_rows(slices.table.assign(slice=None), root=slices.root), StackConfig())
 
 
 @pytest.mark.parametrize("present", range(1, 30))
 @pytest.mark.parametrize("choose", ["centre", "even"])
 def test_any_number_of_slices_gives_the_number_asked_for(present, choose):
-    places = chosen(present, StackConfig(slices=7, choose=choose, short="pad"))
+    places = choose_slices(present, StackConfig(slices=7, choose=choose, short="pad"))
     kept = [place for place in places if place is not None]
     assert len(places) == 7
     assert kept == sorted(set(kept))

@@ -79,7 +79,7 @@ def test_different_sizes_are_refused_and_leave_nothing_behind(slices, tmp_path):
 def test_a_file_that_changed_since_the_scan_is_refused(slices, tmp_path):
     manifest = scan(slices)
     Image.fromarray(np.zeros((20, 30), np.uint8)).save(slices / manifest.table["path"][5])
-    with pytest.raises(DataError, match="not the one that was scanned"):
+    with pytest.raises(DataError, match="changed since the scan"):
         open_store(manifest, PREPROCESSING, cache=tmp_path / "cache")
 
 

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from gyrus.datasets.manifest import Manifest
 from gyrus.datasets.reader import Reader
 from gyrus.datasets.scan import scan
-from gyrus.datasets.slice_stacks import StackConfig, stack
+from gyrus.datasets.slice_stacks import StackConfig, stack_slices
 from gyrus.datasets.store import open_store
 from gyrus.datasets.volume_slices import SliceConfig, slice_volumes
 from gyrus.errors import DataError
@@ -54,7 +54,7 @@ def test_a_folder_of_volumes_is_read_like_one_of_images(heads):
 @pytest.mark.parametrize("choose", ["centre", "even"])
 def test_a_stack_of_a_volume_is_the_stack_of_its_slices(heads, choose):
     manifest, pixels = heads
-    stacked = stack(manifest, StackConfig(slices=5, choose=choose))
+    stacked = stack_slices(manifest, StackConfig(slices=5, choose=choose))
     numbers = {"centre": [3, 4, 5, 6, 7], "even": [0, 2, 5, 8, 10]}[choose]
     assert stacked.digest != manifest.digest
     for image, subject in zip(_read_all(stacked), stacked.table["subject"], strict=True):
@@ -64,8 +64,8 @@ def test_a_stack_of_a_volume_is_the_stack_of_its_slices(heads, choose):
 def test_a_volume_with_too_few_slices_is_refused_or_padded(heads):
     manifest, pixels = heads
     with pytest.raises(DataError, match="has 11 slices after the steps"):
-        _read_all(stack(manifest, StackConfig(slices=13)))
-    padded = _read_all(stack(manifest, StackConfig(slices=13, short="pad")))[0][0]
+        _read_all(stack_slices(manifest, StackConfig(slices=13)))
+    padded = _read_all(stack_slices(manifest, StackConfig(slices=13, short="pad")))[0][0]
     np.testing.assert_array_equal(padded[1:-1], pixels["sub-a"])
     assert not padded[[0, -1]].any()
 
@@ -120,20 +120,20 @@ def test_a_place_in_fractions_stays_where_it_is_when_the_grid_changes(heads):
 
 def test_a_place_in_mm_beyond_the_prepared_volume_is_refused(heads):
     slices = slice_volumes(heads[0], SliceConfig(range=(36, 40), unit="mm"))
-    with pytest.raises(DataError, match=r"lies outside: the volume is 16 mm long.*Narrow data\.slices\.range"):
+    with pytest.raises(DataError, match=r"outside of the volume, which is 16 mm long.*Narrow data\.slices\.range"):
         _read_all(slices, (Window(), Shape(size=(5, 6, 5))))
 
 
 def test_neighbours_are_not_taken_for_colours(heads, tmp_path):
     slices = slice_volumes(heads[0], SliceConfig(range=(0.5, 0.5), neighbours=1))
-    with pytest.raises(DataError, match="'grayscale' would take neighbouring slices"):
+    with pytest.raises(DataError, match="'grayscale' would treat neighbouring slices"):
         open_store(slices, PreprocessingConfig(steps=(Grayscale(),)), cache=tmp_path / "cache")
     store = open_store(slices, PreprocessingConfig(volume=EXACT, steps=()), cache=tmp_path / "cache")
     assert store.pixels.shape == (4, 3, 6, 5)
 
 
 def test_views_survive_saving(heads, tmp_path):
-    for shown in (slice_volumes(heads[0], SliceConfig()), stack(heads[0], StackConfig(slices=4))):
+    for shown in (slice_volumes(heads[0], SliceConfig()), stack_slices(heads[0], StackConfig(slices=4))):
         shown.save(tmp_path / "manifest.parquet")
         loaded = Manifest.load(tmp_path / "manifest.parquet")
         assert loaded.digest == shown.digest
@@ -145,7 +145,7 @@ def test_images_cannot_be_sliced_and_a_volume_that_changed_is_refused(heads, pha
         slice_volumes(scan(phantom_folder), SliceConfig())
     manifest, _ = heads
     nifti(np.zeros((5, 6, 11), np.uint8), manifest.root / manifest.table["path"][0])
-    with pytest.raises(DataError, match="not the one that was scanned"):
+    with pytest.raises(DataError, match="changed since the scan"):
         _read_all(manifest)
 
 
@@ -158,12 +158,12 @@ def test_wrong_slices_are_refused(fields):
 @given(count=st.integers(1, 12), low=st.floats(0, 1), high=st.floats(0, 1), neighbours=st.integers(0, 3))
 @settings(deadline=None, max_examples=60)
 def test_any_slice_of_any_volume_has_its_channels(count, low, high, neighbours):
-    from gyrus.datasets.volume_slices import show
+    from gyrus.datasets.volume_slices import show_sample
 
     pixels = np.random.default_rng(0).integers(0, 256, (1, count, 4, 3)).astype(np.uint8)
     at = (low + high) / 2
     view = f'{{"plane": "axial", "at": {at}, "unit": "fraction", "neighbours": {neighbours}, "volume": ""}}'
-    shown = show(pixels, (1.0, 1.0, 1.0), view, "it")
+    shown = show_sample(pixels, (1.0, 1.0, 1.0), view, "it")
     assert shown.shape == (2 * neighbours + 1, 4, 3)
     np.testing.assert_array_equal(shown[neighbours], pixels[0, int(np.rint(at * (count - 1)))])
 

@@ -126,7 +126,7 @@ def test_a_folder_of_everything_is_told_apart_by_series(shared_data):
     manifest = scan(shared_data / "dicom", labelled=False)
     assert sum(sample.startswith("compressed") for sample in manifest.table["sample"]) == 4
     assert {problem.kind for problem in manifest.problems} == {"geometry", "truncated", "not an image"}
-    assert any("without a picture (RTPLAN) were set aside" in note for note in manifest.notes)
+    assert any("without an image (RTPLAN) were excluded" in note for note in manifest.notes)
     patients = {read_header(file).patient for file in (shared_data / "dicom").glob("*/*01.dcm")} - {""}
     assert patients
     assert not any(patient in text for patient in patients for text in manifest.table["subject"].dropna())

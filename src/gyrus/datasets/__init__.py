@@ -1,1 +1,1 @@
-"""From files to batches: manifest, splits, sources, samples, store, PyTorch data set."""
+"""From files to batches: sources, manifest, splits, samples, store, PyTorch data set."""

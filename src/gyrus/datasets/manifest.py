@@ -1,10 +1,11 @@
-"""The manifest: what a data set consists of, one row an image or volume."""
+"""The manifest: the table of a data set, one row per image or volume."""
 
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -16,46 +17,47 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SubjectKind = Literal["subject", "scan", "inferred", "unknown"]
-"""What the subject column holds: people; scans, of which a person may have several; groups of images that look like a
-person's, found by the audit; or nothing."""
+"""Content of the subject column: subjects; scans, of which a subject may have several; groups of images that the audit
+inferred to be of one subject; or nothing."""
 
 COLUMNS = (
     "sample",  # str, unique: path below the root, or path#row
     "path",  # str, posix, below the root
     "row",  # Int64, the row of a parquet file that holds the pixels, else NA
-    "label",  # str, one of the classes; NA where unlabelled
+    "label",  # str, one of the classes; NA if unlabelled
     "subject",  # str or NA
     "session",  # str or NA: visit or scan of the subject
     "slice",  # Int64 or NA: position within the scan
-    "subset",  # str or NA: train, val or test, where the layout of the files says so
+    "subset",  # str or NA: train, val or test, if the layout of the files gives it
     "shape",  # tuple of int: rows, columns (2D) or slices, rows, columns (3D)
-    "spacing",  # tuple of float in mm, one an axis, or NA
+    "spacing",  # tuple of float in mm, one per axis, or NA
     "digest",  # str: SHA-256 of the encoded bytes
 )
 
 MEMBERS = "members"
-"""A further column of stacks: for each volume a tuple of {path, row, digest}, one a slice, bottom to top; a slice
-whose path is None is black."""
+"""Additional column of stacks: for each volume a tuple of {path, row, digest}, one per slice, bottom to top; a slice
+without a path is black."""
 
 VOLUME_FILES = "files"
-"""A further column of volumes: for each the paths below the root of all files that it consists of."""
+"""Additional column of volumes: the paths below the root of all files of each volume."""
 
 VIEW = "view"
-"""A further column of volumes of which only a part is shown: which slices, as JSON; written by
+"""Additional column of samples that show only some slices of a volume: which slices, as JSON; written by
 :mod:`gyrus.datasets.slice_stacks` and :mod:`gyrus.datasets.volume_slices`."""
 
 _TEXT = ("sample", "path", "label", "subject", "session", "subset", "digest")
 _NUMBER = ("row", "slice")
+_NUMERIC = re.compile(r"-?\d+(\.\d+)?")
 
 
 @dataclass(frozen=True)
 class Problem:
-    """A sample that was left out, and why.
+    """A sample that was excluded, with the reason.
 
     Attributes:
         sample: Path below the root, or path#row.
-        kind: One of the words in :data:`PROBLEM_KINDS`.
-        message: What is wrong, in words that help to mend it.
+        kind: A key of :data:`PROBLEM_KINDS`.
+        message: What is wrong, and how to fix it.
     """
 
     sample: str
@@ -67,40 +69,40 @@ class Problem:
 
 
 PROBLEM_KINDS = {
-    "empty": "the file has zero bytes",
-    "not an image": "the content is of no format that can be read",
+    "empty": "the file or cell has zero bytes",
+    "not an image": "the content has no readable format",
     "truncated": "the content ends too early",
     "unreadable": "the file cannot be opened, or its content is damaged",
     "decompression bomb": "the header announces an absurd number of pixels",
     "colour mode": "a colour mode other than 8-bit gray or RGB (palette, alpha, CMYK, 1-bit ...)",
-    "16-bit": "more than 8 bits a sample",
-    "rotated by EXIF": "the pixels are stored in another orientation than they are shown in",
-    "several frames": "more than one picture in the file",
+    "16-bit": "more than 8 bits per sample",
+    "rotated by EXIF": "the pixels are stored in another orientation than viewers display",
+    "several frames": "more than one image in the file",
     "label missing": "the sample has no label",
     "two labels": "the subject has samples of more than one class",
-    "missing": "the table names a file that is not there",
-    "orientation unknown": "the volume's header does not say where its axes point to",
-    "spacing unknown": "the volume's header does not say the size of a voxel",
-    "several volumes": "more than one volume in the file or series: times, echoes",
+    "missing": "the table names a file that does not exist",
+    "orientation unknown": "the header of the volume has no orientation",
+    "spacing unknown": "the header of the volume has no voxel size",
+    "several volumes": "more than one volume in the file or series (time points, echoes)",
     "voxel type": "voxels that are not one gray value each: complex numbers, colours, vectors",
-    "geometry": "the slices or axes do not make up one volume: missing slices, different orientations",
+    "geometry": "the slices or axes do not form one volume (missing slices, different orientations)",
     "too few slices": "the scan has fewer slices than the stack needs",
 }
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a data set consists of. The only thing that the rest of Gyrus knows about files.
+    """The table of a data set. The rest of Gyrus knows files only through it.
 
     Attributes:
-        table: One row a usable sample, with :data:`COLUMNS` first and any further columns of the source
-            behind them (age, sex, site ...), sorted by ``sample``; never depends on directory order.
+        table: One row per usable sample, sorted by ``sample``; the :data:`COLUMNS` first, then additional columns of
+            the source (age, sex, site ...). Independent of directory order.
         classes: The class names in the order of the model's outputs.
         root: The folder that ``path`` is relative to.
-        subject_kind: What the subject column holds.
-        subject_rule: How subjects were told: the name of a rule, "column ...", or "none".
-        problems: The samples that were left out of the table.
-        notes: What was decided or stands out without leaving anything out that was asked for.
+        subject_kind: Content of the subject column.
+        subject_rule: How subjects were identified: the name of a rule, "column ...", or "none".
+        problems: The samples that were excluded.
+        notes: Decisions and oddities that exclude no sample.
     """
 
     table: pd.DataFrame
@@ -123,16 +125,16 @@ class Manifest:
         problems: Sequence[Problem] = (),
         notes: Sequence[str] = (),
     ) -> Manifest:
-        """Put a source's rows into the manifest's form: columns, types and order.
+        """Build a manifest from the rows of a source: columns, types and order.
 
         Args:
             table: Rows with at least ``sample`` and ``path``; missing columns are filled with NA.
             root: The folder that ``path`` is relative to.
             classes: The class names in their order; by default those of the table, sorted.
-            subject_kind: What the subject column holds.
-            subject_rule: How subjects were told.
-            problems: The samples that were left out.
-            notes: What was decided or stands out.
+            subject_kind: Content of the subject column.
+            subject_rule: How subjects were identified.
+            problems: The samples that were excluded.
+            notes: Decisions and oddities.
 
         Raises:
             DataError: Two rows are the same sample, or a label is not among ``classes``.
@@ -159,7 +161,7 @@ class Manifest:
         if strangers:
             raise DataError(
                 f"Labels {strangers} are not among the classes {list(names)}. "
-                "Name all classes in their order, or leave the classes out."
+                "Name all classes in order, or omit the classes."
             )
         return cls(table, names, Path(root), subject_kind, subject_rule, tuple(problems), tuple(notes))
 
@@ -168,30 +170,30 @@ class Manifest:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of what is learnt from: contents, labels, subjects, parts and classes; not of where they lie."""
+        """SHA-256 of contents, labels, subjects, subsets and classes, independent of the location of the files."""
         columns = ["sample", "label", "subject", "session", "slice", "subset", "digest"]
         rows = self.table[columns].astype("string").fillna("").to_numpy().tolist()
         return digest({"classes": list(self.classes), "rows": rows})
 
     @property
     def targets(self) -> pd.Series:
-        """The class index of each row, as int64; -1 where the label is missing."""
+        """The class index of each row, as int64; -1 if the label is missing."""
         index = {name: number for number, name in enumerate(self.classes)}
         return self.table["label"].map(index).fillna(-1).astype("int64")
 
     def select(self, samples: Sequence[str]) -> Manifest:
-        """The manifest of some samples only, in the order of the table."""
+        """The manifest of the given samples only, in the order of the table."""
         keep = self.table["sample"].isin(set(samples))
         return replace(self, table=self.table[keep].reset_index(drop=True))
 
     def merge(self, groups: Mapping[str, Sequence[str]]) -> Manifest:
-        """The manifest with some classes taken together.
+        """The manifest with some classes merged.
 
         Args:
-            groups: New class name to the old ones that it is made of; classes that are not named stay as they are.
+            groups: Name of each merged class to its members; other classes stay as they are.
 
         Raises:
-            DataError: A class is not there, is named twice, or the new name is that of a class that stays.
+            DataError: A class is unknown or named twice, or the new name is that of a class that stays.
         """
         taken = [name for names in groups.values() for name in names]
         strangers = [name for name in taken if name not in self.classes]
@@ -199,32 +201,32 @@ class Manifest:
         clashes = [name for name in groups if name in self.classes and name not in taken]
         if strangers or twice or clashes:
             raise DataError(
-                f"The classes cannot be merged as {dict(groups)}: there are {list(self.classes)}; not "
-                f"there: {strangers}, named twice: {twice}, new names of classes that stay: {clashes}."
+                f"The classes cannot be merged as {dict(groups)}. Classes: {list(self.classes)}; unknown: {strangers}; "
+                f"named twice: {twice}; new names of classes that stay: {clashes}."
             )
         new = {old: name for name, names in groups.items() for old in names}
         classes = tuple(dict.fromkeys(new.get(name, name) for name in self.classes))
         table = self.table.assign(label=self.table["label"].replace(new))
-        words = "; ".join(f"{name}: {', '.join(names)}" for name, names in groups.items())
-        return replace(self, table=table, classes=classes, notes=(*self.notes, f"classes taken together, {words}"))
+        merged = "; ".join(f"{name}: {', '.join(names)}" for name, names in groups.items())
+        return replace(self, table=table, classes=classes, notes=(*self.notes, f"merged classes: {merged}"))
 
     def require_clean(self) -> None:
-        """Refuse a data set from which samples had to be left out.
+        """Refuse a data set with excluded samples.
 
         Raises:
-            BadFilesError: There are problems; its report names them one by one.
+            BadFilesError: There are problems; its report lists them.
         """
         if self.problems:
             kinds = Counter(problem.kind for problem in self.problems)
             summary = ", ".join(f"{count} x {kind}" for kind, count in kinds.most_common())
             raise BadFilesError(
-                f"{len(self.problems)} samples cannot be used ({summary}). Mend or remove them, "
-                "or leave them out with --on-bad-file skip.",
+                f"{len(self.problems)} samples cannot be used ({summary}). Fix or remove them, "
+                "or exclude them with --on-bad-file skip.",
                 [str(problem) for problem in self.problems],
             )
 
     def save(self, path: Path) -> None:
-        """Write as one parquet file, readable with any parquet tool; the rest lies in its metadata."""
+        """Write as one parquet file; everything except the table is stored in its metadata."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
@@ -249,7 +251,7 @@ class Manifest:
         """Read what :meth:`save` wrote.
 
         Raises:
-            DataError: The file is missing or was not written by :meth:`save`.
+            DataError: The file is missing, or :meth:`save` has not written it.
         """
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -258,7 +260,7 @@ class Manifest:
             content = pq.read_table(path)
             about = json.loads((content.schema.metadata or {})[b"gyrus"])
         except (OSError, KeyError, ValueError, pa.ArrowException) as error:
-            raise DataError(f"{path} is not a manifest that Gyrus wrote: {error}") from error
+            raise DataError(f"{path} is not a manifest written by Gyrus: {error}") from error
         return cls.from_rows(
             content.to_pandas().rename(columns={"part": "subset"}),  # the column's name before version 0.2
             root=Path(about["root"]),
@@ -270,13 +272,21 @@ class Manifest:
         )
 
 
+def order_classes(names: Iterable[str]) -> tuple[str, ...]:
+    """Distinct class names in order: numbers by value, others alphabetically."""
+    distinct = sorted(set(names))
+    if all(_NUMERIC.fullmatch(name) for name in distinct):
+        distinct.sort(key=float)
+    return tuple(distinct)
+
+
 def _sequences(table: pd.DataFrame) -> list[str]:
     """The columns whose cells are sequences."""
     return [column for column in ("shape", "spacing", MEMBERS, VOLUME_FILES) if column in table]
 
 
 def _objects(table: pd.DataFrame, column: str, kind: type[tuple] | type[list]) -> pd.Series:
-    """A column of sequences as one of tuples or lists; None where there is none."""
+    """A column of sequences as tuples or lists; None where a cell is empty."""
     import pandas as pd
 
     return pd.Series([None if value is None else kind(value) for value in table[column]], table.index, dtype=object)

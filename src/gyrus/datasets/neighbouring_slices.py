@@ -1,4 +1,4 @@
-"""Slices in files with their neighbours: the slices below and above of the same scan as further channels (2.5D)."""
+"""Slice images with their neighbours as channels (2.5D): the slices below and above in the same scan."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from gyrus.datasets.manifest import MEMBERS, VIEW, Manifest
-from gyrus.datasets.slice_stacks import member_of, scans_of
+from gyrus.datasets.slice_stacks import as_member, group_scans
 from gyrus.datasets.volume_slices import SliceConfig
 from gyrus.errors import DataError
 from gyrus.files import digest
@@ -20,22 +20,21 @@ from gyrus.files import digest
 def with_neighbours(manifest: Manifest, config: SliceConfig) -> Manifest:
     """Some or all slices of each scan, each with its neighbours as channels.
 
-    Neighbours are found by the numbers of the slices. At the ends of a scan the last slice is repeated, and where
-    numbers are missing the nearest slice of the scan stands in, which a note tells.
+    Neighbours are found by slice number. At the ends of a scan the last slice is repeated. Where numbers are missing,
+    the nearest slice of the scan is used, and a note reports it.
 
     Args:
-        manifest: One row a slice; subject or session, and the number of the slice must be known.
-        config: How many neighbours; the range counts from the first to the last slice of each scan.
+        manifest: One row per slice; subject or session, and the slice number must be known.
+        config: Number of neighbours; the range counts from the first to the last slice of each scan.
 
     Returns:
-        One row a slice, with label, subject and session as before, and the slices shown in its column ``members``.
+        One row per slice, with label, subject and session as before, and its channels in the column ``members``.
 
     Raises:
-        DataError: It is not known which slices belong together or in which order, or the config asks for what slice
-            files do not tell.
+        DataError: Scan or order of the slices is unknown, or the config needs information that slice images lack.
     """
     _require_fractions(config)
-    found = [_Scan.of(scan) for scan in scans_of(manifest.table, "Neighbouring slices")]
+    found = [_Scan.from_table(scan) for scan in group_scans(manifest.table, "Neighbouring slices")]
     rows = [row for scan in found for row in scan.rows(config)]
     if not rows:
         raise DataError(f"No slice lies from {config.range} of its scan (data.slices.range).")
@@ -53,12 +52,12 @@ def with_neighbours(manifest: Manifest, config: SliceConfig) -> Manifest:
 
 @dataclass(frozen=True)
 class _Scan:
-    """The slices of a scan in their order.
+    """The slices of a scan in order.
 
     Attributes:
-        table: One row a slice.
+        table: One row per slice.
         numbers: int64 (N,), rising.
-        step: By how much the numbers rise from slice to slice.
+        step: Median difference between neighbouring numbers.
     """
 
     table: pd.DataFrame
@@ -66,14 +65,14 @@ class _Scan:
     step: int
 
     @classmethod
-    def of(cls, table: pd.DataFrame) -> _Scan:
+    def from_table(cls, table: pd.DataFrame) -> _Scan:
         numbers = table["slice"].to_numpy(np.int64)
         steps = np.diff(numbers)
         if (steps == 0).any():
             twice = table["sample"][table["slice"].duplicated(keep=False)]
             raise DataError(
-                f"{twice.iloc[0]} and {twice.iloc[1]} are the same slice of the same scan: which neighbours they have "
-                "is not known. Remove one, or tell the scans apart by a session."
+                f"{twice.iloc[0]} and {twice.iloc[1]} are the same slice of the same scan, so their neighbours are "
+                "ambiguous. Remove one, or distinguish the scans by a session."
             )
         return cls(table, numbers, int(np.median(steps)) if len(steps) else 1)
 
@@ -86,7 +85,7 @@ class _Scan:
         return [self._row(int(place), config.neighbours) for place in inside]
 
     def gaps(self, neighbours: int) -> int:
-        """How many slices between the first and the last are asked for as a neighbour and not there."""
+        """Number of missing neighbours between the first and the last slice."""
         wanted = self.numbers[:, None] + self.step * np.arange(-neighbours, neighbours + 1)
         inside = wanted[(wanted > self.numbers[0]) & (wanted < self.numbers[-1])]
         return len(np.setdiff1d(inside, self.numbers))
@@ -96,13 +95,13 @@ class _Scan:
         if not neighbours:
             return kept
         members = [
-            member_of(self.table.iloc[self._nearest(place, offset)]) for offset in range(-neighbours, neighbours + 1)
+            as_member(self.table.iloc[self._nearest(place, offset)]) for offset in range(-neighbours, neighbours + 1)
         ]
         view = {"neighbours": neighbours, "slices": [member["digest"] for member in members]}
         return kept | {MEMBERS: members, VIEW: json.dumps(view), "digest": digest(view)}
 
     def _nearest(self, place: int, offset: int) -> int:
-        """The slice at an offset, or the one that is nearest to it, on the side of the slice itself where two are."""
+        """The slice at an offset, or the nearest one; of two equally near, the one nearer to the slice itself."""
         away = np.abs(self.numbers - (self.numbers[place] + offset * self.step))
         nearest = np.flatnonzero(away == away.min())
         return int(nearest[np.abs(nearest - place).argmin()])
@@ -111,11 +110,11 @@ class _Scan:
 def _require_fractions(config: SliceConfig) -> None:
     if config.plane != "axial":
         raise DataError(
-            f"Slices in files are shown as they were cut; data.slices.plane {config.plane} needs volumes. Leave it "
-            "out, or convert the slices to volumes by `gyrus data convert --to nifti`."
+            f"Slice images have a fixed plane; data.slices.plane {config.plane} needs volumes. Omit it, or convert the "
+            "slices to volumes with `gyrus data convert --to nifti`."
         )
     if config.unit != "fraction":
-        raise DataError("Slices in files do not say how many mm they are apart. Give data.slices.range in fractions.")
+        raise DataError("Slice images have no known distance in mm. Give data.slices.range in fractions.")
 
 
 def _notes(scans: Sequence[_Scan], neighbours: int) -> tuple[str, ...]:
@@ -124,13 +123,13 @@ def _notes(scans: Sequence[_Scan], neighbours: int) -> tuple[str, ...]:
     if with_gaps:
         missing = sum(scan.gaps(neighbours) for scan in with_gaps)
         notes.append(
-            f"{missing} neighbouring slices are not there, in {len(with_gaps)} of {len(scans)} scans, the first with "
-            f"{with_gaps[0].table['sample'].iloc[0]}; the nearest slice stands in for each"
+            f"{missing} neighbouring slices are missing in {len(with_gaps)} of {len(scans)} scans, first at "
+            f"{with_gaps[0].table['sample'].iloc[0]}; the nearest slice replaces each"
         )
     single = [scan for scan in scans if len(scan.numbers) == 1]
     if single:
         notes.append(
-            f"{len(single)} of {len(scans)} scans have one slice only, the first {single[0].table['sample'].iloc[0]}; "
-            "it stands in for its neighbours"
+            f"{len(single)} of {len(scans)} scans have a single slice, first {single[0].table['sample'].iloc[0]}; "
+            "it replaces its neighbours"
         )
     return tuple(notes)

@@ -1,4 +1,4 @@
-"""Patches: training on random parts of an image or volume, and asking about all of it part by part."""
+"""Patches: random ones of an image or volume for training, and a regular grid of them for prediction."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ Length = Annotated[int, Field(ge=1)]
 Corner = tuple[int, ...]
 
 TRIES = 10
-"""Places that are drawn for a patch before the brightest of them is taken."""
+"""Positions drawn for a patch before the brightest of them is used."""
 
-BODY_SHARE = 0.5
-"""A patch lies on the body where its mean gray is at least this share of the mean of its image; air is darker."""
+BODY_FRACTION = 0.5
+"""A patch is on the body if its mean gray value is at least this fraction of the mean of its image; air is darker."""
 
 
 class PatchConfig(BaseModel):
@@ -31,11 +31,11 @@ class PatchConfig(BaseModel):
     size: tuple[Length, Length] | tuple[Length, Length, Length] = Field(
         description="rows, columns; or slices, rows, columns; of the prepared image"
     )
-    per_volume: int = Field(4, ge=1, description="random patches of each image or volume in an epoch of training")
-    overlap: float = Field(0.5, ge=0, lt=1, description="least share that neighbours on the grid have in common")
+    per_volume: int = Field(4, ge=1, description="random patches of each image or volume per training epoch")
+    overlap: float = Field(0.5, ge=0, lt=1, description="least overlap of neighbouring patches, as a fraction")
 
     def require_inside(self, image_size: Sequence[int]) -> None:
-        """Refuse images that no patch fits into.
+        """Refuse images that are smaller than a patch.
 
         Raises:
             ConfigError: Another number of axes, or an axis is shorter than the patch.
@@ -43,8 +43,8 @@ class PatchConfig(BaseModel):
         if len(image_size) != len(self.size):
             raise ConfigError(
                 f"data.patches.size names {len(self.size)} axes, {self.size}, but the images have {len(image_size)}, "
-                f"{tuple(image_size)}. Give one number an axis: rows and columns of images, slices before them of "
-                "volumes."
+                f"{tuple(image_size)}. Give one number per axis: rows and columns for images, preceded by slices "
+                "for volumes."
             )
         if any(patch > whole for patch, whole in zip(self.size, image_size, strict=True)):
             raise ConfigError(
@@ -53,7 +53,7 @@ class PatchConfig(BaseModel):
             )
 
     def corners(self, image_size: Sequence[int]) -> list[Corner]:
-        """The first voxel of each patch of a regular grid that covers the whole image, evenly spaced along each axis.
+        """The first voxels of the patches of a regular grid that covers the image, evenly spaced along each axis.
 
         Example:
             >>> PatchConfig(size=(4, 4), overlap=0.5).corners((4, 10))
@@ -71,16 +71,16 @@ def _starts(whole: int, patch: int, overlap: float) -> list[int]:
 
 
 def random_patch(image: np.ndarray, mean: float, config: PatchConfig, stream: Streams) -> np.ndarray:
-    """A patch at a random place of the body.
+    """A patch at a random position on the body.
 
-    Places are drawn evenly over all of the image until one does not lie in the air. Only they are read, so that of
-    a memory map no more is loaded.
+    Positions are drawn uniformly over the image until one is not in air. Only these patches are read, so little of a
+    memory map is loaded.
 
     Args:
         image: uint8 (C, *spatial).
-        mean: Of all its pixels, in 0..1.
-        config: The size.
-        stream: Decides the place; one row.
+        mean: Mean of all its pixels, in 0..1.
+        config: The patch size.
+        stream: Determines the position; one row.
 
     Returns:
         uint8 (C, *size).
@@ -89,9 +89,9 @@ def random_patch(image: np.ndarray, mean: float, config: PatchConfig, stream: St
     draws = stream.uniforms(TRIES * len(room)).reshape(TRIES, len(room))
     best: tuple[float, np.ndarray] | None = None
     for corner in (draws * room).astype(int):
-        patch = image[at(corner.tolist(), config.size)]
+        patch = image[patch_index(corner.tolist(), config.size)]
         gray = float(patch.mean()) / 255
-        if gray >= BODY_SHARE * mean:
+        if gray >= BODY_FRACTION * mean:
             return patch
         if best is None or gray > best[0]:
             best = gray, patch
@@ -99,6 +99,6 @@ def random_patch(image: np.ndarray, mean: float, config: PatchConfig, stream: St
     return best[1]
 
 
-def at(corner: Sequence[int], size: Sequence[int]) -> tuple[EllipsisType | slice, ...]:
+def patch_index(corner: Sequence[int], size: Sequence[int]) -> tuple[EllipsisType | slice, ...]:
     """The index of a patch in an array (..., *spatial)."""
     return (..., *(slice(first, first + length) for first, length in zip(corner, size, strict=True)))

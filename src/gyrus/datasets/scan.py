@@ -1,55 +1,66 @@
-"""Everything that can be scanned into a manifest: the table of sources, and how one is recognised."""
+"""Scan a data set into a manifest: recognise the source, list the samples, identify subjects, check every image."""
 
 from __future__ import annotations
 
+import os
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from gyrus.datasets.manifest import Manifest
+import pandas as pd
+
+from gyrus.datasets.encoded_images import EncodedImages
+from gyrus.datasets.manifest import VOLUME_FILES, Manifest, Problem, order_classes
 from gyrus.datasets.sources import bids, huggingface, parquet, table
 from gyrus.datasets.sources import dicom_series as dicom
 from gyrus.datasets.sources import image_folder as folder
 from gyrus.datasets.sources import volume_folder as volumes
-from gyrus.datasets.sources.build_manifest import check
-from gyrus.datasets.sources.listing import Listing, Progress, Request
-from gyrus.datasets.sources.table_columns import require_roles
-from gyrus.datasets.volume_files import may_be_dicom
-from gyrus.errors import ConfigError, DataError
+from gyrus.datasets.sources.listing import Listing, Progress, ScanRequest
+from gyrus.datasets.sources.subject_rules import SubjectNames, subjects_from_names, unknown_subjects
+from gyrus.datasets.sources.table_columns import FORMER_ROLES, current_roles
+from gyrus.datasets.volume_files import VolumeFiles, may_be_dicom
+from gyrus.errors import ConfigError, DataError, UnusableImageError
+from gyrus.imaging.decoding import Inspection, inspect
 from gyrus.imaging.dicom import DICOM_EXTENSIONS, is_dicom
 from gyrus.imaging.orientation import AssumedGeometry
 from gyrus.imaging.volume_formats import is_volume
 from gyrus.registry import look_up
 
+_CHUNK = 64
+_MOST_THREADS = 8
+_PROBLEMS_SHOWN = 5
+
 _ARRAYS = (".npy", ".npz")
-"""Arrays may be anything; they are taken for volumes only where the source is named."""
+"""Arrays may hold anything; they are read as volumes only if the source is named."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """A layout in which data sets come.
+    """A layout of data sets.
 
     Attributes:
-        list_samples: From the place and the request to the samples, not yet opened. The place is a path, or for
-            data sets of the Hub a name.
-        description: What such data look like, for people.
+        list_samples: Lists the samples at a location, without opening them. The location is a path, or a name for data
+            sets of the Hub.
+        description: The form of the data, for users.
     """
 
-    list_samples: Callable[[Any, Request], Listing]
+    list_samples: Callable[[Any, ScanRequest], Listing]
     description: str
 
 
 SOURCES: dict[str, Source] = {
-    "folder": Source(folder.list_samples, "a folder of images, one folder a class, also below train/, val/, test/"),
+    "folder": Source(folder.list_samples, "a folder of images, one folder per class, also below train/, val/, test/"),
     "table": Source(table.list_samples, "a CSV, TSV or parquet table with a column of paths, or a folder with one"),
     "parquet": Source(parquet.list_samples, "parquet with a column of image bytes, or a folder of such files"),
-    "volumes": Source(volumes.list_samples, "a folder of NIfTI or other volumes, one folder a class, or one volume"),
+    "volumes": Source(volumes.list_samples, "a folder of NIfTI or other volumes, one folder per class, or one volume"),
     "bids": Source(bids.list_samples, "a BIDS data set: sub-*/anat/*.nii.gz and participants.tsv"),
-    "dicom": Source(dicom.list_samples, "a folder of DICOM series, one folder a class, or one DICOM file"),
+    "dicom": Source(dicom.list_samples, "a folder of DICOM series, one folder per class, or one DICOM file"),
     "huggingface": Source(huggingface.list_samples, "hf:owner/name or hf:owner/name:config"),
 }
-"""The layouts that are known."""
+"""The known layouts by name."""
 
 
 def scan(
@@ -66,50 +77,51 @@ def scan(
     labelled: bool = True,
     progress: Progress | None = None,
 ) -> Manifest:
-    """Find out what a data set consists of, and open every image once to know that it is good.
+    """Scan a data set into a manifest, and check every image by opening it.
 
-    Images that cannot be used are named in the manifest's ``problems``; call ``require_clean`` to refuse them.
+    Images that cannot be used are listed in the ``problems`` of the manifest; call ``require_clean`` to refuse them.
 
     Args:
         path: A folder, a table, a parquet file, or "hf:owner/name[:config]".
-        source: The name of the layout in :data:`SOURCES`; by default it is recognised.
-        subject_rule: The name of a rule in :data:`gyrus.datasets.sources.subject_naming.SUBJECT_RULES`, or "none";
+        source: The name of a layout in :data:`SOURCES`; by default it is recognised.
+        subject_rule: The name of a rule in :data:`gyrus.datasets.sources.subject_rules.SUBJECT_RULES`, or "none";
             by default a subject column, else the first rule that fits every name.
-        subject_pattern: A regular expression with the group ``subject``, and ``session`` and ``slice`` at will,
+        subject_pattern: A regular expression with the group ``subject``, and optionally ``session`` and ``slice``,
             searched in each path below the root.
-        classes: The class names in their order; by default those that the data have.
-        columns: Names of columns by role: path, image, label, subject, session, slice, part; by default they are
-            found by :data:`gyrus.datasets.sources.table_columns.COLUMN_NAMES`.
-        bids: Entities and the values asked for of a BIDS data set, such as {"suffix": "T1w"}; see
+        classes: The class names in order; by default those of the data.
+        columns: Columns by role: path, image, label, subject, session, slice, subset; by default they are recognised by
+            :data:`gyrus.datasets.sources.table_columns.COLUMN_NAMES`.
+        bids: Requested entities of a BIDS data set, such as {"suffix": "T1w"}; see
             :func:`gyrus.datasets.sources.bids.list_samples`.
-        orientation: Where the axes of volumes point to whose headers do not say so, such as "RAS".
-        spacing: Likewise the millimetres along each axis.
-        labelled: Whether labels are needed. If not, they are not read either, and a single image or a flat folder
-            will do.
-        progress: Called with the images checked so far and their number.
+        orientation: Orientation of volumes whose header lacks it, such as "RAS".
+        spacing: Spacing in mm along each axis of volumes whose header lacks it.
+        labelled: Whether labels are needed. If not, they are not read, and a single image or a flat folder suffices.
+        progress: Called with the number of checked images and of all images.
 
     Raises:
         ConfigError: An argument is not valid.
-        DataError: The data are not there, are of no known layout, or nothing in them can be used.
-        MissingDependencyError: The data need a library that is not installed.
+        DataError: The data do not exist, have no known layout, or contain nothing usable.
+        MissingDependencyError: A required library is not installed.
     """
-    request = Request(
+    request = ScanRequest(
         subject_rule=subject_rule,
         subject_pattern=subject_pattern,
         classes=tuple(classes) if classes is not None else None,
-        columns=dict(columns or {}),
+        columns=current_roles(columns or {}),
         labelled=labelled,
         progress=progress,
         source=source,
         bids=dict(bids or {}),
-        assumption=AssumedGeometry(orientation, _three(spacing)),
+        assumed=AssumedGeometry(orientation, _three(spacing)),
     )
-    require_roles(request.columns)
     _require_distinct(request.classes or ())
     name = source or _recognise(path, request)
     layout = look_up(name, SOURCES, "source")
-    place = path if name == "huggingface" else _existing(path)
-    return check(layout.list_samples(place, request), request)
+    location = path if name == "huggingface" else _existing(path)
+    manifest = _build_manifest(layout.list_samples(location, request), request)
+    former = [role for role in columns or {} if role in FORMER_ROLES]
+    renamed = [f"the column role '{role}' is now called '{FORMER_ROLES[role]}'" for role in former]
+    return replace(manifest, notes=(*renamed, *manifest.notes)) if renamed else manifest
 
 
 def _require_distinct(classes: Sequence[str]) -> None:
@@ -121,7 +133,7 @@ def _three(spacing: Sequence[float] | None) -> tuple[float, float, float] | None
     if spacing is None:
         return None
     if len(spacing) != 3:
-        raise ConfigError(f"A spacing is three lengths in mm above 0, such as 1,1,1; got {tuple(spacing)}.")
+        raise ConfigError(f"A spacing is three lengths in mm above 0, for example 1,1,1; got {tuple(spacing)}.")
     return float(spacing[0]), float(spacing[1]), float(spacing[2])
 
 
@@ -132,7 +144,7 @@ def _existing(path: str | Path) -> Path:
     return place
 
 
-def _recognise(path: str | Path, request: Request) -> str:
+def _recognise(path: str | Path, request: ScanRequest) -> str:
     if str(path).startswith(huggingface.PREFIX):
         return "huggingface"
     place = _existing(path)
@@ -147,17 +159,17 @@ def _recognise(path: str | Path, request: Request) -> str:
     if place.suffix.lower() in table.TABLE_EXTENSIONS:
         return "parquet" if parquet.holds_images(place, request.columns.get("image")) else "table"
     known = "".join(f"\n  {name}: {layout.description}" for name, layout in SOURCES.items())
-    raise DataError(f"{place} is of no layout that is known:{known}")
+    raise DataError(f"{place} has no known layout. Known layouts:{known}")
 
 
-def _recognise_folder(path: Path, request: Request) -> str:
+def _recognise_folder(path: Path, request: ScanRequest) -> str:
     if parquet.image_files(path, request.columns.get("image")):
         return "parquet"
     tables = table.tables_in(path, request.columns)
     if len(tables) > 1:
         raise DataError(
             f"{path} holds {len(tables)} tables with paths: {', '.join(file.name for file in tables)}. "
-            'Give the path of one of them, or take the folders themselves with source="folder".'
+            'Give the path of one of them, or scan the folders instead with source="folder".'
         )
     if tables:
         return "table"
@@ -165,7 +177,7 @@ def _recognise_folder(path: Path, request: Request) -> str:
 
 
 def _kind_of_files(path: Path) -> str:
-    """By the files of a folder: images, volumes or DICOM.
+    """Recognise the layout by the files of a folder: images, volumes or DICOM.
 
     Raises:
         DataError: There are both images and volumes.
@@ -176,8 +188,148 @@ def _kind_of_files(path: Path) -> str:
     if images and scans:
         raise DataError(
             f"{path} has {len(images)} images and {len(scans)} volumes, such as {images[0]} and {scans[0]}. "
-            "Choose: --source folder for the images, --source volumes for the volumes."
+            "Use --source folder for the images, or --source volumes for the volumes."
         )
     if images or scans:
         return "volumes" if scans else "folder"
     return "dicom" if any(may_be_dicom(path / name) and is_dicom(path / name) for name in names) else "folder"
+
+
+def _build_manifest(listing: Listing, request: ScanRequest) -> Manifest:
+    """Open every listed image once; usable ones enter the manifest, the others its problems."""
+    names = _subjects(listing, request)
+    rows = _with_names(listing.rows, names)
+    findings = _inspect_all(_inspector(listing.root, rows), len(rows), request)
+    problems = [*listing.problems, *_bad_files(rows["sample"], findings)]
+    rows = _with_findings(rows, findings)
+    if request.labelled:
+        for found in (_unlabelled(rows), _two_labels(rows, names)):
+            rows = rows[~rows["sample"].isin({problem.sample for problem in found})]
+            problems += found
+    if rows.empty:
+        raise _nothing_usable(listing, problems)
+    return Manifest.from_rows(
+        rows,
+        root=listing.root,
+        classes=_classes(listing, request),
+        subject_kind=names.kind,
+        subject_rule=names.rule,
+        problems=sorted(problems, key=lambda problem: problem.sample),
+        notes=[*listing.notes, *_notes(findings)],
+    )
+
+
+def _subjects(listing: Listing, request: ScanRequest) -> SubjectNames:
+    asked = request.subject_rule is not None or request.subject_pattern is not None
+    if listing.subject_column is not None and not asked:
+        return _subjects_of_column(listing.rows, listing.subject_column)
+    if not listing.names:
+        if asked and request.subject_rule != "none":
+            raise DataError("The images have no file names for a subject rule. Omit the rule.")
+        return unknown_subjects(len(listing.rows))
+    return subjects_from_names(
+        listing.names, _labels(listing.rows), rule=request.subject_rule, pattern=request.subject_pattern
+    )
+
+
+def _subjects_of_column(rows: pd.DataFrame, column: str) -> SubjectNames:
+    nameless = rows["sample"][rows["subject"].isna()]
+    if len(nameless):
+        raise DataError(
+            f"The subject column '{column}' is empty for {len(nameless)} of {len(rows)} images, first: "
+            f"{nameless.iloc[0]}. Fill it in, or scan without subjects with `subject_rule` 'none'."
+        )
+    return replace(
+        unknown_subjects(len(rows)), subjects=rows["subject"].to_list(), kind="subject", rule=f"column {column}"
+    )
+
+
+def _labels(rows: pd.DataFrame) -> list[str | None]:
+    return rows["label"].to_list() if "label" in rows else [None] * len(rows)
+
+
+def _with_names(rows: pd.DataFrame, names: SubjectNames) -> pd.DataFrame:
+    """Add what file names contain; columns of the source take precedence."""
+    from_names: dict[str, Any] = {"label": None, "row": None, "session": names.sessions, "slice": names.slices}
+    missing = {column: values for column, values in from_names.items() if column not in rows}
+    return rows.assign(**{"subject": names.subjects, **missing})
+
+
+def _inspector(root: Path, rows: pd.DataFrame) -> Callable[[int], Inspection]:
+    """How a row is checked: as a volume, or as an image."""
+    if VOLUME_FILES in rows:
+        return VolumeFiles(root, rows).inspect
+    images = EncodedImages(root, rows)
+    return lambda position: inspect(images.read(position))
+
+
+def _inspect_all(
+    inspect_one: Callable[[int], Inspection], count: int, request: ScanRequest
+) -> list[Inspection | UnusableImageError]:
+    def inspect_chunk(start: int) -> list[Inspection | UnusableImageError]:
+        return [_inspect_one(inspect_one, position) for position in range(start, min(start + _CHUNK, count))]
+
+    findings: list[Inspection | UnusableImageError] = []
+    with ThreadPoolExecutor(min(_MOST_THREADS, os.cpu_count() or 1)) as pool:
+        for chunk in pool.map(inspect_chunk, range(0, count, _CHUNK)):
+            findings += chunk
+            if request.progress is not None:
+                request.progress(len(findings), count)
+    return findings
+
+
+def _inspect_one(inspect_one: Callable[[int], Inspection], position: int) -> Inspection | UnusableImageError:
+    try:
+        return inspect_one(position)
+    except UnusableImageError as error:
+        return error
+
+
+def _bad_files(samples: pd.Series, findings: Sequence[Inspection | UnusableImageError]) -> list[Problem]:
+    return [
+        Problem(sample, finding.kind, finding.message)
+        for sample, finding in zip(samples, findings, strict=True)
+        if isinstance(finding, UnusableImageError)
+    ]
+
+
+def _with_findings(rows: pd.DataFrame, findings: Sequence[Inspection | UnusableImageError]) -> pd.DataFrame:
+    good = [finding for finding in findings if isinstance(finding, Inspection)]
+    usable = rows[[isinstance(finding, Inspection) for finding in findings]]
+    shapes = pd.Series([one.shape for one in good], index=usable.index, dtype="object")
+    spacings = pd.Series([one.spacing for one in good], index=usable.index, dtype="object")
+    return usable.assign(shape=shapes, spacing=spacings, digest=[one.digest for one in good])
+
+
+def _notes(findings: Sequence[Inspection | UnusableImageError]) -> list[str]:
+    counts = Counter(note for one in findings if isinstance(one, Inspection) for note in one.notes)
+    return [f"{count} x {note}" for note, count in sorted(counts.items())]
+
+
+def _unlabelled(rows: pd.DataFrame) -> list[Problem]:
+    samples = rows["sample"][rows["label"].isna()]
+    return [Problem(sample, "label missing", "add a class, or remove the sample") for sample in samples]
+
+
+def _two_labels(rows: pd.DataFrame, names: SubjectNames) -> list[Problem]:
+    problems: list[Problem] = []
+    known = rows[rows["subject"].notna() & rows["label"].notna()]
+    for subject, group in known.groupby("subject", sort=True):
+        counts = group["label"].value_counts().sort_index()
+        if len(counts) > 1:
+            found = " and ".join(f"{count} x '{label}'" for label, count in counts.items())
+            message = f"{names.kind} '{subject}' (by {names.rule}) has {found}; only one can be correct"
+            problems += [Problem(sample, "two labels", message) for sample in group["sample"]]
+    return problems
+
+
+def _classes(listing: Listing, request: ScanRequest) -> tuple[str, ...]:
+    if request.classes is not None or not request.labelled:
+        return request.classes or ()
+    return listing.classes or order_classes(label for label in _labels(listing.rows) if not pd.isna(label))
+
+
+def _nothing_usable(listing: Listing, problems: Sequence[Problem]) -> DataError:
+    shown = "".join(f"\n  {problem}" for problem in problems[:_PROBLEMS_SHOWN])
+    more = f"\n  and {len(problems) - _PROBLEMS_SHOWN} more" if len(problems) > _PROBLEMS_SHOWN else ""
+    return DataError(f"None of the {len(problems)} images of {listing.root} can be used:{shown}{more}")

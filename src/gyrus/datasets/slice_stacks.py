@@ -1,4 +1,4 @@
-"""Volumes from slices: the slices of a scan, in their order, as one sample."""
+"""Stacks: the slices of a scan, in order, as one volume."""
 
 from __future__ import annotations
 
@@ -20,39 +20,38 @@ if TYPE_CHECKING:
 
 
 class StackConfig(BaseModel):
-    """How the slices of a scan become one volume."""
+    """How the slices of a scan form one volume."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    slices: int = Field(20, ge=1, description="slices of every volume")
+    slices: int = Field(20, ge=1, description="number of slices of every volume")
     choose: Literal["centre", "even"] = Field(
-        "centre", description="of a scan with more: those around its middle, or evenly from its first to its last"
+        "centre", description="slices of a scan with more: those around its middle, or evenly spaced from first to last"
     )
     short: Literal["refuse", "pad"] = Field(
-        "refuse", description="a scan with fewer: is a problem that is reported, or gets black slices at both ends"
+        "refuse", description="a scan with fewer: exclude and report it, or pad with black slices at both ends"
     )
 
 
-def stack(manifest: Manifest, config: StackConfig) -> Manifest:
-    """Put the slices of each scan together.
+def stack_slices(manifest: Manifest, config: StackConfig) -> Manifest:
+    """Stack the slices of each scan.
 
     Args:
-        manifest: One row a slice; subject or session, and the number of the slice must be known. Or one row a
-            volume, of which the slices are taken.
+        manifest: One row per slice, with subject or session and slice number; or one row per volume, whose slices are
+            used.
         config: How many slices, and which.
 
     Returns:
-        One row a volume, with the slices in its column ``members``; scans with too few slices are named among
-        its problems.
+        One row per volume, with its slices in the column ``members``; scans with too few slices are among the problems.
 
     Raises:
-        DataError: It is not known which slices belong together or in which order.
+        DataError: Scan or order of the slices is unknown.
     """
     import pandas as pd
 
     if VOLUME_FILES in manifest.table:
         return _slabs(manifest, config)
-    scans = scans_of(manifest.table, "Stacks")
+    scans = group_scans(manifest.table, "Stacks")
     rows, problems = [], list(manifest.problems)
     for scan in scans:
         volume = _volume(scan, config)
@@ -77,15 +76,15 @@ def stack(manifest: Manifest, config: StackConfig) -> Manifest:
     )
 
 
-def scans_of(table: pd.DataFrame, what: str) -> list[pd.DataFrame]:
-    """The rows of each scan, in the order of its slices.
+def group_scans(table: pd.DataFrame, what: str) -> list[pd.DataFrame]:
+    """The rows of each scan, in slice order.
 
     Args:
-        table: Of a manifest, one row a slice.
-        what: What needs them, for messages.
+        table: The table of a manifest, one row per slice.
+        what: What needs the scans, for messages.
 
     Raises:
-        DataError: It is not known which slices belong together or in which order.
+        DataError: Scan or order of the slices is unknown.
     """
     _require_order(table, what)
     keys = ["subset", "label", "subject", "session"]
@@ -93,13 +92,13 @@ def scans_of(table: pd.DataFrame, what: str) -> list[pd.DataFrame]:
     return [scan.sort_values("slice", kind="stable") for _, scan in scans]
 
 
-def chosen(present: int, config: StackConfig) -> list[int | None]:
-    """Which of ``present`` slices a volume is made of; None is a black slice.
+def choose_slices(present: int, config: StackConfig) -> list[int | None]:
+    """The indices of the slices of a volume, out of ``present``; None is a black slice.
 
     Example:
-        >>> chosen(7, StackConfig(slices=3)), chosen(7, StackConfig(slices=3, choose="even"))
+        >>> choose_slices(7, StackConfig(slices=3)), choose_slices(7, StackConfig(slices=3, choose="even"))
         ([2, 3, 4], [0, 3, 6])
-        >>> chosen(2, StackConfig(slices=4, short="pad"))
+        >>> choose_slices(2, StackConfig(slices=4, short="pad"))
         [None, 0, 1, None]
     """
     if present < config.slices:
@@ -112,7 +111,7 @@ def chosen(present: int, config: StackConfig) -> list[int | None]:
 
 
 def _slabs(manifest: Manifest, config: StackConfig) -> Manifest:
-    """The same volumes, of which some axial slices are shown; how many there are is known once they are prepared."""
+    """The same volumes, restricted to some axial slices; their number is known after preprocessing."""
     rows = manifest.table.copy()
     rows[VIEW] = [json.dumps({"stack": config.model_dump(), "volume": name}) for name in rows["digest"]]
     rows["digest"] = [digest(view) for view in rows[VIEW]]
@@ -123,20 +122,20 @@ def _slabs(manifest: Manifest, config: StackConfig) -> Manifest:
 def _require_order(table: pd.DataFrame, what: str) -> None:
     if table["subject"].isna().any() and table["session"].isna().any():
         raise DataError(
-            f"{what} need to know which slices belong together. Name the subjects (--subject-pattern REGEX, "
+            f"{what} need to know which slices belong to the same scan. Name the subjects (--subject-pattern REGEX, "
             "--subject-rule NAME, or a table with a subject column)."
         )
     if table["slice"].isna().any():
         raise DataError(
-            f"{what} need the number of each slice, and {table['slice'].isna().sum()} have none. Give it by a group "
+            f"{what} need slice numbers, but {table['slice'].isna().sum()} slices have none. Give them by a group "
             "(?P<slice>...) in --subject-pattern, or by a column named slice."
         )
 
 
 def _volume(scan: pd.DataFrame, config: StackConfig) -> dict[str, Any]:
-    """The row of a volume; ``scan`` are its slices in their order."""
+    """The row of a volume; ``scan`` has its slices in order."""
     first = scan.iloc[0]
-    members = [_member(scan, place) for place in chosen(len(scan), config)]
+    members = [_member(scan, place) for place in choose_slices(len(scan), config)]
     sample = _name(scan["path"].tolist(), first)
     kept = first.drop(["row", "slice", "spacing"])
     return {str(column): value for column, value in kept.items()} | {
@@ -148,11 +147,11 @@ def _volume(scan: pd.DataFrame, config: StackConfig) -> dict[str, Any]:
 
 
 def _member(scan: pd.DataFrame, place: int | None) -> dict[str, Any]:
-    return {"path": None, "row": None, "digest": None} if place is None else member_of(scan.iloc[place])
+    return {"path": None, "row": None, "digest": None} if place is None else as_member(scan.iloc[place])
 
 
-def member_of(found: pd.Series) -> dict[str, Any]:
-    """A row of a manifest as a member of a sample that is made of several slices."""
+def as_member(found: pd.Series) -> dict[str, Any]:
+    """A row of a manifest as a member of a sample of several slices."""
     import pandas as pd
 
     row = found["row"]
@@ -160,7 +159,7 @@ def member_of(found: pd.Series) -> dict[str, Any]:
 
 
 def _name(paths: Sequence[str], first: pd.Series) -> str:
-    """The folder of the slices, or the file that holds them, with subject and session behind."""
+    """The folder of the slices, or the file that holds them, followed by subject and session."""
     import pandas as pd
 
     parent = paths[0] if len(paths) > 1 and len(set(paths)) == 1 else str(PurePosixPath(paths[0]).parent)

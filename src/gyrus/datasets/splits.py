@@ -1,8 +1,7 @@
-"""Who is learnt from, who is chosen by, who is judged on; never the same person twice.
+"""Split a data set into training, validation and test sets, with no subject in more than one of them.
 
-People are put in an order by a hash of the seed and their name, and the order is cut. So a split depends on
-nothing but the seed, the names and the labels: not on the order of directories, the platform or a library's
-random generator.
+Subjects are ordered by a hash of the seed and their name, and this order is cut. So a split depends only on the seed,
+the names and the labels, and not on the order of directories, the platform or the random generator of a library.
 """
 
 from __future__ import annotations
@@ -10,15 +9,14 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from gyrus.errors import DataError, LeakageError, SplitError
-from gyrus.files import read_json, write_json
-from gyrus.types import SPLIT_WARNINGS, SUBSETS, SplitUnit, Subset
+from gyrus.errors import LeakageError, SplitError
+from gyrus.serialisation import Saved
+from gyrus.types import SPLIT_WARNINGS, SUBSET_TITLES, SUBSETS, SplitUnit, Subset
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,37 +27,44 @@ SplitMethod = Literal["auto", "holdout", "kfold", "given"]
 
 
 class SplitConfig(BaseModel):
-    """How a data set is cut into train, val and test."""
+    """How a data set is split into training, validation and test sets."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     unit: Literal["subject", "image"] = Field(
-        "subject", description="what is kept whole; 'image' lets a person be on both sides, and every result says so"
+        "subject",
+        description="unit that is kept together; 'image' lets a subject be on both sides, and results carry a warning",
     )
     method: SplitMethod = Field(
-        "auto", description="holdout, kfold, given (the data's own parts), or auto: given where there is a test set"
+        "auto",
+        description="holdout, kfold, given (the subsets of the data), or auto: given if the data have a test set",
     )
-    val: float = Field(0.15, gt=0, lt=1, description="share of the units (of the training set if given) to choose by")
-    test: float = Field(0.2, gt=0, lt=1, description="share of the units to be judged on (holdout)")
+    val: float = Field(
+        0.15, gt=0, lt=1, description="fraction of the units in the validation set (of the training set if given)"
+    )
+    test: float = Field(0.2, gt=0, lt=1, description="fraction of the units in the test set (holdout)")
     folds: int = Field(5, ge=2, description="number of folds (kfold)")
-    fold: int = Field(0, ge=0, description="which fold is the test set, counted from 0 (kfold)")
+    fold: int = Field(0, ge=0, description="fold used as the test set, counted from 0 (kfold)")
     seed: int | None = Field(None, description="seed of the split; by default that of the experiment")
 
 
 @dataclass(frozen=True)
-class Split:
-    """Which sample belongs to which part.
+class Split(Saved):
+    """Which sample belongs to which subset.
 
     Attributes:
-        samples: The sample ids of each part, sorted.
-        subjects: The subjects of each part, sorted; empty where subjects are unknown.
-        unit: What was kept whole.
+        samples: The sample ids of each subset, sorted.
+        subjects: The subjects of each subset, sorted; empty if subjects are unknown.
+        unit: The unit that was kept together.
         method: "holdout", "kfold" or "given".
-        seed: The seed that the order of units came from.
+        seed: The seed of the order of units.
         manifest_digest: Digest of the manifest that was split.
-        notes: What a reader should know, such as classes too small to be in every part.
+        notes: Warnings, such as classes too small to be in every subset; not compared.
         fold: The number of the fold that is the test set, from 0; None unless the method is "kfold".
     """
+
+    SCHEMA: ClassVar[str] = "gyrus.split/1"
+    FORMER_SCHEMAS: ClassVar[tuple[str | None, ...]] = (None,)
 
     samples: Mapping[Subset, tuple[str, ...]]
     subjects: Mapping[Subset, tuple[str, ...]]
@@ -67,66 +72,31 @@ class Split:
     method: str
     seed: int
     manifest_digest: str
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = field(default=(), compare=False)
     fold: int | None = None
 
     @property
     def warning(self) -> str:
-        """The words that every result of this split must carry; empty for a split by subject."""
+        """The warning that every result of this split must carry; empty for a split by subject."""
         return SPLIT_WARNINGS[self.unit]
 
-    def save(self, path: Path) -> None:
-        """Write as JSON."""
-        write_json(
-            path,
-            {
-                "unit": self.unit,
-                "statement": self.warning,
-                "method": self.method,
-                "fold": self.fold,
-                "seed": self.seed,
-                "manifest_digest": self.manifest_digest,
-                "notes": self.notes,
-                "subjects": self.subjects,
-                "samples": self.samples,
-            },
-        )
-
-    @classmethod
-    def load(cls, path: Path) -> Split:
-        """Read what :meth:`save` wrote.
-
-        Raises:
-            DataError: The file was not written by :meth:`save`.
-        """
-        value = read_json(path)
-        try:
-            return cls(
-                samples={subset: tuple(value["samples"][subset]) for subset in SUBSETS},
-                subjects={subset: tuple(value["subjects"][subset]) for subset in SUBSETS},
-                unit=value["unit"],
-                method=value["method"],
-                seed=value["seed"],
-                manifest_digest=value["manifest_digest"],
-                notes=tuple(value["notes"]),
-                fold=value["fold"],
-            )
-        except (KeyError, TypeError) as error:
-            raise DataError(f"{path} is not a split that Gyrus wrote: {error!r}.") from error
+    def to_document(self) -> dict[str, Any]:
+        """The fields and the warning as plain values for JSON."""
+        return {**super().to_document(), "warning": self.warning}
 
 
 def split(manifest: Manifest, config: SplitConfig | None = None, *, seed: int = 0) -> Split:
-    """Cut a manifest into train, val and test, stratified by label.
+    """Split a manifest into training, validation and test sets, stratified by label.
 
     Args:
         manifest: Every sample must have a label.
-        config: How; by default 65 % of the subjects to train, 15 % to val, 20 % to test, or the test set
-            that the layout of the data gives.
-        seed: Used where the config names none.
+        config: By default 65 % of the subjects for training, 15 % for validation and 20 % for testing, or the test set
+            given by the layout of the data.
+        seed: Used if the config has none.
 
     Raises:
-        SplitError: Subjects are unknown and the unit is "subject"; a part would be empty; a label is missing.
-        LeakageError: The parts that the data give share subjects.
+        SplitError: Subjects are unknown and the unit is "subject"; a subset would be empty; a label is missing.
+        LeakageError: The subsets given by the data share subjects.
     """
     config = config or SplitConfig()
     seed = seed if config.seed is None else config.seed
@@ -143,7 +113,7 @@ def split(manifest: Manifest, config: SplitConfig | None = None, *, seed: int = 
         if config.val + config.test >= 1:
             raise SplitError(
                 f"split.val + split.test must be below 1, got {config.val} + {config.test}. "
-                "Nothing would be left to train on."
+                "No subject would be left for training."
             )
         subsets = _cut(units, {"test": config.test, "val": config.val}, seed)
 
@@ -161,7 +131,7 @@ def split(manifest: Manifest, config: SplitConfig | None = None, *, seed: int = 
         notes=_notes(manifest, by_sample, config.unit),
         fold=config.fold if method == "kfold" else None,
     )
-    check(result, manifest)
+    check_split(result, manifest)
     return result
 
 
@@ -175,18 +145,18 @@ def kfold(manifest: Manifest, config: SplitConfig | None = None, *, seed: int = 
     return tuple(split(manifest, config.model_copy(update={"fold": fold}), seed=seed) for fold in range(config.folds))
 
 
-def check(split: Split, manifest: Manifest) -> None:
-    """Refuse a split with an empty part, or with a subject in two parts unless it is by image.
+def check_split(split: Split, manifest: Manifest) -> None:
+    """Refuse a split with an empty subset, or with a subject in two subsets unless it is by image.
 
     Raises:
-        SplitError: A part is empty.
-        LeakageError: A subject is in two parts; the error names all of them.
+        SplitError: A subset is empty.
+        LeakageError: A subject is in more than one subset; the error names all of them.
     """
     for subset in SUBSETS:
         if not split.samples[subset]:
             raise SplitError(
-                f"The {subset} part would be empty: {len(manifest)} samples are too few for these shares. "
-                "Give more data, or larger shares."
+                f"The {SUBSET_TITLES[subset]} would be empty: {len(manifest)} samples are too few for these fractions. "
+                "Use more data, or larger fractions (split.val, split.test)."
             )
     if split.unit == "image":
         return
@@ -200,14 +170,14 @@ def _refuse_overlap(members: Mapping[Subset, set[str]]) -> None:
     if shared:
         named = ", ".join(shared[:10]) + (f" and {len(shared) - 10} more" if len(shared) > 10 else "")
         raise LeakageError(
-            f"{len(shared)} subjects are in more than one part: {named}. Scores on such parts are inflated. "
-            "Ignore the data's own parts with split.method=holdout, or mend them.",
+            f"{len(shared)} subjects are in more than one subset: {named}. Scores on such subsets are inflated. "
+            "Ignore the subsets of the data with split.method=holdout, or correct them.",
             shared,
         )
 
 
 def _units(manifest: Manifest, unit: str) -> dict[str, pd.Series]:
-    """Label, given part and name of each unit, and the unit of each sample."""
+    """Label and given subset of each unit, and the unit of each sample."""
     table = manifest.table
     unlabelled = table["label"].isna().sum()
     if unlabelled:
@@ -229,10 +199,9 @@ def _require_subjects(manifest: Manifest) -> None:
     unknown = int(manifest.table["subject"].isna().sum())
     if manifest.subject_kind == "unknown" or unknown:
         raise SplitError(
-            f"The subject of {unknown} of {len(manifest)} samples is unknown, so nobody can say whether a person is "
-            "both learnt from and tested. Name the subjects (--subject-pattern REGEX, --subject-rule NAME, or a table "
-            "with a subject column), or accept inflated scores with --split-unit image: "
-            "every result then says so."
+            f"The subject of {unknown} of {len(manifest)} samples is unknown, so a subject may be in both the training "
+            "and the test set. Name the subjects (--subject-pattern REGEX, --subject-rule NAME, or a table with a "
+            "subject column), or accept inflated scores with --split-unit image; every result then carries a warning."
         )
 
 
@@ -241,32 +210,32 @@ def _order(units: Sequence[str], seed: int) -> list[str]:
 
 
 def _by_label(labels: pd.Series, seed: int) -> list[list[str]]:
-    """The units of each class, in the order that the seed gives."""
+    """The units of each class, in the order given by the seed."""
     return [_order(list(group.index), seed) for _, group in labels.groupby(labels, sort=True)]
 
 
-def _cut(units: Mapping[str, pd.Series], shares: Mapping[Subset, float], seed: int) -> dict[str, str]:
-    """Cut each class by ``shares``; what is left over is train."""
+def _cut(units: Mapping[str, pd.Series], fractions: Mapping[Subset, float], seed: int) -> dict[str, str]:
+    """Cut each class by ``fractions``; the rest is the training set."""
     subsets: dict[str, str] = {}
     for names in _by_label(units["label"], seed):
         start = 0
-        for subset, count in _counts(len(names), shares).items():
+        for subset, count in _counts(len(names), fractions).items():
             subsets.update(dict.fromkeys(names[start : start + count], subset))
             start += count
         subsets.update(dict.fromkeys(names[start:], "train"))
     return subsets
 
 
-def _counts(total: int, shares: Mapping[Subset, float]) -> dict[Subset, int]:
-    """How many of ``total`` units each part gets.
+def _counts(total: int, fractions: Mapping[Subset, float]) -> dict[Subset, int]:
+    """How many of ``total`` units each subset receives.
 
-    A class with few units gives its first to train, its second to the first part of ``shares``, and so on: a class
-    that is not learnt cannot be judged, and one that is not judged cannot be reported.
+    A class with few units gives its first unit to the training set, its second to the first subset of ``fractions``,
+    and so on: a class cannot be evaluated without training, nor reported without evaluation.
     """
     counts: dict[Subset, int] = {}
     left = total - 1
-    for subset, share in shares.items():
-        wanted = max(1, math.floor(total * share + 0.5))
+    for subset, fraction in fractions.items():
+        wanted = max(1, math.floor(total * fraction + 0.5))
         counts[subset] = min(wanted, max(left, 0))
         left -= counts[subset]
     return counts
@@ -277,21 +246,21 @@ def _kfold(units: Mapping[str, pd.Series], config: SplitConfig, seed: int) -> di
         raise SplitError(f"split.fold must be below split.folds = {config.folds}, got {config.fold}.")
     if len(units["label"]) < config.folds:
         raise SplitError(f"split.folds must be at most the {len(units['label'])} units, got {config.folds}.")
-    dealt = [name for names in _by_label(units["label"], seed) for name in names]
-    # Dealing in turn through the classes keeps both the classes and the sizes of the folds even.
-    test = {name for position, name in enumerate(dealt) if position % config.folds == config.fold}
+    ordered = [name for names in _by_label(units["label"], seed) for name in names]
+    # Taking every k-th unit of the classes in turn balances both the classes and the sizes of the folds.
+    test = {name for position, name in enumerate(ordered) if position % config.folds == config.fold}
     rest = units["label"][[name not in test for name in units["label"].index]]
     subsets = _cut({"label": rest}, {"val": config.val}, seed)
     return subsets | dict.fromkeys(test, "test")
 
 
 def _given(manifest: Manifest, units: Mapping[str, pd.Series], config: SplitConfig, seed: int) -> dict[str, str]:
-    """The parts of the data's own layout; val is cut from train where it is not given."""
+    """The subsets of the data's own layout; the validation set is taken from the training set if it is not given."""
     subset_of_sample = manifest.table["subset"]
     if subset_of_sample.isna().any() or not (subset_of_sample == "test").any():
         raise SplitError(
-            "split.method=given needs a part for every sample, and a test set: a folder layout with train/ and test/, "
-            "or a table with a column of train, val and test."
+            "split.method=given needs a subset for every sample, and a test set: a folder layout with train/ and "
+            "test/, or a table with a column of train, val and test."
         )
     if config.unit == "subject":
         names = manifest.table["subject"]
@@ -318,7 +287,7 @@ def _notes(manifest: Manifest, subset_of_sample: pd.Series, unit: str) -> tuple[
         counts = {subset: names[inside & (subset_of_sample == subset).to_numpy()].nunique() for subset in SUBSETS}
         missing = [subset for subset in SUBSETS if counts[subset] == 0]
         if missing:
-            notes.append(
-                f"class {label} has only {sum(counts.values())} {noun}: none of them in {' and '.join(missing)}"
-            )
+            titles = " and ".join(SUBSET_TITLES[subset] for subset in missing)
+            verb = "contain" if len(missing) > 1 else "contains"
+            notes.append(f"class {label} has only {sum(counts.values())} {noun}, so the {titles} {verb} none of them")
     return tuple(notes)

@@ -1,7 +1,7 @@
-"""Decode once: preprocessed pixels in a memory-mapped file that all later runs read.
+"""The cache of decoded and preprocessed images: a memory-mapped file that all later runs read.
 
-A store is a folder named by the digest of the images' contents and the steps. It is built under another name and
-renamed when whole, so a killed build, a full disk or two runs at a time never leave a broken store behind.
+A store is a folder named by the digest of image contents and steps. It is built under a temporary name and renamed when
+complete, so a killed build, a full disk or two concurrent runs never leave a broken store behind.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Store:
     """Preprocessed pixels of a manifest, row by row.
 
     Attributes:
-        folder: Where the files are. Only the path travels when a store is pickled for another process.
+        folder: The folder of the files. Pickling a store for another process passes only this path.
     """
 
     folder: Path
@@ -79,21 +79,21 @@ def open_store(
     cache: Path | None = None,
     progress: Progress | None = None,
 ) -> Store:
-    """The store of a manifest, built now if no run before has built it.
+    """Open the store of a manifest; build it first if it does not exist.
 
     Args:
         manifest: Its rows give the order of the store's rows.
         preprocessing: The steps.
         cache: The folder of stores, by default :func:`cache_folder`.
-        progress: Called with the number of images done and of all.
+        progress: Called with the number of finished images and of all images.
 
     Raises:
-        DataError: An image cannot be read any more, sizes differ after the steps, or the disk is full.
+        DataError: An image cannot be read, sizes differ after the steps, or the disk is full.
     """
     cache = cache or cache_folder()
     of_volumes = VOLUME_FILES in manifest.table
     if VIEW in manifest.table:
-        _keep_neighbours(manifest, preprocessing)
+        _refuse_colour_steps(manifest, preprocessing)
     key = digest(
         {
             "format": FORMAT,
@@ -106,31 +106,31 @@ def open_store(
     )[:32]
     folder = cache / "stores" / key
     try:
-        if not _is_whole(folder):
+        if not _is_complete(folder):
             folder.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(folder.with_suffix(".lock")):
-                if not _is_whole(folder):
+                if not _is_complete(folder):
                     _build(folder, manifest, preprocessing, progress)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
             raise DataError(
-                f"The disk is full: no room for the decoded images in {cache}. Free some space, or name another "
-                "folder in the environment variable GYRUS_CACHE."
+                f"The disk is full: no space for the decoded images in {cache}. Free some space, or set the "
+                "environment variable GYRUS_CACHE to another folder."
             ) from error
         raise DataError(f"Cannot use the store in {folder}: {error}.") from error
     return Store(folder)
 
 
-def _is_whole(folder: Path) -> bool:
-    """Whether the store is there and its files have the length that was written."""
+def _is_complete(folder: Path) -> bool:
+    """Whether the store exists and its files have the recorded length."""
     about = folder / "store.json"
     if not about.exists():
         return False
     sizes = read_json(about)["bytes"]
-    whole = all((folder / name).exists() and (folder / name).stat().st_size == size for name, size in sizes.items())
-    if not whole:
+    complete = all((folder / name).exists() and (folder / name).stat().st_size == size for name, size in sizes.items())
+    if not complete:
         shutil.rmtree(folder)
-    return whole
+    return complete
 
 
 def _build(folder: Path, manifest: Manifest, preprocessing: PreprocessingConfig, progress: Progress | None) -> None:
@@ -153,8 +153,8 @@ def _fill(folder: Path, manifest: Manifest, preprocessing: PreprocessingConfig, 
             if first is None:
                 first = image
                 _write_header(file, (len(manifest), *image.shape), image.dtype)
-            _refuse_other_form(image, first, manifest, number)
-            # Plain writing, not a memory map: a full disk is then an error, not a bus error that kills the process.
+            _require_same_shape(image, first, manifest, number)
+            # Not written through a memory map, where a full disk would kill the process instead of raising an error.
             file.write(image.tobytes())
             statistics.append(image_statistics(image, preprocessing.intensity))
             if progress:
@@ -167,10 +167,10 @@ def _fill(folder: Path, manifest: Manifest, preprocessing: PreprocessingConfig, 
 
 
 def _images(manifest: Manifest, preprocessing: PreprocessingConfig) -> Iterator[np.ndarray]:
-    """Preprocessed images in the order of the manifest, decoded by threads a chunk at a time."""
+    """Preprocessed images in the order of the manifest, decoded by threads in chunks."""
     reader = Reader(manifest, preprocessing.volume)
     threads = min(8, os.cpu_count() or 1)
-    # A volume is large: no more of them are held than are worked on.
+    # Volumes are large: hold only as many as are being processed.
     length = threads if VOLUME_FILES in manifest.table else CHUNK
     with ThreadPoolExecutor(threads) as pool:
         for start in range(0, len(manifest), length):
@@ -183,27 +183,27 @@ def _write_header(file: BinaryIO, shape: tuple[int, ...], dtype: np.dtype) -> No
     np.lib.format.write_array_header_2_0(file, description)
 
 
-def _refuse_other_form(image: np.ndarray, first: np.ndarray, manifest: Manifest, number: int) -> None:
+def _require_same_shape(image: np.ndarray, first: np.ndarray, manifest: Manifest, number: int) -> None:
     if image.shape != first.shape or image.dtype != first.dtype:
         samples = manifest.table["sample"]
         raise DataError(
             f"{samples[number]} has shape {json.dumps(image.shape)} after the steps, but {samples[0]} has "
-            f"{json.dumps(first.shape)}. {_HOW_TO_MAKE_ALIKE[VOLUME_FILES in manifest.table]}"
+            f"{json.dumps(first.shape)}. {_HOW_TO_UNIFY[VOLUME_FILES in manifest.table]}"
         )
 
 
-_HOW_TO_MAKE_ALIKE = {
+_HOW_TO_UNIFY = {
     False: "Add a grayscale or rgb step and a resize step.",
     True: "Add the steps resample and shape to preprocessing.volume.",
 }
 
 
-def _keep_neighbours(manifest: Manifest, preprocessing: PreprocessingConfig) -> None:
-    """Refuse steps that would take neighbouring slices, which are channels, for colours."""
+def _refuse_colour_steps(manifest: Manifest, preprocessing: PreprocessingConfig) -> None:
+    """Refuse steps that would treat neighbouring slices, which are channels, as colours."""
     views = manifest.table[VIEW].dropna()
     colour = [step.step for step in preprocessing.steps if isinstance(step, Grayscale | Rgb)]
     if colour and any(json.loads(view).get("neighbours") for view in views):
         raise DataError(
-            f"The step '{colour[0]}' would take neighbouring slices (data.slices.neighbours) for colours. "
-            "Leave it out of preprocessing.steps."
+            f"The step '{colour[0]}' would treat neighbouring slices (data.slices.neighbours) as colours. "
+            "Remove it from preprocessing.steps."
         )

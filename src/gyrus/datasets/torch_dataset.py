@@ -1,4 +1,4 @@
-"""Batches from a store: whole batches at once, float32, augmented if asked for, normalised."""
+"""PyTorch data set over a store: whole batches, float32, optionally augmented, normalised."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from gyrus.transforms.augmentation.config import AugmentationConfig
 from gyrus.transforms.augmentation.random_streams import Streams
 from gyrus.transforms.normalisation import Normalisation
 
-_OF_PATCHES = 1 << 20
-"""A child of the streams that no random step has."""
+_PATCH_STREAM = 1 << 20
+"""Number of the child stream of patches; no random step has it."""
 
 
 class Batch(NamedTuple):
-    """What a network is fed.
+    """One batch of network input.
 
     Attributes:
         images: float32 (B, C, *spatial), normalised.
-        targets: int64 (B,), the class index; -1 where unknown.
-        positions: int64 (B,), the row within the part.
+        targets: int64 (B,), the class index; -1 if unknown.
+        positions: int64 (B,), the row within the subset.
     """
 
     images: torch.Tensor
@@ -35,7 +35,7 @@ class Batch(NamedTuple):
 
 
 class PixelDataset(Dataset[Batch]):
-    """One part of a store."""
+    """One subset of a store."""
 
     def __init__(
         self,
@@ -53,13 +53,13 @@ class PixelDataset(Dataset[Batch]):
 
         Args:
             store: The pixels.
-            rows: int64 (N,), the rows of the store that make up this part.
-            targets: int64 (N,), the class of each.
+            rows: int64 (N,), the rows of the store in this subset.
+            targets: int64 (N,), the class index of each row.
             normalisation: The fitted intensity scaling.
             augmentation: Random steps before normalisation; for the training set only.
-            seed: Of the random steps.
-            keys: int64 (N,), what the random steps know each image by; by default its position in the part.
-            patches: A random patch of each image instead of all of it; for the training set only.
+            seed: Seed of the random steps.
+            keys: int64 (N,), identifies each image for the random steps; by default its position in the subset.
+            patches: Use a random patch of each image instead of the whole; for the training set only.
         """
         self.store = store
         self.rows = rows
@@ -72,17 +72,17 @@ class PixelDataset(Dataset[Batch]):
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Say which epoch the next batches are for, from 0, so that the random steps differ from epoch to epoch.
+        """Set the epoch of the next batches, from 0, so that the random steps differ from epoch to epoch.
 
-        Worker processes learn of it when they are started, so they are to be started anew for every epoch.
+        Worker processes receive it when they start, so they must be restarted for every epoch.
         """
         self.epoch = epoch
 
     def number_visits(self, batches: Sequence[Sequence[int]]) -> list[list[int]]:
-        """Tell apart the visits of an epoch in which images come more than once, as from a balanced sampler.
+        """Number repeated visits of an image in one epoch, as from a balanced sampler.
 
-        The k-th further visit of a position is asked for as ``position + k * len(self)`` and is augmented anew.
-        Without this, all copies of an image in an epoch would be alike.
+        The k-th repeated visit of a position is requested as ``position + k * len(self)`` and has its own random
+        augmentation. Without this, all copies of an image in an epoch would be identical.
         """
         visits: Counter[int] = Counter()
         return [[self._visit(position, visits) for position in batch] for batch in batches]
@@ -95,9 +95,9 @@ class PixelDataset(Dataset[Batch]):
         return self.__getitems__([position])
 
     def __getitems__(self, positions: list[int]) -> Batch:
-        """A whole batch, in the order of ``positions``; PyTorch's loader calls it instead of asking one by one.
+        """A whole batch, in the order of ``positions``; PyTorch's loader calls this once per batch.
 
-        Positions from ``len(self)`` on are further visits; see :meth:`number_visits`.
+        Positions from ``len(self)`` on are repeated visits; see :meth:`number_visits`.
         """
         visits, index = np.divmod(np.asarray(positions, dtype=np.int64), len(self))
         rows = self.rows[index]
@@ -121,11 +121,11 @@ class PixelDataset(Dataset[Batch]):
         return Streams.at(self.seed, self.epoch, keys, visits)
 
     def _pixels(self, rows: np.ndarray, streams: Streams) -> np.ndarray:
-        """uint8 (B, C, *spatial); of patches only these are read."""
+        """uint8 (B, C, *spatial); with patches, only the patches are read."""
         if self.patches is None:
             return np.asarray(self.store.pixels[rows])
         means = self.store.statistics[rows, :, 0].mean(axis=1)
-        places = streams.child(_OF_PATCHES)
+        places = streams.child(_PATCH_STREAM)
         return np.stack(
             [
                 random_patch(self.store.pixels[row], float(mean), self.patches, places[[number]])

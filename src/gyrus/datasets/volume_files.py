@@ -1,4 +1,4 @@
-"""The volumes of a manifest: which files each consists of, checked by their digest, and read."""
+"""The files of each volume of a manifest: list them, check their digest, read the volume."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from gyrus.imaging.volume import Volume
 from gyrus.imaging.volume_formats import FORMATS, extension_of, is_volume, read_volume
 
 ASSUMED = "assumed"
-"""The further column of a manifest with what the user stated where headers say nothing, as JSON."""
+"""Additional column of a manifest: the geometry assumed where headers lack it, as JSON."""
 
 
 class VolumeFiles:
-    """The volumes of a table's samples. Threads may share one."""
+    """The volumes of the samples of a table. Thread-safe."""
 
     def __init__(self, root: Path, table: pd.DataFrame) -> None:
         self._root = root
         self._files = [[root / name for name in names] for names in table[VOLUME_FILES]]
         assumed = table[ASSUMED].to_list() if ASSUMED in table else [None] * len(table)
-        self._assumptions = [as_assumption(text) for text in assumed]
+        self._assumed = [geometry_from_json(text) for text in assumed]
 
     def __len__(self) -> int:
         return len(self._files)
@@ -37,18 +37,18 @@ class VolumeFiles:
         """The volume at ``position``, in RAS+.
 
         Raises:
-            UnusableImageError: It cannot be used; it says why.
+            UnusableImageError: It cannot be used; the message has the reason.
         """
         files = self._files[position]
         if not is_volume(files[0].name):
             return read_series(files)
-        return read_volume(files[0], self._assumptions[position])
+        return read_volume(files[0], self._assumed[position])
 
     def inspect(self, position: int) -> Inspection:
         """Check a volume by reading all of it.
 
         Raises:
-            UnusableImageError: It cannot be used; it says why.
+            UnusableImageError: It cannot be used; the message has the reason.
         """
         volume = self.read(position)
         x, y, z = volume.spacing
@@ -58,17 +58,17 @@ class VolumeFiles:
         """SHA-256 of the file, or of the digests of all files.
 
         Raises:
-            UnusableImageError: A file is gone or cannot be read.
+            UnusableImageError: A file is missing or cannot be read.
         """
         digests = [_file_digest(path) for path in self._files[position]]
         return digests[0] if len(digests) == 1 else digest(sorted(digests))
 
 
 def files_of(path: Path) -> list[Path]:
-    """All files of the volume that a table names: one file, a header with its voxels, or a folder of DICOM files.
+    """All files of a volume: one file, a header with its voxel file, or a folder of DICOM files.
 
     Raises:
-        UnusableImageError: The header does not name its voxels.
+        UnusableImageError: The header does not name its voxel file.
     """
     if path.is_dir():
         return sorted(file for file in path.iterdir() if may_be_dicom(file) and is_dicom(file))
@@ -77,33 +77,33 @@ def files_of(path: Path) -> list[Path]:
 
 
 def may_be_dicom(path: Path) -> bool:
-    """Whether a file is called as DICOM files are, or has no extension that means anything else."""
+    """Whether a file name is that of a DICOM file, or has no other meaningful extension."""
     name = path.name
     suffix = path.suffix.lower()
     plain = not suffix or suffix[1:].isdigit() or len(suffix) > 5
     return not name.startswith(".") and name != "DICOMDIR" and (suffix in DICOM_EXTENSIONS or plain)
 
 
-def as_text(assumption: AssumedGeometry) -> str | None:
-    """What the user stated, as JSON; None where nothing was."""
-    if assumption == AssumedGeometry():
+def geometry_to_json(assumed: AssumedGeometry) -> str | None:
+    """An assumed geometry as JSON; None if nothing is assumed."""
+    if assumed == AssumedGeometry():
         return None
-    return json.dumps({"orientation": assumption.orientation, "spacing": assumption.spacing})
+    return json.dumps({"orientation": assumed.orientation, "spacing": assumed.spacing})
 
 
-def as_assumption(text: str | None) -> AssumedGeometry:
-    """The way back from :func:`as_text`."""
+def geometry_from_json(text: str | None) -> AssumedGeometry:
+    """Read what :func:`geometry_to_json` wrote."""
     if not isinstance(text, str):
         return AssumedGeometry()
-    stated = json.loads(text)
-    spacing: Sequence[float] | None = stated["spacing"]
-    return AssumedGeometry(stated["orientation"], None if spacing is None else (spacing[0], spacing[1], spacing[2]))
+    values = json.loads(text)
+    spacing: Sequence[float] | None = values["spacing"]
+    return AssumedGeometry(values["orientation"], None if spacing is None else (spacing[0], spacing[1], spacing[2]))
 
 
 def _file_digest(path: Path) -> str:
     try:
         return file_digest(path)
     except FileNotFoundError as error:
-        raise UnusableImageError("missing", f"there is no file {path.name}") from error
+        raise UnusableImageError("missing", f"the file {path.name} does not exist") from error
     except OSError as error:
         raise UnusableImageError("unreadable", error.strerror or "the file cannot be read") from error

@@ -1,4 +1,4 @@
-"""What a sample shows of its volume: all of it, some of its slices as one body, or one slice with its neighbours."""
+"""Samples from volumes: the whole volume, some of its slices as a stack, or single slices with their neighbours."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from gyrus.datasets.manifest import VIEW, VOLUME_FILES, Manifest
-from gyrus.datasets.slice_stacks import StackConfig, chosen
+from gyrus.datasets.slice_stacks import StackConfig, choose_slices
 from gyrus.errors import DataError
 from gyrus.files import digest
 from gyrus.imaging.orientation import Plane, slices_along
@@ -24,18 +24,18 @@ _AXIS = {"axial": 0, "coronal": 1, "sagittal": 2}
 
 
 class SliceConfig(BaseModel):
-    """Which slices of a volume become samples of their own."""
+    """Which slices of a volume become samples."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     plane: Plane = "axial"
     range: tuple[float, float] | None = Field(
         None,
-        description="first and last place: from the bottom, the back or the left, of the prepared volume; null: 0.35 "
-        "to 0.65 of volumes, all of slice files",
+        description="first and last position from the bottom, the back or the left of the prepared volume; null: 0.35 "
+        "to 0.65 of a volume, all slice images",
     )
-    unit: Literal["fraction", "mm"] = Field("fraction", description="of the range")
-    every: int = Field(1, ge=1, description="take every k-th slice")
+    unit: Literal["fraction", "mm"] = Field("fraction", description="unit of the range")
+    every: int = Field(1, ge=1, description="use every k-th slice")
     neighbours: int = Field(0, ge=0, description="slices on each side that become channels; 1 gives three channels")
 
     @model_validator(mode="after")
@@ -49,14 +49,14 @@ class SliceConfig(BaseModel):
 
 
 _MIDDLE = (0.35, 0.65)
-"""The range, as fractions, of volumes for which none is given."""
+"""Default range of volumes, as fractions."""
 
 
 def slice_volumes(manifest: Manifest, config: SliceConfig) -> Manifest:
-    """One sample a slice, with the label, subject and session of its volume.
+    """One sample per slice, with the label, subject and session of its volume.
 
-    The slices are counted on the grid of the file. A place in fractions stays that fraction when steps resample or crop
-    the volume; a place in mm stays that many mm from the edge of the prepared volume.
+    Slices are counted on the grid of the file. After steps that resample or crop the volume, a position in fractions is
+    the same fraction, and a position in mm is the same distance from the edge of the prepared volume.
 
     Raises:
         DataError: The samples are not volumes, or no slice lies in the range.
@@ -87,23 +87,23 @@ def require_volumes(manifest: Manifest, what: str) -> None:
         DataError: They are images.
     """
     if VOLUME_FILES not in manifest.table:
-        raise DataError(f"{what} need volumes (NIfTI, DICOM ...), but these data are images.")
+        raise DataError(f"{what} need volumes (NIfTI, DICOM ...), but the data are images.")
 
 
-def show(pixels: np.ndarray, spacing: Sequence[float], view: str | None, sample: str) -> np.ndarray:
-    """What a sample shows of a prepared volume.
+def show_sample(pixels: np.ndarray, spacing: Sequence[float], view: str | None, sample: str) -> np.ndarray:
+    """The slices of a prepared volume that a sample shows.
 
     Args:
         pixels: (1, slices, rows, columns), bottom to top.
         spacing: Millimetres between slices, rows, columns.
-        view: The cell of the column ``view``; None for all of the volume.
-        sample: For messages.
+        view: The cell of the column ``view``; None for the whole volume.
+        sample: Its name, for messages.
 
     Returns:
         (1, slices, rows, columns), or (channels, rows, columns) of a slice.
 
     Raises:
-        DataError: The volume has too few slices, or does not reach the place.
+        DataError: The volume has too few slices, or ends before the position.
     """
     if not isinstance(view, str):
         return pixels
@@ -121,7 +121,7 @@ def _stack(pixels: np.ndarray, config: StackConfig, sample: str) -> np.ndarray:
             f"{config.slices} (data.stack.slices, data.stack.short)."
         )
     black = np.zeros_like(pixels[:, 0])
-    return np.stack([black if place is None else pixels[:, place] for place in chosen(present, config)], axis=1)
+    return np.stack([black if place is None else pixels[:, place] for place in choose_slices(present, config)], axis=1)
 
 
 def _slice(pixels: np.ndarray, spacing: Sequence[float], asked: dict[str, Any], sample: str) -> np.ndarray:
@@ -132,7 +132,7 @@ def _slice(pixels: np.ndarray, spacing: Sequence[float], asked: dict[str, Any], 
     number = int(np.rint(place))
     if number > last:
         raise DataError(
-            f"{sample} lies outside: the volume is {last * spacing[axis]:.0f} mm long after the steps of "
+            f"{sample} is outside of the volume, which is {last * spacing[axis]:.0f} mm long after the steps of "
             "preprocessing.volume. Narrow data.slices.range, or give it in fractions."
         )
     # At the edge a slice is its own neighbour.

@@ -210,12 +210,12 @@ def white_in_nuclei(points: Points, edge: float) -> Field:
     box = (np.abs(points.x) < 45.0) & (np.abs(points.y) < 45.0)
     side, front, up = np.abs(points.x[box]), points.y[box], points.z[box]
     inner = np.ones(side.shape, dtype=np.float32)
-    for centre, radii, degrees, white in _NUCLEI:
+    for centre, radii, degrees, fraction in _NUCLEI:
         cosine, sine = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))
         right, ahead = side - centre[0], front - centre[1]
         across, along = (cosine * right - sine * ahead) / radii[0], (sine * right + cosine * ahead) / radii[1]
         relative = np.sqrt(across**2 + along**2 + ((up - centre[2]) / radii[2]) ** 2)
-        inner *= 1.0 - (1.0 - white) * inside((1.0 - relative) * radii[0], edge)
+        inner *= 1.0 - (1.0 - fraction) * inside((1.0 - relative) * radii[0], edge)
     white = np.ones(points.x.shape, dtype=np.float32)
     white[box] = inner
     return white

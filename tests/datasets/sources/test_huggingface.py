@@ -76,9 +76,9 @@ def test_what_was_had_once_is_had_again_offline(online: dict[str, str], offline:
 @pytest.mark.parametrize(
     ("process", "name", "words"),
     [
-        ("offline", "hf:owner/other", "The data set 'owner/other' cannot be had .* Check the name, the connection"),
-        ("online", "hf:owner/missing", "The data set 'owner/missing' cannot be had .* doesn't exist"),
-        ("online", f"{NAME}:other", "The data set 'owner/brains' cannot be had .* 'other' not found"),
+        ("offline", "hf:owner/other", "The data set 'owner/other' cannot be loaded .* Check the name, the connection"),
+        ("online", "hf:owner/missing", "The data set 'owner/missing' cannot be loaded .* doesn't exist"),
+        ("online", f"{NAME}:other", "The data set 'owner/brains' cannot be loaded .* 'other' not found"),
     ],
 )
 def test_what_cannot_be_had_is_explained(process: str, name: str, words: str, request: pytest.FixtureRequest) -> None:
@@ -96,7 +96,7 @@ def test_without_the_library_the_command_to_install_it_is_named(monkeypatch: pyt
 
 @pytest.mark.parametrize("name", ["hf:", "hf:a/b/c", "hf:a b", "hf:../x"])
 def test_a_name_that_cannot_be_is_refused(name: str) -> None:
-    with pytest.raises(ConfigError, match="looks like hf:owner/name"):
+    with pytest.raises(ConfigError, match="use hf:owner/name"):
         scan(name)
 
 
@@ -104,5 +104,5 @@ def test_a_folder_of_the_same_name_is_not_taken_for_it(tmp_path: Path, monkeypat
     (tmp_path / "owner" / "brains").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
 
-    with pytest.raises(DataError, match="would hide the data set"):
+    with pytest.raises(DataError, match="hides the data set"):
         scan(NAME)

@@ -108,7 +108,7 @@ def test_files_that_disagree_on_the_class_names_are_refused(tmp_path: Path) -> N
     write(tmp_path / "train.parquet", label_names("a", "b"), image=CONTENTS, label=[0, 1, 1, 0])
     write(tmp_path / "test.parquet", label_names("b", "a"), image=CONTENTS, label=[0, 1, 1, 0])
 
-    with pytest.raises(DataError, match="disagree on the class names"):
+    with pytest.raises(DataError, match="have different class names"):
         scan(tmp_path)
 
 
@@ -145,7 +145,7 @@ def test_a_column_that_the_user_names_is_read_again_after_a_reload(tmp_path: Pat
     others = [images.gray(seed + 10) for seed in range(4)]
     file = write(tmp_path / "x.parquet", t1=CONTENTS, flair=others, label=["a", "a", "b", "b"])
 
-    with pytest.raises(DataError, match="holds the images: t1, flair"):
+    with pytest.raises(DataError, match="may hold the images: t1, flair"):
         scan(file)
     scan(file, columns={"image": "flair"}).save(tmp_path / "manifest")
 
@@ -177,7 +177,7 @@ def test_rows_without_usable_images_are_problems(tmp_path: Path) -> None:
 def test_labels_are_not_needed_for_prediction(tmp_path: Path) -> None:
     file = write(tmp_path / "x.parquet", image=CONTENTS)
 
-    with pytest.raises(DataError, match="no column with labels; it has image"):
+    with pytest.raises(DataError, match="no column of labels; it has image"):
         scan(file)
     assert scan(file, labelled=False).table["label"].isna().all()
 

@@ -61,7 +61,7 @@ def test_columns_can_be_named(root: Path) -> None:
     [
         ({"path": "nowhere"}, "no column 'nowhere' for the role 'path'. Columns: path, label"),
         ({"lable": "label"}, "no column role 'lable'. Did you mean 'label'"),
-        ({"image": "path"}, "image bytes in a parquet file"),
+        ({"image": "path"}, "image bytes in parquet files"),
     ],
 )
 def test_columns_that_are_named_wrongly_are_explained(root: Path, columns: dict[str, str], words: str) -> None:
@@ -74,13 +74,13 @@ def test_columns_that_are_named_wrongly_are_explained(root: Path, columns: dict[
 @pytest.mark.parametrize(
     ("columns", "words"),
     [
-        ({"x": FILES, "label": LABELS}, "no column with paths; it has x, label. Call one of them path or file"),
-        ({"path": FILES, "x": LABELS}, "no column with labels; it has path, x"),
+        ({"x": FILES, "label": LABELS}, "no column of paths; it has x, label. Rename one of them to path or file"),
+        ({"path": FILES, "x": LABELS}, "no column of labels; it has path, x"),
         ({"path": [], "label": []}, "has no row"),
-        ({"path": ["img/a.png", None, "img/c.png"], "label": LABELS}, "1 rows without a path, the first is row 2"),
+        ({"path": ["img/a.png", None, "img/c.png"], "label": LABELS}, "1 rows without a path, first: row 2"),
         ({"path": FILES, "label": LABELS, "slice": ["1", "2", "x"]}, "whole numbers, but has 'x'"),
         ({"path": FILES, "label": LABELS, "slice": ["1", "2", "2.5"]}, "whole numbers, but has '2.5'"),
-        ({"path": FILES, "label": LABELS, "split": ["train", "fold2", "test"]}, "not known: fold2"),
+        ({"path": FILES, "label": LABELS, "split": ["train", "fold2", "test"]}, "unknown subsets: fold2"),
         ({"path": FILES, "label": LABELS, "subject": ["1", None, "2"]}, "is empty for 1 of 3 images"),
         ({"path": ["img/a.png"] * 2, "label": ["AD"] * 2}, "Two rows are the same sample"),
     ],

@@ -12,7 +12,6 @@ import pytest
 from gyrus.datasets.manifest import Manifest
 from gyrus.datasets.reader import Reader
 from gyrus.datasets.scan import scan
-from gyrus.datasets.sources.bids import entities_of
 from gyrus.datasets.volume_files import VolumeFiles
 from gyrus.errors import ConfigError, DataError
 from gyrus.imaging.orientation import affine_from_slices, array_from_slices
@@ -37,7 +36,7 @@ def folder_per_class(root: Path) -> Manifest:
     return scan(root)
 
 
-def folder_per_part_and_class(root: Path) -> Manifest:
+def folder_per_subset_and_class(root: Path) -> Manifest:
     for subject, label in PEOPLE.items():
         _nifti(subject, root / ("test" if subject in ("sub-2", "sub-4") else "train") / label / f"{subject}_T1w.nii")
     return scan(root)
@@ -82,7 +81,7 @@ def dicom_in_one_folder(root: Path) -> Manifest:
 
 
 LAYOUTS: dict[str, list[Callable[[Path], Manifest]]] = {
-    "volumes": [folder_per_class, folder_per_part_and_class, table_of_files],
+    "volumes": [folder_per_class, folder_per_subset_and_class, table_of_files],
     "dicom": [dicom, dicom_in_one_folder, table_of_dicom_folders],
     "bids": [bids],
 }
@@ -143,7 +142,7 @@ def test_images_and_volumes_are_not_mixed(tmp_path):
     pd.DataFrame({"path": ["AD/sub-1.png", "AD/sub-1_T1w.nii.gz"], "label": ["AD", "AD"]}).to_csv(
         tmp_path / "labels.csv", index=False
     )
-    with pytest.raises(DataError, match="A data set is of one kind"):
+    with pytest.raises(DataError, match="A data set must be of one kind"):
         scan(tmp_path / "labels.csv")
 
 
@@ -160,103 +159,3 @@ def test_what_headers_do_not_say_is_a_problem_until_it_is_stated(tmp_path):
     )
     with pytest.raises(ConfigError, match="three lengths"):
         scan(tmp_path, source="volumes", spacing=(1, 1))
-
-
-@pytest.fixture
-def visits(tmp_path):
-    """Two people of two visits each with T1w and FLAIR, a derivative of the first, and a diagnosis for each visit."""
-    for subject in ("sub-1", "sub-2"):
-        for session in ("ses-01", "ses-02"):
-            for suffix in ("T1w", "FLAIR"):
-                _nifti(subject, tmp_path / subject / session / "anat" / f"{subject}_{session}_run-1_{suffix}.nii.gz")
-        folder = tmp_path / "derivatives" / "stripped" / subject / "ses-01" / "anat"
-        _nifti(subject, folder / f"{subject}_ses-01_desc-brain_T1w.nii.gz")
-        label = "NC" if subject == "sub-1" else "AD"
-        table = pd.DataFrame({"session_id": ["ses-01", "ses-02"], "diagnosis": label})
-        table.to_csv(tmp_path / subject / f"{subject}_sessions.tsv", sep="\t", index=False)
-    people = pd.DataFrame({"participant_id": ["1", "2"], "sex": ["F", "M"], "site": ["a", "n/a"]})
-    people.to_csv(tmp_path / "participants.tsv", sep="\t", index=False)
-    return tmp_path
-
-
-def test_several_suffixes_are_to_be_chosen_from(visits):
-    with pytest.raises(DataError, match=r"2 kinds: FLAIR, T1w\. Choose with --bids suffix=T1w"):
-        scan(visits)
-    manifest = scan(visits, bids={"suffix": "T1w"})
-    assert manifest.table["session"].tolist() == ["ses-01", "ses-02"] * 2
-    assert manifest.table["label"].tolist() == ["NC", "NC", "AD", "AD"]
-    assert manifest.table["sex"].tolist() == ["F", "F", "M", "M"]
-
-
-@pytest.mark.parametrize(
-    ("asked", "count"),
-    [
-        ({"suffix": "T1w", "ses": "1"}, 2),
-        ({"suffix": "T1w", "ses": "ses-02"}, 2),
-        ({"suffix": "T1w,FLAIR"}, 8),
-        ({"suffix": "T1w", "sub": "2"}, 2),
-        ({"derivatives": "stripped", "desc": "brain"}, 2),
-    ],
-)
-def test_entities_choose(visits, asked, count):
-    assert len(scan(visits, bids=asked)) == count
-
-
-def test_labels_of_people_or_of_visits(visits):
-    assert set(scan(visits, bids={"suffix": "T1w"}, columns={"label": "sex"}).classes) == {"F", "M"}
-    with pytest.raises(ConfigError, match="There is no column 'grade'"):
-        scan(visits, bids={"suffix": "T1w"}, columns={"label": "grade"})
-
-
-def test_wrong_entities_and_nothing_found_are_said(visits):
-    with pytest.raises(ConfigError, match=r"no entity 'sufix'\. Did you mean 'suffix'"):
-        scan(visits, bids={"sufix": "T1w"})
-    with pytest.raises(DataError, match="fits suffix=bold"):
-        scan(visits, bids={"suffix": "bold"})
-    with pytest.raises(DataError, match="There is no folder"):
-        scan(visits, bids={"derivatives": "nothing"})
-
-
-def test_names_are_taken_apart_as_bids_defines_them():
-    assert entities_of("sub-01_ses-a_acq-highres_run-2_desc-brain_T1w.nii.gz") == {
-        **{"sub": "01", "ses": "a", "acq": "highres", "run": "2", "desc": "brain"},
-        **{"suffix": "T1w", "extension": ".nii.gz"},
-    }
-    assert entities_of("T1w.nii.gz") == entities_of("sub-01.nii.gz") == entities_of("sub-01_T1w.png") == {}
-
-
-def test_series_of_one_person_are_told_apart_and_localisers_set_aside(tmp_path):
-    for label in ("AD", "NC"):
-        folder = tmp_path / label
-        tags = {"PatientID": f"id-{label}"}
-        write_series(_slices("sub-1"), folder, names=[f"a{n}" for n in range(5)], SeriesNumber=3, **tags)
-        write_series(_slices("sub-2"), folder, names=[f"b{n}" for n in range(5)], SeriesNumber=5, **tags)
-        write_series(_slices("sub-3")[:2], folder, names=["c0", "c1"], SeriesDescription="localizer", **tags)
-    manifest = scan(tmp_path)
-    assert manifest.table["sample"].tolist() == ["AD/series-003", "AD/series-005", "NC/series-003", "NC/series-005"]
-    assert manifest.table["subject"].tolist() == ["AD", "AD", "NC", "NC"]
-    assert manifest.notes == ("4 files of localisers were set aside",)
-
-
-def test_a_series_copied_into_another_class_is_not_hidden(tmp_path):
-    for label in ("AD", "NC"):
-        write_series(_slices("sub-1"), tmp_path / label / "x", series="1.2.3", PatientID="same")
-    with pytest.raises(DataError, match="two labels"):
-        scan(tmp_path)
-
-
-def test_visits_are_numbered_in_their_order(tmp_path):
-    for day, uid in (("20200301", "1.1"), ("20190301", "1.2")):
-        for label in ("AD", "NC"):
-            place = tmp_path / label / f"{label}{day}"
-            write_series(_slices("sub-1"), place, PatientID=label, StudyInstanceUID=uid, StudyDate=day)
-    manifest = scan(tmp_path)
-    assert manifest.table["session"].tolist() == ["visit-1", "visit-2"] * 2
-
-
-def test_people_without_an_identifier_are_unknown_or_told_by_folders(tmp_path):
-    for subject, label in PEOPLE.items():
-        write_series(_slices(subject), tmp_path / label / subject, PatientID="")
-    assert scan(tmp_path).subject_kind == "unknown"
-    told = scan(tmp_path, subject_pattern=r"(?P<subject>sub-\d)")
-    assert sorted(told.table["subject"]) == sorted(PEOPLE)

@@ -1,1 +1,1 @@
-"""Where images and labels come from: folders, tables, parquet, BIDS, DICOM, Hugging Face."""
+"""Sources of images and labels: folders, tables, parquet, BIDS, DICOM, Hugging Face."""

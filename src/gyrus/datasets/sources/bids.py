@@ -1,4 +1,4 @@
-"""BIDS: volumes named by their entities, and labels in participants.tsv or in the sessions.tsv of each person."""
+"""BIDS: volumes named by entities, with labels in participants.tsv or in the sessions.tsv of each subject."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from gyrus.datasets.sources import table_columns as roles
-from gyrus.datasets.sources.listing import Listing, Request
+from gyrus.datasets.sources.listing import Listing, ScanRequest
 from gyrus.datasets.sources.table import read_table
 from gyrus.datasets.sources.volume_folder import with_files
 from gyrus.errors import ConfigError, DataError
@@ -18,11 +18,11 @@ from gyrus.registry import nearest
 
 _NAME = re.compile(r"sub-[A-Za-z0-9]+(?:_[a-z]+-[A-Za-z0-9+]+)*_(?P<suffix>[A-Za-z0-9]+)(?P<extension>\.nii(?:\.gz)?)")
 _ENTITY = re.compile(r"(?:^|_)(?P<name>[a-z]+)-(?P<value>[A-Za-z0-9+]+)")
-_FURTHER = ("datatype", "suffix", "extension")
+_OTHER_ENTITIES = ("datatype", "suffix", "extension")
 _DERIVATIVES = "derivatives"
 
 ORIGINAL = "original_id"
-"""A column of participants.tsv and sessions.tsv with names that BIDS does not allow."""
+"""Column of participants.tsv and sessions.tsv with original names, which BIDS may not allow."""
 
 ENTITIES = [
     *(
@@ -45,49 +45,49 @@ ENTITIES = [
     *("echo", "flip", "inv", "mt", "part", "proc", "hemi", "space", "split", "recording", "chunk", "seg", "res"),
     *("den", "label", "desc"),
 ]
-"""The entities of BIDS 1.10, in their order."""
+"""The entities of BIDS 1.10, in order."""
 
 
 def is_bids(folder: Path) -> bool:
-    """Whether a folder is laid out as BIDS: it describes itself, or lists people, and has a folder a person."""
+    """Whether a folder is a BIDS data set: it has a description or a participants table, and folders of subjects."""
     described = any((folder / name).is_file() for name in ("dataset_description.json", "participants.tsv"))
     return described and any(path.is_dir() for path in folder.glob("sub-*"))
 
 
-def list_samples(path: Path, request: Request) -> Listing:
+def list_samples(path: Path, request: ScanRequest) -> Listing:
     """List the volumes of a BIDS data set.
 
     Args:
         path: The folder with ``sub-*`` in it.
-        request: Its ``bids`` holds the entities asked for, such as suffix=T1w, ses=01 or desc=preproc, values with
-            commas between; derivatives=NAME looks there. Its ``columns`` may name the columns of labels and parts.
+        request: Its ``bids`` has the requested entities, such as suffix=T1w, ses=01 or desc=preproc; commas separate
+            values, and derivatives=NAME selects derivatives. Its ``columns`` may name columns of labels and subsets.
 
     Raises:
         ConfigError: There is no such entity or column.
-        DataError: No volume fits, several suffixes do, or labels are needed and there are none.
+        DataError: No volume fits, several suffixes fit, or labels are needed and missing.
     """
     asked = dict(request.bids)
     scope = asked.pop(_DERIVATIVES, None)
     _require_entities(asked)
     place = path / _DERIVATIVES / scope if scope else path
     if not place.is_dir():
-        raise DataError(f"There is no folder {place}.")
+        raise DataError(f"The folder {place} does not exist.")
     found = [entities for entities in _volumes(place, path) if _fits(entities, asked)]
     if not found:
-        raise DataError(f"No volume below {place} fits {_words(asked) or 'the names of BIDS'}.")
+        raise DataError(f"No volume below {place} matches {_describe(asked) or 'the naming of BIDS'}.")
     _require_one_suffix(found, asked)
     paths = [entities["path"] for entities in found]
     rows = pd.DataFrame({"sample": paths, "path": paths, "subject": [f"sub-{one['sub']}" for one in found]})
     rows["session"] = [f"ses-{one['ses']}" if "ses" in one else None for one in found]
-    rows = _with_people(with_files(path, rows, request), path, request)
-    rows["session"] = _original_visits(path, rows)
-    rows["subject"] = _original_people(rows)
+    rows = _with_participants(with_files(path, rows, request), path, request)
+    rows["session"] = _original_sessions(path, rows)
+    rows["subject"] = _original_subjects(rows)
     rows = rows.drop(columns=ORIGINAL, errors="ignore")
     return Listing(path, rows, tuple(paths), subject_column="participant_id")
 
 
 def entities_of(name: str) -> dict[str, str]:
-    """The entities, suffix and extension of a file name; empty where it is not a BIDS name of a volume.
+    """The entities, suffix and extension of a file name; empty if it is not a BIDS name of a volume.
 
     Example:
         >>> entities_of("sub-01_ses-a_T1w.nii.gz")
@@ -109,7 +109,7 @@ def _volumes(place: Path, root: Path) -> Iterator[dict[str, str]]:
 
 
 def _require_entities(asked: Mapping[str, str]) -> None:
-    known = [*ENTITIES, *_FURTHER, _DERIVATIVES]
+    known = [*ENTITIES, *_OTHER_ENTITIES, _DERIVATIVES]
     for name in asked:
         if name not in known:
             suggestion = nearest(name, known)
@@ -126,7 +126,7 @@ def _values(name: str, text: str) -> list[str | None]:
 
 
 def _value(value: str | None, name: str) -> str | None:
-    """A value as it is compared: without the name of its entity, and numbers without leading zeros."""
+    """A value for comparison: without the name of its entity, and numbers without leading zeros."""
     if value is None or value in ("", "none"):
         return None
     value = value.removeprefix(f"{name}-")
@@ -137,17 +137,17 @@ def _require_one_suffix(found: Sequence[Mapping[str, str]], asked: Mapping[str, 
     suffixes = sorted({one["suffix"] for one in found})
     if len(suffixes) > 1 and "suffix" not in asked:
         raise DataError(
-            f"There are volumes of {len(suffixes)} kinds: {', '.join(suffixes)}. "
-            f"Choose with --bids suffix={'T1w' if 'T1w' in suffixes else suffixes[0]} (data.bids)."
+            f"There are volumes with {len(suffixes)} suffixes: {', '.join(suffixes)}. "
+            f"Select with --bids suffix={'T1w' if 'T1w' in suffixes else suffixes[0]} (data.bids)."
         )
 
 
-def _words(asked: Mapping[str, str]) -> str:
+def _describe(asked: Mapping[str, str]) -> str:
     return " ".join(f"{name}={value}" for name, value in asked.items())
 
 
-def _with_people(rows: pd.DataFrame, root: Path, request: Request) -> pd.DataFrame:
-    """Add what participants.tsv says of each person, and the labels of visits where sessions.tsv has them."""
+def _with_participants(rows: pd.DataFrame, root: Path, request: ScanRequest) -> pd.DataFrame:
+    """Add the columns of participants.tsv, and the labels of visits if sessions.tsv has them."""
     file = root / "participants.tsv"
     if not file.is_file():
         if request.labelled:
@@ -156,49 +156,50 @@ def _with_people(rows: pd.DataFrame, root: Path, request: Request) -> pd.DataFra
     table = read_table(file)
     if "participant_id" not in table:
         raise DataError(f"{file} has no column participant_id.")
-    people = _keyed(table, "participant_id", "sub-", file)
+    participants = _keyed(table, "participant_id", "sub-", file)
     asked = {role: name for role, name in request.columns.items() if role not in ("subject", "session", "path")}
     in_sessions = _sessions(root, rows, asked.get("label"))
-    if in_sessions is not None and asked.get("label") not in people:
+    if in_sessions is not None and asked.get("label") not in participants:
         asked.pop("label", None)
-    found = roles.find_columns(list(people.columns), asked)
+    found = roles.find_columns(list(participants.columns), asked)
     if request.labelled and "label" not in found and in_sessions is None:
         raise DataError(
-            f"{file} has no column with labels; it has {', '.join(people.columns)}. Name it by --column label=NAME."
+            f"{file} has no column of labels; it has {', '.join(participants.columns)}. "
+            "Name it with --column label=NAME."
         )
-    told = people.reindex(rows["subject"])
-    if ORIGINAL in told:
-        told[ORIGINAL] = roles.texts(told[ORIGINAL])
+    columns = participants.reindex(rows["subject"])
+    if ORIGINAL in columns:
+        columns[ORIGINAL] = roles.texts(columns[ORIGINAL])
     for role, name in found.items():
         if role in ("label", "subset") and request.labelled:
-            cells = told[name].to_list()
+            cells = columns[name].to_list()
             rows[role] = roles.texts(cells) if role == "label" else roles.subsets(cells, name)
     if in_sessions is not None and request.labelled:
         before = rows["label"] if "label" in rows else pd.Series(None, rows.index, dtype=object)
         rows["label"] = [new if new is not None else old for new, old in zip(in_sessions, before, strict=True)]
-    return _with_further(rows, told, [name for name in map(str, told.columns) if name not in found.values()])
+    return _with_further(rows, columns, [name for name in map(str, columns.columns) if name not in found.values()])
 
 
-def _with_further(rows: pd.DataFrame, told: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
+def _with_further(rows: pd.DataFrame, columns: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
     taken = set(rows.columns)
     added: dict[str, Any] = {
-        f"source_{name}" if name in taken else name: roles.further(told[name].reset_index(drop=True)).array
+        f"source_{name}" if name in taken else name: roles.further(columns[name].reset_index(drop=True)).array
         for name in names
         if name != ORIGINAL
     }
-    if ORIGINAL in told:
-        added[ORIGINAL] = told[ORIGINAL].to_list()
+    if ORIGINAL in columns:
+        added[ORIGINAL] = columns[ORIGINAL].to_list()
     return rows.assign(**added)
 
 
-def _original_people(rows: pd.DataFrame) -> list[str]:
-    """The names of people before they were made to fit BIDS, where participants.tsv keeps them."""
+def _original_subjects(rows: pd.DataFrame) -> list[str]:
+    """The original names of subjects, if participants.tsv has them."""
     original = rows[ORIGINAL] if ORIGINAL in rows else [None] * len(rows)
     return [own if pd.isna(name) else name for name, own in zip(original, rows["subject"], strict=True)]
 
 
-def _original_visits(root: Path, rows: pd.DataFrame) -> list[str | None]:
-    """The names of visits before they were made to fit BIDS, where a sessions.tsv keeps them."""
+def _original_sessions(root: Path, rows: pd.DataFrame) -> list[str | None]:
+    """The original names of visits, if a sessions.tsv has them."""
     originals: dict[tuple[str, str], str | None] = {}
     for subject in rows["subject"][rows["session"].notna()].unique():
         file = root / subject / f"{subject}_sessions.tsv"
@@ -211,7 +212,7 @@ def _original_visits(root: Path, rows: pd.DataFrame) -> list[str | None]:
 
 
 def _sessions(root: Path, rows: pd.DataFrame, column: str | None) -> list[str | None] | None:
-    """The labels of visits; None where no sessions.tsv has a column for them."""
+    """The labels of visits; None if no sessions.tsv has a column of labels."""
     labels: dict[tuple[str, str], str | None] = {}
     for subject in rows["subject"].unique():
         file = root / subject / f"{subject}_sessions.tsv"
@@ -230,7 +231,7 @@ def _sessions(root: Path, rows: pd.DataFrame, column: str | None) -> list[str | 
 
 
 def _keyed(table: pd.DataFrame, column: str, prefix: str, file: Path) -> pd.DataFrame:
-    """A table by the names of its rows, which may be written with or without their prefix."""
+    """A table indexed by a column, whose values may have a prefix or not."""
     if column not in table:
         raise DataError(f"{file} has no column {column}.")
     names = [f"{prefix}{str(name).removeprefix(prefix)}" for name in table[column]]

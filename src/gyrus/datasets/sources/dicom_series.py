@@ -1,4 +1,4 @@
-"""DICOM files in folders, one folder a class: each series is a volume, whatever the files are called."""
+"""DICOM files, one folder per class: each series is a volume, independent of file names."""
 
 from __future__ import annotations
 
@@ -11,42 +11,42 @@ from pathlib import Path, PurePosixPath
 import pandas as pd
 
 from gyrus.datasets.manifest import VOLUME_FILES, Problem
-from gyrus.datasets.sources.image_folder import is_text, walk, with_labels_and_parts
-from gyrus.datasets.sources.listing import SUBSET_WORDS, Listing, Request
+from gyrus.datasets.sources.image_folder import is_text, walk, with_labels_and_subsets
+from gyrus.datasets.sources.listing import SUBSET_NAMES, Listing, ScanRequest
 from gyrus.datasets.volume_files import may_be_dicom
 from gyrus.errors import DataError, UnusableImageError
 from gyrus.imaging.dicom import DICOM_EXTENSIONS, Header, is_dicom, read_header
 
-_SUBJECT_COLUMN = "PatientID of the headers, which is replaced by the name of a folder"
+_SUBJECT_COLUMN = "PatientID of the headers, replaced by the name of a folder"
 
 Found = list[tuple[str, Header]]
-"""Names of files below the root with their headers."""
+"""File names below the root, with their headers."""
 
 
-def list_samples(path: Path, request: Request) -> Listing:
-    """List the series of DICOM files in a folder, with the class and the part that their folders name.
+def list_samples(path: Path, request: ScanRequest) -> Listing:
+    """List the DICOM series in a folder, with class and subset from the folder names.
 
-    Files of one PatientID are of one person; the person is called after a folder, and the identifier itself is not
-    kept. Localisers and files without pixels are set aside, and counted in the notes.
+    Files with the same PatientID are of one subject. The subject is named after a folder, and the identifier itself is
+    not kept. Localisers and files without pixels are excluded, and counted in the notes.
 
     Args:
-        path: The folder; or one file, where labels are not needed.
+        path: The folder; or one file, if labels are not needed.
         request: As for a folder of images.
 
     Raises:
-        DataError: There is no series, no class folder, or the parts have different classes.
+        DataError: There is no series, no class folder, or the subsets have different classes.
     """
     root = path.parent if path.is_file() else path
     names = [path.name] if path.is_file() else [name for name in sorted(walk(path)) if _wanted(path / name)]
     found, problems = _headers(root, names, request)
-    series, notes = _pictures(found)
+    series, notes = _image_series(found)
     if not series and not problems:
-        raise DataError(f"There is no series of DICOM pictures in {path}{'; ' + '; '.join(notes) if notes else ''}.")
+        raise DataError(f"There is no DICOM image series in {path}{'; ' + '; '.join(notes) if notes else ''}.")
     if not series:
         shown = "".join(f"\n  {problem}" for problem in problems[:5])
         raise DataError(f"None of the {len(problems)} DICOM files of {path} can be used:{shown}")
     rows = _rows(series)
-    rows = with_labels_and_parts(rows, root, [files[0] for files in rows[VOLUME_FILES]], request)
+    rows = with_labels_and_subsets(rows, root, [files[0] for files in rows[VOLUME_FILES]], request)
     named = all(header.patient for group in series for _, header in group)
     column = _SUBJECT_COLUMN if named else None
     return Listing(
@@ -58,7 +58,7 @@ def _wanted(path: Path) -> bool:
     return is_text(str(path)) and may_be_dicom(path) and (path.suffix.lower() in DICOM_EXTENSIONS or is_dicom(path))
 
 
-def _headers(root: Path, names: Sequence[str], request: Request) -> tuple[Found, tuple[Problem, ...]]:
+def _headers(root: Path, names: Sequence[str], request: ScanRequest) -> tuple[Found, tuple[Problem, ...]]:
     def header(name: str) -> Header | Problem:
         try:
             return read_header(root / name)
@@ -78,35 +78,35 @@ def _headers(root: Path, names: Sequence[str], request: Request) -> tuple[Found,
     return found, tuple(problems)
 
 
-def _pictures(found: Found) -> tuple[list[Found], tuple[str, ...]]:
-    """The series that are pictures of a person, each with its files; and what was set aside, in words."""
+def _image_series(found: Found) -> tuple[list[Found], tuple[str, ...]]:
+    """The image series, each with its files; and notes on what was excluded."""
     groups: dict[tuple[tuple[str, ...], str], Found] = defaultdict(list)
-    aside: Counter[str] = Counter()
+    excluded: Counter[str] = Counter()
     for name, header in found:
         if not header.has_pixels:
-            aside[f"DICOM files without a picture ({header.modality or 'of unknown kind'})"] += 1
+            excluded[f"DICOM files without an image ({header.modality or 'unknown modality'})"] += 1
         elif header.is_localiser:
-            aside["files of localisers"] += 1
+            excluded["files of localisers"] += 1
         else:
-            # A copy of a series in the folder of another class or part is a sample of its own, so that it is found.
-            groups[_class_and_part(name), header.series or name].append((name, header))
-    notes = tuple(f"{count} {words} were set aside" for words, count in sorted(aside.items()))
+            # A copy of a series in the folder of another class or subset is a separate sample, so that it is detected.
+            groups[_class_and_subset(name), header.series or name].append((name, header))
+    notes = tuple(f"{count} {what} were excluded" for what, count in sorted(excluded.items()))
     return sorted(groups.values(), key=lambda group: group[0][0]), notes
 
 
-def _class_and_part(name: str) -> tuple[str, ...]:
+def _class_and_subset(name: str) -> tuple[str, ...]:
     folders = PurePosixPath(name).parent.parts
-    return folders[:2] if folders and folders[0].lower() in SUBSET_WORDS else folders[:1]
+    return folders[:2] if folders and folders[0].lower() in SUBSET_NAMES else folders[:1]
 
 
 def _rows(series: Sequence[Found]) -> pd.DataFrame:
-    people, visits = _people(series), _visits(series)
+    subjects, visits = _subjects(series), _visits(series)
     samples = _unique([_sample_name(group) for group in series])
     rows = [
         {
             "sample": sample,
             "path": _folder(names := [name for name, _ in group]),
-            "subject": people[group[0][1].patient],
+            "subject": subjects[group[0][1].patient],
             "session": visits[group[0][1].patient, group[0][1].study],
             "slice": None,
             VOLUME_FILES: tuple(names),
@@ -117,7 +117,7 @@ def _rows(series: Sequence[Found]) -> pd.DataFrame:
 
 
 def _sample_name(group: Found) -> str:
-    """The folder of a series and its number, which say nothing about the person."""
+    """The folder of a series and its number, which do not identify the subject."""
     number = group[0][1].series_number
     folder = _folder([name for name, _ in group])
     last = "series" if number is None else f"series-{number:03d}"
@@ -133,8 +133,8 @@ def _unique(names: Sequence[str]) -> list[str]:
     return unique
 
 
-def _people(series: Sequence[Found]) -> dict[str, str]:
-    """A name for each PatientID: the folder that holds all files of the person, numbered where people share one."""
+def _subjects(series: Sequence[Found]) -> dict[str, str]:
+    """A name for each PatientID: the folder with all files of the subject, numbered if subjects share it."""
     files: dict[str, list[str]] = defaultdict(list)
     for group in series:
         files[group[0][1].patient] += [name for name, _ in group]
@@ -143,7 +143,7 @@ def _people(series: Sequence[Found]) -> dict[str, str]:
 
 
 def _visits(series: Sequence[Found]) -> dict[tuple[str, str], str]:
-    """A number for each visit of a person, in their order; dates are not kept."""
+    """A number for each visit of a subject, in order of date; dates are not kept."""
     studies: dict[str, dict[str, str]] = defaultdict(dict)
     for group in series:
         header = group[0][1]

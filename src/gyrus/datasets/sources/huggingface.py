@@ -1,4 +1,4 @@
-"""A data set of the Hugging Face Hub by name, through the ``datasets`` library."""
+"""A data set of the Hugging Face Hub, through the ``datasets`` library."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gyrus.datasets.sources import parquet
-from gyrus.datasets.sources.listing import Listing, Request
+from gyrus.datasets.sources.listing import Listing, ScanRequest
 from gyrus.errors import ConfigError, DataError, GyrusError
 from gyrus.extras import missing_dependency
 from gyrus.files import cache_folder, digest
 
 PREFIX = "hf:"
-"""What a name starts with, to tell it from a path."""
+"""Prefix of names of the Hub, as opposed to paths."""
 
 _NAME = re.compile(r"(?P<name>\w[\w.-]*(?:/\w[\w.-]*)?)(?::(?P<config>\w[\w.-]*))?")
 _ROWS_AT_A_TIME = 256
 
 
-def list_samples(name: str | Path, request: Request) -> Listing:
+def list_samples(name: str | Path, request: ScanRequest) -> Listing:
     """List the images of a data set on the Hub.
 
-    Its parts are written once as parquet files with the encoded images into the cache folder, where a manifest
-    finds them again in a later process. Later scans work offline, as far as the ``datasets`` library does.
+    Its subsets are written once to the cache folder as parquet files with the encoded images, where manifests find them
+    in later processes. Later scans work offline if the ``datasets`` library does.
 
     Args:
         name: "hf:owner/name" or "hf:owner/name:config".
@@ -41,24 +41,24 @@ def list_samples(name: str | Path, request: Request) -> Listing:
     """
     match = _NAME.fullmatch(str(name).removeprefix(PREFIX))
     if match is None:
-        raise ConfigError(f"'{name}' is no name of a data set; it looks like hf:owner/name or hf:owner/name:config.")
+        raise ConfigError(f"'{name}' is not a valid name of a data set; use hf:owner/name or hf:owner/name:config.")
     return parquet.list_samples(_export(match["name"], _load(match["name"], match["config"])), request)
 
 
 def _load(name: str, config: str | None) -> Mapping[str, Any]:
     if Path(name).exists():
-        raise DataError(f"There is a folder {name} here, which would hide the data set of that name. Go elsewhere.")
+        raise DataError(f"The folder {name} here hides the data set of that name. Run from another folder.")
     try:
         import datasets
     except ImportError as error:
         raise missing_dependency("Reading data sets of the Hugging Face Hub", "huggingface") from error
     try:
         return datasets.load_dataset(name, config)
-    except Exception as error:  # the library and the ones below it have no common error
+    except Exception as error:  # the library and its dependencies have no common error
         reason = f"{type(error).__name__}: {str(error).rstrip('.')}"
         raise DataError(
-            f"The data set '{name}' cannot be had from the Hugging Face Hub: {reason}. Check the name, "
-            "the connection and, for data sets behind a gate, that you are logged in to the Hub."
+            f"The data set '{name}' cannot be loaded from the Hugging Face Hub: {reason}. Check the name, "
+            "the connection and, for gated data sets, that you are logged in to the Hub."
         ) from error
 
 
@@ -66,30 +66,30 @@ def _export(name: str, splits: Mapping[str, Any]) -> Path:
     version = digest({split: dataset._fingerprint for split, dataset in splits.items()})[:16]
     folder = cache_folder() / "huggingface" / f"{name.replace('/', '--')}-{version}"
     if not folder.is_dir():
-        _write_whole(folder, splits)
+        _write_all(folder, splits)
     return folder
 
 
-def _write_whole(folder: Path, splits: Mapping[str, Any]) -> None:
-    """Write all parts or nothing: the folder gets its name when it is whole."""
+def _write_all(folder: Path, splits: Mapping[str, Any]) -> None:
+    """Write all subsets or nothing: the folder gets its name when it is complete."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as temporary:
-            whole = Path(temporary) / "whole"
-            whole.mkdir()
+            complete = Path(temporary) / "complete"
+            complete.mkdir()
             for split, dataset in splits.items():
-                _write_part(whole / f"{split}.parquet", dataset)
+                _write_subset(complete / f"{split}.parquet", dataset)
             if not folder.exists():
-                whole.rename(folder)
+                complete.rename(folder)
     except (OSError, pa.ArrowException) as error:
         if not folder.is_dir():
             raise GyrusError(f"Cannot write the data set to {folder}: {error}.") from error
 
 
-def _write_part(file: Path, dataset: Any) -> None:
+def _write_subset(file: Path, dataset: Any) -> None:
     from datasets.table import embed_table_storage
 
     with pq.ParquetWriter(file, dataset.features.arrow_schema) as writer:
-        # Images that the data set keeps as files of their own are put into the rows.
+        # Images that the data set keeps in separate files are embedded in the rows.
         for content in dataset.with_format("arrow").iter(_ROWS_AT_A_TIME):
             writer.write_table(embed_table_storage(content))

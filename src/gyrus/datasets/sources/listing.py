@@ -1,4 +1,4 @@
-"""What was asked of a scan, and what a source lists before anything is opened."""
+"""The interface of a source: it receives a scan request and lists samples before any file is opened."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gyrus.types import Subset
 Progress = Callable[[int, int], None]
 """Called with the samples checked so far and their number."""
 
-SUBSET_WORDS: dict[str, Subset] = {
+SUBSET_NAMES: dict[str, Subset] = {
     "train": "train",
     "training": "train",
     "val": "val",
@@ -25,23 +25,23 @@ SUBSET_WORDS: dict[str, Subset] = {
     "test": "test",
     "testing": "test",
 }
-"""What folders, files and table cells may call a part, in any case."""
+"""Names of subsets in folders, files and table cells, in any case."""
 
 
 @dataclass(frozen=True)
-class Request:
-    """What the user asked of a scan.
+class ScanRequest:
+    """The options of a scan.
 
     Attributes:
         subject_rule: The name of a naming rule, or "none"; None to find one.
         subject_pattern: The user's own regular expression.
-        classes: The class names in their order; None to find them.
+        classes: The class names in order; None to find them.
         columns: Column names of a table, by role.
         labelled: Whether labels are needed, and read.
-        progress: Told how far the check of the images is.
-        source: The name of the layout, where the user named it.
-        bids: Entities and the values asked for, of a BIDS data set.
-        assumption: What the user states where the header of a volume says nothing.
+        progress: Called with the samples checked so far and their number.
+        source: The name of the layout; None to recognise it.
+        bids: Entities of a BIDS data set and the requested values.
+        assumed: Orientation and spacing of volumes whose header lacks them.
     """
 
     subject_rule: str | None = None
@@ -52,7 +52,7 @@ class Request:
     progress: Progress | None = None
     source: str | None = None
     bids: Mapping[str, str] = field(default_factory=dict)
-    assumption: AssumedGeometry = field(default_factory=AssumedGeometry)
+    assumed: AssumedGeometry = field(default_factory=AssumedGeometry)
 
 
 @dataclass(frozen=True)
@@ -61,13 +61,13 @@ class Listing:
 
     Attributes:
         root: The folder that ``path`` is relative to.
-        rows: The columns ``sample`` and ``path``, those of the manifest that the source knows, and any further
-            ones. Missing values are None or NA.
-        names: For each row the path that naming rules are matched against; empty where there are no names.
-        classes: The class names in their order, where the source knows them.
-        subject_column: The name of the column that the subjects came from, if any.
-        problems: What could not be listed.
-        notes: What was set aside, or stands out.
+        rows: The columns ``sample`` and ``path``, other columns of the manifest that the source knows, and additional
+            columns. Missing values are None or NA.
+        names: The path of each row that subject rules are matched against; empty if there are no names.
+        classes: The class names in order, if the source knows them.
+        subject_column: The column of the subjects, if any.
+        problems: Files that could not be listed.
+        notes: What was excluded, and oddities.
     """
 
     root: Path

@@ -1,4 +1,4 @@
-"""Parquet with image bytes, one row an image; a file, or a folder of them as Hugging Face lays it out."""
+"""Parquet files with image bytes, one row per image; one file, or a folder in the layout of Hugging Face."""
 
 from __future__ import annotations
 
@@ -12,33 +12,33 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from gyrus.datasets.reader import IMAGE_COLUMN, byte_columns, find_image_column
+from gyrus.datasets.encoded_images import IMAGE_COLUMN, byte_columns, find_image_column
 from gyrus.datasets.sources import table_columns as roles
-from gyrus.datasets.sources.listing import SUBSET_WORDS, Listing, Request
+from gyrus.datasets.sources.listing import SUBSET_NAMES, Listing, ScanRequest
 from gyrus.datasets.sources.table import add_columns, in_pandas
 from gyrus.errors import ConfigError, DataError
 from gyrus.types import Subset
 
 _BELOW = (".", "data")
-"""Where in a folder the files may lie; the first place that has any is taken."""
+"""Where a folder may hold the files; the first place with any is used."""
 
 _INNER_PATH = " path inside the image"
 
-_PART = re.compile(r"[A-Za-z]+")
+_FIRST_WORD = re.compile(r"[A-Za-z]+")
 
 
-def list_samples(path: Path, request: Request) -> Listing:
+def list_samples(path: Path, request: ScanRequest) -> Listing:
     """List the rows of parquet files that hold encoded images.
 
     Class names come from the request, else from the metadata that the ``datasets`` library writes, else from the
-    labels themselves. Where files are named after parts (``train-00000-of-00001.parquet``), the part is filled in.
+    labels themselves. If files are named after subsets (``train-00000-of-00001.parquet``), the subset is filled in.
 
     Args:
         path: One parquet file, or a folder that holds some, directly or in ``data/``.
         request: Its ``columns``, ``classes`` and ``labelled`` are used.
 
     Raises:
-        ConfigError: A column that the user named is not there.
+        ConfigError: A column named by the user does not exist.
         DataError: A file cannot be read, has no images or labels, or the files disagree on the class names.
     """
     files = image_files(path, request.columns.get("image")) if path.is_dir() else [path]
@@ -69,10 +69,10 @@ def holds_images(file: Path, named: str | None) -> bool:
 
 def _together(path: Path, root: Path, listings: list[Listing]) -> Listing:
     if not listings:
-        raise DataError(f"{path} has no row.")
+        raise DataError(f"{path} has no rows.")
     classes = {listing.classes for listing in listings}
     if len(classes) > 1:
-        raise DataError(f"The parquet files of {path} disagree on the class names: {sorted(map(str, classes))}.")
+        raise DataError(f"The parquet files of {path} have different class names: {sorted(map(str, classes))}.")
     columns = {listing.subject_column for listing in listings}
     if len(columns) > 1:
         raise DataError(f"Only some of the parquet files of {path} have a subject column.")
@@ -86,14 +86,14 @@ def _together(path: Path, root: Path, listings: list[Listing]) -> Listing:
     )
 
 
-def _list_file(file: Path, root: Path, request: Request, *, with_subset: bool) -> Listing:
+def _list_file(file: Path, root: Path, request: ScanRequest, *, with_subset: bool) -> Listing:
     content, image = _without_pixels(file, request.columns.get("image"))
     table = in_pandas(content)
     asked = {role: name for role, name in request.columns.items() if role != "image"}
     found = roles.find_columns([name for name in table.columns if name != _INNER_PATH], asked)
     if request.labelled and "label" not in found:
         raise DataError(
-            f"{file} has no column with labels; it has {', '.join([image, *table.columns.drop(_INNER_PATH)])}. "
+            f"{file} has no column of labels; it has {', '.join([image, *table.columns.drop(_INNER_PATH)])}. "
             'Name it with columns={"label": "..."}.'
         )
     names = _names(table, found.pop("path", None))
@@ -107,7 +107,7 @@ def _list_file(file: Path, root: Path, request: Request, *, with_subset: bool) -
 
 
 def _without_pixels(file: Path, named: str | None) -> tuple[pa.Table, str]:
-    """The columns beside the images, with the paths inside of the images as one more; and the name of the images."""
+    """All columns except the images, with the paths inside the images as an additional one; and the image column."""
     try:
         schema = pq.read_schema(file)
         image = _image_column(file, schema, named)
@@ -127,7 +127,9 @@ def _image_column(file: Path, schema: pa.Schema, named: str | None) -> str:
         raise ConfigError(f"{file} has no column '{named}' with image bytes; it has {', '.join(schema.names)}.")
     candidates = ", ".join(byte_columns(schema))
     if candidates:
-        raise DataError(f'Which column of {file} holds the images: {candidates}? Name it, columns={{"image": "..."}}.')
+        raise DataError(
+            f'Several columns of {file} may hold the images: {candidates}. Name one with columns={{"image": "..."}}.'
+        )
     raise DataError(f"{file} has no column with image bytes; it has {', '.join(schema.names)}.")
 
 
@@ -141,24 +143,24 @@ def _inner_paths(file: Path, kind: pa.DataType, image: str, count: int) -> pa.Ar
 
 def _rows(file: Path, root: Path, count: int) -> pd.DataFrame:
     path = file.relative_to(root).as_posix()
-    # Of one width, so that samples sorted by name are sorted by row, and row groups are read one after another.
+    # Zero-padded, so that samples sorted by name are sorted by row, and row groups are read one after another.
     width = len(str(count - 1))
     samples = [f"{path}#{row:0{width}d}" for row in range(count)]
     return pd.DataFrame({"sample": samples, "path": path, "row": range(count)})
 
 
 def _subset(file: Path) -> Subset | None:
-    word = _PART.match(file.name)
-    return SUBSET_WORDS.get(word[0].lower()) if word else None
+    word = _FIRST_WORD.match(file.name)
+    return SUBSET_NAMES.get(word[0].lower()) if word else None
 
 
 def _names(table: pd.DataFrame, column: str | None) -> tuple[str, ...]:
-    """File names that the rows carry, inside of the images or in a column of their own."""
+    """File names of the rows, from inside the images or from a column of their own."""
     for name in (_INNER_PATH, column):
         paths = roles.texts(table[name]) if name is not None else []
-        told = tuple(path.replace("\\", "/") for path in paths if path is not None)
-        if told and len(told) == len(paths):
-            return told
+        found = tuple(path.replace("\\", "/") for path in paths if path is not None)
+        if found and len(found) == len(paths):
+            return found
     return ()
 
 

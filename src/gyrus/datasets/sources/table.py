@@ -1,4 +1,4 @@
-"""A table that names image files: CSV, TSV or parquet, one row an image."""
+"""A table of image files: CSV, TSV or parquet, one row per image."""
 
 from __future__ import annotations
 
@@ -13,46 +13,48 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from gyrus.datasets.encoded_images import IMAGE_COLUMN
 from gyrus.datasets.manifest import COLUMNS
-from gyrus.datasets.reader import IMAGE_COLUMN
 from gyrus.datasets.sources import table_columns as roles
-from gyrus.datasets.sources.listing import Listing, Request
+from gyrus.datasets.sources.listing import Listing, ScanRequest
 from gyrus.datasets.sources.volume_folder import with_files
 from gyrus.errors import ConfigError, DataError
 
 TABLE_EXTENSIONS = (".csv", ".tsv", ".parquet")
-"""The kinds of tables, in any case."""
+"""Extensions of tables, in any case."""
 
 _READ_ERRORS = (OSError, ValueError, csv.Error, pa.ArrowException)
 _TAKEN = (*COLUMNS, IMAGE_COLUMN)
 _SEPARATORS = (",", ";", "\t")
 
 
-def list_samples(path: Path, request: Request) -> Listing:
-    """List the images that a table names.
+def list_samples(path: Path, request: ScanRequest) -> Listing:
+    """List the images of a table.
 
-    Paths are relative to the folder of the table, or absolute. Where some lie outside of that folder, the root is
-    the innermost folder that holds all of them.
+    Paths are relative to the folder of the table, or absolute. If some are outside of that folder, the root is the
+    innermost folder that contains all of them.
 
     Args:
-        path: The table; or a folder that holds exactly one with a path column.
+        path: The table; or a folder with exactly one table that has a path column.
         request: Its ``columns``, ``classes`` and ``labelled`` are used.
 
     Raises:
-        ConfigError: A column that the user named is not there.
-        DataError: The table cannot be read, has no row, or lacks a path or label column.
+        ConfigError: A column named by the user does not exist.
+        DataError: The table cannot be read, has no rows, or lacks a path or label column.
     """
     file = _only_table(path, request.columns) if path.is_dir() else path
     table = read_table(file)
     if "image" in request.columns:
-        raise ConfigError("The role 'image' is for image bytes in a parquet file. Here, name the 'path' column.")
+        raise ConfigError(
+            "The role 'image' is for image bytes in parquet files. For this table, name the 'path' column."
+        )
     found = roles.find_columns(list(table.columns), request.columns)
     if "path" not in found:
-        raise DataError(f"{file} has no column with paths{_known(table, 'path')}")
+        raise DataError(f"{file} has no column of paths{_known(table, 'path')}")
     if request.labelled and "label" not in found:
-        raise DataError(f"{file} has no column with labels{_known(table, 'label')}")
+        raise DataError(f"{file} has no column of labels{_known(table, 'label')}")
     if table.empty:
-        raise DataError(f"{file} has no row.")
+        raise DataError(f"{file} has no rows.")
     root, below = _below_one_root(file, table[found["path"]])
     rows = pd.DataFrame({"sample": below, "path": below})
     rows = with_files(root, add_columns(rows, table, found, request), request)
@@ -70,7 +72,7 @@ def tables_in(folder: Path, asked: Mapping[str, str]) -> list[Path]:
 
 
 def has_paths(file: Path, asked: Mapping[str, str]) -> bool:
-    """Whether a table has a column of text that may hold paths."""
+    """Whether a table has a text column that may hold paths."""
     try:
         names = _text_columns(file)
     except _READ_ERRORS:
@@ -79,7 +81,7 @@ def has_paths(file: Path, asked: Mapping[str, str]) -> bool:
 
 
 def read_table(file: Path) -> pd.DataFrame:
-    """Read a table; every cell of a CSV or TSV stays the text it is.
+    """Read a table; cells of a CSV or TSV stay text.
 
     Raises:
         DataError: It cannot be read.
@@ -93,7 +95,7 @@ def read_table(file: Path) -> pd.DataFrame:
 
 
 def in_pandas(content: pa.Table) -> pd.DataFrame:
-    """The plain columns of a parquet table; nested ones and bytes are left out."""
+    """The plain columns of a parquet table, without nested columns and bytes."""
     plain = [field.name for field in content.schema if not _is_nested_or_bytes(field.type)]
     return content.select(plain).to_pandas(types_mapper=_nullable)
 
@@ -107,17 +109,17 @@ def add_columns(
     rows: pd.DataFrame,
     table: pd.DataFrame,
     found: Mapping[str, str],
-    request: Request,
+    request: ScanRequest,
     label_names: Sequence[str] | None = None,
 ) -> pd.DataFrame:
-    """Add the columns with roles under the names of the manifest, and the further ones under their own.
+    """Add the columns with roles under the names of the manifest, and additional columns under their own.
 
     Args:
-        rows: What is added to.
+        rows: The rows to extend.
         table: The columns of the source.
         found: The column of each role.
-        request: Its ``classes`` name integer labels where the source does not.
-        label_names: What integer labels mean, where the source says so.
+        request: Its ``classes`` name integer labels if the source does not.
+        label_names: Names of integer labels, if the source has them.
     """
     added: dict[str, Any] = {}
     if request.labelled and "label" in found:
@@ -139,8 +141,8 @@ def _only_table(folder: Path, asked: Mapping[str, str]) -> Path:
     tables = tables_in(folder, asked)
     if len(tables) == 1:
         return tables[0]
-    words = f"{len(tables)} tables with paths: {', '.join(file.name for file in tables)}" if tables else "no table"
-    raise DataError(f"{folder} holds {words}. Give the path of the table to use.")
+    found = f"{len(tables)} tables with paths: {', '.join(file.name for file in tables)}" if tables else "no table"
+    raise DataError(f"{folder} has {found}. Give the path of the table to use.")
 
 
 def _text_columns(file: Path) -> list[str]:
@@ -148,13 +150,13 @@ def _text_columns(file: Path) -> list[str]:
         return list(_read_csv(file, rows=0).columns)
     schema = pq.read_schema(file)
     if b"gyrus" in (schema.metadata or {}):
-        return []  # a manifest that was saved beside the images says what was there, not what is
+        return []  # a manifest saved beside the images describes an earlier scan
     text = (pa.types.is_string, pa.types.is_large_string)
     return [field.name for field in schema if any(is_text(field.type) for is_text in text)]
 
 
 def _read_csv(file: Path, rows: int | None = None) -> pd.DataFrame:
-    # Not by pandas, which shifts or drops cells of uneven rows, and with them the labels.
+    # Not with pandas, which shifts or drops cells of uneven rows, and with them the labels.
     with file.open(encoding="utf-8-sig", newline="") as text:
         header = text.readline()
         separator = _separator(file, header)
@@ -173,20 +175,20 @@ def _as_long_as(names: list[str], row: list[str], line: int) -> list[str]:
 
 
 def _separator(file: Path, header: str) -> str:
-    """Tab for TSV; else whatever the header has most of, since spreadsheets write semicolons in some countries."""
+    """Tab for TSV; else the most frequent one in the header, since some spreadsheets write semicolons."""
     return "\t" if file.suffix.lower() == ".tsv" else max(_SEPARATORS, key=header.count)
 
 
 def _nullable(kind: pa.DataType) -> pd.api.extensions.ExtensionDtype | None:
-    # Whole numbers stay whole where cells are missing; pandas would make them 1.0.
+    # Integers stay integers if cells are missing; pandas would convert them to floats.
     return pd.Int64Dtype() if pa.types.is_integer(kind) else None
 
 
 def _known(table: pd.DataFrame, role: str) -> str:
     names = " or ".join(roles.COLUMN_NAMES[role][:3])
     return (
-        f"; it has {', '.join(map(str, table.columns))}. Call one of them {names}, "
-        f'or name it with columns={{"{role}": "..."}}, or take the folders themselves with source="folder".'
+        f"; it has {', '.join(map(str, table.columns))}. Rename one of them to {names}, "
+        f'or name it with columns={{"{role}": "..."}}, or scan the folders instead with source="folder".'
     )
 
 
@@ -195,8 +197,8 @@ def _below_one_root(file: Path, cells: pd.Series) -> tuple[Path, list[str]]:
     texts = roles.texts(cells.to_list())
     nameless = [number for number, text in enumerate(texts) if text is None]
     if nameless:
-        raise DataError(f"{file} has {len(nameless)} rows without a path, the first is row {nameless[0] + 1}.")
-    # Tables written on Windows have backslashes; a slash is understood everywhere.
+        raise DataError(f"{file} has {len(nameless)} rows without a path, first: row {nameless[0] + 1}.")
+    # Tables written on Windows have backslashes; slashes work everywhere.
     full = [os.path.normpath(folder / str(text).replace("\\", "/")) for text in texts]
     inside = all(Path(path).is_relative_to(folder) for path in full)
     root = folder if inside else Path(os.path.commonpath([Path(path).parent for path in full]))

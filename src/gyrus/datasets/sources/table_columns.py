@@ -1,4 +1,4 @@
-"""Which column of a table plays which role, and what its cells say."""
+"""The roles of table columns (path, label, subject ...), and how their cells are read."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-from gyrus.datasets.reader import IMAGE_COLUMN_NAMES
-from gyrus.datasets.sources.listing import SUBSET_WORDS
+from gyrus.datasets.encoded_images import IMAGE_COLUMN_NAMES
+from gyrus.datasets.sources.listing import SUBSET_NAMES
 from gyrus.errors import ConfigError, DataError
 from gyrus.registry import look_up
 
@@ -18,37 +18,42 @@ COLUMN_NAMES: dict[str, tuple[str, ...]] = {
     "subject": ("subject", "subject_id", "patient", "patient_id", "participant", "participant_id", "person"),
     "session": ("session", "session_id", "visit", "visit_id", "scan_id"),
     "slice": ("slice", "slice_index", "slice_number"),
-    "subset": ("subset", "split", "set", "subset"),
+    "subset": ("subset", "part", "split", "set"),
 }
-"""The names under which the column of each role is found, in any case; the first one present plays the role."""
+"""Names by which the column of each role is recognised, in any case; the first one present is used."""
 
 ROLES = {**COLUMN_NAMES, "image": IMAGE_COLUMN_NAMES}
-"""The same with the role of encoded images, which only columns of bytes in a parquet file can play."""
+"""The same with the role of encoded images, which needs a column of bytes in a parquet file."""
+
+FORMER_ROLES = {"part": "subset"}
+"""Roles under their names before version 0.2, which are still accepted."""
 
 _MISSING = ("", "n/a", "na", "nan", "null", "none")
-"""What counts as nothing in a further column, in any case. In labels only an empty cell or BIDS' n/a does:
+"""Missing values of additional columns, in any case. In labels only an empty cell or BIDS' n/a is missing, because
 "None" may be the name of a class."""
 
 
-def require_roles(asked: Mapping[str, str]) -> None:
-    """Refuse a role that no column can play.
+def current_roles(asked: Mapping[str, str]) -> dict[str, str]:
+    """Columns by role, with former roles under their current names.
 
     Raises:
         UnknownNameError: There is no such role.
     """
-    for role in asked:
+    current = {FORMER_ROLES.get(role, role): name for role, name in asked.items()}
+    for role in current:
         look_up(role, ROLES, "column role")
+    return current
 
 
 def find_columns(present: Sequence[str], asked: Mapping[str, str]) -> dict[str, str]:
-    """The column of each role, for the roles that have one.
+    """The column of each role that has one.
 
     Args:
         present: The columns of the table.
-        asked: Columns that the user named, by role.
+        asked: Columns named by the user, by role.
 
     Raises:
-        ConfigError: A named column is not there.
+        ConfigError: A named column does not exist.
     """
     for role, name in asked.items():
         if name not in present:
@@ -63,25 +68,25 @@ def find_columns(present: Sequence[str], asked: Mapping[str, str]) -> dict[str, 
 
 
 def texts(cells: Iterable[Any]) -> list[str | None]:
-    """Cells of a role as text; None where the cell is empty, or BIDS' n/a."""
+    """Cells of a role as text; None if the cell is empty or BIDS' n/a."""
     words = [None if pd.isna(cell) else str(cell).strip() for cell in cells]
     return [word if word not in (None, "", "n/a") else None for word in words]
 
 
 def subsets(cells: Iterable[Any], column: str) -> list[str | None]:
-    """Cells of the part column as train, val or test.
+    """Cells of the subset column as train, val or test.
 
     Raises:
-        DataError: A cell says something else.
+        DataError: A cell has another value.
     """
     words = texts(cells)
-    strangers = sorted({word for word in words if word is not None and word.lower() not in SUBSET_WORDS})
-    if strangers:
+    unknown = sorted({word for word in words if word is not None and word.lower() not in SUBSET_NAMES})
+    if unknown:
         raise DataError(
-            f"The column '{column}' names parts that are not known: {', '.join(strangers[:5])}. "
-            f"Known, in any case: {', '.join(SUBSET_WORDS)}."
+            f"The column '{column}' has unknown subsets: {', '.join(unknown[:5])}. "
+            f"Known, in any case: {', '.join(SUBSET_NAMES)}."
         )
-    return [SUBSET_WORDS[word.lower()] if word is not None else None for word in words]
+    return [SUBSET_NAMES[word.lower()] if word is not None else None for word in words]
 
 
 def whole_numbers(cells: Iterable[Any], column: str) -> list[int | None]:
@@ -107,9 +112,9 @@ def _whole(word: str) -> int:
 
 
 def name_labels(labels: Sequence[str | None], classes: Sequence[str] | None) -> list[str | None]:
-    """Integer labels become the class at that position, unless the integers are names of classes themselves.
+    """Replace integer labels by the class at that position, unless the integers are class names themselves.
 
-    -1 stands for no label, as the ``datasets`` library writes it.
+    -1 means no label, as in the ``datasets`` library.
     """
     found = {label for label in labels if label is not None}
     if not classes or found <= set(classes) or not all(_is_index(label, len(classes)) for label in found):
@@ -122,7 +127,7 @@ def _is_index(label: str, count: int) -> bool:
 
 
 def further(cells: pd.Series) -> pd.Series:
-    """A column without a role: numbers where every cell is a number, else text."""
+    """A column without a role: numbers if every cell is a number, else text."""
     if not (pd.api.types.is_object_dtype(cells) or pd.api.types.is_string_dtype(cells)):
         return cells
     words = cells.astype("string")

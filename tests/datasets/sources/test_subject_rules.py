@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gyrus.datasets.sources.subject_naming import SUBJECT_RULES, read_names
+from gyrus.datasets.sources.subject_rules import SUBJECT_RULES, subjects_from_names
 from gyrus.errors import ConfigError, DataError, UnknownNameError
 
 READINGS = [
@@ -31,7 +31,7 @@ READINGS = [
 
 @pytest.mark.parametrize(("rule", "name", "told"), READINGS)
 def test_a_rule_reads_names_as_documented(rule: str, name: str, told: tuple[str, str | None, int | None]) -> None:
-    names = read_names([name], ["AD"], rule=rule)
+    names = subjects_from_names([name], ["AD"], rule=rule)
 
     assert (names.subjects[0], names.sessions[0], names.slices[0]) == told
     assert names.kind == SUBJECT_RULES[rule].kind
@@ -40,12 +40,12 @@ def test_a_rule_reads_names_as_documented(rule: str, name: str, told: tuple[str,
 
 @pytest.mark.parametrize("rule", SUBJECT_RULES)
 def test_the_example_of_a_rule_is_read_by_it(rule: str) -> None:
-    assert read_names([SUBJECT_RULES[rule].example], [None], rule=rule).subjects[0]
+    assert subjects_from_names([SUBJECT_RULES[rule].example], [None], rule=rule).subjects[0]
 
 
 @pytest.mark.parametrize(("rule", "name"), [(rule, name) for rule, name, _ in READINGS if rule != "id-slice"])
 def test_a_rule_about_people_is_found_without_being_named(rule: str, name: str) -> None:
-    assert read_names([name, name], ["AD", "NC"]).rule == rule
+    assert subjects_from_names([name, name], ["AD", "NC"]).rule == rule
 
 
 def test_scan_and_slice_are_found_where_scans_have_slices() -> None:
@@ -53,7 +53,7 @@ def test_scan_and_slice_are_found_where_scans_have_slices() -> None:
         f"{label}/{scan}_{slice_}.jpeg" for label in "ab" for scan in (f"{label}1", f"{label}2") for slice_ in (1, 2)
     ]
 
-    found = read_names(names, [name[0] for name in names])
+    found = subjects_from_names(names, [name[0] for name in names])
 
     assert (found.rule, found.kind) == ("id-slice", "scan")
     assert found.sessions == found.subjects
@@ -72,18 +72,18 @@ IMPLAUSIBLE = {
 def test_no_person_is_invented(case: str) -> None:
     names = IMPLAUSIBLE[case]
 
-    found = read_names(names, [name.split("/")[0] for name in names])
+    found = subjects_from_names(names, [name.split("/")[0] for name in names])
 
     assert (found.rule, found.kind) == ("none", "unknown")
     assert set(found.subjects) == {None}
 
 
 def test_the_rule_none_tells_nothing() -> None:
-    assert read_names(["sub-01.png"], [None], rule="none").kind == "unknown"
+    assert subjects_from_names(["sub-01.png"], [None], rule="none").kind == "unknown"
 
 
 def test_a_pattern_is_searched_in_the_path_below_the_root() -> None:
-    found = read_names(
+    found = subjects_from_names(
         ["AD/patient 7/baseline/12.png"],
         ["AD"],
         pattern=r"patient (?P<subject>\d+)/(?P<session>\w+)/(?P<slice>\d+)",
@@ -105,32 +105,32 @@ def test_a_pattern_is_searched_in_the_path_below_the_root() -> None:
 )
 def test_a_bad_pattern_is_explained(pattern: str, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
-        read_names(["1.png"], ["AD"], pattern=pattern)
+        subjects_from_names(["1.png"], ["AD"], pattern=pattern)
 
 
 def test_names_that_do_not_fit_are_counted_and_the_first_shown() -> None:
     with pytest.raises(DataError, match=r"does not fit 4 of 5 names.*x0\.png, x1\.png, x2\.png\."):
-        read_names([*(f"x{i}.png" for i in range(4)), "7.png"], [None] * 5, pattern=r"^(?P<subject>\d+)")
+        subjects_from_names([*(f"x{i}.png" for i in range(4)), "7.png"], [None] * 5, pattern=r"^(?P<subject>\d+)")
 
 
 def test_an_empty_subject_does_not_fit() -> None:
     with pytest.raises(DataError, match="does not fit 1 of 1"):
-        read_names(["x.png"], [None], pattern=r"(?P<subject>\d*)")
+        subjects_from_names(["x.png"], [None], pattern=r"(?P<subject>\d*)")
 
 
 def test_a_slice_that_is_no_number_is_named() -> None:
     with pytest.raises(DataError, match=r"reads 'b' as the slice of a_b\.png"):
-        read_names(["a_b.png"], [None], pattern=r"(?P<subject>a)_(?P<slice>\w)")
+        subjects_from_names(["a_b.png"], [None], pattern=r"(?P<subject>a)_(?P<slice>\w)")
 
 
 def test_a_misspelt_rule_gets_the_nearest() -> None:
     with pytest.raises(UnknownNameError, match="Did you mean 'adni'"):
-        read_names(["x"], [None], rule="adny")
+        subjects_from_names(["x"], [None], rule="adny")
 
 
 def test_rule_and_pattern_exclude_each_other() -> None:
     with pytest.raises(ConfigError, match="not both"):
-        read_names(["x"], [None], rule="bids", pattern="(?P<subject>x)")
+        subjects_from_names(["x"], [None], rule="bids", pattern="(?P<subject>x)")
 
 
 @given(st.text(st.sampled_from("sub-OAS1_0ADNIMRxé .1"), max_size=60))

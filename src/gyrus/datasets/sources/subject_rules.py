@@ -1,4 +1,4 @@
-"""Who is on an image, told from its name: an explicit table of rules, or the user's own regular expression."""
+"""Subject, session and slice from file names: by a table of rules, or by the user's own regular expression."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _NAMES_SHOWN = 3
 
 @dataclass(frozen=True)
 class SubjectRule:
-    """A way of naming files that tells who is on them.
+    """A naming scheme of files that contains the subject.
 
     Attributes:
-        pattern: Regular expression with the group ``subject``, and ``session`` and ``slice`` where names have them;
-            matched against the whole file name without its extension.
-        kind: Whether the name tells the person, or only the scan.
-        description: What such names look like, for people.
-        example: A name that the rule reads.
+        pattern: Regular expression with the group ``subject``, and ``session`` and ``slice`` if names have them;
+            matched against the whole file name without extension.
+        kind: Whether the name contains the subject, or only the scan.
+        description: The form of the names, for users.
+        example: A name that the rule matches.
     """
 
     pattern: str
@@ -40,43 +40,43 @@ SUBJECT_RULES: dict[str, SubjectRule] = {
         r"(?P<subject>sub-[A-Za-z0-9]+)(?:_(?P<session>ses-[A-Za-z0-9]+))?"
         r"(?:(?=.*_slice-(?P<slice>\d+)(?:_|$)))?(?:_[A-Za-z0-9-]+)*",
         "subject",
-        "BIDS entities: sub-<person>[_ses-<visit>][_...][_slice-<number>]",
+        "BIDS entities: sub-<subject>[_ses-<visit>][_...][_slice-<number>]",
         "sub-017_ses-1_T1w_slice-042.png",
     ),
     "adni": SubjectRule(
         r"(?:ADNI_)?(?P<subject>\d{3}_S_\d{4,5})(?=_|$)"
         r"(?:(?=.*?_(?P<session>S\d+_I\d+|I\d+|S\d+)(?:_|$)))?(?:(?=.*_(?P<slice>\d{1,4})$))?.*",
         "subject",
-        "ADNI: <site>_S_<person>_..._S<series>_I<image>[_<slice>]",
+        "ADNI: <site>_S_<subject>_..._S<series>_I<image>[_<slice>]",
         "006_S_6677_MR_Axial_2D_PASL_Br_20201223_S974352_I1379911_34.jpg",
     ),
     "oasis": SubjectRule(
         r"(?P<subject>OAS3\d{4}|OAS\d_\d{4})(?:_(?P<session>MR\d*(?:_mpr-\d+|_d\d+)?))?"
         r"(?:(?=.*_(?P<slice>\d{1,4})$))?(?:_.*)?",
         "subject",
-        "OASIS: OAS<study>_<person>_MR<visit>[_mpr-<repeat>][_...][_<slice>]",
+        "OASIS: OAS<study>_<subject>_MR<visit>[_mpr-<repeat>][_...][_<slice>]",
         "OAS1_0028_MR1_mpr-1_100.jpg",
     ),
     "id-slice": SubjectRule(
         r"(?P<subject>.+)_(?P<slice>\d+)",
         "scan",
-        "<scan>_<slice>: only the scan is known, of which a person may have several",
+        "<scan>_<slice>: only the scan is known; a subject may have several",
         "388206_78.jpeg",
     ),
 }
-"""The rules in the order in which they are tried. One is chosen by itself only if it fits every file."""
+"""The rules in the order in which they are tried. A rule is selected automatically only if it fits every file."""
 
 
 @dataclass(frozen=True)
-class Names:
-    """What the names of a data set tell, one entry an image.
+class SubjectNames:
+    """Subjects, sessions and slices of a data set, one entry per image.
 
     Attributes:
-        subjects: Who or which scan, or None.
+        subjects: Subject or scan, or None.
         sessions: Visit or scan of the subject, or None.
         slices: Position within the scan, or None.
-        kind: What ``subjects`` holds.
-        rule: How it was told.
+        kind: Content of ``subjects``.
+        rule: How they were identified.
     """
 
     subjects: list[str | None]
@@ -86,54 +86,54 @@ class Names:
     rule: str
 
 
-def untold(count: int) -> Names:
-    """What names that tell nothing tell of ``count`` images."""
-    return Names([None] * count, [None] * count, [None] * count, "unknown", "none")
+def unknown_subjects(count: int) -> SubjectNames:
+    """No subjects, sessions or slices, for ``count`` images."""
+    return SubjectNames([None] * count, [None] * count, [None] * count, "unknown", "none")
 
 
-def read_names(
+def subjects_from_names(
     names: Sequence[str],
     labels: Sequence[str | None],
     *,
     rule: str | None = None,
     pattern: str | None = None,
-) -> Names:
-    """Tell subject, session and slice from file names.
+) -> SubjectNames:
+    """Extract subject, session and slice from file names.
 
     Args:
         names: Paths below the root of the data set, with slashes.
-        labels: The class of each image, or None; used only to judge whether a found rule is plausible.
+        labels: The class of each image, or None; used only to check whether a matching rule is plausible.
         rule: The name of the rule to use, or "none"; None to use the first of :data:`SUBJECT_RULES` that fits.
         pattern: A regular expression of the user, searched in the path below the root.
 
     Raises:
         ConfigError: ``rule`` is unknown, or ``pattern`` is not a regular expression with a group ``subject``.
-        DataError: The asked rule or pattern does not fit every name; the message names the first.
+        DataError: The rule or pattern does not fit every name; the message has the first ones.
     """
     if pattern is not None:
         if rule is not None:
             raise ConfigError("Give `subject_rule` or `subject_pattern`, not both.")
-        return _told(names, _compile(pattern), "subject", f"pattern {pattern}", whole=False)
+        return _match(names, _compile(pattern), "subject", f"pattern {pattern}", whole=False)
     if rule == "none":
-        return untold(len(names))
+        return unknown_subjects(len(names))
     if rule is not None:
-        chosen = look_up(rule, {**SUBJECT_RULES, "none": None}, "subject rule")
-        assert chosen is not None
-        return _told(names, re.compile(chosen.pattern), chosen.kind, rule, whole=True)
-    return _found(names, labels)
+        known = look_up(rule, {**SUBJECT_RULES, "none": None}, "subject rule")
+        assert known is not None
+        return _match(names, re.compile(known.pattern), known.kind, rule, whole=True)
+    return _recognise(names, labels)
 
 
-def _found(names: Sequence[str], labels: Sequence[str | None]) -> Names:
+def _recognise(names: Sequence[str], labels: Sequence[str | None]) -> SubjectNames:
     for name, rule in SUBJECT_RULES.items():
         expression = re.compile(rule.pattern)
         matches = [expression.fullmatch(_stem(text)) for text in names]
         if matches and all(matches) and (rule.kind == "subject" or _plausible(matches, labels)):
-            return _told(names, expression, rule.kind, name, whole=True)
-    return untold(len(names))
+            return _match(names, expression, rule.kind, name, whole=True)
+    return unknown_subjects(len(names))
 
 
 def _plausible(matches: Sequence[re.Match[str] | None], labels: Sequence[str | None]) -> bool:
-    """Whether what stands before the number may be a scan, and is not the name of the class or unique anyway."""
+    """Whether the text before the number may be a scan: not the class name, and not unique to each image."""
     slices: dict[str, int] = {}
     scans_of_class: dict[str | None, set[str]] = {}
     for match, label in zip(matches, labels, strict=True):
@@ -143,20 +143,22 @@ def _plausible(matches: Sequence[re.Match[str] | None], labels: Sequence[str | N
     return median(slices.values()) > 1 and all(len(scans) > 1 for scans in scans_of_class.values())
 
 
-def _told(names: Sequence[str], expression: re.Pattern[str], kind: SubjectKind, rule: str, *, whole: bool) -> Names:
+def _match(
+    names: Sequence[str], expression: re.Pattern[str], kind: SubjectKind, rule: str, *, whole: bool
+) -> SubjectNames:
     matches = [expression.fullmatch(_stem(name)) if whole else expression.search(name) for name in names]
-    strangers = [name for name, match in zip(names, matches, strict=True) if not match or not match["subject"]]
-    if strangers:
+    unmatched = [name for name, match in zip(names, matches, strict=True) if not match or not match["subject"]]
+    if unmatched:
         raise DataError(
-            f"The subject rule '{rule}' does not fit {len(strangers)} of {len(names)} names, "
-            f"the first: {', '.join(strangers[:_NAMES_SHOWN])}. "
+            f"The subject rule '{rule}' does not fit {len(unmatched)} of {len(names)} names, "
+            f"the first: {', '.join(unmatched[:_NAMES_SHOWN])}. "
             "Give a `subject_pattern` that fits all of them, or `subject_rule` 'none'."
         )
     groups = [_groups(match) for match in matches if match]
     subjects = [group["subject"] for group in groups]
     sessions = subjects if kind == "scan" else [group["session"] for group in groups]
     slices = [_slice_number(group["slice"], name, rule) for group, name in zip(groups, names, strict=True)]
-    return Names(subjects, sessions, slices, kind, rule)
+    return SubjectNames(subjects, sessions, slices, kind, rule)
 
 
 def _groups(match: re.Match[str]) -> dict[str, str | None]:

@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from gyrus.datasets.scan import scan
+from gyrus.datasets.sources.bids import entities_of
+from gyrus.errors import ConfigError, DataError
+from gyrus.imaging.orientation import affine_from_slices, array_from_slices
+from tests.support.heads import nifti
+
+
+def _slices(subject: str) -> np.ndarray:
+    return np.random.default_rng(int(subject[-1])).integers(0, 2000, (5, 6, 7)).astype(np.uint16)
+
+
+def _nifti(subject: str, path: Path) -> None:
+    nifti(array_from_slices(_slices(subject)), path, affine_from_slices((3.0, 2.0, 1.5), (5, 6, 7)))
+
+
+@pytest.fixture
+def visits(tmp_path):
+    """Two people of two visits each with T1w and FLAIR, a derivative of the first, and a diagnosis for each visit."""
+    for subject in ("sub-1", "sub-2"):
+        for session in ("ses-01", "ses-02"):
+            for suffix in ("T1w", "FLAIR"):
+                _nifti(subject, tmp_path / subject / session / "anat" / f"{subject}_{session}_run-1_{suffix}.nii.gz")
+        folder = tmp_path / "derivatives" / "stripped" / subject / "ses-01" / "anat"
+        _nifti(subject, folder / f"{subject}_ses-01_desc-brain_T1w.nii.gz")
+        label = "NC" if subject == "sub-1" else "AD"
+        table = pd.DataFrame({"session_id": ["ses-01", "ses-02"], "diagnosis": label})
+        table.to_csv(tmp_path / subject / f"{subject}_sessions.tsv", sep="\t", index=False)
+    people = pd.DataFrame({"participant_id": ["1", "2"], "sex": ["F", "M"], "site": ["a", "n/a"]})
+    people.to_csv(tmp_path / "participants.tsv", sep="\t", index=False)
+    return tmp_path
+
+
+def test_several_suffixes_are_to_be_chosen_from(visits):
+    with pytest.raises(DataError, match=r"2 suffixes: FLAIR, T1w\. Select with --bids suffix=T1w"):
+        scan(visits)
+    manifest = scan(visits, bids={"suffix": "T1w"})
+    assert manifest.table["session"].tolist() == ["ses-01", "ses-02"] * 2
+    assert manifest.table["label"].tolist() == ["NC", "NC", "AD", "AD"]
+    assert manifest.table["sex"].tolist() == ["F", "F", "M", "M"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "count"),
+    [
+        ({"suffix": "T1w", "ses": "1"}, 2),
+        ({"suffix": "T1w", "ses": "ses-02"}, 2),
+        ({"suffix": "T1w,FLAIR"}, 8),
+        ({"suffix": "T1w", "sub": "2"}, 2),
+        ({"derivatives": "stripped", "desc": "brain"}, 2),
+    ],
+)
+def test_entities_choose(visits, asked, count):
+    assert len(scan(visits, bids=asked)) == count
+
+
+def test_labels_of_people_or_of_visits(visits):
+    assert set(scan(visits, bids={"suffix": "T1w"}, columns={"label": "sex"}).classes) == {"F", "M"}
+    with pytest.raises(ConfigError, match="There is no column 'grade'"):
+        scan(visits, bids={"suffix": "T1w"}, columns={"label": "grade"})
+
+
+def test_wrong_entities_and_nothing_found_are_said(visits):
+    with pytest.raises(ConfigError, match=r"no entity 'sufix'\. Did you mean 'suffix'"):
+        scan(visits, bids={"sufix": "T1w"})
+    with pytest.raises(DataError, match="matches suffix=bold"):
+        scan(visits, bids={"suffix": "bold"})
+    with pytest.raises(DataError, match="nothing does not exist"):
+        scan(visits, bids={"derivatives": "nothing"})
+
+
+def test_names_are_taken_apart_as_bids_defines_them():
+    assert entities_of("sub-01_ses-a_acq-highres_run-2_desc-brain_T1w.nii.gz") == {
+        **{"sub": "01", "ses": "a", "acq": "highres", "run": "2", "desc": "brain"},
+        **{"suffix": "T1w", "extension": ".nii.gz"},
+    }
+    assert entities_of("T1w.nii.gz") == entities_of("sub-01.nii.gz") == entities_of("sub-01_T1w.png") == {}
