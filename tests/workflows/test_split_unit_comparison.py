@@ -29,7 +29,7 @@ def test_scores_of_both_splits_are_compared_and_explained(phantom_folder: Path, 
     comparison = train_both("dementia-baseline", data=phantom_folder, out=tmp_path / "both", overrides=QUICK)
     for unit in ("subject", "image"):
         assert Run.open(tmp_path / "both" / unit).status == "finished"
-    assert "also in training" in comparison.text()
+    assert "also in the training set" in comparison.text()
     assert comparison.report == tmp_path / "both" / "report.html"
     assert "image-level split" in comparison.report.read_text()
 
@@ -39,4 +39,4 @@ def test_folds_by_subject_and_by_image_are_compared(phantom_folder: Path, tmp_pa
     assert both.subject.pooled == CrossValidation.load(tmp_path / "both" / "subject").pooled
     assert "image-level split" in both.image.text()
     assert "image-level split" in both.report.read_text()
-    assert "Quote the scores of 'folds by subject'" in both.text()
+    assert "Report the scores of 'folds by subject'" in both.text()
