@@ -21,6 +21,8 @@ from tests.support.tiny_study import TINY, run_study
 
 ROOT = Path(__file__).parents[2]
 
+pytestmark = pytest.mark.filterwarnings("default")  # warnings of other library versions are not errors
+
 
 def run_workers(data: Path, out: Path, storage: str, trials: int) -> list[optuna.trial.FrozenTrial]:
     words = [sys.executable, "-m", "tests.support.study_workers", data, out, storage, str(trials)]
