@@ -52,7 +52,7 @@ def test_subjects_are_grouped_by_the_mean_quality_of_their_images(finished_run, 
     measured = [measure_quality(np.asarray(Image.open(phantom_folder / name)))["sharpness"] for name in own]
     assert quality.loc[own[0], "sharpness"] == pytest.approx(np.mean(measured), rel=0.01)
     sharpness = Subgroups.load(run.subgroups).tables[1]
-    assert (sharpness.column, sharpness.of) == ("sharpness", "subject")
+    assert (sharpness.column, sharpness.unit) == ("sharpness", "subject")
     assert sharpness.p_value is not None
 
 
@@ -103,7 +103,7 @@ def test_subgroups_come_from_the_columns_of_a_table(phantom_folder, tmp_path):
         overrides={**SMALL, "training.epochs": 1},
     )
     sex = next(table for table in Subgroups.load(run.subgroups).tables if table.column == "sex")
-    assert (sex.column, sex.of) == ("sex", "subject")
+    assert (sex.column, sex.unit) == ("sex", "subject")
     assert sum(group.count for group in sex.groups) == len(
         set(Predictions.load(run.predictions("test")).table["subject"])
     )

@@ -45,8 +45,8 @@ def test_a_run_holds_every_noun_and_they_agree(finished_run):
 
 def test_report_shows_examples_and_the_map(finished_run):
     page = Run.open(finished_run).report.read_text()
-    assert "Most surely right" in page
-    assert "Where the network puts the images" in page
+    assert "Most confident correct and wrong predictions" in page
+    assert "Feature space of the network" in page
 
 
 def test_scores_are_those_of_scikit_learn_on_the_saved_predictions(finished_run):
@@ -165,3 +165,38 @@ def test_a_run_killed_before_its_split_was_written_resumes(finished_run, tmp_pat
     assert Split.load(run.split) == Split.load(Run(finished_run).split)
     for name, value in load_file(run.weights).items():
         np.testing.assert_array_equal(value, load_file(Run(finished_run).weights)[name])
+
+
+SCRIPT = """
+    import json, multiprocessing, sys
+    from gyrus import train
+
+    def main():
+        data, out, overrides = sys.argv[1:]
+        print(train("dementia-baseline", data=data, out=out, overrides=json.loads(overrides)).status)
+
+    multiprocessing.set_start_method("spawn", force=True)  # the default on macOS and Windows
+    {call}
+"""
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        pytest.param("main()", "`if __name__ == ", id="without main guard"),
+        pytest.param("if __name__ == '__main__':\n        main()", "", id="with main guard", marks=pytest.mark.slow),
+    ],
+)
+def test_a_script_with_worker_processes_needs_a_main_guard(phantom_folder, tmp_path, call, words):
+    script = tmp_path / "script.py"
+    script.write_text(textwrap.dedent(SCRIPT).format(call=textwrap.dedent(f"    {call}")))
+    few = {"training.epochs": 1, "training.workers": 1, "evaluation.baselines": False, "evaluation.resamples": 0}
+    command = [sys.executable, script, str(phantom_folder), str(tmp_path / "run"), json.dumps({**SMALL, **few})]
+    environment = os.environ | {"PYTHONWARNINGS": "ignore"}
+    process = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False, env=environment)
+    if words:
+        assert process.returncode != 0
+        assert words in process.stderr
+        assert "script.py has no main guard" in process.stderr
+    else:
+        assert process.stdout.strip().endswith("finished"), process.stderr

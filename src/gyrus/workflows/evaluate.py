@@ -192,7 +192,7 @@ def _is_table(source: Run | str | Path) -> bool:
 
 
 def _changed(config: EvaluationConfig, changes: Mapping[str, object]) -> EvaluationConfig:
-    return parse(EvaluationConfig, config.model_dump() | changes, where="The evaluation")
+    return parse(EvaluationConfig, {**config.model_dump(), **changes}, where="The evaluation")
 
 
 def _evaluate_table(path: Path, folder: Path, split_unit: SplitUnit | None, config: EvaluationConfig) -> Evaluation:
