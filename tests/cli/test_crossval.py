@@ -24,7 +24,7 @@ def test_cross_validate_compare_predict(phantom_folder, tmp_path):
     assert len(pd.read_csv(out)) == 1
 
     assert "The test sets differ" in refused("ensemble", folds, "--out", tmp_path / "x")
-    assert "different are: seed" in refused("crossval", *options, "--seed", 3)
+    assert "which differs in seed" in refused("crossval", *options, "--seed", 3)
     assert "not both" in refused("crossval", *options, "--config", tmp_path / "x.yaml")
 
 

@@ -13,7 +13,7 @@ def test_it_ends_with_what_was_found_and_where_it_is(finished_run, tmp_path):
     result = gyrus("explain", finished_run, "--method", "grad-cam,input-x-gradient", *FAST[1:], "--out", tmp_path / "e")
     assert result.returncode == 0, result.stderr
     lines = result.stdout.splitlines()
-    assert lines[-1].startswith("Page: ")
+    assert lines[-1].startswith("Report: ")
     assert any("Grad-CAM" in line for line in lines)
     names = {path.name for path in (tmp_path / "e" / "maps" / "grad-cam").iterdir()}
     assert names == {"01.npz", "01.png", "02.npz", "02.png"}

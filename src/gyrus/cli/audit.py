@@ -38,7 +38,7 @@ def audit(
     seed: Annotated[int, typer.Option("--seed", help="Seed of everything random.")] = 0,
     reading: DataOptions,
 ) -> None:
-    """Find leakage, duplicates, shortcuts and bad images in a data set."""
+    """Find leakage, duplicates, shortcuts and bad images."""
     import gyrus
 
     result = gyrus.audit(

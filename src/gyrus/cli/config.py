@@ -23,7 +23,10 @@ def import_(
     files: Annotated[list[Path], typer.Argument(help="JSON configs of NeuroFlux: data set, model, or both.")],
     out: Annotated[Path, typer.Option("--out", help="Recipe to write, YAML.")] = Path("recipe.yaml"),
 ) -> None:
-    """Translate JSON configs of NeuroFlux into a recipe, and list the keys that have no equivalent."""
+    """Translate JSON configs of NeuroFlux into a recipe.
+
+    Keys without an equivalent are listed, with the reason.
+    """
     import gyrus
 
     console.print(gyrus.import_config(*files, out=out).text())

@@ -22,7 +22,7 @@ from gyrus.cli.terminal import console, display_of
 def crossval(
     *,
     experiment: ExperimentOptions,
-    out: Annotated[Path, typer.Option("--out", help="Folder, new or of an earlier call, which is continued.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder, new or of an earlier call to continue.")],
     folds: Annotated[int, typer.Option("--folds", help="Number of folds.")] = 5,
     repeats: Annotated[int, typer.Option("--repeats", help="Number of times the folds are drawn.")] = 1,
     split_unit: TrainingSplitUnit = None,

@@ -67,7 +67,10 @@ def split(
     seed: Annotated[int, typer.Option("--seed", help="Seed of the split.")] = 0,
     reading: DataOptions,
 ) -> None:
-    """Split a data set into training, validation and test sets, by subject."""
+    """Split a data set, by subject.
+
+    The subsets are a training, a validation and a test set.
+    """
     from gyrus.workflows.prepare import write_split
 
     fields = {"unit": split_unit, "method": method, "val": val, "test": test, "folds": folds, "fold": fold}
@@ -164,7 +167,10 @@ def convert(
     experiment: ConfigOptions,
     reading: DataOptions,
 ) -> None:
-    """Convert a data set to another layout, with labels, subjects and sessions."""
+    """Convert a data set to another layout.
+
+    Labels, subjects and sessions are kept. Volumes that become slices are brought to 8 bits by the steps of the config.
+    """
     import gyrus
 
     result = gyrus.convert(
@@ -190,7 +196,10 @@ def preview(
     experiment: ConfigOptions,
     reading: ReadingOptions,
 ) -> None:
-    """Draw a volume in three planes, as read and after each preprocessing step."""
+    """Draw a volume after each preprocessing step.
+
+    The volume is drawn in three planes, first as read.
+    """
     import gyrus
 
     gyrus.preview(
@@ -213,7 +222,10 @@ def augment_preview(
     images: Annotated[int, typer.Option("--images", min=1, help="Number of images to use.")] = 4,
     seed: Seed = 0,
 ) -> None:
-    """Draw each augmentation step at low, middle and high strength."""
+    """Draw the augmentation steps on images of a data set.
+
+    Each step is drawn at low, middle and high strength: the steps of the config, or by default all that exist.
+    """
     import gyrus
 
     overrides = experiment.overrides()

@@ -30,7 +30,10 @@ def list_recipes(context: typer.Context) -> None:
 
 @command(app, "show")
 def show_recipe(name: Annotated[str, typer.Argument(help="Name of a recipe.")]) -> None:
-    """Show the source of a recipe, the flaws of its published score, the changes, and the config."""
+    """Show a recipe, its source and its published score.
+
+    The flaws of the published score and the changes against the original are listed.
+    """
     import gyrus
     from gyrus.registry import look_up
 

@@ -20,7 +20,10 @@ Folder = Annotated[Path, typer.Argument(help="Run folder.")]
 def list_runs(
     folder: Annotated[Path, typer.Argument(help="Folder with runs at any depth.")] = Path(),
 ) -> None:
-    """List all runs below a folder by the time of their start, with their scores on the test set."""
+    """List the runs below a folder, with their test scores.
+
+    The order is that of their start.
+    """
     import gyrus
 
     runs = gyrus.list_runs(folder)
