@@ -8,7 +8,7 @@
     ├── DataError               the data cannot be used as asked
     │   ├── BadFilesError       files that were named one by one in a report
     │   └── SplitError          the data cannot be split as asked
-    │       └── LeakageError    a subject is in more than one part
+    │       └── LeakageError    a subject is in more than one subset
     ├── RunError                a run folder is missing, damaged, or in use
     ├── WeightsError            weights cannot be found or do not fit
     └── MissingDependencyError  an optional library is not installed
@@ -66,10 +66,10 @@ class SplitError(DataError):
 
 
 class LeakageError(SplitError):
-    """A subject is in more than one part.
+    """A subject is in more than one subset.
 
     Attributes:
-        subjects: All subjects concerned, sorted.
+        subjects: The subjects, sorted.
     """
 
     def __init__(self, message: str, subjects: Sequence[str]) -> None:

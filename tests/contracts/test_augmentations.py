@@ -12,22 +12,30 @@ from pydantic import TypeAdapter
 from gyrus.configuration import parse
 from gyrus.errors import ConfigError
 from gyrus.transforms.augmentation.config import AUGMENTATIONS, AnyAugmentation, AugmentationConfig
-from gyrus.transforms.augmentation.geometry import Affine, Flip, ResizedCrop, Rotation, Scale, Shear, Translation
-from gyrus.transforms.augmentation.intensity import Blur, Noise
+from gyrus.transforms.augmentation.geometry import (
+    RandomAffine,
+    RandomFlip,
+    RandomResizedCrop,
+    RandomRotation,
+    RandomScale,
+    RandomShear,
+    RandomTranslation,
+)
+from gyrus.transforms.augmentation.intensity import RandomBlur, RandomNoise
 from gyrus.transforms.augmentation.random_step import RandomStep
 from gyrus.transforms.augmentation.random_streams import Streams
 
 VARIANTS: dict[str, RandomStep] = {
-    "flip-any": Flip(axis="any"),
-    "flip-up-down": Flip(axis="up-down"),
-    "rotation-all": Rotation(axes="all", degrees=60),
-    "translation-all": Translation(axes="all"),
-    "scale-all": Scale(axes="all"),
-    "shear-all": Shear(axes="all"),
-    "affine-all": Affine(axes="all", shear=10, probability=0.5),
-    "resized-crop-all": ResizedCrop(axes="all", share=(0.08, 1)),
-    "noise-rician": Noise(distribution="rician"),
-    "blur-all": Blur(axes="all", taps=3),
+    "flip-any": RandomFlip(axis="any"),
+    "flip-up-down": RandomFlip(axis="up-down"),
+    "rotation-all": RandomRotation(axes="all", degrees=60),
+    "translation-all": RandomTranslation(axes="all"),
+    "scale-all": RandomScale(axes="all"),
+    "shear-all": RandomShear(axes="all"),
+    "affine-all": RandomAffine(axes="all", shear=10, probability=0.5),
+    "resized-crop-all": RandomResizedCrop(axes="all", share=(0.08, 1)),
+    "noise-rician": RandomNoise(distribution="rician"),
+    "blur-all": RandomBlur(axes="all", taps=3),
     **{
         f"{name}-all": TypeAdapter(AnyAugmentation).validate_python({"step": name, "axes": "all"})
         for name in ("gibbs", "ghosting", "spikes")
@@ -135,7 +143,9 @@ def test_every_step_is_in_the_table_under_its_own_name():
 def test_the_steps_that_may_change_meaning_say_so():
     flagged = {name for name, step in AUGMENTATIONS.items() if step.may_change_meaning}
     assert flagged == {"flip", "scale", "shear", "affine", "resized-crop", "erasing", "coarse-dropout", "randaugment"}
-    assert AugmentationConfig(steps=(Rotation(), Flip())).cautions() == (f"flip: {Flip.may_change_meaning}",)
+    assert AugmentationConfig(steps=(RandomRotation(), RandomFlip())).cautions() == (
+        f"flip: {RandomFlip.may_change_meaning}",
+    )
 
 
 @pytest.mark.parametrize(
@@ -144,12 +154,12 @@ def test_the_steps_that_may_change_meaning_say_so():
         ({"step": "rotaton"}, "steps.0: there is no 'rotaton'. Did you mean 'rotation'"),
         ({"step": "rotation", "degree": 5}, "steps.0.degree: there is no such field. Did you mean 'degrees'"),
         ({"step": "rotation", "degrees": -5}, "greater than or equal to 0"),
-        ({"step": "gamma", "exponent": [2, 1]}, "the lower end comes first, got 2.0 and 1.0"),
+        ({"step": "gamma", "exponent": [2, 1]}, "the lower end must come first, got 2.0 and 1.0"),
         ({"step": "gamma", "exponent": [0, 1]}, "greater than 0"),
         ({"step": "noise", "std": [0, float("inf")]}, "finite"),
         ({"step": "blur", "taps": 4}, "must be odd"),
         ({"step": "flip", "probability": 1.5}, "less than or equal to 1"),
-        ({"step": "coarse-dropout", "holes": [9, 8]}, "the lower end comes first, got 9 and 8"),
+        ({"step": "coarse-dropout", "holes": [9, 8]}, "the lower end must come first, got 9 and 8"),
         ({"step": "randaugment", "operations": []}, "at least 1 item"),
     ],
 )

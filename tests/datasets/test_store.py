@@ -17,7 +17,10 @@ from gyrus.datasets.scan import scan
 from gyrus.datasets.store import open_store
 from gyrus.datasets.torch_dataset import PixelDataset
 from gyrus.errors import DataError
-from gyrus.transforms.image_steps import Resize
+from gyrus.synthetic.phantom import generate
+from gyrus.synthetic.phantom_layouts import write
+from gyrus.transforms.contrast_enhancement import Clahe, NonLocalMeans
+from gyrus.transforms.image_steps import Grayscale, Resize
 from gyrus.transforms.normalisation import IntensityScaling, Normalisation
 from gyrus.transforms.preprocessing import PreprocessingConfig
 
@@ -163,3 +166,14 @@ def test_batches_hold_the_normalised_pixels_of_their_part(slices, tmp_path, meth
     expected = np.clip(expected, 0, 1) if method == "percentile" else expected
     np.testing.assert_allclose(batch.images[0].numpy(), expected, atol=1e-5)
     np.testing.assert_array_equal(dataset[0].images[0].numpy(), batch.images[1].numpy())
+
+
+def test_a_store_tells_steps_apart_and_keeps_what_they_give(tmp_path: Path) -> None:
+    manifest = scan(write(generate(subjects=2, slices=2, classes=2, size=32, seed=0), tmp_path / "data"))
+    steps = (Grayscale(), Resize(size=(24, 24)))
+    stores = [
+        open_store(manifest, PreprocessingConfig(steps=(*steps, *last)), cache=tmp_path / "cache")
+        for last in ((), (Clahe(),), (Clahe(clip_limit=3),), (NonLocalMeans(),))
+    ]
+    assert len({store.folder for store in stores}) == 4
+    np.testing.assert_array_equal(stores[1].pixels[0], Clahe()(np.array(stores[0].pixels[0])))

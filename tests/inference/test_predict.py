@@ -14,12 +14,12 @@ from gyrus.datasets.store import Store
 from gyrus.datasets.torch_dataset import PixelDataset
 from gyrus.inference.predict import keys_from_digests, predict_logits, predict_with_tta, tta_augmentation
 from gyrus.transforms.augmentation.config import AugmentationConfig
-from gyrus.transforms.augmentation.geometry import Flip, Rotation
+from gyrus.transforms.augmentation.geometry import RandomFlip, RandomRotation
 from gyrus.transforms.normalisation import IntensityScaling, Normalisation, image_statistics
 
 COUNT = 6
-ALWAYS_FLIPPED = AugmentationConfig(steps=(Flip(probability=1.0),))
-TURNED = AugmentationConfig(steps=(Rotation(degrees=30),))
+ALWAYS_FLIPPED = AugmentationConfig(steps=(RandomFlip(probability=1.0),))
+TURNED = AugmentationConfig(steps=(RandomRotation(degrees=30),))
 
 
 @pytest.fixture(scope="module")

@@ -1,17 +1,11 @@
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 from skimage import exposure, restoration
 
-from gyrus.datasets.scan import scan
-from gyrus.datasets.store import open_store
-from gyrus.synthetic.phantom import generate, write
+from gyrus.synthetic.phantom import generate
 from gyrus.transforms.contrast_enhancement import Clahe, Equalise, MinMax, NonLocalMeans, estimate_noise
-from gyrus.transforms.image_steps import Grayscale, Resize
-from gyrus.transforms.preprocessing import PreprocessingConfig
 
 
 @pytest.fixture(scope="module")
@@ -64,14 +58,3 @@ def test_noise_of_known_strength_is_estimated() -> None:
     noise = np.random.default_rng(1).normal(100, 6, (3, 128, 128))
     assert estimate_noise(noise[0]) == pytest.approx(6, rel=0.05)
     assert estimate_noise(noise) == pytest.approx(np.mean([estimate_noise(plane) for plane in noise]), rel=1e-9)
-
-
-def test_a_store_tells_steps_apart_and_keeps_what_they_give(tmp_path: Path) -> None:
-    manifest = scan(write(generate(subjects=2, slices=2, classes=2, size=32, seed=0), tmp_path / "data"))
-    steps = (Grayscale(), Resize(size=(24, 24)))
-    stores = [
-        open_store(manifest, PreprocessingConfig(steps=(*steps, *last)), cache=tmp_path / "cache")
-        for last in ((), (Clahe(),), (Clahe(clip_limit=3),), (NonLocalMeans(),))
-    ]
-    assert len({store.folder for store in stores}) == 4
-    np.testing.assert_array_equal(stores[1].pixels[0], Clahe()(np.array(stores[0].pixels[0])))

@@ -12,7 +12,7 @@ from torch import nn
 from gyrus.datasets.torch_dataset import PixelDataset
 from gyrus.errors import ConfigError
 from gyrus.transforms.augmentation.config import AugmentationConfig
-from gyrus.transforms.augmentation.geometry import Flip, Translation
+from gyrus.transforms.augmentation.geometry import RandomFlip, RandomTranslation
 
 VOXELS_AT_ONCE = 1 << 26
 """As float32 these take 256 MiB."""
@@ -73,7 +73,7 @@ def predict_logits(
 
 def tta_augmentation(training: AugmentationConfig) -> AugmentationConfig:
     """The augmentation of test-time copies: that of training, or flips and small shifts if training had none."""
-    return training if training.steps else AugmentationConfig(steps=(Flip(), Translation(share=0.03)))
+    return training if training.steps else AugmentationConfig(steps=(RandomFlip(), RandomTranslation(share=0.03)))
 
 
 def keys_from_digests(digests: Sequence[str]) -> np.ndarray:

@@ -1,1 +1,1 @@
-"""Deterministic steps of images and volumes, and random augmentation."""
+"""Deterministic steps on images and volumes, intensity normalisation, and random augmentation."""

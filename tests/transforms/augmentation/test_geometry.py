@@ -10,14 +10,14 @@ from torchvision.transforms.v2 import functional as torchvision
 
 from gyrus.transforms.augmentation.config import AugmentationConfig
 from gyrus.transforms.augmentation.geometry import (
-    Affine,
-    Flip,
     GeometricStep,
-    ResizedCrop,
-    Rotation,
-    Scale,
-    Shear,
-    Translation,
+    RandomAffine,
+    RandomFlip,
+    RandomResizedCrop,
+    RandomRotation,
+    RandomScale,
+    RandomShear,
+    RandomTranslation,
     resample,
 )
 from gyrus.transforms.augmentation.random_streams import Streams
@@ -40,13 +40,13 @@ def applied(count: int, **values: object) -> dict[str, np.ndarray]:
 @pytest.mark.parametrize(
     "step",
     [
-        Rotation(axes="all", degrees=40),
-        Translation(axes="all", share=0.3),
-        Scale(axes="all", factor=(0.6, 1.5)),
-        Shear(axes="all", degrees=20),
-        Affine(degrees=30, shear=10),
-        Affine(axes="all", degrees=30, shear=10),
-        ResizedCrop(axes="all", share=(0.2, 1)),
+        RandomRotation(axes="all", degrees=40),
+        RandomTranslation(axes="all", share=0.3),
+        RandomScale(axes="all", factor=(0.6, 1.5)),
+        RandomShear(axes="all", degrees=20),
+        RandomAffine(degrees=30, shear=10),
+        RandomAffine(axes="all", degrees=30, shear=10),
+        RandomResizedCrop(axes="all", share=(0.2, 1)),
     ],
     ids=lambda step: f"{step.step}-{step.axes}",
 )
@@ -68,16 +68,16 @@ def test_agrees_with_scipy_on_the_same_matrices(step: GeometricStep, shape):
 def test_a_flip_is_torch_flip(shape):
     images = images_of(shape)
     for axis, dimension in (("left-right", -1), ("up-down", -2)):
-        step = Flip(axis=axis, probability=1)
+        step = RandomFlip(axis=axis, probability=1)
         assert torch.equal(step.apply(images, step.draw(Streams.at(0, np.arange(4)), shape)), images.flip(dimension))
-    step = Flip(axis="any", probability=1)
+    step = RandomFlip(axis="any", probability=1)
     flipped = step.apply(images, step.draw(Streams.at(0, np.arange(4)), shape))
     for image, result in zip(images, flipped, strict=True):
         assert sum(torch.equal(result, image.flip(1 + axis)) for axis in range(len(shape))) == 1
 
 
 def test_every_axis_of_a_volume_is_flipped_about_as_often():
-    drawn = Flip(axis="any").draw(Streams.at(0, np.arange(3000)), (4, 4, 4))["flipped"]
+    drawn = RandomFlip(axis="any").draw(Streams.at(0, np.arange(3000)), (4, 4, 4))["flipped"]
     np.testing.assert_array_equal(drawn.sum(axis=1), 1)
     np.testing.assert_allclose(drawn.mean(axis=0), 1 / 3, atol=0.03)
 
@@ -86,7 +86,7 @@ def test_every_axis_of_a_volume_is_flipped_about_as_often():
 @pytest.mark.parametrize("quarters", [1, 2, -1])
 def test_rotation_by_right_angles_is_rot90_anticlockwise(shape, quarters):
     images = images_of(shape)
-    rotated = Rotation().apply(images, applied(4, degrees=[90.0 * quarters]))
+    rotated = RandomRotation().apply(images, applied(4, degrees=[90.0 * quarters]))
     expected = torch.rot90(images, quarters, dims=(-2, -1))
     torch.testing.assert_close(rotated, expected, atol=1e-5, rtol=0)
 
@@ -96,14 +96,14 @@ def test_a_volume_turns_about_each_axis():
     volume[0, 0, 4, 4, 7] = 1
     by_plane = {0: (4, 4, 7), 1: (1, 4, 4), 2: (4, 1, 4)}
     for plane, place in by_plane.items():
-        rotated = Rotation(axes="all").apply(volume, applied(1, degrees=np.eye(3)[plane] * 90))
+        rotated = RandomRotation(axes="all").apply(volume, applied(1, degrees=np.eye(3)[plane] * 90))
         assert rotated[(0, 0, *place)] == pytest.approx(1, abs=1e-4)
 
 
 @each_shape
 def test_translation_by_whole_voxels_is_exact(shape):
     images = images_of(shape)
-    moved = Translation().apply(images, applied(4, translation=[3 / shape[-2], -2 / shape[-1]]))
+    moved = RandomTranslation().apply(images, applied(4, translation=[3 / shape[-2], -2 / shape[-1]]))
     expected = torch.zeros_like(images)
     expected[..., 3:, :-2] = images[..., :-3, 2:]
     torch.testing.assert_close(moved, expected, atol=2e-6, rtol=0)
@@ -120,15 +120,15 @@ def test_affine_agrees_with_torchvision():
         shear=[0, 0],
         interpolation=torchvision.InterpolationMode.BILINEAR,
     )
-    torch.testing.assert_close(Affine().apply(image, draw), expected, atol=1e-4, rtol=0)
+    torch.testing.assert_close(RandomAffine().apply(image, draw), expected, atol=1e-4, rtol=0)
 
 
 def test_scale_enlarges_and_shear_shifts_columns_by_the_row():
     image = torch.zeros(1, 1, 21, 21)
     image[0, 0, 10, 14] = image[0, 0, 14, 10] = 1
-    enlarged = Scale().apply(image, applied(1, factor=2.0))
+    enlarged = RandomScale().apply(image, applied(1, factor=2.0))
     assert enlarged[0, 0, 10, 18] == pytest.approx(1, abs=1e-5)
-    sheared = Shear().apply(image, applied(1, shear=[45.0]))
+    sheared = RandomShear().apply(image, applied(1, shear=[45.0]))
     assert sheared[0, 0, 14, 14] == pytest.approx(1, abs=1e-5)
     assert sheared[0, 0, 10, 14] == pytest.approx(1, abs=1e-5)
 
@@ -137,7 +137,7 @@ def test_a_whole_voxel_crop_is_torchvisions():
     image = images_of((32, 24), 1)
     draw = applied(1, sides=[0.5, 0.5], corner=[4 / 32, 6 / 24])
     expected = torchvision.resized_crop(image, 4, 6, 16, 12, [32, 24], antialias=False)
-    cropped = ResizedCrop().apply(image, draw)
+    cropped = RandomResizedCrop().apply(image, draw)
     # Outside the crop torchvision repeats its border, Gyrus sees the neighbouring voxels.
     torch.testing.assert_close(cropped[..., 1:-1, 1:-1], expected[..., 1:-1, 1:-1], atol=1e-5, rtol=0)
 
@@ -151,7 +151,7 @@ def test_a_whole_voxel_crop_is_torchvisions():
     seed=st.integers(0, 99),
 )
 def test_crops_lie_within_the_image(low, high, stretch, three, seed):
-    step = ResizedCrop(share=(min(low, high), max(low, high)), ratio=(1 / stretch, stretch), axes="all")
+    step = RandomResizedCrop(share=(min(low, high), max(low, high)), ratio=(1 / stretch, stretch), axes="all")
     draw = step.draw(Streams.at(seed, np.arange(50)), (10, 12, 14) if three else (12, 14))
     assert (draw["corner"] >= 0).all()
     assert (draw["corner"] + draw["sides"] <= 1 + 1e-9).all()
@@ -160,7 +160,7 @@ def test_crops_lie_within_the_image(low, high, stretch, three, seed):
 
 @pytest.mark.parametrize("shape", [(64, 64), (20, 64, 64)], ids=str)
 def test_crops_have_the_shares_and_ratios_asked_for(shape):
-    step = ResizedCrop(share=(0.3, 0.5), ratio=(0.8, 1.25), axes="all")
+    step = RandomResizedCrop(share=(0.3, 0.5), ratio=(0.8, 1.25), axes="all")
     sides = step.draw(Streams.at(0, np.arange(2000)), shape)["sides"]
     share, ratio = sides.prod(axis=1), sides[:, -2] / sides[:, -1]
     assert share.min() >= 0.3
@@ -173,7 +173,9 @@ def test_crops_have_the_shares_and_ratios_asked_for(shape):
 
 def test_in_plane_every_slice_moves_alike_and_slices_never_mix():
     volumes = images_of((6, 12, 12))
-    chain = AugmentationConfig(steps=(ResizedCrop(), Flip(), Rotation(), Affine(shear=5)), clamp=False)
+    chain = AugmentationConfig(
+        steps=(RandomResizedCrop(), RandomFlip(), RandomRotation(), RandomAffine(shear=5)), clamp=False
+    )
     draws = chain.draw(Streams.at(0, np.arange(4)), (6, 12, 12))
     whole = chain.apply(volumes, draws)
     by_slice = torch.stack([chain.apply(volumes[:, :, number], draws_2d(draws)) for number in range(6)], dim=2)
@@ -189,7 +191,7 @@ def draws_2d(draws):
 def test_a_run_of_steps_is_one_interpolation_and_agrees_with_one_after_the_other(shape):
     grids = np.meshgrid(*(np.linspace(-2, 2, length) for length in shape), indexing="ij")
     smooth = torch.from_numpy(np.exp(-sum(grid**2 for grid in grids) * 2)).float().expand(4, 1, *shape).contiguous()
-    steps = (Flip(), Translation(share=0.05), Rotation(axes="all"), Scale(axes="all"))
+    steps = (RandomFlip(), RandomTranslation(share=0.05), RandomRotation(axes="all"), RandomScale(axes="all"))
     chain = AugmentationConfig(steps=steps, clamp=False)
     draws = chain.draw(Streams.at(1, np.arange(4)), shape)
     one_by_one = smooth
@@ -204,7 +206,7 @@ def test_a_run_of_steps_is_one_interpolation_and_agrees_with_one_after_the_other
 @given(degrees=st.floats(-180, 180), factor=st.floats(0.5, 2), shift=st.floats(-0.2, 0.2))
 def test_going_there_and_back_gives_the_identity(degrees, factor, shift):
     draw = applied(1, degrees=[degrees], factor=factor, translation=[shift, -shift], shear=[10.0])
-    matrix = Affine().matrices(draw, (20, 20))
+    matrix = RandomAffine().matrices(draw, (20, 20))
     back = np.linalg.inv(matrix)
     np.testing.assert_allclose(matrix @ back, np.eye(3)[None], atol=1e-9)
     np.testing.assert_allclose(np.linalg.det(matrix[:, :2, :2]), factor**-2, rtol=1e-9)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from gyrus.transforms.augmentation.mri_artefacts import BiasField, Ghosting, Gibbs, Spikes
+from gyrus.transforms.augmentation.mri_artefacts import RandomBiasField, RandomGhosting, RandomGibbs, RandomSpikes
 from gyrus.transforms.augmentation.random_streams import Streams
 
 SHAPES = [(24, 20), (8, 20, 15)]
@@ -21,7 +21,7 @@ def images_of(shape: tuple[int, ...], count: int = 3) -> torch.Tensor:
 
 @each_shape
 def test_a_bias_field_is_the_exponential_of_a_polynomial_of_mean_0(shape):
-    step = BiasField(order=2, coefficient=0.4)
+    step = RandomBiasField(order=2, coefficient=0.4)
     images = images_of(shape)
     draw = step.draw(Streams.at(0, np.arange(3)), shape)
     logs = (step.apply(images, draw) / images).log()[:, 0].double().numpy()
@@ -39,7 +39,7 @@ def test_a_bias_field_is_the_exponential_of_a_polynomial_of_mean_0(shape):
 def test_gibbs_keeps_low_frequencies_and_removes_high_ones(shape, axes):
     images = images_of(shape)
     kept = np.array([0.33, 0.52, 0.78])
-    cut = Gibbs(axes=axes).apply(images, {"applied": np.ones(3, bool), "kept": kept})
+    cut = RandomGibbs(axes=axes).apply(images, {"applied": np.ones(3, bool), "kept": kept})
     places = tuple(range(2, images.ndim))
     before, after = (np.fft.fftn(values.double().numpy(), axes=places) for values in (images, cut))
     grids = np.meshgrid(*(np.abs(np.fft.fftfreq(length)) for length in shape), indexing="ij")
@@ -54,7 +54,7 @@ def test_gibbs_keeps_low_frequencies_and_removes_high_ones(shape, axes):
 def test_gibbs_rings_by_nine_percent_of_a_step():
     edge = torch.zeros(1, 1, 8, 512)
     edge[..., 128:384] = 1
-    rung = Gibbs().apply(edge, {"applied": np.ones(1, bool), "kept": np.array([0.0625])})
+    rung = RandomGibbs().apply(edge, {"applied": np.ones(1, bool), "kept": np.array([0.0625])})
     # The overshoot of a truncated Fourier series (Wilbraham and Gibbs): 8.95 % of the step.
     assert rung.max() == pytest.approx(1.0895, abs=0.001)
     assert rung.min() >= 0
@@ -73,23 +73,23 @@ def test_ghosts_are_copies_beside_the_head(shape):
         "intensity": np.array([0.2]),
     }
     expected = images + 0.2 * (images.roll(5, dims=-1) + images.roll(-5, dims=-1))
-    torch.testing.assert_close(Ghosting().apply(images, draw), expected, atol=1e-5, rtol=0)
-    opposite = Ghosting().apply(images, {**draw, "phase": np.array([np.pi])})
+    torch.testing.assert_close(RandomGhosting().apply(images, draw), expected, atol=1e-5, rtol=0)
+    opposite = RandomGhosting().apply(images, {**draw, "phase": np.array([np.pi])})
     torch.testing.assert_close(opposite, (2 * images - expected).abs(), atol=1e-5, rtol=0)
 
 
 @each_shape
 def test_ghosts_lie_along_the_axes_allowed(shape):
-    axes = Ghosting().draw(Streams.at(0, np.arange(300)), shape)["axis"]
+    axes = RandomGhosting().draw(Streams.at(0, np.arange(300)), shape)["axis"]
     assert set(axes) == {len(shape) - 2, len(shape) - 1}
-    assert set(Ghosting(axes="all").draw(Streams.at(0, np.arange(300)), shape)["axis"]) == set(range(len(shape)))
+    assert set(RandomGhosting(axes="all").draw(Streams.at(0, np.arange(300)), shape)["axis"]) == set(range(len(shape)))
 
 
 @each_shape
 @pytest.mark.parametrize("axes", ["in-plane", "all"])
 def test_spikes_add_one_pair_of_points_to_k_space(shape, axes):
     images = images_of(shape)
-    step = Spikes(axes=axes, intensity=(0.2, 0.2))
+    step = RandomSpikes(axes=axes, intensity=(0.2, 0.2))
     draw = step.draw(Streams.at(1, np.arange(3)), shape)
     places = tuple(range(2, images.ndim))
     added = np.fft.fftn((step.apply(images, draw) - images).double().numpy(), axes=places)

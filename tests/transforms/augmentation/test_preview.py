@@ -7,8 +7,8 @@ import torch
 from gyrus.errors import DataError
 from gyrus.synthetic.phantom import generate
 from gyrus.transforms.augmentation.config import AUGMENTATIONS, AugmentationConfig
-from gyrus.transforms.augmentation.geometry import Flip, Rotation
-from gyrus.transforms.augmentation.intensity import Gamma, Noise
+from gyrus.transforms.augmentation.geometry import RandomFlip, RandomRotation
+from gyrus.transforms.augmentation.intensity import RandomGamma, RandomNoise
 from gyrus.transforms.augmentation.preview import preview
 
 
@@ -37,14 +37,14 @@ def test_every_step_has_a_row_and_those_that_may_change_meaning_say_so(volumes):
 
 def test_panels_show_the_original_and_rising_strength(volumes):
     image = volumes[:1, :, 3]
-    original, low, middle, high = pictures(preview(image, [Gamma(exponent=(1, 2))]))
+    original, low, middle, high = pictures(preview(image, [RandomGamma(exponent=(1, 2))]))
     np.testing.assert_array_equal(original, image[0, 0])
     for panel, exponent in ((low, 4 / 3), (middle, 5 / 3), (high, 2)):
         np.testing.assert_allclose(panel, image[0, 0] ** exponent, atol=1e-5)
 
 
 def test_a_flip_is_shown_once_and_a_config_row_by_row(volumes):
-    config = AugmentationConfig(steps=(Flip(axis="up-down"), Rotation(degrees=9)))
+    config = AugmentationConfig(steps=(RandomFlip(axis="up-down"), RandomRotation(degrees=9)))
     figure = preview(volumes[:1, :, 3], config)
     panels = pictures(figure)
     assert len(panels) == 2 + 4
@@ -54,7 +54,7 @@ def test_a_flip_is_shown_once_and_a_config_row_by_row(volumes):
 
 def test_a_volume_is_shown_by_its_three_middle_planes(volumes):
     volume = volumes[0, 0]
-    panel = pictures(preview(volumes[:1], [Noise()]))[0]
+    panel = pictures(preview(volumes[:1], [RandomNoise()]))[0]
     assert panel.shape == (32, 96)
     np.testing.assert_array_equal(panel[:, :32], volume[3])
     np.testing.assert_array_equal(panel[13:19, 32:64], volume[::-1, 16])
@@ -62,20 +62,20 @@ def test_a_volume_is_shown_by_its_three_middle_planes(volumes):
 
 
 def test_the_same_seed_gives_the_same_sheet_and_another_another(volumes):
-    sheets = [pictures(preview(volumes[:1, :, 3], [Rotation(), Noise()], seed=seed)) for seed in (0, 0, 1)]
+    sheets = [pictures(preview(volumes[:1, :, 3], [RandomRotation(), RandomNoise()], seed=seed)) for seed in (0, 0, 1)]
     for first, again in zip(*sheets[:2], strict=True):
         np.testing.assert_array_equal(first, again)
     assert (sheets[0][-1] != sheets[2][-1]).any()
 
 
 def test_a_sheet_can_be_saved(tmp_path):
-    preview(torch.rand(1, 3, 16, 16), [Noise()]).savefig(tmp_path / "sheet.png")
+    preview(torch.rand(1, 3, 16, 16), [RandomNoise()]).savefig(tmp_path / "sheet.png")
     assert (tmp_path / "sheet.png").stat().st_size > 1000
 
 
 def test_what_cannot_be_shown_is_refused_in_words(volumes):
     for images in (volumes[0, 0, 0], (volumes * 255).astype(np.uint8)):
-        with pytest.raises(DataError, match=r"needs images as numbers in 0\.\.1 of shape"):
+        with pytest.raises(DataError, match=r"needs floating-point images in 0\.\.1 of shape"):
             preview(images)
-    with pytest.raises(DataError, match="nothing to preview"):
+    with pytest.raises(DataError, match="no steps to preview"):
         preview(volumes, AugmentationConfig())

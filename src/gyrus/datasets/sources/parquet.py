@@ -39,7 +39,7 @@ def list_samples(path: Path, request: ScanRequest) -> Listing:
 
     Raises:
         ConfigError: A column named by the user does not exist.
-        DataError: A file cannot be read, has no images or labels, or the files disagree on the class names.
+        DataError: A file cannot be read, has no images or labels, or the files have different class names.
     """
     files = image_files(path, request.columns.get("image")) if path.is_dir() else [path]
     if not files:

@@ -1,1 +1,1 @@
-"""Random changes of training images, 2D and 3D: what they are is in ``config``, how they look in ``preview``."""
+"""Random augmentation of training images, 2D and 3D: the chain in ``config``, a contact sheet in ``preview``."""

@@ -1,7 +1,7 @@
-"""The chain of random steps that training images go through, as a config and as a function of where it is used.
+"""The chain of random steps of training images, as a config.
 
-What happens to an image is decided by the seed, the epoch, the image's position in its part and how often the epoch
-has visited it, and by nothing else: not by its batch, the number of workers, or an interruption.
+The augmentation of an image depends only on the seed, the epoch, the position of the image in its subset and the number
+of its visits in the epoch. It does not depend on its batch, the number of workers, or an interruption.
 """
 
 from __future__ import annotations
@@ -14,28 +14,28 @@ from typing import TYPE_CHECKING, Annotated
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from gyrus.transforms.augmentation.erasing import CoarseDropout, Erasing
+from gyrus.transforms.augmentation.erasing import RandomCoarseDropout, RandomErasing
 from gyrus.transforms.augmentation.geometry import (
-    Affine,
-    Flip,
     GeometricStep,
-    ResizedCrop,
-    Rotation,
-    Scale,
-    Shear,
-    Translation,
+    RandomAffine,
+    RandomFlip,
+    RandomResizedCrop,
+    RandomRotation,
+    RandomScale,
+    RandomShear,
+    RandomTranslation,
     resample,
 )
 from gyrus.transforms.augmentation.intensity import (
-    Blur,
-    Brightness,
-    Contrast,
-    Gamma,
-    IntensityShift,
-    Noise,
-    Sharpness,
+    RandomBlur,
+    RandomBrightness,
+    RandomContrast,
+    RandomGamma,
+    RandomIntensityShift,
+    RandomNoise,
+    RandomSharpness,
 )
-from gyrus.transforms.augmentation.mri_artefacts import BiasField, Ghosting, Gibbs, Spikes
+from gyrus.transforms.augmentation.mri_artefacts import RandomBiasField, RandomGhosting, RandomGibbs, RandomSpikes
 from gyrus.transforms.augmentation.randaugment import RandAugment
 from gyrus.transforms.augmentation.random_step import Draw, RandomStep
 from gyrus.transforms.augmentation.random_streams import Floats, Streams
@@ -44,76 +44,76 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 AUGMENTATIONS: dict[str, type[RandomStep]] = {
-    "flip": Flip,
-    "rotation": Rotation,
-    "translation": Translation,
-    "scale": Scale,
-    "shear": Shear,
-    "affine": Affine,
-    "resized-crop": ResizedCrop,
-    "gamma": Gamma,
-    "brightness": Brightness,
-    "contrast": Contrast,
-    "intensity-shift": IntensityShift,
-    "noise": Noise,
-    "blur": Blur,
-    "sharpness": Sharpness,
-    "erasing": Erasing,
-    "coarse-dropout": CoarseDropout,
+    "flip": RandomFlip,
+    "rotation": RandomRotation,
+    "translation": RandomTranslation,
+    "scale": RandomScale,
+    "shear": RandomShear,
+    "affine": RandomAffine,
+    "resized-crop": RandomResizedCrop,
+    "gamma": RandomGamma,
+    "brightness": RandomBrightness,
+    "contrast": RandomContrast,
+    "intensity-shift": RandomIntensityShift,
+    "noise": RandomNoise,
+    "blur": RandomBlur,
+    "sharpness": RandomSharpness,
+    "erasing": RandomErasing,
+    "coarse-dropout": RandomCoarseDropout,
     "randaugment": RandAugment,
-    "bias-field": BiasField,
-    "gibbs": Gibbs,
-    "ghosting": Ghosting,
-    "spikes": Spikes,
+    "bias-field": RandomBiasField,
+    "gibbs": RandomGibbs,
+    "ghosting": RandomGhosting,
+    "spikes": RandomSpikes,
 }
 
 AnyAugmentation = Annotated[
-    Flip
-    | Rotation
-    | Translation
-    | Scale
-    | Shear
-    | Affine
-    | ResizedCrop
-    | Gamma
-    | Brightness
-    | Contrast
-    | IntensityShift
-    | Noise
-    | Blur
-    | Sharpness
-    | Erasing
-    | CoarseDropout
+    RandomFlip
+    | RandomRotation
+    | RandomTranslation
+    | RandomScale
+    | RandomShear
+    | RandomAffine
+    | RandomResizedCrop
+    | RandomGamma
+    | RandomBrightness
+    | RandomContrast
+    | RandomIntensityShift
+    | RandomNoise
+    | RandomBlur
+    | RandomSharpness
+    | RandomErasing
+    | RandomCoarseDropout
     | RandAugment
-    | BiasField
-    | Gibbs
-    | Ghosting
-    | Spikes,
+    | RandomBiasField
+    | RandomGibbs
+    | RandomGhosting
+    | RandomSpikes,
     Field(discriminator="step"),
 ]
 
 
 class AugmentationConfig(BaseModel):
-    """Random steps in order, on training images in 0..1, before normalisation. None by default."""
+    """Random steps in order, on training images in 0..1, before normalisation; by default none."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    steps: tuple[AnyAugmentation, ...] = Field((), description="in order")
-    clamp: bool = Field(True, description="whether values are limited to 0..1 at the end, as in the stored images")
+    steps: tuple[AnyAugmentation, ...] = Field((), description="the steps in order")
+    clamp: bool = Field(True, description="clip values to 0..1 after the last step, as in the stored images")
 
     def draw(self, streams: Streams, shape: Sequence[int]) -> tuple[Draw, ...]:
-        """Draw what every step does to each image; see :meth:`RandomStep.draw`."""
+        """Draw the parameters of every step for each image; see :meth:`RandomStep.draw`."""
         return tuple(step.draw(streams.child(number), shape) for number, step in enumerate(self.steps))
 
     def apply(self, images: Tensor, draws: Sequence[Draw]) -> Tensor:
-        """Change images as drawn. Neighbouring geometric steps become one interpolation.
+        """Apply the draws to images. Consecutive geometric steps share one interpolation.
 
         Args:
-            images: (B, C, *spatial) in 0..1; never written to.
-            draws: One a step, of B rows.
+            images: (B, C, *spatial) in 0..1; never modified.
+            draws: One per step, with B rows.
 
         Returns:
-            Images of the same shape and type; the argument itself where nothing was to be done.
+            Images of the same shape and type; the argument itself if nothing changes.
         """
         changed = images
         for is_geometric, run in groupby(zip(self.steps, draws, strict=True), _is_geometric):
@@ -125,7 +125,7 @@ class AugmentationConfig(BaseModel):
         return changed.clamp(0, 1) if self.clamp and self.steps else changed
 
     def cautions(self) -> tuple[str, ...]:
-        """Why images may not show the same any more, a line a step that may do so."""
+        """Why steps may change the meaning of an image, one line for each such step."""
         return tuple(f"{step.step}: {step.may_change_meaning}" for step in self.steps if step.may_change_meaning)
 
 
@@ -134,7 +134,7 @@ def _is_geometric(step_and_draw: tuple[RandomStep, Draw]) -> bool:
 
 
 def _composed(run: Iterable[tuple[RandomStep, Draw]], shape: Sequence[int]) -> Floats:
-    """The matrices of several steps as one, (B, D + 1, D + 1)."""
+    """The product of the matrices of several steps, (B, D + 1, D + 1)."""
     matrices = [step.matrices(draw, shape) for step, draw in run if isinstance(step, GeometricStep)]
-    # A later step looks up its values in the image of the earlier one, so its matrix works first.
+    # A later step samples the image of the earlier one, so its matrix is applied first.
     return reduce(np.matmul, matrices)

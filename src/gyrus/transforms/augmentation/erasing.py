@@ -1,4 +1,4 @@
-"""Steps that paint boxes over the image, so that a network cannot lean on one place alone."""
+"""Steps that erase boxes of the image, so that a network cannot rely on a single region."""
 
 from __future__ import annotations
 
@@ -9,7 +9,15 @@ import numpy as np
 from pydantic import AfterValidator, Field
 
 from gyrus.transforms.augmentation.geometry import box_sides
-from gyrus.transforms.augmentation.random_step import Draw, Factors, RandomStep, Share, Shares, between, in_order
+from gyrus.transforms.augmentation.random_step import (
+    Draw,
+    FactorRange,
+    Fraction,
+    FractionRange,
+    RandomStep,
+    between,
+    in_order,
+)
 from gyrus.transforms.augmentation.random_streams import Floats, Streams
 
 if TYPE_CHECKING:
@@ -19,11 +27,11 @@ Holes = Annotated[int, Field(ge=1, le=1000)]
 
 
 class _BoxStep(RandomStep):
-    """Boxes of a constant value. A draw holds them as ``starts`` and ``stops``, (B, boxes, D), whole voxels."""
+    """Boxes of a constant value. A draw holds their ``starts`` and ``stops``, (B, boxes, D), in whole voxels."""
 
-    may_change_meaning: ClassVar[str] = "what decides, such as a lesion or a hippocampus, may be painted over"
+    may_change_meaning: ClassVar[str] = "the decisive structure, such as a lesion or a hippocampus, may be erased"
 
-    value: float = Field(0.0, description="what the boxes are filled with; 0 is black")
+    value: float = Field(0.0, description="value inside the boxes; 0 is black")
 
     def _changed(self, images: Tensor, draw: Draw) -> Tensor:
         images = images.clone()
@@ -33,13 +41,15 @@ class _BoxStep(RandomStep):
         return images
 
 
-class Erasing(_BoxStep):
+class RandomErasing(_BoxStep):
     """One box of random size and aspect (Zhong et al.: Random erasing data augmentation, 2020)."""
 
     step: Literal["erasing"] = "erasing"
-    share: Shares = Field((0.02, 0.1), description="of the image's area, or volume, that is erased")
-    ratio: Factors = Field((0.3, 3.3), description="rows to columns, and slices to both, of a square image")
-    probability: Share = Field(0.25, description="share of the images that are changed")
+    share: FractionRange = Field((0.02, 0.1), description="erased fraction of the area, or volume, of the image")
+    ratio: FactorRange = Field(
+        (0.3, 3.3), description="aspect ratio, rows to columns and slices to both, for a square image"
+    )
+    probability: Fraction = Field(0.25, description="fraction of the images that are changed")
 
     def _amounts(self, streams: Streams, shape: Sequence[int], strength: float | None) -> dict[str, np.ndarray]:
         sides, fits = box_sides(streams, self.share, self.ratio, strength, len(shape), neutral=0.0)
@@ -47,13 +57,13 @@ class Erasing(_BoxStep):
         return {"starts": starts, "stops": stops}
 
 
-class CoarseDropout(_BoxStep):
+class RandomCoarseDropout(_BoxStep):
     """Several small boxes (DeVries and Taylor: Improved regularization of CNNs with cutout, 2017)."""
 
     step: Literal["coarse-dropout"] = "coarse-dropout"
-    holes: Annotated[tuple[Holes, Holes], AfterValidator(in_order)] = Field((4, 8), description="their number")
-    side: Shares = Field((0.04, 0.1), description="side of a hole, of the image's side")
-    probability: Share = Field(0.25, description="share of the images that are changed")
+    holes: Annotated[tuple[Holes, Holes], AfterValidator(in_order)] = Field((4, 8), description="number of boxes")
+    side: FractionRange = Field((0.04, 0.1), description="side of a box, as a fraction of the side of the image")
+    probability: Fraction = Field(0.25, description="fraction of the images that are changed")
 
     def _amounts(self, streams: Streams, shape: Sequence[int], strength: float | None) -> dict[str, np.ndarray]:
         most = self.holes[1]
@@ -70,8 +80,8 @@ def _numbers(streams: Streams, ends: tuple[int, int]) -> np.ndarray:
 
 
 def _placed(streams: Streams, sides: Floats, shape: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-    """Whole-voxel boxes anywhere within the image, from their sides of the image's side, (B, boxes, D)."""
-    # In a volume of few slices a small box would vanish by rounding.
+    """Boxes of whole voxels anywhere in the image, from their sides as fractions of its sides, (B, boxes, D)."""
+    # In a volume with few slices, a small box would vanish by rounding.
     lengths = np.maximum(np.rint(sides * shape), sides > 0).astype(np.int64)
     places = streams.uniforms(lengths.shape[1] * lengths.shape[2]).reshape(lengths.shape)
     starts = (places * (np.array(shape) - lengths + 1)).astype(np.int64)

@@ -1,8 +1,8 @@
-"""Steps that move the head: one affine matrix an image, so that a run of them costs a single interpolation.
+"""Geometric steps: one affine matrix per image, so that consecutive steps need a single interpolation.
 
-Coordinates are voxels from the centre of the image. A matrix leads from a place in the new image to the place in the
-old one whose value it takes; what lies outside the old image is 0. Voxels are taken to be cubes: where slices lie
-further apart than pixels, keep to ``axes: in-plane``. Interpolation is linear.
+Coordinates are voxels from the centre of the image. A matrix maps a position in the new image to the position in the
+old one that it samples; positions outside the old image are 0. Voxels are assumed to be cubes: if slices are further
+apart than pixels, use ``axes: in-plane``. Interpolation is linear.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from pydantic import Field
 from gyrus.transforms.augmentation.random_step import (
     Axes,
     Draw,
-    Factors,
+    FactorRange,
+    Fraction,
+    FractionRange,
     RandomStep,
-    Share,
-    Shares,
     around,
     axes_of,
     between,
@@ -37,40 +37,40 @@ ShearDegrees = Annotated[float, Field(ge=0, le=60)]
 _SIZE = "the apparent size of brain and ventricles changes, which is itself a sign of atrophy"
 
 TRIES = 10
-"""How often the sides of a box are drawn until they fit into the image."""
+"""Number of draws of the sides of a box until they fit into the image."""
 
 
 class GeometricStep(RandomStep):
-    """A step that is a matrix."""
+    """A step given by a matrix."""
 
     def matrices(self, draw: Draw, shape: Sequence[int]) -> Floats:
-        """From new to old coordinates, homogeneous, (B, D + 1, D + 1); the identity where the draw is not applied."""
+        """Matrices from new to old coordinates, homogeneous, (B, D + 1, D + 1); the identity if not applied."""
         matrices = self._matrices(draw, shape)
         matrices[~draw["applied"]] = np.eye(len(shape) + 1)
         return matrices
 
     def apply(self, images: Tensor, draw: Draw) -> Tensor:
-        """Change images as drawn; see :meth:`RandomStep.apply`."""
+        """Apply a draw to images; see :meth:`RandomStep.apply`."""
         return resample(images, self.matrices(draw, images.shape[2:]))
 
     def _matrices(self, draw: Draw, shape: Sequence[int]) -> Floats:
         raise NotImplementedError
 
 
-class Flip(GeometricStep):
+class RandomFlip(GeometricStep):
     """Mirror images. Exact: no interpolation."""
 
     may_change_meaning: ClassVar[str] = (
-        "left-right: the hemispheres change places, and a sign on one side goes to the other; "
-        "up-down: an axial slice shows a head that lies as none does in a scanner"
+        "left-right: the hemispheres are swapped, and so is a sign on one side; "
+        "up-down: an axial slice shows a head in a position that no scan has"
     )
     is_graded: ClassVar[bool] = False
 
     step: Literal["flip"] = "flip"
     axis: Literal["left-right", "up-down", "any"] = Field(
-        "left-right", description="columns, rows, or one of all axes drawn at random"
+        "left-right", description="columns, rows, or a random one of all axes"
     )
-    probability: Share = Field(0.5, description="share of the images that are changed")
+    probability: Fraction = Field(0.5, description="fraction of the images that are changed")
 
     def _amounts(self, streams: Streams, shape: Sequence[int], strength: float | None) -> dict[str, np.ndarray]:
         axis = streams.choices(1, len(shape))
@@ -86,9 +86,11 @@ class Flip(GeometricStep):
 
 
 class _LinearStep(GeometricStep):
-    """Rotation, scale and shear about the centre, then translation; each subclass offers some of them."""
+    """Rotation, scale and shear about the centre, then translation; each subclass has some of them."""
 
-    axes: Axes = Field("in-plane", description="whether a volume also moves from slice to slice, or each slice alike")
+    axes: Axes = Field(
+        "in-plane", description="transform every slice in the same way within its plane, or the volume in 3D"
+    )
 
     def _matrices(self, draw: Draw, shape: Sequence[int]) -> Floats:
         axes = axes_of(self.axes, len(shape))
@@ -105,60 +107,62 @@ class _LinearStep(GeometricStep):
         return np.linalg.inv(forward)
 
 
-class Rotation(_LinearStep):
+class RandomRotation(_LinearStep):
     """Rotate about the centre; a volume in plane only, or also about its other two axes."""
 
     step: Literal["rotation"] = "rotation"
-    degrees: Degrees = Field(10.0, description="at most, either way; positive is anticlockwise")
+    degrees: Degrees = Field(10.0, description="largest angle in either direction; positive is anticlockwise")
 
     def _amounts(self, streams: Streams, shape: Sequence[int], strength: float | None) -> dict[str, np.ndarray]:
         return {"degrees": around(streams, self.degrees, strength, _planes(self.axes, shape))}
 
 
-class Translation(_LinearStep):
+class RandomTranslation(_LinearStep):
     """Shift along each axis."""
 
     step: Literal["translation"] = "translation"
-    share: Share = Field(0.05, description="of the image's side at most, either way")
+    share: Fraction = Field(
+        0.05, description="largest shift in either direction, as a fraction of the side of the image"
+    )
 
     def _amounts(self, streams: Streams, shape: Sequence[int], strength: float | None) -> dict[str, np.ndarray]:
         return {"translation": around(streams, self.share, strength, len(axes_of(self.axes, len(shape))))}
 
 
-class Scale(_LinearStep):
-    """Enlarge or shrink about the centre, all axes alike."""
+class RandomScale(_LinearStep):
+    """Enlarge or shrink about the centre, by the same factor along all axes."""
 
     may_change_meaning: ClassVar[str] = _SIZE
 
     step: Literal["scale"] = "scale"
-    factor: Factors = Field((0.9, 1.1), description="above 1 enlarges")
+    factor: FactorRange = Field((0.9, 1.1), description="above 1 enlarges")
 
     def _amounts(self, streams: Streams, shape: Sequence[int], strength: float | None) -> dict[str, np.ndarray]:  # noqa: ARG002
         return {"factor": between(streams, self.factor, strength, neutral=1.0, count=1)[:, 0]}
 
 
-class Shear(_LinearStep):
+class RandomShear(_LinearStep):
     """Shift columns in proportion to the row; with ``axes: all`` also rows and columns in proportion to the slice."""
 
-    may_change_meaning: ClassVar[str] = "the shape of the head changes as no tilt of it would"
+    may_change_meaning: ClassVar[str] = "the shape of the head changes in a way that no tilt would"
 
     step: Literal["shear"] = "shear"
-    degrees: ShearDegrees = Field(5.0, description="at most, either way")
+    degrees: ShearDegrees = Field(5.0, description="largest angle in either direction")
 
     def _amounts(self, streams: Streams, shape: Sequence[int], strength: float | None) -> dict[str, np.ndarray]:
         return {"shear": around(streams, self.degrees, strength, _planes(self.axes, shape))}
 
 
-class Affine(_LinearStep):
-    """Scale, shear, rotation and translation at once, under one probability."""
+class RandomAffine(_LinearStep):
+    """Scale, shear, rotation and translation together, with one probability."""
 
     may_change_meaning: ClassVar[str] = _SIZE
 
     step: Literal["affine"] = "affine"
-    degrees: Degrees = Field(10.0, description="of rotation at most, either way")
-    translation: Share = Field(0.05, description="of the image's side at most, either way")
-    scale: Factors = Field((0.9, 1.1), description="above 1 enlarges")
-    shear: ShearDegrees = Field(0.0, description="degrees at most, either way")
+    degrees: Degrees = Field(10.0, description="largest rotation in either direction")
+    translation: Fraction = Field(0.05, description="largest shift, as a fraction of the side of the image")
+    scale: FactorRange = Field((0.9, 1.1), description="above 1 enlarges")
+    shear: ShearDegrees = Field(0.0, description="largest shear in degrees, in either direction")
 
     def _amounts(self, streams: Streams, shape: Sequence[int], strength: float | None) -> dict[str, np.ndarray]:
         planes, axes = _planes(self.axes, shape), len(axes_of(self.axes, len(shape)))
@@ -170,17 +174,19 @@ class Affine(_LinearStep):
         }
 
 
-class ResizedCrop(GeometricStep):
-    """A box of the image, brought back to the image's own size (Szegedy et al.: Going deeper with convolutions, 2015).
+class RandomResizedCrop(GeometricStep):
+    """A box of the image, resized to the size of the image (Szegedy et al.: Going deeper with convolutions, 2015).
 
-    Share and aspect are relative to the image: a box of ratio 1 has the image's own aspect.
+    Size and aspect are relative to the image: a box of ratio 1 has the aspect of the image.
     """
 
-    may_change_meaning: ClassVar[str] = f"what decides may be cut away; {_SIZE}; a ratio other than 1 distorts"
+    may_change_meaning: ClassVar[str] = f"the decisive structure may be cropped; {_SIZE}; a ratio other than 1 distorts"
 
     step: Literal["resized-crop"] = "resized-crop"
-    share: Shares = Field((0.8, 1.0), description="of the image's area, or volume, that is kept")
-    ratio: Factors = Field((3 / 4, 4 / 3), description="rows to columns, and slices to both with axes: all")
+    share: FractionRange = Field((0.8, 1.0), description="fraction of the area, or volume, of the image that is kept")
+    ratio: FactorRange = Field(
+        (3 / 4, 4 / 3), description="aspect ratio, rows to columns, and slices to both with axes: all"
+    )
     axes: Axes = Field("in-plane", description="whether a volume is also cropped from slice to slice")
 
     def _amounts(self, streams: Streams, shape: Sequence[int], strength: float | None) -> dict[str, np.ndarray]:
@@ -201,21 +207,21 @@ class ResizedCrop(GeometricStep):
 
 def box_sides(
     streams: Streams,
-    share: Sequence[float],
+    fraction: Sequence[float],
     ratio: Sequence[float],
     strength: float | None,
     count: int,
     *,
     neutral: float,
 ) -> tuple[Floats, np.ndarray]:
-    """The sides of random boxes, of the image's side each, (B, count), and whether they fit into it, (B,).
+    """The sides of random boxes as fractions of the sides of the image, (B, count), and whether they fit, (B,).
 
-    Of :data:`TRIES` boxes the first that fits is taken, and the last where none does. With a ``strength`` the box has
-    the aspect of the image.
+    The first of :data:`TRIES` boxes that fits is used, or the last if none fits. With a ``strength``, the box has the
+    aspect of the image.
     """
-    area = between(streams, share, strength, neutral=neutral, count=TRIES)
+    area = between(streams, fraction, strength, neutral=neutral, count=TRIES)
     logs = np.log(ratio) if strength is None else np.zeros(2)
-    # Slices to the mean of rows and columns, then rows to columns; the product of the sides stays the drawn share.
+    # Slices to the mean of rows and columns, then rows to columns; the product of the sides stays the drawn fraction.
     apart = [streams.uniforms(TRIES, logs[0], logs[1]) for _ in range(count - 1)]
     exponents = np.stack([apart[0] / 2, -apart[0] / 2], axis=-1)
     if count == 3:
@@ -228,14 +234,14 @@ def box_sides(
 
 
 def resample(images: Tensor, matrices: Floats) -> Tensor:
-    """Move images.
+    """Resample images by matrices.
 
     Args:
         images: (B, C, *spatial).
         matrices: From new to old coordinates, (B, D + 1, D + 1).
 
     Returns:
-        New images of the same shape; an image is untouched by the identity and mirrored exactly by a flip.
+        New images of the same shape; the identity leaves an image unchanged, and a flip is exact.
     """
     kinds, which = np.unique(_kinds(matrices), axis=0, return_inverse=True)
     if len(kinds) == 1:
@@ -248,7 +254,7 @@ def resample(images: Tensor, matrices: Floats) -> Tensor:
 
 
 def _kinds(matrices: Floats) -> NDArray[np.int8]:
-    """How each image is to be moved, (B, D): by the signs of a flip, or by interpolation in plane (0) or not (2)."""
+    """The method for each image, (B, D): the signs of a flip, or 0 for in-plane and 2 for full interpolation."""
     size = matrices.shape[-1]
     signs = np.diagonal(matrices, axis1=1, axis2=2)[:, :-1]
     first = np.eye(size)[0]
@@ -263,7 +269,7 @@ def _moved(images: Tensor, matrices: Floats, kind: NDArray[np.int8]) -> Tensor:
         flipped = [2 + int(axis) for axis in np.flatnonzero(kind < 0)]
         return images.flip(flipped) if flipped else images
     if len(shape) == 3 and kind[0] == 0:
-        # Every slice moves alike within its plane: slices become channels, which is many times quicker.
+        # Every slice has the same in-plane transform: slices become channels, which is many times faster.
         slices = images.reshape(len(images), -1, *shape[1:])
         return _interpolated(slices, matrices[:, 1:, 1:]).view_as(images)
     return _interpolated(images, matrices)
@@ -277,7 +283,7 @@ def _interpolated(images: Tensor, matrices: Floats) -> Tensor:
 
 
 def _grid(matrices: Floats, shape: Sequence[int]) -> Tensor:
-    """Where each new voxel comes from, in the units and the order that PyTorch's sampling wants, (B, *spatial, D)."""
+    """The source of each new voxel, in the units and order of PyTorch's grid sampling, (B, *spatial, D)."""
     import torch
 
     dimensions = len(shape)
@@ -285,10 +291,10 @@ def _grid(matrices: Floats, shape: Sequence[int]) -> Tensor:
     grid = torch.from_numpy(units[:, ::-1, -1].copy()).float().view(-1, *[1] * dimensions, dimensions)
     for axis, length in enumerate(shape):
         places = np.arange(length) - (length - 1) / 2
-        part = places[:, None] * units[:, None, ::-1, axis]
+        offset = places[:, None] * units[:, None, ::-1, axis]
         view = [len(matrices), *[1] * dimensions, dimensions]
         view[axis + 1] = length
-        grid = grid + torch.from_numpy(part).float().view(view)
+        grid = grid + torch.from_numpy(offset).float().view(view)
     return grid
 
 
@@ -307,7 +313,7 @@ def _rotations(degrees: Floats, plane: tuple[int, int], dimensions: int) -> Floa
 
 
 def _shears(degrees: Floats, axes: range, dimensions: int) -> Floats:
-    # One triangle is enough: with a rotation and scales it makes up every linear map.
+    # One triangle suffices: with a rotation and scales it covers every linear map.
     matrices = np.tile(np.eye(dimensions + 1), (len(degrees), 1, 1))
     for plane, (first, second) in enumerate(combinations(axes, 2)):
         matrices[:, second, first] = np.tan(np.deg2rad(degrees[:, plane]))

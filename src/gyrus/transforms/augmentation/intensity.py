@@ -1,4 +1,4 @@
-"""Steps that change gray values where they are: on 0..1, before normalisation, and none limits its result to 0..1."""
+"""Steps on gray values in 0..1, before normalisation; none clips its result to 0..1."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from pydantic import Field, field_validator
 from gyrus.transforms.augmentation.random_step import (
     Axes,
     Draw,
-    Factors,
+    FactorRange,
     NotNegative,
-    NotNegatives,
+    NotNegativeRange,
     RandomStep,
     Range,
     axes_of,
@@ -29,14 +29,14 @@ if TYPE_CHECKING:
 Taps = Annotated[int, Field(ge=3, le=99)]
 
 KERNEL_REACH = 4.0
-"""Where a Gaussian kernel is cut off, in standard deviations; SciPy's choice."""
+"""Truncation of a Gaussian kernel in standard deviations, as in SciPy."""
 
 
-class Gamma(RandomStep):
-    """Raise to a power: below 1 brightens dark tissue, above 1 darkens it; 0 and 1 stay. Values below 0 become 0."""
+class RandomGamma(RandomStep):
+    """Raise to a power: below 1 brightens dark tissue, above 1 darkens it. Values below 0 become 0."""
 
     step: Literal["gamma"] = "gamma"
-    exponent: Factors = (0.8, 1.2)
+    exponent: FactorRange = (0.8, 1.2)
 
     def _amounts(self, streams: Streams, shape: Sequence[int], strength: float | None) -> dict[str, np.ndarray]:  # noqa: ARG002
         return {"exponent": between(streams, self.exponent, strength, neutral=1.0, count=1)[:, 0]}
@@ -45,12 +45,12 @@ class Gamma(RandomStep):
         return images.clamp(min=0).pow_(per_image(draw["exponent"], images))
 
 
-class Brightness(RandomStep):
-    """Multiply, and if wished add: ``factor * x + shift``."""
+class RandomBrightness(RandomStep):
+    """Multiply and optionally add: ``factor * x + shift``."""
 
     step: Literal["brightness"] = "brightness"
-    factor: Factors = (0.8, 1.2)
-    shift: Range = Field((0.0, 0.0), description="is added after multiplying")
+    factor: FactorRange = (0.8, 1.2)
+    shift: Range = Field((0.0, 0.0), description="added after multiplying")
 
     def _amounts(self, streams: Streams, shape: Sequence[int], strength: float | None) -> dict[str, np.ndarray]:  # noqa: ARG002
         return {
@@ -62,11 +62,11 @@ class Brightness(RandomStep):
         return per_image(draw["shift"], images).addcmul(images, per_image(draw["factor"], images))
 
 
-class Contrast(RandomStep):
-    """Stretch or shrink the distance of each value to the mean of its image and channel."""
+class RandomContrast(RandomStep):
+    """Scale the distance of each value to the mean of its image and channel."""
 
     step: Literal["contrast"] = "contrast"
-    factor: Factors = Field((0.8, 1.2), description="above 1 adds contrast")
+    factor: FactorRange = Field((0.8, 1.2), description="above 1 increases contrast")
 
     def _amounts(self, streams: Streams, shape: Sequence[int], strength: float | None) -> dict[str, np.ndarray]:  # noqa: ARG002
         return {"factor": between(streams, self.factor, strength, neutral=1.0, count=1)[:, 0]}
@@ -76,31 +76,31 @@ class Contrast(RandomStep):
         return means.lerp(images, per_image(draw["factor"], images))
 
 
-class IntensityShift(RandomStep):
-    """Add one number, normally distributed, to a whole image."""
+class RandomIntensityShift(RandomStep):
+    """Add one normally distributed number to the whole image."""
 
     step: Literal["intensity-shift"] = "intensity-shift"
-    std: NotNegative = Field(0.05, description="of the number that is added")
+    std: NotNegative = Field(0.05, description="standard deviation of the number")
 
     def _amounts(self, streams: Streams, shape: Sequence[int], strength: float | None) -> dict[str, np.ndarray]:  # noqa: ARG002
         if strength is None:
             return {"shift": self.std * streams.normal()}
-        # A normal distribution has no end: two standard deviations stand for it.
+        # A normal distribution is unbounded: two standard deviations serve as its end.
         return {"shift": 2 * self.std * strength * np.sign(streams.uniform(-1, 1))}
 
     def _changed(self, images: Tensor, draw: Draw) -> Tensor:
         return images + per_image(draw["shift"], images)
 
 
-class Noise(RandomStep):
+class RandomNoise(RandomStep):
     """Independent noise in every voxel and channel.
 
     Gaussian, or Rician as in the magnitude images that scanners store (Gudbjartsson and Patz: The Rician distribution
-    of noisy MRI data, 1995), which never goes below 0 and lifts the background.
+    of noisy MRI data, 1995), which is never below 0 and raises the background.
     """
 
     step: Literal["noise"] = "noise"
-    std: NotNegatives = (0.0, 0.05)
+    std: NotNegativeRange = (0.0, 0.05)
     distribution: Literal["gaussian", "rician"] = "gaussian"
 
     def _amounts(self, streams: Streams, shape: Sequence[int], strength: float | None) -> dict[str, np.ndarray]:  # noqa: ARG002
@@ -117,13 +117,15 @@ class Noise(RandomStep):
         return real if self.distribution == "gaussian" else real.hypot(noise[:, 1] * std)
 
 
-class Blur(RandomStep):
-    """Smooth with a Gaussian; beyond the border the outermost values go on."""
+class RandomBlur(RandomStep):
+    """Smooth with a Gaussian; values at the border are repeated beyond it."""
 
     step: Literal["blur"] = "blur"
-    sigma: NotNegatives = Field((0.1, 1.0), description="standard deviation in voxels")
-    taps: Taps | None = Field(None, description="length of the kernel, odd; by default four standard deviations a side")
-    axes: Axes = Field("in-plane", description="whether a volume is also smoothed from slice to slice")
+    sigma: NotNegativeRange = Field((0.1, 1.0), description="standard deviation in voxels")
+    taps: Taps | None = Field(
+        None, description="odd length of the kernel; by default four standard deviations on each side"
+    )
+    axes: Axes = Field("in-plane", description="smooth a volume within slices only, or also across them")
 
     @field_validator("taps")
     @classmethod
@@ -136,7 +138,7 @@ class Blur(RandomStep):
         return {"sigma": between(streams, self.sigma, strength, neutral=0.0, count=1)[:, 0]}
 
     def _changed(self, images: Tensor, draw: Draw) -> Tensor:
-        # Not from the drawn sigmas: an image's kernel must not depend on the others of its batch.
+        # Not from the drawn sigmas: the kernel of an image must not depend on its batch.
         reach = self.taps // 2 if self.taps else max(1, math.ceil(KERNEL_REACH * self.sigma[1]))
         kernels = _gaussians(draw["sigma"], reach)
         for axis in axes_of(self.axes, images.ndim - 2):
@@ -144,15 +146,15 @@ class Blur(RandomStep):
         return images
 
 
-class Sharpness(RandomStep):
-    """Go from a smoothed image (0) past the image itself (1) to a sharper one, as Pillow's filter of that name.
+class RandomSharpness(RandomStep):
+    """Interpolate between a smoothed image (0) and the image (1), or beyond it, as Pillow's filter of that name.
 
-    The smoothed image is a mean of 3 voxels a side with the centre counted once and 4/9 more. Each slice of a volume
+    The smoothed image is a mean over 3 voxels per side with extra weight of 4/9 on the centre. Each slice of a volume
     is sharpened within its plane.
     """
 
     step: Literal["sharpness"] = "sharpness"
-    factor: NotNegatives = Field((0.5, 1.5), description="above 1 sharpens, below 1 smooths")
+    factor: NotNegativeRange = Field((0.5, 1.5), description="above 1 sharpens, below 1 smooths")
 
     def _amounts(self, streams: Streams, shape: Sequence[int], strength: float | None) -> dict[str, np.ndarray]:  # noqa: ARG002
         return {"factor": between(streams, self.factor, strength, neutral=1.0, count=1)[:, 0]}
@@ -161,7 +163,7 @@ class Sharpness(RandomStep):
         means, thirds = images, np.full((len(images), 3), 1 / 3)
         for axis in axes_of("in-plane", images.ndim - 2):
             means = _smoothed(means, thirds, axis)
-        # Smoothed = (9 * means + 4 * images) / 13; the image moves away from it by factor - 1.
+        # Smoothed = (9 * means + 4 * images) / 13; the image departs from it by factor - 1.
         return images.lerp(means, per_image((1 - draw["factor"]) * 9 / 13, images))
 
 
@@ -175,7 +177,7 @@ def _standard_normal(seeds: np.ndarray, shape: Sequence[int]) -> Tensor:
 
 
 def _gaussians(sigma: Floats, reach: int) -> Floats:
-    """Kernels, one a row, (B, 2 * reach + 1); sigma 0 gives a single 1."""
+    """Kernels, one per row, (B, 2 * reach + 1); sigma 0 gives a single 1."""
     squares = np.arange(-reach, reach + 1) ** 2
     kernels = np.exp(-squares / (2 * np.maximum(sigma, 1e-3)[:, None] ** 2))
     return kernels / kernels.sum(axis=1, keepdims=True)

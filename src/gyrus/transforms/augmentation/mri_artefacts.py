@@ -1,8 +1,8 @@
-"""Steps that imitate what goes wrong in an MRI scanner: uneven coils, cut k-space, movement, spikes.
+"""Steps that simulate MRI artefacts: bias field, Gibbs ringing, ghosting and spikes.
 
 The models of spikes and bias fields follow TorchIO (Perez-Garcia et al., 2021, doi 10.1016/j.cmpb.2021.106236).
-k-space is the Fourier transform of an image. As a scanner stores magnitudes, what is made in k-space comes back as an
-absolute value: ripples below 0 turn up above it.
+k-space is the Fourier transform of an image. Because scanners store magnitudes, the result of a change in k-space is an
+absolute value: ripples below 0 become positive.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from pydantic import Field
 from gyrus.transforms.augmentation.random_step import (
     Axes,
     Draw,
+    FractionRange,
     NotNegative,
-    NotNegatives,
+    NotNegativeRange,
     RandomStep,
-    Shares,
-    along,
+    along_axis,
     axes_of,
     between,
     per_image,
@@ -35,17 +35,17 @@ if TYPE_CHECKING:
 Order = Annotated[int, Field(ge=1, le=6)]
 
 
-class BiasField(RandomStep):
-    """Multiply by a smooth field, the uneven sensitivity of coils.
+class RandomBiasField(RandomStep):
+    """Multiply by a smooth field, as from uneven coil sensitivity.
 
     The field is the exponential of a polynomial in the coordinates, -1..1 along each axis (Van Leemput et al.:
-    Automated model-based bias field correction of MR images of the brain, 1999; Sudre et al., 2017), shifted so that
-    its geometric mean is 1: the step makes images uneven, not brighter.
+    Automated model-based bias field correction of MR images of the brain, 1999; Sudre et al., 2017), scaled to a
+    geometric mean of 1, so that images become uneven but not brighter.
     """
 
     step: Literal["bias-field"] = "bias-field"
-    coefficient: NotNegative = Field(0.3, description="of each monomial at most, either way")
-    order: Order = Field(3, description="of the polynomial")
+    coefficient: NotNegative = Field(0.3, description="largest absolute coefficient of each monomial")
+    order: Order = Field(3, description="order of the polynomial")
 
     def _amounts(self, streams: Streams, shape: Sequence[int], strength: float | None) -> dict[str, np.ndarray]:
         ends = -self.coefficient, self.coefficient
@@ -60,7 +60,7 @@ class BiasField(RandomStep):
         cube = np.zeros((len(images), *[self.order + 1] * len(shape)))
         cube[(slice(None), *np.transpose(powers))] = draw["coefficients"]
         logs = torch.from_numpy(cube).to(images)
-        # Each contraction takes the first axis of powers away and puts an axis of voxels at the end.
+        # Each contraction removes the first axis of powers and appends an axis of voxels.
         for length in shape:
             places = np.vander(np.linspace(-1, 1, length), self.order + 1, increasing=True).T
             logs = torch.tensordot(logs, torch.from_numpy(places.copy()).to(images), dims=([1], [0]))
@@ -68,12 +68,12 @@ class BiasField(RandomStep):
         return images * logs.exp_()[:, None]
 
 
-class Gibbs(RandomStep):
-    """Ripples along edges: the outer part of k-space is missing, as in a scan of lower resolution."""
+class RandomGibbs(RandomStep):
+    """Gibbs ringing: ripples along edges, because the outer part of k-space is missing."""
 
     step: Literal["gibbs"] = "gibbs"
-    kept: Shares = Field((0.4, 0.8), description="share of k-space that is kept along each axis")
-    axes: Axes = Field("in-plane", description="whether k-space is also cut along the slices")
+    kept: FractionRange = Field((0.4, 0.8), description="fraction of k-space kept along each axis")
+    axes: Axes = Field("in-plane", description="truncate k-space within slices only, or also across them")
 
     def _amounts(self, streams: Streams, shape: Sequence[int], strength: float | None) -> dict[str, np.ndarray]:  # noqa: ARG002
         return {"kept": between(streams, self.kept, strength, neutral=1.0, count=1)[:, 0]}
@@ -87,21 +87,23 @@ class Gibbs(RandomStep):
         for axis in axes:
             frequency = _frequencies(images.shape[axis + 2], spectrum.shape[axis + 2])
             kept = frequency <= draw["kept"][:, None] / 2 + 1e-9
-            spectrum *= along(kept.astype(np.float64), images, axis)
+            spectrum *= along_axis(kept.astype(np.float64), images, axis)
         return fft.irfftn(spectrum, s=[images.shape[place] for place in places], dim=places).abs_()
 
 
-class Ghosting(RandomStep):
-    """Faint copies of the head along one axis: pulse, breath or nodding repeats while k-space is being filled.
+class RandomGhosting(RandomStep):
+    """Faint copies of the head along one axis, as from periodic motion (pulse, breathing) while k-space is acquired.
 
-    Lines of k-space come out stronger and weaker in turn, as a cosine; that makes one copy on either side (Wood and
-    Henkelman: MR image artifacts from periodic motion, 1985). What leaves the image comes in again at the other end.
+    Lines of k-space are modulated by a cosine, which produces one copy on either side (Wood and Henkelman: MR image
+    artifacts from periodic motion, 1985). Copies wrap around at the border of the image.
     """
 
     step: Literal["ghosting"] = "ghosting"
-    intensity: NotNegatives = Field((0.05, 0.25), description="of each copy, of the head")
-    distance: Shares = Field((0.1, 0.5), description="of the copies from the head, of the image's side")
-    axes: Axes = Field("in-plane", description="whether copies lie along rows or columns, or also along slices")
+    intensity: NotNegativeRange = Field((0.05, 0.25), description="intensity of each copy, as a fraction of the head")
+    distance: FractionRange = Field(
+        (0.1, 0.5), description="distance of the copies, as a fraction of the side of the image"
+    )
+    axes: Axes = Field("in-plane", description="copies along rows or columns only, or also across slices")
 
     def _amounts(self, streams: Streams, shape: Sequence[int], strength: float | None) -> dict[str, np.ndarray]:
         axes = axes_of(self.axes, len(shape))
@@ -121,18 +123,20 @@ class Ghosting(RandomStep):
             lines = np.fft.fftfreq(images.shape[axis + 2], 1 / images.shape[axis + 2])
             angles = 2 * math.pi * lines * draw["distance"][rows, None] + draw["phase"][rows, None]
             height = 1 + 2 * draw["intensity"][rows, None] * np.cos(angles)
-            spectrum = fft.fft(images[rows], dim=axis + 2) * along(height, images, axis)
+            spectrum = fft.fft(images[rows], dim=axis + 2) * along_axis(height, images, axis)
             changed[rows] = fft.ifft(spectrum, dim=axis + 2).abs()
         return changed
 
 
-class Spikes(RandomStep):
-    """Stripes across the image: single points of k-space far too strong, from a spark in the scanner room."""
+class RandomSpikes(RandomStep):
+    """Stripes across the image, from single points of k-space with far too high values (spike noise)."""
 
     step: Literal["spikes"] = "spikes"
-    intensity: NotNegatives = Field((0.05, 0.3), description="height of the stripes, of the image's mean")
+    intensity: NotNegativeRange = Field(
+        (0.05, 0.3), description="amplitude of the stripes, as a fraction of the mean of the image"
+    )
     count: Annotated[int, Field(ge=1, le=20)] = Field(1, description="number of spikes")
-    axes: Axes = Field("in-plane", description="whether the stripes of a volume are alike in every slice")
+    axes: Axes = Field("in-plane", description="the same stripes in every slice of a volume, or stripes in 3D")
 
     def _amounts(self, streams: Streams, shape: Sequence[int], strength: float | None) -> dict[str, np.ndarray]:
         axes = axes_of(self.axes, len(shape))
@@ -152,17 +156,17 @@ class Spikes(RandomStep):
             for number, axis in enumerate(axes):
                 length = images.shape[axis + 2]
                 turns = draw["cycles"][:, spike, number, None] * np.arange(length) / length
-                angle = angle + along(2 * math.pi * (turns % 1), images, axis)
+                angle = angle + along_axis(2 * math.pi * (turns % 1), images, axis)
             stripes = stripes.addcmul(angle.cos_(), per_image(draw["intensity"][:, spike], images))
         return images.addcmul(stripes, means).abs_()
 
 
 def monomials(order: int, dimensions: int) -> list[tuple[int, ...]]:
-    """The powers of each coordinate in every monomial up to an order, without the constant."""
+    """The powers of each coordinate in all monomials up to an order, without the constant."""
     powers = product(range(order + 1), repeat=dimensions)
     return [power for power in powers if 0 < sum(power) <= order]
 
 
 def _frequencies(length: int, lines: int) -> Floats:
-    """The frequency of each line of k-space in cycles a voxel, 0..0.5; one half of an axis where it is halved."""
+    """The absolute frequency of each line of k-space in cycles per voxel, 0..0.5; for a half spectrum, of its lines."""
     return np.abs(np.fft.fftfreq(length)) if lines == length else np.fft.rfftfreq(length)

@@ -1,4 +1,4 @@
-"""A contact sheet of random steps: each at low, middle and high strength, to look at before training with them."""
+"""A contact sheet of random steps, each at low, middle and high strength, for inspection before training."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from torch import Tensor
 
 from gyrus.errors import DataError
 from gyrus.transforms.augmentation.config import AUGMENTATIONS, AugmentationConfig
-from gyrus.transforms.augmentation.geometry import Flip
+from gyrus.transforms.augmentation.geometry import RandomFlip
 from gyrus.transforms.augmentation.random_step import Draw, RandomStep
 from gyrus.transforms.augmentation.random_streams import Streams
 
 STRENGTHS = {"low": 1 / 3, "middle": 2 / 3, "high": 1.0}
-"""Share of the way from no change to the end of a step's range."""
+"""Fraction of the way from no change to the end of the range of a step."""
 
 ROWS_OF_A_COLUMN = 11
-"""More steps than this are set in two columns, unless the panels are as wide as those of volumes."""
+"""More steps than this are drawn in two columns, unless panels are as wide as those of volumes."""
 
 _CAUTION = "#b3400b"
 _QUIET = "#555555"
@@ -42,7 +42,7 @@ _CAPTIONS = {
     "kept": "{:.0%}",
     "intensity": "{:.0%}",
 }
-"""How the numbers of a draw are written below a panel; those that are not here say nothing to the eye."""
+"""Formats of the drawn values below a panel; values that are not visible have none."""
 
 
 def preview(
@@ -51,18 +51,18 @@ def preview(
     *,
     seed: int = 0,
 ) -> Figure:
-    """Draw a contact sheet: one step a row; the original, then low, middle and high strength.
+    """Draw a contact sheet: one step per row, with the original, then low, middle and high strength.
 
     Args:
-        images: (B, C, *spatial) in 0..1; the steps take them in turn. Of a volume the three middle planes are shown.
-        augmentation: The steps; by default every step there is, with its default range.
-        seed: Of what is left to chance, such as the direction of a rotation.
+        images: (B, C, *spatial) in 0..1; the steps use them in turn. A volume is shown by its three middle planes.
+        augmentation: The steps; by default all steps with their default ranges.
+        seed: Seed of random choices, such as the direction of a rotation.
 
     Returns:
         A figure; save it with ``figure.savefig(path)``.
 
     Raises:
-        DataError: The images are not of the form asked for, or there is no step.
+        DataError: The images have the wrong type or shape, or there is no step.
     """
     images = _checked(images)
     steps = _steps(augmentation)
@@ -97,7 +97,7 @@ class _Sheet:
                 self._text(left, self._size[1] - 0.2, title, size=10, ha="center", weight="bold")
 
     def label(self, number: int, step: RandomStep) -> None:
-        """Write what a row shows."""
+        """Write the label of a row."""
         left, top = self._corner(number)
         self._text(left + 0.1, top - 0.12, _title(step), size=10, weight="bold")
         settings = _settings(step)
@@ -131,8 +131,8 @@ def _checked(images: Tensor | np.ndarray) -> Tensor:
     tensor = torch.as_tensor(images)
     if tensor.ndim not in (4, 5) or 0 in tensor.shape or not tensor.is_floating_point():
         raise DataError(
-            "A preview needs images as numbers in 0..1 of shape (images, channels, rows, columns) or (images, "
-            f"channels, slices, rows, columns), got {tensor.dtype} of shape {tuple(tensor.shape)}."
+            "A preview needs floating-point images in 0..1 of shape (images, channels, rows, columns) or "
+            f"(images, channels, slices, rows, columns), got {tensor.dtype} of shape {tuple(tensor.shape)}."
         )
     return tensor
 
@@ -140,10 +140,10 @@ def _checked(images: Tensor | np.ndarray) -> Tensor:
 def _steps(augmentation: AugmentationConfig | Sequence[RandomStep] | None) -> Sequence[RandomStep]:
     if augmentation is None:
         others = [step() for name, step in AUGMENTATIONS.items() if name != "flip"]
-        return [Flip(axis="left-right"), Flip(axis="up-down"), *others]
+        return [RandomFlip(axis="left-right"), RandomFlip(axis="up-down"), *others]
     steps = augmentation.steps if isinstance(augmentation, AugmentationConfig) else augmentation
     if not steps:
-        raise DataError("There is nothing to preview: the augmentation has no steps.")
+        raise DataError("The augmentation has no steps to preview.")
     return steps
 
 
@@ -164,13 +164,13 @@ def _number(value: object) -> str:
 
 
 def _caption(draw: Draw) -> str:
-    """The numbers that say most of a draw of one image; those that change nothing are left out."""
+    """The visible values of a draw of one image, without those that change nothing."""
     shown = (name for name in _CAPTIONS if name in draw and (draw[name] != 0).any())
     return "  ".join(" ".join(_CAPTIONS[name].format(value) for value in draw[name].flat) for name in shown)
 
 
 def _view(image: Tensor) -> NDArray[np.float32]:
-    """What a panel shows of an image (C, *spatial): (rows, columns) or, in colour, (rows, columns, 3)."""
+    """The panel of an image (C, *spatial): (rows, columns) or, in colour, (rows, columns, 3)."""
     image = image.float().clamp(0, 1).cpu()
     channels = image if image.shape[0] == 3 else image[:1]
     if image.ndim == 4:
@@ -179,7 +179,7 @@ def _view(image: Tensor) -> NDArray[np.float32]:
 
 
 def _middle_planes(volume: Tensor) -> Tensor:
-    """Axial, coronal and sagittal middle planes side by side, (C, rows, columns); slices run upwards."""
+    """The middle axial, coronal and sagittal planes side by side, (C, rows, columns); slices run upwards."""
     slices, rows, columns = (length // 2 for length in volume.shape[1:])
     planes = [volume[:, slices], volume[:, :, rows].flip(1), volume[..., columns].flip(1)]
     height = max(plane.shape[1] for plane in planes)

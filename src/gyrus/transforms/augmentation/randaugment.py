@@ -1,8 +1,8 @@
-"""RandAugment: a few steps drawn anew for every image, all at one strength.
+"""RandAugment: a few random operations per image, all of one magnitude.
 
-Cubuk et al.: RandAugment: Practical automated data augmentation with a reduced search space, 2020. Of the paper's
-operations those that mean something on gray images of a head are here, with its strongest forms; equalise, posterise,
-solarise and colour are left out, and gamma, scale, blur and noise take their place.
+Cubuk et al.: RandAugment: Practical automated data augmentation with a reduced search space, 2020. The
+operations are those of the paper that suit gray images of a head, with its strongest forms; gamma, scale, blur and
+noise replace equalise, posterise, solarise and colour.
 """
 
 from __future__ import annotations
@@ -13,8 +13,15 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, get_args
 import numpy as np
 from pydantic import Field
 
-from gyrus.transforms.augmentation.geometry import Rotation, Scale, Shear, Translation
-from gyrus.transforms.augmentation.intensity import Blur, Brightness, Contrast, Gamma, Noise, Sharpness
+from gyrus.transforms.augmentation.geometry import RandomRotation, RandomScale, RandomShear, RandomTranslation
+from gyrus.transforms.augmentation.intensity import (
+    RandomBlur,
+    RandomBrightness,
+    RandomContrast,
+    RandomGamma,
+    RandomNoise,
+    RandomSharpness,
+)
 from gyrus.transforms.augmentation.random_step import Draw, RandomStep
 from gyrus.transforms.augmentation.random_streams import Streams
 
@@ -36,38 +43,42 @@ Operation = Literal[
 ]
 
 STRONGEST: dict[str, RandomStep] = {
-    "rotation": Rotation(degrees=30),
-    "translation": Translation(share=0.45),
-    "scale": Scale(factor=(0.7, 1.3)),
-    "shear": Shear(degrees=16.7),
-    "brightness": Brightness(factor=(0.1, 1.9)),
-    "contrast": Contrast(factor=(0.1, 1.9)),
-    "gamma": Gamma(exponent=(0.5, 2.0)),
-    "sharpness": Sharpness(factor=(0.1, 1.9)),
-    "blur": Blur(sigma=(0, 2)),
-    "noise": Noise(std=(0, 0.2)),
+    "rotation": RandomRotation(degrees=30),
+    "translation": RandomTranslation(share=0.45),
+    "scale": RandomScale(factor=(0.7, 1.3)),
+    "shear": RandomShear(degrees=16.7),
+    "brightness": RandomBrightness(factor=(0.1, 1.9)),
+    "contrast": RandomContrast(factor=(0.1, 1.9)),
+    "gamma": RandomGamma(exponent=(0.5, 2.0)),
+    "sharpness": RandomSharpness(factor=(0.1, 1.9)),
+    "blur": RandomBlur(sigma=(0, 2)),
+    "noise": RandomNoise(std=(0, 0.2)),
 }
-"""Each operation at magnitude 30; "identity" has no entry, since nothing is done."""
+"""Each operation at magnitude 30; "identity" has no entry."""
 
 HIGHEST_MAGNITUDE = 30
 
 
 class RandAugment(RandomStep):
-    """As many operations as asked for, drawn for every image with replacement, all of one magnitude."""
+    """A number of operations drawn with replacement for every image, all of one magnitude."""
 
-    may_change_meaning: ClassVar[str] = "some of its operations may: scale and shear"
+    may_change_meaning: ClassVar[str] = "the operations scale and shear may"
 
     step: Literal["randaugment"] = "randaugment"
-    operations_per_image: Annotated[int, Field(ge=1, le=20)] = Field(2, description="the paper's N")
-    magnitude: Annotated[float, Field(ge=0, le=HIGHEST_MAGNITUDE)] = Field(9, description="the paper's M, up to 30")
+    operations_per_image: Annotated[int, Field(ge=1, le=20)] = Field(
+        2, description="number of operations (N in the paper)"
+    )
+    magnitude: Annotated[float, Field(ge=0, le=HIGHEST_MAGNITUDE)] = Field(
+        9, description="magnitude (M in the paper), up to 30"
+    )
     operations: Annotated[tuple[Operation, ...], Field(min_length=1)] = get_args(Operation)
 
     def _amounts(self, streams: Streams, shape: Sequence[int], strength: float | None) -> dict[str, np.ndarray]:  # noqa: ARG002
         rounds = self.operations_per_image
-        share = 1.0 if strength is None else strength
+        fraction = 1.0 if strength is None else strength
         return {
             "operation": streams.choices(rounds, len(self.operations)),
-            "strength": np.full((len(streams), rounds), share * self.magnitude / HIGHEST_MAGNITUDE),
+            "strength": np.full((len(streams), rounds), fraction * self.magnitude / HIGHEST_MAGNITUDE),
             "key": np.stack([streams.seeds() for _ in range(rounds)], axis=1),
         }
 

@@ -1,4 +1,4 @@
-"""What all random steps share: a draw, which is plain values, and its application, which is not random any more."""
+"""Base class of random steps: a draw of plain values, and its deterministic application."""
 
 from __future__ import annotations
 
@@ -14,38 +14,37 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Draw = Mapping[str, np.ndarray]
-"""What was drawn: named arrays with one row an image. ``applied``, bool (B,), says which images are changed at all."""
+"""Drawn values: named arrays with one row per image. ``applied``, bool (B,), marks the images that are changed."""
 
 Axes = Literal["in-plane", "all"]
-"""Rows and columns, or also from slice to slice. Of a 2D image both say the same."""
-
+"""Rows and columns only, or also across slices; the same for 2D images."""
 
 Number = TypeVar("Number", int, float)
 
 
 def in_order(ends: tuple[Number, Number]) -> tuple[Number, Number]:
-    """Refuse a range whose lower end does not come first."""
+    """Refuse a range whose lower end is not first."""
     if ends[0] > ends[1]:
-        raise ValueError(f"the lower end comes first, got {ends[0]} and {ends[1]}")
+        raise ValueError(f"the lower end must come first, got {ends[0]} and {ends[1]}")
     return ends
 
 
-Share = Annotated[float, Field(ge=0, le=1)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
 NotNegative = Annotated[float, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
 
 Range = Annotated[tuple[float, float], AfterValidator(in_order)]
-NotNegatives = Annotated[tuple[NotNegative, NotNegative], AfterValidator(in_order)]
-Factors = Annotated[tuple[Positive, Positive], AfterValidator(in_order)]
-Shares = Annotated[tuple[Share, Share], AfterValidator(in_order)]
+NotNegativeRange = Annotated[tuple[NotNegative, NotNegative], AfterValidator(in_order)]
+FactorRange = Annotated[tuple[Positive, Positive], AfterValidator(in_order)]
+FractionRange = Annotated[tuple[Fraction, Fraction], AfterValidator(in_order)]
 
 
 class RandomStep(BaseModel):
     """One random step on images in 0..1, 2D or 3D.
 
     Attributes:
-        may_change_meaning: Why an image may not show the same any more after the step; empty where it always does.
-        is_graded: Whether there is a weaker and a stronger form, or only yes and no.
+        may_change_meaning: Why the step may change the meaning of an image; empty if it cannot.
+        is_graded: Whether the step has a strength, or is only applied or not.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -53,30 +52,30 @@ class RandomStep(BaseModel):
     may_change_meaning: ClassVar[str] = ""
     is_graded: ClassVar[bool] = True
 
-    probability: Share = Field(1.0, description="share of the images that are changed")
+    probability: Fraction = Field(1.0, description="fraction of the images that are changed")
 
     def draw(self, streams: Streams, shape: Sequence[int], strength: float | None = None) -> Draw:
-        """Draw what to do with each image.
+        """Draw the parameters for each image.
 
         Args:
             streams: B rows.
             shape: The spatial shape of the images.
-            strength: None draws from the step's ranges. A number in 0..1 changes every image by exactly this share
-                of the way from no change to an end of the range, and only picks the end at random.
+            strength: None draws from the ranges of the step. A number in 0..1 changes every image by exactly this
+                fraction of the way from no change to an end of the range, and only draws the end at random.
         """
         chance = streams.uniform()
         applied = chance < self.probability if strength is None else np.ones(len(streams), dtype=bool)
         return {"applied": applied, **self._amounts(streams, shape, strength)}
 
     def apply(self, images: Tensor, draw: Draw) -> Tensor:
-        """Change images as drawn.
+        """Apply a draw to images.
 
         Args:
-            images: (B, C, *spatial), in 0..1; never written to.
+            images: (B, C, *spatial), in 0..1; never modified.
             draw: B rows.
 
         Returns:
-            Images of the same shape and type, not limited to 0..1.
+            Images of the same shape and type, not clipped to 0..1.
         """
         rows = np.flatnonzero(draw["applied"])
         if len(rows) == 0:
@@ -88,11 +87,11 @@ class RandomStep(BaseModel):
         return changed
 
     def _amounts(self, streams: Streams, shape: Sequence[int], strength: float | None) -> dict[str, np.ndarray]:
-        """The values of a draw except ``applied``; the same number is drawn for every row."""
+        """The values of a draw except ``applied``; every row draws the same number of values."""
         raise NotImplementedError
 
     def _changed(self, images: Tensor, draw: Draw) -> Tensor:
-        """The images, all of which are to be changed, in new memory."""
+        """The changed images, in new memory; all images are to be changed."""
         raise NotImplementedError
 
 
@@ -102,10 +101,10 @@ def between(streams: Streams, ends: Sequence[float], strength: float | None, *, 
     Args:
         streams: B rows.
         ends: The range.
-        strength: None draws within the range; a number in 0..1 goes so far from ``neutral`` to an end: to the further
-            one, or to one drawn at random where ``neutral`` lies between them.
+        strength: None draws within the range; a number in 0..1 is the fraction of the way from ``neutral`` to an end:
+            the further one, or one drawn at random if ``neutral`` lies between them.
         neutral: The amount that changes nothing.
-        count: How many a row.
+        count: Number of amounts per row.
     """
     places = streams.uniforms(count)
     if strength is None:
@@ -116,16 +115,16 @@ def between(streams: Streams, ends: Sequence[float], strength: float | None, *, 
 
 
 def around(streams: Streams, most: float, strength: float | None, count: int) -> Floats:
-    """Amounts in -most..most, 0 changing nothing, (B, count)."""
+    """Amounts in -most..most, (B, count); 0 changes nothing."""
     return between(streams, (-most, most), strength, neutral=0.0, count=count)
 
 
 def per_image(values: np.ndarray, images: Tensor) -> Tensor:
-    """One value an image (B,) as a tensor that broadcasts over images (B, C, *spatial)."""
+    """One value per image, (B,), as a tensor that broadcasts over images (B, C, *spatial)."""
     return _tensor(values, images).view(-1, *[1] * (images.ndim - 1))
 
 
-def along(values: Any, images: Tensor, axis: int) -> Tensor:
+def along_axis(values: Any, images: Tensor, axis: int) -> Tensor:
     """Values (B, n) or (n,) along a spatial axis, broadcasting over images (B, C, *spatial)."""
     tensor = _tensor(values, images)
     shape = [tensor.shape[0] if tensor.ndim == 2 else 1, *[1] * (images.ndim - 1)]
@@ -134,7 +133,7 @@ def along(values: Any, images: Tensor, axis: int) -> Tensor:
 
 
 def axes_of(axes: Axes, dimensions: int) -> range:
-    """The spatial axes that a step works on; the last two are rows and columns."""
+    """The spatial axes of a step; the last two are rows and columns."""
     return range(dimensions - 2, dimensions) if axes == "in-plane" else range(dimensions)
 
 

@@ -1,7 +1,7 @@
-"""A stream of random numbers for each image, so that no image's numbers depend on the others of its batch.
+"""A stream of random numbers for each image, independent of the other images of its batch.
 
-A number is a hash of where it is used: seed, epoch, image, step, and how many came before. Nothing has to be stored to
-resume, the order of the images is of no matter, and a whole batch is drawn at once. The hash is SplitMix64 (Steele,
+A number is a hash of its place: seed, epoch, image, step, and position in the stream. So nothing has to be stored to
+resume, the order of the images does not matter, and a whole batch is drawn at once. The hash is SplitMix64 (Steele,
 Lea and Flood: Fast splittable pseudorandom number generators, OOPSLA 2014).
 """
 
@@ -20,7 +20,7 @@ Floats = NDArray[np.floating]
 
 
 class Streams:
-    """Streams of random numbers, one a row; each is decided by the row's key alone."""
+    """Streams of random numbers, one per row; each is determined by the key of its row."""
 
     def __init__(self, keys: NDArray[np.uint64]) -> None:
         """Store the keys, uint64 (B,)."""
@@ -32,7 +32,7 @@ class Streams:
         """The streams of a place.
 
         Args:
-            place: What the numbers are to depend on, from 0 up: numbers, or int64 (B,) where the rows differ.
+            place: Non-negative integers that determine the numbers; int64 (B,) where the rows differ.
 
         Example:
             >>> first = Streams.at(0, 3, np.array([7, 8])).uniform()
@@ -45,22 +45,22 @@ class Streams:
         return cls(keys)
 
     def child(self, number: int) -> Streams:
-        """Other streams of the same rows, independent of these and of what has been drawn from them."""
+        """New streams of the same rows, independent of these and of their earlier draws."""
         return Streams(_combine(self.keys, np.array([number], dtype=np.uint64)))
 
     def __getitem__(self, rows: Any) -> Streams:
-        """The streams of some rows, from their beginning."""
+        """The streams of some rows, from the start."""
         return Streams(self.keys[rows])
 
     def __len__(self) -> int:
         return len(self.keys)
 
     def seeds(self) -> NDArray[np.uint64]:
-        """Seeds for other generators, (B,)."""
+        """Seeds of other generators, (B,)."""
         return self._bits(1)[:, 0]
 
     def uniform(self, low: float = 0.0, high: float = 1.0) -> Floats:
-        """A number in low..high a row, (B,)."""
+        """One number in low..high per row, (B,)."""
         return self.uniforms(1, low, high)[:, 0]
 
     def uniforms(self, count: int, low: float = 0.0, high: float = 1.0) -> Floats:
@@ -68,12 +68,12 @@ class Streams:
         return low + (high - low) * ((self._bits(count) >> np.uint64(11)) * 2.0**-53)
 
     def normal(self) -> Floats:
-        """A number of the standard normal distribution a row, (B,), by Box and Muller's method."""
+        """One standard normal number per row, (B,), by the Box-Muller method."""
         radius, angle = self.uniforms(2).T
         return np.sqrt(-2 * np.log1p(-radius)) * np.cos(2 * np.pi * angle)
 
     def choices(self, count: int, number: int) -> NDArray[np.int64]:
-        """Whole numbers in 0..number - 1, (B, count)."""
+        """Integers in 0..number - 1, (B, count)."""
         return (self.uniforms(count) * number).astype(np.int64)
 
     def _bits(self, count: int) -> NDArray[np.uint64]:
@@ -87,7 +87,7 @@ def _combine(keys: NDArray[np.uint64], values: NDArray[np.uint64]) -> NDArray[np
 
 
 def _mix(bits: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """The finaliser of SplitMix64: a bijection whose every output bit depends on every input bit."""
+    """The finaliser of SplitMix64: a bijection in which every output bit depends on every input bit."""
     bits = (bits ^ (bits >> np.uint64(30))) * _FIRST
     bits = (bits ^ (bits >> np.uint64(27))) * _SECOND
     return bits ^ (bits >> np.uint64(31))
