@@ -163,8 +163,8 @@ def test_tensorboard_has_every_epoch_once(tmp_path):
     accumulators = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     subset, _ = subsets()
     config = changed(loggers=["tensorboard"])
-    train(tmp_path, config, train=ActingDataset(subset, epoch=2, batch=3, action=interrupt))
-    train(tmp_path, config, resume=True)
+    train_toy(tmp_path, config, train=ActingDataset(subset, epoch=2, batch=3, action=interrupt))
+    train_toy(tmp_path, config, resume=True)
     events = accumulators.EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     scalars = events.Scalars("val_loss")
     assert [scalar.step for scalar in scalars] == [1, 2, 3, 4]
@@ -175,5 +175,5 @@ def test_tensorboard_has_every_epoch_once(tmp_path):
 def test_a_missing_library_is_reported_before_anything_is_written(tmp_path, monkeypatch):
     monkeypatch.setattr(loggers, "find_spec", lambda _: None)
     with pytest.raises(MissingDependencyError, match="tensorboard"):
-        train(tmp_path, changed(loggers=["tensorboard"]))
+        train_toy(tmp_path, changed(loggers=["tensorboard"]))
     assert list(tmp_path.iterdir()) == []
