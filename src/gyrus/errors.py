@@ -1,12 +1,13 @@
-"""What can go wrong, as one small tree.
+"""The errors of Gyrus.
 
 ::
 
-    GyrusError                  a mistake that the user can mend; the CLI prints it and exits with 2
+    GyrusError                  a mistake that the user can correct; the CLI prints it and exits with 2
     ├── ConfigError             a config or an argument is wrong; lists every mistake found
     │   └── UnknownNameError    a name is not in a table; suggests the nearest
     ├── DataError               the data cannot be used as asked
-    │   ├── BadFilesError       files that were named one by one in a report
+    │   ├── BadFilesError       files that cannot be used, listed in a report
+    │   ├── UnusableImageError  one image or volume that cannot be used
     │   └── SplitError          the data cannot be split as asked
     │       └── LeakageError    a subject is in more than one subset
     ├── RunError                a run folder is missing, damaged, or in use
@@ -20,7 +21,7 @@ from collections.abc import Sequence
 
 
 class GyrusError(Exception):
-    """A mistake that the user can mend. The message says what was wrong, where, and what to do."""
+    """A mistake that the user can correct. The message has what was wrong, where, and what to do."""
 
 
 class ConfigError(GyrusError):
@@ -39,7 +40,7 @@ class BadFilesError(DataError):
     """Files that cannot be used, each with its reason.
 
     Attributes:
-        report: One line a file.
+        report: One line per file.
     """
 
     def __init__(self, message: str, report: Sequence[str]) -> None:

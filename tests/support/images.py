@@ -29,7 +29,7 @@ def gray(seed: int = 0, kind: str = "PNG", **options: Any) -> bytes:
 
 
 def png_header(width: int, height: int, bits: int = 8, colour: int = 0, content: bytes = b"") -> bytes:
-    """A PNG whose header says what is wished, with zlib-packed ``content`` behind it."""
+    """A PNG with the given header and zlib-compressed ``content`` behind it."""
     header = struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0)
     chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(content)), (b"IEND", b"")]
     return b"\x89PNG\r\n\x1a\n" + b"".join(
@@ -38,7 +38,7 @@ def png_header(width: int, height: int, bits: int = 8, colour: int = 0, content:
 
 
 def with_orientation(number: int, kind: str = "JPEG") -> bytes:
-    """A gray image whose EXIF block says that it must be turned to be seen upright."""
+    """A gray image with an EXIF orientation."""
     exif = Image.Exif()
     exif[274] = number
     return gray(kind=kind, exif=exif)
@@ -84,4 +84,4 @@ BAD: dict[str, tuple[str, bytes]] = {
     "two pages": ("several frames", _frames("TIFF")),
     "animation": ("several frames", _frames("GIF")),
 }
-"""What is wrong, as in gyrus.datasets.manifest.PROBLEM_KINDS, and the content."""
+"""Kind of problem, as in gyrus.datasets.manifest.PROBLEM_KINDS, and content."""
