@@ -46,8 +46,13 @@ def phantom_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write(phantom, tmp_path_factory.mktemp("data") / "phantom")
 
 
-SMALL = {"preprocessing.steps.1.size": [32, 32], "training.epochs": 2, "evaluation.resamples": 50}
-"""Overrides that make the first recipe fit the small phantom."""
+SMALL = {
+    "preprocessing.steps.1.size": [32, 32],
+    "training.epochs": 2,
+    "training.device": "cpu",
+    "evaluation.resamples": 50,
+}
+"""Overrides that fit the first recipe to the small phantom, and compute on the CPU also where there is a GPU."""
 
 
 @pytest.fixture(scope="session")
