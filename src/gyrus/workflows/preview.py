@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gyrus.curation.privacy import privacy_warnings
 from gyrus.datasets.reader import PreparedVolumes, Reader
 from gyrus.datasets.volume_slices import require_volumes
 from gyrus.errors import ConfigError
 from gyrus.files import atomic_path
-from gyrus.workflows.display import SILENT, Display
+from gyrus.workflows.display import SILENT, Display, show_warnings
 from gyrus.workflows.experiment_config import DataConfig, ExperimentConfig, load_config
 from gyrus.workflows.load_data import scan_data, scan_unlabelled
 
@@ -39,7 +40,7 @@ def preview(
         config: Whose steps; see :func:`gyrus.workflows.experiment_config.load_config`.
         overrides: Fields by dotted name.
         data: How to read the volume.
-        display: Where notes are shown.
+        display: Where notes and warnings about personal data are shown.
 
     Raises:
         ConfigError: ``out`` has another suffix, or the config has a mistake.
@@ -51,6 +52,7 @@ def preview(
     settings = load_config(config, overrides)
     manifest = scan_unlabelled(path, data or DataConfig(), display)
     require_volumes(manifest, "A preview")
+    show_warnings(display, privacy_warnings(manifest))
     figure = draw(PreparedVolumes(manifest, ()).volume(0), settings.preprocessing.volume)
     _save(figure, out)
     return figure
