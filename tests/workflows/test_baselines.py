@@ -13,9 +13,8 @@ from sklearn.neighbors import KNeighborsClassifier
 from gyrus.datasets.manifest import Manifest
 from gyrus.datasets.splits import Split, SplitConfig, split
 from gyrus.datasets.store import Store, open_store
-from gyrus.evaluation.baselines import BASELINE_TITLES, Baselines, baseline_verdict
 from gyrus.evaluation.evaluate import evaluate
-from gyrus.evaluation.result import Evaluation
+from gyrus.evaluation.result import BASELINE_TITLES, Baselines, Evaluation, verdict
 from gyrus.inference.predictions import Predictions
 from gyrus.runs.run_folder import Run
 from gyrus.workflows import baselines as made
@@ -124,8 +123,8 @@ def test_the_report_starts_with_the_baselines_and_a_run_can_be_evaluated_again(f
     run = Run.open(shutil.copytree(finished_run, tmp_path / "run"))
     found, evaluation = Baselines.load(run.baselines), Evaluation.load(run.metrics)
     assert {"nearest-neighbour", "linear-svm"} <= set(found.results)
-    sentences = baseline_verdict(evaluation, found)
-    assert run.classification_report.read_text().startswith("\n".join(sentences))
+    sentences = verdict(evaluation, found)
+    assert run.classification_report.read_text().startswith("\n".join(["Evaluation on the test set", "", *sentences]))
     assert all(sentence.replace("'", "&#39;") in run.report.read_text() for sentence in sentences)
     evaluate_again(run)
     assert Baselines.load(run.baselines) == found

@@ -17,9 +17,8 @@ from gyrus.datasets.manifest import Manifest
 from gyrus.datasets.splits import Split
 from gyrus.datasets.store import open_store
 from gyrus.errors import ConfigError, DataError, RunError, SplitError
-from gyrus.evaluation.baselines import baseline_verdict
 from gyrus.evaluation.evaluate import evaluate
-from gyrus.evaluation.result import Evaluation
+from gyrus.evaluation.result import Evaluation, verdict
 from gyrus.inference.pooling import average_predictions
 from gyrus.inference.predictions import Predictions
 from gyrus.runs.run_folder import Run
@@ -140,8 +139,8 @@ def test_baselines_of_all_folds_are_judged_on_everybody_at_once(crossed, phantom
         joined = Predictions.load(Run(folder).predictions(f"baseline-{name}"))
         assert sorted(joined.table["subject"]) == sorted(manifest.table["subject"].unique())
         assert baseline.scores["accuracy"].value == pytest.approx((joined.predicted == joined.targets).mean())
-    sentences = baseline_verdict(found.pooled[0], found.baselines)
-    assert found.text().startswith(sentences[0])
+    sentences = verdict(found.pooled[0], found.baselines)
+    assert found.text().splitlines()[2] == sentences[0]
     assert all(sentence.replace("'", "&#39;") in found.report.read_text() for sentence in sentences)
 
 

@@ -19,8 +19,9 @@ from gyrus.evaluation.conformal import CONFORMAL, ConformalResult, evaluate_conf
 from gyrus.evaluation.decision_curve import DecisionCurve, decision_curve
 from gyrus.evaluation.result import Estimate, Group, Unit, percent, subset_name
 from gyrus.evaluation.selective_prediction import SelectivePrediction, measure_selective_prediction
-from gyrus.evaluation.thresholds import GOALS, OperatingResult, checked_positive, choose_threshold, evaluate_threshold
+from gyrus.evaluation.thresholds import GOALS, OperatingResult, choose_threshold, evaluate_threshold
 from gyrus.inference.predictions import Predictions
+from gyrus.registry import look_up
 from gyrus.serialisation import Saved, renamed
 from gyrus.types import SPLIT_WARNINGS, SplitUnit
 
@@ -123,7 +124,9 @@ def assess(
         UnknownNameError: ``healthy`` is no class, or there is no such calibrator.
     """
     _require_pair(val, test)
-    positive = () if healthy is None else _positive(test.classes, healthy)
+    if healthy is not None:
+        look_up(healthy, dict.fromkeys(test.classes), "class")
+    positive = () if healthy is None else tuple(name for name in test.classes if name != healthy)
     known = val.subjects_known and test.subjects_known
     unit: Unit = "subject" if known else "image"
     rows, tested = labelled_rows(val, unit), labelled_rows(test, unit)
@@ -131,7 +134,12 @@ def assess(
         raise DataError(f"None of the {len(test)} predictions of the {subset_name(test.subset)} has a true class.")
     bootstrap = BootstrapConfig(resamples, seed, level)
     group: Group = test.subject_kind if known else "image"
-    notes = _size_notes(len(rows), group)
+    notes: list[str] = []
+    if len(rows) < FEW:
+        notes.append(
+            f"The choices rest on {_count(len(rows), group)} of the validation set. The intervals do not include how "
+            "they would vary with other validation subjects."
+        )
     fitted = _or_note(partial(fit_calibrator, val, calibrator, unit=unit), "No calibration", notes)
     calibrated_val, calibrated = (fitted.apply(val), fitted.apply(tested)) if fitted else (val, tested)
     if fitted:
@@ -174,10 +182,6 @@ def _or_note(make: Callable[[], Value], missing: str, notes: list[str]) -> Value
         return None
 
 
-def _positive(classes: tuple[str, ...], healthy: str) -> tuple[str, ...]:
-    return checked_positive(classes, [name for name in classes if name not in checked_positive(classes, [healthy])])
-
-
 def _require_pair(val: Predictions, test: Predictions) -> None:
     require_validation(val)
     if val.classes != test.classes:
@@ -199,15 +203,6 @@ def _require_disjoint(val: Predictions, test: Predictions, column: str, units: s
             "Choices made on the validation set must be evaluated on other subjects.",
             both,
         )
-
-
-def _size_notes(count: int, group: Group) -> list[str]:
-    if count >= FEW:
-        return []
-    return [
-        f"The choices rest on {_count(count, group)} of the validation set. The intervals do not include how they "
-        "would vary with other validation subjects."
-    ]
 
 
 def assessment_sentences(assessment: Assessment) -> list[str]:

@@ -1,7 +1,8 @@
-"""Evaluate predictions: every metric, by subject and by image, with confidence intervals."""
+"""Evaluate predictions by subject and by image, with confidence intervals, and compare them with baselines."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import get_args
 
@@ -20,8 +21,19 @@ from gyrus.evaluation.bootstrap import (
     jackknife_metrics,
     score_samples,
 )
-from gyrus.evaluation.metrics import CLASS_METRICS, METRICS
-from gyrus.evaluation.result import Estimate, Evaluation, Group, Interval, Scores, Unit, subset_name
+from gyrus.evaluation.comparison import compare, labelled_rows
+from gyrus.evaluation.metrics import CLASS_METRICS, HEADLINE_METRICS, METRICS
+from gyrus.evaluation.result import (
+    Baseline,
+    Baselines,
+    Estimate,
+    Evaluation,
+    Group,
+    Interval,
+    Scores,
+    Unit,
+    subset_name,
+)
 from gyrus.inference.pooling import pool_by_subject
 from gyrus.inference.predictions import Predictions
 from gyrus.registry import look_up
@@ -57,7 +69,12 @@ def evaluate(
     if resamples < 0:
         raise ConfigError(f"`resamples` must not be negative, got {resamples}. 2000 is usual; 0 gives no intervals.")
     look_up(interval, dict.fromkeys(get_args(Interval)), "kind of interval")
-    labelled = _labelled(predictions)
+    labelled = labelled_rows(predictions, "image")
+    if not len(labelled):
+        raise DataError(
+            f"None of the {len(predictions)} predictions of the {subset_name(predictions.subset)} has a true class: "
+            "there is nothing to evaluate."
+        )
     known = labelled.subjects_known
     group: Group = predictions.subject_kind if known else "image"
     rows: dict[Unit, tuple[Predictions, Integers]] = {}
@@ -81,15 +98,45 @@ def evaluate(
     )
 
 
-def _labelled(predictions: Predictions) -> Predictions:
-    """The rows with a true class, sorted by sample, so that no result depends on the order of the rows."""
-    labelled = predictions.select(predictions.targets >= 0)
-    if not len(labelled):
-        raise DataError(
-            f"None of the {len(predictions)} predictions of the {subset_name(predictions.subset)} has a true class: "
-            "there is nothing to evaluate."
+def evaluate_baselines(
+    test: Predictions,
+    answers: Mapping[str, tuple[str, Predictions]],
+    *,
+    unit: Unit,
+    notes: tuple[str, ...] = (),
+    resamples: int = 2000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> Baselines:
+    """Compare a classifier with its baselines.
+
+    Args:
+        test: Predictions of the classifier for the test set.
+        answers: The description and the predictions of each baseline for the same samples, by name of
+            :data:`gyrus.evaluation.result.BASELINE_TITLES`.
+        unit: What is scored.
+        notes: Which baselines are missing, and why.
+        resamples: Bootstrap resamples and permutations of subjects.
+        seed: Seed of both.
+        level: Confidence level.
+
+    Raises:
+        DataError: A baseline was evaluated on other samples than the classifier.
+    """
+    results = {}
+    for name, (about, predictions) in answers.items():
+        scores = evaluate(predictions, resamples=resamples, seed=seed, level=level).scores[unit].metrics
+        differences = {
+            metric: compare(test, predictions, metric=metric, unit=unit, resamples=resamples, seed=seed, level=level)
+            for metric in HEADLINE_METRICS
+        }
+        results[name] = Baseline(
+            about,
+            {metric: scores[metric] for metric in HEADLINE_METRICS},
+            {metric: each.estimate for metric, each in differences.items()},
+            {metric: each.p_value for metric, each in differences.items()},
         )
-    return labelled.select(labelled.table["sample"].argsort())
+    return Baselines(unit, results, notes)
 
 
 def _notes(labelled: Predictions) -> tuple[str, ...]:

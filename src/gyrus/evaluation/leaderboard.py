@@ -8,7 +8,7 @@ classifier would have been selected without the test set.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -169,26 +169,13 @@ def _test_set(predictions: Predictions, unit: Unit) -> tuple[object, ...]:
 def _table(entries: Sequence[Entry], unit: Unit, metric: str, bootstrap: BootstrapConfig) -> Table:
     classes = entries[0].test.classes
     entries = [replace(entry, test=_with_classes(entry.test, classes)) for entry in entries]
-    evaluations = [
-        evaluate(entry.test, resamples=bootstrap.resamples, seed=bootstrap.seed, level=bootstrap.level)
-        for entry in entries
-    ]
+    evaluations = [evaluate(entry.test, **asdict(bootstrap)) for entry in entries]
     values = np.array([_value(evaluation, unit, metric) for evaluation in evaluations])
     ranks, order = _ranks(values), np.lexsort((np.arange(len(values)), np.nan_to_num(-values, nan=np.inf)))
     intervals = _rank_intervals([entry.test for entry in entries], unit, metric, bootstrap)
     first = entries[order[0]]
     differences = [
-        None
-        if entry is first
-        else compare(
-            entry.test,
-            first.test,
-            metric=metric,
-            unit=unit,
-            resamples=bootstrap.resamples,
-            seed=bootstrap.seed,
-            level=bootstrap.level,
-        )
+        None if entry is first else compare(entry.test, first.test, metric=metric, unit=unit, **asdict(bootstrap))
         for entry in entries
     ]
     p_values = holm([each.p_value if each else None for each in differences])

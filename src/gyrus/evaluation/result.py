@@ -1,4 +1,4 @@
-"""The result of an evaluation, its verdict and limitations, and the classification report as text.
+"""The result of an evaluation, its baselines, its verdict and limitations, and the classification report as text.
 
 The nouns are frozen values that save and load themselves; docs/metrics-schema.md documents the file.
 """
@@ -23,6 +23,14 @@ Interval = Literal["percentile", "bca"]
 """How a confidence interval is computed from the resamples."""
 
 INTERVAL_METHODS: dict[Interval, str] = {"percentile": "percentile", "bca": "bias-corrected and accelerated (BCa)"}
+
+BASELINE_TITLES = {
+    "metadata": "logistic regression on metadata of the subjects",
+    "nearest-neighbour": "nearest neighbour on raw pixels",
+    "linear-svm": "linear SVM on raw pixels",
+    "shuffled-labels": "the same network trained with labels shuffled across subjects",
+}
+"""The title of each baseline, by its name."""
 
 FEW_OF_A_CLASS = 10
 FEW_IN_ALL = 50
@@ -122,9 +130,9 @@ class Evaluation(Saved):
         """The scores to quote: by subject where subjects are known, else by image."""
         return self.scores.get("subject", self.scores["image"])
 
-    def text(self) -> str:
-        """The classification report: warning and verdict, the scores by subject and by image, limitations."""
-        return classification_report(self)
+    def text(self, baselines: Baselines | None = None) -> str:
+        """The classification report: see :func:`classification_report`."""
+        return classification_report(self, baselines)
 
     def to_document(self) -> dict[str, Any]:
         """The fields as plain values for JSON, with the warning about the split."""
@@ -132,34 +140,76 @@ class Evaluation(Saved):
         return {"schema": document.pop("schema"), "warning": self.warning, **document}
 
 
-def verdict(evaluation: Evaluation) -> tuple[str, ...]:
-    """What the scores show, most important first: the comparison with the majority class, accuracy and ROC AUC.
+@dataclass(frozen=True)
+class Baseline:
+    """One baseline, compared with the classifier.
 
-    After a split that may leak, only the accuracy is reported, as no estimate for unseen subjects.
+    Attributes:
+        about: What its title does not say: the columns, the pixels, what was selected.
+        scores: By name of :data:`gyrus.evaluation.metrics.HEADLINE_METRICS`.
+        gains: The score of the classifier minus that of the baseline, by the same names, with paired intervals.
+        p_values: Of no difference, by the same names; None where there is no test.
+    """
+
+    about: str
+    scores: Mapping[str, Estimate]
+    gains: Mapping[str, Estimate]
+    p_values: Mapping[str, float | None]
+
+
+@dataclass(frozen=True)
+class Baselines(Saved):
+    """All baselines of a run.
+
+    Attributes:
+        unit: What was scored.
+        results: By name of :data:`BASELINE_TITLES`.
+        notes: Which baselines are missing, and why.
+    """
+
+    SCHEMA = "gyrus.baselines/1"
+    FORMER_SCHEMAS = (None,)
+
+    unit: Unit
+    results: Mapping[str, Baseline]
+    notes: tuple[str, ...] = ()
+
+
+def verdict(evaluation: Evaluation, baselines: Baselines | None = None) -> tuple[str, ...]:
+    """What the scores show: which baselines the classifier does not beat, then its accuracy and ROC AUC.
+
+    After a split that may leak, the accuracy is no estimate for unseen subjects, and the ROC AUC is left out. The
+    majority class counts as a baseline; after such a split only beside others.
     """
     scores = evaluation.headline
+    first = _baseline_sentences(evaluation, baselines) if baselines else ()
+    accuracy = _accuracy_sentence(evaluation, scores)
     if evaluation.warning:
-        return _accuracy_sentence(evaluation, scores), "This does not estimate performance on unseen subjects."
-    return _gain_sentence(evaluation, scores), _accuracy_sentence(evaluation, scores), *_roc_sentences(scores)
+        return *first, accuracy, "This does not estimate performance on unseen subjects."
+    return *(first or [_gain_sentence(evaluation, scores)]), accuracy, *_roc_sentences(scores)
 
 
 def limitations(evaluation: Evaluation) -> tuple[str, ...]:
     """Reasons to distrust the scores, as sentences; the warning about the split comes first."""
     leaky = evaluation.warning[:1].upper() + evaluation.warning[1:]
+    leakage = (
+        "The classifier may have seen other images of the same subjects during training, "
+        "so the scores do not estimate performance on unseen subjects."
+    )
     return (
-        *([f"{leaky}. {_LEAKAGE}"] if leaky else []),
+        *([f"{leaky}. {leakage}"] if leaky else []),
         *evaluation.notes,
         *_size_limitations(evaluation),
         *([f"{evaluation.unlabelled} images of unknown class were left out."] if evaluation.unlabelled else []),
     )
 
 
-def classification_report(evaluation: Evaluation) -> str:
+def classification_report(evaluation: Evaluation, baselines: Baselines | None = None) -> str:
     """The classification report as text: warning and verdict, a block per unit (by subject first), limitations."""
     lines = [f"Evaluation on the {subset_name(evaluation.subset)}"]
     if evaluation.warning:
         lines.append(f"WARNING: {evaluation.warning}")
-    lines += ["", *verdict(evaluation)]
+    lines += ["", *verdict(evaluation, baselines)]
     for scores in evaluation.scores.values():
         title = f"By {unit_name(evaluation, scores)} ({scores.count:,} {unit_name(evaluation, scores, scores.count)})"
         lines += ["", title, "-" * len(title)]
@@ -217,10 +267,28 @@ def join_words(words: Sequence[str], last: str) -> str:
     return f" {last} ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
-_LEAKAGE = (
-    "The classifier may have seen other images of the same subjects during training, "
-    "so the scores do not estimate performance on unseen subjects."
-)
+def _baseline_sentences(evaluation: Evaluation, baselines: Baselines) -> tuple[str, ...]:
+    """The baselines that beat the classifier in accuracy, then those it does not beat, then those it beats.
+
+    Next to the others, of those it beats only the majority class is named, and that only after a split by subject.
+    """
+    scores = evaluation.scores[baselines.unit]
+    majority = f"always predicting the majority class '{scores.majority_class}' ({scores.majority_fraction:.2f})"
+    gains = {majority: scores.metrics["accuracy_gain"]}
+    for name, baseline in baselines.results.items():
+        accuracy = baseline.scores["accuracy"].text(2).split(" ")[0]
+        gains[f"{BASELINE_TITLES[name]} ({accuracy})"] = baseline.gains["accuracy"]
+    on = f"on these {scores.count:,} {unit_name(evaluation, scores, scores.count)}"
+    worse = [title for title, gain in gains.items() if gain.high is not None and gain.high < 0]
+    better = [title for title, gain in gains.items() if gain.low is not None and gain.low > 0]
+    others = [title for title in gains if title not in worse and title not in better]
+    if worse or others:
+        better = [majority] if majority in better and not evaluation.warning else []
+    return (
+        *([f"Worse than {join_words(worse, 'and')} {on}."] if worse else []),
+        *([f"Not better than {join_words(others, 'or')} {on}."] if others else []),
+        *([f"Better than {join_words(better, 'and')} {on}."] if better else []),
+    )
 
 
 def _gain_sentence(evaluation: Evaluation, scores: Scores) -> str:

@@ -118,11 +118,11 @@ def rank(
 
     positives, ties = matrix(relevant), matrix(tied)
     others = matrix(~relevant & (group < groups))
-    starts = range(0, groups, GROUPS_AT_ONCE)
+    parts = [slice(start, start + GROUPS_AT_ONCE) for start in range(0, groups, GROUPS_AT_ONCE)]
     return Ranking(
-        tuple(_block(positives, ties, others, slice(start, start + GROUPS_AT_ONCE)) for start in starts),
-        _sums(cluster, weight * relevant, shape[1]),
-        _sums(cluster, weight * ~relevant, shape[1]),
+        tuple(_Block(positives[part], ties[part] if ties[part].nnz else None, others[part]) for part in parts),
+        np.bincount(cluster, weight * relevant, minlength=shape[1]).astype(np.float64),
+        np.bincount(cluster, weight * ~relevant, minlength=shape[1]).astype(np.float64),
     )
 
 
@@ -141,16 +141,7 @@ def roc_auc(relevant: npt.ArrayLike, scores: npt.ArrayLike, weights: npt.ArrayLi
 
 
 def average_precision(relevant: npt.ArrayLike, scores: npt.ArrayLike, weights: npt.ArrayLike | None = None) -> float:
-    """Area under the precision-recall curve as average precision, without interpolation.
-
-    Args:
-        relevant: Whether each sample is of the class, shape (N,).
-        scores: Higher means more likely of the class, shape (N,).
-        weights: Weight of each sample, shape (N,); by default 1.
-
-    Returns:
-        The area, or NaN where no sample is of the class, or every one is.
-    """
+    """Area under the precision-recall curve without interpolation; arguments and result as for :func:`roc_auc`."""
     return float(rank(relevant, scores, weights=weights).areas([[1.0]]).precision_recall[0])
 
 
@@ -179,17 +170,6 @@ def _groups(relevant: npt.NDArray[np.bool_], scores: Floats) -> tuple[npt.NDArra
     group = np.searchsorted(levels, -scores, side="left")
     reached = np.append(levels, np.nan)[group]
     return group.astype(np.int64), ~relevant & (reached == -scores)
-
-
-def _sums(cluster: npt.NDArray[np.int64], weights: Floats, clusters: int) -> Floats:
-    return np.bincount(cluster, weights, minlength=clusters).astype(np.float64)
-
-
-def _block(
-    positives: scipy.sparse.csr_array, ties: scipy.sparse.csr_array, others: scipy.sparse.csr_array, rows: slice
-) -> _Block:
-    tied = ties[rows]
-    return _Block(positives[rows], tied if tied.nnz else None, others[rows])
 
 
 def _running(values: Floats, before: Floats) -> Floats:

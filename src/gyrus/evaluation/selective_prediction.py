@@ -65,7 +65,8 @@ def measure_selective_prediction(
     confidence, wrong = predictions.probabilities.max(axis=1), predictions.predicted != predictions.targets
     clusters = cluster_indices(predictions)
     order = np.argsort(-confidence, kind="stable")
-    curve = _RiskCurve(wrong[order].astype(np.float64), _last_of_equals(-confidence[order]), np.asarray(coverages))
+    last = np.searchsorted(-confidence[order], -confidence[order], side="right") - 1
+    curve = _RiskCurve(wrong[order].astype(np.float64), last, np.asarray(coverages))
     whole = curve.measure(np.ones((len(order), 1)))
     number = int(clusters.max()) + 1
     step = int(np.clip(CELLS_AT_ONCE // len(order), 1, 64))
@@ -84,16 +85,14 @@ class _RiskCurve:
     """Rows by descending confidence: the errors, the last row of equal confidence, and the coverages to report."""
 
     wrong: Floats
-    last: npt.NDArray[np.int64]
+    last: npt.NDArray[np.intp]
     coverages: Floats
 
     def measure(self, weights: Floats) -> Floats:
         """Area, best area, excess, then the risk at each coverage, (N, B) to (B, 3 + coverages)."""
         total = weights.sum(axis=0)
-        covered, errors = (
-            weights.cumsum(axis=0)[self.last],
-            (weights * self.wrong[:, None]).cumsum(axis=0)[self.last],
-        )
+        covered = weights.cumsum(axis=0)[self.last]
+        errors = (weights * self.wrong[:, None]).cumsum(axis=0)[self.last]
         area = (weights * np.nan_to_num(divide(errors, covered))).sum(axis=0) / total
         best = _best_area(total, errors[-1])
         risks = [_risk(covered, errors, fraction * total) for fraction in self.coverages]
@@ -115,8 +114,3 @@ def _risk(covered: Floats, errors: Floats, wanted: Floats) -> Floats:
     for column, limit in enumerate(wanted):
         result[column] = np.interp(limit, np.append(0, covered[:, column]), np.append(0, errors[:, column])) / limit
     return result
-
-
-def _last_of_equals(values: Floats) -> npt.NDArray[np.int64]:
-    """For each of sorted values the position of the last that equals it."""
-    return np.asarray(np.searchsorted(values, values, side="right") - 1, dtype=np.int64)

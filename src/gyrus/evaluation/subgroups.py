@@ -7,7 +7,7 @@ checks whether its groups differ by more than that.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Annotated
 
@@ -160,13 +160,10 @@ def _groups(
     for name in names.cat.categories:
         rows = labelled.select((names == name).to_numpy())
         if len(rows):
-            found.append(_group(str(name), rows, metrics, bootstrap))
+            scores = evaluate(rows, **asdict(bootstrap)).headline
+            estimates = {metric: scores.metrics[metric] for metric in metrics}
+            found.append(Subgroup(str(name), scores.count, len(rows), scores.class_counts, estimates))
     return tuple(found)
-
-
-def _group(name: str, rows: Predictions, metrics: Sequence[str], bootstrap: BootstrapConfig) -> Subgroup:
-    scores = evaluate(rows, resamples=bootstrap.resamples, seed=bootstrap.seed, level=bootstrap.level).headline
-    return Subgroup(name, scores.count, len(rows), scores.class_counts, {one: scores.metrics[one] for one in metrics})
 
 
 def _banded(values: pd.Series, labelled: Predictions, edges: Sequence[float] | None, column: str) -> pd.Series:

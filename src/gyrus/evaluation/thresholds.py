@@ -90,11 +90,15 @@ class OperatingPoint(Saved):
             raise DataError(f"The threshold is for classes {list(self.classes)}, not {list(predictions.classes)}.")
         return np.asarray(positive_scores(predictions, self.positive) >= self.threshold)
 
+    @property
+    def title(self) -> str:
+        """The goal with its target."""
+        return GOALS[self.goal].title.format(target=self.target)
+
     def text(self) -> str:
-        """The goal and the threshold as text."""
+        """The goal and the threshold."""
         missed = "" if self.reached else " (no threshold reaches it on the validation set; this is the nearest)"
-        target = "" if self.target is None else f" {self.target:g}"
-        return f"{GOALS[self.goal].title}{target}: threshold {self.threshold:.3f}{missed}"
+        return f"{self.title}: threshold {self.threshold:.3f}{missed}"
 
 
 @dataclass(frozen=True)
@@ -148,7 +152,7 @@ class Goal:
     """A criterion by which a threshold is chosen.
 
     Attributes:
-        title: Its title; the target follows it.
+        title: Its title, with ``{target:g}`` in place of the target.
         order: From the counts and the target to criteria (levels, T), the most important first; higher is better.
         target: The target by default; None where it has none.
         bound: The highest valid target.
@@ -159,102 +163,70 @@ class Goal:
     order: Callable[[_Counts, float], Sequence[Floats]]
     target: float | None = None
     bound: float = 1.0
-    reached: Callable[[_Counts, float], Bools] = lambda counts, target: np.ones(len(counts.thresholds), bool)  # noqa: ARG005
+    reached: Callable[[_Counts, float], Bools] = lambda counts, _: np.ones(len(counts.thresholds), bool)
 
 
-def _youden(counts: _Counts, target: float) -> Sequence[Floats]:  # noqa: ARG001
-    return (counts.sensitivity + counts.specificity, counts.sensitivity)
-
-
-def _sensitivity(counts: _Counts, target: float) -> Sequence[Floats]:
-    return (np.minimum(counts.sensitivity, target), counts.specificity)
-
-
-def _specificity(counts: _Counts, target: float) -> Sequence[Floats]:
-    return (np.minimum(counts.specificity, target), counts.sensitivity)
-
-
-def _cost(counts: _Counts, target: float) -> Sequence[Floats]:
-    missed = counts.positives - counts.true_positives
-    return (-(target * missed + counts.false_positives), counts.sensitivity)
-
-
-def _npv_with_sensitivity(counts: _Counts, target: float) -> Sequence[Floats]:
-    both = np.minimum(counts.npv, counts.sensitivity)
-    return (np.minimum(both, target), counts.specificity)
+def _at_least(title: str, target: float, rate: Callable[[_Counts], Floats], then: Callable[[_Counts], Floats]) -> Goal:
+    """The goal that a rate reaches the target; of the thresholds that reach it the best by ``then``."""
+    return Goal(
+        title,
+        lambda counts, target: (np.minimum(rate(counts), target), then(counts)),
+        target,
+        reached=lambda counts, target: rate(counts) >= target,
+    )
 
 
 GOALS: dict[str, Goal] = {
-    "youden": Goal("Highest sensitivity plus specificity (Youden 1950)", _youden),
-    "sensitivity": Goal(
-        "Sensitivity of at least",
-        _sensitivity,
-        0.9,
-        reached=lambda counts, target: counts.sensitivity >= target,
+    "youden": Goal(
+        "Highest sensitivity plus specificity (Youden 1950)",
+        lambda counts, _: (counts.sensitivity + counts.specificity, counts.sensitivity),
     ),
-    "specificity": Goal(
-        "Specificity of at least",
-        _specificity,
-        0.9,
-        reached=lambda counts, target: counts.specificity >= target,
+    "sensitivity": _at_least(
+        "Sensitivity of at least {target:g}", 0.9, lambda counts: counts.sensitivity, lambda counts: counts.specificity
     ),
-    "cost": Goal("Lowest cost, with false positives per missed case", _cost, 5.0, np.inf),
-    "npv_with_sensitivity": Goal(
-        "NPV and sensitivity of at least",
-        _npv_with_sensitivity,
+    "specificity": _at_least(
+        "Specificity of at least {target:g}", 0.9, lambda counts: counts.specificity, lambda counts: counts.sensitivity
+    ),
+    "cost": Goal(
+        "Lowest cost if a missed case costs {target:g} times as much as a false positive",
+        lambda counts, target: (
+            -(target * (counts.positives - counts.true_positives) + counts.false_positives),
+            counts.sensitivity,
+        ),
+        5.0,
+        np.inf,
+    ),
+    "npv_with_sensitivity": _at_least(
+        "NPV and sensitivity of at least {target:g}",
         0.95,
-        reached=lambda counts, target: (counts.npv >= target) & (counts.sensitivity >= target),
+        lambda counts: np.minimum(counts.npv, counts.sensitivity),
+        lambda counts: counts.specificity,
     ),
 }
 
 
 @dataclass(frozen=True)
 class Rate:
-    """A fraction of rows.
+    """A fraction of correct predictions.
 
     Attributes:
         title: Its title.
-        hits: The rows of the numerator, from (predicted positive, positive), shape (N,) each.
-        among: The rows of the denominator, from the same.
+        among: The rows of the denominator, from (predicted positive, positive), shape (N,) each.
         empty: The note where there are none.
     """
 
     title: str
-    hits: Callable[[Bools, Bools], Bools]
     among: Callable[[Bools, Bools], Bools]
     empty: str
 
 
 RATES: dict[str, Rate] = {
-    "sensitivity": Rate(
-        "Sensitivity",
-        lambda predicted, positive: predicted & positive,
-        lambda predicted, positive: positive,  # noqa: ARG005
-        "none is positive",
-    ),
-    "specificity": Rate(
-        "Specificity",
-        lambda predicted, positive: ~predicted & ~positive,
-        lambda predicted, positive: ~positive,  # noqa: ARG005
-        "none is negative",
-    ),
-    "ppv": Rate(
-        "Positive predictive value (PPV)",
-        lambda predicted, positive: predicted & positive,
-        lambda predicted, positive: predicted,  # noqa: ARG005
-        "none is predicted positive",
-    ),
-    "npv": Rate(
-        "Negative predictive value (NPV)",
-        lambda predicted, positive: ~predicted & ~positive,
-        lambda predicted, positive: ~predicted,  # noqa: ARG005
-        "none is predicted negative",
-    ),
+    "sensitivity": Rate("Sensitivity", lambda _, positive: positive, "none is positive"),
+    "specificity": Rate("Specificity", lambda _, positive: ~positive, "none is negative"),
+    "ppv": Rate("Positive predictive value (PPV)", lambda predicted, _: predicted, "none is predicted positive"),
+    "npv": Rate("Negative predictive value (NPV)", lambda predicted, _: ~predicted, "none is predicted negative"),
     "accuracy": Rate(
-        "Accuracy (positive against negative)",
-        lambda predicted, positive: predicted == positive,
-        lambda predicted, positive: np.ones(len(predicted), bool),  # noqa: ARG005
-        "no rows to evaluate",
+        "Accuracy (positive against negative)", lambda predicted, _: np.ones_like(predicted), "no rows to evaluate"
     ),
 }
 """PPV and NPV depend on the prevalence of the positive classes in the test set: they do not transfer to another."""
@@ -290,11 +262,11 @@ def choose_threshold(
     required = _checked_target(goal, target)
     chosen: Unit = unit or ("subject" if validation.subjects_known else "image")
     rows = labelled_rows(validation, chosen)
-    counts = _count(positive_scores(rows, names), is_positive(rows, names))
+    scores, truth = positive_scores(rows, names), is_positive(rows, names)
+    counts = _count(scores, truth)
     number = 0.0 if required is None else required
     best = int(np.lexsort(tuple(reversed(GOALS[goal].order(counts, number))))[-1])
     threshold = float(counts.thresholds[best])
-    predicted, truth = positive_scores(rows, names) >= threshold, is_positive(rows, names)
     return OperatingPoint(
         classes=rows.classes,
         positive=names,
@@ -303,7 +275,7 @@ def choose_threshold(
         threshold=threshold,
         unit=chosen,
         count=len(rows),
-        validation={name: _fraction(rate, predicted, truth) for name, rate in RATES.items()},
+        validation={name: _fraction(rate, scores >= threshold, truth) for name, rate in RATES.items()},
         reached=bool(GOALS[goal].reached(counts, number)[best]),
     )
 
@@ -325,7 +297,7 @@ def evaluate_threshold(
     clusters = cluster_indices(test)
     rates = {
         name: estimate_fraction(
-            rate.hits(predicted, positive),
+            predicted == positive,
             rate.among(predicted, positive),
             clusters,
             bootstrap,
@@ -395,4 +367,4 @@ def _count(scores: Floats, positive: Bools) -> _Counts:
 
 def _fraction(rate: Rate, predicted: Bools, positive: Bools) -> float | None:
     among = rate.among(predicted, positive)
-    return float(rate.hits(predicted, positive)[among].mean()) if among.any() else None
+    return float((predicted == positive)[among].mean()) if among.any() else None

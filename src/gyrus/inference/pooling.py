@@ -36,7 +36,8 @@ def pool_by_subject(predictions: Predictions) -> Predictions:
     _require_subjects(predictions)
     predictions = predictions.select(predictions.table["sample"].argsort())
     codes, subjects = pd.factorize(predictions.table["subject"], sort=True)
-    mean = _mean_by_group(predictions.probabilities, codes, len(subjects))
+    sums = [np.bincount(codes, weights=column, minlength=len(subjects)) for column in predictions.probabilities.T]
+    mean = np.column_stack(sums) / np.bincount(codes, minlength=len(subjects))[:, None]
     names = [str(subject) for subject in subjects]
     return Predictions.from_logits(
         names,
@@ -145,13 +146,6 @@ def _require_subjects(predictions: Predictions) -> None:
             f"The subject of {int(unknown.sum())} of {len(predictions)} samples is unknown, the first is '{sample}'. "
             "Slices can be pooled by subject only if every subject is known."
         )
-
-
-def _mean_by_group(
-    values: npt.NDArray[np.float64], codes: npt.NDArray[np.intp], groups: int
-) -> npt.NDArray[np.float64]:
-    sums = [np.bincount(codes, weights=column, minlength=groups) for column in values.T]
-    return np.asarray(np.column_stack(sums) / np.bincount(codes, minlength=groups)[:, None])
 
 
 def _targets_by_group(predictions: Predictions, codes: npt.NDArray[np.intp], subjects: list[str]) -> list[str | None]:

@@ -13,10 +13,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from gyrus.datasets.manifest import Manifest
-from gyrus.evaluation.baselines import Baselines
 from gyrus.evaluation.metrics import METRICS
 from gyrus.evaluation.out_of_fold import FOLD_METRICS
-from gyrus.evaluation.result import Evaluation, unit_name
+from gyrus.evaluation.result import Baselines, Evaluation, unit_name
 from gyrus.files import read_json
 from gyrus.inference.predictions import Predictions
 from gyrus.reporting.drawing import Drawing, save_drawings

@@ -8,12 +8,11 @@ import jinja2
 from markupsafe import Markup
 
 from gyrus.evaluation.assessment import assessment_sentences
-from gyrus.evaluation.baselines import BASELINE_TITLES, Baselines, baseline_verdict
 from gyrus.evaluation.metrics import CLASS_METRIC_TITLES, HEADLINE_METRICS, METRIC_TITLES
 from gyrus.evaluation.result import (
+    BASELINE_TITLES,
     INTERVAL_METHODS,
     Estimate,
-    Evaluation,
     Scores,
     limitations,
     score_notes,
@@ -21,7 +20,7 @@ from gyrus.evaluation.result import (
     unit_name,
     verdict,
 )
-from gyrus.evaluation.thresholds import GOALS, RATES
+from gyrus.evaluation.thresholds import RATES
 from gyrus.files import write_text
 
 
@@ -66,10 +65,9 @@ def report_environment() -> jinja2.Environment:
         "class_titles": CLASS_METRIC_TITLES,
         "interval_rules": INTERVAL_METHODS,
         "headlines": HEADLINE_METRICS,
-        "verdict": verdict_sentences,
+        "verdict": verdict,
         "assessment_sentences": assessment_sentences,
         "rate_titles": {name: _short_title(rate.title) for name, rate in RATES.items()},
-        "goal_titles": {name: goal.title for name, goal in GOALS.items()},
         "baseline_titles": BASELINE_TITLES,
         "limitations": limitations,
         "score_notes": score_notes,
@@ -80,15 +78,6 @@ def report_environment() -> jinja2.Environment:
     }
     environment.filters |= {"number": _number, "interval": _interval}
     return environment
-
-
-def verdict_sentences(evaluation: Evaluation, baselines: Baselines | None = None) -> tuple[str, ...]:
-    """The verdict of a page: what the classifier does not beat comes first; each comparison is named once."""
-    if baselines is None:
-        return verdict(evaluation)
-    first = baseline_verdict(evaluation, baselines)
-    is_named = not evaluation.warning and any("majority class" in sentence for sentence in first)
-    return (*first, *verdict(evaluation)[int(is_named) :])
 
 
 def subset_title(subset: str) -> str:

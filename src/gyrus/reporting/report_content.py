@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from gyrus.audit.findings import Findings
 from gyrus.evaluation.assessment import Assessment
-from gyrus.evaluation.baselines import Baselines
-from gyrus.evaluation.result import Evaluation
+from gyrus.evaluation.result import Baselines, Evaluation
 from gyrus.evaluation.subgroups import SubgroupTable
 from gyrus.reporting.drawing import Picture
 

@@ -14,8 +14,7 @@ from gyrus.audit.findings import Findings
 from gyrus.datasets.manifest import Manifest
 from gyrus.datasets.splits import Split
 from gyrus.evaluation.assessment import Assessment
-from gyrus.evaluation.baselines import Baselines
-from gyrus.evaluation.result import Evaluation
+from gyrus.evaluation.result import Baselines, Evaluation
 from gyrus.evaluation.subgroups import Subgroups
 from gyrus.files import read_json
 from gyrus.inference.predictions import Predictions

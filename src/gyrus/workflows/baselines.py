@@ -17,8 +17,9 @@ import pandas as pd
 from gyrus.datasets.manifest import Manifest
 from gyrus.datasets.splits import Split
 from gyrus.datasets.store import Store
-from gyrus.evaluation.baselines import Baselines, evaluate_baselines
+from gyrus.evaluation.evaluate import evaluate_baselines
 from gyrus.evaluation.out_of_fold import join_folds
+from gyrus.evaluation.result import Baselines
 from gyrus.files import read_json, write_json
 from gyrus.inference.predictions import Predictions
 from gyrus.runs.run_folder import Run

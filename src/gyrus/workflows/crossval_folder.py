@@ -13,9 +13,8 @@ import pandas as pd
 
 from gyrus.configuration import differences
 from gyrus.errors import RunError
-from gyrus.evaluation.baselines import Baselines, baseline_verdict
 from gyrus.evaluation.out_of_fold import summarise_folds, summary_text
-from gyrus.evaluation.result import Evaluation
+from gyrus.evaluation.result import Baselines, Evaluation
 from gyrus.files import require_empty
 from gyrus.inference.predictions import Predictions
 from gyrus.runs.run_folder import Run, current_environment
@@ -90,12 +89,11 @@ class CrossValidation:
         return Predictions.load(predictions_path(self.folder, repeat))
 
     def text(self) -> str:
-        """The scores of the folds, then the classification report of the out-of-fold predictions."""
+        """The classification report of the out-of-fold predictions, then the scores of the folds."""
         repeats = f", {len(self.pooled)} repeats" if len(self.pooled) > 1 else ""
         folds = f"{self.folds} folds" + ("" if self.pooled[0].warning else ", each subject in one")
-        first = baseline_verdict(self.pooled[0], self.baselines) if self.baselines else ()
-        lines = [*first, f"{folds}{repeats}", "", summary_text(self.summary, self.pooled[0]), "", self.pooled[0].text()]
-        return "\n".join(lines)
+        report = self.pooled[0].text(self.baselines)
+        return "\n".join([report, f"{folds}{repeats}", "", summary_text(self.summary, self.pooled[0]), ""])
 
     @classmethod
     def load(cls, folder: Path) -> CrossValidation:

@@ -13,7 +13,6 @@ from gyrus.datasets.manifest import Manifest
 from gyrus.datasets.splits import Split
 from gyrus.errors import ConfigError, DataError
 from gyrus.evaluation.assessment import assess
-from gyrus.evaluation.baselines import baseline_verdict
 from gyrus.evaluation.bootstrap import BootstrapConfig
 from gyrus.evaluation.evaluate import evaluate as measure
 from gyrus.evaluation.result import Evaluation, Interval
@@ -123,8 +122,7 @@ def evaluate_run(
     sampling = BootstrapConfig(config.resamples, settings.seed, config.level)
     groups = Subgroups(evaluate_subgroups(test, columns, bootstrap=sampling))
     groups.save(run.subgroups)
-    first = baseline_verdict(evaluation, baselines) if baselines else ()
-    write_text(run.classification_report, "\n".join([*first, evaluation.text(), assessment.text()]))
+    write_text(run.classification_report, "\n".join([evaluation.text(baselines), assessment.text()]))
     results = RunResults(
         predictions=test,
         evaluation=evaluation,
