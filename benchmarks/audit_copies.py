@@ -15,7 +15,7 @@ from PIL import Image
 from scipy import ndimage
 
 from gyrus.audit.duplicates import align_candidates
-from gyrus.audit.image_measurements import make_thumbnail
+from gyrus.audit.image_quality import make_thumbnail
 from gyrus.datasets.reader import Reader
 from gyrus.datasets.scan import scan
 from gyrus.transforms.image_steps import Grayscale

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from sklearn.metrics import adjusted_rand_score
 
-from gyrus.audit.image_measurements import make_thumbnail
+from gyrus.audit.image_quality import make_thumbnail
 from gyrus.audit.nearest_neighbours import find_neighbours
 from gyrus.audit.subjects_from_pixels import SubjectGroups, find_groups, required_width
 from gyrus.synthetic.phantom import generate

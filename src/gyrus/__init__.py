@@ -56,7 +56,7 @@ _PUBLIC = {
     "ExplainConfig": "gyrus.workflows.explain.config",
     "ExplanationFolder": "gyrus.explanation.explanation_folder",
     "MethodSettings": "gyrus.explanation.method_input",
-    "Atlas": "gyrus.explanation.atlas",
+    "Atlas": "gyrus.explanation.regions",
     # Run folders
     "list_runs": "gyrus.workflows.manage_runs",
     "show_run": "gyrus.workflows.manage_runs",

@@ -10,7 +10,7 @@ from scipy import ndimage
 from gyrus.audit.checks import run_checks
 from gyrus.audit.context import AuditContext, gather
 from gyrus.audit.duplicates import ORIENTATIONS, AlignedPairs, align, align_candidates, averaged_spectra
-from gyrus.audit.image_measurements import make_thumbnail
+from gyrus.audit.image_quality import make_thumbnail
 from gyrus.datasets.scan import scan
 from gyrus.synthetic.phantom import generate
 from gyrus.synthetic.phantom_layouts import write

@@ -1,12 +1,23 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 from scipy import stats
 from scipy.ndimage import gaussian_filter
 
-from gyrus.audit.image_quality import MEASURES, entropy, flag_outliers, largest_plain_z, measure_quality
+from gyrus.audit.image_quality import (
+    MEASURES,
+    entropy,
+    flag_outliers,
+    jpeg_quality,
+    largest_plain_z,
+    measure_image,
+    measure_quality,
+)
 from gyrus.synthetic.phantom import generate
 
 
@@ -71,3 +82,19 @@ def test_plain_z_scores_are_those_of_scipy(slices: np.ndarray) -> None:
     quality = pd.DataFrame([measure_quality(image) for image in slices])
     expected = np.abs(stats.zscore(quality[["intensity", "contrast", "SNR", "entropy"]])).max(axis=1)
     np.testing.assert_allclose(largest_plain_z(quality), expected)
+
+
+@pytest.mark.parametrize("quality", [30, 50, 75, 92])
+def test_jpeg_quality_is_read_from_the_tables(quality: int, tmp_path: Path) -> None:
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64), dtype=np.uint8))
+    image.save(tmp_path / "image.jpg", quality=quality)
+    assert jpeg_quality((tmp_path / "image.jpg").read_bytes()) == pytest.approx(quality, abs=3)
+
+
+def test_images_of_other_formats_have_no_jpeg_quality(tmp_path: Path) -> None:
+    Image.new("L", (20, 30), 9).save(tmp_path / "image.png")
+    data = (tmp_path / "image.png").read_bytes()
+    thumbnail, _, around = measure_image(np.full((1, 30, 20), 9, np.uint8), data)
+    assert thumbnail.shape == (64, 64)
+    assert around["JPEG quality"] == 0.0
+    assert (around["rows"], around["columns"], around["background"]) == (30, 20, 9)

@@ -11,7 +11,7 @@ from scipy.stats import spearmanr
 from sklearn.metrics import adjusted_rand_score
 
 from gyrus.audit.context import gather
-from gyrus.audit.image_measurements import make_thumbnail
+from gyrus.audit.image_quality import make_thumbnail
 from gyrus.audit.nearest_neighbours import find_neighbours
 from gyrus.audit.subjects_from_pixels import SubjectGroups, find_groups, seriate, with_inferred_subjects
 from gyrus.datasets.manifest import Manifest

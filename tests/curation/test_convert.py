@@ -13,10 +13,10 @@ from PIL import Image
 from gyrus.curation.convert import TARGETS, ConversionOptions, convert
 from gyrus.datasets.manifest import Manifest
 from gyrus.datasets.reader import Reader
+from gyrus.datasets.sample_files import VolumeFiles
 from gyrus.datasets.scan import scan
+from gyrus.datasets.slices import SliceConfig, slice_volumes
 from gyrus.datasets.sources.bids import entities_of
-from gyrus.datasets.volume_files import VolumeFiles
-from gyrus.datasets.volume_slices import SliceConfig, slice_volumes
 from gyrus.errors import DataError, GyrusError, UnknownNameError
 from gyrus.imaging.orientation import array_from_slices
 from gyrus.transforms.volume_steps import Percentiles, Window

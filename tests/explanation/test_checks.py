@@ -13,14 +13,14 @@ from torch import Tensor, nn
 from gyrus.errors import DataError
 from gyrus.explanation.background_reliance import swap_backgrounds
 from gyrus.explanation.checks import CheckRunner, ExplanationChecks
-from gyrus.explanation.faithfulness import edge_maps
-from gyrus.explanation.localisation import fraction_inside
+from gyrus.explanation.deletion_insertion import edge_maps
 from gyrus.explanation.method_input import MethodSettings
 from gyrus.explanation.methods import compute_heat_maps
-from gyrus.explanation.sanity_checks import (
+from gyrus.explanation.randomisation_and_stability import (
     agreement,
     similarity,
 )
+from gyrus.explanation.regions import fraction_inside
 from tests.support.phantoms import CORNER, Heads, TrainedOnHeads, predicted, trained
 
 SETTINGS = MethodSettings(steps=16, window=0.2)

@@ -13,8 +13,8 @@ from PIL import Image
 from gyrus.audit.checks import run_checks
 from gyrus.audit.context import AuditContext, gather
 from gyrus.datasets.scan import scan
-from gyrus.reporting import audit_embeddings as audit_maps
-from gyrus.reporting.audit_embeddings import choose_rows
+from gyrus.reporting import audit_maps
+from gyrus.reporting.audit_maps import choose_rows
 from gyrus.reporting.audit_report import write_audit
 from gyrus.synthetic.phantom import generate
 from gyrus.synthetic.phantom_layouts import write

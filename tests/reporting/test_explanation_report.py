@@ -13,7 +13,7 @@ from gyrus.explanation.attribution import MeanMaps
 from gyrus.explanation.background_reliance import BackgroundReliance
 from gyrus.explanation.checks import ExplanationChecks, MethodReport
 from gyrus.explanation.explanation_folder import DisplayedMaps, ExplanationFolder
-from gyrus.explanation.sanity_checks import Stability, WeightRandomisation
+from gyrus.explanation.randomisation_and_stability import Stability, WeightRandomisation
 from gyrus.reporting.explanation_report import draw_checks, example_overlays, explanation_section, write_explanation
 from tests.reporting.test_heat_map_figures import attribution
 from tests.support.report_contents import page_text, words

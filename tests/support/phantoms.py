@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from gyrus.explanation.localisation import estimate_brain
 from gyrus.explanation.methods import predict_logits
+from gyrus.explanation.regions import estimate_brain
 from gyrus.explanation.targets import ClassContrast
 from gyrus.models.build import build
 from gyrus.models.config import ModelConfig

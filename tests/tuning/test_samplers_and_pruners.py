@@ -6,8 +6,7 @@ import optuna
 import pytest
 
 from gyrus.tuning.samplers_and_pruners import SAMPLERS, SeededSampler
-from gyrus.tuning.storage import open_storage
-from gyrus.tuning.trial_queue import TrialQueue
+from gyrus.tuning.trial_storage import TrialQueue, open_storage
 
 
 def study_and_queue(storage, trials, *, lost_after=60.0, sampler=None, name="study"):

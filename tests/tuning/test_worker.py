@@ -14,8 +14,7 @@ import pytest
 from optuna.trial import TrialState
 
 from gyrus.datasets.manifest import Manifest
-from gyrus.tuning.storage import open_storage
-from gyrus.tuning.trial_queue import LOST, REPEATS, SURPLUS
+from gyrus.tuning.trial_storage import LOST, REPEATS, SURPLUS, open_storage
 from gyrus.tuning.worker import inner_splits, train_trial, without_test
 from tests.support.tiny_study import TINY, run_study
 

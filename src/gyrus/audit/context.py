@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gyrus.audit.duplicates import DuplicatePair, align_candidates, find_duplicates
-from gyrus.audit.image_measurements import ImageMeasurements, Progress, measure_images
+from gyrus.audit.image_quality import ImageMeasurements, Progress, measure_images
 from gyrus.audit.nearest_neighbours import Neighbours, find_neighbours
+from gyrus.audit.single_linkage import connected_groups
 from gyrus.audit.subjects_from_pixels import SubjectGroups, find_groups
 from gyrus.datasets.manifest import MEMBERS, Manifest
 from gyrus.datasets.splits import Split
@@ -114,9 +115,5 @@ def _subsets(manifest: Manifest, split: Split | None) -> NDArray[np.str_]:
 
 def _join(numbers: NDArray[np.int64], groups: NDArray[np.int64]) -> NDArray[np.int64]:
     """Number of each image's subject after subjects with a common group are joined."""
-    from scipy.sparse import coo_matrix
-    from scipy.sparse.csgraph import connected_components
-
-    size = int(numbers.max()) + int(groups.max()) + 2
-    links = coo_matrix((np.ones(len(numbers)), (numbers, groups + int(numbers.max()) + 1)), shape=(size, size))
-    return connected_components(links, directed=False)[1][numbers].astype(np.int64)
+    offset = int(numbers.max()) + 1
+    return connected_groups(numbers, groups + offset, offset + int(groups.max()) + 1)[numbers]

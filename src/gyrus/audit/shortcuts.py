@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from gyrus.audit.context import AuditContext
 from gyrus.audit.findings import Finding, Number
 from gyrus.audit.labels import assign_folds
-from gyrus.datasets.encoded_images import IMAGE_COLUMN
 from gyrus.datasets.manifest import COLUMNS
+from gyrus.datasets.sample_files import IMAGE_COLUMN
 
 Rows = NDArray[np.int64]
 

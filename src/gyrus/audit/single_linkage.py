@@ -57,9 +57,7 @@ class Dendrogram:
     def groups(self, threshold: float) -> NDArray[np.int64]:
         """The group of each image (N,) if images at least as similar as ``threshold`` are linked."""
         linked = self.similarity >= threshold
-        ones = np.ones(int(linked.sum()))
-        graph = coo_matrix((ones, (self.first[linked], self.second[linked])), shape=(self.count, self.count))
-        return connected_components(graph, directed=False)[1].astype(np.int64)
+        return connected_groups(self.first[linked], self.second[linked], self.count)
 
 
 @dataclass(frozen=True)
@@ -81,6 +79,12 @@ class StableThreshold:
     effective: float
 
 
+def connected_groups(first: NDArray[np.int64], second: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """Number of the group of each of ``count`` items (count,), from links between items ``first`` and ``second``."""
+    graph = coo_matrix((np.ones(len(first)), (first, second)), shape=(count, count))
+    return connected_components(graph, directed=False)[1].astype(np.int64)
+
+
 def build_dendrogram(
     index: NDArray[np.int64], similarity: NDArray[np.floating], vectors: NDArray[np.floating]
 ) -> Dendrogram:
@@ -94,7 +98,7 @@ def build_dendrogram(
     count = len(index)
     first = np.repeat(np.arange(count), index.shape[1])
     tree = _tree(first, index.ravel(), 1.0 - similarity.ravel().astype(np.float64), count)
-    while (groups := _components(tree, count)).max() > 0:
+    while (groups := connected_groups(tree[0], tree[1], count)).max() > 0:
         bridges = _bridges(groups, vectors)
         # Bridges are at least as long as any link of the graph, whatever scale its similarities are on.
         longest = tree[2].max(initial=_SMALLEST)
@@ -173,11 +177,6 @@ def _tree(first: NDArray[np.int64], second: NDArray[np.int64], distance: NDArray
     keep = np.r_[True, (np.diff(low) != 0) | (np.diff(high) != 0)] & (low != high)
     tree = minimum_spanning_tree(coo_matrix((distance[keep], (low[keep], high[keep])), shape=(count, count))).tocoo()
     return tree.row.astype(np.int64), tree.col.astype(np.int64), tree.data
-
-
-def _components(tree: Links, count: int) -> NDArray[np.int64]:
-    graph = coo_matrix((np.ones(len(tree[0])), tree[:2]), shape=(count, count))
-    return connected_components(graph, directed=False)[1]
 
 
 def _bridges(groups: NDArray[np.int64], vectors: NDArray[np.floating]) -> Links:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.sparse.csgraph import laplacian
 
 from gyrus.audit.findings import Finding, Flag, Number, Severity, counted
-from gyrus.audit.image_measurements import Progress, measure_images
+from gyrus.audit.image_quality import Progress, measure_images
 from gyrus.audit.nearest_neighbours import SMALLEST_WHITENED, Neighbours, find_neighbours, standardise
 from gyrus.audit.single_linkage import (
     Dendrogram,

@@ -120,8 +120,7 @@ def prepare(
 ) -> None:
     """Write a cleaned copy without bad images and duplicates."""
     import gyrus
-    from gyrus.curation.cleaned_copy import parse_steps, reading_options
-    from gyrus.curation.cleaning import parse_rules
+    from gyrus.curation.cleaning import parse_rules, parse_steps, reading_options
     from gyrus.errors import ConfigError
 
     if balance:

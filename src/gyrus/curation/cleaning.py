@@ -1,35 +1,49 @@
-"""Cleaning of a data set: which images are removed, by which rule, and why.
+"""Cleaning of a data set: which images are removed, by which rule and why, and the copy without them.
 
-A plan holds a decision for every image; :mod:`gyrus.curation.cleaned_copy` writes the result. Balancing is not part of
-it: copies made before a split end up on both sides of it. Rare classes are balanced during training.
+A plan holds a decision for every image. It is written as a folder of the kept images with a table, or as a table only.
+Balancing is not part of it: copies made before a split end up on both sides of it. Rare classes are balanced during
+training.
 """
 
 from __future__ import annotations
 
+import io
+import os
 from collections import Counter
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
+from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from gyrus.audit.duplicates import DUPLICATE_CORRELATION, DuplicatePair, align_candidates, find_duplicates
 from gyrus.audit.findings import counted
-from gyrus.audit.image_measurements import Progress, measure_images
 from gyrus.audit.image_quality import (
+    CHUNK,
     EMPTY_FOREGROUND,
     ROBUST_Z_THRESHOLD,
+    Progress,
     describe_fault,
     fault_scores,
     largest_plain_z,
+    measure_images,
 )
 from gyrus.audit.nearest_neighbours import find_neighbours
+from gyrus.audit.single_linkage import connected_groups
 from gyrus.configuration import parse, read_assignments
-from gyrus.datasets.manifest import MEMBERS, Manifest
+from gyrus.datasets.manifest import COLUMNS, MEMBERS, Manifest, order_classes
+from gyrus.datasets.reader import Reader
+from gyrus.datasets.sample_files import IMAGE_COLUMN, EncodedImages
+from gyrus.datasets.sources.listing import SUBSET_NAMES
 from gyrus.errors import DataError
+from gyrus.files import new_folder, write_json, write_text
+from gyrus.registry import look_up
+from gyrus.transforms.preprocessing import IMAGE_STEPS, AnyImageStep, PreprocessingConfig
 
 _OTHER_SUBJECT = ", under the name of subject"
 _QUALITY_RULES = ("outliers", "plain_z", "empty", "cropped")
@@ -38,6 +52,9 @@ Threshold = Annotated[float, Field(gt=0, strict=True)]
 
 FORMER_RULES = {"classic": "plain_z", "copies": "duplicates", "contrary": "conflicting_labels"}
 """Names of rules in version 0.1, which are still accepted, and their names today."""
+
+MANIFEST, DECISIONS, ABOUT = "manifest.csv", "decisions.csv", "preparation.json"
+"""The files beside the images."""
 
 
 class Rules(BaseModel):
@@ -214,12 +231,8 @@ def decide(manifest: Manifest, quality: pd.DataFrame, pairs: Sequence[DuplicateP
 
 def _duplicate_groups(count: int, pairs: Sequence[DuplicatePair]) -> list[list[int]]:
     """Rows of the images that are duplicates of each other, in groups of at least two."""
-    from scipy.sparse import coo_matrix
-    from scipy.sparse.csgraph import connected_components
-
     ends = np.array([(pair.first, pair.second) for pair in pairs], np.int64).reshape(-1, 2)
-    graph = coo_matrix((np.ones(len(ends)), (ends[:, 0], ends[:, 1])), shape=(count, count))
-    numbers: NDArray[np.int64] = connected_components(graph, directed=False)[1]
+    numbers = connected_groups(ends[:, 0], ends[:, 1], count)
     order = np.argsort(numbers, kind="stable")
     groups = np.split(order, np.cumsum(np.bincount(numbers))[:-1])
     return [group.tolist() for group in groups if len(group) > 1]
@@ -242,27 +255,29 @@ def _with_conflicting_labels(manifest: Manifest, groups: Sequence[Sequence[int]]
 def _of_low_quality(manifest: Manifest, quality: pd.DataFrame, rules: Rules) -> list[tuple[int, Decision]]:
     samples, found = manifest.table["sample"].to_list(), []
 
-    def remove(rule: str, values: pd.Series, bad: pd.Series, threshold: float, reasons: Sequence[str]) -> None:
-        for row in np.nonzero(bad.to_numpy())[0].tolist():
-            value = float(values.iloc[row])
-            found.append((row, Decision(samples[row], "remove", rule, value, threshold, reasons[row])))
+    def remove(rule: str, values: pd.Series, bad: pd.Series, reason: Callable[[int], str]) -> None:
+        for row in np.flatnonzero(bad).tolist():
+            value, threshold = float(values.iloc[row]), getattr(rules, rule)
+            found.append((row, Decision(samples[row], "remove", rule, value, threshold, reason(row))))
 
+    foreground, border = quality["foreground"], quality["cropped"]
     if rules.empty is not None:
-        fraction = quality["foreground"]
-        remove("empty", fraction, fraction < rules.empty, rules.empty, ["almost no head"] * len(samples))
+        remove("empty", foreground, foreground < rules.empty, lambda _: "almost no head")
     if rules.cropped is not None:
-        fraction = quality["cropped"]
-        reasons = ["head cut off at the border"] * len(samples)
-        remove("cropped", fraction, fraction > rules.cropped, rules.cropped, reasons)
+        remove("cropped", border, border > rules.cropped, lambda _: "head cut off at the border")
     if rules.outliers is not None:
         scores = fault_scores(quality)
         height, name = scores.max(axis=1), scores.idxmax(axis=1).astype(str)
-        reasons = [describe_fault(quality, row, name.iloc[row], height.iloc[row]) for row in range(len(samples))]
-        remove("outliers", height, height >= rules.outliers, rules.outliers, reasons)
+        remove(
+            "outliers",
+            height,
+            height >= rules.outliers,
+            lambda row: describe_fault(quality, row, name.iloc[row], height.iloc[row]),
+        )
     if rules.plain_z is not None:
-        height = largest_plain_z(quality)
-        reasons = ["mean, contrast, SNR or entropy far from the mean of all images"] * len(samples)
-        remove("plain_z", height, height > rules.plain_z, rules.plain_z, reasons)
+        plain = largest_plain_z(quality)
+        reason = "mean, contrast, SNR or entropy far from the mean of all images"
+        remove("plain_z", plain, plain > rules.plain_z, lambda _: reason)
     return found
 
 
@@ -301,3 +316,165 @@ def _require_every_class(manifest: Manifest, found: dict[int, Decision]) -> None
             f"No image would remain{' of ' + ', '.join(gone) if gone else ''}. Relax the rules (--rule NAME=NUMBER or "
             "NAME=off), or check the data with gyrus audit."
         )
+
+
+def parse_steps(texts: Sequence[str]) -> tuple[AnyImageStep, ...]:
+    """Steps from their names, or from YAML such as ``{step: clahe, clip_limit: 3}``.
+
+    Raises:
+        ConfigError: There is no such step or field.
+    """
+    steps = [read_assignments([f"step={text}"])["step"] for text in texts]
+    named = [{"step": step} if isinstance(step, str) else step for step in steps]
+    for step in named:
+        look_up(str(step.get("step") if isinstance(step, dict) else step), IMAGE_STEPS, "step")
+    return parse(PreprocessingConfig, {"steps": named}, where="--step").steps
+
+
+def write_copy(
+    plan: CleaningPlan, folder: Path, *, steps: Sequence[AnyImageStep] = (), progress: Progress | None = None
+) -> Path:
+    """Write the kept images as ``[subset/]class/...``, with a table of labels, subjects and other columns.
+
+    Without steps the files are copied unchanged; with steps the pixels are written as PNG. The folder appears only when
+    it is complete.
+
+    Args:
+        plan: The plan.
+        folder: A new or empty folder.
+        steps: Preprocessing steps, applied in order.
+        progress: Called with the number of images done and the total.
+
+    Raises:
+        GyrusError: The folder is not empty, or cannot be written to.
+        DataError: An image has changed since the plan was made.
+    """
+    cleaned = plan.cleaned
+    write = _Copier(cleaned, steps)
+    with new_folder(folder.resolve()) as temporary:
+        paths: list[str] = []
+        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+            for start in range(0, len(cleaned), CHUNK):
+                rows = range(start, min(start + CHUNK, len(cleaned)))
+                paths += pool.map(lambda row: write(row, temporary), rows)
+                if progress:
+                    progress(rows.stop, len(cleaned))
+        _write_tables(temporary, plan, cleaned, paths, steps)
+    return folder
+
+
+def write_manifest(plan: CleaningPlan, folder: Path) -> Path:
+    """Write a table of the kept images, which stay where they are.
+
+    Raises:
+        GyrusError: The folder is not empty, or cannot be written to.
+        DataError: The images are rows of Parquet files, which a table of paths cannot name.
+    """
+    cleaned = plan.cleaned
+    if cleaned.table["row"].notna().any():
+        raise DataError(
+            "These images are rows of Parquet files, which a table of paths cannot name. Write a copy instead."
+        )
+    folder = folder.resolve()
+    with new_folder(folder) as temporary:
+        root = cleaned.root.resolve()
+        paths = [Path(os.path.relpath(root / path, folder)).as_posix() for path in cleaned.table["path"]]
+        _write_tables(temporary, plan, cleaned, paths, ())
+    return folder
+
+
+def reading_options(cleaned: Manifest) -> str:
+    """The options with which commands read the prepared data in the same way; "" where none are needed."""
+    options = []
+    if cleaned.classes != order_classes(cleaned.classes):
+        options.append(f'--classes "{",".join(cleaned.classes)}"')
+    if cleaned.subject_kind == "scan":
+        options.append(f"--subject-rule {cleaned.subject_rule}")
+    return " ".join(options)
+
+
+class _Copier:
+    """Writes images to their new paths."""
+
+    def __init__(self, manifest: Manifest, steps: Sequence[AnyImageStep]) -> None:
+        self._encoded = EncodedImages(manifest.root, manifest.table)
+        self._reader = Reader(manifest)
+        self._table = manifest.table
+        self._preprocessing = PreprocessingConfig(steps=tuple(steps)) if steps else None
+
+    def __call__(self, row: int, folder: Path) -> str:
+        """Write one image into ``folder`` and return its relative path."""
+        content = self._content(row)
+        with Image.open(io.BytesIO(content)) as image:
+            ending = f".{str(image.format).lower()}"
+        path = self._path(row, ending)
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_bytes(content)
+        return path
+
+    def _content(self, row: int) -> bytes:
+        # Reading the pixels also checks that the image has not changed.
+        pixels = self._reader.read(row)
+        if self._preprocessing is None:
+            return self._encoded.read(row)
+        pixels = self._preprocessing.apply(pixels)
+        buffer = io.BytesIO()
+        Image.fromarray(pixels[0] if len(pixels) == 1 else np.moveaxis(pixels, 0, -1)).save(buffer, "PNG")
+        return buffer.getvalue()
+
+    def _path(self, row: int, ending: str) -> str:
+        """Folders for subset and class, then the rest of the original path."""
+        record = self._table.iloc[row]
+        subset, label = (None if pd.isna(record[column]) else str(record[column]) for column in ("subset", "label"))
+        names = list(PurePosixPath(record["path"]).parts)
+        if subset and len(names) > 1 and SUBSET_NAMES.get(names[0].lower()) == subset:
+            names.pop(0)
+        if len(names) > 1 and names[0] == label:
+            names.pop(0)
+        last = PurePosixPath(names.pop())
+        if not pd.isna(record["row"]):
+            last = last.with_name(f"{last.stem}_{record['row']:06d}{ending}")
+        elif self._preprocessing is not None:
+            last = last.with_name(f"{last.stem}{ending}")
+        folders = ["_" if name in (".", "..") else name.replace("/", "_") for name in (subset, label) if name]
+        return "/".join([*folders, *names, last.name])
+
+
+def _write_tables(
+    folder: Path, plan: CleaningPlan, cleaned: Manifest, paths: Sequence[str], steps: Sequence[AnyImageStep]
+) -> None:
+    if len(set(paths)) < len(paths):
+        duplicate = next(path for path, count in Counter(paths).items() if count > 1)
+        raise DataError(
+            f"Two images would be written to {duplicate}. Rename one; names must differ by more than the suffix."
+        )
+    _write_csv(folder / MANIFEST, _as_source(cleaned, paths))
+    _write_csv(folder / DECISIONS, plan.table)
+    about = {
+        "manifest digest": plan.manifest.digest,
+        "subjects": {"kind": cleaned.subject_kind, "rule": cleaned.subject_rule},
+        "classes": list(cleaned.classes),
+        "rules": plan.rules.model_dump(),
+        "steps": [step.model_dump(mode="json") for step in steps],
+        "images": len(plan.manifest),
+        "kept": len(cleaned),
+        "removed": plan.removed,
+    }
+    write_json(folder / ABOUT, about)
+
+
+def _write_csv(path: Path, table: pd.DataFrame) -> None:
+    write_text(path, table.to_csv(index=False, lineterminator="\n"))
+
+
+def _as_source(cleaned: Manifest, paths: Sequence[str]) -> pd.DataFrame:
+    """A table of paths that is read like the original data.
+
+    A column of subjects is written only if subjects are known: on reading it is taken to identify people. Scan ids
+    remain in the file names.
+    """
+    known = ["subject", "session", "slice"] if cleaned.subject_kind == "subject" else []
+    kept = ["label", *known, "subset"]
+    further = [name for name in cleaned.table.columns if name not in (*COLUMNS, IMAGE_COLUMN)]
+    filled = [name for name in [*kept, *further] if cleaned.table[name].notna().any()]
+    return pd.concat([pd.Series(paths, name="path", dtype=str), cleaned.table[filled]], axis=1)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
 from datetime import date
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -69,8 +68,8 @@ def privacy_warnings(manifest: Manifest) -> tuple[str, ...]:
     counts: Counter[str] = Counter()
     for path in manifest.table["path"].unique():
         counts.update(f"file or folder names contain {kind}" for kind in kinds_in_text(str(path)))
-    for path in _headers(manifest):
-        counts.update(f"image headers contain {kind}" for kind in _kinds_in_header(path))
+    for files in dict.fromkeys(manifest.table.get(VOLUME_FILES, ())):
+        counts.update(f"image headers contain {kind}" for kind in _kinds_in_header(manifest.root / files[0]))
     return tuple(
         f"{count} {finding}. Gyrus copies no personal data from headers, but keeps file names."
         for finding, count in sorted(counts.items())
@@ -88,7 +87,9 @@ def kinds_in_text(text: str) -> set[str]:
     """
     parts = [PurePosixPath(part).name.split(".")[0] if "." in part else part for part in text.split("/")]
     kinds = {"what looks like a name"} if any(map(_looks_like_name, parts)) else set()
-    return kinds | ({"what looks like a birth date"} if _has_birth_date(text) else set())
+    if any(_is_date(match) for pattern in _DATES for match in pattern.finditer(text)):
+        kinds.add("what looks like a birth date")
+    return kinds
 
 
 def _looks_like_name(text: str) -> bool:
@@ -98,22 +99,12 @@ def _looks_like_name(text: str) -> bool:
     return any(word in _GIVEN_NAMES for word in words) and len({*words}) > 1
 
 
-def _has_birth_date(text: str) -> bool:
-    return any(_is_date(match) for pattern in _DATES for match in pattern.finditer(text))
-
-
 def _is_date(match: re.Match[str]) -> bool:
     try:
         date(int(match["year"]), int(match["month"]), int(match["day"]))
     except ValueError:
         return False
     return True
-
-
-def _headers(manifest: Manifest) -> Iterator[Path]:
-    if VOLUME_FILES in manifest.table:
-        for files in dict.fromkeys(manifest.table[VOLUME_FILES]):
-            yield manifest.root / files[0]
 
 
 def _kinds_in_header(path: Path) -> set[str]:

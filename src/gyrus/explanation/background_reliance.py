@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gyrus.explanation.layers import evaluation_mode
+from gyrus.explanation.methods import predict_probabilities
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def swap_backgrounds(
     Returns:
         None if all images have the same prediction, so that there are no pairs.
     """
-    original = _probabilities(model, images, batch)
+    original = predict_probabilities(model, images, batch).numpy()
     predicted = original.argmax(1)
     if len(np.unique(predicted)) < 2:
         return None
@@ -63,14 +63,8 @@ def swap_backgrounds(
     other = images[torch.from_numpy(partners)]
     decreases, changed = [], []
     for hybrid in (torch.where(brains, other, images), torch.where(brains, images, other)):
-        probabilities = _probabilities(model, hybrid, batch)
+        probabilities = predict_probabilities(model, hybrid, batch).numpy()
         rows = np.arange(len(predicted))
         decreases.append(float((original[rows, predicted] - probabilities[rows, predicted]).mean()))
         changed.append(float((probabilities.argmax(1) == predicted[partners]).mean()))
     return BackgroundReliance(decreases[0], decreases[1], changed[0], changed[1], len(predicted))
-
-
-def _probabilities(model: nn.Module, images: Tensor, batch: int) -> np.ndarray:
-    device = next(iter(model.parameters()), images).device
-    with evaluation_mode(model), torch.no_grad():
-        return torch.cat([model(part.to(device)).softmax(1).double().cpu() for part in images.split(batch)]).numpy()

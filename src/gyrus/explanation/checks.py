@@ -12,10 +12,9 @@ from torch import Tensor, nn
 from gyrus.evaluation.bootstrap import BootstrapConfig, estimate_mean
 from gyrus.evaluation.result import Estimate
 from gyrus.explanation.background_reliance import BackgroundReliance
-from gyrus.explanation.faithfulness import DeletionInsertion, deletion_insertion, edge_maps, random_maps
-from gyrus.explanation.localisation import fraction_inside
+from gyrus.explanation.deletion_insertion import DeletionInsertion, deletion_insertion, edge_maps, random_maps
 from gyrus.explanation.methods import METHODS
-from gyrus.explanation.sanity_checks import (
+from gyrus.explanation.randomisation_and_stability import (
     MapFunction,
     Stability,
     WeightRandomisation,
@@ -24,6 +23,7 @@ from gyrus.explanation.sanity_checks import (
     similarity,
     stability,
 )
+from gyrus.explanation.regions import fraction_inside
 from gyrus.explanation.targets import ClassContrast
 from gyrus.serialisation import Saved, renamed
 

@@ -37,7 +37,7 @@ def activations_and_gradients(inputs: MethodInput) -> tuple[Tensor, Tensor]:
 
 def grad_cam(activations: Tensor, gradients: Tensor) -> Tensor:
     """Channels weighted by their mean gradient. Selvaraju et al. 2017, https://arxiv.org/abs/1610.02391."""
-    return weighted_sum(activations, _spatial_mean(gradients))
+    return weighted_sum(activations, gradients.mean(dim=tuple(range(2, gradients.ndim)), keepdim=True))
 
 
 def grad_cam_plus_plus(activations: Tensor, gradients: Tensor) -> Tensor:
@@ -86,10 +86,6 @@ def eigen_cam(inputs: MethodInput) -> Tensor:
 def weighted_sum(activations: Tensor, weights: Tensor) -> Tensor:
     """The weighted sum of the channels, (B, *grid); weights (B, C, 1...)."""
     return (activations * weights).sum(1)
-
-
-def _spatial_mean(values: Tensor) -> Tensor:
-    return values.mean(dim=tuple(range(2, values.ndim)), keepdim=True)
 
 
 def _spatial_sum(values: Tensor) -> Tensor:

@@ -170,3 +170,10 @@ def predict_logits(model: nn.Module, images: Tensor, batch: int = 64) -> np.ndar
     device = next(iter(model.parameters()), images).device
     with evaluation_mode(model), torch.no_grad():
         return torch.cat([model(chunk.to(device)).float().cpu() for chunk in images.split(batch)]).numpy()
+
+
+def predict_probabilities(model: nn.Module, images: Tensor, batch: int = 64) -> Tensor:
+    """The class probabilities of images, float64 (N, K), in evaluation mode."""
+    device = next(iter(model.parameters()), images).device
+    with evaluation_mode(model), torch.no_grad():
+        return torch.cat([model(chunk.to(device)).softmax(1).double().cpu() for chunk in images.split(batch)])

@@ -56,8 +56,9 @@ def mean_masks(inputs: MethodInput) -> Tensor:
     for masks in _random_masks(inputs):
         for number, image in enumerate(inputs.images):
             visible = image * masks + empty[number] * (1 - masks)
-            probabilities = _logits(inputs, visible).softmax(1)
-            scores = inputs.contrast.select(slice(number, number + 1)).repeat(len(masks)).scores(probabilities)
+            with torch.no_grad():
+                logits = torch.cat([inputs.model(chunk) for chunk in visible.split(settings.batch)])
+            scores = inputs.contrast.select(slice(number, number + 1)).repeat(len(masks)).scores(logits.softmax(1))
             total[number] += torch.einsum("n,n...->...", scores, masks[:, 0])
     return total / (settings.masks * settings.visible)
 
@@ -94,11 +95,6 @@ def to_size(maps: Tensor, size: tuple[int, ...]) -> Tensor:
     batch = maps if maps.ndim == len(size) + 2 else maps[:, None]
     resized = functional.interpolate(batch, size=size, mode=INTERPOLATION[len(size)], align_corners=False)
     return resized if maps.ndim == len(size) + 2 else resized[:, 0]
-
-
-def _logits(inputs: MethodInput, images: Tensor) -> Tensor:
-    with torch.no_grad():
-        return torch.cat([inputs.model(part) for part in images.split(inputs.settings.batch)])
 
 
 def _activations(inputs: MethodInput) -> Tensor:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from gyrus.audit.image_quality import WHOLE_IMAGE_MEASURES
 from gyrus.audit.subjects_from_pixels import SubjectGroups
-from gyrus.reporting.figure_style import COLOURS, COLUMN, INK, MUTED, STYLE, WARNING, escape_math, new_figure
+from gyrus.reporting.figures import COLOURS, COLUMN, INK, MUTED, STYLE, WARNING, escape_math, new_figure
 
 MAX_POINTS = 2_000
 """Largest number of points of a curve."""
@@ -47,7 +47,7 @@ def curve_figure(grouping: SubjectGroups) -> Figure:
         _similarity_ticks(axes, distance)
         axes.yaxis.set_major_formatter("{x:,.0f}")
         _mark_plateau(axes, grouping)
-        axes.set(xlabel=f"Threshold of {grouping.measure} above which images are linked")
+        axes.set(xlabel=f"Threshold of {grouping.measure} for linking images")
         axes.set(title="Groups by threshold", ylabel="Groups")
         figure.legend(loc="outside lower left", ncols=2, handlelength=1.4, columnspacing=1.4)
     return figure
@@ -105,74 +105,6 @@ def quality_figure(quality: pd.DataFrame) -> Figure:
             axes.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=3))
             axes.xaxis.set_major_locator(MaxNLocator(nbins=4))
         figure.supxlabel("Vertical axis: images. Line: mean", fontsize=6.5, x=0.02, ha="left", color=MUTED)
-    return figure
-
-
-def map_figure(
-    points: NDArray[np.floating],
-    classes: Sequence[str],
-    numbers: NDArray[np.int64],
-    outliers: NDArray[np.bool_],
-    title: str,
-) -> Figure:
-    """A map with points coloured by class and outliers as crosses.
-
-    Args:
-        points: (N, 2).
-        classes: Names for the legend.
-        numbers: Index into ``classes`` of each point; below 0 for none.
-        outliers: Points drawn as crosses.
-        title: Title.
-    """
-    with mpl.rc_context(STYLE):
-        figure = new_figure(COLUMN, COLUMN + 0.3 + 0.09 * len(classes))
-        axes = figure.subplots()
-        size = float(np.clip(3_000 / len(points), 0.8, 10))
-        others = numbers < 0
-        axes.scatter(
-            points[others, 0], points[others, 1], s=size, color=MUTED, alpha=0.5, linewidths=0, rasterized=True
-        )
-        size = max(size, 9.0) if others.any() else size
-        for index, name in enumerate(classes):
-            colour = COLOURS[index % len(COLOURS)]
-            chosen = numbers == index
-            axes.scatter(
-                points[chosen, 0], points[chosen, 1], s=size, color=colour, linewidths=0, alpha=0.8, rasterized=True
-            )
-            axes.scatter([], [], s=14, color=colour, label=escape_math(name))
-        if outliers.any():
-            axes.scatter(
-                points[outliers, 0],
-                points[outliers, 1],
-                s=9,
-                color=INK,
-                marker="x",
-                linewidths=0.6,
-                label="quality outlier",
-            )
-        axes.set(xticks=[], yticks=[], box_aspect=1, title=title)
-        axes.spines[["left", "bottom"]].set_visible(False)
-        figure.legend(loc="outside lower left", ncols=2, handletextpad=0.3, columnspacing=1.2)
-    return figure
-
-
-def cluster_figure(points: NDArray[np.floating], clusters: NDArray[np.int64], title: str) -> Figure:
-    """A map with points coloured by cluster; points in no cluster are gray.
-
-    Args:
-        points: (N, 2).
-        clusters: Cluster of each point, below 0 for none.
-        title: Title.
-    """
-    with mpl.rc_context(STYLE):
-        figure = new_figure(COLUMN, COLUMN)
-        axes = figure.subplots()
-        size = float(np.clip(3_000 / len(points), 0.8, 10))
-        palette = np.array([MUTED, *COLOURS])
-        colours = palette[np.where(clusters < 0, 0, 1 + clusters % len(COLOURS))]
-        axes.scatter(points[:, 0], points[:, 1], s=size, c=colours, linewidths=0, alpha=0.8, rasterized=True)
-        axes.set(xticks=[], yticks=[], box_aspect=1, title=title)
-        axes.spines[["left", "bottom"]].set_visible(False)
     return figure
 
 

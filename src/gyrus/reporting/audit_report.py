@@ -20,7 +20,6 @@ from gyrus.audit.image_quality import PLAIN_Z_THRESHOLD, fault_scores, flag_outl
 from gyrus.audit.subjects_from_pixels import group_names, required_width
 from gyrus.datasets.reader import Reader
 from gyrus.files import atomic_path, write_text
-from gyrus.reporting.audit_embeddings import NO_MAPS, draw_maps
 from gyrus.reporting.audit_figures import (
     boxes_figure,
     correlation_figure,
@@ -30,7 +29,8 @@ from gyrus.reporting.audit_figures import (
     quality_figure,
     sizes_figure,
 )
-from gyrus.reporting.drawing import Drawing, Picture, save_drawings
+from gyrus.reporting.audit_maps import NO_MAPS, draw_maps
+from gyrus.reporting.figures import Drawing, Picture, save_drawings
 from gyrus.reporting.html import page_environment
 from gyrus.reporting.report_content import Facts
 from gyrus.transforms.preprocessing import Grayscale

@@ -50,7 +50,7 @@ class StudyConfig(Saved):
         sampler: A name in :data:`gyrus.tuning.samplers_and_pruners.SAMPLER_NAMES`.
         pruner: A name in :data:`gyrus.tuning.samplers_and_pruners.PRUNERS`; by default median, or none with several
             objectives.
-        storage: See :func:`gyrus.tuning.storage.open_storage`.
+        storage: See :func:`gyrus.tuning.trial_storage.open_storage`.
         seed: Seed of the sampler.
         lost_after: Seconds without a heartbeat after which a worker's trial is repeated.
 
@@ -212,7 +212,7 @@ class StudyResult:
     @property
     def trials(self) -> list[FrozenTrial]:
         """The finished trials, each configuration once."""
-        from gyrus.tuning.trial_queue import finished
+        from gyrus.tuning.trial_storage import finished
 
         return finished(self.optuna_study.get_trials(deepcopy=False))
 
@@ -266,7 +266,7 @@ class StudyResult:
     @property
     def sentences(self) -> list[str]:
         """The findings, in sentences."""
-        from gyrus.tuning.trial_queue import abandoned
+        from gyrus.tuning.trial_storage import abandoned
 
         pruned = [trial for trial in self.trials if trial.state.name == "PRUNED"]
         failed = [trial for trial in pruned if FAILED in trial.user_attrs]

@@ -20,10 +20,9 @@ from gyrus.files import digest
 from gyrus.tuning.final_training import train_best
 from gyrus.tuning.samplers_and_pruners import grid_size, make_pruner, make_sampler
 from gyrus.tuning.search_space import SearchSpace
-from gyrus.tuning.storage import open_storage, without_password
 from gyrus.tuning.study import StudyConfig, StudyFolder, StudyResult
 from gyrus.tuning.study_report import write_report
-from gyrus.tuning.trial_queue import TrialQueue, rank
+from gyrus.tuning.trial_storage import TrialQueue, open_storage, rank, without_password
 from gyrus.tuning.worker import inner_splits, without_test, work
 from gyrus.workflows.display import SILENT, Display, show_notes
 from gyrus.workflows.experiment_config import ExperimentConfig, load_config

@@ -25,7 +25,7 @@ from gyrus.errors import ConfigError, RunError
 from gyrus.training.history import History
 from gyrus.tuning.search_space import configure
 from gyrus.tuning.study import FAILED, StudyConfig, StudyResult
-from gyrus.tuning.trial_queue import TrialQueue, origin
+from gyrus.tuning.trial_storage import TrialQueue, origin
 from gyrus.types import Subset
 from gyrus.workflows.data_module import DataModule, fit_model, new_model
 from gyrus.workflows.display import Display

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gyrus.configuration import parse
-from gyrus.curation.cleaned_copy import write_copy, write_manifest
-from gyrus.curation.cleaning import CleaningPlan, Rules, plan_cleaning
+from gyrus.curation.cleaning import CleaningPlan, Rules, plan_cleaning, write_copy, write_manifest
 from gyrus.datasets.manifest import Manifest
 from gyrus.datasets.splits import Split, SplitConfig
 from gyrus.datasets.splits import split as split_manifest

@@ -19,10 +19,10 @@ from gyrus.audit.image_quality import measure_quality
 from gyrus.datasets.manifest import Manifest
 from gyrus.datasets.splits import Split
 from gyrus.errors import DataError, GyrusError
-from gyrus.explanation.atlas import Atlas
 from gyrus.explanation.attribution import Attribution, MeanMaps
 from gyrus.explanation.checks import ExplanationChecks
 from gyrus.explanation.explanation_folder import ExplanationFolder
+from gyrus.explanation.regions import Atlas
 from gyrus.runs.run_folder import Run
 from gyrus.synthetic.phantom import generate
 from gyrus.synthetic.phantom_layouts import write

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 
@@ -12,12 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from gyrus.datasets.manifest import VOLUME_FILES
-from gyrus.explanation.atlas import Atlas
 from gyrus.explanation.checks import CheckRunner, MethodReport
 from gyrus.explanation.explanation_folder import ExplanationFolder
 from gyrus.explanation.layers import choose_layer, evaluation_mode
-from gyrus.explanation.localisation import estimate_brain
 from gyrus.explanation.methods import METHODS, compute_heat_maps, predict_logits
+from gyrus.explanation.regions import Atlas, estimate_brain
 from gyrus.explanation.targets import ClassContrast, Target
 from gyrus.files import atomic_path, digest, file_digest, read_json, write_json
 from gyrus.runs.run_folder import Run
@@ -178,15 +177,7 @@ class ExplanationTask:
         if path.is_file():
             return np.asarray(np.load(path, allow_pickle=False))
         with self.display.progress(METHODS[method].title) as progress:
-            maps = compute_heat_maps(
-                self.model,
-                self.selected.images,
-                self.contrast,
-                method,
-                layer=self.layer_of(method),
-                settings=self.config.settings,
-                progress=progress,
-            )
+            maps = self._compute(method, self.model, self.selected.images, self.contrast, progress)
         with atomic_path(path) as temporary, temporary.open("wb") as file:
             np.save(file, maps)
         return maps
@@ -202,22 +193,32 @@ class ExplanationTask:
         path = self.folder.work / f"{self._key(method, [str(run.folder.resolve()) for run in others])}.json"
         if path.is_file():
             return MethodReport.from_document(read_json(path))
-        contrast, layer = self.contrast.select(self.checked), self.layer_of(method)
+        contrast = self.contrast.select(self.checked)
 
         def maps_of(model: nn.Module, images: Tensor) -> np.ndarray:
-            return compute_heat_maps(model, images, contrast, method, layer=layer, settings=self.config.settings)
+            return self._compute(method, model, images, contrast)
 
-        runner, maps_of_others = self.check_runner, [self._maps_of_run(run, method) for run in others]
+        runner, folds = self.check_runner, [self._maps_of_run(run, method) for run in others]
         with self.display.progress(f"Checking {METHODS[method].title}") as progress:
-            report = runner.run(
-                method, maps[self.checked], maps_of, layer=layer, folds=maps_of_others, progress=progress
-            )
+            own, layer = maps[self.checked], self.layer_of(method)
+            report = runner.run(method, own, maps_of, layer=layer, folds=folds, progress=progress)
         write_json(path, report.to_document())
         return report
 
     def layer_of(self, method: str) -> str | None:
         """The layer of a method; None if it needs none."""
         return self.layer if METHODS[method].needs_layer else None
+
+    def _compute(
+        self,
+        method: str,
+        model: nn.Module,
+        images: Tensor,
+        contrast: ClassContrast,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> np.ndarray:
+        layer, settings = self.layer_of(method), self.config.settings
+        return compute_heat_maps(model, images, contrast, method, layer=layer, settings=settings, progress=progress)
 
     def _maps_of_run(self, run: Run, method: str) -> np.ndarray:
         """The maps of another network, with its own preprocessing, of the images that the checks use."""
@@ -227,15 +228,7 @@ class ExplanationTask:
             self._others[run] = other.model.to(next(self.model.parameters()).device), selected.images
         model, images = self._others[run]
         with self.display.progress(f"{METHODS[method].title} of {run.title}") as progress:
-            return compute_heat_maps(
-                model,
-                images,
-                self.contrast.select(self.checked),
-                method,
-                layer=self.layer_of(method),
-                settings=self.config.settings,
-                progress=progress,
-            )
+            return self._compute(method, model, images, self.contrast.select(self.checked), progress)
 
     @cached_property
     def _others(self) -> dict[Run, tuple[nn.Module, Tensor]]:

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from gyrus.errors import ConfigError
-from gyrus.explanation.atlas import Atlas
 from gyrus.explanation.method_input import MethodSettings
 from gyrus.explanation.methods import METHODS
+from gyrus.explanation.regions import Atlas
 from gyrus.registry import look_up
 from gyrus.reporting.heat_map_figures import COLOUR_MAPS
 

@@ -1,22 +1,41 @@
-"""Which pixels a classifier's predictions depend on, and how far the heat maps can be relied on: :func:`explain`."""
+"""Which pixels a classifier's predictions depend on, and how far the heat maps can be relied on: :func:`explain`.
+
+The output: maps on the original pixel grids, mean maps, regions, checks and the report.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from gyrus.explanation.explanation_folder import ExplanationFolder
-from gyrus.explanation.targets import parse_target
+import numpy as np
+import pandas as pd
+import torch
+
+from gyrus.errors import GyrusError
+from gyrus.explanation.attribution import Attribution, MeanMaps, scaled
+from gyrus.explanation.background_reliance import swap_backgrounds
+from gyrus.explanation.checks import ExplanationChecks, MethodReport
+from gyrus.explanation.explanation_folder import DisplayedMaps, ExplanationFolder
+from gyrus.explanation.heat_map_coordinates import to_volume
+from gyrus.explanation.methods import METHODS, MethodSpec
+from gyrus.explanation.randomisation_and_stability import agreement
+from gyrus.explanation.regions import region_table
+from gyrus.explanation.targets import Target, parse_target
+from gyrus.files import atomic_path
+from gyrus.imaging.volume_formats import write_nifti
 from gyrus.inference.predict import pick_device
+from gyrus.reporting.explanation_report import write_explanation
 from gyrus.reporting.run_report import report_run
 from gyrus.runs.run_folder import Run
+from gyrus.types import SPLIT_WARNINGS
 from gyrus.workflows.display import SILENT, Display
 from gyrus.workflows.ensemble import open_runs
 from gyrus.workflows.experiment_config import DataConfig
-from gyrus.workflows.explain.compute import ExplanationTask
+from gyrus.workflows.explain.compute import ExplanationTask, Regions
 from gyrus.workflows.explain.config import DEMENTIA_STAGES, FORMER_PRESET, ExplainConfig, emphasis_by_class
 from gyrus.workflows.explain.images import images_of_inputs, images_of_run
-from gyrus.workflows.explain.save import require_explanation_folder, save_explanation
 from gyrus.workflows.predict import TrainedClassifier
 
 
@@ -74,3 +93,165 @@ def explain(
     if out is None:
         report_run(first)
     return folder
+
+
+def require_explanation_folder(folder: ExplanationFolder) -> None:
+    """Refuse a folder that holds anything but an explanation.
+
+    Raises:
+        GyrusError: The folder holds something else.
+    """
+    path = folder.folder
+    if path.is_dir() and any(path.iterdir()) and not (folder.is_finished or folder.work.is_dir()):
+        raise GyrusError(f"{path} is not empty and holds no explanation. Give a new folder with --out.")
+
+
+def save_explanation(
+    task: ExplanationTask,
+    maps: Mapping[str, np.ndarray],
+    reports: Sequence[MethodReport],
+    regions: Regions | None,
+    emphasis: Mapping[str, float],
+) -> None:
+    """Write all output; an earlier explanation in the folder is replaced.
+
+    Args:
+        task: The settings, the network and the images.
+        maps: Maps of all selected images, by method.
+        reports: The checks of each method; empty if they were not run.
+        regions: Regions by which the attribution is summarised, if any.
+        emphasis: Power of each class's maps, if any.
+    """
+    config, folder = task.config, task.folder
+    _remove_earlier(folder)
+    notes = list(dict.fromkeys([*_write_maps(task, maps, emphasis), *_split_warning(task)]))
+    for method, values in maps.items():
+        _mean_maps(task, METHODS[method], values[task.checked]).save(folder.means(method))
+    if regions:
+        _write_regions(task, regions, maps)
+    if reports:
+        _explanation_checks(task, maps, reports, notes).save(folder.checks)
+    folder.save_displayed(
+        DisplayedMaps(
+            title=task.run.title,
+            grid=config.grid,
+            target=str(task.target),
+            methods=config.methods,
+            shown=task.selected.names[: task.displayed],
+            colours=config.colours,
+            layer=task.layer,
+            emphasis=emphasis or None,
+            averaged=len(task.indices) - task.displayed,
+            notes=tuple(notes),
+        )
+    )
+    with task.display.progress("Drawing"):
+        write_explanation(folder)
+
+
+def _remove_earlier(folder: ExplanationFolder) -> None:
+    """Remove the output of an earlier explanation; its computed results are kept."""
+    folder.remove_displayed()
+    for path in (folder.maps, folder.folder / "means", folder.figures):
+        shutil.rmtree(path, ignore_errors=True)
+    for path in (folder.report, folder.checks, folder.regions):
+        path.unlink(missing_ok=True)
+
+
+def _write_maps(task: ExplanationTask, maps: Mapping[str, np.ndarray], emphasis: Mapping[str, float]) -> list[str]:
+    """Write the maps of the displayed images on the original pixel grids; returns notes for the reader."""
+    classes, notes = task.classifier.classes, []
+    probabilities = torch.from_numpy(task.logits).double().softmax(1).numpy()
+    for number in range(task.displayed):
+        original, truth = task.selected.original(number), task.selected.truths[number]
+        target_class = classes[int(task.contrast.plus[number])]
+        for method, values in maps.items():
+            attribution = Attribution(
+                sample=task.selected.names[number],
+                map=original.placement.to_original(values[number]),
+                image=original.pixels,
+                method=method,
+                target=_describe_target(task.target, target_class),
+                classes=classes,
+                probabilities=probabilities[number],
+                truth=classes[truth] if truth >= 0 else None,
+                layer=task.layer_of(method),
+                is_signed=METHODS[method].is_signed,
+                emphasis=emphasis.get(target_class, 1.0),
+                affine=original.affine,
+                affine_is_known=original.affine_is_known,
+            )
+            attribution.save(task.folder.attribution(method, number))
+            if original.affine is not None:
+                notes += _write_volume(attribution, task.folder.attribution(method, number, ".nii.gz"))
+    return notes
+
+
+def _write_volume(attribution: Attribution, path: Path) -> list[str]:
+    """Write the map as NIfTI on the grid of its scan; returns a note where that grid is not known."""
+    assert attribution.affine is not None
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_nifti(to_volume(attribution.map, attribution.affine), path)
+    if attribution.affine_is_known:
+        return []
+    spacing = " x ".join(f"{length:g}" for length in np.linalg.norm(attribution.affine[:3, :3], axis=0))
+    return [
+        f"The position of the slices in the scanner is unknown. The NIfTI files of the maps use voxels of {spacing} mm "
+        "centred on the middle of the stack, with the first slice at the bottom. They do not align with other files."
+    ]
+
+
+def _mean_maps(task: ExplanationTask, spec: MethodSpec, maps: np.ndarray) -> MeanMaps:
+    truths = task.selected.truths[task.checked]
+    groups = np.where(truths >= 0, truths, task.logits[task.checked].argmax(axis=1))
+    present = np.unique(groups).tolist()
+    heat = np.stack([scaled(values, is_signed=spec.is_signed) for values in maps])
+    gray = task.selected.gray[task.checked].astype(np.float32)
+    return MeanMaps(
+        tuple(task.classifier.classes[k] for k in present),
+        tuple(int((groups == k).sum()) for k in present),
+        np.stack([gray[groups == k].mean(axis=0) for k in present]),
+        np.stack([heat[groups == k].mean(axis=0) for k in present]),
+    )
+
+
+def _write_regions(task: ExplanationTask, regions: Regions, maps: Mapping[str, np.ndarray]) -> None:
+    tables = [
+        region_table(values[task.checked], regions.labels, regions.names).assign(method=method)
+        for method, values in maps.items()
+    ]
+    table = pd.concat(tables, ignore_index=True)
+    with atomic_path(task.folder.regions) as temporary:
+        table[["method", *[name for name in table.columns if name != "method"]]].to_csv(
+            temporary, index=False, lineterminator="\n", float_format="%.6g"
+        )
+
+
+def _explanation_checks(
+    task: ExplanationTask, maps: Mapping[str, np.ndarray], reports: Sequence[MethodReport], notes: Sequence[str]
+) -> ExplanationChecks:
+    images = task.selected.images[task.checked]
+    similarities = agreement({method: values[task.checked] for method, values in maps.items()})
+    return ExplanationChecks(
+        title=task.run.title,
+        target=str(task.target),
+        images=len(images),
+        subjects=len(np.unique(task.selected.subjects[task.checked])),
+        methods=tuple(reports),
+        agreement=tuple(map(tuple, similarities.tolist())),
+        brain_area=float(task.brains.mean()),
+        reliance=swap_backgrounds(task.model, images, task.brains, seed=task.config.settings.seed),
+        notes=tuple(notes),
+    )
+
+
+def _split_warning(task: ExplanationTask) -> list[str]:
+    warning = SPLIT_WARNINGS[task.classifier.split_unit]
+    return [f"Evaluation of the classifier: {warning}."] if warning else []
+
+
+def _describe_target(target: Target, target_class: str) -> str:
+    """What a map is about, for its caption."""
+    if target.minus is not None:
+        return str(target)
+    return f"{target.plus} class, {target_class}" if target.plus in ("predicted", "true") else target_class

@@ -20,7 +20,7 @@ from gyrus.datasets.splits import Split
 from gyrus.datasets.store import open_store
 from gyrus.datasets.torch_dataset import PixelDataset
 from gyrus.errors import DataError
-from gyrus.explanation.coordinates import (
+from gyrus.explanation.heat_map_coordinates import (
     Matrix,
     Placement,
     affine_from_spacing,

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from gyrus.explanation.faithfulness import deletion_insertion
+from gyrus.explanation.deletion_insertion import deletion_insertion
 from tests.support.networks import about
 
 

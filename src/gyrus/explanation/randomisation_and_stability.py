@@ -1,4 +1,4 @@
-"""Sanity checks of heat maps: weight randomisation, stability under small changes, and agreement.
+"""Similarity of heat maps under weight randomisation, under small changes, between methods and between networks.
 
 Adebayo et al. 2018, "Sanity Checks for Saliency Maps", https://arxiv.org/abs/1810.03292: a map that stays the same when
 the network's weights or its training labels are randomised does not explain the network.

@@ -1,7 +1,7 @@
-"""The trials of a study, shared by any number of workers: each trial is run once, even if workers die.
+"""The trials of a study: the storage that holds them, and the queue by which any number of workers share them.
 
 Workers communicate only through the storage of the study, which keeps the trials in one order. From that order all
-workers reach the same decisions:
+workers reach the same decisions, so that each trial is run once, even if workers die:
 
 - The first N trials that are not repetitions are the budget. A worker whose trial comes after them, because another
   worker was faster, marks it as surplus.
@@ -19,17 +19,93 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
 
+import optuna
 from optuna import Study
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
-from optuna.storages import BaseStorage
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, Trial, TrialState
+from sqlalchemy import NullPool
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+
+from gyrus.errors import ConfigError, GyrusError
+from gyrus.extras import missing_dependency
+
+JOURNALS = (".log", ".journal")
+POSTGRESQL = ("postgresql://", "postgres://", "postgresql+psycopg://")
+
+CREATION_ATTEMPTS = 10
+"""Attempts to create the tables of a database while another worker creates them."""
 
 BEAT, LOST, SURPLUS, REPEATS, ORIGIN = "beat", "lost", "surplus", "repeats", "origin"
 """Names of the trial attributes through which workers communicate."""
 
 ATTEMPTS = 4
 """Number of attempts after which a trial is abandoned, because its values seem to kill the worker."""
+
+
+def open_storage(place: str | None, folder: Path) -> BaseStorage:
+    """Open or create the storage of studies.
+
+    Args:
+        place: ``postgresql://user:password@host/database``; the path of a journal (``.log`` or ``.journal``), which
+            workers on several machines can share over a network file system; the path of a SQLite file (``.db``); or
+            None for ``study.db`` in the folder.
+        folder: The folder of the study.
+
+    Raises:
+        ConfigError: The place has another form.
+        GyrusError: The database cannot be reached, or the file is not a database.
+        MissingDependencyError: The PostgreSQL driver is not installed.
+    """
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    text = str(folder / "study.db") if place is None else str(place)
+    if not text.startswith(POSTGRESQL) and Path(text).suffix not in (*JOURNALS, ".db"):
+        raise ConfigError(
+            f"--storage '{without_password(text)}' must be postgresql://user:password@host/database, a journal file "
+            "(.log) or a SQLite file (.db)."
+        )
+    try:
+        return _open(text)
+    except (OSError, ValueError, RuntimeError, SQLAlchemyError) as error:
+        reason = str(error).strip().partition("\n")[0].rstrip(".")
+        raise GyrusError(f"Cannot use the storage {without_password(text)}: {reason}.") from error
+
+
+def _open(text: str) -> BaseStorage:
+    if text.startswith(POSTGRESQL):
+        if find_spec("psycopg") is None:
+            raise missing_dependency("A study in PostgreSQL", "postgresql")
+        # A worker trains for minutes between two queries, and keeps no connection open meanwhile.
+        return _database(f"postgresql+psycopg://{text.partition('://')[2]}", {"poolclass": NullPool})
+    path = Path(text)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix in JOURNALS:
+        return JournalStorage(JournalFileBackend(str(path)))
+    return _database(f"sqlite:///{path}", {"connect_args": {"timeout": 60}})
+
+
+def _database(url: str, options: dict[str, Any]) -> BaseStorage:
+    """Open a database whose tables another worker may be creating at this moment."""
+    for _ in range(CREATION_ATTEMPTS):
+        try:
+            return RDBStorage(url, engine_kwargs=options)
+        except SQLAlchemyError as error:
+            if not isinstance(error, IntegrityError) and "already exists" not in str(error):
+                raise
+            time.sleep(0.5)
+    return RDBStorage(url, engine_kwargs=options)
+
+
+def without_password(place: str) -> str:
+    """The address of a storage without the password."""
+    scheme, separator, rest = place.partition("://")
+    user, at, host = rest.rpartition("@")
+    return f"{scheme}{separator}{user.partition(':')[0]}{at}{host}"
 
 
 class TrialQueue:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from PIL import Image
 from scipy import ndimage
 
 from gyrus.errors import DataError
-from gyrus.imaging.masks import brain_mask
-from gyrus.imaging.thresholding import otsu
+from gyrus.explanation.heat_map_coordinates import Matrix, Placement, slices_affine
+from gyrus.imaging.brain_masks import brain_mask
+from gyrus.imaging.otsu import otsu
 from gyrus.imaging.volume import Volume
+from gyrus.imaging.volume_formats import is_volume, read_volume
 
 Mask = NDArray[np.bool_]
 
@@ -101,7 +106,7 @@ def region_table(maps: np.ndarray, labels: np.ndarray, names: Mapping[int, str] 
 
 
 def _brain_of_volume(image: np.ndarray, affine: np.ndarray) -> Mask:
-    """By :func:`gyrus.imaging.masks.brain_mask`, which needs (X, Y, Z) in RAS+."""
+    """By :func:`gyrus.imaging.brain_masks.brain_mask`, which needs (X, Y, Z) in RAS+."""
     order = affine[:, [2, 1, 0, 3]]
     volume = Volume.from_array(np.transpose(image, (2, 1, 0)), order)
     flips = tuple(axis for axis in range(3) if order[axis, axis] < 0)
@@ -151,3 +156,73 @@ def _skull_depth(values: np.ndarray, depth: np.ndarray, width: float) -> float:
         return 0.0
     is_brain = profile[darkest:] > (profile[darkest] + brain) / 2
     return float(edges[darkest + int(is_brain.argmax())])
+
+
+@dataclass(frozen=True)
+class Atlas:
+    """The files of an atlas.
+
+    Attributes:
+        path: A label file for all images, or a pattern with {subject} or {sample} for one file per image: a volume
+            (NIfTI or another format) in the space of the scans, or a PNG or .npy file on the images' original grid.
+        names: A table (.csv, .tsv) with region numbers in the first column and names in the second, if there is one.
+    """
+
+    path: str
+    names: Path | None = None
+
+    def labels(
+        self, sample: str, subject: str | None, placement: Placement, network: tuple[int, ...], affine: Matrix | None
+    ) -> np.ndarray:
+        """The region of each of the network's pixels, int64; 0 outside all regions.
+
+        Args:
+            sample: Name of the image.
+            subject: Its subject, where known.
+            placement: Where the network's pixels lie on the original grid.
+            network: Pixels of the network's input along each axis.
+            affine: From (slice, row, column) of the original image to mm, where known.
+
+        Raises:
+            DataError: The file is missing, or its grid does not fit the image.
+        """
+        path = Path(self.path.replace("{sample}", Path(sample).stem).replace("{subject}", subject or ""))
+        if not path.is_file():
+            raise DataError(f"No regions for {sample}: {path} does not exist.")
+        if is_volume(path.name):
+            return _from_volume(path, placement, network, affine)
+        labels = np.load(path, allow_pickle=False) if path.suffix == ".npy" else np.asarray(Image.open(path))
+        if labels.shape != placement.shape:
+            raise DataError(
+                f"{path} has the shape {labels.shape}, but {sample} has {placement.shape}. Both must share a grid."
+            )
+        return placement.to_network(labels.astype(np.int64), network)
+
+    def read_names(self) -> dict[int, str]:
+        """Region number to name.
+
+        Raises:
+            DataError: The table is missing, or does not hold numbers and names.
+        """
+        if self.names is None:
+            return {}
+        try:
+            table = pd.read_csv(self.names, sep=None, engine="python", dtype=str)
+            numbers = table.iloc[:, 0].astype(int)
+            return dict(zip(numbers.tolist(), table.iloc[:, 1].astype(str).tolist(), strict=True))
+        except (OSError, ValueError, IndexError) as error:
+            raise DataError(
+                f"{self.names} is not a table of regions: its columns must be numbers, then names ({error})."
+            ) from error
+
+
+def _from_volume(path: Path, placement: Placement, network: tuple[int, ...], affine: Matrix | None) -> np.ndarray:
+    if affine is None:
+        raise DataError(
+            f"{path} is in scanner coordinates, but those of the images are not known. Give the regions as PNG or .npy "
+            "on the images' original grid."
+        )
+    volume = read_volume(path)
+    to_regions = np.linalg.inv(slices_affine(volume)) @ affine @ placement.matrix
+    labels = np.rint(volume.slices()).astype(np.int64)
+    return Placement(to_regions, labels.shape).to_network(labels, network)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gyrus.errors import DataError
-from gyrus.explanation.coordinates import (
+from gyrus.explanation.heat_map_coordinates import (
     affine_from_spacing,
     in_plane,
     placement_of_slices,

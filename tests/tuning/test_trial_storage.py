@@ -1,4 +1,4 @@
-"""Sharing of trials between workers, on storages without training."""
+"""Storages of studies, and the sharing of trials between workers, without training."""
 
 from __future__ import annotations
 
@@ -9,8 +9,38 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from gyrus.tuning.storage import open_storage
-from gyrus.tuning.trial_queue import ATTEMPTS, LOST, REPEATS, SURPLUS, TrialQueue, abandoned, finished, origin, rank
+from gyrus.errors import ConfigError, GyrusError
+from gyrus.tuning.trial_storage import (
+    ATTEMPTS,
+    LOST,
+    REPEATS,
+    SURPLUS,
+    TrialQueue,
+    abandoned,
+    finished,
+    open_storage,
+    origin,
+    rank,
+    without_password,
+)
+
+
+def test_storages_are_opened_by_their_address(tmp_path):
+    assert open_storage(None, tmp_path / "new").get_all_studies() == []
+    assert (tmp_path / "new" / "study.db").exists()
+    with pytest.raises(ConfigError, match="postgresql://user:password@host/database"):
+        open_storage("mysql://host/database", tmp_path)
+    (tmp_path / "broken.db").write_text("this is no database" * 100)
+    with pytest.raises(GyrusError, match=r"broken\.db"):
+        open_storage(str(tmp_path / "broken.db"), tmp_path)
+    assert without_password("postgresql://ann:secret@host:1/tuning") == "postgresql://ann@host:1/tuning"
+
+
+def test_errors_do_not_contain_the_password(tmp_path):
+    with pytest.raises(GyrusError) as caught:
+        open_storage("postgresql://ann:secret@127.0.0.1:9/tuning", tmp_path)
+    assert "secret" not in str(caught.value)
+    assert "ann@127.0.0.1:9" in str(caught.value)
 
 
 def study_and_queue(storage, trials, *, lost_after=60.0, sampler=None, name="study"):

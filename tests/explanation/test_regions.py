@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gyrus.errors import DataError
-from gyrus.explanation.localisation import estimate_brain, fraction_inside, region_table
+from gyrus.explanation.regions import estimate_brain, fraction_inside, region_table
 from gyrus.imaging.volume_formats import read_volume
 from gyrus.synthetic.phantom import generate
 

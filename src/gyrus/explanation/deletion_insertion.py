@@ -1,4 +1,4 @@
-"""Faithfulness: deletion and insertion of the pixels that a map marks, and the maps to compare with."""
+"""Faithfulness of heat maps: deletion and insertion of the pixels that a map marks, and maps to compare with."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor, nn
 
-from gyrus.explanation.layers import evaluation_mode
 from gyrus.explanation.method_input import erased
+from gyrus.explanation.methods import predict_probabilities
 from gyrus.explanation.targets import ClassContrast
 
 STEPS = 16
@@ -69,14 +69,13 @@ def deletion_insertion(
     fractions = np.linspace(0, 1, STEPS + 1)
     blurred = erased(images)
     curves = np.empty((2, len(images), STEPS + 1))
-    with evaluation_mode(model), torch.no_grad():
-        for number, heat in enumerate(maps):
-            changed = torch.from_numpy(_order(heat, seed)) < torch.from_numpy(fractions).reshape(-1, *(1,) * heat.ndim)
-            repeated = contrast.select(slice(number, number + 1)).repeat(STEPS + 1)
-            image, empty = images[number], blurred[number]
-            for row, (before, after) in enumerate(((image, empty), (empty, image))):
-                steps = torch.where(changed[:, None].to(images.device), after, before)
-                curves[row, number] = repeated.scores(_probabilities(model, steps, batch)).numpy()
+    for number, heat in enumerate(maps):
+        changed = torch.from_numpy(_order(heat, seed)) < torch.from_numpy(fractions).reshape(-1, *(1,) * heat.ndim)
+        repeated = contrast.select(slice(number, number + 1)).repeat(STEPS + 1)
+        image, empty = images[number], blurred[number]
+        for row, (before, after) in enumerate(((image, empty), (empty, image))):
+            steps = torch.where(changed[:, None].to(images.device), after, before)
+            curves[row, number] = repeated.scores(predict_probabilities(model, steps, batch)).numpy()
     return DeletionInsertion(fractions, curves[0], curves[1])
 
 
@@ -99,8 +98,3 @@ def _order(heat: np.ndarray, seed: int) -> NDArray[np.float64]:
     ranks = np.empty(heat.size)
     ranks[np.lexsort((ties, -heat.ravel()))] = np.arange(heat.size) / heat.size
     return ranks.reshape(heat.shape)
-
-
-def _probabilities(model: nn.Module, images: Tensor, batch: int) -> Tensor:
-    device = next(iter(model.parameters()), images).device
-    return torch.cat([model(part.to(device)).softmax(1).double().cpu() for part in images.split(batch)])
