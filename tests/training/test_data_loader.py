@@ -1,14 +1,34 @@
+"""Batches in the order of the epoch: shuffled or balanced, within the training set only, and by worker processes."""
+
 from __future__ import annotations
 
 import multiprocessing
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
 
+from gyrus.datasets.manifest import Manifest
+from gyrus.datasets.scan import scan
+from gyrus.datasets.splits import Split, SplitConfig, split
+from gyrus.datasets.store import Store
+from gyrus.datasets.torch_dataset import Batch, PixelDataset
 from gyrus.errors import ConfigError
-from gyrus.training.data_loader import Loader, check_main_guard
+from gyrus.synthetic.phantom import generate
+from gyrus.synthetic.phantom_layouts import write
+from gyrus.training.data_loader import SAMPLERS, Loader, balanced, batches, check_main_guard, shuffle
+from gyrus.transforms.augmentation.config import AugmentationConfig
+from gyrus.transforms.normalisation import Normalisation
+from gyrus.workflows.experiment_config import load_config
+from gyrus.workflows.train import train
+from tests.conftest import SMALL
 from tests.support.toy import ToyDataset
 
 
@@ -57,7 +77,7 @@ def test_scripts_that_workers_would_run_again_are_refused(tmp_path, monkeypatch,
     script = tmp_path / "script.py"
     script.write_text(code)
     monkeypatch.setitem(sys.modules, "__main__", SimpleNamespace(__file__=str(script)))
-    monkeypatch.setattr(multiprocessing, "get_start_method", lambda: method)
+    monkeypatch.setattr(multiprocessing, "get_start_method", lambda **_: method)
     if refused:
         with pytest.raises(ConfigError, match=r'script\.py has no main guard.*if __name__ == "__main__".*workers to 0'):
             check_main_guard(workers)
@@ -67,5 +87,134 @@ def test_scripts_that_workers_would_run_again_are_refused(tmp_path, monkeypatch,
 
 def test_interactive_sessions_have_no_script_to_check(monkeypatch):
     monkeypatch.setitem(sys.modules, "__main__", SimpleNamespace())
-    monkeypatch.setattr(multiprocessing, "get_start_method", lambda: "spawn")
+    monkeypatch.setattr(multiprocessing, "get_start_method", lambda **_: "spawn")
     check_main_guard(2)
+
+
+RARE = np.repeat([0, 1, 2], [900, 90, 10])
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS.values(), ids=SAMPLERS)
+def test_order_follows_from_seed_and_epoch_alone(sampler):
+    order = sampler(RARE, 1, 5)
+    np.random.seed(0)
+    assert np.array_equal(sampler(RARE, 1, 5), order)
+    assert not np.array_equal(sampler(RARE, 1, 6), order)
+    assert not np.array_equal(sampler(RARE, 2, 5), order)
+    assert len(order) == len(RARE)
+
+
+@given(st.integers(1, 200), st.integers(0, 2**40), st.integers(0, 100))
+def test_shuffle_has_every_image_once(count, seed, epoch):
+    assert sorted(shuffle(np.zeros(count, dtype=np.int64), seed, epoch)) == list(range(count))
+
+
+def test_balanced_draws_all_classes_equally_often():
+    drawn = np.concatenate([RARE[balanced(RARE, 0, epoch)] for epoch in range(30)])
+    fractions = np.bincount(drawn) / len(drawn)
+    # 30,000 draws: the standard deviation of a fraction is 0.0027.
+    np.testing.assert_allclose(fractions, 1 / 3, atol=5 * 0.0027)
+
+
+def test_balanced_allows_an_absent_class():
+    assert set(balanced(np.array([0, 3, 3]), 0, 0)) <= {0, 1, 2}
+
+
+@given(st.integers(1, 300), st.integers(1, 40))
+def test_batches_keep_the_order_and_leave_no_single_image(count, size):
+    order = np.random.default_rng(count).permutation(count)
+    subsets = batches(order, size)
+    assert np.array_equal(np.concatenate(subsets), order)
+    assert all(len(subset) == size for subset in subsets[:-1]) or len(subsets) == 1 or len(subsets[-1]) == size + 1
+    assert size == 1 or count == 1 or min(len(subset) for subset in subsets) > 1
+    assert max(len(subset) for subset in subsets) <= size + 1
+
+
+PAGE = Path(__file__).parents[2] / "docs" / "preparation.md"
+BALANCING = next(block for block in PAGE.read_text(encoding="utf-8").split("```yaml\n")[1:] if "sampler" in block)
+BALANCING = BALANCING.split("```")[0]
+
+
+@pytest.fixture(scope="module")
+def rare(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """30 phantom subjects, few of them of the second class."""
+    phantom = generate(subjects=30, slices=3, classes=2, size=32, seed=0, balance=[4, 1])
+    return write(phantom, tmp_path_factory.mktemp("rare") / "data")
+
+
+def test_only_images_of_the_training_set_are_sampled_and_augmented(
+    rare: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tmp_path / "balanced.yaml"
+    recipe = load_config("dementia-baseline").model_dump(mode="json")
+    asked = yaml.safe_load(BALANCING)
+    recipe["training"]["sampler"] = asked["training"]["sampler"]
+    config.write_text(yaml.safe_dump({**recipe, "augmentation": asked["augmentation"]}))
+    altered: list[int] = []
+    plain: list[int] = []
+    read = PixelDataset.__getitems__
+
+    def watched(self: PixelDataset, positions: list[int]) -> Batch:
+        rows = self.rows[np.asarray(positions) % len(self)].tolist()
+        (altered if self.augmentation.steps else plain).extend(rows)
+        return read(self, positions)
+
+    monkeypatch.setattr(PixelDataset, "__getitems__", watched)
+    before = set(rare.rglob("*"))
+    run = train(config, data=rare, out=tmp_path / "run", overrides={**SMALL, "training.epochs": 3})
+    manifest, subsets = Manifest.load(run.manifest), Split.load(run.split)
+    samples, subjects = manifest.table["sample"], manifest.table["subject"]
+    assert {samples[row] for row in altered} <= set(subsets.samples["train"])
+    assert {subjects[row] for row in altered}.isdisjoint(subjects[samples.isin(subsets.samples["test"])])
+    assert {samples[row] for row in plain} <= set(subsets.samples["val"]) | set(subsets.samples["test"])
+    counts = np.bincount(manifest.targets.to_numpy()[altered])
+    assert counts[1] / counts.sum() > 0.35
+    assert set(rare.rglob("*")) == before
+    assert not [path for path in run.folder.rglob("*.png") if "figures" not in path.parts]
+
+
+@settings(max_examples=25)
+@given(count=st.integers(8, 30), images=st.integers(1, 4), seed=st.integers(0, 50), epoch=st.integers(0, 9))
+def test_a_balanced_order_stays_within_its_subset(
+    count: int, images: int, seed: int, epoch: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Each image has its own gray value, so that a batch can be traced back to it."""
+    generator = np.random.default_rng(seed)
+    row_subject = np.repeat(np.arange(count), images)
+    targets = (row_subject % 4 == 0).astype(np.int64)
+    train_subjects = generator.permutation(count)[: count // 2]
+    rows = np.flatnonzero(np.isin(row_subject, train_subjects))
+    folder = tmp_path_factory.mktemp("store")
+    values = np.arange(len(row_subject), dtype=np.uint8)[:, None, None, None] + np.zeros((1, 1, 4, 4), np.uint8)
+    np.save(folder / "pixels.npy", values)
+    np.save(folder / "statistics.npy", np.zeros((len(values), 1, 4), np.float32))
+    subset = PixelDataset(
+        Store(folder),
+        rows,
+        targets[rows],
+        Normalisation("fixed", (0.0,), (1 / 255,)),
+        augmentation=AugmentationConfig.model_validate({"steps": [{"step": "flip"}]}),
+        seed=seed,
+    )
+    loader = Loader(subset, lambda number: batches(balanced(subset.targets, seed, number), 5))
+    loader.epoch = epoch
+    seen = np.concatenate([batch.images.numpy()[:, 0, 0, 0] for batch in loader])
+    assert set(np.rint(seen).astype(int).tolist()) <= set(rows.tolist())
+
+
+@pytest.mark.parametrize("layout", ["folder", "id-slice"])
+def test_copies_written_by_other_tools_stay_in_the_subset_of_their_subject(layout: str, tmp_path: Path) -> None:
+    """Copies are named after their source; a split by subject keeps both together."""
+    data = write(generate(subjects=20, slices=2, classes=2, size=32, seed=0), tmp_path / "data", layout)
+    for path in sorted(data.rglob("*")):
+        if path.is_file():
+            stem, _, number = path.stem.rpartition("_")
+            name = f"{path.stem}_aug_0.png" if layout == "folder" else f"{stem}_{number}00.png"
+            Image.open(path).transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(path.with_name(name))
+    manifest = scan(data)
+    subsets = split(manifest, SplitConfig(), seed=3)
+    subset_of = {sample: subset for subset, samples in subsets.samples.items() for sample in samples}
+    table = manifest.table.assign(subset=[subset_of[sample] for sample in manifest.table["sample"]])
+    assert len(table) == 2 * 20 * 2
+    assert table.groupby("subject")["subset"].nunique().eq(1).all()
+    assert table.groupby("subject").size().eq(4).all()

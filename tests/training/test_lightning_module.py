@@ -14,7 +14,7 @@ from gyrus.models.build import build
 from gyrus.models.config import ModelConfig
 from gyrus.models.freezing import FreezeConfig, apply_freezing
 from gyrus.training.checkpointing import load_checkpoint
-from gyrus.training.samplers import batches, shuffle
+from gyrus.training.data_loader import batches, shuffle
 from tests.support.toy import ActingDataset, ToyDataset, tiny_net
 from tests.support.toy_training import SEED, assert_same_training, changed, interrupt, rows, subsets, train
 

@@ -1,4 +1,4 @@
-"""Batches of a data subset, in the order of the epoch, optionally loaded by worker processes."""
+"""Batches of a data subset, sampled in the order of the epoch, optionally loaded by worker processes."""
 
 from __future__ import annotations
 
@@ -14,9 +14,40 @@ from torch.utils.data import DataLoader
 
 from gyrus.datasets.torch_dataset import Batch
 from gyrus.errors import ConfigError
+from gyrus.training.random_state import generator
 
 Order = Callable[[int], list[list[int]]]
 """From the epoch, counted from 0, to the positions of each batch."""
+
+
+Sampler = Callable[[np.ndarray, int, int], np.ndarray]
+"""From targets int64 (N,), seed and epoch to positions int64 (N,)."""
+
+
+def shuffle(targets: np.ndarray, seed: int, epoch: int) -> np.ndarray:
+    """Every image once, in random order."""
+    return generator(seed, "order", epoch).permutation(len(targets))
+
+
+def balanced(targets: np.ndarray, seed: int, epoch: int) -> np.ndarray:
+    """As many draws as images, with replacement and all classes equally likely: weight 1 / count(class)."""
+    weights = 1 / np.bincount(targets)[targets]
+    return generator(seed, "order", epoch).choice(len(targets), len(targets), p=weights / weights.sum())
+
+
+SAMPLERS: dict[str, Sampler] = {"shuffle": shuffle, "balanced": balanced}
+
+
+def batches(order: np.ndarray, batch_size: int) -> list[list[int]]:
+    """Divide an order into batches.
+
+    A last batch of one image is merged with the previous batch, because batch normalisation needs two images.
+    """
+    result = [order[start : start + batch_size].tolist() for start in range(0, len(order), batch_size)]
+    if len(result) > 1 and len(result[-1]) == 1 and batch_size > 1:
+        single = result.pop()
+        result[-1] += single
+    return result
 
 
 class BatchDataset(Protocol):
@@ -98,7 +129,9 @@ def check_main_guard(workers: int) -> None:
         ConfigError: The main script has no guard; the message says what to do.
     """
     script = getattr(sys.modules["__main__"], "__file__", None)
-    if not workers or not script or multiprocessing.get_start_method() == "fork":
+    # The default method, if none is set yet; get_start_method() without arguments would set it.
+    method = multiprocessing.get_start_method(allow_none=True) or multiprocessing.get_all_start_methods()[0]
+    if not workers or not script or method == "fork":
         return
     path = Path(script)
     if path.suffix == ".py" and path.is_file() and "__main__" not in path.read_text(encoding="utf-8", errors="replace"):

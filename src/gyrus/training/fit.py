@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -11,11 +11,13 @@ from typing import Literal
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
-from gyrus.inference.predict import predict_logits
+from gyrus.errors import ConfigError, DataError
+from gyrus.inference.predict import pick_device, predict_logits
 from gyrus.training.checkpointing import CheckpointWriter, Snapshot, settings_of
 from gyrus.training.config import SWA, BestBy, TrainingConfig
-from gyrus.training.data_loader import BatchDataset, Loader, check_main_guard
+from gyrus.training.data_loader import SAMPLERS, BatchDataset, Loader, batches, check_main_guard
 from gyrus.training.history import History, goodness
 from gyrus.training.lightning_module import BeforeEpoch, TrainingModule
 from gyrus.training.lightning_trainer import run_epochs
@@ -23,10 +25,8 @@ from gyrus.training.loggers import RunLogger, open_log, require_loggers
 from gyrus.training.losses import class_weights
 from gyrus.training.malloc import keep_freed_memory
 from gyrus.training.metrics import validation_scores
-from gyrus.training.preflight_checks import check_batch_norm, check_device, check_subsets
 from gyrus.training.progress import LoggedProgress, choose_progress
 from gyrus.training.random_state import restored_torch_state, seed_torch
-from gyrus.training.samplers import SAMPLERS, batches
 from gyrus.training.weight_averaging import WeightAverage
 
 Stopped = Literal["finished", "early", "interrupted"]
@@ -105,20 +105,26 @@ def fit(
             device has no deterministic implementation of an operation.
     """
     check_main_guard(config.workers)
-    device = check_device(config)
-    warnings = (*config.warnings(), *check_subsets(train, val, classes))
-    check_batch_norm(model, train, config)
+    device = _check_device(config)
+    warnings = (*config.warnings(), *_check_subsets(train, val, classes))
+    _check_batch_norm(model, train, config)
     require_loggers(config.loggers)
     weights = class_weights(config.loss.class_weights, np.asarray(train.targets), classes)
     checkpoints = CheckpointWriter(folder, config, settings_of(config, train, val, classes, seed))
     resumed = checkpoints.begin(resume=resume)
-    loader = _train_loader(train, config, seed, pinned=device == "cuda")
+    targets, sampler = np.asarray(train.targets), SAMPLERS[config.sampler]
+    loader = Loader(
+        train,
+        lambda epoch: batches(sampler(targets, seed, epoch), config.batch_size),
+        workers=config.workers,
+        pinned=device == "cuda",
+    )
     done = len(resumed["history"]) if resumed else 0
     display = choose_progress(
         epochs=config.epochs, batches=len(loader), monitor=config.monitor, done=done, show=progress
     )
     with (
-        _opened(log, config, folder) as run_log,
+        open_log(config.loggers, config.tracking, folder) if log is None else nullcontext(log) as run_log,
         restored_torch_state(cuda=device == "cuda"),
         keep_freed_memory(wanted=device == "cpu"),
     ):
@@ -144,16 +150,59 @@ def fit(
         if resumed:
             module.restore(resumed)
         with logged:
-            val_loader = _val_loader(val, config, pinned=device == "cuda")
+            cut = batches(np.arange(len(val)), config.batch_size)
+            val_loader = Loader(val, lambda _: cut, workers=config.workers, pinned=device == "cuda")
             interrupted = not module.is_over and run_epochs(module, loader, val_loader, device, folder)
         if isinstance(config.averaging, SWA) and not interrupted:
             interrupted = not _average_last_epochs(model, checkpoints, loader, val, config, classes, seed, device)
     return _result(model, module.history, config, checkpoints, interrupted=interrupted, warnings=warnings)
 
 
-def _opened(log: RunLogger | None, config: TrainingConfig, folder: Path) -> AbstractContextManager[RunLogger]:
-    """The log of the caller, which the caller closes, or a new one."""
-    return open_log(config.loggers, config.tracking, folder) if log is None else nullcontext(log)
+def _check_subsets(train: BatchDataset, val: BatchDataset, classes: Sequence[str]) -> tuple[str, ...]:
+    """Refuse a training or validation set that cannot be used. Returns a warning for each set that lacks a class.
+
+    Raises:
+        DataError: A set is empty, has an image without a label, or has one class only.
+    """
+    warnings = []
+    for name, dataset in (("training", train), ("validation", val)):
+        targets = np.asarray(dataset.targets)
+        if not len(targets):
+            raise DataError(f"The {name} set is empty. Change the fractions of the split.")
+        if targets.min() < 0 or targets.max() >= len(classes):
+            raise DataError(f"The {name} set has images without a label among {list(classes)}. Exclude them.")
+        if len(set(targets.tolist())) == 1:
+            raise DataError(
+                f"All {len(targets)} images of the {name} set are of class '{classes[targets[0]]}'; at least two "
+                "classes are needed. Add subjects, or use another split seed."
+            )
+        lacking = [label for index, label in enumerate(classes) if index not in targets]
+        if lacking:
+            warnings.append(f"The {name} set has no image of {', '.join(lacking)}; its scores exclude these classes.")
+    return tuple(warnings)
+
+
+def _check_batch_norm(model: nn.Module, train: BatchDataset, config: TrainingConfig) -> None:
+    """Refuse batches of one image for a model with batch normalisation.
+
+    Raises:
+        ConfigError: The batch size is 1; the message says what to change.
+    """
+    has_norm = any(isinstance(layer, _BatchNorm) for layer in model.modules())
+    if has_norm and min(config.batch_size, len(train)) == 1:
+        raise ConfigError("training.batch_size is 1, but the model has batch normalisation. Use 2 or more.")
+
+
+def _check_device(config: TrainingConfig) -> str:
+    """The type of the device, selected and checked: cpu, cuda or mps.
+
+    Raises:
+        ConfigError: The device or the precision is not available.
+    """
+    device = pick_device(config.device).type
+    if device == "cpu" and config.precision == "16-mixed":
+        raise ConfigError("training.precision 16-mixed needs a GPU. On the CPU use bf16-mixed or 32-true.")
+    return device
 
 
 def _average_last_epochs(
@@ -219,22 +268,6 @@ def _result(
         history=checkpoints.history,
         warnings=warnings,
     )
-
-
-def _train_loader(train: BatchDataset, config: TrainingConfig, seed: int, *, pinned: bool) -> Loader:
-    targets = np.asarray(train.targets)
-    sampler = SAMPLERS[config.sampler]
-    return Loader(
-        train,
-        lambda epoch: batches(sampler(targets, seed, epoch), config.batch_size),
-        workers=config.workers,
-        pinned=pinned,
-    )
-
-
-def _val_loader(val: BatchDataset, config: TrainingConfig, *, pinned: bool) -> Loader:
-    cut = batches(np.arange(len(val)), config.batch_size)
-    return Loader(val, lambda _: cut, workers=config.workers, pinned=pinned)
 
 
 def _in_memory_format(model: nn.Module, config: TrainingConfig) -> nn.Module:

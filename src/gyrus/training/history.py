@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,7 +59,7 @@ class History:
         if self.rows:
             writer = csv.writer(text, lineterminator="\n")
             writer.writerow(self.rows[0])
-            writer.writerows(_cells(list(row.values())) for row in self.rows)
+            writer.writerows(["" if math.isnan(value) else repr(value) for value in row.values()] for row in self.rows)
         write_text(path, text.getvalue())
 
 
@@ -69,7 +69,3 @@ def goodness(row: Row, monitor: BestBy) -> float:
     if math.isnan(score):
         return -math.inf
     return -score if monitor == "val_loss" else score
-
-
-def _cells(values: Sequence[float]) -> list[str]:
-    return ["" if math.isnan(value) else repr(value) for value in values]
