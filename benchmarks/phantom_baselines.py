@@ -144,7 +144,7 @@ def cnn(phantom: Phantom, seed: int, epochs: int) -> tuple[float, float, float]:
 
 
 def figure(phantom: Phantom, path: Path) -> None:
-    """Two people of each class at three heights, and where the structures lie that differ by class."""
+    """Two subjects of each class at three positions, and the structures that widen with the class."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -157,15 +157,15 @@ def figure(phantom: Phantom, path: Path) -> None:
     canvas.get_layout_engine().set(w_pad=0.01, h_pad=0.01, wspace=0.0, hspace=0.0)
     for row, name in enumerate(phantom.class_names):
         first, second = np.flatnonzero(phantom.labels == row)[:2]
-        shown = [(person, height) for person in (first, second) for height in heights] + [(second, heights[1])]
-        for axis, (person, height) in zip(axes[row], shown, strict=True):
-            axis.imshow(phantom.volumes[person, height], cmap="gray", vmin=0, vmax=255)
+        shown = [(subject, height) for subject in (first, second) for height in heights] + [(second, heights[1])]
+        for axis, (subject, height) in zip(axes[row], shown, strict=True):
+            axis.imshow(phantom.volumes[subject, height], cmap="gray", vmin=0, vmax=255)
             axis.set(xticks=[], yticks=[])
             axis.spines[:].set_visible(False)
         mask = np.ma.masked_equal(phantom.structures[shown[-1]], 0)
         axes[row, -1].imshow(mask, cmap=ListedColormap(["#e69f00", "#56b4e9"]), vmin=1, vmax=2, alpha=0.85)
         axes[row, 0].set_ylabel(name.replace("_", " ").replace(" Demented", "\ndemented"), fontsize=9)
-    for column, title in ((1, "one person"), (4, "another person"), (6, "what widens")):
+    for column, title in ((1, "one subject"), (4, "another subject"), (6, "fluid spaces")):
         axes[0, column].set_title(title, fontsize=9)
     canvas.savefig(path, dpi=150)
 
@@ -174,7 +174,7 @@ BASELINES: dict[str, Score] = {
     "1-nearest-neighbour on pixels, split by image (per image)": nearest_by_image,
     "1-nearest-neighbour on pixels, split by subject (per image)": nearest_by_subject,
     "linear SVM on pooled pixels, split by subject": linear_svm,
-    "share of dark pixels in the brain, split by subject": dark_fraction,
+    "fraction of dark pixels in the brain, split by subject": dark_fraction,
     "true volumes of ventricles and sulci, split by subject": oracle,
 }
 
