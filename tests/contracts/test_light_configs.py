@@ -7,7 +7,7 @@ CONFIGS = (
     "gyrus.datasets.patches",
     "gyrus.datasets.slice_stacks",
     "gyrus.datasets.splits",
-    "gyrus.datasets.volume_slices",
+    "gyrus.datasets.slices",
     "gyrus.transforms.augmentation.config",
     "gyrus.transforms.preprocessing",
 )

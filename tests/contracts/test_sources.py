@@ -17,7 +17,7 @@ from gyrus.datasets.manifest import Manifest
 from gyrus.datasets.reader import Reader
 from gyrus.datasets.scan import SOURCES, scan
 from gyrus.imaging.decoding import decode, inspect
-from tests.datasets.sources.test_volume_folder import LAYOUTS as VOLUME_LAYOUTS
+from tests.datasets.sources.test_class_folders import LAYOUTS as VOLUME_LAYOUTS
 from tests.support import images
 from tests.support.hub import Hub, scan_in_new_process
 

@@ -11,7 +11,7 @@ from gyrus.datasets.manifest import PROBLEM_KINDS, Manifest
 from gyrus.datasets.scan import SOURCES, scan
 from gyrus.datasets.sources.listing import SUBSET_NAMES
 from gyrus.datasets.sources.subject_rules import SUBJECT_RULES
-from gyrus.datasets.sources.table_columns import ROLES
+from gyrus.datasets.sources.table import ROLES
 from gyrus.errors import BadFilesError, ConfigError, DataError, UnknownNameError
 from gyrus.imaging.decoding import READABLE_FORMATS
 from tests.support import images

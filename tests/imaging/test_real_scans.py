@@ -11,8 +11,8 @@ import pytest
 
 from gyrus.datasets.scan import scan
 from gyrus.errors import UnusableImageError
+from gyrus.imaging.brain_masks import brain_mask, head_mask
 from gyrus.imaging.dicom import read_header, read_series
-from gyrus.imaging.masks import brain_mask, head_mask
 from gyrus.imaging.volume_formats import read_volume
 
 REFUSED = {

@@ -7,7 +7,15 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from gyrus.errors import DataError
-from gyrus.transforms.normalisation import IntensityScaling, Normalisation, image_statistics
+from gyrus.transforms.normalisation import (
+    PERCENTILES,
+    IntensityScaling,
+    Normalisation,
+    image_statistics,
+    landmarks_of,
+    map_to_scale,
+    standard_scale,
+)
 
 gray = arrays.arrays(np.uint8, st.tuples(st.just(1), st.integers(4, 40), st.integers(4, 40)))
 
@@ -67,3 +75,13 @@ def test_statistics_agree_with_numpy(image, low, high):
     expected = [values.mean(1), values.std(1), *np.percentile(values, [low, high], axis=1)]
     found = image_statistics(image, IntensityScaling(low=low, high=high))
     np.testing.assert_allclose(found, np.stack(expected, axis=1), atol=1e-6)
+
+
+def test_an_image_on_the_standard_scale_stays_and_a_stretched_one_comes_back():
+    image = np.random.default_rng(0).gamma(2, 0.1, (20, 20, 20)).clip(0, 0.6).astype(np.float32)
+    own = landmarks_of(image)
+    np.testing.assert_allclose(map_to_scale(image, own, own), image, atol=1e-6)
+    stretched = image * 1.5 + 0.05
+    back = map_to_scale(stretched, landmarks_of(stretched), standard_scale(np.stack([own, own])))
+    np.testing.assert_allclose(back, image, atol=1e-3)
+    assert len(own) == len(PERCENTILES)

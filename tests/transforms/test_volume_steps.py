@@ -11,7 +11,6 @@ from pydantic import TypeAdapter, ValidationError
 from gyrus.errors import DataError
 from gyrus.imaging.orientation import affine_from_slices, array_from_slices
 from gyrus.imaging.volume import Volume
-from gyrus.transforms.bias_field import VolumeN4
 from gyrus.transforms.preprocessing import PreprocessingConfig
 from gyrus.transforms.volume_steps import (
     VOLUME_STEPS,
@@ -21,6 +20,7 @@ from gyrus.transforms.volume_steps import (
     Percentiles,
     Resample,
     Shape,
+    VolumeN4,
     Window,
     ZScore,
     to_pixels,

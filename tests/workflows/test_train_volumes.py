@@ -20,8 +20,7 @@ from gyrus.datasets.torch_dataset import PixelDataset
 from gyrus.runs.run_folder import Run
 from gyrus.synthetic.phantom import generate
 from gyrus.synthetic.phantom_layouts import write
-from gyrus.transforms.histogram_standardisation import landmarks_of
-from gyrus.transforms.normalisation import IntensityScaling, Normalisation
+from gyrus.transforms.normalisation import IntensityScaling, Normalisation, landmarks_of
 from gyrus.transforms.preprocessing import PreprocessingConfig
 from gyrus.transforms.volume_steps import Window
 from tests.support.options import set_options

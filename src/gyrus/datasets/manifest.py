@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from gyrus.errors import BadFilesError, DataError
 from gyrus.files import atomic_path, digest
@@ -43,7 +43,7 @@ VOLUME_FILES = "files"
 
 VIEW = "view"
 """Additional column of samples that show only some slices of a volume: which slices, as JSON; written by
-:mod:`gyrus.datasets.slice_stacks` and :mod:`gyrus.datasets.volume_slices`."""
+:mod:`gyrus.datasets.slice_stacks` and :mod:`gyrus.datasets.slices`."""
 
 _TEXT = ("sample", "path", "label", "subject", "session", "subset", "digest")
 _NUMBER = ("row", "slice")
@@ -127,14 +127,8 @@ class Manifest:
     ) -> Manifest:
         """Build a manifest from the rows of a source: columns, types and order.
 
-        Args:
-            table: Rows with at least ``sample`` and ``path``; missing columns are filled with NA.
-            root: The folder that ``path`` is relative to.
-            classes: The class names in their order; by default those of the table, sorted.
-            subject_kind: Content of the subject column.
-            subject_rule: How subjects were identified.
-            problems: The samples that were excluded.
-            notes: Decisions and oddities.
+        The rows have at least ``sample`` and ``path``; missing columns are filled with NA. Classes are by default those
+        of the table, sorted.
 
         Raises:
             DataError: Two rows are the same sample, or a label is not among ``classes``.
@@ -164,6 +158,22 @@ class Manifest:
                 "Name all classes in order, or omit the classes."
             )
         return cls(table, names, Path(root), subject_kind, subject_rule, tuple(problems), tuple(notes))
+
+    def derive(
+        self, rows: Sequence[Mapping[str, Any]], *, problems: Sequence[Problem] | None = None, notes: Sequence[str] = ()
+    ) -> Manifest:
+        """A manifest of other samples of the same data; ``problems`` replace those of this one, ``notes`` are added."""
+        import pandas as pd
+
+        return Manifest.from_rows(
+            pd.DataFrame(rows),
+            root=self.root,
+            classes=self.classes,
+            subject_kind=self.subject_kind,
+            subject_rule=self.subject_rule,
+            problems=self.problems if problems is None else problems,
+            notes=(*self.notes, *notes),
+        )
 
     def __len__(self) -> int:
         return len(self.table)

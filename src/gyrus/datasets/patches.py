@@ -60,14 +60,12 @@ class PatchConfig(BaseModel):
             [(0, 0), (0, 2), (0, 4), (0, 6)]
         """
         self.require_inside(image_size)
-        axes = [_starts(whole, patch, self.overlap) for whole, patch in zip(image_size, self.size, strict=True)]
+        axes = []
+        for whole, patch in zip(image_size, self.size, strict=True):
+            step = max(1, int(patch * (1 - self.overlap)))
+            count = -(-(whole - patch) // step) + 1
+            axes.append([int(start) for start in np.linspace(0, whole - patch, count).round()])
         return list(product(*axes))
-
-
-def _starts(whole: int, patch: int, overlap: float) -> list[int]:
-    step = max(1, int(patch * (1 - overlap)))
-    count = -(-(whole - patch) // step) + 1
-    return [int(start) for start in np.linspace(0, whole - patch, count).round()]
 
 
 def random_patch(image: np.ndarray, mean: float, config: PatchConfig, stream: Streams) -> np.ndarray:

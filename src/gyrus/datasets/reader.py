@@ -14,16 +14,14 @@ from typing import NamedTuple, cast
 import numpy as np
 import pandas as pd
 
-from gyrus.datasets.encoded_images import IMAGE_COLUMN, EncodedImages
 from gyrus.datasets.manifest import MEMBERS, VIEW, VOLUME_FILES, Manifest
-from gyrus.datasets.volume_files import VolumeFiles
-from gyrus.datasets.volume_slices import show_sample
+from gyrus.datasets.sample_files import IMAGE_COLUMN, EncodedImages, VolumeFiles
+from gyrus.datasets.slices import show_sample
 from gyrus.errors import DataError, UnusableImageError
 from gyrus.imaging.decoding import decode
 from gyrus.imaging.volume import Volume
 from gyrus.transforms.image_steps import Grayscale
-from gyrus.transforms.step import VolumeStep
-from gyrus.transforms.volume_steps import Percentiles, apply_steps, to_pixels
+from gyrus.transforms.volume_steps import Percentiles, VolumeStep, apply_steps, to_pixels
 
 KEPT_VOLUMES = 2
 """Number of prepared volumes kept in memory, because slices of a volume are usually read one after the other."""

@@ -12,16 +12,14 @@ from typing import Any
 
 import pandas as pd
 
-from gyrus.datasets.encoded_images import EncodedImages
 from gyrus.datasets.manifest import VOLUME_FILES, Manifest, Problem, order_classes
+from gyrus.datasets.sample_files import EncodedImages, VolumeFiles, may_be_dicom
 from gyrus.datasets.sources import bids, huggingface, parquet, table
 from gyrus.datasets.sources import dicom_series as dicom
-from gyrus.datasets.sources import image_folder as folder
-from gyrus.datasets.sources import volume_folder as volumes
+from gyrus.datasets.sources.class_folders import is_image, list_images, list_volumes, walk
 from gyrus.datasets.sources.listing import Listing, Progress, ScanRequest
 from gyrus.datasets.sources.subject_rules import SubjectNames, subjects_from_names, unknown_subjects
-from gyrus.datasets.sources.table_columns import FORMER_ROLES, current_roles
-from gyrus.datasets.volume_files import VolumeFiles, may_be_dicom
+from gyrus.datasets.sources.table import FORMER_ROLES, current_roles
 from gyrus.errors import ConfigError, DataError, UnusableImageError
 from gyrus.imaging.decoding import Inspection, inspect
 from gyrus.imaging.dicom import DICOM_EXTENSIONS, is_dicom
@@ -35,6 +33,8 @@ _PROBLEMS_SHOWN = 5
 
 _ARRAYS = (".npy", ".npz")
 """Arrays may hold anything; they are read as volumes only if the source is named."""
+
+Finding = Inspection | UnusableImageError
 
 
 @dataclass(frozen=True)
@@ -52,10 +52,10 @@ class Source:
 
 
 SOURCES: dict[str, Source] = {
-    "folder": Source(folder.list_samples, "a folder of images, one folder per class, also below train/, val/, test/"),
+    "folder": Source(list_images, "a folder of images, one folder per class, also below train/, val/, test/"),
     "table": Source(table.list_samples, "a CSV, TSV or parquet table with a column of paths, or a folder with one"),
     "parquet": Source(parquet.list_samples, "parquet with a column of image bytes, or a folder of such files"),
-    "volumes": Source(volumes.list_samples, "a folder of NIfTI or other volumes, one folder per class, or one volume"),
+    "volumes": Source(list_volumes, "a folder of NIfTI or other volumes, one folder per class, or one volume"),
     "bids": Source(bids.list_samples, "a BIDS data set: sub-*/anat/*.nii.gz and participants.tsv"),
     "dicom": Source(dicom.list_samples, "a folder of DICOM series, one folder per class, or one DICOM file"),
     "huggingface": Source(huggingface.list_samples, "hf:owner/name or hf:owner/name:config"),
@@ -90,7 +90,7 @@ def scan(
             searched in each path below the root.
         classes: The class names in order; by default those of the data.
         columns: Columns by role: path, image, label, subject, session, slice, subset; by default they are recognised by
-            :data:`gyrus.datasets.sources.table_columns.COLUMN_NAMES`.
+            :data:`gyrus.datasets.sources.table.COLUMN_NAMES`.
         bids: Requested entities of a BIDS data set, such as {"suffix": "T1w"}; see
             :func:`gyrus.datasets.sources.bids.list_samples`.
         orientation: Orientation of volumes whose header lacks it, such as "RAS".
@@ -114,7 +114,8 @@ def scan(
         bids=dict(bids or {}),
         assumed=AssumedGeometry(orientation, _three(spacing)),
     )
-    _require_distinct(request.classes or ())
+    if classes is not None and len(set(classes)) < len(classes):
+        raise ConfigError(f"`classes` names a class twice: {', '.join(classes)}.")
     name = source or _recognise(path, request)
     layout = look_up(name, SOURCES, "source")
     location = path if name == "huggingface" else _existing(path)
@@ -122,11 +123,6 @@ def scan(
     former = [role for role in columns or {} if role in FORMER_ROLES]
     renamed = [f"the column role '{role}' is now called '{FORMER_ROLES[role]}'" for role in former]
     return replace(manifest, notes=(*renamed, *manifest.notes)) if renamed else manifest
-
-
-def _require_distinct(classes: Sequence[str]) -> None:
-    if len(set(classes)) < len(classes):
-        raise ConfigError(f"`classes` names a class twice: {', '.join(classes)}.")
 
 
 def _three(spacing: Sequence[float] | None) -> tuple[float, float, float] | None:
@@ -150,7 +146,7 @@ def _recognise(path: str | Path, request: ScanRequest) -> str:
     place = _existing(path)
     if place.is_dir():
         return _recognise_folder(place, request)
-    if folder.is_image(place.name):
+    if is_image(place.name):
         return "folder"
     if is_volume(place.name):
         return "volumes"
@@ -182,8 +178,8 @@ def _kind_of_files(path: Path) -> str:
     Raises:
         DataError: There are both images and volumes.
     """
-    names = list(folder.walk(path))
-    images = [name for name in names if folder.is_image(name)]
+    names = list(walk(path))
+    images = [name for name in names if is_image(name)]
     scans = [name for name in names if is_volume(name) and not name.lower().endswith(_ARRAYS)]
     if images and scans:
         raise DataError(
@@ -198,7 +194,10 @@ def _kind_of_files(path: Path) -> str:
 def _build_manifest(listing: Listing, request: ScanRequest) -> Manifest:
     """Open every listed image once; usable ones enter the manifest, the others its problems."""
     names = _subjects(listing, request)
-    rows = _with_names(listing.rows, names)
+    # What file names contain is added; columns of the source take precedence.
+    from_names: dict[str, Any] = {"label": None, "row": None, "session": names.sessions, "slice": names.slices}
+    missing = {column: values for column, values in from_names.items() if column not in listing.rows}
+    rows = listing.rows.assign(**{"subject": names.subjects, **missing})
     findings = _inspect_all(_inspector(listing.root, rows), len(rows), request)
     problems = [*listing.problems, *_bad_files(rows["sample"], findings)]
     rows = _with_findings(rows, findings)
@@ -207,15 +206,22 @@ def _build_manifest(listing: Listing, request: ScanRequest) -> Manifest:
             rows = rows[~rows["sample"].isin({problem.sample for problem in found})]
             problems += found
     if rows.empty:
-        raise _nothing_usable(listing, problems)
+        shown = "".join(f"\n  {problem}" for problem in problems[:_PROBLEMS_SHOWN])
+        more = f"\n  and {len(problems) - _PROBLEMS_SHOWN} more" if len(problems) > _PROBLEMS_SHOWN else ""
+        raise DataError(f"None of the {len(problems)} images of {listing.root} can be used:{shown}{more}")
+    classes = request.classes or ()
+    if request.classes is None and request.labelled:
+        labels = _labels(listing.rows)
+        classes = listing.classes or order_classes(label for label in labels if not pd.isna(label))
+    counts = Counter(note for one in findings if isinstance(one, Inspection) for note in one.notes)
     return Manifest.from_rows(
         rows,
         root=listing.root,
-        classes=_classes(listing, request),
+        classes=classes,
         subject_kind=names.kind,
         subject_rule=names.rule,
         problems=sorted(problems, key=lambda problem: problem.sample),
-        notes=[*listing.notes, *_notes(findings)],
+        notes=[*listing.notes, *(f"{count} x {note}" for note, count in sorted(counts.items()))],
     )
 
 
@@ -248,13 +254,6 @@ def _labels(rows: pd.DataFrame) -> list[str | None]:
     return rows["label"].to_list() if "label" in rows else [None] * len(rows)
 
 
-def _with_names(rows: pd.DataFrame, names: SubjectNames) -> pd.DataFrame:
-    """Add what file names contain; columns of the source take precedence."""
-    from_names: dict[str, Any] = {"label": None, "row": None, "session": names.sessions, "slice": names.slices}
-    missing = {column: values for column, values in from_names.items() if column not in rows}
-    return rows.assign(**{"subject": names.subjects, **missing})
-
-
 def _inspector(root: Path, rows: pd.DataFrame) -> Callable[[int], Inspection]:
     """How a row is checked: as a volume, or as an image."""
     if VOLUME_FILES in rows:
@@ -263,13 +262,17 @@ def _inspector(root: Path, rows: pd.DataFrame) -> Callable[[int], Inspection]:
     return lambda position: inspect(images.read(position))
 
 
-def _inspect_all(
-    inspect_one: Callable[[int], Inspection], count: int, request: ScanRequest
-) -> list[Inspection | UnusableImageError]:
-    def inspect_chunk(start: int) -> list[Inspection | UnusableImageError]:
-        return [_inspect_one(inspect_one, position) for position in range(start, min(start + _CHUNK, count))]
+def _inspect_all(inspect_one: Callable[[int], Inspection], count: int, request: ScanRequest) -> list[Finding]:
+    def finding(position: int) -> Finding:
+        try:
+            return inspect_one(position)
+        except UnusableImageError as error:
+            return error
 
-    findings: list[Inspection | UnusableImageError] = []
+    def inspect_chunk(start: int) -> list[Finding]:
+        return [finding(position) for position in range(start, min(start + _CHUNK, count))]
+
+    findings: list[Finding] = []
     with ThreadPoolExecutor(min(_MOST_THREADS, os.cpu_count() or 1)) as pool:
         for chunk in pool.map(inspect_chunk, range(0, count, _CHUNK)):
             findings += chunk
@@ -278,14 +281,7 @@ def _inspect_all(
     return findings
 
 
-def _inspect_one(inspect_one: Callable[[int], Inspection], position: int) -> Inspection | UnusableImageError:
-    try:
-        return inspect_one(position)
-    except UnusableImageError as error:
-        return error
-
-
-def _bad_files(samples: pd.Series, findings: Sequence[Inspection | UnusableImageError]) -> list[Problem]:
+def _bad_files(samples: pd.Series, findings: Sequence[Finding]) -> list[Problem]:
     return [
         Problem(sample, finding.kind, finding.message)
         for sample, finding in zip(samples, findings, strict=True)
@@ -293,17 +289,12 @@ def _bad_files(samples: pd.Series, findings: Sequence[Inspection | UnusableImage
     ]
 
 
-def _with_findings(rows: pd.DataFrame, findings: Sequence[Inspection | UnusableImageError]) -> pd.DataFrame:
+def _with_findings(rows: pd.DataFrame, findings: Sequence[Finding]) -> pd.DataFrame:
     good = [finding for finding in findings if isinstance(finding, Inspection)]
     usable = rows[[isinstance(finding, Inspection) for finding in findings]]
     shapes = pd.Series([one.shape for one in good], index=usable.index, dtype="object")
     spacings = pd.Series([one.spacing for one in good], index=usable.index, dtype="object")
     return usable.assign(shape=shapes, spacing=spacings, digest=[one.digest for one in good])
-
-
-def _notes(findings: Sequence[Inspection | UnusableImageError]) -> list[str]:
-    counts = Counter(note for one in findings if isinstance(one, Inspection) for note in one.notes)
-    return [f"{count} x {note}" for note, count in sorted(counts.items())]
 
 
 def _unlabelled(rows: pd.DataFrame) -> list[Problem]:
@@ -321,15 +312,3 @@ def _two_labels(rows: pd.DataFrame, names: SubjectNames) -> list[Problem]:
             message = f"{names.kind} '{subject}' (by {names.rule}) has {found}; only one can be correct"
             problems += [Problem(sample, "two labels", message) for sample in group["sample"]]
     return problems
-
-
-def _classes(listing: Listing, request: ScanRequest) -> tuple[str, ...]:
-    if request.classes is not None or not request.labelled:
-        return request.classes or ()
-    return listing.classes or order_classes(label for label in _labels(listing.rows) if not pd.isna(label))
-
-
-def _nothing_usable(listing: Listing, problems: Sequence[Problem]) -> DataError:
-    shown = "".join(f"\n  {problem}" for problem in problems[:_PROBLEMS_SHOWN])
-    more = f"\n  and {len(problems) - _PROBLEMS_SHOWN} more" if len(problems) > _PROBLEMS_SHOWN else ""
-    return DataError(f"None of the {len(problems)} images of {listing.root} can be used:{shown}{more}")

@@ -47,10 +47,8 @@ def stack_slices(manifest: Manifest, config: StackConfig) -> Manifest:
     Raises:
         DataError: Scan or order of the slices is unknown.
     """
-    import pandas as pd
-
     if VOLUME_FILES in manifest.table:
-        return _slabs(manifest, config)
+        return _restrict_volumes(manifest, config)
     scans = group_scans(manifest.table, "Stacks")
     rows, problems = [], list(manifest.problems)
     for scan in scans:
@@ -66,14 +64,7 @@ def stack_slices(manifest: Manifest, config: StackConfig) -> Manifest:
             f"No scan has {config.slices} slices; the largest has {largest}. "
             "Lower data.stack.slices, or set data.stack.short to pad."
         )
-    stacked = Manifest.from_rows(pd.DataFrame(rows), root=manifest.root, classes=manifest.classes)
-    return replace(
-        stacked,
-        subject_kind=manifest.subject_kind,
-        subject_rule=manifest.subject_rule,
-        problems=tuple(problems),
-        notes=manifest.notes,
-    )
+    return manifest.derive(rows, problems=problems)
 
 
 def group_scans(table: pd.DataFrame, what: str) -> list[pd.DataFrame]:
@@ -110,7 +101,7 @@ def choose_slices(present: int, config: StackConfig) -> list[int | None]:
     return list(range(start, start + config.slices))
 
 
-def _slabs(manifest: Manifest, config: StackConfig) -> Manifest:
+def _restrict_volumes(manifest: Manifest, config: StackConfig) -> Manifest:
     """The same volumes, restricted to some axial slices; their number is known after preprocessing."""
     rows = manifest.table.copy()
     rows[VIEW] = [json.dumps({"stack": config.model_dump(), "volume": name}) for name in rows["digest"]]
@@ -135,19 +126,15 @@ def _require_order(table: pd.DataFrame, what: str) -> None:
 def _volume(scan: pd.DataFrame, config: StackConfig) -> dict[str, Any]:
     """The row of a volume; ``scan`` has its slices in order."""
     first = scan.iloc[0]
-    members = [_member(scan, place) for place in choose_slices(len(scan), config)]
-    sample = _name(scan["path"].tolist(), first)
+    black = {"path": None, "row": None, "digest": None}
+    members = [black if place is None else as_member(scan.iloc[place]) for place in choose_slices(len(scan), config)]
     kept = first.drop(["row", "slice", "spacing"])
     return {str(column): value for column, value in kept.items()} | {
-        "sample": sample,
+        "sample": _name(scan["path"].tolist(), first),
         "shape": (config.slices, *first["shape"]),
         "digest": digest([member["digest"] for member in members]),
         MEMBERS: members,
     }
-
-
-def _member(scan: pd.DataFrame, place: int | None) -> dict[str, Any]:
-    return {"path": None, "row": None, "digest": None} if place is None else as_member(scan.iloc[place])
 
 
 def as_member(found: pd.Series) -> dict[str, Any]:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import combinations
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -164,9 +165,7 @@ def check_split(split: Split, manifest: Manifest) -> None:
 
 
 def _refuse_overlap(members: Mapping[Subset, set[str]]) -> None:
-    shared = sorted(
-        (members["train"] & members["val"]) | (members["train"] & members["test"]) | (members["val"] & members["test"])
-    )
+    shared = sorted(set().union(*(members[one] & members[other] for one, other in combinations(SUBSETS, 2))))
     if shared:
         named = ", ".join(shared[:10]) + (f" and {len(shared) - 10} more" if len(shared) > 10 else "")
         raise LeakageError(
@@ -205,13 +204,13 @@ def _require_subjects(manifest: Manifest) -> None:
         )
 
 
-def _order(units: Sequence[str], seed: int) -> list[str]:
-    return sorted(units, key=lambda unit: hashlib.sha256(f"{seed}/{unit}".encode()).digest())
-
-
 def _by_label(labels: pd.Series, seed: int) -> list[list[str]]:
-    """The units of each class, in the order given by the seed."""
-    return [_order(list(group.index), seed) for _, group in labels.groupby(labels, sort=True)]
+    """The units of each class, in the order of a hash of the seed and their name."""
+
+    def key(unit: str) -> bytes:
+        return hashlib.sha256(f"{seed}/{unit}".encode()).digest()
+
+    return [sorted(group.index, key=key) for _, group in labels.groupby(labels, sort=True)]
 
 
 def _cut(units: Mapping[str, pd.Series], fractions: Mapping[Subset, float], seed: int) -> dict[str, str]:

@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from filelock import FileLock
@@ -152,7 +152,8 @@ def _fill(folder: Path, manifest: Manifest, preprocessing: PreprocessingConfig, 
         for number, image in enumerate(_images(manifest, preprocessing)):
             if first is None:
                 first = image
-                _write_header(file, (len(manifest), *image.shape), image.dtype)
+                shape, kind = (len(manifest), *image.shape), np.lib.format.dtype_to_descr(image.dtype)
+                np.lib.format.write_array_header_2_0(file, {"descr": kind, "fortran_order": False, "shape": shape})
             _require_same_shape(image, first, manifest, number)
             # Not written through a memory map, where a full disk would kill the process instead of raising an error.
             file.write(image.tobytes())
@@ -178,24 +179,16 @@ def _images(manifest: Manifest, preprocessing: PreprocessingConfig) -> Iterator[
             yield from pool.map(lambda position: preprocessing.apply(reader.read(position)), chunk)
 
 
-def _write_header(file: BinaryIO, shape: tuple[int, ...], dtype: np.dtype) -> None:
-    description = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
-    np.lib.format.write_array_header_2_0(file, description)
-
-
 def _require_same_shape(image: np.ndarray, first: np.ndarray, manifest: Manifest, number: int) -> None:
     if image.shape != first.shape or image.dtype != first.dtype:
         samples = manifest.table["sample"]
+        steps = "a grayscale or rgb step and a resize step"
+        if VOLUME_FILES in manifest.table:
+            steps = "the steps resample and shape to preprocessing.volume"
         raise DataError(
             f"{samples[number]} has shape {json.dumps(image.shape)} after the steps, but {samples[0]} has "
-            f"{json.dumps(first.shape)}. {_HOW_TO_UNIFY[VOLUME_FILES in manifest.table]}"
+            f"{json.dumps(first.shape)}. Add {steps}."
         )
-
-
-_HOW_TO_UNIFY = {
-    False: "Add a grayscale or rgb step and a resize step.",
-    True: "Add the steps resample and shape to preprocessing.volume.",
-}
 
 
 def _refuse_colour_steps(manifest: Manifest, preprocessing: PreprocessingConfig) -> None:

@@ -85,7 +85,13 @@ class PixelDataset(Dataset[Batch]):
         augmentation. Without this, all copies of an image in an epoch would be identical.
         """
         visits: Counter[int] = Counter()
-        return [[self._visit(position, visits) for position in batch] for batch in batches]
+        numbered: list[list[int]] = []
+        for batch in batches:
+            numbered.append([])
+            for position in batch:
+                numbered[-1].append(position + visits[position] * len(self))
+                visits[position] += 1
+        return numbered
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -101,24 +107,15 @@ class PixelDataset(Dataset[Batch]):
         """
         visits, index = np.divmod(np.asarray(positions, dtype=np.int64), len(self))
         rows = self.rows[index]
-        streams = self._streams(index, visits)
+        streams = Streams.at(self.seed, self.epoch, index if self.keys is None else self.keys[index], visits)
         images = torch.from_numpy(self._pixels(rows, streams)).float().div_(255.0)
         statistics = self.store.statistics[rows]
         if self.normalisation.standard:
             images = torch.from_numpy(self.normalisation.to_standard_scale(images.numpy(), statistics))
+        augmented = self.augmentation.apply(images, self.augmentation.draw(streams, images.shape[2:]))
         return Batch(
-            self._normalise(self._augment(images, streams), statistics),
-            torch.from_numpy(self.targets[index]),
-            torch.from_numpy(index),
+            self._normalise(augmented, statistics), torch.from_numpy(self.targets[index]), torch.from_numpy(index)
         )
-
-    def _visit(self, position: int, visits: Counter[int]) -> int:
-        visits[position] += 1
-        return position + (visits[position] - 1) * len(self)
-
-    def _streams(self, index: np.ndarray, visits: np.ndarray) -> Streams:
-        keys = index if self.keys is None else self.keys[index]
-        return Streams.at(self.seed, self.epoch, keys, visits)
 
     def _pixels(self, rows: np.ndarray, streams: Streams) -> np.ndarray:
         """uint8 (B, C, *spatial); with patches, only the patches are read."""
@@ -132,9 +129,6 @@ class PixelDataset(Dataset[Batch]):
                 for number, (row, mean) in enumerate(zip(rows, means, strict=True))
             ]
         )
-
-    def _augment(self, images: torch.Tensor, streams: Streams) -> torch.Tensor:
-        return self.augmentation.apply(images, self.augmentation.draw(streams, images.shape[2:]))
 
     def _normalise(self, images: torch.Tensor, statistics: np.ndarray) -> torch.Tensor:
         shift, scale = self.normalisation.shift_and_scale(statistics)

@@ -5,7 +5,6 @@ Only header fields that place and order slices are used; identifiers are compare
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -122,7 +121,7 @@ def read_series(paths: Sequence[Path]) -> Volume:
     """
     slices = [one for path in paths for one in _slices_of(path)]
     _require_one_geometry(slices)
-    slices, notes = _without_repeats(_in_order(slices))
+    slices, notes = _without_repeats(sorted(slices, key=lambda one: float(one.position @ slices[0].normal)))
     gap, gap_notes = _distance(slices)
     array = np.stack([one.pixels for one in slices], axis=-1).astype(np.float32).transpose(1, 0, 2)
     first, last = slices[0], slices[-1]
@@ -257,16 +256,12 @@ def _require_one_geometry(slices: Sequence[_Slice]) -> None:
         raise UnusableImageError("geometry", "the slices differ in pixel size")
 
 
-def _in_order(slices: Sequence[_Slice]) -> list[_Slice]:
-    return sorted(slices, key=lambda one: float(one.position @ slices[0].normal))
-
-
 def _without_repeats(slices: Sequence[_Slice]) -> tuple[list[_Slice], tuple[str, ...]]:
     kept: list[_Slice] = []
     repeats = 0
     for one in slices:
         if kept and np.abs(one.position - kept[-1].position).max() < _SAME_POSITION:
-            if _fingerprint(one) != _fingerprint(kept[-1]):
+            if one.pixels.astype(np.float32).tobytes() != kept[-1].pixels.astype(np.float32).tobytes():
                 raise UnusableImageError(
                     "several volumes",
                     "different slices at the same position: several echoes or times; export one of them",
@@ -275,10 +270,6 @@ def _without_repeats(slices: Sequence[_Slice]) -> tuple[list[_Slice], tuple[str,
         else:
             kept.append(one)
     return kept, (f"{repeats} repeated slices were used once",) if repeats else ()
-
-
-def _fingerprint(one: _Slice) -> bytes:
-    return hashlib.sha256(np.ascontiguousarray(one.pixels, dtype=np.float32).tobytes()).digest()
 
 
 def _distance(slices: Sequence[_Slice]) -> tuple[float, tuple[str, ...]]:

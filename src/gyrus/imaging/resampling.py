@@ -50,11 +50,14 @@ def resample(volume: Volume, spacing: Sequence[float], *, order: int = 1) -> Vol
     new = np.maximum(1, np.round(old * np.array(volume.spacing) / np.array(spacing))).astype(int)
     if (old == new).all():
         return volume
-    affine = volume.affine @ _scaling(old / new)
+    # From voxel numbers of the new grid to those of the old one.
+    scaling = np.diag([*(old / new), 1.0])
+    scaling[:3, 3] = (old / new - 1) / 2
     mask = volume.mask
     if mask is not None:
         mask = resample_array(mask.astype(np.float32), new, order=1, antialias=False) >= 0.5
-    return volume.replaced(resample_array(volume.array, new, order=order), affine=affine, mask=mask)
+    array = resample_array(volume.array, new, order=order)
+    return volume.replaced(array, affine=volume.affine @ scaling, mask=mask)
 
 
 def crop(volume: Volume, start: Sequence[int], shape: Sequence[int], fill: float) -> Volume:
@@ -81,10 +84,3 @@ def _boxed(array: np.ndarray, start: Sequence[int], shape: Sequence[int], fill: 
         target.append(slice(low - first, max(low, high) - first))
     box[tuple(target)] = array[tuple(source)]
     return box
-
-
-def _scaling(factors: np.ndarray) -> NDArray[np.float64]:
-    """From voxel numbers of the new grid to those of the old one."""
-    matrix = np.diag([*factors, 1.0])
-    matrix[:3, 3] = (factors - 1) / 2
-    return matrix

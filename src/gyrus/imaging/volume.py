@@ -60,9 +60,14 @@ class Volume:
             UnusableImageError: The affine is not valid, or the array has no voxel.
         """
         affine = np.asarray(affine, dtype=np.float64)
-        _require_geometry(array, affine)
+        if array.ndim != 3 or 0 in array.shape:
+            raise UnusableImageError("geometry", f"a volume needs three axes with voxels, got shape {array.shape}")
+        if affine.shape != (4, 4) or not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-12:
+            raise UnusableImageError("geometry", "the affine in the header is not valid")
         turned, affine = to_ras(array, affine)
-        notes = (*notes, *_shear_note(affine))
+        axes = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
+        if np.abs(axes.T @ axes - np.eye(3)).max() > RIGHT_ANGLE_TOLERANCE:
+            notes = (*notes, "the axes are not at right angles")
         values = np.array(turned, dtype=np.float32, order="C")
         broken = ~np.isfinite(values)
         if broken.any():
@@ -71,11 +76,7 @@ class Volume:
         return cls(values, affine, notes, stored=np.dtype(stored or array.dtype).newbyteorder("="))
 
     def replaced(
-        self,
-        array: np.ndarray,
-        *,
-        affine: np.ndarray | None = None,
-        mask: np.ndarray | None = None,
+        self, array: np.ndarray, *, affine: np.ndarray | None = None, mask: np.ndarray | None = None
     ) -> Volume:
         """A copy with other values, and with another grid and mask if given."""
         return replace(
@@ -88,16 +89,3 @@ class Volume:
     def slices(self) -> NDArray[np.float32]:
         """Axial slices (Z, Y, X) from the bottom up: row 0 the front, column 0 the right (radiological convention)."""
         return slices_from_array(self.array)
-
-
-def _require_geometry(array: np.ndarray, affine: np.ndarray) -> None:
-    if array.ndim != 3 or 0 in array.shape:
-        raise UnusableImageError("geometry", f"a volume needs three axes with voxels, got shape {array.shape}")
-    if affine.shape != (4, 4) or not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-12:
-        raise UnusableImageError("geometry", "the affine in the header is not valid")
-
-
-def _shear_note(affine: np.ndarray) -> tuple[str, ...]:
-    axes = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
-    cosine = np.abs(axes.T @ axes - np.eye(3)).max()
-    return ("the axes are not at right angles",) if cosine > RIGHT_ANGLE_TOLERANCE else ()

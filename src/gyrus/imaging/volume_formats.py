@@ -169,8 +169,7 @@ def _three_axes(shape: tuple[int, ...]) -> tuple[int, ...]:
         shape = shape[:-1]
     if len(shape) > 3:
         raise UnusableImageError(
-            "several volumes",
-            f"{' x '.join(map(str, shape))} voxels: a series; save one volume of it, or their mean",
+            "several volumes", f"{' x '.join(map(str, shape))} voxels: a series; save one volume of it, or their mean"
         )
     return tuple(int(length) for length in (*shape, 1, 1)[:3])
 

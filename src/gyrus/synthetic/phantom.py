@@ -36,18 +36,9 @@ _WIDEST = 5.0  # mm, greatest width of a sulcus
 _SHARPNESS = 2.5  # mm, width of the transition from cortex to white matter
 _BLUR = 0.8  # mm, standard deviation of the scanner's point spread function
 
-_NAMES = {
-    2: ("Control", "Dementia"),
-    4: ("Non_Demented", "Very_Mild_Demented", "Mild_Demented", "Moderate_Demented"),
-}
+_NAMES = {2: ("Control", "Dementia"), 4: ("Non_Demented", "Very_Mild_Demented", "Mild_Demented", "Moderate_Demented")}
 
-_ALLOWED = {
-    "subjects": (1, 100_000),
-    "slices": (1, 512),
-    "classes": (2, 20),
-    "size": (32, 512),
-    "seed": (0, 2**32 - 1),
-}
+_ALLOWED = {"subjects": (1, 100_000), "slices": (1, 512), "classes": (2, 20), "size": (32, 512), "seed": (0, 2**32 - 1)}
 
 
 @dataclass(frozen=True, eq=False)

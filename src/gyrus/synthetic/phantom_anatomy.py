@@ -99,10 +99,7 @@ class Grid:
 
 
 def place(
-    grid: Grid,
-    shift: tuple[float, float, float],
-    turn: tuple[float, float, float],
-    generator: np.random.Generator,
+    grid: Grid, shift: tuple[float, float, float], turn: tuple[float, float, float], generator: np.random.Generator
 ) -> Points:
     """Place a head in the scanner, and deform it smoothly.
 

@@ -149,9 +149,6 @@ def phantom(
         seed: Seed of the random numbers.
         layout: One of :data:`LAYOUTS`.
 
-    Returns:
-        The folder.
-
     Raises:
         ConfigError: An argument is out of range.
         UnknownNameError: There is no such layout.
@@ -167,9 +164,6 @@ def write(phantom: Phantom, folder: Path, layout: str = "folder") -> Path:
         phantom: The phantom.
         folder: Must not exist, or be empty.
         layout: One of :data:`LAYOUTS`.
-
-    Returns:
-        The folder.
 
     Raises:
         UnknownNameError: There is no such layout.

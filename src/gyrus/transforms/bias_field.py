@@ -1,8 +1,8 @@
-"""Bias field correction by N4, on an image or on a whole volume."""
+"""Bias field correction by N4; of whole volumes in :mod:`gyrus.transforms.volume_steps`."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,13 +10,10 @@ from pydantic import Field
 
 from gyrus.errors import DataError
 from gyrus.extras import missing_dependency
-from gyrus.transforms.step import ChannelStep, PositiveInt, VolumeStep
+from gyrus.transforms.image_steps import ChannelStep, PositiveInt
 
-if TYPE_CHECKING:
-    from gyrus.imaging.volume import Volume
-
-_LEVELS = "resolution levels of the field; each doubles the resolution of the one before"
-_ITERATIONS = "most iterations at each level"
+LEVELS = "resolution levels of the field; each doubles the resolution of the one before"
+ITERATIONS = "most iterations at each level"
 
 
 class ImageN4(ChannelStep):
@@ -24,8 +21,8 @@ class ImageN4(ChannelStep):
 
     step: Literal["n4"] = "n4"
     shrink: PositiveInt = Field(2, description="factor by which the image is reduced to estimate the field")
-    levels: PositiveInt = Field(4, description=_LEVELS)
-    iterations: PositiveInt = Field(50, description=_ITERATIONS)
+    levels: PositiveInt = Field(4, description=LEVELS)
+    iterations: PositiveInt = Field(50, description=ITERATIONS)
 
     def enhance(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """SimpleITK's ``N4BiasFieldCorrectionImageFilter``, in one thread so that results are the same everywhere.
@@ -51,22 +48,3 @@ class ImageN4(ChannelStep):
         except RuntimeError as error:
             raise DataError(f"N4 fails on an image of {' x '.join(map(str, values.shape))}: {error}") from error
         return values / np.exp(field)
-
-
-class VolumeN4(VolumeStep):
-    """N4 bias field correction of the whole volume."""
-
-    step: Literal["n4"] = "n4"
-    shrink: PositiveInt = Field(4, description="factor by which the volume is reduced to estimate the field")
-    levels: PositiveInt = Field(4, description=_LEVELS)
-    iterations: PositiveInt = Field(50, description=_ITERATIONS)
-
-    def __call__(self, volume: Volume) -> Volume:
-        """Correct the values.
-
-        Raises:
-            MissingDependencyError: SimpleITK is not installed.
-            DataError: The volume is too small, or N4 fails for another reason.
-        """
-        correct = ImageN4(shrink=self.shrink, levels=self.levels, iterations=self.iterations)
-        return volume.replaced(correct(volume.array[None])[0])

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from gyrus.transforms.step import ChannelStep, PositiveInt
+from gyrus.transforms.image_steps import ChannelStep, PositiveInt
 
 Floats = NDArray[np.float64]
 

@@ -13,30 +13,18 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from gyrus.transforms.bias_field import ImageN4
 from gyrus.transforms.contrast_enhancement import Clahe, Equalise, MinMax, NonLocalMeans
-from gyrus.transforms.image_steps import Crop, Grayscale, Pad, Resize, Rgb
+from gyrus.transforms.image_steps import Crop, Grayscale, Pad, Resize, Rgb, steps_by_name
 from gyrus.transforms.normalisation import IntensityScaling
 from gyrus.transforms.tissue_maps import Tissue
 from gyrus.transforms.volume_steps import AnyVolumeStep, Percentiles, require_intensity
-
-IMAGE_STEPS = {
-    "grayscale": Grayscale,
-    "rgb": Rgb,
-    "resize": Resize,
-    "pad": Pad,
-    "crop": Crop,
-    "min-max": MinMax,
-    "equalise": Equalise,
-    "clahe": Clahe,
-    "non-local-means": NonLocalMeans,
-    "n4": ImageN4,
-    "tissue": Tissue,
-}
-"""The steps by name."""
 
 AnyImageStep = Annotated[
     Grayscale | Rgb | Resize | Pad | Crop | MinMax | Equalise | Clahe | NonLocalMeans | ImageN4 | Tissue,
     Field(discriminator="step"),
 ]
+
+IMAGE_STEPS = steps_by_name(AnyImageStep)
+"""The steps by name."""
 
 
 class PreprocessingConfig(BaseModel):

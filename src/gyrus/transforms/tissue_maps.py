@@ -8,8 +8,8 @@ import numpy as np
 from pydantic import Field
 
 from gyrus.errors import DataError
-from gyrus.imaging.thresholding import multi_otsu_gray_values
-from gyrus.transforms.step import ImageStep
+from gyrus.imaging.otsu import multi_otsu_gray_values
+from gyrus.transforms.image_steps import ImageStep
 
 _TISSUES = ("fluid", "gray", "white")
 
@@ -28,10 +28,7 @@ class Tissue(ImageStep):
     step: Literal["tissue"] = "tissue"
     of: Literal["fluid", "gray", "white"] = Field("fluid", description="the darkest, middle or brightest class")
     background: float = Field(
-        0.05,
-        ge=0,
-        lt=1,
-        description="fraction of the largest value up to which a pixel is background and not counted",
+        0.05, ge=0, lt=1, description="fraction of the largest value up to which a pixel is background and not counted"
     )
 
     def __call__(self, image: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from gyrus.errors import DataError
 from gyrus.imaging.orientation import PLANES, slices_along, slices_from_array
 from gyrus.imaging.volume import Volume
-from gyrus.transforms.step import VolumeStep
+from gyrus.transforms.volume_steps import VolumeStep
 
 _INK, _QUIET, _OUTLINE = "#1b1f23", "#555555", "#E69F00"
 _LABEL_INCHES, _PANEL_INCHES, _GAP_INCHES, _HEAD_INCHES = 1.9, 1.5, 0.06, 0.3

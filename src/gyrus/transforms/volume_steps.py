@@ -7,15 +7,15 @@ the subject's right. Every volume is in RAS+ already, so there is no step for or
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 import numpy as np
-from pydantic import Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from gyrus.errors import DataError
 from gyrus.imaging.resampling import crop, resample
-from gyrus.transforms.bias_field import VolumeN4
-from gyrus.transforms.step import PositiveInt, VolumeStep
+from gyrus.transforms.bias_field import ITERATIONS, LEVELS, ImageN4
+from gyrus.transforms.image_steps import PositiveInt, steps_by_name
 
 if TYPE_CHECKING:
     from gyrus.imaging.volume import Volume
@@ -25,6 +25,16 @@ Where = Literal["all", "mask"]
 
 _WITHIN = "all voxels, or those in the mask of an earlier step"
 _SPLINES = {"nearest": 0, "linear": 1, "cubic": 3}
+
+
+class VolumeStep(BaseModel):
+    """A deterministic step on a volume; every field is part of the store's key."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    def __call__(self, volume: Volume) -> Volume:
+        """Apply; returns a new volume."""
+        raise NotImplementedError
 
 
 class Resample(VolumeStep):
@@ -64,8 +74,7 @@ class FindMask(VolumeStep):
             MissingDependencyError: The program is not installed.
             DataError: The program fails.
         """
-        from gyrus.imaging.masks import brain_mask, head_mask
-        from gyrus.imaging.skull_stripping import external_mask
+        from gyrus.imaging.brain_masks import brain_mask, external_mask, head_mask
 
         if self.tool != "classical":
             mask = external_mask(volume, self.tool)
@@ -121,8 +130,37 @@ class Shape(VolumeStep):
         return crop(volume, start, size, float(volume.array.min()))
 
 
+class VolumeN4(VolumeStep):
+    """N4 bias field correction of the whole volume."""
+
+    step: Literal["n4"] = "n4"
+    shrink: PositiveInt = Field(4, description="factor by which the volume is reduced to estimate the field")
+    levels: PositiveInt = Field(4, description=LEVELS)
+    iterations: PositiveInt = Field(50, description=ITERATIONS)
+
+    def __call__(self, volume: Volume) -> Volume:
+        """Correct the values.
+
+        Raises:
+            MissingDependencyError: SimpleITK is not installed.
+            DataError: The volume is too small, or N4 fails for another reason.
+        """
+        correct = ImageN4(shrink=self.shrink, levels=self.levels, iterations=self.iterations)
+        return volume.replaced(correct(volume.array[None])[0])
+
+
 class IntensityStep(VolumeStep):
-    """A step that scales gray values to 0..1."""
+    """A step that scales gray values to 0..1; each has the fields ``low`` and ``high``."""
+
+    if TYPE_CHECKING:
+        low: float
+        high: float
+
+    @model_validator(mode="after")
+    def _low_below_high(self) -> Self:
+        if self.low >= self.high:
+            raise ValueError(f"low must be below high, got {self.low} and {self.high}")
+        return self
 
     def bounds(self, volume: Volume) -> tuple[float, float]:
         """The values that become 0 and 1."""
@@ -144,11 +182,6 @@ class Percentiles(IntensityStep):
     high: float = Field(99.5, ge=0, le=100, description="percentile that becomes white")
     within: Where = Field("all", description=_WITHIN)
 
-    @model_validator(mode="after")
-    def _low_below_high(self) -> Percentiles:
-        _require_order(self.low, self.high)
-        return self
-
     def bounds(self, volume: Volume) -> tuple[float, float]:
         """The percentiles."""
         low, high = np.percentile(_values(volume, self.within, self.step), [self.low, self.high])
@@ -167,11 +200,6 @@ class ZScore(IntensityStep):
     high: float = Field(5.0, description="z-score that becomes white")
     within: Where = Field("mask", description=_WITHIN)
 
-    @model_validator(mode="after")
-    def _low_below_high(self) -> ZScore:
-        _require_order(self.low, self.high)
-        return self
-
     def bounds(self, volume: Volume) -> tuple[float, float]:
         """Mean plus low and high standard deviations."""
         values = _values(volume, self.within, self.step)
@@ -186,32 +214,17 @@ class Window(IntensityStep):
     low: float = Field(0.0, description="gray value that becomes black")
     high: float = Field(255.0, description="gray value that becomes white")
 
-    @model_validator(mode="after")
-    def _low_below_high(self) -> Window:
-        _require_order(self.low, self.high)
-        return self
-
     def bounds(self, volume: Volume) -> tuple[float, float]:  # noqa: ARG002
         """The two gray values."""
         return self.low, self.high
 
 
-VOLUME_STEPS = {
-    "resample": Resample,
-    "mask": FindMask,
-    "crop-to-mask": CropToMask,
-    "shape": Shape,
-    "n4": VolumeN4,
-    "percentiles": Percentiles,
-    "zscore": ZScore,
-    "window": Window,
-}
-"""The steps by name."""
-
 AnyVolumeStep = Annotated[
-    Resample | FindMask | CropToMask | Shape | VolumeN4 | Percentiles | ZScore | Window,
-    Field(discriminator="step"),
+    Resample | FindMask | CropToMask | Shape | VolumeN4 | Percentiles | ZScore | Window, Field(discriminator="step")
 ]
+
+VOLUME_STEPS = steps_by_name(AnyVolumeStep)
+"""The steps by name."""
 
 
 def apply_steps(volume: Volume, steps: Sequence[VolumeStep]) -> Volume:
@@ -237,11 +250,6 @@ def require_intensity(steps: Sequence[VolumeStep]) -> None:
         raise ValueError("add a step that scales gray values to 0..1: percentiles, zscore or window")
     if any(isinstance(step, VolumeN4) for step in steps[scaling[0] :]):
         raise ValueError("n4 needs the gray values of the scanner: put it before percentiles, zscore and window")
-
-
-def _require_order(low: float, high: float) -> None:
-    if low >= high:
-        raise ValueError(f"low must be below high, got {low} and {high}")
 
 
 def _mask_of(volume: Volume, step: str) -> np.ndarray:

@@ -12,8 +12,8 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field, model_validator
 from gyrus.configuration import parse, read_document, with_overrides
 from gyrus.datasets.patches import PatchConfig
 from gyrus.datasets.slice_stacks import StackConfig
+from gyrus.datasets.slices import SliceConfig
 from gyrus.datasets.splits import SplitConfig
-from gyrus.datasets.volume_slices import SliceConfig
 from gyrus.evaluation.result import Interval
 from gyrus.models.config import ModelConfig
 from gyrus.registry import look_up

@@ -2,10 +2,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from gyrus.datasets.scan import scan
-from gyrus.errors import ConfigError, DataError
+from gyrus.datasets.sources.table import additional_cells, current_roles, find_columns, name_labels, subset_cells
+from gyrus.errors import ConfigError, DataError, UnknownNameError
 from tests.support.sources import write_images, write_table
 
 FILES = ["img/a.png", "img/b.png", "img/c.png"]
@@ -236,3 +238,29 @@ def test_real_slices_are_recognised_by_their_table(shared_data: Path) -> None:
     assert set(manifest.table["shape"]) == {(128, 128)}
     expected = table.sort_values("path")
     assert manifest.table["label"].to_list() == expected["label"].to_list()
+
+
+def test_a_former_role_is_understood_and_an_unknown_one_refused() -> None:
+    assert current_roles({"part": "fold"}) == {"subset": "fold"}
+    with pytest.raises(UnknownNameError, match="subset"):
+        current_roles({"subsett": "fold"})
+
+
+def test_a_former_role_is_noted_with_its_current_name(tmp_path: Path) -> None:
+    write_images(tmp_path, "a.png", "b.png")
+    columns = {"path": ["a.png", "b.png"], "label": ["AD", "NC"], "fold": ["train", "test"]}
+    file = write_table(tmp_path / "table.csv", columns)
+    manifest = scan(file, columns={"part": "fold"})
+    assert manifest.table["subset"].tolist() == ["train", "test"]
+    assert manifest.notes == ("the column role 'part' is now called 'subset'",)
+
+
+@pytest.mark.parametrize("name", ["subset", "part", "Split", "set"])
+def test_columns_of_subsets_are_recognised(name: str) -> None:
+    assert find_columns(["path", name], {}) == {"path": "path", "subset": name}
+
+
+def test_cells_are_read_by_role() -> None:
+    assert subset_cells(["Training", None, "dev"], "split") == ["train", None, "val"]
+    assert name_labels(["0", "1", "-1"], ["NC", "AD"]) == ["NC", "AD", None]
+    assert additional_cells(pd.Series(["1", "n/a", "2.5"])).dtype.kind == "f"

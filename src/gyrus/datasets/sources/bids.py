@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from gyrus.datasets.sources import table_columns as roles
+from gyrus.datasets.sources.class_folders import with_files
 from gyrus.datasets.sources.listing import Listing, ScanRequest
-from gyrus.datasets.sources.table import read_table
-from gyrus.datasets.sources.volume_folder import with_files
+from gyrus.datasets.sources.table import additional_cells, find_columns, read_table, subset_cells, text_cells
 from gyrus.errors import ConfigError, DataError
 from gyrus.registry import nearest
 
@@ -25,25 +25,9 @@ ORIGINAL = "original_id"
 """Column of participants.tsv and sessions.tsv with original names, which BIDS may not allow."""
 
 ENTITIES = [
-    *(
-        "sub",
-        "ses",
-        "sample",
-        "task",
-        "tracksys",
-        "acq",
-        "nuc",
-        "voi",
-        "ce",
-        "trc",
-        "stain",
-        "rec",
-        "dir",
-        "run",
-        "mod",
-    ),
-    *("echo", "flip", "inv", "mt", "part", "proc", "hemi", "space", "split", "recording", "chunk", "seg", "res"),
-    *("den", "label", "desc"),
+    *("sub", "ses", "sample", "task", "tracksys", "acq", "nuc", "voi", "ce", "trc", "stain", "rec", "dir", "run"),
+    *("mod", "echo", "flip", "inv", "mt", "part", "proc", "hemi", "space", "split", "recording", "chunk", "seg"),
+    *("res", "den", "label", "desc"),
 ]
 """The entities of BIDS 1.10, in order."""
 
@@ -72,17 +56,24 @@ def list_samples(path: Path, request: ScanRequest) -> Listing:
     place = path / _DERIVATIVES / scope if scope else path
     if not place.is_dir():
         raise DataError(f"The folder {place} does not exist.")
-    found = [entities for entities in _volumes(place, path) if _fits(entities, asked)]
+    wanted = {name: {_value(value.strip(), name) for value in str(text).split(",")} for name, text in asked.items()}
+    found = [
+        entities
+        for entities in _volumes(place, path)
+        if all(_value(entities.get(name), name) in values for name, values in wanted.items())
+    ]
     if not found:
-        raise DataError(f"No volume below {place} matches {_describe(asked) or 'the naming of BIDS'}.")
+        description = " ".join(f"{name}={value}" for name, value in asked.items())
+        raise DataError(f"No volume below {place} matches {description or 'the naming of BIDS'}.")
     _require_one_suffix(found, asked)
     paths = [entities["path"] for entities in found]
     rows = pd.DataFrame({"sample": paths, "path": paths, "subject": [f"sub-{one['sub']}" for one in found]})
     rows["session"] = [f"ses-{one['ses']}" if "ses" in one else None for one in found]
     rows = _with_participants(with_files(path, rows, request), path, request)
     rows["session"] = _original_sessions(path, rows)
-    rows["subject"] = _original_subjects(rows)
-    rows = rows.drop(columns=ORIGINAL, errors="ignore")
+    if ORIGINAL in rows:
+        rows["subject"] = rows[ORIGINAL].where(rows[ORIGINAL].notna(), rows["subject"])
+        rows = rows.drop(columns=ORIGINAL)
     return Listing(path, rows, tuple(paths), subject_column="participant_id")
 
 
@@ -117,14 +108,6 @@ def _require_entities(asked: Mapping[str, str]) -> None:
             raise ConfigError(f"BIDS has no entity '{name}'.{hint} Known: {', '.join(known)}.")
 
 
-def _fits(entities: Mapping[str, str], asked: Mapping[str, str]) -> bool:
-    return all(_value(entities.get(name), name) in _values(name, text) for name, text in asked.items())
-
-
-def _values(name: str, text: str) -> list[str | None]:
-    return [_value(value.strip(), name) for value in str(text).split(",")]
-
-
 def _value(value: str | None, name: str) -> str | None:
     """A value for comparison: without the name of its entity, and numbers without leading zeros."""
     if value is None or value in ("", "none"):
@@ -142,10 +125,6 @@ def _require_one_suffix(found: Sequence[Mapping[str, str]], asked: Mapping[str, 
         )
 
 
-def _describe(asked: Mapping[str, str]) -> str:
-    return " ".join(f"{name}={value}" for name, value in asked.items())
-
-
 def _with_participants(rows: pd.DataFrame, root: Path, request: ScanRequest) -> pd.DataFrame:
     """Add the columns of participants.tsv, and the labels of visits if sessions.tsv has them."""
     file = root / "participants.tsv"
@@ -161,7 +140,7 @@ def _with_participants(rows: pd.DataFrame, root: Path, request: ScanRequest) -> 
     in_sessions = _sessions(root, rows, asked.get("label"))
     if in_sessions is not None and asked.get("label") not in participants:
         asked.pop("label", None)
-    found = roles.find_columns(list(participants.columns), asked)
+    found = find_columns(list(participants.columns), asked)
     if request.labelled and "label" not in found and in_sessions is None:
         raise DataError(
             f"{file} has no column of labels; it has {', '.join(participants.columns)}. "
@@ -169,11 +148,11 @@ def _with_participants(rows: pd.DataFrame, root: Path, request: ScanRequest) -> 
         )
     columns = participants.reindex(rows["subject"])
     if ORIGINAL in columns:
-        columns[ORIGINAL] = roles.texts(columns[ORIGINAL])
+        columns[ORIGINAL] = text_cells(columns[ORIGINAL])
     for role, name in found.items():
         if role in ("label", "subset") and request.labelled:
             cells = columns[name].to_list()
-            rows[role] = roles.texts(cells) if role == "label" else roles.subsets(cells, name)
+            rows[role] = text_cells(cells) if role == "label" else subset_cells(cells, name)
     if in_sessions is not None and request.labelled:
         before = rows["label"] if "label" in rows else pd.Series(None, rows.index, dtype=object)
         rows["label"] = [new if new is not None else old for new, old in zip(in_sessions, before, strict=True)]
@@ -183,7 +162,7 @@ def _with_participants(rows: pd.DataFrame, root: Path, request: ScanRequest) -> 
 def _with_further(rows: pd.DataFrame, columns: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
     taken = set(rows.columns)
     added: dict[str, Any] = {
-        f"source_{name}" if name in taken else name: roles.further(columns[name].reset_index(drop=True)).array
+        f"source_{name}" if name in taken else name: additional_cells(columns[name].reset_index(drop=True)).array
         for name in names
         if name != ORIGINAL
     }
@@ -192,42 +171,33 @@ def _with_further(rows: pd.DataFrame, columns: pd.DataFrame, names: Sequence[str
     return rows.assign(**added)
 
 
-def _original_subjects(rows: pd.DataFrame) -> list[str]:
-    """The original names of subjects, if participants.tsv has them."""
-    original = rows[ORIGINAL] if ORIGINAL in rows else [None] * len(rows)
-    return [own if pd.isna(name) else name for name, own in zip(original, rows["subject"], strict=True)]
-
-
 def _original_sessions(root: Path, rows: pd.DataFrame) -> list[str | None]:
     """The original names of visits, if a sessions.tsv has them."""
     originals: dict[tuple[str, str], str | None] = {}
-    for subject in rows["subject"][rows["session"].notna()].unique():
-        file = root / subject / f"{subject}_sessions.tsv"
-        table = _keyed(read_table(file), "session_id", "ses-", file) if file.is_file() else pd.DataFrame()
+    for subject, table in _session_tables(root, rows["subject"][rows["session"].notna()].unique()):
         if ORIGINAL in table:
-            originals |= {
-                (subject, name): text for name, text in zip(table.index, roles.texts(table[ORIGINAL]), strict=True)
-            }
+            originals |= zip(product([subject], table.index), text_cells(table[ORIGINAL]), strict=True)
     return [originals.get((subject, own)) or own for subject, own in zip(rows["subject"], rows["session"], strict=True)]
 
 
 def _sessions(root: Path, rows: pd.DataFrame, column: str | None) -> list[str | None] | None:
     """The labels of visits; None if no sessions.tsv has a column of labels."""
     labels: dict[tuple[str, str], str | None] = {}
-    for subject in rows["subject"].unique():
-        file = root / subject / f"{subject}_sessions.tsv"
-        if not file.is_file():
-            continue
-        table = _keyed(read_table(file), "session_id", "ses-", file)
-        found = roles.find_columns(
-            list(table.columns), {"label": column} if column is not None and column in table else {}
-        )
+    for subject, table in _session_tables(root, rows["subject"].unique()):
+        found = find_columns(list(table.columns), {"label": column} if column is not None and column in table else {})
         if "label" in found and (column is None or found["label"] == column):
-            cells = zip(table.index, roles.texts(table[found["label"]]), strict=True)
-            labels.update({(subject, session): label for session, label in cells})
+            labels |= zip(product([subject], table.index), text_cells(table[found["label"]]), strict=True)
     if not labels:
         return None
     return [labels.get((subject, session)) for subject, session in zip(rows["subject"], rows["session"], strict=True)]
+
+
+def _session_tables(root: Path, subjects: Iterable[str]) -> Iterator[tuple[str, pd.DataFrame]]:
+    """The sessions.tsv of each subject that has one, indexed by session."""
+    for subject in subjects:
+        file = root / subject / f"{subject}_sessions.tsv"
+        if file.is_file():
+            yield subject, _keyed(read_table(file), "session_id", "ses-", file)
 
 
 def _keyed(table: pd.DataFrame, column: str, prefix: str, file: Path) -> pd.DataFrame:

@@ -11,9 +11,9 @@ from pathlib import Path, PurePosixPath
 import pandas as pd
 
 from gyrus.datasets.manifest import VOLUME_FILES, Problem
-from gyrus.datasets.sources.image_folder import is_text, walk, with_labels_and_subsets
+from gyrus.datasets.sample_files import may_be_dicom
+from gyrus.datasets.sources.class_folders import is_text, walk, with_labels_and_subsets
 from gyrus.datasets.sources.listing import SUBSET_NAMES, Listing, ScanRequest
-from gyrus.datasets.volume_files import may_be_dicom
 from gyrus.errors import DataError, UnusableImageError
 from gyrus.imaging.dicom import DICOM_EXTENSIONS, Header, is_dicom, read_header
 
@@ -37,7 +37,7 @@ def list_samples(path: Path, request: ScanRequest) -> Listing:
         DataError: There is no series, no class folder, or the subsets have different classes.
     """
     root = path.parent if path.is_file() else path
-    names = [path.name] if path.is_file() else [name for name in sorted(walk(path)) if _wanted(path / name)]
+    names = [path.name] if path.is_file() else [name for name in sorted(walk(path)) if _is_wanted(path / name)]
     found, problems = _headers(root, names, request)
     series, notes = _image_series(found)
     if not series and not problems:
@@ -54,7 +54,7 @@ def list_samples(path: Path, request: ScanRequest) -> Listing:
     )
 
 
-def _wanted(path: Path) -> bool:
+def _is_wanted(path: Path) -> bool:
     return is_text(str(path)) and may_be_dicom(path) and (path.suffix.lower() in DICOM_EXTENSIONS or is_dicom(path))
 
 

@@ -30,19 +30,7 @@ SUBSET_NAMES: dict[str, Subset] = {
 
 @dataclass(frozen=True)
 class ScanRequest:
-    """The options of a scan.
-
-    Attributes:
-        subject_rule: The name of a naming rule, or "none"; None to find one.
-        subject_pattern: The user's own regular expression.
-        classes: The class names in order; None to find them.
-        columns: Column names of a table, by role.
-        labelled: Whether labels are needed, and read.
-        progress: Called with the samples checked so far and their number.
-        source: The name of the layout; None to recognise it.
-        bids: Entities of a BIDS data set and the requested values.
-        assumed: Orientation and spacing of volumes whose header lacks them.
-    """
+    """The options of :func:`gyrus.datasets.scan.scan`; ``assumed`` is for volumes whose header lacks a geometry."""
 
     subject_rule: str | None = None
     subject_pattern: str | None = None

@@ -12,12 +12,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from gyrus.datasets.encoded_images import IMAGE_COLUMN, byte_columns, find_image_column
-from gyrus.datasets.sources import table_columns as roles
+from gyrus.datasets.sample_files import IMAGE_COLUMN, byte_columns, find_image_column
 from gyrus.datasets.sources.listing import SUBSET_NAMES, Listing, ScanRequest
-from gyrus.datasets.sources.table import add_columns, in_pandas
+from gyrus.datasets.sources.table import add_columns, find_columns, in_pandas, text_cells
 from gyrus.errors import ConfigError, DataError
-from gyrus.types import Subset
 
 _BELOW = (".", "data")
 """Where a folder may hold the files; the first place with any is used."""
@@ -90,7 +88,7 @@ def _list_file(file: Path, root: Path, request: ScanRequest, *, with_subset: boo
     content, image = _without_pixels(file, request.columns.get("image"))
     table = in_pandas(content)
     asked = {role: name for role, name in request.columns.items() if role != "image"}
-    found = roles.find_columns([name for name in table.columns if name != _INNER_PATH], asked)
+    found = find_columns([name for name in table.columns if name != _INNER_PATH], asked)
     if request.labelled and "label" not in found:
         raise DataError(
             f"{file} has no column of labels; it has {', '.join([image, *table.columns.drop(_INNER_PATH)])}. "
@@ -102,7 +100,8 @@ def _list_file(file: Path, root: Path, request: ScanRequest, *, with_subset: boo
     if "image" in request.columns:
         rows[IMAGE_COLUMN] = image
     if with_subset and "subset" not in found and request.labelled:
-        rows["subset"] = _subset(file)
+        word = _FIRST_WORD.match(file.name)
+        rows["subset"] = SUBSET_NAMES.get(word[0].lower()) if word else None
     return Listing(root, rows, names, classes, found.get("subject"))
 
 
@@ -149,15 +148,10 @@ def _rows(file: Path, root: Path, count: int) -> pd.DataFrame:
     return pd.DataFrame({"sample": samples, "path": path, "row": range(count)})
 
 
-def _subset(file: Path) -> Subset | None:
-    word = _FIRST_WORD.match(file.name)
-    return SUBSET_NAMES.get(word[0].lower()) if word else None
-
-
 def _names(table: pd.DataFrame, column: str | None) -> tuple[str, ...]:
     """File names of the rows, from inside the images or from a column of their own."""
     for name in (_INNER_PATH, column):
-        paths = roles.texts(table[name]) if name is not None else []
+        paths = text_cells(table[name]) if name is not None else []
         found = tuple(path.replace("\\", "/") for path in paths if path is not None)
         if found and len(found) == len(paths):
             return found

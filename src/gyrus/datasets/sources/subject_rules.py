@@ -92,11 +92,7 @@ def unknown_subjects(count: int) -> SubjectNames:
 
 
 def subjects_from_names(
-    names: Sequence[str],
-    labels: Sequence[str | None],
-    *,
-    rule: str | None = None,
-    pattern: str | None = None,
+    names: Sequence[str], labels: Sequence[str | None], *, rule: str | None = None, pattern: str | None = None
 ) -> SubjectNames:
     """Extract subject, session and slice from file names.
 
@@ -154,15 +150,11 @@ def _match(
             f"the first: {', '.join(unmatched[:_NAMES_SHOWN])}. "
             "Give a `subject_pattern` that fits all of them, or `subject_rule` 'none'."
         )
-    groups = [_groups(match) for match in matches if match]
+    groups = [{**dict.fromkeys(_FIELDS), **match.groupdict()} for match in matches if match]
     subjects = [group["subject"] for group in groups]
     sessions = subjects if kind == "scan" else [group["session"] for group in groups]
     slices = [_slice_number(group["slice"], name, rule) for group, name in zip(groups, names, strict=True)]
     return SubjectNames(subjects, sessions, slices, kind, rule)
-
-
-def _groups(match: re.Match[str]) -> dict[str, str | None]:
-    return {**dict.fromkeys(_FIELDS), **match.groupdict()}
 
 
 def _slice_number(text: str | None, name: str, rule: str) -> int | None:

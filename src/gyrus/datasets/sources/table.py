@@ -1,10 +1,10 @@
-"""A table of image files: CSV, TSV or parquet, one row per image."""
+"""A table of image files: CSV, TSV or parquet, one row per image; and the roles of table columns."""
 
 from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,12 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from gyrus.datasets.encoded_images import IMAGE_COLUMN
 from gyrus.datasets.manifest import COLUMNS
-from gyrus.datasets.sources import table_columns as roles
-from gyrus.datasets.sources.listing import Listing, ScanRequest
-from gyrus.datasets.sources.volume_folder import with_files
+from gyrus.datasets.sample_files import IMAGE_COLUMN, IMAGE_COLUMN_NAMES
+from gyrus.datasets.sources.class_folders import with_files
+from gyrus.datasets.sources.listing import SUBSET_NAMES, Listing, ScanRequest
 from gyrus.errors import ConfigError, DataError
+from gyrus.registry import look_up
 
 TABLE_EXTENSIONS = (".csv", ".tsv", ".parquet")
 """Extensions of tables, in any case."""
@@ -48,7 +48,7 @@ def list_samples(path: Path, request: ScanRequest) -> Listing:
         raise ConfigError(
             "The role 'image' is for image bytes in parquet files. For this table, name the 'path' column."
         )
-    found = roles.find_columns(list(table.columns), request.columns)
+    found = find_columns(list(table.columns), request.columns)
     if "path" not in found:
         raise DataError(f"{file} has no column of paths{_known(table, 'path')}")
     if request.labelled and "label" not in found:
@@ -77,7 +77,7 @@ def has_paths(file: Path, asked: Mapping[str, str]) -> bool:
         names = _text_columns(file)
     except _READ_ERRORS:
         return False
-    return "path" in roles.find_columns(names, {role: name for role, name in asked.items() if name in names})
+    return "path" in find_columns(names, {role: name for role, name in asked.items() if name in names})
 
 
 def read_table(file: Path) -> pd.DataFrame:
@@ -96,13 +96,12 @@ def read_table(file: Path) -> pd.DataFrame:
 
 def in_pandas(content: pa.Table) -> pd.DataFrame:
     """The plain columns of a parquet table, without nested columns and bytes."""
-    plain = [field.name for field in content.schema if not _is_nested_or_bytes(field.type)]
-    return content.select(plain).to_pandas(types_mapper=_nullable)
-
-
-def _is_nested_or_bytes(kind: pa.DataType) -> bool:
-    tests = (pa.types.is_nested, pa.types.is_binary, pa.types.is_large_binary, pa.types.is_fixed_size_binary)
-    return any(test(kind) for test in tests)
+    left_out = (pa.types.is_nested, pa.types.is_binary, pa.types.is_large_binary, pa.types.is_fixed_size_binary)
+    plain = [field.name for field in content.schema if not any(test(field.type) for test in left_out)]
+    # Integers stay integers if cells are missing; pandas would convert them to floats.
+    return content.select(plain).to_pandas(
+        types_mapper=lambda kind: pd.Int64Dtype() if pa.types.is_integer(kind) else None
+    )
 
 
 def add_columns(
@@ -123,17 +122,17 @@ def add_columns(
     """
     added: dict[str, Any] = {}
     if request.labelled and "label" in found:
-        added["label"] = roles.name_labels(roles.texts(table[found["label"]]), label_names or request.classes)
+        added["label"] = name_labels(text_cells(table[found["label"]]), label_names or request.classes)
     for role in ("subject", "session"):
         if role in found:
-            added[role] = roles.texts(table[found[role]])
+            added[role] = text_cells(table[found[role]])
     if "slice" in found:
-        added["slice"] = roles.whole_numbers(table[found["slice"]], found["slice"])
+        added["slice"] = number_cells(table[found["slice"]], found["slice"])
     if request.labelled and "subset" in found:
-        added["subset"] = roles.subsets(table[found["subset"]], found["subset"])
+        added["subset"] = subset_cells(table[found["subset"]], found["subset"])
     for name in table.columns:
         if name not in found.values():
-            added[f"source_{name}" if name in _TAKEN else name] = roles.further(table[name]).array
+            added[f"source_{name}" if name in _TAKEN else name] = additional_cells(table[name]).array
     return rows.assign(**added)
 
 
@@ -159,33 +158,22 @@ def _read_csv(file: Path, rows: int | None = None) -> pd.DataFrame:
     # Not with pandas, which shifts or drops cells of uneven rows, and with them the labels.
     with file.open(encoding="utf-8-sig", newline="") as text:
         header = text.readline()
-        separator = _separator(file, header)
+        # Some spreadsheets write semicolons.
+        separator = "\t" if file.suffix.lower() == ".tsv" else max(_SEPARATORS, key=header.count)
         names = next(csv.reader([header], delimiter=separator, strict=True), [])
         lines = csv.reader(text, delimiter=separator, strict=True)
-        cells = [_as_long_as(names, row, lines.line_num + 1) for row in islice(lines, rows) if row]
+        cells = []
+        for row in filter(None, islice(lines, rows)):
+            if len(row) != len(names):
+                raise ValueError(f"line {lines.line_num + 1} has {len(row)} cells, and the header has {len(names)}")
+            cells.append(row)
     if len(set(names)) < len(names):
         raise ValueError("two columns have the same name")
     return pd.DataFrame(cells, columns=names, dtype="string")
 
 
-def _as_long_as(names: list[str], row: list[str], line: int) -> list[str]:
-    if len(row) != len(names):
-        raise ValueError(f"line {line} has {len(row)} cells, and the header has {len(names)}")
-    return row
-
-
-def _separator(file: Path, header: str) -> str:
-    """Tab for TSV; else the most frequent one in the header, since some spreadsheets write semicolons."""
-    return "\t" if file.suffix.lower() == ".tsv" else max(_SEPARATORS, key=header.count)
-
-
-def _nullable(kind: pa.DataType) -> pd.api.extensions.ExtensionDtype | None:
-    # Integers stay integers if cells are missing; pandas would convert them to floats.
-    return pd.Int64Dtype() if pa.types.is_integer(kind) else None
-
-
 def _known(table: pd.DataFrame, role: str) -> str:
-    names = " or ".join(roles.COLUMN_NAMES[role][:3])
+    names = " or ".join(COLUMN_NAMES[role][:3])
     return (
         f"; it has {', '.join(map(str, table.columns))}. Rename one of them to {names}, "
         f'or name it with columns={{"{role}": "..."}}, or scan the folders instead with source="folder".'
@@ -194,7 +182,7 @@ def _known(table: pd.DataFrame, role: str) -> str:
 
 def _below_one_root(file: Path, cells: pd.Series) -> tuple[Path, list[str]]:
     folder = file.parent.absolute()
-    texts = roles.texts(cells.to_list())
+    texts = text_cells(cells.to_list())
     nameless = [number for number, text in enumerate(texts) if text is None]
     if nameless:
         raise DataError(f"{file} has {len(nameless)} rows without a path, first: row {nameless[0] + 1}.")
@@ -203,3 +191,122 @@ def _below_one_root(file: Path, cells: pd.Series) -> tuple[Path, list[str]]:
     inside = all(Path(path).is_relative_to(folder) for path in full)
     root = folder if inside else Path(os.path.commonpath([Path(path).parent for path in full]))
     return root, [Path(path).relative_to(root).as_posix() for path in full]
+
+
+COLUMN_NAMES: dict[str, tuple[str, ...]] = {
+    "path": ("path", "file", "filename", "file_name", "filepath", "file_path", "image_path", "image", "img"),
+    "label": ("label", "labels", "class", "diagnosis", "dx", "group", "target"),
+    "subject": ("subject", "subject_id", "patient", "patient_id", "participant", "participant_id", "person"),
+    "session": ("session", "session_id", "visit", "visit_id", "scan_id"),
+    "slice": ("slice", "slice_index", "slice_number"),
+    "subset": ("subset", "part", "split", "set"),
+}
+"""Names by which the column of each role is recognised, in any case; the first one present is used."""
+
+ROLES = {**COLUMN_NAMES, "image": IMAGE_COLUMN_NAMES}
+"""The same with the role of encoded images, which needs a column of bytes in a parquet file."""
+
+FORMER_ROLES = {"part": "subset"}
+"""Roles under their names before version 0.2, which are still accepted."""
+
+_MISSING = ("", "n/a", "na", "nan", "null", "none")
+"""Missing values of additional columns, in any case. In labels only an empty cell or BIDS' n/a is missing, because
+"None" may be the name of a class."""
+
+
+def current_roles(asked: Mapping[str, str]) -> dict[str, str]:
+    """Columns by role, with former roles under their current names.
+
+    Raises:
+        UnknownNameError: There is no such role.
+    """
+    current = {FORMER_ROLES.get(role, role): name for role, name in asked.items()}
+    for role in current:
+        look_up(role, ROLES, "column role")
+    return current
+
+
+def find_columns(present: Sequence[str], asked: Mapping[str, str]) -> dict[str, str]:
+    """The column of each role that has one.
+
+    Args:
+        present: The columns of the table.
+        asked: Columns named by the user, by role.
+
+    Raises:
+        ConfigError: A named column does not exist.
+    """
+    for role, name in asked.items():
+        if name not in present:
+            raise ConfigError(f"There is no column '{name}' for the role '{role}'. Columns: {', '.join(present)}.")
+    lowered = {name.lower().strip(): name for name in reversed(present)}
+    found = dict(asked)
+    for role, names in COLUMN_NAMES.items():
+        free = [lowered[name] for name in names if name in lowered and lowered[name] not in asked.values()]
+        if free:
+            found.setdefault(role, free[0])
+    return found
+
+
+def text_cells(cells: Iterable[Any]) -> list[str | None]:
+    """Cells of a role as text; None if the cell is empty or BIDS' n/a."""
+    words = [None if pd.isna(cell) else str(cell).strip() for cell in cells]
+    return [word if word not in (None, "", "n/a") else None for word in words]
+
+
+def subset_cells(cells: Iterable[Any], column: str) -> list[str | None]:
+    """Cells of the subset column as train, val or test.
+
+    Raises:
+        DataError: A cell has another value.
+    """
+    words = text_cells(cells)
+    unknown = sorted({word for word in words if word is not None and word.lower() not in SUBSET_NAMES})
+    if unknown:
+        raise DataError(
+            f"The column '{column}' has unknown subsets: {', '.join(unknown[:5])}. "
+            f"Known, in any case: {', '.join(SUBSET_NAMES)}."
+        )
+    return [SUBSET_NAMES[word.lower()] if word is not None else None for word in words]
+
+
+def number_cells(cells: Iterable[Any], column: str) -> list[int | None]:
+    """Cells of the slice column as numbers.
+
+    Raises:
+        DataError: A cell is not a whole number.
+    """
+    numbers: list[int | None] = []
+    for word in text_cells(cells):
+        try:
+            number = None if word is None else float(word)
+        except ValueError:
+            number = float("nan")
+        if number is not None and not number.is_integer():
+            raise DataError(f"The column '{column}' must hold whole numbers, but has '{word}'.")
+        numbers.append(None if number is None else int(number))
+    return numbers
+
+
+def name_labels(labels: Sequence[str | None], classes: Sequence[str] | None) -> list[str | None]:
+    """Replace integer labels by the class at that position, unless the integers are class names themselves.
+
+    -1 means no label, as in the ``datasets`` library.
+    """
+    found = {label for label in labels if label is not None}
+    indices = all(label == "-1" or (label.isdecimal() and int(label) < len(classes or ())) for label in found)
+    if not classes or found <= set(classes) or not indices:
+        return list(labels)
+    return [None if label in (None, "-1") else classes[int(label)] for label in labels]
+
+
+def additional_cells(cells: pd.Series) -> pd.Series:
+    """A column without a role: numbers if every cell is a number, else text."""
+    if not (pd.api.types.is_object_dtype(cells) or pd.api.types.is_string_dtype(cells)):
+        return cells
+    words = cells.astype("string")
+    words = words.mask(words.str.strip().str.lower().isin(_MISSING))
+    try:
+        return pd.to_numeric(words)
+    except ValueError:
+        return words

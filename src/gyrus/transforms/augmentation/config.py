@@ -6,7 +6,7 @@ of its visits in the epoch. It does not depend on its batch, the number of worke
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import reduce
 from itertools import groupby
 from typing import TYPE_CHECKING, Annotated
@@ -14,83 +14,41 @@ from typing import TYPE_CHECKING, Annotated
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from gyrus.transforms.augmentation.erasing import RandomCoarseDropout, RandomErasing
-from gyrus.transforms.augmentation.geometry import (
-    GeometricStep,
-    RandomAffine,
-    RandomFlip,
-    RandomResizedCrop,
-    RandomRotation,
-    RandomScale,
-    RandomShear,
-    RandomTranslation,
-    resample,
-)
-from gyrus.transforms.augmentation.intensity import (
-    RandomBlur,
-    RandomBrightness,
-    RandomContrast,
-    RandomGamma,
-    RandomIntensityShift,
-    RandomNoise,
-    RandomSharpness,
-)
-from gyrus.transforms.augmentation.mri_artefacts import RandomBiasField, RandomGhosting, RandomGibbs, RandomSpikes
-from gyrus.transforms.augmentation.randaugment import RandAugment
+from gyrus.transforms.augmentation import erasing, geometry, intensity, mri_artefacts, randaugment
 from gyrus.transforms.augmentation.random_step import Draw, RandomStep
-from gyrus.transforms.augmentation.random_streams import Floats, Streams
+from gyrus.transforms.augmentation.random_streams import Streams
+from gyrus.transforms.image_steps import steps_by_name
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-AUGMENTATIONS: dict[str, type[RandomStep]] = {
-    "flip": RandomFlip,
-    "rotation": RandomRotation,
-    "translation": RandomTranslation,
-    "scale": RandomScale,
-    "shear": RandomShear,
-    "affine": RandomAffine,
-    "resized-crop": RandomResizedCrop,
-    "gamma": RandomGamma,
-    "brightness": RandomBrightness,
-    "contrast": RandomContrast,
-    "intensity-shift": RandomIntensityShift,
-    "noise": RandomNoise,
-    "blur": RandomBlur,
-    "sharpness": RandomSharpness,
-    "erasing": RandomErasing,
-    "coarse-dropout": RandomCoarseDropout,
-    "randaugment": RandAugment,
-    "bias-field": RandomBiasField,
-    "gibbs": RandomGibbs,
-    "ghosting": RandomGhosting,
-    "spikes": RandomSpikes,
-}
-
 AnyAugmentation = Annotated[
-    RandomFlip
-    | RandomRotation
-    | RandomTranslation
-    | RandomScale
-    | RandomShear
-    | RandomAffine
-    | RandomResizedCrop
-    | RandomGamma
-    | RandomBrightness
-    | RandomContrast
-    | RandomIntensityShift
-    | RandomNoise
-    | RandomBlur
-    | RandomSharpness
-    | RandomErasing
-    | RandomCoarseDropout
-    | RandAugment
-    | RandomBiasField
-    | RandomGibbs
-    | RandomGhosting
-    | RandomSpikes,
+    geometry.RandomFlip
+    | geometry.RandomRotation
+    | geometry.RandomTranslation
+    | geometry.RandomScale
+    | geometry.RandomShear
+    | geometry.RandomAffine
+    | geometry.RandomResizedCrop
+    | intensity.RandomGamma
+    | intensity.RandomBrightness
+    | intensity.RandomContrast
+    | intensity.RandomIntensityShift
+    | intensity.RandomNoise
+    | intensity.RandomBlur
+    | intensity.RandomSharpness
+    | erasing.RandomErasing
+    | erasing.RandomCoarseDropout
+    | randaugment.RandAugment
+    | mri_artefacts.RandomBiasField
+    | mri_artefacts.RandomGibbs
+    | mri_artefacts.RandomGhosting
+    | mri_artefacts.RandomSpikes,
     Field(discriminator="step"),
 ]
+
+AUGMENTATIONS: dict[str, type[RandomStep]] = steps_by_name(AnyAugmentation)
+"""The random steps by name."""
 
 
 class AugmentationConfig(BaseModel):
@@ -115,10 +73,15 @@ class AugmentationConfig(BaseModel):
         Returns:
             Images of the same shape and type; the argument itself if nothing changes.
         """
-        changed = images
-        for is_geometric, run in groupby(zip(self.steps, draws, strict=True), _is_geometric):
+        changed, shape = images, images.shape[2:]
+        pairs = zip(self.steps, draws, strict=True)
+        for is_geometric, run in groupby(pairs, lambda pair: isinstance(pair[0], geometry.GeometricStep)):
             if is_geometric:
-                changed = resample(changed, _composed(run, images.shape[2:]))
+                # A later step samples the image of the earlier one, so its matrix is applied first.
+                matrices = [
+                    step.matrices(draw, shape) for step, draw in run if isinstance(step, geometry.GeometricStep)
+                ]
+                changed = geometry.resample(changed, reduce(np.matmul, matrices))
             else:
                 for step, draw in run:
                     changed = step.apply(changed, draw)
@@ -127,14 +90,3 @@ class AugmentationConfig(BaseModel):
     def cautions(self) -> tuple[str, ...]:
         """Why steps may change the meaning of an image, one line for each such step."""
         return tuple(f"{step.step}: {step.may_change_meaning}" for step in self.steps if step.may_change_meaning)
-
-
-def _is_geometric(step_and_draw: tuple[RandomStep, Draw]) -> bool:
-    return isinstance(step_and_draw[0], GeometricStep)
-
-
-def _composed(run: Iterable[tuple[RandomStep, Draw]], shape: Sequence[int]) -> Floats:
-    """The product of the matrices of several steps, (B, D + 1, D + 1)."""
-    matrices = [step.matrices(draw, shape) for step, draw in run if isinstance(step, GeometricStep)]
-    # A later step samples the image of the earlier one, so its matrix is applied first.
-    return reduce(np.matmul, matrices)

@@ -68,15 +68,13 @@ class RandomCoarseDropout(_BoxStep):
     def _amounts(self, streams: Streams, shape: Sequence[int], strength: float | None) -> dict[str, np.ndarray]:
         most = self.holes[1]
         sides = between(streams, self.side, strength, neutral=0.0, count=most)
-        number = np.full(len(streams), most) if strength is not None else _numbers(streams, self.holes)
+        number = np.full(len(streams), most)
+        if strength is None:
+            number = self.holes[0] + streams.choices(1, most - self.holes[0] + 1)[:, 0]
         present = np.arange(most) < number[:, None]
         boxes = np.repeat((sides * present)[..., None], len(shape), axis=-1)
         starts, stops = _placed(streams, boxes, shape)
         return {"starts": starts, "stops": stops}
-
-
-def _numbers(streams: Streams, ends: tuple[int, int]) -> np.ndarray:
-    return ends[0] + streams.choices(1, ends[1] - ends[0] + 1)[:, 0]
 
 
 def _placed(streams: Streams, sides: Floats, shape: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:

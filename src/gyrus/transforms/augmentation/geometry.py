@@ -25,6 +25,7 @@ from gyrus.transforms.augmentation.random_step import (
     around,
     axes_of,
     between,
+    one_between,
 )
 from gyrus.transforms.augmentation.random_streams import Floats, Streams
 
@@ -138,7 +139,7 @@ class RandomScale(_LinearStep):
     factor: FactorRange = Field((0.9, 1.1), description="above 1 enlarges")
 
     def _amounts(self, streams: Streams, shape: Sequence[int], strength: float | None) -> dict[str, np.ndarray]:  # noqa: ARG002
-        return {"factor": between(streams, self.factor, strength, neutral=1.0, count=1)[:, 0]}
+        return {"factor": one_between(streams, self.factor, strength, neutral=1.0)}
 
 
 class RandomShear(_LinearStep):
@@ -169,7 +170,7 @@ class RandomAffine(_LinearStep):
         return {
             "degrees": around(streams, self.degrees, strength, planes),
             "translation": around(streams, self.translation, strength, axes),
-            "factor": between(streams, self.scale, strength, neutral=1.0, count=1)[:, 0],
+            "factor": one_between(streams, self.scale, strength, neutral=1.0),
             "shear": around(streams, self.shear, strength, planes),
         }
 

@@ -18,7 +18,7 @@ from gyrus.transforms.augmentation.random_step import (
     RandomStep,
     Range,
     axes_of,
-    between,
+    one_between,
     per_image,
 )
 from gyrus.transforms.augmentation.random_streams import Floats, Streams
@@ -39,7 +39,7 @@ class RandomGamma(RandomStep):
     exponent: FactorRange = (0.8, 1.2)
 
     def _amounts(self, streams: Streams, shape: Sequence[int], strength: float | None) -> dict[str, np.ndarray]:  # noqa: ARG002
-        return {"exponent": between(streams, self.exponent, strength, neutral=1.0, count=1)[:, 0]}
+        return {"exponent": one_between(streams, self.exponent, strength, neutral=1.0)}
 
     def _changed(self, images: Tensor, draw: Draw) -> Tensor:
         return images.clamp(min=0).pow_(per_image(draw["exponent"], images))
@@ -54,8 +54,8 @@ class RandomBrightness(RandomStep):
 
     def _amounts(self, streams: Streams, shape: Sequence[int], strength: float | None) -> dict[str, np.ndarray]:  # noqa: ARG002
         return {
-            "factor": between(streams, self.factor, strength, neutral=1.0, count=1)[:, 0],
-            "shift": between(streams, self.shift, strength, neutral=0.0, count=1)[:, 0],
+            "factor": one_between(streams, self.factor, strength, neutral=1.0),
+            "shift": one_between(streams, self.shift, strength, neutral=0.0),
         }
 
     def _changed(self, images: Tensor, draw: Draw) -> Tensor:
@@ -69,7 +69,7 @@ class RandomContrast(RandomStep):
     factor: FactorRange = Field((0.8, 1.2), description="above 1 increases contrast")
 
     def _amounts(self, streams: Streams, shape: Sequence[int], strength: float | None) -> dict[str, np.ndarray]:  # noqa: ARG002
-        return {"factor": between(streams, self.factor, strength, neutral=1.0, count=1)[:, 0]}
+        return {"factor": one_between(streams, self.factor, strength, neutral=1.0)}
 
     def _changed(self, images: Tensor, draw: Draw) -> Tensor:
         means = images.mean(dim=list(range(2, images.ndim)), keepdim=True)
@@ -105,7 +105,7 @@ class RandomNoise(RandomStep):
 
     def _amounts(self, streams: Streams, shape: Sequence[int], strength: float | None) -> dict[str, np.ndarray]:  # noqa: ARG002
         return {
-            "std": between(streams, self.std, strength, neutral=0.0, count=1)[:, 0],
+            "std": one_between(streams, self.std, strength, neutral=0.0),
             "seed": (streams.seeds() >> np.uint64(1)).astype(np.int64),
         }
 
@@ -135,7 +135,7 @@ class RandomBlur(RandomStep):
         return taps
 
     def _amounts(self, streams: Streams, shape: Sequence[int], strength: float | None) -> dict[str, np.ndarray]:  # noqa: ARG002
-        return {"sigma": between(streams, self.sigma, strength, neutral=0.0, count=1)[:, 0]}
+        return {"sigma": one_between(streams, self.sigma, strength, neutral=0.0)}
 
     def _changed(self, images: Tensor, draw: Draw) -> Tensor:
         # Not from the drawn sigmas: the kernel of an image must not depend on its batch.
@@ -157,7 +157,7 @@ class RandomSharpness(RandomStep):
     factor: NotNegativeRange = Field((0.5, 1.5), description="above 1 sharpens, below 1 smooths")
 
     def _amounts(self, streams: Streams, shape: Sequence[int], strength: float | None) -> dict[str, np.ndarray]:  # noqa: ARG002
-        return {"factor": between(streams, self.factor, strength, neutral=1.0, count=1)[:, 0]}
+        return {"factor": one_between(streams, self.factor, strength, neutral=1.0)}
 
     def _changed(self, images: Tensor, draw: Draw) -> Tensor:
         means, thirds = images, np.full((len(images), 3), 1 / 3)

@@ -25,6 +25,7 @@ from gyrus.transforms.augmentation.random_step import (
     along_axis,
     axes_of,
     between,
+    one_between,
     per_image,
 )
 from gyrus.transforms.augmentation.random_streams import Floats, Streams
@@ -76,7 +77,7 @@ class RandomGibbs(RandomStep):
     axes: Axes = Field("in-plane", description="truncate k-space within slices only, or also across them")
 
     def _amounts(self, streams: Streams, shape: Sequence[int], strength: float | None) -> dict[str, np.ndarray]:  # noqa: ARG002
-        return {"kept": between(streams, self.kept, strength, neutral=1.0, count=1)[:, 0]}
+        return {"kept": one_between(streams, self.kept, strength, neutral=1.0)}
 
     def _changed(self, images: Tensor, draw: Draw) -> Tensor:
         from torch import fft
@@ -111,7 +112,7 @@ class RandomGhosting(RandomStep):
             "axis": axes.start + streams.choices(1, len(axes))[:, 0],
             "distance": streams.uniform(*self.distance),
             "phase": streams.uniform(0, 2 * math.pi),
-            "intensity": between(streams, self.intensity, strength, neutral=0.0, count=1)[:, 0],
+            "intensity": one_between(streams, self.intensity, strength, neutral=0.0),
         }
 
     def _changed(self, images: Tensor, draw: Draw) -> Tensor:

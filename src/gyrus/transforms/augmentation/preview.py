@@ -11,6 +11,7 @@ from matplotlib.axes import Axes as Panel
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.functional import pad
 
 from gyrus.errors import DataError
 from gyrus.transforms.augmentation.config import AUGMENTATIONS, AugmentationConfig
@@ -46,10 +47,7 @@ _CAPTIONS = {
 
 
 def preview(
-    images: Tensor | np.ndarray,
-    augmentation: AugmentationConfig | Sequence[RandomStep] | None = None,
-    *,
-    seed: int = 0,
+    images: Tensor | np.ndarray, augmentation: AugmentationConfig | Sequence[RandomStep] | None = None, *, seed: int = 0
 ) -> Figure:
     """Draw a contact sheet: one step per row, with the original, then low, middle and high strength.
 
@@ -99,8 +97,11 @@ class _Sheet:
     def label(self, number: int, step: RandomStep) -> None:
         """Write the label of a row."""
         left, top = self._corner(number)
-        self._text(left + 0.1, top - 0.12, _title(step), size=10, weight="bold")
-        settings = _settings(step)
+        fields = step.model_dump()
+        title = f"{fields['step']}, {fields['axis']}" if "axis" in fields else str(fields["step"])
+        self._text(left + 0.1, top - 0.12, title, size=10, weight="bold")
+        values = {name: value for name, value in fields.items() if name not in _NOT_SHOWN}
+        settings = "\n".join(f"{name.replace('_', ' ')} {_number(value)}" for name, value in values.items())
         self._text(left + 0.1, top - 0.3, settings, size=7, color=_QUIET)
         if step.may_change_meaning:
             below = top - 0.34 - 0.12 * settings.count("\n") - 0.12 * bool(settings)
@@ -147,16 +148,6 @@ def _steps(augmentation: AugmentationConfig | Sequence[RandomStep] | None) -> Se
     return steps
 
 
-def _title(step: RandomStep) -> str:
-    fields = step.model_dump()
-    return f"{fields['step']}, {fields['axis']}" if "axis" in fields else str(fields["step"])
-
-
-def _settings(step: RandomStep) -> str:
-    values = {name: value for name, value in step.model_dump().items() if name not in _NOT_SHOWN}
-    return "\n".join(f"{name.replace('_', ' ')} {_number(value)}" for name, value in values.items())
-
-
 def _number(value: object) -> str:
     if isinstance(value, tuple):
         return " to ".join(_number(end) for end in value)
@@ -182,10 +173,6 @@ def _middle_planes(volume: Tensor) -> Tensor:
     """The middle axial, coronal and sagittal planes side by side, (C, rows, columns); slices run upwards."""
     slices, rows, columns = (length // 2 for length in volume.shape[1:])
     planes = [volume[:, slices], volume[:, :, rows].flip(1), volume[..., columns].flip(1)]
-    height = max(plane.shape[1] for plane in planes)
-    return torch.cat([_with_height(plane, height) for plane in planes], dim=2)
-
-
-def _with_height(plane: Tensor, height: int) -> Tensor:
-    above = (height - plane.shape[1]) // 2
-    return torch.nn.functional.pad(plane, (0, 0, above, height - plane.shape[1] - above))
+    missing = [max(plane.shape[1] for plane in planes) - plane.shape[1] for plane in planes]
+    padded = [pad(plane, (0, 0, few // 2, few - few // 2)) for plane, few in zip(planes, missing, strict=True)]
+    return torch.cat(padded, dim=2)

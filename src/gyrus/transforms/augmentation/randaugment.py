@@ -13,15 +13,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, get_args
 import numpy as np
 from pydantic import Field
 
-from gyrus.transforms.augmentation.geometry import RandomRotation, RandomScale, RandomShear, RandomTranslation
-from gyrus.transforms.augmentation.intensity import (
-    RandomBlur,
-    RandomBrightness,
-    RandomContrast,
-    RandomGamma,
-    RandomNoise,
-    RandomSharpness,
-)
+from gyrus.transforms.augmentation import geometry, intensity
 from gyrus.transforms.augmentation.random_step import Draw, RandomStep
 from gyrus.transforms.augmentation.random_streams import Streams
 
@@ -43,16 +35,16 @@ Operation = Literal[
 ]
 
 STRONGEST: dict[str, RandomStep] = {
-    "rotation": RandomRotation(degrees=30),
-    "translation": RandomTranslation(share=0.45),
-    "scale": RandomScale(factor=(0.7, 1.3)),
-    "shear": RandomShear(degrees=16.7),
-    "brightness": RandomBrightness(factor=(0.1, 1.9)),
-    "contrast": RandomContrast(factor=(0.1, 1.9)),
-    "gamma": RandomGamma(exponent=(0.5, 2.0)),
-    "sharpness": RandomSharpness(factor=(0.1, 1.9)),
-    "blur": RandomBlur(sigma=(0, 2)),
-    "noise": RandomNoise(std=(0, 0.2)),
+    "rotation": geometry.RandomRotation(degrees=30),
+    "translation": geometry.RandomTranslation(share=0.45),
+    "scale": geometry.RandomScale(factor=(0.7, 1.3)),
+    "shear": geometry.RandomShear(degrees=16.7),
+    "brightness": intensity.RandomBrightness(factor=(0.1, 1.9)),
+    "contrast": intensity.RandomContrast(factor=(0.1, 1.9)),
+    "gamma": intensity.RandomGamma(exponent=(0.5, 2.0)),
+    "sharpness": intensity.RandomSharpness(factor=(0.1, 1.9)),
+    "blur": intensity.RandomBlur(sigma=(0, 2)),
+    "noise": intensity.RandomNoise(std=(0, 0.2)),
 }
 """Each operation at magnitude 30; "identity" has no entry."""
 

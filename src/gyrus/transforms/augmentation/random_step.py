@@ -114,6 +114,11 @@ def between(streams: Streams, ends: Sequence[float], strength: float | None, *, 
     return neutral + strength * (end - neutral)
 
 
+def one_between(streams: Streams, ends: Sequence[float], strength: float | None, *, neutral: float) -> Floats:
+    """One amount per image in a range, (B,); see :func:`between`."""
+    return between(streams, ends, strength, neutral=neutral, count=1)[:, 0]
+
+
 def around(streams: Streams, most: float, strength: float | None, count: int) -> Floats:
     """Amounts in -most..most, (B, count); 0 changes nothing."""
     return between(streams, (-most, most), strength, neutral=0.0, count=count)

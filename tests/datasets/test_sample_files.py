@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from gyrus.datasets import encoded_images
+from gyrus.datasets import sample_files
 from gyrus.datasets.manifest import Manifest
 from gyrus.datasets.reader import Reader
 from gyrus.imaging.decoding import decode, inspect
@@ -41,7 +41,7 @@ def test_rows_may_be_read_in_any_order_and_by_threads(
     manifest_of_rows: Callable[[list[bytes], int], Manifest], group: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # So small a budget that almost every row group is thrown out again.
-    monkeypatch.setattr(encoded_images, "ROW_CACHE_BYTES", 2000)
+    monkeypatch.setattr(sample_files, "ROW_CACHE_BYTES", 2000)
     contents = [images.gray(seed) for seed in range(40)]
     reader = Reader(manifest_of_rows(contents, group))
     order = np.random.default_rng(0).permutation(np.tile(np.arange(40), 3))
@@ -56,7 +56,7 @@ def test_rows_may_be_read_in_any_order_and_by_threads(
 def test_rows_in_order_open_each_row_group_once(
     manifest_of_rows: Callable[[list[bytes], int], Manifest], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(encoded_images, "ROW_CACHE_BYTES", 2000)
+    monkeypatch.setattr(sample_files, "ROW_CACHE_BYTES", 2000)
     reader = Reader(manifest_of_rows([images.gray(seed) for seed in range(40)], 8))
     opened = []
     read_row_group = pq.ParquetFile.read_row_group

@@ -1,4 +1,4 @@
-"""A folder of images: one folder per class, optionally below train/, val/ and test/; or images without labels."""
+"""Folders of images or of volumes: one folder per class, optionally below train/, val/ and test/; or without labels."""
 
 from __future__ import annotations
 
@@ -10,16 +10,18 @@ from typing import Any
 
 import pandas as pd
 
-from gyrus.datasets.manifest import Problem
+from gyrus.datasets.manifest import VOLUME_FILES, Problem
+from gyrus.datasets.sample_files import ASSUMED, files_of, geometry_to_json
 from gyrus.datasets.sources.listing import SUBSET_NAMES, Listing, ScanRequest
-from gyrus.errors import DataError
+from gyrus.errors import DataError, UnusableImageError
+from gyrus.imaging.volume_formats import FORMATS, is_volume
 from gyrus.types import Subset
 
 IMAGE_EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
 """Extensions of images in a folder, in any case."""
 
 
-def list_samples(path: Path, request: ScanRequest) -> Listing:
+def list_images(path: Path, request: ScanRequest) -> Listing:
     """List the images of a folder, with class and subset from the folder names.
 
     Args:
@@ -42,18 +44,29 @@ def list_files(path: Path, request: ScanRequest, extensions: Sequence[str], noun
         noun: Name of such a file in messages.
 
     Raises:
-        DataError: As for :func:`list_samples`.
+        DataError: As for :func:`list_images`.
     """
     if path.is_file():
-        return _single(path, request)
+        if request.labelled:
+            raise DataError(
+                f"{path} is a single image, which has no label. "
+                "Give a folder with one folder per class, or a table with labels."
+            )
+        return Listing(path.parent, pd.DataFrame({"sample": [path.name], "path": [path.name]}), (path.name,))
     found = sorted(walk(path))
     wanted = [name for name in found if name.lower().endswith(tuple(extensions))]
     if not wanted:
-        raise DataError(f"There is no {noun} in {path}{_other_files(found)}. Extensions: {', '.join(extensions)}.")
+        others = Counter(PurePosixPath(name).suffix.lower() or "no extension" for name in found)
+        counts = ", ".join(f"{count} x {extension}" for extension, count in others.most_common(3))
+        but = f" (but {counts})" if counts else ""
+        raise DataError(f"There is no {noun} in {path}{but}. Extensions: {', '.join(extensions)}.")
     readable = [name for name in wanted if is_text(name)]
     rows = pd.DataFrame({"sample": readable, "path": readable})
     rows = with_labels_and_subsets(rows, path, readable, request)
-    return Listing(path, rows, tuple(readable), problems=tuple(map(_bad_name, sorted({*wanted} - {*readable}))))
+    shown = [name.encode("utf-8", "replace").decode("utf-8") for name in sorted({*wanted} - {*readable})]
+    message = "the file name is not valid UTF-8; rename the file"
+    problems = tuple(Problem(name, "unreadable", message) for name in shown)
+    return Listing(path, rows, tuple(readable), problems=problems)
 
 
 def with_labels_and_subsets(rows: pd.DataFrame, root: Path, names: list[str], request: ScanRequest) -> pd.DataFrame:
@@ -73,22 +86,17 @@ def is_image(name: str) -> bool:
     return PurePosixPath(name).suffix.lower() in IMAGE_EXTENSIONS
 
 
-def _single(path: Path, request: ScanRequest) -> Listing:
-    if request.labelled:
-        raise DataError(
-            f"{path} is a single image, which has no label. "
-            "Give a folder with one folder per class, or a table with labels."
-        )
-    return Listing(path.parent, pd.DataFrame({"sample": [path.name], "path": [path.name]}), (path.name,))
-
-
 def walk(root: Path) -> Iterator[str]:
     """All visible files below ``root``, with slashes; a linked folder is entered once, and never in a loop."""
+
+    def refuse(error: OSError) -> None:
+        raise DataError(f"The folder {error.filename} cannot be read: {error.strerror}.") from error
+
     seen: set[str] = set()
     waiting = [str(root)]
     while waiting:
         # Real folders first: whether a folder or a link to it gives the name must not depend on their order.
-        for folder, folders, files in os.walk(waiting.pop(0), onerror=_refuse):
+        for folder, folders, files in os.walk(waiting.pop(0), onerror=refuse):
             folders[:] = sorted(name for name in folders if not name.startswith("."))
             real = os.path.realpath(folder)
             if real in seen:
@@ -101,16 +109,6 @@ def walk(root: Path) -> Iterator[str]:
             yield from (str(below / name) for name in files if not name.startswith("."))
 
 
-def _refuse(error: OSError) -> None:
-    raise DataError(f"The folder {error.filename} cannot be read: {error.strerror}.") from error
-
-
-def _other_files(found: list[str]) -> str:
-    extensions = Counter(PurePosixPath(name).suffix.lower() or "no extension" for name in found)
-    counts = ", ".join(f"{count} x {extension}" for extension, count in extensions.most_common(3))
-    return f" (but {counts})" if counts else ""
-
-
 def is_text(name: str) -> bool:
     """Whether a file name is valid UTF-8; other names cannot be stored in a table."""
     try:
@@ -120,27 +118,19 @@ def is_text(name: str) -> bool:
     return True
 
 
-def _bad_name(name: str) -> Problem:
-    shown = name.encode("utf-8", "replace").decode("utf-8")
-    return Problem(shown, "unreadable", "the file name is not valid UTF-8; rename the file")
-
-
 def _labels_and_subsets(root: Path, names: list[str]) -> dict[str, Any]:
     parents = [PurePosixPath(name).parent.parts for name in names]
     subsets: list[Subset | None] = [SUBSET_NAMES.get(folders[0].lower()) if folders else None for folders in parents]
-    if not any(subsets):
-        return {"label": [_first(folders) for folders in parents], "subset": subsets}
+    # The class folder is the first one, or the one below the subset's.
+    depth = int(any(subsets))
     outside = [name for name, subset in zip(names, subsets, strict=True) if subset is None]
-    if outside:
+    if depth and outside:
         raise DataError(
             f"{root} has folders of subsets such as train/ and test/, but also {len(outside)} images outside of "
             f"them, first: {outside[0]}. Move them into a subset, or remove them."
         )
-    return {"label": [_first(folders[1:]) for folders in parents], "subset": subsets}
-
-
-def _first(folders: tuple[str, ...]) -> str | None:
-    return folders[0] if folders else None
+    labels = [folders[depth] if len(folders) > depth else None for folders in parents]
+    return {"label": labels, "subset": subsets}
 
 
 def _require_same_classes(root: Path, rows: pd.DataFrame, request: ScanRequest) -> None:
@@ -157,3 +147,51 @@ def _require_same_classes(root: Path, rows: pd.DataFrame, request: ScanRequest) 
             f"The subsets of {root} have different classes ({listed}). Fix the folders, "
             "or name all classes in order with `classes`."
         )
+
+
+def list_volumes(path: Path, request: ScanRequest) -> Listing:
+    """List the volumes of a folder, with class and subset from the folder names.
+
+    Args:
+        path: The folder; or one volume, if labels are not needed.
+        request: As for a folder of images, and the geometry to assume where headers lack it.
+
+    Raises:
+        DataError: There is no volume, no class folder, or the subsets have different classes.
+    """
+    listing = list_files(path, request, tuple(FORMATS), "volume")
+    # Subject rules remove one extension, so ".gz" is removed here.
+    names = tuple(name.removesuffix(".gz") for name in listing.names)
+    return Listing(listing.root, with_files(listing.root, listing.rows, request), names, problems=listing.problems)
+
+
+def with_files(root: Path, rows: pd.DataFrame, request: ScanRequest) -> pd.DataFrame:
+    """Add the files of each volume; rows of images are returned unchanged.
+
+    Args:
+        root: The folder that the paths are relative to.
+        rows: With a column ``path`` of images, or of volumes and folders of DICOM files.
+        request: Has the geometry to assume where headers lack it.
+
+    Raises:
+        DataError: Some rows are images and some volumes.
+    """
+    volumes = [is_volume(name) or (root / name).is_dir() for name in rows["path"]]
+    if not any(volumes):
+        return rows
+    if not all(volumes):
+        first = rows["path"][[not volume for volume in volumes]].iloc[0]
+        raise DataError(
+            f"{root} has {sum(volumes)} volumes and {len(volumes) - sum(volumes)} other files, the first: {first}. "
+            "A data set must be of one kind: list only the volumes, or only the images."
+        )
+    files = pd.Series([_names(root, name) for name in rows["path"]], index=rows.index, dtype=object)
+    # A number in the name of a volume is not a slice number.
+    return rows.assign(**{"slice": None, VOLUME_FILES: files, ASSUMED: geometry_to_json(request.assumed)})
+
+
+def _names(root: Path, name: str) -> tuple[str, ...]:
+    try:
+        return tuple(file.relative_to(root).as_posix() for file in files_of(root / name)) or (name,)
+    except UnusableImageError:
+        return (name,)  # reading it reports the problem

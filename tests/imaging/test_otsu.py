@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gyrus.imaging.thresholding import otsu, otsu_gray_value
+from gyrus.imaging.otsu import otsu, otsu_gray_value
 from tests.support.heads import head
 
 

@@ -1,26 +1,187 @@
-"""Slices from files with their neighbours: found by number, repeated at the ends of a scan, reported where missing."""
+"""Slices of volumes, and of slice images with their neighbours: found by number, repeated at the ends of a scan."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
+from pydantic import ValidationError
 
 from gyrus.datasets.manifest import Manifest
-from gyrus.datasets.neighbouring_slices import with_neighbours
 from gyrus.datasets.reader import Reader
 from gyrus.datasets.scan import scan
 from gyrus.datasets.slice_stacks import StackConfig, stack_slices
+from gyrus.datasets.slices import SliceConfig, slice_volumes, with_neighbours
 from gyrus.datasets.store import open_store
-from gyrus.datasets.volume_slices import SliceConfig
 from gyrus.errors import DataError
 from gyrus.imaging.decoding import decode
+from gyrus.imaging.orientation import affine_from_slices, array_from_slices, slices_along
 from gyrus.inference.predictions import Predictions
-from gyrus.transforms.image_steps import Resize
+from gyrus.transforms.image_steps import Grayscale, Resize
 from gyrus.transforms.preprocessing import PreprocessingConfig
+from gyrus.transforms.volume_steps import Percentiles, Resample, Shape, Window
 from gyrus.workflows.predict import predict
 from gyrus.workflows.train import train
 from tests.conftest import SMALL
+from tests.support.heads import nifti
+
+EXACT = (Window(),)
+SPACING = (4.0, 2.0, 1.0)
+
+
+@pytest.fixture
+def heads(tmp_path):
+    """Four people of two classes as NIfTI, and their slices (slices, rows, columns) by subject."""
+    pixels = {}
+    for number, (subject, label) in enumerate([("a", "AD"), ("b", "AD"), ("c", "NC"), ("d", "NC")]):
+        slices = np.random.default_rng(number).integers(0, 256, (11, 6, 5)).astype(np.uint8)
+        affine = affine_from_slices(SPACING, slices.shape)
+        nifti(array_from_slices(slices), tmp_path / label / f"sub-{subject}_ses-1_T1w.nii.gz", affine)
+        pixels[f"sub-{subject}"] = slices
+    return scan(tmp_path), pixels
+
+
+def _read_all(manifest: Manifest, steps=EXACT) -> list[np.ndarray]:
+    reader = Reader(manifest, steps)
+    return [reader.read(position) for position in range(len(manifest))]
+
+
+def test_a_folder_of_volumes_is_read_like_one_of_images(heads):
+    manifest, pixels = heads
+    assert manifest.classes == ("AD", "NC")
+    assert manifest.subject_kind == "subject"
+    assert manifest.table["session"].tolist() == ["ses-1"] * 4
+    assert manifest.table["shape"].tolist() == [(11, 6, 5)] * 4
+    assert manifest.table["spacing"].tolist() == [pytest.approx(SPACING)] * 4
+    for image, subject in zip(_read_all(manifest), manifest.table["subject"], strict=True):
+        np.testing.assert_array_equal(image, pixels[subject][None])
+
+
+@pytest.mark.parametrize("choose", ["centre", "even"])
+def test_a_stack_of_a_volume_is_the_stack_of_its_slices(heads, choose):
+    manifest, pixels = heads
+    stacked = stack_slices(manifest, StackConfig(slices=5, choose=choose))
+    numbers = {"centre": [3, 4, 5, 6, 7], "even": [0, 2, 5, 8, 10]}[choose]
+    assert stacked.digest != manifest.digest
+    for image, subject in zip(_read_all(stacked), stacked.table["subject"], strict=True):
+        np.testing.assert_array_equal(image[0], pixels[subject][numbers])
+
+
+def test_a_volume_with_too_few_slices_is_refused_or_padded(heads):
+    manifest, pixels = heads
+    with pytest.raises(DataError, match="has 11 slices after the steps"):
+        _read_all(stack_slices(manifest, StackConfig(slices=13)))
+    padded = _read_all(stack_slices(manifest, StackConfig(slices=13, short="pad")))[0][0]
+    np.testing.assert_array_equal(padded[1:-1], pixels["sub-a"])
+    assert not padded[[0, -1]].any()
+
+
+def test_slices_carry_their_person_and_are_those_asked_for(heads):
+    manifest, pixels = heads
+    slices = slice_volumes(manifest, SliceConfig(range=(0.2, 0.8), every=2))
+    assert slices.table["slice"].unique().tolist() == [2, 4, 6, 8]
+    assert slices.subject_kind == "subject"
+    labels = dict(zip(manifest.table["subject"], manifest.table["label"], strict=True))
+    for row, image in zip(slices.table.itertuples(), _read_all(slices), strict=True):
+        assert row.label == labels[row.subject]
+        assert row.session == "ses-1"
+        np.testing.assert_array_equal(image[0], pixels[row.subject][row.slice])
+    assert slices.table["digest"].is_unique
+
+
+def test_ranges_in_mm_count_from_the_bottom(heads):
+    slices = slice_volumes(heads[0], SliceConfig(range=(8, 16), unit="mm"))
+    assert slices.table["slice"].unique().tolist() == [2, 3, 4]
+
+
+def test_neighbours_are_channels_and_the_edge_is_its_own_neighbour(heads):
+    manifest, pixels = heads
+    slices = slice_volumes(manifest, SliceConfig(range=(0, 1), neighbours=1))
+    images = _read_all(slices)
+    first = pixels["sub-a"]
+    np.testing.assert_array_equal(images[0], first[[0, 0, 1]])
+    np.testing.assert_array_equal(images[5], first[[4, 5, 6]])
+    np.testing.assert_array_equal(images[10], first[[9, 10, 10]])
+
+
+def test_planes_are_shown_as_people_look_at_them(heads):
+    manifest, pixels = heads
+    first = pixels["sub-a"]
+    coronal = _read_all(slice_volumes(manifest, SliceConfig(plane="coronal", range=(0, 1))))
+    assert coronal[0].shape == (1, 11, 5)
+    # From the back; the top of the head above, the person's right on the left.
+    np.testing.assert_array_equal(coronal[0][0], first[::-1, -1, :])
+    sagittal = _read_all(slice_volumes(manifest, SliceConfig(plane="sagittal", range=(0, 1))))
+    # From the left; the top above, the front on the left.
+    np.testing.assert_array_equal(sagittal[0][0], first[::-1, :, -1])
+    assert slices_along(first, "axial") is first
+
+
+def test_a_place_in_fractions_stays_where_it_is_when_the_grid_changes(heads):
+    manifest, pixels = heads
+    steps = (Window(), Resample(spacing=(2.0, 2.0, 1.0), interpolation="nearest"))
+    middle = slice_volumes(manifest, SliceConfig(range=(0.5, 0.5)))
+    np.testing.assert_array_equal(_read_all(middle, steps)[0][0], pixels["sub-a"][5])
+
+
+def test_a_place_in_mm_beyond_the_prepared_volume_is_refused(heads):
+    slices = slice_volumes(heads[0], SliceConfig(range=(36, 40), unit="mm"))
+    with pytest.raises(DataError, match=r"outside of the volume, which is 16 mm long.*Narrow data\.slices\.range"):
+        _read_all(slices, (Window(), Shape(size=(5, 6, 5))))
+
+
+def test_neighbours_are_not_taken_for_colours(heads, tmp_path):
+    slices = slice_volumes(heads[0], SliceConfig(range=(0.5, 0.5), neighbours=1))
+    with pytest.raises(DataError, match="'grayscale' would treat neighbouring slices"):
+        open_store(slices, PreprocessingConfig(steps=(Grayscale(),)), cache=tmp_path / "cache")
+    store = open_store(slices, PreprocessingConfig(volume=EXACT, steps=()), cache=tmp_path / "cache")
+    assert store.pixels.shape == (4, 3, 6, 5)
+
+
+def test_views_survive_saving(heads, tmp_path):
+    for shown in (slice_volumes(heads[0], SliceConfig()), stack_slices(heads[0], StackConfig(slices=4))):
+        shown.save(tmp_path / "manifest.parquet")
+        loaded = Manifest.load(tmp_path / "manifest.parquet")
+        assert loaded.digest == shown.digest
+        np.testing.assert_array_equal(_read_all(loaded)[2], _read_all(shown)[2])
+
+
+def test_images_cannot_be_sliced_and_a_volume_that_changed_is_refused(heads, phantom_folder):
+    with pytest.raises(DataError, match="need volumes"):
+        slice_volumes(scan(phantom_folder), SliceConfig())
+    manifest, _ = heads
+    nifti(np.zeros((5, 6, 11), np.uint8), manifest.root / manifest.table["path"][0])
+    with pytest.raises(DataError, match="changed since the scan"):
+        _read_all(manifest)
+
+
+@pytest.mark.parametrize("fields", [{"range": (0.6, 0.4)}, {"range": (0.5, 1.5)}, {"every": 0}, {"plane": "top"}])
+def test_wrong_slices_are_refused(fields):
+    with pytest.raises(ValidationError):
+        SliceConfig(**fields)
+
+
+@given(count=st.integers(1, 12), low=st.floats(0, 1), high=st.floats(0, 1), neighbours=st.integers(0, 3))
+@settings(deadline=None, max_examples=60)
+def test_any_slice_of_any_volume_has_its_channels(count, low, high, neighbours):
+    from gyrus.datasets.slices import show_sample
+
+    pixels = np.random.default_rng(0).integers(0, 256, (1, count, 4, 3)).astype(np.uint8)
+    at = (low + high) / 2
+    view = f'{{"plane": "axial", "at": {at}, "unit": "fraction", "neighbours": {neighbours}, "volume": ""}}'
+    shown = show_sample(pixels, (1.0, 1.0, 1.0), view, "it")
+    assert shown.shape == (2 * neighbours + 1, 4, 3)
+    np.testing.assert_array_equal(shown[neighbours], pixels[0, int(np.rint(at * (count - 1)))])
+
+
+def test_the_percentiles_of_the_default_make_pixels_of_any_gray_values(heads):
+    image = Reader(heads[0]).read(0)
+    assert image.min() == 0
+    assert image.max() == 255
+    np.testing.assert_array_equal(image, Reader(heads[0], (Percentiles(),)).read(0))
+
 
 BOTH = SliceConfig(neighbours=1)
 
