@@ -11,8 +11,8 @@ import pytest
 
 from gyrus.evaluation.evaluate import evaluate
 from gyrus.evaluation.result import limitations, verdict
-from gyrus.reporting.drawing import Picture
 from gyrus.reporting.evaluation_figures import draw_scores
+from gyrus.reporting.figures import Picture
 from gyrus.reporting.html import render, write_page
 from gyrus.types import SPLIT_WARNINGS
 from tests.support.predictions import study

@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 
 from gyrus.evaluation.evaluate import evaluate
 from gyrus.inference.predictions import Predictions
-from gyrus.reporting.drawing import Picture, draw_svg
 from gyrus.reporting.evaluation_figures import draw_scores
+from gyrus.reporting.figures import Picture, draw_svg
 from gyrus.reporting.report_content import ReportContent
 from gyrus.reporting.split_unit_report import ComparedRun, Comparison, draw_comparison
 from gyrus.reporting.training_figures import draw_training

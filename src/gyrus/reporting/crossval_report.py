@@ -18,9 +18,8 @@ from gyrus.evaluation.out_of_fold import FOLD_METRICS
 from gyrus.evaluation.result import Baselines, Evaluation, unit_name
 from gyrus.files import read_json
 from gyrus.inference.predictions import Predictions
-from gyrus.reporting.drawing import Drawing, save_drawings
 from gyrus.reporting.evaluation_figures import draw_scores
-from gyrus.reporting.figure_style import COLOURS, COLUMN, INK, STYLE, add_warning, new_figure
+from gyrus.reporting.figures import COLOURS, COLUMN, INK, STYLE, Drawing, new_figure, save_drawings
 from gyrus.reporting.html import write_page
 from gyrus.reporting.report_content import Facts, ReportContent, command_text, data_facts, environment_facts
 
@@ -80,8 +79,7 @@ def folds_figure(evaluation: Evaluation, scores: pd.DataFrame, summary: pd.DataF
     """
     unit = evaluation.headline.unit
     with mpl.rc_context(STYLE):
-        figure = new_figure(COLUMN, 1.1 + 0.42 * len(FOLD_METRICS) + 0.32 * bool(evaluation.warning))
-        add_warning(figure, evaluation.warning)
+        figure = new_figure(COLUMN, 1.1 + 0.42 * len(FOLD_METRICS), evaluation.warning)
         axes = figure.subplots()
         for row, name in enumerate(FOLD_METRICS):
             of_folds = scores.loc[scores["unit"] == unit, name].dropna().to_numpy()

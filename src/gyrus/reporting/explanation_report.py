@@ -15,8 +15,20 @@ from gyrus.explanation.attribution import Attribution, MeanMaps
 from gyrus.explanation.checks import SAME_MAP, STABLE, ExplanationChecks, MethodReport
 from gyrus.explanation.explanation_folder import DisplayedMaps, ExplanationFolder
 from gyrus.explanation.methods import METHODS, MethodSpec
-from gyrus.reporting.drawing import Drawing, Picture, save_drawings, save_png
-from gyrus.reporting.figure_style import COLOURS, COLUMN, INK, MUTED, STYLE, escape_math, line_styles, new_figure
+from gyrus.reporting.figures import (
+    COLOURS,
+    COLUMN,
+    INK,
+    MUTED,
+    STYLE,
+    Drawing,
+    Picture,
+    escape_math,
+    line_styles,
+    new_figure,
+    save_drawings,
+    save_png,
+)
 from gyrus.reporting.heat_map_figures import (
     COLOUR_MAPS,
     Colours,

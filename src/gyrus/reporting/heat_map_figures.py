@@ -17,7 +17,7 @@ from gyrus.evaluation.result import percent
 from gyrus.explanation.attribution import SATURATED_FRACTION, Attribution, MeanMaps, scaled
 from gyrus.explanation.methods import METHODS
 from gyrus.imaging.orientation import PLANES, slices_along
-from gyrus.reporting.figure_style import COLUMN, INK, STYLE, WARNING, escape_math, new_figure
+from gyrus.reporting.figures import COLUMN, INK, STYLE, WARNING, escape_math, new_figure
 
 SIGNED_COLOUR_MAP = LinearSegmentedColormap.from_list("signed", ["#9AD7FF", "#0072B2", "#000000", "#D55E00", "#FFE15A"])
 """Blue: evidence against; orange: evidence for; black in between, because white would brighten the background."""

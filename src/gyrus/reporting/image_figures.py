@@ -13,14 +13,13 @@ from matplotlib.figure import Figure
 
 from gyrus.evaluation.result import percent
 from gyrus.inference.predictions import Predictions
-from gyrus.reporting.drawing import Drawing
-from gyrus.reporting.figure_style import (
+from gyrus.reporting.figures import (
     COLUMN,
     INK,
     MUTED,
     STYLE,
     WARNING,
-    add_warning,
+    Drawing,
     escape_math,
     line_styles,
     new_figure,
@@ -37,8 +36,8 @@ def draw_images(
 
     Args:
         predictions: On the same subset of the data.
-        examples: What :func:`gyrus.workflows.artifacts.save_examples` wrote, if it exists.
-        embeddings: What :func:`gyrus.workflows.artifacts.save_embeddings` wrote, if it exists.
+        examples: What :func:`gyrus.workflows.saved_outputs.save_examples` wrote, if it exists.
+        embeddings: What :func:`gyrus.workflows.saved_outputs.save_embeddings` wrote, if it exists.
         maps: Heat maps, for images that have one.
     """
     drawings = []
@@ -85,10 +84,10 @@ def examples_figure(
             axes.set_axis_off()
         for (title, group, shows_maps), line in zip(lines_drawn, panels, strict=True):
             for axes, index in zip(line, group, strict=False):
-                if shows_maps:
-                    _show_map(axes, found[index])
-                else:
+                if not shows_maps:
                     _show(axes, images[index], predictions, int(rows[index]), title)
+                elif (overlay := found[index]) is not None:
+                    axes.imshow(overlay[0], interpolation="antialiased", aspect=overlay[1])
     return figure
 
 
@@ -103,8 +102,8 @@ def map_figure(predictions: Predictions, points: np.ndarray, rows: np.ndarray) -
     table = predictions.table.iloc[rows]
     known = bool(table["subject"].notna().all())
     with mpl.rc_context(STYLE):
-        figure = new_figure(2 * COLUMN if known else COLUMN, COLUMN + 0.15 * len(predictions.classes) / (1 + known))
-        add_warning(figure, predictions.warning)
+        legend = 0.15 * len(predictions.classes) / (1 + known)
+        figure = new_figure(COLUMN * (1 + known), COLUMN + legend, predictions.warning)
         panels = np.atleast_1d(figure.subplots(1, 1 + known))
         for name, colour, _ in line_styles(predictions.classes):
             chosen = (table["target"] == name).to_numpy(dtype=bool, na_value=False)
@@ -121,12 +120,6 @@ def map_figure(predictions: Predictions, points: np.ndarray, rows: np.ndarray) -
             axes.spines[:].set(visible=True, color=MUTED, linewidth=0.5)
         figure.legend(loc="outside lower left", ncols=2 if known else 1, markerscale=2)
     return figure
-
-
-def _show_map(axes: Axes, covered: tuple[np.ndarray, float] | None) -> None:
-    if covered is not None:
-        pixels, aspect = covered
-        axes.imshow(pixels, interpolation="antialiased", aspect=aspect)
 
 
 def _show(axes: Axes, image: np.ndarray, predictions: Predictions, row: int, title: str) -> None:

@@ -15,28 +15,30 @@ from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from gyrus.evaluation.comparison import labelled_rows
 from gyrus.evaluation.leaderboard import Leaderboard, Standing, Table, describe
 from gyrus.evaluation.metrics import CLASS_METRICS, HEADLINE_METRICS, METRIC_TITLES, METRICS
 from gyrus.evaluation.result import Estimate, unit_name
 from gyrus.evaluation.roc import roc_curve
 from gyrus.files import write_text
-from gyrus.inference.pooling import pool_by_subject
-from gyrus.inference.predictions import Predictions
-from gyrus.reporting.drawing import Drawing, Picture, save_drawings
-from gyrus.reporting.evaluation_figures import simplify_curve
-from gyrus.reporting.figure_style import (
+from gyrus.reporting.evaluation_figures import set_roc_axes, simplify_curve
+from gyrus.reporting.figures import (
     COLOURS,
     COLUMN,
     INK,
     MUTED,
     STYLE,
-    add_warning,
+    Drawing,
+    Picture,
     escape_math,
     line_styles,
     new_figure,
+    plot_estimate,
+    save_drawings,
 )
 from gyrus.reporting.html import write_page
 
+MOST_NAMES = 20
 MOST_CURVES = 7
 """More curves than colours cannot be told apart."""
 
@@ -44,14 +46,13 @@ MOST_CURVES = 7
 def write_leaderboard(folder: Path, board: Leaderboard) -> Path:
     """Write ``leaderboard.html``, ``.csv``, ``.md`` and ``.tex``, the scores of each class, and the figures.
 
-    Args:
-        folder: Where to write.
-        board: The ranked classifiers.
-
     Returns:
         The page.
     """
-    views = [_view(board, number, table, folder / "figures") for number, table in enumerate(board.tables, 1)]
+    views = []
+    for number, table in enumerate(board.tables, 1):
+        pictures = save_drawings(_drawings(number, table), folder / "figures")
+        views.append(_View(table, _about(table), _cells(table), pictures, _notes(board, table)))
     frames = [frame(table) for table in board.tables]
     write_text(folder / "leaderboard.csv", _stacked(frames).to_csv(index=False))
     write_text(folder / "classes.csv", _stacked([class_frame(table) for table in board.tables]).to_csv(index=False))
@@ -92,34 +93,25 @@ def text(board: Leaderboard) -> str:
 
 
 def ranking_figure(table: Table) -> Figure:
-    """The ranking score of each classifier as a dot with its interval, the best on top.
-
-    Args:
-        table: Classifiers evaluated on the same subjects.
-    """
+    """The ranking score of each classifier as a dot with its interval, the best on top."""
     scores = table.evaluation.scores[table.unit]
     longest = max(len(standing.entry.name) for standing in table.standings)
     with mpl.rc_context(STYLE):
         width = min(2 * COLUMN, COLUMN + 0.055 * max(0, longest - 12))
-        figure = new_figure(width, 1.05 + 0.26 * len(table.standings))
-        add_warning(figure, table.evaluation.warning)
+        figure = new_figure(width, 1.05 + 0.26 * len(table.standings), table.evaluation.warning)
         axes = figure.subplots()
         colour = COLOURS[1] if table.evaluation.warning else COLOURS[0]
         if table.metric == "accuracy":
             axes.axvline(scores.majority_fraction, color=MUTED, linewidth=0.9, linestyle=(0, (3, 2)), zorder=0)
         for height, standing in enumerate(table.standings):
             estimate = table.estimate(standing)
-            if estimate.value is None:
-                axes.text(0.02, height, "undefined", va="center", color=MUTED, fontsize=7)
-                continue
-            if estimate.low is not None and estimate.high is not None:
-                axes.plot([estimate.low, estimate.high], [height] * 2, color=colour, linewidth=1.6, alpha=0.55)
-            axes.plot(estimate.value, height, "o", color=colour, markersize=4.5)
-            axes.annotate(
-                f"{estimate.value:.2f}", (1.0, height), (4, 0), textcoords="offset points", va="center", fontsize=7.5
-            )
+            plot_estimate(axes, height, estimate, colour)
+            if estimate.value is not None:
+                place, text = (1.0, height), f"{estimate.value:.2f}"
+                axes.annotate(text, place, (4, 0), textcoords="offset points", va="center", fontsize=7.5)
         axes.set_yticks(range(len(table.standings)), [escape_math(each.entry.name) for each in table.standings])
-        axes.set(ylim=(len(table.standings) - 0.5, -0.5), xlim=(min(0.0, *_lows(table)), 1.0))
+        lowest = min(0.0, *(table.estimate(each).low or 0.0 for each in table.standings))
+        axes.set(ylim=(len(table.standings) - 0.5, -0.5), xlim=(lowest, 1.0))
         axes.tick_params(axis="y", length=0)
         axes.set_title(f"{METRICS[table.metric].title} by {unit_name(table.evaluation, scores)} (n = {scores.count:,})")
         figure.supxlabel(_key(table), fontsize=6.5, x=0.02, ha="left", color=MUTED)
@@ -135,8 +127,7 @@ def overlaid_roc_figure(table: Table) -> Figure:
     rows = -(-len(shown) // columns)
     with mpl.rc_context(STYLE):
         legend = 0.16 * (len(standings) + 1.5)
-        figure = new_figure(COLUMN * columns, 3.05 * rows + legend + 0.3 * bool(table.evaluation.warning))
-        add_warning(figure, table.evaluation.warning)
+        figure = new_figure(COLUMN * columns, 3.05 * rows + legend, table.evaluation.warning)
         panels = np.atleast_1d(figure.subplots(rows, columns)).ravel()
         for axes, name in zip(panels, shown, strict=False):
             _curves(axes, table, name)
@@ -190,11 +181,6 @@ class _Page:
     views: Sequence[_View]
 
 
-def _view(board: Leaderboard, number: int, table: Table, figures: Path) -> _View:
-    pictures = save_drawings(_drawings(number, table), figures)
-    return _View(table, _about(table), _cells(table), pictures, _notes(board, table))
-
-
 def _about(table: Table) -> str:
     scores = table.evaluation.scores[table.unit]
     counts = ", ".join(f"{count:,} {name}" for name, count in scores.class_counts.items())
@@ -243,14 +229,10 @@ def _notes(board: Leaderboard, table: Table) -> tuple[str, ...]:
         )
     if len(table.standings) > 1:
         unit = unit_name(table.evaluation, table.evaluation.scores[table.unit], table.count)
-        names = f": {_listed(table.missed)}." if table.missed else "."
+        further = f" and {len(table.missed) - MOST_NAMES} more" if len(table.missed) > MOST_NAMES else ""
+        names = f": {', '.join(table.missed[:MOST_NAMES])}{further}." if table.missed else "."
         notes.append(f"All classifiers are wrong on {len(table.missed)} of {table.count:,} {unit}{names}")
     return tuple(notes)
-
-
-def _listed(names: Sequence[str], most: int = 20) -> str:
-    further = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + further
 
 
 def _row(table: Table, standing: Standing) -> dict[str, object]:
@@ -335,33 +317,22 @@ def _for_latex(text: str) -> str:
     return "".join(_LATEX.get(letter, f"\\{letter}" if letter in "&%$#_{}" else letter) for letter in text)
 
 
-def _lows(table: Table) -> list[float]:
-    return [table.estimate(each).low or 0.0 for each in table.standings]
-
-
 def _key(table: Table) -> str:
     interval = f"Line: {100 * table.evaluation.level:g} % CI" if table.evaluation.resamples else ""
     dashes = "dashed: majority class" if table.metric == "accuracy" else ""
     return "; ".join(part for part in (interval, dashes) if part)
 
 
-def _judged(predictions: Predictions, table: Table) -> Predictions:
-    judged = predictions.select(predictions.targets >= 0)
-    return pool_by_subject(judged) if table.unit == "subject" else judged
-
-
 def _curves(axes: Axes, table: Table, class_name: str) -> None:
-    axes.plot([0, 1], [0, 1], color=MUTED, linewidth=0.8, linestyle=(0, (3, 3)))
+    set_roc_axes(axes)
     standings = table.standings[:MOST_CURVES]
     for standing, (name, colour, dashes) in zip(standings, line_styles([s.entry.name for s in standings]), strict=True):
-        judged = _judged(standing.entry.test, table)
-        positive = judged.targets == judged.classes.index(class_name)
+        rows = labelled_rows(standing.entry.test, table.unit)
+        positive = rows.targets == rows.classes.index(class_name)
         if positive.all() or not positive.any():
             continue
-        curve = roc_curve(positive, judged.probabilities[:, judged.classes.index(class_name)])
+        curve = roc_curve(positive, rows.probabilities[:, rows.classes.index(class_name)])
         axes.plot(*simplify_curve(curve[0], curve[1]), color=colour, linestyle=dashes, label=escape_math(name))
-    axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), box_aspect=1)
-    axes.set(xlabel="False positive rate", ylabel="True positive rate")
     axes.set_title(escape_math(class_name))
 
 

@@ -12,7 +12,7 @@ from gyrus.audit.findings import Findings
 from gyrus.evaluation.assessment import Assessment
 from gyrus.evaluation.result import Baselines, Evaluation
 from gyrus.evaluation.subgroups import SubgroupTable
-from gyrus.reporting.drawing import Picture
+from gyrus.reporting.figures import Picture
 
 if TYPE_CHECKING:
     from gyrus.datasets.manifest import Manifest

@@ -18,9 +18,8 @@ from gyrus.evaluation.result import Baselines, Evaluation
 from gyrus.evaluation.subgroups import Subgroups
 from gyrus.files import read_json
 from gyrus.inference.predictions import Predictions
-from gyrus.reporting.assessment_figures import draw_assessment, draw_subgroups
-from gyrus.reporting.drawing import save_drawings
-from gyrus.reporting.evaluation_figures import draw_scores
+from gyrus.reporting.evaluation_figures import draw_assessment, draw_scores, draw_subgroups
+from gyrus.reporting.figures import save_drawings
 from gyrus.reporting.html import subset_title, write_page
 from gyrus.reporting.image_figures import Overlays, draw_images
 from gyrus.reporting.model_card import write_card

@@ -14,9 +14,19 @@ from gyrus.datasets.splits import Split
 from gyrus.evaluation.metrics import HEADLINE_METRICS, METRIC_TITLES, METRICS
 from gyrus.evaluation.result import Evaluation, Scores, percent, unit_name
 from gyrus.inference.predictions import Predictions
-from gyrus.reporting.drawing import Drawing, Picture, save_drawings
 from gyrus.reporting.evaluation_figures import draw_scores
-from gyrus.reporting.figure_style import COLOURS, COLUMN, INK, MUTED, STYLE, add_warning, escape_math, new_figure
+from gyrus.reporting.figures import (
+    COLOURS,
+    COLUMN,
+    INK,
+    MUTED,
+    STYLE,
+    Drawing,
+    Picture,
+    escape_math,
+    new_figure,
+    save_drawings,
+)
 from gyrus.reporting.html import write_page
 from gyrus.reporting.report_content import command_text
 
@@ -136,8 +146,8 @@ def comparison_figure(evaluations: Mapping[str, Evaluation], metric: str = "accu
     """
     rows = [(name, each, scores) for name, each in evaluations.items() for scores in each.scores.values()]
     with mpl.rc_context(STYLE):
-        figure = new_figure(COLUMN, 1.4 + 0.42 * len(rows))
-        add_warning(figure, next((f"Orange bars, {each.warning}" for _, each, _ in rows if each.warning), ""))
+        warning = next((f"Orange bars, {each.warning}" for _, each, _ in rows if each.warning), "")
+        figure = new_figure(COLUMN, 1.4 + 0.42 * len(rows), warning)
         axes = figure.subplots()
         for height, (_, evaluation, scores) in enumerate(rows):
             _bar(axes, height, evaluation, scores, metric)

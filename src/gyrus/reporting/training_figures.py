@@ -11,8 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from gyrus.reporting.drawing import Drawing
-from gyrus.reporting.figure_style import COLOURS, COLUMN, MUTED, STYLE, escape_math, line_styles, new_figure
+from gyrus.reporting.figures import COLOURS, COLUMN, MUTED, STYLE, Drawing, escape_math, line_styles, new_figure
 
 
 def draw_training(history: pd.DataFrame, *, best_epoch: int | None = None) -> tuple[Drawing, ...]:

@@ -1,20 +1,92 @@
-"""Figures with title and caption: as files (PNG, SVG) and as inline SVG of a page."""
+"""The common style of all figures, and figures with title and caption: as PNG and SVG files and inside a page."""
 
 from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import cycle
 from pathlib import Path
 from typing import IO, Any
 
 import matplotlib as mpl
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
+from gyrus.evaluation.result import Estimate
 from gyrus.files import atomic_path, write_text
-from gyrus.reporting.figure_style import COLUMN, INK, STYLE, WARNING
+
+COLUMN = 3.5
+"""Width of a figure in inches: one column of a journal, 89 mm."""
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F6A00")
+INK, MUTED, WARNING = "#1b1f23", "#767d86", "#c24a00"
+"""The colours are those of Okabe and Ito 2008, "Color universal design"."""
+
+WARNING_HEIGHT = 0.32
+"""Height in inches of a warning above a figure."""
+
+STYLE: Any = {
+    "font.size": 8,
+    "axes.titlesize": 8.5,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.labelsize": 8,
+    "xtick.labelsize": 7.5,
+    "ytick.labelsize": 7.5,
+    "legend.fontsize": 7,
+    "legend.frameon": False,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.7,
+    "axes.edgecolor": MUTED,
+    "axes.labelcolor": INK,
+    "axes.titlecolor": INK,
+    "text.color": INK,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "xtick.major.width": 0.7,
+    "ytick.major.width": 0.7,
+    "lines.linewidth": 1.25,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "gyrus",
+}
+
+
+def new_figure(width: float, height: float, warning: str = "") -> Figure:
+    """An empty figure of this width and height in inches, with automatic layout; a warning goes above it."""
+    size = (width, height + WARNING_HEIGHT * bool(warning))
+    figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.06))
+    if warning:
+        figure.suptitle(warning.replace(": ", ":\n", 1), color=WARNING, fontsize=7, x=0.02, ha="left")
+    return figure
+
+
+def line_styles(names: Sequence[str], colours: Sequence[str] = COLOURS) -> list[tuple[str, str, Any]]:
+    """Name, colour and dashes of each line; the dashes change when the colours repeat."""
+    dashes = ["-", (0, (4, 1.5)), (0, (1, 1)), (0, (4, 1, 1, 1))]
+    pairs = cycle([(colour, dash) for dash in dashes for colour in colours])
+    return [(name, *pair) for name, pair in zip(names, pairs, strict=False)]
+
+
+def escape_math(text: str) -> str:
+    """Escape dollar signs, which matplotlib would read as mathematics."""
+    return text.replace("$", r"\$")
+
+
+def plot_estimate(axes: Axes, height: float, estimate: Estimate, colour: str) -> None:
+    """A score as a dot with its interval, in a row of a figure."""
+    if estimate.value is None:
+        axes.text(0.02, height, "undefined", va="center", color=MUTED, fontsize=7)
+        return
+    if estimate.low is not None and estimate.high is not None:
+        axes.plot([estimate.low, estimate.high], [height] * 2, color=colour, linewidth=1.6, alpha=0.55)
+    axes.plot(estimate.value, height, "o", color=colour, markersize=4.5, clip_on=False, zorder=3)
 
 
 @dataclass(frozen=True)
@@ -42,7 +114,9 @@ class Drawing:
         """Write as PNG and SVG."""
         png, svg = folder / f"{self.name}.png", folder / f"{self.name}.svg"
         save_png(self.figure, png)
-        write_text(svg, _on_white(self.svg))
+        start = self.svg.index(">", self.svg.index("<svg")) + 1
+        white = '\n <rect width="100%" height="100%" fill="#ffffff"/>'
+        write_text(svg, self.svg[:start] + white + self.svg[start:])
         return png, svg
 
 
@@ -81,12 +155,6 @@ def draw_svg(figure: Figure) -> str:
     text = io.StringIO()
     _draw(figure, text, format="svg", transparent=True, metadata={"Date": None})
     return text.getvalue()
-
-
-def _on_white(svg: str) -> str:
-    """An SVG document of :func:`draw_svg` with a white background, for a file."""
-    start = svg.index(">", svg.index("<svg")) + 1
-    return f'{svg[:start]}\n <rect width="100%" height="100%" fill="#ffffff"/>{svg[start:]}'
 
 
 def _inline(svg: str, name: str) -> str:

@@ -6,8 +6,8 @@ import pytest
 from PIL import Image
 
 from gyrus.evaluation.evaluate import evaluate
-from gyrus.reporting.drawing import Picture
 from gyrus.reporting.evaluation_figures import draw_scores
+from gyrus.reporting.figures import Picture
 from tests.support.predictions import study
 from tests.support.report_contents import read
 
