@@ -89,19 +89,19 @@ def test_unknown_keys_are_named_with_the_nearest(tmp_path):
     document = {**RESNET, "lerning_rate": 1, "hyperparams": {"hidden_size": 256, "depth": 3}}
     imported = import_config(*written(tmp_path, resnet50=document), out=tmp_path / "recipe.yaml")
     ignored = "\n".join(imported.ignored)
-    assert "lerning_rate: not a key of NeuroFlux; did you mean 'learning_rate'?" in ignored
+    assert "lerning_rate: not a key of Neuroflux; did you mean 'learning_rate'?" in ignored
     assert "hyperparams.depth" in ignored
 
 
 @pytest.mark.parametrize(
     ("document", "words"),
     [
-        ({"a": 1}, "no NeuroFlux config"),
+        ({"a": 1}, "no Neuroflux config"),
         ({**DATASET, "train_val_test_split": [0.7, 0.3]}, "three fractions"),
         ({**RESNET, "hyperparams": 3}, "must be a mapping"),
         ({**RESNET, "epochs": 0}, r"training\.epochs"),
         ({"model_name": "vgg16", "epochs": 3}, "no model 'vgg16'"),
-        ({**DATASET, "mode": "fly"}, "no mode of NeuroFlux"),
+        ({**DATASET, "mode": "fly"}, "no mode of Neuroflux"),
     ],
 )
 def test_what_cannot_be_meant_is_refused_and_nothing_written(tmp_path, document, words):

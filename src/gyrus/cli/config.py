@@ -20,10 +20,10 @@ def _group() -> None:
 
 @command(app, "import")
 def import_(
-    files: Annotated[list[Path], typer.Argument(help="JSON configs of NeuroFlux: data set, model, or both.")],
+    files: Annotated[list[Path], typer.Argument(help="JSON configs of Neuroflux: data set, model, or both.")],
     out: Annotated[Path, typer.Option("--out", help="Recipe to write, YAML.")] = Path("recipe.yaml"),
 ) -> None:
-    """Translate JSON configs of NeuroFlux into a recipe.
+    """Translate JSON configs of Neuroflux into a recipe.
 
     Keys without an equivalent are listed, with the reason.
     """

@@ -1,6 +1,6 @@
-"""Import JSON configs of the NeuroFlux project as a Gyrus config.
+"""Import JSON configs of the Neuroflux project as a Gyrus config.
 
-NeuroFlux has two files, one for the data set and one for the model. Either may be given, or one file with the keys of
+Neuroflux has two files, one for the data set and one for the model. Either may be given, or one file with the keys of
 both. A key is translated if Gyrus has a field for it. Every other key is reported with the reason.
 """
 
@@ -19,7 +19,7 @@ from gyrus.registry import nearest
 from gyrus.workflows.experiment_config import ExperimentConfig, load_config
 
 RECIPES = {"resnet50": "neuroflux-resnet50", "neuroflux": "neuroflux-cnn"}
-"""Model of NeuroFlux to the recipe that follows it."""
+"""Model of Neuroflux to the recipe that follows it."""
 
 
 @dataclass
@@ -36,6 +36,10 @@ class _Translation:
 
     def ignore(self, key: str, reason: str) -> None:
         self.ignored.append(f"{key}: {reason}")
+
+
+Rule = Callable[[_Translation, str, Any], None]
+"""Translates one key with its value."""
 
 
 @dataclass(frozen=True)
@@ -65,14 +69,14 @@ class Imported:
 
 
 def import_config(*files: str | Path, out: str | Path = "recipe.yaml") -> Imported:
-    """Translate JSON configs of the NeuroFlux project, and write one Gyrus config.
+    """Translate JSON configs of the Neuroflux project, and write one Gyrus config.
 
     Args:
         files: The data set config, the model config, or both; later files override earlier ones.
         out: The config to write, YAML.
 
     Raises:
-        ConfigError: A file cannot be read, is no NeuroFlux config, or has a value that cannot be used.
+        ConfigError: A file cannot be read, is no Neuroflux config, or has a value that cannot be used.
     """
     paths, out = tuple(Path(file) for file in files), Path(out)
     merged: dict[str, Any] = {}
@@ -93,59 +97,43 @@ def import_config(*files: str | Path, out: str | Path = "recipe.yaml") -> Import
     return Imported(config, RECIPES[model], tuple(translation.translated), tuple(translation.ignored), command)
 
 
-def _image_size(translation: _Translation, key: str, value: Any) -> None:
-    translation.set(key, "preprocessing.steps.1.size", value if isinstance(value, list) else [value, value])
-
-
 def _fractions(translation: _Translation, key: str, value: Any) -> None:
-    """NeuroFlux ignores this key and splits 70/15/15 by image; Gyrus uses it, and splits by subject."""
+    """Neuroflux ignores this key and splits 70/15/15 by image; Gyrus uses it, and splits by subject."""
     if not (isinstance(value, list) and len(value) == 3 and abs(sum(value) - 1) < 1e-6):
         raise ConfigError(f"{key} must be three fractions that sum to 1, for example [0.7, 0.15, 0.15], got {value}.")
     translation.set(f"{key}[1]", "split.val", value[1])
     translation.set(f"{key}[2]", "split.test", value[2])
 
 
-def _to(name: str) -> Callable[[_Translation, str, Any], None]:
-    return lambda translation, key, value: translation.set(key, name, value)
+def _to(name: str, convert: Callable[[Any], Any] = lambda value: value) -> Rule:
+    return lambda translation, key, value: translation.set(key, name, convert(value))
 
 
-def _ignored(reason: str) -> Callable[[_Translation, str, Any], None]:
+def _ignored(reason: str) -> Rule:
     return lambda translation, key, _: translation.ignore(key, reason)
 
 
 def _hyperparameters(translation: _Translation, key: str, value: Any) -> None:
-    for name, inner in _mapping(key, value).items():
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{key} must be a mapping, got {value!r}.")
+    for name, inner in value.items():
         if name not in _HYPERPARAMETERS:
-            translation.ignore(f"{key}.{name}", f"not a key of NeuroFlux; known: {', '.join(_HYPERPARAMETERS)}")
+            translation.ignore(f"{key}.{name}", f"not a key of Neuroflux; known: {', '.join(_HYPERPARAMETERS)}")
         else:
             _HYPERPARAMETERS[name](translation, f"{key}.{name}", inner)
 
 
-def _width(translation: _Translation, key: str, value: Any) -> None:
-    translation.set(key, "model.options.channels", [value * factor for factor in (1, 2, 4, 8)])
-
-
-def _hidden(translation: _Translation, key: str, value: Any) -> None:
-    translation.set(key, "model.head.options.hidden", [value])
-
-
-def _dropout(translation: _Translation, key: str, value: Any) -> None:
-    translation.set(key, "model.head.options.dropout", value)
-
-
-Rule = Callable[[_Translation, str, Any], None]
-
 _HYPERPARAMETERS: dict[str, Rule] = {
-    "hidden_size": _hidden,
-    "dropout_rate": _dropout,
-    "dropout": _dropout,
-    "conv_channels": _width,
+    "hidden_size": _to("model.head.options.hidden", lambda width: [width]),
+    "dropout_rate": _to("model.head.options.dropout"),
+    "dropout": _to("model.head.options.dropout"),
+    "conv_channels": _to("model.options.channels", lambda width: [width * factor for factor in (1, 2, 4, 8)]),
 }
 
 _FOLDER = "each run has its own folder, given with --out"
 _RULES: dict[str, Rule] = {
     "data_dir": _to("data.path"),
-    "image_size": _image_size,
+    "image_size": _to("preprocessing.steps.1.size", lambda size: size if isinstance(size, list) else [size, size]),
     "train_val_test_split": _fractions,
     "num_workers": _to("training.workers"),
     "random_seed": _to("seed"),
@@ -177,13 +165,13 @@ _KNOWN = (*_RULES, *_MODEL_KEYS, "mode")
 
 def _unknown(translation: _Translation, key: str, _: Any) -> None:
     hint = nearest(key, _KNOWN)
-    translation.ignore(key, "not a key of NeuroFlux" + (f"; did you mean '{hint}'?" if hint else ""))
+    translation.ignore(key, "not a key of Neuroflux" + (f"; did you mean '{hint}'?" if hint else ""))
 
 
 def _read_neuroflux(path: Path) -> dict[str, Any]:
     document = read_document(path)
     if not any(key in _KNOWN for key in document):
-        raise ConfigError(f"{path} is no NeuroFlux config: it has none of the keys {', '.join(_KNOWN)}.")
+        raise ConfigError(f"{path} is no Neuroflux config: it has none of the keys {', '.join(_KNOWN)}.")
     return document
 
 
@@ -200,7 +188,7 @@ def _model_of(document: Mapping[str, Any], paths: tuple[Path, ...]) -> str:
     if "conv_channels" in hyper:
         return "neuroflux"
     if named:
-        raise ConfigError(f"NeuroFlux has no model '{named}'. Known: {', '.join(RECIPES)}.")
+        raise ConfigError(f"Neuroflux has no model '{named}'. Known: {', '.join(RECIPES)}.")
     return "neuroflux"
 
 
@@ -214,11 +202,5 @@ def _command(mode: str, document: Mapping[str, Any], out: Path) -> str:
         "predict": f"gyrus predict RUN {document.get('image_path', 'IMAGE')} --out predictions.csv",
     }
     if mode not in commands:
-        raise ConfigError(f"mode '{mode}' is no mode of NeuroFlux: {', '.join(filter(None, commands))}.")
+        raise ConfigError(f"mode '{mode}' is no mode of Neuroflux: {', '.join(filter(None, commands))}.")
     return commands[mode]
-
-
-def _mapping(key: str, value: Any) -> Mapping[str, Any]:
-    if not isinstance(value, Mapping):
-        raise ConfigError(f"{key} must be a mapping, got {value!r}.")
-    return value
