@@ -102,11 +102,7 @@ def fit_calibrator(validation: Predictions, kind: str = "temperature", *, unit: 
 
 
 def require_validation(predictions: Predictions) -> None:
-    """Accept predictions of the validation set only.
-
-    Raises:
-        DataError: The predictions are of another subset.
-    """
+    """Raise DataError for predictions of any other subset than the validation set."""
     if predictions.subset != "val":
         raise DataError(
             f"These are predictions of the {subset_name(predictions.subset)}. Calibration, thresholds and conformal "

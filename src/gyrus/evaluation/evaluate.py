@@ -93,7 +93,7 @@ def evaluate(
         resamples=resamples,
         seed=seed,
         unlabelled=len(predictions) - len(labelled),
-        notes=_notes(labelled),
+        notes=_unknown_subjects(labelled),
         interval=interval,
     )
 
@@ -139,7 +139,7 @@ def evaluate_baselines(
     return Baselines(unit, results, notes)
 
 
-def _notes(labelled: Predictions) -> tuple[str, ...]:
+def _unknown_subjects(labelled: Predictions) -> tuple[str, ...]:
     """A note where subjects are unknown."""
     unknown = int(labelled.table["subject"].isna().sum())
     if not unknown:

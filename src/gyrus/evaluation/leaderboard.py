@@ -187,7 +187,7 @@ def _table(entries: Sequence[Entry], unit: Unit, metric: str, bootstrap: Bootstr
             ranks=intervals[index] if intervals else None,
             difference=each.estimate if (each := differences[index]) else None,
             p_value=p_values[index],
-            validation=_validation(entries[index], unit, metric),
+            validation=_validation_score(entries[index], unit, metric),
         )
         for index in order
     ]
@@ -240,7 +240,7 @@ def _resampled(
     return values.overall[metric]
 
 
-def _validation(entry: Entry, unit: Unit, metric: str) -> float | None:
+def _validation_score(entry: Entry, unit: Unit, metric: str) -> float | None:
     if entry.val is None or not (entry.val.targets >= 0).any():
         return None
     scores = evaluate(entry.val, resamples=0).scores

@@ -164,11 +164,7 @@ def _area_notes(summary: pd.DataFrame) -> list[str]:
 
 
 def require_all_tested(tested: Predictions, samples: Sequence[str]) -> None:
-    """Check that every sample is in the test set of a fold.
-
-    Raises:
-        DataError: Some are in none.
-    """
+    """Raise DataError where a sample is in the test set of no fold."""
     missing = sorted(set(samples) - set(tested.table["sample"]))
     if missing:
         raise DataError(f"{len(missing)} samples are in the test set of no fold, the first is '{missing[0]}'.")

@@ -213,7 +213,9 @@ def classification_report(evaluation: Evaluation, baselines: Baselines | None = 
     for scores in evaluation.scores.values():
         title = f"By {unit_name(evaluation, scores)} ({scores.count:,} {unit_name(evaluation, scores, scores.count)})"
         lines += ["", title, "-" * len(title)]
-        lines += [*_overall_rows(scores), "", *_class_rows(scores), "", *_confusion_rows(scores)]
+        overall = [(name, scores.metrics[metric].text()) for metric, name in METRIC_TITLES.items()]
+        overall.insert(1, (f"Always '{scores.majority_class}'", f"{scores.majority_fraction:.3f}"))
+        lines += [*_aligned(overall), "", *_class_rows(scores), "", *_confusion_rows(scores)]
     lines += ["", interval_note(evaluation)]
     lines += [f"Note: {note}" for note in (*score_notes(evaluation), *limitations(evaluation))]
     return "\n".join(lines) + "\n"
@@ -375,12 +377,6 @@ def _by_note(estimates: Mapping[str, Estimate], titles: Mapping[str, str]) -> di
         if name in estimates and estimates[name].note:
             found.setdefault(estimates[name].note, []).append(name)
     return found
-
-
-def _overall_rows(scores: Scores) -> list[str]:
-    rows = [(title, scores.metrics[name].text()) for name, title in METRIC_TITLES.items()]
-    rows.insert(1, (f"Always '{scores.majority_class}'", f"{scores.majority_fraction:.3f}"))
-    return _aligned(rows)
 
 
 def _class_rows(scores: Scores) -> list[str]:

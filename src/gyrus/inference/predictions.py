@@ -76,7 +76,9 @@ class Predictions:
         Raises:
             DataError: A column is missing, a logit is not finite, a sample occurs twice, or a target is no class.
         """
-        classes = _checked_classes(classes)
+        classes = tuple(classes)
+        if len(classes) < 2 or len(set(classes)) != len(classes):
+            raise DataError(f"A classifier needs at least two different class names, got {list(classes)}.")
         look_up(split_unit, {str(unit): None for unit in SPLIT_WARNINGS}, "split unit")
         logits = [LOGIT + name for name in classes]
         _require_columns(table, ["sample", *logits])
@@ -252,13 +254,6 @@ class Predictions:
         columns = {PROBABILITY + name: probabilities[:, index] for index, name in enumerate(self.classes)}
         with atomic_path(path) as temporary:
             write(table.assign(**columns), temporary)
-
-
-def _checked_classes(classes: Sequence[str]) -> tuple[str, ...]:
-    names = tuple(classes)
-    if len(names) < 2 or len(set(names)) != len(names):
-        raise DataError(f"A classifier needs at least two different class names, got {list(names)}.")
-    return names
 
 
 def _check_samples(samples: pd.Series) -> None:

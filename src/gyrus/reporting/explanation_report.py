@@ -100,14 +100,7 @@ class ExplanationContent:
 
 
 def write_explanation(folder: ExplanationFolder) -> Path:
-    """Draw the maps, means and checks in the folder of an explanation, and write its page.
-
-    Args:
-        folder: With maps, means and checks.
-
-    Returns:
-        The page.
-    """
+    """Draw the maps, means and checks in the folder of an explanation, and write and return its page."""
     displayed = folder.displayed
     colours = COLOUR_MAPS[displayed.colours]
     maps = {method: folder.attributions(method) for method in displayed.methods}
@@ -128,11 +121,7 @@ def write_explanation(folder: ExplanationFolder) -> Path:
 
 
 def explanation_section(path: Path) -> ExplanationContent | None:
-    """The section of the report of a run; None if there is no finished explanation.
-
-    Args:
-        path: Folder of the explanation.
-    """
+    """The section of the report of a run on the explanation in this folder; None if it is not finished."""
     folder = ExplanationFolder(path)
     if not folder.is_finished:
         return None
@@ -146,11 +135,7 @@ def explanation_section(path: Path) -> ExplanationContent | None:
 def example_overlays(path: Path) -> Mapping[str, tuple[np.ndarray, float]]:
     """Images overlaid with their heat maps by the first method, by sample; empty if there is no explanation.
 
-    Args:
-        path: Folder of the explanation.
-
-    Returns:
-        See :func:`gyrus.reporting.heat_map_figures.middle_overlay`.
+    See :func:`gyrus.reporting.heat_map_figures.middle_overlay` for the values.
     """
     folder = ExplanationFolder(path)
     if not folder.is_finished:

@@ -12,12 +12,7 @@ from gyrus.reporting.report_content import ReportContent
 
 
 def write_card(path: Path, content: ReportContent) -> None:
-    """Write the card as Markdown, atomically.
-
-    Args:
-        path: Where to write, ``model_card.md``.
-        content: The content of the report of the same run.
-    """
+    """Write the card as Markdown, atomically, from the content of the report of the same run."""
     write_text(path, render_card(content))
 
 

@@ -119,16 +119,7 @@ def report_run(run: Run, results: RunResults | None = None) -> None:
 
 
 def report_predictions(predictions: Predictions, evaluation: Evaluation, folder: Path) -> Path:
-    """Write the figures and the page of predictions without a run folder.
-
-    Args:
-        predictions: With targets.
-        evaluation: Scores of these predictions.
-        folder: Where to write ``report.html`` and ``figures``.
-
-    Returns:
-        The page.
-    """
+    """Write ``report.html`` and ``figures`` of predictions without a run folder, and return the page."""
     content = ReportContent(
         title=folder.resolve().name,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
