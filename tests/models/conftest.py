@@ -10,7 +10,7 @@ import torch
 
 @pytest.fixture(scope="module", autouse=True)
 def _one_thread() -> Iterator[None]:
-    """Networks this small only lose by being shared out between threads."""
+    """Networks this small are slower with several threads."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

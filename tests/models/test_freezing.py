@@ -93,7 +93,7 @@ def test_stages_by_number_leave_the_stem_free() -> None:
     assert free == [True, False, False, True]
 
 
-def test_gradual_thawing_and_freezing_again() -> None:
+def test_gradual_unfreezing_and_freezing_again() -> None:
     rule = FreezeConfig(all_but_last=0, thaw={2: 2, 5: 0})
     classifier = make("convnext-48-bn")
     frozen = []

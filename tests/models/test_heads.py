@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from gyrus.errors import ConfigError
-from gyrus.models.head_table import HEADS, HeadConfig
 from gyrus.models.heads import ChannelAttention, Head
+from gyrus.models.model_table import HEADS, HeadConfig
 from gyrus.models.options import HeadOptions
 
 CHANNELS = 24

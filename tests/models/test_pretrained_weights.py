@@ -270,7 +270,7 @@ def test_weights_that_the_hub_does_not_have(hub: str) -> None:
 
 
 @pytest.mark.usefixtures("own_hub_cache")
-def test_no_connection_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_connection_the_error_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     constants = pytest.importorskip("huggingface_hub.constants")
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(

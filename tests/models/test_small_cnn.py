@@ -61,7 +61,7 @@ def test_dropout_rates_of_the_heaviest_variant() -> None:
     assert rates == [0.3, 0.4, 0.5]
 
 
-def test_flattened_map_wants_the_size_it_was_built_for_and_global_pooling_does_not() -> None:
+def test_a_flattened_map_has_a_fixed_size_and_global_pooling_has_none() -> None:
     with pytest.raises(DataError, match=r"size \(64, 64\), got \(64, 80\)"):
         make("baseline-cnn")(torch.zeros(1, 1, 64, 80))
     pooled = make("baseline-cnn", options={"global_pool": True})

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from typing import ClassVar
 
 from gyrus.models.freezing import FreezeConfig
-from gyrus.models.head_table import HeadConfig
-from gyrus.models.model_table import find_model
-from gyrus.models.options import StemRule, collected_by_pydantic, complete
+from gyrus.models.model_table import HeadConfig, find_model
+from gyrus.models.options import ModelOptions, NamedOptions, StemRule
 
 
-class ModelConfig(BaseModel):
+class ModelConfig(NamedOptions):
     """Which model, and its options.
 
     Attributes:
@@ -24,27 +21,15 @@ class ModelConfig(BaseModel):
         freezing: Which parameters are not trained.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    kind: ClassVar[str] = "model"
 
     name: str = "baseline-cnn"
-    options: dict[str, Any] = Field(default_factory=dict, validate_default=True)
     head: HeadConfig | None = None
     pretrained: bool | str = False
     stem_weights: StemRule = "sum"
     freezing: FreezeConfig = FreezeConfig()
 
-    @field_validator("name")
     @classmethod
-    def _known(cls, name: str) -> str:
-        with collected_by_pydantic():
-            find_model(name)
-        return name
-
-    @field_validator("options")
-    @classmethod
-    def _complete(cls, options: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
-        name = info.data.get("name")
-        if name is None:
-            return options
-        with collected_by_pydantic():
-            return complete(find_model(name).options, options, f"model '{name}'").model_dump(mode="json")
+    def defaults(cls, name: str) -> ModelOptions:
+        """The default options of a model."""
+        return find_model(name).options

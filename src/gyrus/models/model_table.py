@@ -1,22 +1,95 @@
-"""Every model by name, in one table; readable without PyTorch."""
+"""Every model and every head by name, in two tables; readable without PyTorch."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
-from gyrus.models.head_table import ADNI_2D, ADNI_3D, EXPERIMENTS, MRI_SCANS, NEUROFLUX, HeadConfig
 from gyrus.models.options import (
     PAPER_STD,
     ConvNeXtOptions,
     DenseNetOptions,
+    HeadOptions,
     ModelOptions,
+    NamedOptions,
     ResNetOptions,
     SmallCNNOptions,
     TimmOptions,
     TwoPathOptions,
 )
 from gyrus.registry import look_up
+
+# The published projects whose networks are in the tables; docs/published-projects.md cites them.
+ADNI_3D = "ADNI 3D ConvNeXt"
+ADNI_2D = "ADNI 2D ConvNeXt"
+NEUROFLUX = "Neuroflux"
+MRI_SCANS = "MRI-Scans-Model"
+EXPERIMENTS = "Alzheimer MRI experiments"
+
+
+@dataclass(frozen=True)
+class HeadSpec:
+    """An entry of :data:`HEADS`.
+
+    Attributes:
+        options: The preset.
+        summary: One line.
+        source: Paper or published project.
+    """
+
+    options: HeadOptions
+    summary: str
+    source: str
+
+
+_BLOCKS = (1024, 512, 256)
+
+HEADS: dict[str, HeadSpec] = {
+    "linear": HeadSpec(HeadOptions(), "one linear layer; `dropout_in` before it", f"{ADNI_3D}; {ADNI_2D}; {MRI_SCANS}"),
+    "norm-linear": HeadSpec(
+        HeadOptions(norm_in="layer"), "layer norm and one linear layer", "ConvNeXt, Liu et al. 2022"
+    ),
+    "mlp": HeadSpec(HeadOptions(hidden=(512,), dropout=0.5), "dense layer, ReLU, dropout", f"{EXPERIMENTS}, 0 to 2"),
+    "mlp-norm": HeadSpec(
+        HeadOptions(hidden=(512,), norm="before", dropout=0.6), "dense layer, batch norm, ReLU, dropout", NEUROFLUX
+    ),
+    "dropout-linear": HeadSpec(HeadOptions(dropout_in=0.5), "dropout and one linear layer", f"{MRI_SCANS}, ResNet50"),
+    "dropout-mlp": HeadSpec(
+        # the original has dropout 0.3 directly followed by 0.4, which is dropout 1 - 0.7 x 0.6 = 0.58
+        HeadOptions(dropout_in=0.58, hidden=(512,), dropout=0.4),
+        "dropout, dense layer, ReLU, dropout",
+        f"{MRI_SCANS}, EfficientNet-B3",
+    ),
+    "dense-blocks": HeadSpec(
+        HeadOptions(hidden=_BLOCKS, norm="before", dropout=(0.4, 0.3, 0.2)),
+        "three blocks of dense layer, batch norm, ReLU, dropout",
+        f"{EXPERIMENTS}, 4, 6 and 7",
+    ),
+    "attention-blocks": HeadSpec(
+        HeadOptions(attention=True, hidden=_BLOCKS, norm="before", dropout=0.4),
+        "channel attention per image, then three dense blocks",
+        f"{EXPERIMENTS}, 8, after CBAM, Woo et al. 2018",
+    ),
+}
+
+
+class HeadConfig(NamedOptions):
+    """Which head, and its options.
+
+    Attributes:
+        name: A name in :data:`HEADS`.
+        options: Fields of :class:`~gyrus.models.options.HeadOptions`; the preset provides the others.
+    """
+
+    kind: ClassVar[str] = "head"
+
+    name: str = "linear"
+
+    @classmethod
+    def defaults(cls, name: str) -> ModelOptions:
+        """The options of a preset."""
+        return look_up(name, HEADS, "head").options
+
 
 TIMM = "timm:"
 """Prefix of the models that timm provides; any name of timm may follow it."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from gyrus.errors import ConfigError
 from gyrus.registry import nearest
@@ -203,8 +203,43 @@ def each(value: Item | tuple[Item, ...], count: int, name: str) -> tuple[Item, .
     return value
 
 
+class NamedOptions(BaseModel):
+    """Base class of the model and the head in a config: a name in a table, and options whose defaults it provides."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    kind: ClassVar[str]
+
+    name: str
+    options: dict[str, Any] = Field(default_factory=dict, validate_default=True)
+
+    @classmethod
+    def defaults(cls, name: str) -> ModelOptions:
+        """The options of that name in the table.
+
+        Raises:
+            UnknownNameError: There is no such name.
+        """
+        raise NotImplementedError
+
+    @field_validator("name")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        with _collected_by_pydantic():
+            cls.defaults(name)
+        return name
+
+    @field_validator("options")
+    @classmethod
+    def _complete(cls, options: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        name = info.data.get("name")
+        if name is None:
+            return options
+        with _collected_by_pydantic():
+            return complete(cls.defaults(name), options, f"{cls.kind} '{name}'").model_dump(mode="json")
+
+
 @contextmanager
-def collected_by_pydantic() -> Iterator[None]:
+def _collected_by_pydantic() -> Iterator[None]:
     """Turn a :class:`ConfigError` into a ``ValueError``, so that pydantic reports all mistakes of a config at once."""
     try:
         yield

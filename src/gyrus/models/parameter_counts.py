@@ -12,9 +12,8 @@ from torch import nn
 from gyrus.files import write_text
 from gyrus.models.build import build
 from gyrus.models.config import ModelConfig
-from gyrus.models.head_table import HEADS
 from gyrus.models.heads import Head
-from gyrus.models.model_table import MODELS
+from gyrus.models.model_table import HEADS, MODELS
 
 START, END = "<!-- tables start -->\n", "<!-- tables end -->"
 SIZES = {2: (128, 128), 3: (96, 96, 96)}

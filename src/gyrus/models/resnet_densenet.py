@@ -94,7 +94,7 @@ class DenseNet(Backbone):
             block_config=_DENSENET_BLOCKS[options.depth],
         )
         self.features = network.features
-        self.num_channels = self.num_features = _last_channels(options)
+        self.num_channels = self.num_features = network.features.get_parameter("norm5.weight").numel()
         self.smallest = (32,) * signature.spatial_dims
 
     def forward(self, images: Tensor) -> Tensor:
@@ -114,10 +114,3 @@ class DenseNet(Backbone):
         own = self.state_dict()
         renamed = {name.replace(".layers.", "."): name for name in own}
         return {renamed.get(name, name): value for name, value in weights.items()}
-
-
-def _last_channels(options: DenseNetOptions) -> int:
-    channels = options.width
-    for count in _DENSENET_BLOCKS[options.depth][:-1]:
-        channels = (channels + count * options.growth) // 2
-    return channels + _DENSENET_BLOCKS[options.depth][-1] * options.growth

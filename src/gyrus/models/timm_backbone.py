@@ -35,7 +35,8 @@ class TimmBackbone(Backbone):
         self.architecture = architecture
         self.network = _create(architecture, signature, options)
         self.channels_last = getattr(self.network, "output_fmt", "NCHW") == "NHWC"
-        self.grid: tuple[int, ...] | None = _token_grid(self.network)
+        has_tokens = hasattr(self.network, "num_prefix_tokens")
+        self.grid: tuple[int, ...] | None = tuple(self.network.patch_embed.grid_size) if has_tokens else None
         self.own_pool = self.grid is None and not self.channels_last
         self.num_channels = self.network.num_features
         self.num_features = self.network.head_hidden_size if self.own_pool else self.num_channels
@@ -109,9 +110,3 @@ def _create(architecture: str, signature: Signature, options: TimmOptions) -> An
     if published is not None and published.fixed_input_size:
         extra["img_size"] = signature.image_size
     return timm.create_model(architecture, num_classes=0, in_chans=signature.in_channels, **extra)
-
-
-def _token_grid(network: Any) -> tuple[int, ...] | None:
-    if not hasattr(network, "num_prefix_tokens"):
-        return None
-    return tuple(network.patch_embed.grid_size)
