@@ -203,7 +203,9 @@ def _walk(model: type[BaseModel], location: Sequence[int | str]) -> tuple[list[s
         models = [kind for kind in candidates if isinstance(kind, type) and issubclass(kind, BaseModel)]
         if isinstance(step, int):
             names.append(str(step))
-            candidates = [inner for kind in candidates for inner in _item_types(kind)]
+            candidates = [
+                inner for kind in candidates for item in typing.get_args(kind) for inner in _alternatives(item)
+            ]
             continue
         tagged = [kind for kind in models if _is_tagged(kind, step)]
         if tagged and not any(step in kind.model_fields for kind in models):
@@ -232,8 +234,3 @@ def _alternatives(annotation: Any) -> list[Any]:
     if origin is typing.Union or origin is types.UnionType:
         return [inner for member in typing.get_args(annotation) for inner in _alternatives(member)]
     return [annotation]
-
-
-def _item_types(annotation: Any) -> list[Any]:
-    """The types of the items of a container."""
-    return [inner for member in typing.get_args(annotation) for inner in _alternatives(member)]

@@ -27,6 +27,16 @@ NAMED_BY_GYRUS = re.compile(r"subject|image|shuffled-labels|(seed|fold)-\d+")
 """Names of run folders that Gyrus creates inside another folder; they are not unique."""
 
 
+class _File:
+    """The path of a file or folder in a run folder."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __get__(self, run: Run, _: type[Run] | None = None) -> Path:
+        return run.folder / self.name
+
+
 @dataclass(frozen=True)
 class Run:
     """A run folder and the names of its files.
@@ -43,119 +53,54 @@ class Run:
         whole = self.folder.resolve()
         return f"{whole.parent.name}/{whole.name}" if NAMED_BY_GYRUS.fullmatch(whole.name) else whole.name
 
-    @property
-    def config(self) -> Path:
-        """The resolved config with every default, YAML."""
-        return self.folder / "config.yaml"
-
-    @property
-    def manifest(self) -> Path:
-        """The manifest of the data, parquet."""
-        return self.folder / "manifest.parquet"
-
-    @property
-    def split(self) -> Path:
-        """The subjects and samples of the training, validation and test sets, JSON."""
-        return self.folder / "split.json"
-
-    @property
-    def preprocessing(self) -> Path:
-        """The fitted intensity scaling, JSON."""
-        return self.folder / "preprocessing.json"
-
-    @property
-    def model(self) -> Path:
-        """The description of the network, JSON."""
-        return self.folder / "model.json"
-
-    @property
-    def weights(self) -> Path:
-        """The weights of the best epoch, safetensors."""
-        return self.folder / "model.safetensors"
-
-    @property
-    def history(self) -> Path:
-        """One row per epoch, CSV."""
-        return self.folder / "history.csv"
-
-    @property
-    def metrics(self) -> Path:
-        """The evaluation on the test set, JSON."""
-        return self.folder / "metrics.json"
-
-    @property
-    def classification_report(self) -> Path:
-        """The evaluation as text."""
-        return self.folder / "classification_report.txt"
-
-    @property
-    def report(self) -> Path:
-        """The report, HTML."""
-        return self.folder / "report.html"
-
-    @property
-    def card(self) -> Path:
-        """The model card, Markdown."""
-        return self.folder / "model_card.md"
-
-    @property
-    def figures(self) -> Path:
-        """The folder of the figures, PNG and SVG."""
-        return self.folder / "figures"
-
-    @property
-    def baselines(self) -> Path:
-        """The baselines, evaluated on the same test set, JSON."""
-        return self.folder / "baselines.json"
-
-    @property
-    def audit(self) -> Path:
-        """The folder of the audit of its data and its split, ``gyrus audit --run``."""
-        return self.folder / "audit"
-
-    @property
-    def explanation(self) -> Path:
-        """The folder of its heat maps, ``gyrus explain``."""
-        return self.folder / "explanation"
-
-    @property
-    def assessment(self) -> Path:
-        """Calibration, operating points, decision curve, selective prediction and conformal sets, JSON."""
-        return self.folder / "assessment.json"
-
-    @property
-    def subgroups(self) -> Path:
-        """Scores of subgroups, JSON."""
-        return self.folder / "subgroups.json"
-
-    @property
-    def quality(self) -> Path:
-        """Sharpness and signal-to-noise ratio of the images of the test set, CSV."""
-        return self.folder / "quality.csv"
-
-    @property
-    def shuffled(self) -> Path:
-        """The run folder of the same network trained with shuffled labels (``evaluation.shuffled_labels``)."""
-        return self.folder / "shuffled-labels"
-
-    @property
-    def examples(self) -> Path:
-        """The images of the test set with the most confident correct and wrong predictions, NumPy."""
-        return self.folder / "examples.npz"
-
-    @property
-    def embeddings(self) -> Path:
-        """Embeddings of images of the test set, and their t-SNE map, NumPy."""
-        return self.folder / "embeddings.npz"
+    config = _File("config.yaml")
+    """The resolved config with every default, YAML."""
+    manifest = _File("manifest.parquet")
+    """The manifest of the data, parquet."""
+    split = _File("split.json")
+    """The subjects and samples of the training, validation and test sets, JSON."""
+    preprocessing = _File("preprocessing.json")
+    """The fitted intensity scaling, JSON."""
+    model = _File("model.json")
+    """The description of the network, JSON."""
+    weights = _File("model.safetensors")
+    """The weights of the best epoch, safetensors."""
+    history = _File("history.csv")
+    """One row per epoch, CSV."""
+    metrics = _File("metrics.json")
+    """The evaluation on the test set, JSON."""
+    classification_report = _File("classification_report.txt")
+    """The evaluation as text."""
+    report = _File("report.html")
+    """The report, HTML."""
+    card = _File("model_card.md")
+    """The model card, Markdown."""
+    figures = _File("figures")
+    """The folder of the figures, PNG and SVG."""
+    baselines = _File("baselines.json")
+    """The baselines, evaluated on the same test set, JSON."""
+    audit = _File("audit")
+    """The folder of the audit of its data and its split, ``gyrus audit --run``."""
+    explanation = _File("explanation")
+    """The folder of its heat maps, ``gyrus explain``."""
+    assessment = _File("assessment.json")
+    """Calibration, operating points, decision curve, selective prediction and conformal sets, JSON."""
+    subgroups = _File("subgroups.json")
+    """Scores of subgroups, JSON."""
+    quality = _File("quality.csv")
+    """Sharpness and signal-to-noise ratio of the images of the test set, CSV."""
+    shuffled = _File("shuffled-labels")
+    """The run folder of the same network trained with shuffled labels (``evaluation.shuffled_labels``)."""
+    examples = _File("examples.npz")
+    """The images of the test set with the most confident correct and wrong predictions, NumPy."""
+    embeddings = _File("embeddings.npz")
+    """Embeddings of images of the test set, and their t-SNE map, NumPy."""
+    checkpoint = _File("checkpoints/last.ckpt")
+    """The state of training after the last finished epoch; resuming starts from it."""
 
     def predictions(self, subset: str) -> Path:
         """The predictions for a subset, or those of a baseline, parquet."""
         return self.folder / "predictions" / f"{subset}.parquet"
-
-    @property
-    def checkpoint(self) -> Path:
-        """The state of training after the last finished epoch; resuming starts from it."""
-        return self.folder / "checkpoints" / "last.ckpt"
 
     @property
     def exists(self) -> bool:
