@@ -6,14 +6,14 @@ from gyrus.errors import RunError
 from gyrus.runs.run_folder import Run
 
 
-def test_a_run_begins_in_an_empty_folder_and_tells_its_status(tmp_path):
+def test_a_run_starts_in_an_empty_folder_and_records_its_status(tmp_path):
     run = Run.create(tmp_path / "run")
     assert run.status == "started"
     run.mark("finished", best_epoch=3)
     assert Run.open(tmp_path / "run").status == "finished"
 
 
-def test_what_lies_in_the_folder_is_never_overwritten(tmp_path):
+def test_existing_files_are_never_overwritten(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(RunError, match=r"is not an empty folder\. Give a new folder"):
         Run.create(tmp_path)
@@ -22,7 +22,7 @@ def test_what_lies_in_the_folder_is_never_overwritten(tmp_path):
         Run.create(tmp_path / "run")
 
 
-def test_a_run_that_is_missing_or_unfinished_is_told_with_the_way_out(tmp_path):
+def test_a_missing_or_unfinished_run_is_refused_with_advice(tmp_path):
     with pytest.raises(RunError, match="There is no run"):
         Run.open(tmp_path)
     Run.create(tmp_path / "run")
@@ -40,5 +40,5 @@ def test_two_processes_cannot_write_into_one_run(tmp_path):
     ("place", "title"),
     [("heads", "heads"), ("both/subject", "both/subject"), ("folds/repeat-0/fold-3", "repeat-0/fold-3")],
 )
-def test_the_title_tells_runs_apart_that_gyrus_has_named(tmp_path, place, title):
+def test_the_titles_of_runs_that_gyrus_has_named_are_distinct(tmp_path, place, title):
     assert Run(tmp_path / place).title == title

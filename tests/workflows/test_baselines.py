@@ -1,4 +1,4 @@
-"""Baselines: what they reach where the answer is known, what is said of them, and labels dealt out anew."""
+"""Baselines: scores where the result is known, their texts, and shuffled labels."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_the_nearest_neighbour_is_that_of_scikit_learn_on_mean_images(subsets) -
     assert said.predicted_classes.tolist() == expected.tolist()
 
 
-def test_baselines_are_judged_on_the_people_of_the_test_part_only(subsets) -> None:
+def test_baselines_are_evaluated_on_the_subjects_of_the_test_set_only(subsets) -> None:
     manifest, of, store = subsets
     answers, _ = made.predict_baselines(manifest, of, store, seed=0)
     for _, said in answers.values():
@@ -55,7 +55,7 @@ def test_baselines_are_judged_on_the_people_of_the_test_part_only(subsets) -> No
         assert len(said) == len(of.subjects["test"])
 
 
-def test_what_the_test_part_looks_like_changes_nothing_but_the_answers_about_it(subsets) -> None:
+def test_the_images_of_the_test_set_change_only_their_own_predictions(subsets) -> None:
     """No number of a baseline is fitted on test: other test labels give the same logits."""
     manifest, of, store = subsets
     table = manifest.table.copy()
@@ -68,7 +68,7 @@ def test_what_the_test_part_looks_like_changes_nothing_but_the_answers_about_it(
         np.testing.assert_array_equal(said.logits, other.logits)
 
 
-def test_metadata_that_tell_the_class_are_found_out(subsets) -> None:
+def test_metadata_that_determine_the_class_are_detected(subsets) -> None:
     manifest, of, store = subsets
     sick = manifest.table["label"] == "Dementia"
     told = replace(manifest, table=manifest.table.assign(Age=np.where(sick, 80, 60), site="one"))
@@ -82,7 +82,7 @@ def test_metadata_that_tell_the_class_are_found_out(subsets) -> None:
     assert "no age, sex or site" in notes[0]
 
 
-def test_after_a_split_by_image_the_neighbour_is_another_slice_of_the_same_person(phantom_folder) -> None:
+def test_after_a_split_by_image_the_nearest_neighbour_is_another_slice_of_the_subject(phantom_folder) -> None:
     config = load_config("dementia-baseline", {**SMALL, "data.path": str(phantom_folder)})
     manifest = scan_data(config.data, SILENT)
     by_image = split(manifest, SplitConfig(unit="image"), seed=0)
@@ -104,7 +104,7 @@ def test_small_images_are_means_over_blocks(tmp_path, shape) -> None:
     assert np.unique(made._small(Store(tmp_path))).tolist() == [7.0]
 
 
-def test_shuffled_labels_keep_counts_people_and_the_test_part(subsets) -> None:
+def test_shuffled_labels_keep_counts_subjects_and_the_test_set(subsets) -> None:
     manifest, of, _ = subsets
     shuffled, parts_of_it = made.shuffle_labels(manifest, of, seed=1)
     assert parts_of_it.manifest_digest == shuffled.digest

@@ -1,4 +1,4 @@
-"""Cross-validation: who is in which fold, what is kept, what is refused, and what is said."""
+"""Cross-validation: the subjects of each fold, finished folds, errors, and texts."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from gyrus.workflows.crossval_folder import CrossValidation
 from gyrus.workflows.ensemble import ensemble
 from gyrus.workflows.experiment_config import ExperimentConfig, load_config
 from tests.conftest import SMALL
-from tests.support.manifests import manifest_of, people
+from tests.support.manifests import manifest_of, subjects_per_label
 
 QUICK = {**SMALL, "training.epochs": 1, "evaluation.baselines": False, "preprocessing.steps.1.size": [16, 16]}
 
@@ -69,15 +69,15 @@ def _no_pages_of_folds() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def crossed(phantom_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> CrossValidation:
-    """Three folds of the small phantom; not to be written into."""
+    """Three folds of the small phantom; read only."""
     out = tmp_path_factory.mktemp("crossval") / "folds"
     return crossval("dementia-baseline", data=phantom_folder, out=out, folds=3, overrides=QUICK)
 
 
 @settings(max_examples=8, deadline=None)
 @given(sick=counts, healthy=counts, seed=st.integers(0, 1000), folds=st.integers(2, 4))
-def test_each_person_is_tested_once_a_repeat_and_never_in_two_parts(sick, healthy, seed, folds):
-    manifest = manifest_of(people(sick=sick, healthy=healthy, more=4))
+def test_each_subject_is_tested_once_per_repeat_and_is_in_one_subset(sick, healthy, seed, folds):
+    manifest = manifest_of(subjects_per_label(sick=sick, healthy=healthy, more=4))
     dealt = assign_folds(ExperimentConfig(seed=seed), manifest, folds=folds, repeats=2)
     everyone = sorted(manifest.table["subject"].unique())
     for repeat in range(2):
@@ -91,17 +91,17 @@ def test_each_person_is_tested_once_a_repeat_and_never_in_two_parts(sick, health
     assert [subsets for _, subsets in again.values()] == [subsets for _, subsets in dealt.values()]
 
 
-def test_repeats_deal_anew_and_a_fold_can_be_trained_by_its_config_alone():
+def test_repeats_assign_other_folds_and_a_fold_can_be_trained_by_its_config_alone():
     from gyrus.datasets.splits import split
 
-    manifest = manifest_of(people(a=12, b=12))
+    manifest = manifest_of(subjects_per_label(a=12, b=12))
     dealt = assign_folds(ExperimentConfig(), manifest, folds=3, repeats=2)
     assert dealt[0, 0][1].subjects != dealt[1, 0][1].subjects
     for config, subsets in dealt.values():
         assert split(manifest, config.split, seed=config.seed) == subsets
 
 
-def test_what_is_out_of_fold_is_what_the_folds_said_about_their_test_people(crossed):
+def test_out_of_fold_predictions_are_those_of_the_folds_for_their_test_sets(crossed):
     everybody = crossed.predictions()
     manifest = Manifest.load(crossed.folder / "manifest.parquet")
     assert sorted(everybody.table["sample"]) == sorted(manifest.table["sample"])
@@ -124,7 +124,7 @@ def test_a_cross_validation_counts_as_one_classifier_in_a_comparison(crossed):
     assert entry.facts["Model"] == "baseline-cnn, 3 folds"
 
 
-def test_baselines_of_all_folds_are_judged_on_everybody_at_once(crossed, phantom_folder, tmp_path):
+def test_baselines_of_all_folds_are_evaluated_on_all_subjects_at_once(crossed, phantom_folder, tmp_path):
     folder = Path(shutil.copytree(crossed.folder, tmp_path / "folds"))
     for number, kept in enumerate(crossed.runs):
         manifest, subsets = Manifest.load(kept.manifest), Split.load(kept.split)
@@ -144,7 +144,7 @@ def test_baselines_of_all_folds_are_judged_on_everybody_at_once(crossed, phantom
     assert all(sentence.replace("'", "&#39;") in found.report.read_text() for sentence in sentences)
 
 
-def test_the_words_say_what_folds_are_worth(crossed):
+def test_the_text_explains_the_scores_of_folds(crossed):
     for text in (crossed.text(), crossed.report.read_text()):
         assert "not independent" in text
         assert "as the mean of the folds and" in text
@@ -158,7 +158,7 @@ def test_saved_and_loaded_is_the_same(crossed):
     assert loaded.text() == crossed.text()
 
 
-def test_finished_folds_are_kept_and_the_others_give_the_same_answers(crossed, phantom_folder, tmp_path, monkeypatch):
+def test_finished_folds_are_kept_and_the_others_predict_the_same(crossed, phantom_folder, tmp_path, monkeypatch):
     train_on, out = module.train_on_split, tmp_path / "folds"
     copied = iter(crossed.runs[:2])
 
@@ -211,7 +211,7 @@ def test_other_data_and_other_folders_are_refused(crossed, phantom_folder, tmp_p
     assert not (tmp_path / "new").exists()
 
 
-def test_the_choice_of_a_nested_fold_sees_nobody_of_its_test_part(phantom_folder, tmp_path):
+def test_the_choice_of_a_nested_fold_sees_no_subject_of_its_test_set(phantom_folder, tmp_path):
     seen: list[set[str]] = []
 
     def choose(config: ExperimentConfig, manifest: Manifest, subsets: Split, folder: Path) -> ExperimentConfig:
@@ -233,7 +233,7 @@ def test_the_choice_of_a_nested_fold_sees_nobody_of_its_test_part(phantom_folder
     assert len(seen) == 2
 
 
-def test_a_choice_may_not_change_who_is_learnt_from(phantom_folder, tmp_path):
+def test_a_nested_choice_must_not_change_the_split(phantom_folder, tmp_path):
     def choose(config: ExperimentConfig, *_: object) -> ExperimentConfig:
         return config.model_copy(update={"split": config.split.model_copy(update={"fold": 0, "val": 0.5})})
 
@@ -248,7 +248,7 @@ def test_a_choice_may_not_change_who_is_learnt_from(phantom_folder, tmp_path):
         )
 
 
-def test_two_people_of_one_class_of_three_are_a_matter_of_words(tmp_path):
+def test_two_subjects_in_one_class_of_three_are_reported(tmp_path):
     data = write(generate(subjects=18, slices=2, classes=3, size=32, seed=0), tmp_path / "data")
     rare = sorted(path for path in data.iterdir() if path.is_dir())[-1]
     for path in rare.iterdir():
@@ -259,11 +259,13 @@ def test_two_people_of_one_class_of_three_are_a_matter_of_words(tmp_path):
     assert "nan" not in found.text().lower()
 
 
-def test_what_cannot_be_learnt_or_chosen_by_is_refused_before_any_fold_trains():
-    few = manifest_of(people(many=20, few=2))
+def test_folds_with_one_class_in_a_subset_are_refused_before_training():
+    few = manifest_of(subjects_per_label(many=20, few=2))
     with pytest.raises(SplitError, match=r"only class 'many' in its validation set.*at least 3 subjects"):
         assign_folds(ExperimentConfig(), few, folds=5, repeats=1)
-    assert len(assign_folds(ExperimentConfig(), manifest_of(people(many=17, few=3)), folds=5, repeats=2)) == 10
+    assert (
+        len(assign_folds(ExperimentConfig(), manifest_of(subjects_per_label(many=17, few=3)), folds=5, repeats=2)) == 10
+    )
 
 
 @pytest.fixture(scope="module")
@@ -281,7 +283,7 @@ def two_over_the_same_folds(phantom_folder: Path, tmp_path_factory: pytest.TempP
     ]
 
 
-def test_cross_validations_over_the_same_folds_answer_together_fold_by_fold(two_over_the_same_folds, tmp_path):
+def test_cross_validations_over_the_same_folds_are_averaged_fold_by_fold(two_over_the_same_folds, tmp_path):
     found = ensemble(two_over_the_same_folds, out=tmp_path / "together")
     tables = [CrossValidation.load(folder).predictions() for folder in two_over_the_same_folds]
     together = Predictions.load(found.predictions)
@@ -292,7 +294,7 @@ def test_cross_validations_over_the_same_folds_answer_together_fold_by_fold(two_
     assert len(read_entry(found.folder, "both").test) == len(together)
 
 
-def test_cross_validations_that_dealt_otherwise_are_refused(two_over_the_same_folds, phantom_folder, tmp_path):
+def test_cross_validations_over_other_folds_are_refused(two_over_the_same_folds, phantom_folder, tmp_path):
     other = tmp_path / "other"
     changes = {**QUICK, "split.seed": 1}
     crossval("dementia-baseline", data=phantom_folder, out=other, folds=2, overrides=changes)

@@ -37,7 +37,7 @@ def test_only_the_folder_of_the_same_cross_validation_is_opened(tmp_path):
         open_folder(tmp_path, PLAN, 1)
 
 
-def test_what_is_missing_unfinished_or_damaged_is_refused(tmp_path):
+def test_missing_unfinished_or_damaged_folders_are_refused(tmp_path):
     with pytest.raises(RunError, match="There is no cross-validation"):
         read_facts(tmp_path)
     write_facts(tmp_path, PLAN, folds=2, repeats=1, status="started")

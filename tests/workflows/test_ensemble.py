@@ -1,4 +1,4 @@
-"""Several runs as one classifier: what they say together, how they are judged, and what is refused."""
+"""Several runs as one classifier: predictions, evaluation, and errors."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.conftest import SMALL
 
 @pytest.fixture(scope="module")
 def other_run(phantom_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Another seed on the split of the finished run, judged with altered copies; not to be written into."""
+    """Another seed on the split of the finished run, evaluated with augmented copies; read only."""
     changes = {"training.epochs": 1, "split.seed": 0, "seed": 1, "evaluation.baselines": False, "evaluation.tta": 2}
     out = tmp_path_factory.mktemp("runs") / "other"
     return train("dementia-baseline", data=phantom_folder, out=out, overrides={**SMALL, **changes}).folder
@@ -40,7 +40,7 @@ def images(folder: Path) -> list[Path]:
     return sorted(folder.rglob("*.png"))[:5]
 
 
-def test_several_runs_answer_with_the_mean_of_their_probabilities(finished_run, other_run, phantom_folder):
+def test_several_runs_predict_the_mean_of_their_probabilities(finished_run, other_run, phantom_folder):
     alone = [predict(run, images(phantom_folder)).probabilities for run in (finished_run, other_run)]
     together = predict([finished_run, other_run], images(phantom_folder))
     np.testing.assert_allclose(together.probabilities, np.mean(alone, axis=0), atol=1e-6)
@@ -55,7 +55,7 @@ def test_a_folder_of_a_cross_validation_is_the_ensemble_of_its_folds(finished_ru
     np.testing.assert_array_equal(folds.logits, runs.logits)
 
 
-def test_copies_are_those_that_the_run_was_judged_with_unless_asked_otherwise(other_run, phantom_folder):
+def test_augmented_copies_are_those_of_the_evaluation_by_default(other_run, phantom_folder):
     judged = Predictions.load(Run(other_run).predictions("test"))
     paths = [phantom_folder / sample for sample in judged.table["sample"]]
     np.testing.assert_allclose(predict(other_run, paths).logits, judged.logits, atol=1e-5)
@@ -63,7 +63,7 @@ def test_copies_are_those_that_the_run_was_judged_with_unless_asked_otherwise(ot
     assert np.abs(predict(other_run, paths, tta=0).logits - judged.logits).max() > 1e-4
 
 
-def test_an_ensemble_is_judged_on_the_shared_test_part(finished_run, other_run, tmp_path):
+def test_an_ensemble_is_evaluated_on_the_shared_test_set(finished_run, other_run, tmp_path):
     found = ensemble([finished_run, other_run], out=tmp_path / "both")
     tables = [Predictions.load(Run(run).predictions("test")) for run in (finished_run, other_run)]
     together = Predictions.load(found.predictions)
@@ -80,7 +80,7 @@ def test_an_ensemble_is_judged_on_the_shared_test_part(finished_run, other_run, 
     assert find_runs(tmp_path)[0] == [found.folder]
 
 
-def test_weights_come_from_the_validation_part(finished_run, other_run, copy, tmp_path):
+def test_weights_are_fitted_on_the_validation_set(finished_run, other_run, copy, tmp_path):
     validation = Predictions.load(copy.predictions("val"))
     surely = np.eye(2)[validation.targets] * 20
     Predictions.from_table(
@@ -104,7 +104,7 @@ def changed_split(run: Run, **subsets: list[str]) -> None:
     )
 
 
-def test_a_run_that_knows_a_tested_person_is_refused(finished_run, copy, tmp_path):
+def test_a_run_trained_on_a_test_subject_is_refused(finished_run, copy, tmp_path):
     split = Split.load(copy.split)
     stranger = split.subjects["test"][0]
     changed_split(copy, val=[*split.subjects["val"], stranger])
@@ -125,7 +125,7 @@ def test_a_copy_of_a_tested_image_under_another_name_is_found(finished_run, copy
         ensemble([finished_run, copy], out=tmp_path / "x")
 
 
-def test_other_test_parts_and_splits_by_image_are_refused(finished_run, copy, tmp_path):
+def test_other_test_sets_and_splits_by_image_are_refused(finished_run, copy, tmp_path):
     split = Split.load(copy.split)
     replace(split, samples={**split.samples, "test": split.samples["test"][1:]}).save(copy.split)
     with pytest.raises(DataError, match="The test sets differ"):
@@ -135,7 +135,7 @@ def test_other_test_parts_and_splits_by_image_are_refused(finished_run, copy, tm
         ensemble([finished_run, copy], out=tmp_path / "x")
 
 
-def test_members_must_be_runs_each_once_and_share_what_is_asked_of_them(finished_run, copy, phantom_folder, tmp_path):
+def test_members_must_be_distinct_runs_with_shared_subsets(finished_run, copy, phantom_folder, tmp_path):
     with pytest.raises(ConfigError, match="two or more runs, got 1"):
         ensemble([finished_run], out=tmp_path / "x")
     with pytest.raises(ConfigError, match="named twice"):
@@ -147,7 +147,7 @@ def test_members_must_be_runs_each_once_and_share_what_is_asked_of_them(finished
         predict([finished_run, copy], images(phantom_folder), weights="validation")
 
 
-def test_classifiers_of_other_classes_do_not_answer_together(finished_run, copy, phantom_folder):
+def test_classifiers_of_other_classes_are_not_combined(finished_run, copy, phantom_folder):
     import json
 
     about = json.loads(copy.model.read_text())

@@ -19,7 +19,7 @@ from gyrus.evaluation.subgroups import Subgroups
 from gyrus.inference.predictions import Predictions
 from gyrus.runs.run_folder import Run
 from gyrus.workflows.evaluate import evaluate, healthy_class, report_page
-from gyrus.workflows.image_quality import load_quality
+from gyrus.workflows.saved_outputs import load_quality
 from gyrus.workflows.train import train
 from tests.conftest import SMALL
 from tests.support.command_line import gyrus

@@ -1,4 +1,4 @@
-"""System C's JSON configs, in the forms that it has."""
+"""JSON configs of NeuroFlux, in all their forms."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_unknown_keys_are_named_with_the_nearest(tmp_path):
         ({**DATASET, "mode": "fly"}, "no mode of Neuroflux"),
     ],
 )
-def test_what_cannot_be_meant_is_refused_and_nothing_written(tmp_path, document, words):
+def test_invalid_values_are_refused_and_nothing_is_written(tmp_path, document, words):
     with pytest.raises(ConfigError, match=words):
         import_config(*written(tmp_path, config=document), out=tmp_path / "recipe.yaml")
     assert not (tmp_path / "recipe.yaml").exists()

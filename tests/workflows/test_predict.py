@@ -15,7 +15,7 @@ from gyrus.runs.run_folder import Run
 from gyrus.workflows.predict import predict
 
 
-def test_prediction_needs_the_run_only_and_gives_the_same_answers(finished_run, phantom_folder, tmp_path):
+def test_prediction_needs_only_the_run_and_gives_the_same_predictions(finished_run, phantom_folder, tmp_path):
     run = shutil.copytree(finished_run, tmp_path / "elsewhere")
     images = shutil.copytree(phantom_folder, tmp_path / "moved")
     known = Predictions.load(Run(run).predictions("test"))

@@ -18,7 +18,7 @@ SIZE = {"step": "resize", "size": [32, 32]}
 
 @pytest.fixture(scope="session")
 def few_slices(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Twelve synthetic people of four classes, two slices each."""
+    """Twelve synthetic subjects in four classes, two slices each."""
     phantom = generate(subjects=12, slices=2, classes=4, size=32, seed=0)
     return write(phantom, tmp_path_factory.mktemp("data") / "phantom")
 
@@ -46,7 +46,7 @@ def shrunk(name: str) -> dict[str, object]:
 
 
 WITH_PAGE = ("adni-convnext3d", "neuroflux-cnn", "dementia-exp8")
-"""Drawing takes much longer than the training, and hangs on data and scores, not on the recipe."""
+"""Drawing takes much longer than the training, and depends on data and scores, not on the recipe."""
 
 
 @pytest.mark.parametrize("name", recipes())
@@ -98,6 +98,6 @@ def test_a_recipe_has_the_parameters_of_its_original(name):
     assert sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad) == trainable
 
 
-def test_a_recipe_that_corrects_imbalance_twice_says_so():
+def test_a_recipe_that_corrects_imbalance_twice_warns():
     assert "Class imbalance is corrected twice" in load_config("dementia-exp6").training.warnings()[0]
     assert not load_config("dementia-exp7").training.warnings()

@@ -24,7 +24,7 @@ from gyrus.workflows.train import resume, train
 from tests.conftest import SMALL
 
 
-def test_a_run_holds_every_noun_and_they_agree(finished_run):
+def test_the_files_of_a_run_agree(finished_run):
     run = Run.open(finished_run)
     manifest, split = Manifest.load(run.manifest), Split.load(run.split)
     assert split.manifest_digest == manifest.digest
@@ -72,7 +72,7 @@ def test_same_seed_same_weights_another_seed_others(finished_run, phantom_folder
     assert Split.load(other.split).subjects != Split.load(again.split).subjects
 
 
-def test_an_image_level_split_is_called_so_in_every_result(phantom_folder, tmp_path):
+def test_a_split_by_image_is_named_in_every_result(phantom_folder, tmp_path):
     overrides = {**SMALL, "split.unit": "image", "training.epochs": 1}
     run = train("dementia-baseline", data=phantom_folder, out=tmp_path / "run", overrides=overrides)
     words = "image-level split: subjects may be in both training and test sets"
@@ -93,7 +93,7 @@ def test_an_image_level_split_is_called_so_in_every_result(phantom_folder, tmp_p
         ({"data.subject_rule": "none"}, SplitError, "--split-unit image"),
     ],
 )
-def test_a_mistake_is_told_before_anything_is_written(phantom_folder, tmp_path, overrides, error, words):
+def test_a_mistake_is_reported_before_anything_is_written(phantom_folder, tmp_path, overrides, error, words):
     config = load_config("dementia-baseline").model_dump(mode="json")
     config["data"]["path"] = str(phantom_folder)
     with pytest.raises(error, match=words):

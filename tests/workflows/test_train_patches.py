@@ -1,4 +1,4 @@
-"""A run that learns from patches goes the whole road: trained, judged, loaded, asked again, explained."""
+"""A run on patches from start to end: trained, evaluated, loaded, used for prediction, explained."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_a_saved_network_is_loaded_as_it_was(run):
     assert model.patches.size[-2:] == (16, 16)
 
 
-def test_asked_again_it_says_the_same(run, phantom_folder):
+def test_predictions_for_the_same_images_are_the_same(run, phantom_folder):
     test = Predictions.load(run.predictions("test")).table.set_index("sample")
     again = predict(run, [phantom_folder], device="cpu").table
     again["sample"] = [name.removeprefix(f"{phantom_folder}/") for name in again["sample"]]

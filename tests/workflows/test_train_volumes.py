@@ -1,4 +1,4 @@
-"""From NIfTI files to an honest score of a 3D network, by the commands that images take too."""
+"""From NIfTI files to the score of a 3D network, by the same commands as for images."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tests.support.options import set_options
 
 @pytest.fixture(scope="module")
 def layouts(tmp_path_factory) -> dict[str, Path]:
-    """The same synthetic people as BIDS and as slices in folders."""
+    """The same synthetic subjects as BIDS and as slices in folders."""
     root = tmp_path_factory.mktemp("phantom")
     phantom = generate(subjects=12, slices=8, classes=2, size=32, seed=0)
     return {name: write(phantom, root / name, name) for name in ("nifti", "folder")}
@@ -100,7 +100,7 @@ def test_slices_of_volumes_train_a_2d_network(layouts, tmp_path):
     assert len(predictions.table) == len(Manifest.load(run.manifest).table.query("subject == 'sub-P001'"))
 
 
-def test_the_standard_histogram_is_that_of_the_train_part_only(layouts, tmp_path):
+def test_the_standard_histogram_is_that_of_the_training_set_only(layouts, tmp_path):
     manifest = scan(layouts["nifti"])
     config = PreprocessingConfig(steps=(), intensity=IntensityScaling(method="histogram"))
     store = open_store(manifest, config, cache=tmp_path)
@@ -115,7 +115,7 @@ def test_the_standard_histogram_is_that_of_the_train_part_only(layouts, tmp_path
     assert after.std(axis=0).mean() < 0.5 * before.std(axis=0).mean()
 
 
-def test_no_more_volumes_are_held_than_are_worked_on(layouts, tmp_path, monkeypatch):
+def test_only_the_volumes_in_use_are_in_memory(layouts, tmp_path, monkeypatch):
     """Reading stays within a few volumes of writing, however many there are."""
     from gyrus.datasets import store as module
 

@@ -17,7 +17,7 @@ from gyrus.reporting.audit_report import write_audit
 from gyrus.runs.run_folder import Run
 from gyrus.workflows.display import SILENT, Display
 from gyrus.workflows.experiment_config import DataConfig
-from gyrus.workflows.load_data import scan_data
+from gyrus.workflows.load_data import scan_path
 
 
 @dataclass(frozen=True)
@@ -80,8 +80,7 @@ def audit(
     if opened and not path:
         manifest = Manifest.load(opened.manifest)
     else:
-        config = (data or DataConfig()).model_copy(update={"path": str(path), "on_bad_file": "skip"})
-        manifest = scan_data(config, display)
+        manifest = scan_path(str(path), data, display, on_bad_file="skip")
 
     with display.progress("Measuring images") as progress:
         context = gather(manifest, split=subsets, seed=seed, progress=progress)

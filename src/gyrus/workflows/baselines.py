@@ -62,7 +62,10 @@ class BaselineData:
 
     def select(self, subset: Subset) -> BaselineData:
         """The rows of one subset."""
-        chosen = self.subsets == subset
+        return self.take(self.subsets == subset)
+
+    def take(self, chosen: npt.NDArray[np.bool_ | np.int64]) -> BaselineData:
+        """The rows of a mask, or of numbers."""
         return BaselineData(self.features[chosen], self.targets[chosen], self.names[chosen], self.subsets[chosen])
 
 
@@ -81,7 +84,9 @@ def predict_baselines(
         The description and the predictions of each baseline by name, and notes on missing baselines.
     """
     by_subject = split.unit != "image" and manifest.subject_kind != "unknown"
-    table = manifest.table.assign(subset_=_subset_of_rows(manifest, split), target_=manifest.targets.to_numpy())
+    subset_of = {sample: subset for subset, samples in split.samples.items() for sample in samples}
+    subsets = manifest.table["sample"].map(subset_of)
+    table = manifest.table.assign(subset_=subsets, target_=manifest.targets.to_numpy())
     keys = table["subject" if by_subject else "sample"].astype(str).to_numpy()
     rows = _pooled(table, keys, _small(store))
     tested = rows.select("test")
@@ -240,11 +245,6 @@ def _index(run: Run) -> Path:
     return run.predictions("baselines").with_suffix(".json")
 
 
-def _subset_of_rows(manifest: Manifest, split: Split) -> pd.Series:
-    subsets = {sample: subset for subset, samples in split.samples.items() for sample in samples}
-    return manifest.table["sample"].map(subsets)
-
-
 def _small(store: Store) -> Floats:
     """Each image as means over blocks of pixels, at most :data:`MOST_PIXELS`; (N, F) in [0, 255]."""
     sizes = store.image_size
@@ -285,8 +285,7 @@ def _first_of(table: pd.DataFrame, keys: npt.NDArray[np.object_]) -> pd.DataFram
 def _drawn(rows: BaselineData, most: int, seed: int) -> BaselineData:
     if len(rows.targets) <= most:
         return rows
-    chosen = np.sort(np.random.default_rng(seed).permutation(len(rows.targets))[:most])
-    return BaselineData(rows.features[chosen], rows.targets[chosen], rows.names[chosen], rows.subsets[chosen])
+    return rows.take(np.sort(np.random.default_rng(seed).permutation(len(rows.targets))[:most]))
 
 
 def _nearest(rows: BaselineData, seed: int) -> tuple[str, Floats]:

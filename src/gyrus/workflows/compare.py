@@ -14,7 +14,7 @@ from gyrus.inference.predictions import TABLES, Predictions
 from gyrus.reporting import leaderboard_report
 from gyrus.runs.run_folder import Run
 from gyrus.types import SplitUnit
-from gyrus.workflows.crossval_folder import CrossValidation, read_facts
+from gyrus.workflows.crossval_folder import CrossValidation, is_crossval, read_facts
 from gyrus.workflows.ensemble import Ensemble
 from gyrus.workflows.evaluate import read_predictions
 from gyrus.workflows.experiment_config import load_config
@@ -140,7 +140,7 @@ def read_entry(path: Path, name: str, split_unit: SplitUnit | None = None) -> En
     """
     if path.suffix.lower() in TABLES:
         return Entry(name, read_predictions(path, split_unit), facts={"Model": "predictions of another tool"})
-    if (path / "crossval.json").is_file():
+    if is_crossval(path):
         facts = read_facts(path)
         model = load_config(path / "config.yaml").model.name
         repeats = f", first of {facts.repeats} repeats" if facts.repeats > 1 else ""

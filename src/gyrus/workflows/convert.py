@@ -13,7 +13,7 @@ from gyrus.curation.scan_volumes import ConversionOptions
 from gyrus.datasets.manifest import Manifest
 from gyrus.workflows.display import SILENT, Display, show_warnings
 from gyrus.workflows.experiment_config import DataConfig, ExperimentConfig, load_config
-from gyrus.workflows.load_data import scan_data
+from gyrus.workflows.load_data import scan_path
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,8 +62,7 @@ def convert(
         GyrusError: The folder is not empty, or cannot be written to.
     """
     steps = load_config(config, overrides).preprocessing.volume
-    source = (data or DataConfig()).model_copy(update={"path": str(path), "on_bad_file": "fail"})
-    manifest = scan_data(source, display)
+    manifest = scan_path(path, data, display, on_bad_file="fail")
     show_warnings(display, privacy_warnings(manifest))
     with display.progress("Converting") as progress:
         notes = convert_manifest(manifest, to, Path(out), ConversionOptions(slice_spacing, steps, progress))

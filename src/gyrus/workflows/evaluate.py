@@ -1,4 +1,4 @@
-"""Evaluate a run, or a table of predictions of any tool: scores, baselines, evaluate_subgroups, figures and report."""
+"""Evaluate a run, or a table of predictions of any tool: scores, baselines, subgroups, figures and report."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from gyrus.runs.run_folder import Run
 from gyrus.types import SplitUnit
 from gyrus.workflows.baselines import evaluate_run_baselines
 from gyrus.workflows.experiment_config import EvaluationConfig, ExperimentConfig, load_config
-from gyrus.workflows.image_quality import QUALITY, load_quality
+from gyrus.workflows.saved_outputs import QUALITY, load_quality
 
 GROUP_COLUMNS = ("age", "sex", "gender", "m/f", "site", "scanner", "manufacturer", "field_strength", "slice")
 """Columns of a manifest, in any case, that define subgroups by default."""
@@ -203,7 +203,7 @@ def _evaluate_table(path: Path, folder: Path, split_unit: SplitUnit | None, conf
 
 
 def _group_columns(manifest: Manifest, quality: pd.DataFrame, asked: Sequence[str] | None) -> pd.DataFrame:
-    """The columns that define evaluate_subgroups, indexed by sample."""
+    """The columns that define subgroups, indexed by sample."""
     measured = [column for column in quality if column not in manifest.table]
     table = manifest.table.set_index("sample").join(quality[measured])
     if asked is not None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 from gyrus.datasets.manifest import VOLUME_FILES, Manifest
 from gyrus.datasets.scan import scan
@@ -21,18 +23,7 @@ def scan_data(config: DataConfig, display: Display) -> Manifest:
     if config.path is None:
         raise ConfigError("No data: name a folder, a table or hf:owner/name with --data, or as data.path.")
     with display.progress("Reading files") as progress:
-        manifest = scan(
-            config.path,
-            source=config.source,
-            subject_rule=config.subject_rule,
-            subject_pattern=config.subject_pattern,
-            classes=config.classes,
-            columns=config.columns,
-            bids=config.bids,
-            orientation=config.orientation,
-            spacing=config.spacing,
-            progress=progress,
-        )
+        manifest = _scan(config.path, config, progress)
     if config.merge:
         manifest = manifest.merge(config.merge)
     if config.subjects == "inferred":
@@ -43,6 +34,18 @@ def scan_data(config: DataConfig, display: Display) -> Manifest:
     return _as_samples(manifest, config, display)
 
 
+def scan_path(
+    path: str | Path, config: DataConfig | None, display: Display, *, on_bad_file: Literal["fail", "skip"]
+) -> Manifest:
+    """The manifest of the labelled data at a path, read as the config describes.
+
+    Raises:
+        DataError: As :func:`scan_data`.
+    """
+    changes = {"path": str(path), "on_bad_file": on_bad_file}
+    return scan_data((config or DataConfig()).model_copy(update=changes), display)
+
+
 def scan_unlabelled(path: str | Path, config: DataConfig, display: Display) -> Manifest:
     """The manifest of new images; labels are ignored.
 
@@ -50,19 +53,26 @@ def scan_unlabelled(path: str | Path, config: DataConfig, display: Display) -> M
         DataError: The images cannot be read, or contain unusable files.
     """
     with display.progress(f"Reading {path}") as progress:
-        manifest = scan(
-            path,
-            source=config.source,
-            columns=config.columns,
-            subject_rule=config.subject_rule,
-            subject_pattern=config.subject_pattern,
-            bids=config.bids,
-            orientation=config.orientation,
-            spacing=config.spacing,
-            labelled=False,
-            progress=progress,
-        )
+        manifest = _scan(path, config, progress, labelled=False)
     return _as_samples(manifest, config, display)
+
+
+def _scan(
+    path: str | Path, config: DataConfig, progress: Callable[[int, int], None], *, labelled: bool = True
+) -> Manifest:
+    return scan(
+        path,
+        source=config.source,
+        subject_rule=config.subject_rule,
+        subject_pattern=config.subject_pattern,
+        classes=config.classes if labelled else None,
+        columns=config.columns,
+        bids=config.bids,
+        orientation=config.orientation,
+        spacing=config.spacing,
+        labelled=labelled,
+        progress=progress,
+    )
 
 
 def _as_samples(manifest: Manifest, config: DataConfig, display: Display) -> Manifest:
@@ -72,8 +82,7 @@ def _as_samples(manifest: Manifest, config: DataConfig, display: Display) -> Man
 
         manifest = stack_slices(manifest, config.stack)
     if config.slices:
-        from gyrus.datasets.neighbouring_slices import with_neighbours
-        from gyrus.datasets.volume_slices import slice_volumes
+        from gyrus.datasets.slices import slice_volumes, with_neighbours
 
         in_files = VOLUME_FILES not in manifest.table
         manifest = (with_neighbours if in_files else slice_volumes)(manifest, config.slices)

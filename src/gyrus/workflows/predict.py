@@ -52,7 +52,7 @@ def predict(
         out: The table to write: a .csv, .parquet or .json file.
         data: How to read the inputs; labels are not needed.
         device: "auto", "cpu", "cuda" or "mps".
-        tta: Augmented copies of each image to average_predictions over; by default as in the evaluation of each run.
+        tta: Augmented copies of each image to average over; by default as in the evaluation of each run.
         weights: For an ensemble: "equal" or "validation"; see :func:`gyrus.workflows.ensemble.member_weights`.
         display: Where progress is shown.
 
@@ -69,10 +69,9 @@ def predict(
     runs = open_runs([run] if isinstance(run, Run | str | Path) else run)
     if not inputs:
         raise DataError("Nothing to predict: name at least one image, folder or table.")
-    shares = member_weights(runs, weights)
     members = [TrainedClassifier.load(each, tta) for each in runs]
     _require_compatible(members)
-    ensemble = _LoadedEnsemble(tuple(members), shares, pick_device(device), display)
+    ensemble = _LoadedEnsemble(tuple(members), member_weights(runs, weights), pick_device(device), display)
     found = [ensemble.predict(path, data or DataConfig()) for path in inputs]
     table = pd.concat([each.table for each in found], ignore_index=True).drop_duplicates("sample")
     predictions = Predictions.from_table(table, classes=found[0].classes, split_unit=found[0].split_unit, subset="new")
@@ -98,7 +97,7 @@ class TrainedClassifier:
 
         Args:
             run: The run.
-            tta: Augmented copies of each image to average_predictions over; by default as in its evaluation.
+            tta: Augmented copies of each image to average over; by default as in its evaluation.
         """
         about, settings = read_json(run.model), load_config(run.config)
         model = build_model(settings, about["in_channels"], len(about["classes"]), about["image_size"])

@@ -17,7 +17,7 @@ from gyrus.files import require_empty
 from gyrus.transforms.preprocessing import AnyImageStep
 from gyrus.workflows.display import SILENT, Display
 from gyrus.workflows.experiment_config import DataConfig
-from gyrus.workflows.load_data import scan_data
+from gyrus.workflows.load_data import scan_path
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +70,7 @@ def prepare(
     if out is not None and not dry_run:
         require_empty(Path(out), "Nothing is overwritten; give a new folder with --out.", error=ConfigError)
 
-    manifest = _scan(path, data, display, on_bad_file="skip")
+    manifest = scan_path(path, data, display, on_bad_file="skip")
     with display.progress("Measuring images") as progress:
         plan = plan_cleaning(manifest, rules, seed=seed, progress=progress)
     if dry_run or out is None:
@@ -106,11 +106,7 @@ def write_split(
         DataError: The data cannot be read or split.
     """
     config = split if isinstance(split, SplitConfig) else parse(SplitConfig, split or {}, where="The split")
-    manifest = _scan(path, data, display, on_bad_file="fail")
+    manifest = scan_path(path, data, display, on_bad_file="fail")
     result = split_manifest(manifest, config, seed=seed)
     result.save(Path(out))
     return manifest, result
-
-
-def _scan(path: str | Path, data: DataConfig | None, display: Display, *, on_bad_file: str) -> Manifest:
-    return scan_data((data or DataConfig()).model_copy(update={"path": str(path), "on_bad_file": on_bad_file}), display)

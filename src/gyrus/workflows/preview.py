@@ -10,12 +10,12 @@ import numpy as np
 
 from gyrus.curation.privacy import privacy_warnings
 from gyrus.datasets.reader import PreparedVolumes, Reader
-from gyrus.datasets.volume_slices import require_volumes
+from gyrus.datasets.slices import require_volumes
 from gyrus.errors import ConfigError
 from gyrus.files import atomic_path
 from gyrus.workflows.display import SILENT, Display, show_warnings
 from gyrus.workflows.experiment_config import DataConfig, ExperimentConfig, load_config
-from gyrus.workflows.load_data import scan_data, scan_unlabelled
+from gyrus.workflows.load_data import scan_path, scan_unlabelled
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -85,8 +85,7 @@ def augment_preview(
 
     _require_figure_file(out)
     settings = load_config(config, overrides)
-    source = settings.data.model_copy(update={"path": str(path), "on_bad_file": "skip"})
-    manifest = scan_data(source, SILENT)
+    manifest = scan_path(path, settings.data, SILENT, on_bad_file="skip")
     chosen = np.random.default_rng(seed).permutation(len(manifest))[:images]
     reader = Reader(manifest, settings.preprocessing.volume)
     pixels = np.stack([settings.preprocessing.apply(reader.read(int(number))) for number in chosen])

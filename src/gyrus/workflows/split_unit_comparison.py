@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -67,10 +68,7 @@ def train_both(
         display.say(f"Split by {unit}:")
         folder = Path(out) / unit
         changes = {**(overrides or {}), "split.unit": unit}
-
-        def start(folder: Path = folder, changes: Mapping[str, Any] = changes) -> Run:
-            return train(config, data=data, out=folder, overrides=changes, display=display)
-
+        start = partial(train, config, data=data, out=folder, overrides=changes, display=display)
         runs[unit] = finish_run(folder, start, display=display)
     report = Path(out) / "report.html"
     compared = [

@@ -17,20 +17,20 @@ from gyrus.extras import DISTRIBUTION
 from gyrus.inference.predict import pick_device
 from gyrus.runs.run_folder import Run, installed_version
 from gyrus.training.loggers import RunLogger, open_log, require_loggers
-from gyrus.workflows.artifacts import (
-    save_embeddings,
-    save_examples,
-    save_model_description,
-    save_normalisation,
-    save_weights,
-)
 from gyrus.workflows.baselines import predict_baselines, save_baseline_predictions, shuffle_labels
 from gyrus.workflows.data_module import DataModule, fit_model, new_model
 from gyrus.workflows.display import SILENT, Display, show_warnings
 from gyrus.workflows.evaluate import evaluate_run, require_evaluable
 from gyrus.workflows.experiment_config import ExperimentConfig, load_config
-from gyrus.workflows.image_quality import save_quality
 from gyrus.workflows.load_data import scan_data
+from gyrus.workflows.saved_outputs import (
+    save_embeddings,
+    save_examples,
+    save_model_description,
+    save_normalisation,
+    save_quality,
+    save_weights,
+)
 
 
 def train(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -81,10 +82,7 @@ def train_seeds(
         display.say(f"Seed {seed}:")
         folder = Path(out) / f"seed-{seed}"
         changes = {**(overrides or {}), "split.seed": split_seed, "seed": seed}
-
-        def start(folder: Path = folder, changes: Mapping[str, Any] = changes) -> Run:
-            return train(config, data=data, out=folder, overrides=changes, display=display)
-
+        start = partial(train, config, data=data, out=folder, overrides=changes, display=display)
         runs[seed] = finish_run(folder, start, display=display)
     rows = [
         {"seed": seed, "unit": unit} | {name: estimate.value for name, estimate in scores.metrics.items()}

@@ -30,8 +30,8 @@ from gyrus.workflows.display import SILENT
 from gyrus.workflows.explain.config import ExplainConfig
 from gyrus.workflows.explain.explain import explain
 from gyrus.workflows.explain.images import decode_images, images_of_run
-from gyrus.workflows.image_quality import load_quality
 from gyrus.workflows.predict import TrainedClassifier
+from gyrus.workflows.saved_outputs import load_quality
 from gyrus.workflows.train import train
 from tests.conftest import SMALL
 from tests.support.networks import one_thread

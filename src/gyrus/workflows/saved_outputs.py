@@ -1,29 +1,37 @@
-"""The files of a run beside its scores: weights, description of the model, example images and embeddings."""
+"""Files of a run beside its scores: weights, model description, example images, embeddings, image quality."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from safetensors.torch import save_file
+import pandas as pd
 
-from gyrus.audit.embeddings import tsne
-from gyrus.datasets.torch_dataset import PixelDataset
+from gyrus.audit.image_quality import measure_quality
+from gyrus.datasets.manifest import Manifest
+from gyrus.datasets.splits import Split
+from gyrus.datasets.store import Store
 from gyrus.files import atomic_path, write_json
 from gyrus.inference.predictions import Predictions
-from gyrus.models.build import ModelConfig
-from gyrus.models.classifier import Classifier
+from gyrus.models.config import ModelConfig
 from gyrus.runs.run_folder import Run
 from gyrus.transforms.normalisation import Normalisation
 from gyrus.types import SplitUnit
+
+if TYPE_CHECKING:
+    from gyrus.datasets.torch_dataset import PixelDataset
+    from gyrus.models.classifier import Classifier
 
 MOST_EMBEDDINGS = 600
 """Images on the map of embeddings. More points cover each other, and t-SNE takes long."""
 
 EXAMPLES = 6
 """Number of the most confident correct predictions, and of the most confident wrong ones."""
+
+QUALITY = ("sharpness", "foreground SNR")
+"""Measures of :data:`gyrus.audit.image_quality.MEASURES` that distinguish good images from bad ones."""
 
 
 def save_normalisation(run: Run, normalisation: Normalisation) -> None:
@@ -51,6 +59,8 @@ def save_model_description(
 
 def save_weights(run: Run, model: Classifier) -> None:
     """Write ``model.safetensors``."""
+    from safetensors.torch import save_file
+
     weights = {name: value.detach().cpu().contiguous().clone() for name, value in model.state_dict().items()}
     with atomic_path(run.weights) as temporary:
         save_file(weights, temporary)
@@ -84,6 +94,8 @@ def save_embeddings(run: Run, model: Classifier, dataset: PixelDataset, *, seed:
         dataset: The subset to map. At most :data:`MOST_EMBEDDINGS` of its images are drawn at random.
         seed: Seed of the draw and of the map.
     """
+    from gyrus.audit.embeddings import tsne
+
     random = np.random.default_rng(seed)
     rows = np.sort(random.permutation(len(dataset))[:MOST_EMBEDDINGS])
     vectors = _embed(model, dataset, rows)
@@ -92,6 +104,31 @@ def save_embeddings(run: Run, model: Classifier, dataset: PixelDataset, *, seed:
     points = tsne(vectors, seed=seed)
     with atomic_path(run.embeddings) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, rows=rows, vectors=vectors, map=points)
+
+
+def save_quality(run: Run, manifest: Manifest, split: Split, store: Store) -> None:
+    """Measure each image of the test set; every image gets the mean over its subject.
+
+    Args:
+        run: Gets ``quality.csv``, one row per sample.
+        manifest: The data.
+        split: The split.
+        store: The pixels, before steps that hide the head; of volumes, the middle slice is measured.
+    """
+    table = manifest.table
+    tested = np.flatnonzero(table["sample"].isin(split.samples["test"]))
+    measured = pd.DataFrame([measure_quality(_gray(store.pixels[row])) for row in tested.tolist()])[list(QUALITY)]
+    subjects = table["subject"].fillna(table["sample"]).iloc[tested].to_numpy()
+    quality = measured.groupby(subjects).transform("mean").set_index(table["sample"].iloc[tested])
+    with atomic_path(run.quality) as temporary:
+        quality.to_csv(temporary, float_format="%.3g", lineterminator="\n")
+
+
+def load_quality(run: Run) -> pd.DataFrame:
+    """One column per measure, indexed by sample; no columns in runs without measurements."""
+    if not run.quality.is_file():
+        return pd.DataFrame(index=pd.Index([], dtype="str", name="sample"))
+    return pd.read_csv(run.quality, dtype={"sample": "str"}).set_index("sample")
 
 
 def _most_confident(predictions: Predictions, confidence: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -103,12 +140,21 @@ def _most_confident(predictions: Predictions, confidence: np.ndarray, mask: np.n
     return np.asarray(rows[np.sort(first)][:EXAMPLES], dtype=np.int64)
 
 
-@torch.inference_mode()
 def _embed(model: Classifier, dataset: PixelDataset, rows: np.ndarray, batch_size: int = 64) -> np.ndarray:
+    import torch
+
     model.eval()
     device = next(model.parameters()).device
-    batches = [
-        model.embedding(dataset.__getitems__(block.tolist()).images.to(device)).float().cpu().numpy()
-        for block in np.array_split(rows, max(1, -(-len(rows) // batch_size)))
-    ]
-    return np.concatenate(batches)
+    blocks = np.array_split(rows, max(1, -(-len(rows) // batch_size)))
+    with torch.inference_mode():
+        return np.concatenate(
+            [
+                model.embedding(dataset.__getitems__(block.tolist()).images.to(device)).float().cpu().numpy()
+                for block in blocks
+            ]
+        )
+
+
+def _gray(pixels: np.ndarray) -> np.ndarray:
+    middle = pixels[len(pixels) // 2]
+    return middle if middle.ndim == 2 else middle[len(middle) // 2]
