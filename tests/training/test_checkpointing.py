@@ -9,7 +9,7 @@ from gyrus.errors import RunError
 from gyrus.training.checkpointing import load_checkpoint, remove_incomplete, save_checkpoint
 
 
-def test_comes_back_as_it_was(tmp_path):
+def test_a_checkpoint_is_read_back_unchanged(tmp_path):
     content = {"weights": {"a": torch.arange(3)}, "rows": [{"epoch": 1, "score": float("nan")}], "name": "x", "n": None}
     save_checkpoint(tmp_path / "last.ckpt", content)
     again = load_checkpoint(tmp_path / "last.ckpt")

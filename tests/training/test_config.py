@@ -60,6 +60,6 @@ def test_warnings_of_the_settings_are_in_the_result(tmp_path):
     ("fields", "words"),
     [({"averaging": {"name": "swa"}}, "swa is compared"), ({"early_stopping": {}}, "needs a score")],
 )
-def test_what_needs_a_score_is_refused_without_one(fields, words):
+def test_settings_that_need_a_score_are_refused_without_one(fields, words):
     with pytest.raises(ValidationError, match=words):
         TrainingConfig.model_validate({"monitor": "epoch", **fields})

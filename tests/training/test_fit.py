@@ -198,7 +198,7 @@ def test_absent_device_is_refused(tmp_path):
         train(tmp_path, changed(device=absent))
 
 
-def test_lacking_classes_are_named(tmp_path):
+def test_missing_classes_are_named(tmp_path):
     val = ToyDataset(20, seed=2, classes=2)
     fitted, _ = train(tmp_path, val=val)
     assert fitted.warnings == ("The validation set has no image of severe; its scores exclude these classes.",)

@@ -62,7 +62,7 @@ def test_mining_in_one_pass_is_the_mean_of_the_largest_losses():
         torch.testing.assert_close(mine, its)
 
 
-def test_mining_in_two_passes_normalises_the_chosen_among_themselves():
+def test_mining_in_two_passes_normalises_the_selected_images_among_themselves():
     """The rule of MRI-Scans-Model: all images forward, the hardest fifth again, gradients of the second pass only."""
     model, other = net(), net()
     loss = run(model, objective(mining=HardExamples(share=0.2, passes=2)))

@@ -123,7 +123,7 @@ def test_interrupted_and_resumed_is_the_same_as_unbroken(tmp_path, way):
 
 
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
-def test_each_way_has_an_effect(tmp_path, way):
+def test_each_setting_has_an_effect(tmp_path, way):
     train(tmp_path / "plain", changed(epochs=2))
     train(tmp_path / "other", changed(epochs=2, **way))
     plain, other = (load_checkpoint(tmp_path / name / "checkpoints" / "last.ckpt") for name in ("plain", "other"))

@@ -25,7 +25,7 @@ from tests.support.toy_training import changed, interrupt, rows, subsets
 from tests.support.toy_training import train as train_toy
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::PendingDeprecationWarning")
-"""MLflow and W&B use parts of their own libraries that these call old."""
+"""MLflow and W&B use deprecated parts of their own libraries."""
 
 QUICK = {**SMALL, "evaluation.baselines": False}
 
@@ -44,7 +44,7 @@ def only_run(folder: Path):
 
 @pytest.fixture(scope="module")
 def followed(phantom_folder, tmp_path_factory):
-    """A run that was followed by all at once."""
+    """A run with all loggers at once."""
     for place in LOGGERS.values():
         pytest.importorskip(place.library)
     out = tmp_path_factory.mktemp("followed") / "run"
@@ -52,7 +52,7 @@ def followed(phantom_folder, tmp_path_factory):
     return train("dementia-baseline", data=phantom_folder, out=out, overrides={**QUICK, **words})
 
 
-def test_mlflow_knows_parameters_tags_and_every_number(followed):
+def test_mlflow_has_parameters_tags_and_every_number(followed):
     client, run = only_run(followed.folder.parent)
     assert run.info.status == "FINISHED"
     assert run.data.params["training.epochs"] == "2"
@@ -69,7 +69,7 @@ def test_mlflow_knows_parameters_tags_and_every_number(followed):
     assert run.data.metrics["test_accuracy_by_subject"] == pytest.approx(scores["accuracy"].value)
 
 
-def test_mlflow_keeps_figures_report_and_weights_but_no_list_of_people(followed):
+def test_mlflow_keeps_figures_report_and_weights_but_no_list_of_subjects(followed):
     client, run = only_run(followed.folder.parent)
     kept = {file.path for file in client.list_artifacts(run.info.run_id)}
     assert {"report.html", "model.safetensors", "config.yaml", "metrics.json", "figures"} <= kept
@@ -101,7 +101,7 @@ def records(path: Path) -> Iterator[bytes]:
             whole = b""
 
 
-def test_wandb_s_offline_file_holds_the_history(followed):
+def test_the_offline_file_of_wandb_holds_the_history(followed):
     protocol = pytest.importorskip("wandb.proto.wandb_internal_pb2")
     (path,) = (followed.folder / "wandb").glob("offline-run-*/run-*.wandb")
     losses, config = [], {}
@@ -116,7 +116,7 @@ def test_wandb_s_offline_file_holds_the_history(followed):
     assert json.loads(config["tag.data"]) == Manifest.load(followed.manifest).digest
 
 
-def test_a_resumed_training_goes_on_in_the_same_mlflow_run(tmp_path):
+def test_a_resumed_training_continues_the_same_mlflow_run(tmp_path):
     pytest.importorskip("mlflow")
     folder = tmp_path / "run"
     folder.mkdir()
@@ -131,7 +131,7 @@ def test_a_resumed_training_goes_on_in_the_same_mlflow_run(tmp_path):
 
 
 @pytest.mark.parametrize("name", LOGGERS)
-def test_what_is_not_installed_is_said_before_a_folder_is_made(name, phantom_folder, tmp_path, monkeypatch):
+def test_missing_libraries_are_reported_before_a_folder_is_made(name, phantom_folder, tmp_path, monkeypatch):
     monkeypatch.setattr(loggers, "find_spec", lambda _: None)
     with pytest.raises(MissingDependencyError, match=rf"The logger {name} .*pip install"):
         train(

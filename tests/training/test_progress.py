@@ -5,7 +5,7 @@ import sys
 
 from rich.console import Console
 
-from gyrus.training.progress import Lines, NoProgress, TerminalBar, choose_progress, epoch_line
+from gyrus.training.progress import Lines, Progress, TerminalBar, choose_progress, epoch_line
 
 ROW = {"epoch": 2, "lr": 0.001, "train_loss": 0.5, "val_loss": 0.75, "val_auc": 0.9, "seconds": 3.14}
 
@@ -31,7 +31,7 @@ def test_progress_can_be_turned_off(capsys):
         progress.begin_epoch(2)
         progress.advance(0.5)
         progress.end_epoch(ROW)
-    assert isinstance(progress, NoProgress)
+    assert type(progress) is Progress
     assert capsys.readouterr() == ("", "")
 
 
@@ -49,7 +49,7 @@ def test_terminal_shows_epoch_loss_fraction_and_time():
         assert part in shown
 
 
-def test_terminal_is_told_from_a_file(monkeypatch):
+def test_a_terminal_is_distinguished_from_a_file(monkeypatch):
     class Terminal(io.StringIO):
         def isatty(self) -> bool:
             return True

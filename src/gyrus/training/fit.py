@@ -109,10 +109,10 @@ def fit(
     warnings = (*config.warnings(), *_check_subsets(train, val, classes))
     _check_batch_norm(model, train, config)
     require_loggers(config.loggers)
-    weights = class_weights(config.loss.class_weights, np.asarray(train.targets), classes)
+    targets, sampler = np.asarray(train.targets), SAMPLERS[config.sampler]
+    weights = class_weights(config.loss.class_weights, targets, classes)
     checkpoints = CheckpointWriter(folder, config, settings_of(config, train, val, classes, seed))
     resumed = checkpoints.begin(resume=resume)
-    targets, sampler = np.asarray(train.targets), SAMPLERS[config.sampler]
     loader = Loader(
         train,
         lambda epoch: batches(sampler(targets, seed, epoch), config.batch_size),
@@ -159,11 +159,7 @@ def fit(
 
 
 def _check_subsets(train: BatchDataset, val: BatchDataset, classes: Sequence[str]) -> tuple[str, ...]:
-    """Refuse a training or validation set that cannot be used. Returns a warning for each set that lacks a class.
-
-    Raises:
-        DataError: A set is empty, has an image without a label, or has one class only.
-    """
+    """Refuse a training or validation set that cannot be used. Returns a warning for each set that lacks a class."""
     warnings = []
     for name, dataset in (("training", train), ("validation", val)):
         targets = np.asarray(dataset.targets)
@@ -183,22 +179,14 @@ def _check_subsets(train: BatchDataset, val: BatchDataset, classes: Sequence[str
 
 
 def _check_batch_norm(model: nn.Module, train: BatchDataset, config: TrainingConfig) -> None:
-    """Refuse batches of one image for a model with batch normalisation.
-
-    Raises:
-        ConfigError: The batch size is 1; the message says what to change.
-    """
+    """Refuse batches of one image for a model with batch normalisation."""
     has_norm = any(isinstance(layer, _BatchNorm) for layer in model.modules())
     if has_norm and min(config.batch_size, len(train)) == 1:
         raise ConfigError("training.batch_size is 1, but the model has batch normalisation. Use 2 or more.")
 
 
 def _check_device(config: TrainingConfig) -> str:
-    """The type of the device, selected and checked: cpu, cuda or mps.
-
-    Raises:
-        ConfigError: The device or the precision is not available.
-    """
+    """The type of the device, selected and checked with the precision: cpu, cuda or mps."""
     device = pick_device(config.device).type
     if device == "cpu" and config.precision == "16-mixed":
         raise ConfigError("training.precision 16-mixed needs a GPU. On the CPU use bf16-mixed or 32-true.")

@@ -20,8 +20,7 @@ from gyrus.extras import missing_dependency
 from gyrus.files import read_json, write_json
 from gyrus.registry import look_up
 from gyrus.training.config import Tracking
-
-Row = Mapping[str, float]
+from gyrus.training.history import Row
 
 
 class LoggerBackend(ABC):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol, Self
+from typing import Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
@@ -13,10 +13,11 @@ from gyrus.training.config import BestBy
 from gyrus.training.history import Row
 
 
-class Progress(Protocol):
-    """Shows every step; a context manager that restores the terminal."""
+class Progress:
+    """Shows every step of a training, in a ``with`` block; this base class shows nothing."""
 
-    def __enter__(self) -> Self: ...
+    def __enter__(self) -> Self:
+        return self
 
     def __exit__(self, *_: object) -> None: ...
 
@@ -30,25 +31,7 @@ class Progress(Protocol):
         """An epoch and its validation are complete."""
 
 
-class NoProgress:
-    """Shows nothing."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None: ...
-
-    def begin_epoch(self, epoch: int) -> None:
-        """Show nothing."""
-
-    def advance(self, loss: float | None) -> None:
-        """Show nothing."""
-
-    def end_epoch(self, row: Row) -> None:
-        """Show nothing."""
-
-
-class LoggedProgress:
+class LoggedProgress(Progress):
     """Shows the progress and logs the loss of each step."""
 
     def __init__(self, inner: Progress, log: Callable[[float, int], None], batches: int) -> None:
@@ -88,7 +71,7 @@ class LoggedProgress:
         self._inner.end_epoch(row)
 
 
-class Lines(NoProgress):
+class Lines(Progress):
     """One line per epoch."""
 
     def __init__(self, console: Console, epochs: int, monitor: BestBy) -> None:
@@ -165,7 +148,7 @@ def epoch_line(row: Row, epochs: int, monitor: BestBy) -> str:
 def choose_progress(*, epochs: int, batches: int, monitor: BestBy, done: int, show: bool) -> Progress:
     """A bar on a terminal, lines elsewhere, or nothing; on the standard error stream."""
     if not show:
-        return NoProgress()
+        return Progress()
     console = Console(stderr=True)
     if console.is_terminal:
         return TerminalBar(console, epochs, batches, monitor, done=done)
