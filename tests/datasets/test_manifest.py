@@ -1,4 +1,4 @@
-"""Classes that are taken together."""
+"""Merged classes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def manifest() -> Manifest:
     return Manifest.from_rows(rows, root=Path(), classes=["None", "Very mild", "Mild", "Moderate"])
 
 
-def test_classes_taken_together_stand_where_the_first_of_them_stood(manifest):
+def test_a_merged_class_takes_the_place_of_its_first_member(manifest):
     merged = manifest.merge({"Dementia": ["Moderate", "Very mild", "Mild"]})
     assert merged.classes == ("None", "Dementia")
     assert merged.table["label"].fillna("?").tolist() == ["Dementia", "None", "Dementia", "Dementia", "?"]
@@ -27,7 +27,7 @@ def test_classes_taken_together_stand_where_the_first_of_them_stood(manifest):
     assert "Dementia: Moderate, Very mild, Mild" in merged.notes[-1]
 
 
-def test_classes_that_are_not_named_stay(manifest):
+def test_other_classes_are_unchanged_by_a_merge(manifest):
     assert manifest.merge({"Sick": ["Mild", "Moderate"]}).classes == ("None", "Very mild", "Sick")
 
 
@@ -39,6 +39,6 @@ def test_classes_that_are_not_named_stay(manifest):
         ({"None": ["Mild", "Moderate"]}, r"new names of classes that stay: \['None'\]"),
     ],
 )
-def test_what_cannot_be_merged_is_refused(manifest, groups, words):
+def test_invalid_merges_are_refused(manifest, groups, words):
     with pytest.raises(DataError, match=words):
         manifest.merge(groups)

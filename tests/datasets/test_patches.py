@@ -25,7 +25,7 @@ COUNT = 5
 
 @pytest.fixture(scope="module", params=SHAPES)
 def store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Store:
-    """Images whose every pixel tells where it is from; the first half of the rows is air."""
+    """Images whose pixels encode their position; the first half of the rows is air."""
     folder: Path = tmp_path_factory.mktemp("store")
     shape = (COUNT, 1, *SHAPES[request.param])
     pixels = np.random.default_rng(0).integers(100, 256, size=shape, dtype=np.uint8)
@@ -67,7 +67,7 @@ def test_a_patch_depends_on_seed_epoch_and_image_only(store):
         assert not torch.equal(other.__getitems__(list(range(COUNT))).images, whole)
 
 
-def test_further_visits_are_of_other_patches(store):
+def test_repeated_visits_use_other_patches(store):
     subset = dataset(store)
     images = subset.__getitems__(subset.number_visits([[2, 2, 2]])[0]).images
     assert len({image.numpy().tobytes() for image in images}) == 3
@@ -80,7 +80,7 @@ def test_patches_are_augmented_as_images_are(store):
     torch.testing.assert_close(subset.__getitems__([0]).images, plain.flip(-1))
 
 
-def test_where_all_is_air_the_brightest_place_is_taken():
+def test_an_image_of_air_gives_its_brightest_patch():
     image = np.zeros((1, 400, 400), np.uint8)
     image[0, 0, 0] = 255
     patch = random_patch(image, 0.5, PatchConfig(size=(2, 2)), Streams.at(0))
@@ -115,7 +115,7 @@ def test_neighbours_overlap_at_least_as_much_as_asked(patch, more, overlap):
     ("image_size", "words"),
     [((20, 14), "names 3 axes"), ((10, 12, 4), "does not fit into images of"), ((2, 12, 14), "data.patches.size")],
 )
-def test_a_patch_that_does_not_fit_is_refused_in_words(image_size, words):
+def test_a_patch_that_does_not_fit_is_refused(image_size, words):
     with pytest.raises(ConfigError, match=words):
         PatchConfig(size=(3, 4, 5)).require_inside(image_size)
 
@@ -123,6 +123,6 @@ def test_a_patch_that_does_not_fit_is_refused_in_words(image_size, words):
 @pytest.mark.parametrize(
     "wrong", [{"size": (3,)}, {"size": (0, 4)}, {"size": (3, 4), "overlap": 1.0}, {"per_volume": 2}]
 )
-def test_settings_that_make_no_patches_are_refused(wrong):
+def test_invalid_patch_configs_are_refused(wrong):
     with pytest.raises(ValidationError):
         PatchConfig.model_validate(wrong)

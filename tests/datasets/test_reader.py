@@ -50,7 +50,7 @@ def test_a_file_that_changed_since_the_scan_is_refused(one_file: tuple[Path, Man
         Reader(manifest).read(0)
 
 
-def test_a_file_that_went_away_since_the_scan_is_named(one_file: tuple[Path, Manifest]) -> None:
+def test_a_file_removed_since_the_scan_is_named(one_file: tuple[Path, Manifest]) -> None:
     file, manifest = one_file
     file.unlink()
 

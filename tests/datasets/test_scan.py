@@ -18,7 +18,7 @@ from tests.support import images
 from tests.support.sources import write_images, write_table
 
 
-def test_bad_files_are_named_one_by_one_and_the_good_ones_kept(tmp_path: Path) -> None:
+def test_bad_files_are_reported_and_good_ones_kept(tmp_path: Path) -> None:
     write_images(tmp_path, "AD/good.png", "NC/good.png")
     for number, (_, content) in enumerate(images.BAD.values()):
         (tmp_path / "AD" / f"bad{number:02d}.png").write_bytes(content)
@@ -35,7 +35,7 @@ def test_bad_files_are_named_one_by_one_and_the_good_ones_kept(tmp_path: Path) -
     assert error.value.report[0] == "AD/bad00.png: empty: the content is empty"
 
 
-def test_where_nothing_is_usable_the_scan_says_why(tmp_path: Path) -> None:
+def test_a_scan_without_usable_images_reports_the_reasons(tmp_path: Path) -> None:
     write_images(tmp_path, *(f"{label}/{number}.png" for label in ("AD", "NC") for number in range(4)))
     for file in tmp_path.rglob("*.png"):
         file.write_bytes(b"")
@@ -68,7 +68,9 @@ def test_a_scan_in_two_class_folders_is_found(tmp_path: Path) -> None:
     assert manifest.table["session"].to_list() == manifest.table["subject"].to_list() == ["AD", "AD", "NC", "NC"]
 
 
-def test_the_order_in_which_files_were_made_does_not_matter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_manifest_is_independent_of_the_order_of_directory_entries(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import os
 
     names = [f"{label}/sub-{label}{i}_slice-{j}.png" for label in ("AD", "NC") for i in range(3) for j in range(3)]
@@ -85,7 +87,7 @@ def test_the_order_in_which_files_were_made_does_not_matter(tmp_path: Path, monk
     assert elsewhere.table.equals(there.table)
 
 
-def test_the_digest_knows_contents_labels_and_classes(tmp_path: Path) -> None:
+def test_the_digest_depends_on_contents_labels_and_classes(tmp_path: Path) -> None:
     write_images(tmp_path, "AD/x.png", "NC/y.png")
     first = scan(tmp_path).digest
 
@@ -94,14 +96,14 @@ def test_the_digest_knows_contents_labels_and_classes(tmp_path: Path) -> None:
     assert scan(tmp_path).digest != first
 
 
-def test_progress_is_told_up_to_the_end(tmp_path: Path) -> None:
-    told: list[tuple[int, int]] = []
+def test_progress_is_reported_up_to_the_end(tmp_path: Path) -> None:
+    reported: list[tuple[int, int]] = []
     write_images(tmp_path, *(f"{label}/{number}.png" for label in ("AD", "NC") for number in range(70)))
 
-    scan(tmp_path, progress=lambda done, total: told.append((done, total)))
+    scan(tmp_path, progress=lambda done, total: reported.append((done, total)))
 
-    assert told[-1] == (140, 140)
-    assert [done for done, _ in told] == sorted({done for done, _ in told})
+    assert reported[-1] == (140, 140)
+    assert [done for done, _ in reported] == sorted({done for done, _ in reported})
 
 
 @pytest.mark.parametrize(
@@ -115,7 +117,7 @@ def test_progress_is_told_up_to_the_end(tmp_path: Path) -> None:
         ({"columns": {"lable": "x"}}, UnknownNameError, "Did you mean 'label'"),
     ],
 )
-def test_arguments_that_cannot_be_are_explained(
+def test_invalid_arguments_are_refused(
     tmp_path: Path, options: dict[str, object], error: type[Exception], words: str
 ) -> None:
     write_images(tmp_path, "AD/x.png", "NC/y.png")
@@ -124,7 +126,7 @@ def test_arguments_that_cannot_be_are_explained(
         scan(tmp_path, **options)
 
 
-def test_what_is_not_there_or_of_no_known_layout_is_refused(tmp_path: Path) -> None:
+def test_missing_paths_and_unknown_layouts_are_refused(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("hello")
 
     with pytest.raises(DataError, match="does not exist"):
@@ -133,7 +135,7 @@ def test_what_is_not_there_or_of_no_known_layout_is_refused(tmp_path: Path) -> N
         scan(tmp_path / "notes.txt")
 
 
-def test_a_manifest_survives_saving(tmp_path: Path) -> None:
+def test_a_saved_manifest_loads_unchanged(tmp_path: Path) -> None:
     write_images(tmp_path, "AD/x.png", "NC/y.png", "lost.png")
     manifest = scan(tmp_path)
 
@@ -145,7 +147,7 @@ def test_a_manifest_survives_saving(tmp_path: Path) -> None:
     assert loaded.digest == manifest.digest
 
 
-def test_the_page_about_data_names_everything_that_can_be_met() -> None:
+def test_the_documentation_names_every_layout_rule_and_problem() -> None:
     page = (Path(__file__).parents[2] / "docs" / "data.md").read_text(encoding="utf-8")
     names = [*SOURCES, *SUBJECT_RULES, *PROBLEM_KINDS, *SUBSET_NAMES, *ROLES, *itertools.chain(*ROLES.values())]
 

@@ -49,7 +49,7 @@ def test_a_scan_with_too_few_slices_is_reported_or_padded(slices):
         stack_slices(slices, StackConfig(slices=6))
 
 
-def test_stacks_survive_saving_and_have_a_digest_of_their_own(slices, tmp_path):
+def test_stacks_load_unchanged_and_have_their_own_digest(slices, tmp_path):
     volumes = stack_slices(slices, StackConfig(slices=5, short="pad"))
     volumes.save(tmp_path / "manifest.parquet")
     loaded = Manifest.load(tmp_path / "manifest.parquet")
@@ -74,7 +74,7 @@ def test_slices_of_unknown_scans_or_order_cannot_be_stacked(slices):
 
 @pytest.mark.parametrize("present", range(1, 30))
 @pytest.mark.parametrize("choose", ["centre", "even"])
-def test_any_number_of_slices_gives_the_number_asked_for(present, choose):
+def test_any_number_of_slices_gives_the_requested_number(present, choose):
     places = choose_slices(present, StackConfig(slices=7, choose=choose, short="pad"))
     kept = [place for place in places if place is not None]
     assert len(places) == 7

@@ -33,7 +33,7 @@ SPACING = (4.0, 2.0, 1.0)
 
 @pytest.fixture
 def heads(tmp_path):
-    """Four people of two classes as NIfTI, and their slices (slices, rows, columns) by subject."""
+    """Four subjects of two classes as NIfTI, and their slices (slices, rows, columns) by subject."""
     pixels = {}
     for number, (subject, label) in enumerate([("a", "AD"), ("b", "AD"), ("c", "NC"), ("d", "NC")]):
         slices = np.random.default_rng(number).integers(0, 256, (11, 6, 5)).astype(np.uint8)
@@ -48,7 +48,7 @@ def _read_all(manifest: Manifest, steps=EXACT) -> list[np.ndarray]:
     return [reader.read(position) for position in range(len(manifest))]
 
 
-def test_a_folder_of_volumes_is_read_like_one_of_images(heads):
+def test_a_folder_of_volumes_is_read_like_a_folder_of_images(heads):
     manifest, pixels = heads
     assert manifest.classes == ("AD", "NC")
     assert manifest.subject_kind == "subject"
@@ -78,7 +78,7 @@ def test_a_volume_with_too_few_slices_is_refused_or_padded(heads):
     assert not padded[[0, -1]].any()
 
 
-def test_slices_carry_their_person_and_are_those_asked_for(heads):
+def test_slices_keep_their_subject_and_lie_in_the_range(heads):
     manifest, pixels = heads
     slices = slice_volumes(manifest, SliceConfig(range=(0.2, 0.8), every=2))
     assert slices.table["slice"].unique().tolist() == [2, 4, 6, 8]
@@ -106,12 +106,12 @@ def test_neighbours_are_channels_and_the_edge_is_its_own_neighbour(heads):
     np.testing.assert_array_equal(images[10], first[[9, 10, 10]])
 
 
-def test_planes_are_shown_as_people_look_at_them(heads):
+def test_planes_are_oriented_as_radiologists_view_them(heads):
     manifest, pixels = heads
     first = pixels["sub-a"]
     coronal = _read_all(slice_volumes(manifest, SliceConfig(plane="coronal", range=(0, 1))))
     assert coronal[0].shape == (1, 11, 5)
-    # From the back; the top of the head above, the person's right on the left.
+    # From the back; the top of the head above, the subject's right on the left.
     np.testing.assert_array_equal(coronal[0][0], first[::-1, -1, :])
     sagittal = _read_all(slice_volumes(manifest, SliceConfig(plane="sagittal", range=(0, 1))))
     # From the left; the top above, the front on the left.
@@ -119,20 +119,20 @@ def test_planes_are_shown_as_people_look_at_them(heads):
     assert slices_along(first, "axial") is first
 
 
-def test_a_place_in_fractions_stays_where_it_is_when_the_grid_changes(heads):
+def test_a_position_in_fractions_is_independent_of_the_grid(heads):
     manifest, pixels = heads
     steps = (Window(), Resample(spacing=(2.0, 2.0, 1.0), interpolation="nearest"))
     middle = slice_volumes(manifest, SliceConfig(range=(0.5, 0.5)))
     np.testing.assert_array_equal(_read_all(middle, steps)[0][0], pixels["sub-a"][5])
 
 
-def test_a_place_in_mm_beyond_the_prepared_volume_is_refused(heads):
+def test_a_position_in_mm_outside_the_prepared_volume_is_refused(heads):
     slices = slice_volumes(heads[0], SliceConfig(range=(36, 40), unit="mm"))
     with pytest.raises(DataError, match=r"outside of the volume, which is 16 mm long.*Narrow data\.slices\.range"):
         _read_all(slices, (Window(), Shape(size=(5, 6, 5))))
 
 
-def test_neighbours_are_not_taken_for_colours(heads, tmp_path):
+def test_steps_of_colour_are_refused_for_neighbouring_slices(heads, tmp_path):
     slices = slice_volumes(heads[0], SliceConfig(range=(0.5, 0.5), neighbours=1))
     with pytest.raises(DataError, match="'grayscale' would treat neighbouring slices"):
         open_store(slices, PreprocessingConfig(steps=(Grayscale(),)), cache=tmp_path / "cache")
@@ -140,7 +140,7 @@ def test_neighbours_are_not_taken_for_colours(heads, tmp_path):
     assert store.pixels.shape == (4, 3, 6, 5)
 
 
-def test_views_survive_saving(heads, tmp_path):
+def test_a_saved_manifest_of_slices_loads_unchanged(heads, tmp_path):
     for shown in (slice_volumes(heads[0], SliceConfig()), stack_slices(heads[0], StackConfig(slices=4))):
         shown.save(tmp_path / "manifest.parquet")
         loaded = Manifest.load(tmp_path / "manifest.parquet")
@@ -158,7 +158,7 @@ def test_images_cannot_be_sliced_and_a_volume_that_changed_is_refused(heads, pha
 
 
 @pytest.mark.parametrize("fields", [{"range": (0.6, 0.4)}, {"range": (0.5, 1.5)}, {"every": 0}, {"plane": "top"}])
-def test_wrong_slices_are_refused(fields):
+def test_invalid_slice_configs_are_refused(fields):
     with pytest.raises(ValidationError):
         SliceConfig(**fields)
 
@@ -176,7 +176,7 @@ def test_any_slice_of_any_volume_has_its_channels(count, low, high, neighbours):
     np.testing.assert_array_equal(shown[neighbours], pixels[0, int(np.rint(at * (count - 1)))])
 
 
-def test_the_percentiles_of_the_default_make_pixels_of_any_gray_values(heads):
+def test_default_percentiles_scale_any_gray_values_to_pixels(heads):
     image = Reader(heads[0]).read(0)
     assert image.min() == 0
     assert image.max() == 255
@@ -225,7 +225,7 @@ def test_neighbours_are_of_the_same_scan_and_the_ends_are_repeated(slices):
     assert found.notes == slices.notes
 
 
-def test_label_subject_session_and_number_travel_along(slices):
+def test_slices_keep_label_subject_session_and_number(slices):
     found = with_neighbours(slices, BOTH)
     columns = ["sample", "path", "label", "subject", "session", "slice", "subset", "shape"]
     assert found.table[columns].equals(slices.table[columns])
@@ -236,7 +236,7 @@ def test_two_neighbours_on_each_side_give_five_channels(slices):
     assert shown(with_neighbours(slices, SliceConfig(neighbours=2)))["1_1"] == [10, 10, 11, 12, 13]
 
 
-def test_missing_neighbours_are_reported_and_the_nearest_stands_in(tmp_path):
+def test_missing_neighbours_are_reported_and_replaced_by_the_nearest(tmp_path):
     manifest = folder_of(tmp_path, {1: ("AD", [0, 1, 3, 4, 5]), 2: ("NC", [0, 1, 2])})
     found = with_neighbours(manifest, BOTH)
     assert shown(found)["1_1"] == [10, 11, 11]
@@ -244,19 +244,19 @@ def test_missing_neighbours_are_reported_and_the_nearest_stands_in(tmp_path):
     assert [note for note in found.notes if "1 neighbouring slices are missing in 1 of 2 scans" in note]
 
 
-def test_numbers_that_rise_by_more_than_one_are_no_gaps(tmp_path):
+def test_regular_steps_above_one_are_not_gaps(tmp_path):
     found = with_neighbours(folder_of(tmp_path, {1: ("AD", [0, 2, 4]), 2: ("NC", [1, 3, 5])}), BOTH)
     assert shown(found)["1_2"] == [10, 12, 14]
     assert not [note for note in found.notes if "neighbour" in note]
 
 
-def test_a_slice_by_itself_is_its_own_neighbour_and_reported(tmp_path):
+def test_a_single_slice_is_its_own_neighbour_and_reported(tmp_path):
     found = with_neighbours(folder_of(tmp_path, {1: ("AD", [3]), 2: ("NC", [0, 1, 2])}), BOTH)
     assert shown(found)["1_3"] == [13, 13, 13]
     assert [note for note in found.notes if "1 of 2 scans have a single slice" in note]
 
 
-def test_a_range_and_every_choose_the_slices_but_not_their_neighbours(slices):
+def test_range_and_every_select_slices_but_not_their_neighbours(slices):
     found = with_neighbours(slices, SliceConfig(neighbours=1, range=(0.3, 0.7)))
     assert shown(found) == {"1_1": [10, 11, 12], "1_2": [11, 12, 13], "2_4": [23, 24, 25]}
     assert "1_1" not in shown(with_neighbours(slices, SliceConfig(neighbours=1, every=2)))
@@ -275,7 +275,7 @@ def test_without_neighbours_the_slices_stay_as_they_are(slices):
     assert list(found.table.columns) == list(slices.table.columns)
 
 
-def test_the_digest_tells_neighbours_and_stacks_apart_and_survives_saving(slices, tmp_path):
+def test_digests_of_neighbours_and_stacks_differ_and_load_unchanged(slices, tmp_path):
     found, others = with_neighbours(slices, BOTH), with_neighbours(slices, SliceConfig(neighbours=2))
     digests = {
         slices.digest,
@@ -290,7 +290,7 @@ def test_the_digest_tells_neighbours_and_stacks_apart_and_survives_saving(slices
     assert shown(loaded) == shown(found)
 
 
-def test_the_store_refuses_steps_that_take_neighbours_for_colours(slices, tmp_path):
+def test_the_store_refuses_steps_that_treat_neighbours_as_colours(slices, tmp_path):
     found = with_neighbours(slices, BOTH)
     with pytest.raises(DataError, match="would treat neighbouring slices"):
         open_store(found, PreprocessingConfig(), cache=tmp_path / "cache")
@@ -302,12 +302,12 @@ def test_the_store_refuses_steps_that_take_neighbours_for_colours(slices, tmp_pa
     ("config", "words"),
     [({"plane": "coronal"}, "needs volumes"), ({"unit": "mm", "range": (0, 9)}, "no known distance in mm")],
 )
-def test_what_slice_files_do_not_tell_is_refused_in_words(slices, config, words):
+def test_options_that_need_volumes_are_refused_for_slice_images(slices, config, words):
     with pytest.raises(DataError, match=words):
         with_neighbours(slices, SliceConfig(neighbours=1, **config))
 
 
-def test_unknown_scans_and_repeated_numbers_are_refused_in_words(slices):
+def test_unknown_scans_and_repeated_numbers_are_refused(slices):
     unknown = Manifest.from_rows(slices.table.assign(subject=None, session=None), root=slices.root)
     with pytest.raises(DataError, match="Neighbouring slices need to know which slices belong to the same scan"):
         with_neighbours(unknown, BOTH)
@@ -322,12 +322,12 @@ def test_unknown_scans_and_repeated_numbers_are_refused_in_words(slices):
 def test_neighbours_of_real_slices(shared_data):
     folder = shared_data / "oasis-slices"
     manifest = scan(folder)
-    people = sorted(manifest.table["subject"].unique())[:2]
-    manifest = manifest.select(manifest.table["sample"][manifest.table["subject"].isin(people)].tolist())
+    subjects = sorted(manifest.table["subject"].unique())[:2]
+    manifest = manifest.select(manifest.table["sample"][manifest.table["subject"].isin(subjects)].tolist())
     found = with_neighbours(manifest, BOTH)
     assert len(found) == len(manifest) == 64
     assert not [note for note in found.notes if "neighbour" in note]
-    table = manifest.table[manifest.table["subject"] == people[0]].sort_values("slice")
+    table = manifest.table[manifest.table["subject"] == subjects[0]].sort_values("slice")
     own = [decode((folder / path).read_bytes())[0] for path in table["path"]]
     reader, rows = Reader(found), found.table.reset_index().set_index("sample")["index"]
     for number in (0, 15, 31):
@@ -336,7 +336,7 @@ def test_neighbours_of_real_slices(shared_data):
         np.testing.assert_array_equal(pixels, expected)
 
 
-def test_a_run_on_slices_with_neighbours_answers_again_from_the_folder(phantom_folder, tmp_path):
+def test_a_saved_run_on_slices_with_neighbours_gives_the_same_predictions(phantom_folder, tmp_path):
     overrides = {
         **{name: value for name, value in SMALL.items() if "steps" not in name},
         "training.epochs": 1,

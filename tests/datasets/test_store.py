@@ -54,7 +54,7 @@ def test_pixels_are_those_of_the_steps_in_the_order_of_the_manifest(slices, tmp_
         np.testing.assert_allclose(store.statistics[row, 0, 0], store.pixels[row].mean() / 255, atol=1e-6)
 
 
-def test_images_are_decoded_once_and_again_only_for_other_steps(slices, tmp_path):
+def test_images_are_decoded_once_for_the_same_steps(slices, tmp_path):
     manifest, cache = scan(slices), tmp_path / "cache"
     seen = []
     for preprocessing in (PREPROCESSING, PREPROCESSING, PreprocessingConfig(steps=(Resize(size=(8, 8)),))):
@@ -63,7 +63,7 @@ def test_images_are_decoded_once_and_again_only_for_other_steps(slices, tmp_path
     assert len(_entries(cache)) == 2
 
 
-def test_a_store_that_lost_bytes_is_built_anew(slices, tmp_path):
+def test_a_truncated_store_is_rebuilt(slices, tmp_path):
     manifest, cache = scan(slices), tmp_path / "cache"
     store = open_store(manifest, PREPROCESSING, cache=cache)
     expected = np.array(store.pixels)
@@ -115,7 +115,7 @@ def _build(slices: Path, cache: Path, action: str) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
 
 
-def test_a_killed_build_leaves_no_store_and_the_next_one_tidies_up(slices, tmp_path):
+def test_a_killed_build_leaves_no_store_and_the_next_build_cleans_up(slices, tmp_path):
     process = _build(slices, tmp_path / "cache", "kill")
     process.communicate(timeout=60)
     assert process.returncode == -signal.SIGKILL
@@ -126,7 +126,7 @@ def test_a_killed_build_leaves_no_store_and_the_next_one_tidies_up(slices, tmp_p
 
 
 @pytest.mark.skipif(not hasattr(resource, "RLIMIT_FSIZE"), reason="needs a limit of the size of files")
-def test_a_full_disk_is_told_in_words_and_leaves_nothing_behind(slices, tmp_path):
+def test_a_full_disk_is_reported_and_leaves_nothing_behind(slices, tmp_path):
     process = _build(slices, tmp_path / "cache", "full")
     message = process.communicate(timeout=60)[1]
     assert "The disk is full" in message
@@ -149,7 +149,7 @@ def test_a_pickled_store_is_a_path_not_pixels(slices, tmp_path):
 
 
 @pytest.mark.parametrize("method", ["fixed", "zscore", "dataset", "percentile"])
-def test_batches_hold_the_normalised_pixels_of_their_part(slices, tmp_path, method):
+def test_batches_hold_the_normalised_pixels_of_their_subset(slices, tmp_path, method):
     manifest = scan(slices)
     intensity = IntensityScaling(method=method)
     preprocessing = PreprocessingConfig(steps=PREPROCESSING.steps, intensity=intensity)
@@ -168,7 +168,7 @@ def test_batches_hold_the_normalised_pixels_of_their_part(slices, tmp_path, meth
     np.testing.assert_array_equal(dataset[0].images[0].numpy(), batch.images[1].numpy())
 
 
-def test_a_store_tells_steps_apart_and_keeps_what_they_give(tmp_path: Path) -> None:
+def test_each_list_of_steps_has_its_own_store(tmp_path: Path) -> None:
     manifest = scan(write(generate(subjects=2, slices=2, classes=2, size=32, seed=0), tmp_path / "data"))
     steps = (Grayscale(), Resize(size=(24, 24)))
     stores = [

@@ -43,7 +43,7 @@ def dataset(store: Store, chain: AugmentationConfig | None = CHAIN, *, seed: int
     return subset
 
 
-def test_without_augmentation_the_pixels_are_those_of_before(store):
+def test_without_augmentation_images_are_the_stored_pixels(store):
     plain, empty = dataset(store, None), dataset(store, AugmentationConfig())
     expected = (store.pixels.astype(np.float32) / 255 - plain.normalisation.mean[0]) / plain.normalisation.std[0]
     for subset in (plain, empty):
@@ -60,7 +60,7 @@ def test_batches_never_change_an_image(store, order, size):
         torch.testing.assert_close(batch.images, whole[batch.positions], atol=1e-5, rtol=0)
 
 
-def test_seed_and_epoch_change_every_image_and_coming_back_repeats_it(store):
+def test_seed_and_epoch_change_every_image_and_the_same_ones_repeat_it(store):
     positions = list(range(COUNT))
     first = dataset(store).__getitems__(positions).images
     others = [dataset(store, seed=1), dataset(store, epoch=1), dataset(store, seed=1, epoch=1)]
@@ -91,7 +91,7 @@ def test_workers_and_a_resumed_training_see_the_same_images(store, workers):
     assert not torch.equal(epochs[0][0], epochs[1][0])
 
 
-def test_an_image_that_comes_again_is_augmented_anew_whatever_its_batch(store):
+def test_a_repeated_image_has_another_augmentation_in_any_batch(store):
     subset = dataset(store)
     batches = subset.number_visits([[3, 3, 5], [3, 5, 7]])
     assert batches == [[3, 3 + COUNT, 5], [3 + 2 * COUNT, 5 + COUNT, 7]]

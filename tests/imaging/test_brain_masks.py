@@ -19,7 +19,7 @@ from gyrus.transforms.volume_steps import (
 from tests.support.heads import head
 
 
-def test_the_brain_of_a_head_of_shells_is_found_and_cropped_to():
+def test_the_brain_of_nested_shells_is_found_and_cropped():
     volume, brain = head((3.0, 3.0, 3.5))
     found = brain_mask(volume)
     assert 2 * (found & brain).sum() / (found.sum() + brain.sum()) > 0.95
@@ -32,14 +32,14 @@ def test_the_brain_of_a_head_of_shells_is_found_and_cropped_to():
     assert cropped.mask.sum() == brain.sum()
 
 
-def test_a_volume_without_contrast_has_a_mask_all_the_same():
+def test_a_volume_without_contrast_has_a_full_mask():
     flat = Volume.from_array(np.full((8, 8, 8), 5.0), np.eye(4))
     assert brain_mask(flat).all()
     assert not Percentiles()(flat).array.any()
 
 
 @pytest.fixture(scope="module")
-def person() -> tuple[Volume, np.ndarray]:
+def head_and_brain() -> tuple[Volume, np.ndarray]:
     return head((6.0, 6.0, 7.0))
 
 
@@ -65,21 +65,21 @@ COPY = """
         ("hd-bet", "hd-bet", "sys.argv[2]", "sys.argv[4].replace('.nii.gz', '_bet.nii.gz')"),
     ],
 )
-def test_an_installed_program_gives_the_mask(tool, program, source, out, tmp_path, monkeypatch, person):
+def test_an_installed_program_gives_the_mask(tool, program, source, out, tmp_path, monkeypatch, head_and_brain):
     _program(tmp_path, program, COPY.format(source=source, out=out))
     monkeypatch.setenv("PATH", str(tmp_path))
-    found = FindMask(tool=tool, outside="zero")(person[0])
-    np.testing.assert_array_equal(found.mask, person[0].array > 500)
+    found = FindMask(tool=tool, outside="zero")(head_and_brain[0])
+    np.testing.assert_array_equal(found.mask, head_and_brain[0].array > 500)
     assert not found.array[~found.mask].any()
 
 
-def test_a_tool_that_is_missing_or_fails_says_so(tmp_path, monkeypatch, person):
+def test_a_missing_or_failing_tool_is_reported(tmp_path, monkeypatch, head_and_brain):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(MissingDependencyError, match=r"'mri_synthstrip' was not found.*tool: classical"):
-        FindMask(tool="synthstrip")(person[0])
+        FindMask(tool="synthstrip")(head_and_brain[0])
     _program(tmp_path, "mri_synthstrip", "import sys; sys.exit('no licence')")
     with pytest.raises(DataError, match="exit code 1: no licence"):
-        FindMask(tool="synthstrip")(person[0])
+        FindMask(tool="synthstrip")(head_and_brain[0])
     _program(tmp_path, "mri_synthstrip", "pass")
     with pytest.raises(DataError, match="wrote no mask"):
-        FindMask(tool="synthstrip")(person[0])
+        FindMask(tool="synthstrip")(head_and_brain[0])

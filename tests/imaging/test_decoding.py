@@ -61,12 +61,12 @@ BAD_IMAGES: dict[str, str | None] = {
     "truncated_image.png": "truncated",
     "truncated_jpeg.jpg": "truncated",
 }
-"""What each of the real bad images must be found to be; None where the picture itself is good."""
+"""Expected kind of problem of each real bad image; None if the image is good."""
 
 
 @pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "PPM"])
 @pytest.mark.parametrize("shape", [(13, 11), (13, 11, 3)])
-def test_lossless_formats_come_out_as_they_went_in(kind: str, shape: tuple[int, ...]) -> None:
+def test_lossless_formats_are_decoded_exactly(kind: str, shape: tuple[int, ...]) -> None:
     pixels = images.pixels(1, shape)
 
     decoded = decode(images.encode(Image.fromarray(pixels), kind))
@@ -76,14 +76,14 @@ def test_lossless_formats_come_out_as_they_went_in(kind: str, shape: tuple[int, 
     np.testing.assert_array_equal(decoded, pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1))
 
 
-def test_a_jpeg_comes_out_as_pillow_decodes_it() -> None:
+def test_a_jpeg_is_decoded_as_by_pillow() -> None:
     data = images.gray(kind="JPEG", quality=60)
 
     np.testing.assert_array_equal(decode(data)[0], np.asarray(Image.open(io.BytesIO(data))))
 
 
 @pytest.mark.parametrize("name", images.BAD)
-def test_what_is_wrong_is_named(name: str) -> None:
+def test_bad_images_are_refused_with_their_kind(name: str) -> None:
     kind, data = images.BAD[name]
 
     with warnings.catch_warnings():
@@ -96,12 +96,12 @@ def test_what_is_wrong_is_named(name: str) -> None:
     assert error.value.message
 
 
-def test_an_image_that_stands_upright_may_have_exif() -> None:
+def test_an_upright_image_may_have_exif() -> None:
     assert decode(images.with_orientation(1)).shape == (1, 13, 11)
 
 
 @pytest.mark.parametrize("name", BAD_IMAGES)
-def test_real_bad_images_are_what_they_are(shared_data: Path, name: str) -> None:
+def test_real_bad_images_are_refused_with_their_kind(shared_data: Path, name: str) -> None:
     data = (shared_data / "bad-images" / name).read_bytes()
     try:
         found = None
@@ -117,7 +117,7 @@ def test_every_real_bad_image_is_in_the_table(shared_data: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "BMP", "TIFF", "PPM", "WEBP"])
-def test_a_cut_file_is_never_silently_another_picture(kind: str) -> None:
+def test_a_truncated_file_is_never_decoded_to_other_pixels(kind: str) -> None:
     whole = images.encode(Image.fromarray(images.pixels(0, (13, 11, 3))), kind)
     pixels = decode(whole)
 
@@ -130,7 +130,7 @@ def test_a_cut_file_is_never_silently_another_picture(kind: str) -> None:
 
 
 @given(st.data())
-def test_damage_is_refused_or_decoded_but_never_another_error(data: st.DataObject) -> None:
+def test_damaged_files_are_decoded_or_raise_unusable_image_error(data: st.DataObject) -> None:
     content = bytearray(data.draw(st.sampled_from([images.gray(kind=kind) for kind in ("PNG", "JPEG", "TIFF", "BMP")])))
     for _ in range(data.draw(st.integers(1, 4))):
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
@@ -138,7 +138,7 @@ def test_damage_is_refused_or_decoded_but_never_another_error(data: st.DataObjec
         assert decode(bytes(content)).dtype == np.uint8
 
 
-def test_an_announced_bomb_is_never_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_decompression_bomb_is_never_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("PIL.ImageFile.ImageFile.load", lambda _: pytest.fail("the pixels were decoded"))
 
     for size in ((100_000, 100_000), (12_000, 9_000)):
@@ -151,7 +151,7 @@ def test_warnings_of_others_pass_while_images_are_decoded() -> None:
         warnings.warn("mine", UserWarning, stacklevel=1)
 
 
-def test_the_filters_of_warnings_are_as_before_after_many_threads() -> None:
+def test_warning_filters_are_restored_after_many_threads() -> None:
     before = list(warnings.filters)
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(decode, [images.gray(seed) for seed in range(64)]))
@@ -159,7 +159,7 @@ def test_the_filters_of_warnings_are_as_before_after_many_threads() -> None:
     assert list(warnings.filters) == before
 
 
-def test_every_bad_kind_is_met_by_an_example() -> None:
+def test_every_kind_of_problem_has_an_example() -> None:
     not_of_one_image = {"label missing", "two labels", "missing", "too few slices"}
     of_volumes = {"orientation unknown", "spacing unknown", "several volumes", "voxel type", "geometry"}
     assert {kind for kind, _ in images.BAD.values()} == set(PROBLEM_KINDS) - not_of_one_image - of_volumes

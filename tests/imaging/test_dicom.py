@@ -10,11 +10,11 @@ from tests.support.dicoms import SAGITTAL, ras, write_frames, write_series
 
 @pytest.fixture
 def slices() -> np.ndarray:
-    """Six slices of 5 rows and 4 columns, no two voxels alike."""
+    """Six slices of 5 rows and 4 columns, all voxels different."""
     return np.arange(6 * 5 * 4).reshape(6, 5, 4).astype(np.uint16)
 
 
-def test_files_in_any_order_are_the_same_volume_with_its_millimetres(slices, tmp_path):
+def test_files_in_any_order_give_the_same_volume_and_spacing(slices, tmp_path):
     paths = write_series(slices, tmp_path)
     for order in ([0, 1, 2, 3, 4, 5], [5, 4, 3, 2, 1, 0], [3, 0, 5, 1, 4, 2]):
         volume = read_series([paths[number] for number in order])
@@ -37,7 +37,7 @@ def test_rescaling_of_the_header_is_applied(slices, tmp_path):
     np.testing.assert_array_equal(volume.array, ras(slices) * 2 - 100)
 
 
-def test_frames_in_any_order_are_the_same_volume(slices, tmp_path):
+def test_frames_in_any_order_give_the_same_volume(slices, tmp_path):
     volume = read_series([write_frames(slices, tmp_path / "enhanced.dcm", [3, 0, 5, 1, 4, 2])])
     np.testing.assert_array_equal(volume.array, ras(slices) * 2 + 1)
     assert volume.spacing == pytest.approx((1.5, 2.0, 3.0))
@@ -52,7 +52,7 @@ def test_a_repeated_slice_is_used_once_and_noted(slices, tmp_path):
     assert volume.notes == ("1 repeated slices were used once",)
 
 
-def test_other_pixels_at_the_same_place_are_another_volume(slices, tmp_path):
+def test_different_slices_at_one_position_are_several_volumes(slices, tmp_path):
     echoes = write_series(slices, tmp_path / "1") + write_series(slices + 500, tmp_path / "2")
     with pytest.raises(UnusableImageError, match="echoes or times") as caught:
         read_series(echoes)
@@ -74,7 +74,7 @@ def test_slices_of_other_sizes_or_orientations_are_refused(slices, tmp_path):
 
 
 def test_a_gantry_tilt_is_corrected(tmp_path):
-    """A bar that stands upright in the room leans in tilted slices, and stands upright again afterwards."""
+    """An upright bar is slanted in tilted slices, and upright again after correction."""
     tilt = np.tan(np.radians(20))
     slices = np.zeros((8, 40, 6))
     for number in range(8):
@@ -114,5 +114,5 @@ def test_a_truncated_file_is_named(slices, tmp_path):
 @pytest.mark.parametrize(
     "tags", [{"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]}, {"SeriesDescription": "3-plane Scout"}]
 )
-def test_localisers_are_told_by_type_or_description(slices, tmp_path, tags):
+def test_localisers_are_recognised_by_type_or_description(slices, tmp_path, tags):
     assert read_header(write_series(slices[:1], tmp_path, **tags)[0]).is_localiser

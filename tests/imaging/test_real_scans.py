@@ -1,4 +1,4 @@
-"""Every real volume and series opens as the library that keeps its format reads it, or is refused with the reason."""
+"""Real volumes and series are read as by the reference library of their format, or refused with the reason."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def _agrees_with_nibabel(path: Path) -> None:
     assert "".join(nib.aff2axcodes(volume.affine)) == "RAS"
 
 
-def test_every_odd_volume_opens_or_is_refused_with_the_reason(shared_data):
+def test_unusual_volumes_open_or_are_refused_with_the_reason(shared_data):
     files = sorted((shared_data / "odd-volumes").iterdir())
     assert REFUSED.keys() <= {file.name for file in files}
     for file in files:
@@ -122,7 +122,7 @@ def test_tilt_is_corrected_and_mixed_orientations_are_refused(shared_data):
         read_series(sorted((shared_data / "dicom" / "failing_sliceorientation").iterdir()))
 
 
-def test_a_folder_of_everything_is_told_apart_by_series(shared_data):
+def test_a_mixed_folder_is_grouped_by_series(shared_data):
     manifest = scan(shared_data / "dicom", labelled=False)
     assert sum(sample.startswith("compressed") for sample in manifest.table["sample"]) == 4
     assert {problem.kind for problem in manifest.problems} == {"geometry", "truncated", "not an image"}
@@ -132,7 +132,7 @@ def test_a_folder_of_everything_is_told_apart_by_series(shared_data):
     assert not any(patient in text for patient in patients for text in manifest.table["subject"].dropna())
 
 
-def test_brains_are_found_nearly_as_a_trained_network_finds_them(shared_data):
+def test_brain_masks_agree_with_those_of_a_trained_network(shared_data):
     root = shared_data / "ixi-bids"
     for file in sorted(root.glob("derivatives/dlmuse/*/anat/*"))[1::9]:
         volume = read_volume(root / file.parts[-3] / "anat" / f"{file.parts[-3]}_T1w.nii.gz")

@@ -14,7 +14,7 @@ from gyrus.imaging.volume_formats import extension_of, read_volume, write_nifti
 from tests.support.heads import FORMATS, OBLIQUE, nifti, noise
 
 
-def test_every_known_extension_is_written_or_named_here():
+def test_every_extension_is_covered():
     assert {extension_of(name) for name in FORMATS} | {".npy"} == set(KNOWN)
 
 
@@ -31,7 +31,7 @@ def test_every_format_gives_the_same_volume(name, tmp_path):
     np.testing.assert_allclose(volume.spacing, np.linalg.norm(OBLIQUE[:3, :3], axis=0), rtol=1e-5)
 
 
-def test_units_are_brought_to_millimetres_and_missing_ones_are_told(tmp_path):
+def test_units_are_converted_to_mm_and_missing_ones_noted(tmp_path):
     image = nib.Nifti1Image(noise(), np.diag([0.002, 0.002, 0.003, 1]))
     image.header.set_xyzt_units("meter")
     nib.save(image, tmp_path / "metre.nii")
@@ -78,7 +78,7 @@ def test_broken_files_are_refused_with_their_kind(case, tmp_path):
     assert caught.value.kind == kind
 
 
-def test_missing_partners_and_foreign_partners_are_refused(tmp_path):
+def test_missing_and_foreign_voxel_files_are_refused(tmp_path):
     FORMATS["pair.hdr"](noise(), tmp_path / "pair.hdr")
     (tmp_path / "pair.img").unlink()
     with pytest.raises(UnusableImageError, match=r"the file pair\.img is missing"):
@@ -90,7 +90,7 @@ def test_missing_partners_and_foreign_partners_are_refused(tmp_path):
         read_volume(tmp_path / "a.mhd")
 
 
-def test_a_last_axis_of_one_is_no_series_and_a_slice_is_a_volume(tmp_path):
+def test_a_last_axis_of_one_is_not_a_series_and_a_slice_is_a_volume(tmp_path):
     assert read_volume(nifti(noise()[..., None], tmp_path / "a.nii")).shape == (7, 6, 5)
     assert read_volume(nifti(noise((7, 6, 1))[..., 0], tmp_path / "b.nii")).shape == (7, 6, 1)
 

@@ -17,7 +17,7 @@ SAGITTAL = ((0.0, 1.0, 0.0), (0.0, 0.0, -1.0))
 
 
 def ras(array: np.ndarray) -> np.ndarray:
-    """What axial slices (slices, rows, columns) of a patient on the back are as (X, Y, Z) in RAS+."""
+    """Axial slices (slices, rows, columns) of a supine patient as (X, Y, Z) in RAS+."""
     return array[:, ::-1, ::-1].transpose(2, 1, 0).astype(np.float32)
 
 
@@ -31,7 +31,7 @@ def write_series(
     series: str | None = None,
     **tags: Any,
 ) -> list[Path]:
-    """One file a slice of (slices, rows, columns), each ``step`` mm from the one before."""
+    """One file per slice of (slices, rows, columns), each ``step`` mm from the one before."""
     folder.mkdir(parents=True, exist_ok=True)
     series = series or generate_uid()
     paths = []
@@ -49,7 +49,7 @@ def write_series(
 
 
 def write_frames(array: np.ndarray, path: Path, order: Sequence[int], **tags: Any) -> Path:
-    """One file with a frame a slice, in any order, as scanners write enhanced MR."""
+    """One file with one frame per slice, in any order, as scanners write enhanced MR."""
     data = _dataset(array[list(order)], generate_uid(), tags)
     data.NumberOfFrames = len(array)
     shared, measures, orientation = Dataset(), Dataset(), Dataset()

@@ -11,7 +11,7 @@ import numpy as np
 from gyrus.imaging.volume import Volume
 
 OBLIQUE = np.array([[1.9, 0.1, -0.2, -30.0], [-0.1, 2.1, 0.3, -40.0], [0.2, -0.3, 2.9, 12.0], [0, 0, 0, 1]])
-"""Voxels of about 2 x 2 x 3 mm on axes that are turned against those of the scanner."""
+"""Voxels of about 2 x 2 x 3 mm on axes rotated against those of the scanner."""
 
 
 def noise(shape: tuple[int, int, int] = (7, 6, 5), seed: int = 0) -> np.ndarray:
@@ -20,7 +20,7 @@ def noise(shape: tuple[int, int, int] = (7, 6, 5), seed: int = 0) -> np.ndarray:
 
 
 def head(spacing: tuple[float, float, float] = (3.0, 3.0, 3.0), *, seed: int = 0) -> tuple[Volume, np.ndarray]:
-    """A head with scalp, skull and brain as balls about one middle, and the brain's mask."""
+    """A head with scalp, skull and brain as concentric balls, and the brain's mask."""
     shape = tuple(round(210 / length) for length in spacing)
     grid = np.meshgrid(*[(np.arange(n) - (n - 1) / 2) * s for n, s in zip(shape, spacing, strict=True)], indexing="ij")
     radius = np.sqrt(sum(axis**2 for axis in grid))
@@ -93,4 +93,4 @@ FORMATS: dict[str, Callable[[np.ndarray, Path], Path]] = {
     "a.mhd": _simpleitk,
     "a.npz": _npz,
 }
-"""File name to the function that writes a volume under it, by the library that people use."""
+"""File name to the function that writes a volume under it, by the usual library."""

@@ -12,7 +12,7 @@ from PIL import Image
 
 
 def pixels(seed: int = 0, shape: tuple[int, ...] = (13, 11)) -> np.ndarray:
-    """Noise, so that no two images are alike."""
+    """Noise, so that all images differ."""
     return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
 
 

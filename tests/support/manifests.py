@@ -35,6 +35,6 @@ def manifest_of(
     return Manifest.from_rows(pd.DataFrame(rows), root=Path(), classes=classes, subject_kind=subject_kind)
 
 
-def people(**counts: int) -> dict[str, str]:
+def subjects_per_label(**counts: int) -> dict[str, str]:
     """Names and labels of ``counts[label]`` subjects of each label."""
     return {f"{label}{number:03d}": label for label, count in counts.items() for number in range(count)}

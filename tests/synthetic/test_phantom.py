@@ -1,4 +1,4 @@
-"""Phantom data: what a population looks like, and that every layout is what its readers expect."""
+"""Phantom data: properties of a population, and the layouts of files."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_same_seed_gives_the_same_bits(few: Phantom) -> None:
     assert again.sex == few.sex
 
 
-def test_another_seed_gives_other_people(few: Phantom) -> None:
+def test_another_seed_gives_other_subjects(few: Phantom) -> None:
     other = generate(subjects=8, slices=3, size=48, seed=2)
     assert not any(np.array_equal(a, b) for a in other.structures for b in few.structures)
     assert not set(other.age) & set(few.age)
@@ -99,13 +99,13 @@ def test_classes_overlap(population: Phantom) -> None:
 
 def test_age_rises_mildly_with_atrophy() -> None:
     atrophy = np.linspace(0, 1, 1000)
-    people = [draw_subject(np.random.default_rng(number), float(value)) for number, value in enumerate(atrophy)]
-    age = np.array([person.age for person in people])
+    subjects = [draw_subject(np.random.default_rng(number), float(value)) for number, value in enumerate(atrophy)]
+    age = np.array([subject.age for subject in subjects])
     assert 0.05 < stats.spearmanr(age, atrophy).statistic < 0.35
     assert 55 <= age.min() <= age.max() <= 95
 
 
-def test_neighbouring_slices_are_more_alike_than_people(population: Phantom) -> None:
+def test_neighbouring_slices_are_more_alike_than_subjects(population: Phantom) -> None:
     images = population.volumes.astype(np.float32)
     neighbours = np.abs(images[:, 1:] - images[:, :-1]).mean(axis=(1, 2, 3))
     close = generate(subjects=8, slices=16, size=64, seed=0).volumes.astype(np.float32)
@@ -115,7 +115,7 @@ def test_neighbouring_slices_are_more_alike_than_people(population: Phantom) -> 
     assert neighbours.mean() < np.abs(images[1:] - images[:-1]).mean()
 
 
-def test_nearest_image_is_of_the_same_person() -> None:
+def test_nearest_image_is_of_the_same_subject() -> None:
     images = generate(subjects=12, slices=16, size=48, seed=3).volumes.reshape(12 * 16, -1).astype(np.float64)
     distances = (images**2).sum(1)[:, None] + (images**2).sum(1) - 2 * images @ images.T
     np.fill_diagonal(distances, np.inf)
@@ -136,8 +136,8 @@ def test_heads_lie_within_the_field_of_view_on_black(population: Phantom) -> Non
     border = np.ones((64, 64), dtype=bool)
     border[1:-1, 1:-1] = False
     assert not population.volumes[..., border].any()
-    share = (population.volumes > 0).mean(axis=(2, 3))
-    assert 0.25 < share.min() < share.max() < 0.75
+    fraction = (population.volumes > 0).mean(axis=(2, 3))
+    assert 0.25 < fraction.min() < fraction.max() < 0.75
 
 
 @settings(max_examples=10, deadline=None)
@@ -157,9 +157,9 @@ def test_any_allowed_size(subjects: int, slices: int, classes: int, size: int, s
 
 def test_balance_sets_the_frequency_of_classes() -> None:
     labels = generate(subjects=60, slices=1, size=32, balance=(6, 3, 1, 0)).labels
-    shares = np.bincount(labels, minlength=4) / 60
-    assert shares == pytest.approx([0.6, 0.3, 0.1, 0.0], abs=0.12)
-    assert shares[3] == 0
+    fractions = np.bincount(labels, minlength=4) / 60
+    assert fractions == pytest.approx([0.6, 0.3, 0.1, 0.0], abs=0.12)
+    assert fractions[3] == 0
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,7 @@ def pixels(content: bytes) -> np.ndarray:
 
 
 @pytest.mark.parametrize("layout", [layout for layout in LAYOUTS if layout != "nifti"])
-def test_scan_recognises_people_and_slices(few: Phantom, tmp_path: Path, layout: str) -> None:
+def test_scan_recognises_subjects_and_slices(few: Phantom, tmp_path: Path, layout: str) -> None:
     manifest = scan(write(few, tmp_path / "out", layout))
     assert not manifest.problems
     assert set(manifest.classes) == set(few.class_names)
@@ -76,12 +76,12 @@ def test_id_slice_is_jpeg_with_numbers_for_names(few: Phantom, tmp_path: Path) -
     assert max(np.abs(pixels(found[path]).astype(int) - wanted[path]).mean() for path in wanted) < 3
 
 
-def test_train_test_keeps_people_whole_and_holds_out_every_fourth(population: Phantom, tmp_path: Path) -> None:
+def test_train_test_splits_by_subject_and_holds_out_every_fourth(population: Phantom, tmp_path: Path) -> None:
     paths = [Path(path).parts for path in files(write(population, tmp_path / "out", "train-test"))]
     assert len(paths) == 40 * 6
-    people = {subset: {path[2].split("_")[0] for path in paths if path[0] == subset} for subset in ("train", "test")}
-    assert not people["train"] & people["test"]
-    assert (len(people["train"]), len(people["test"])) == (28, 12)
+    subjects = {subset: {path[2].split("_")[0] for path in paths if path[0] == subset} for subset in ("train", "test")}
+    assert not subjects["train"] & subjects["test"]
+    assert (len(subjects["train"]), len(subjects["test"])) == (28, 12)
     assert {path[1] for path in paths if path[0] == "test"} == set(population.class_names)
 
 
@@ -103,18 +103,18 @@ def test_parquet(few: Phantom, tmp_path: Path) -> None:
         "test-00000-of-00001.parquet",
         "train-00000-of-00001.parquet",
     ]
-    people = []
+    subjects = []
     for path in folder.iterdir():
         table = pq.read_table(path)
         features = json.loads(table.schema.metadata[b"huggingface"])["info"]["features"]
         assert features["label"] == {"names": list(few.class_names), "_type": "ClassLabel"}
-        people.append(set(table["subject"].to_pylist()))
+        subjects.append(set(table["subject"].to_pylist()))
         for row in table.to_pylist():
             subject = few.subjects.index(row["subject"])
             assert row["label"] == few.labels[subject]
             assert np.array_equal(pixels(row["image"]["bytes"]), few.volumes[subject, row["slice"]])
-    assert people[0].isdisjoint(people[1])
-    assert people[0] | people[1] == set(few.subjects)
+    assert subjects[0].isdisjoint(subjects[1])
+    assert subjects[0] | subjects[1] == set(few.subjects)
 
 
 def test_parquet_is_read_by_hugging_face_datasets(
@@ -142,7 +142,7 @@ def test_nifti(few: Phantom, tmp_path: Path) -> None:
     assert nib.aff2axcodes(image.affine) == ("R", "A", "S")
     assert image.header.get_zooms() == pytest.approx(few.spacing[::-1])
     assert image.header.get_xyzt_units()[0] == "mm"
-    # The front is row 0 of a slice, and the right side of the person column 0.
+    # The front is row 0 of a slice, and the right side of the subject column 0.
     voxels = np.asarray(image.dataobj)
     assert np.array_equal(voxels[::-1, ::-1].transpose(2, 1, 0), few.volumes[2])
     bottom, top = (nib.affines.apply_affine(image.affine, (0, 0, edge))[2] for edge in (-0.5, 2.5))
@@ -181,15 +181,13 @@ def test_a_file_in_the_way_is_refused(few: Phantom, tmp_path: Path) -> None:
     assert (tmp_path / "out").read_text() == "mine"
 
 
-def test_a_parent_that_is_a_file_is_an_error_with_words(few: Phantom, tmp_path: Path) -> None:
+def test_a_parent_that_is_a_file_is_refused(few: Phantom, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     with pytest.raises(GyrusError, match="Cannot write"):
         write(few, tmp_path / "file" / "out")
 
 
-def test_more_than_a_thousand_subjects_and_a_hundred_slices_keep_their_names_apart(
-    few: Phantom, tmp_path: Path
-) -> None:
+def test_names_stay_unique_beyond_a_thousand_subjects_and_a_hundred_slices(few: Phantom, tmp_path: Path) -> None:
     many = replace(
         few,
         volumes=np.zeros((1, 101, 8, 8), dtype=np.uint8),

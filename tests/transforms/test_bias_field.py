@@ -12,7 +12,7 @@ from gyrus.transforms.bias_field import ImageN4
 
 @pytest.fixture(scope="module")
 def volume() -> np.ndarray:
-    """A phantom head (planes, rows, columns), uint8, darker than it might be."""
+    """A phantom head (planes, rows, columns), uint8, at half its brightness."""
     return generate(subjects=1, slices=8, size=64, seed=3).volumes[0] // 2
 
 
@@ -22,7 +22,7 @@ def head(volume: np.ndarray) -> np.ndarray:
     return volume[4][None]
 
 
-def test_n4_takes_a_known_shading_away() -> None:
+def test_n4_removes_a_known_bias_field() -> None:
     rows, columns = np.mgrid[-1:1:96j, -1:1:96j]
     tissue = np.where(rows**2 + columns**2 < 0.7, 140.0, 0.0)
     tissue[(np.abs(rows) < 0.4) & (np.abs(columns) < 0.4)] = 100
@@ -42,7 +42,7 @@ def test_n4_agrees_with_the_library_called_directly(head: np.ndarray) -> None:
     assert np.abs(step(head)[0] - np.clip(expected, 0, 1) * 255).max() < 1.01
 
 
-def test_without_the_library_n4_says_what_to_install(head: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_simpleitk_n4_names_the_extra_to_install(head: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "SimpleITK", None)
     with pytest.raises(MissingDependencyError, match=r"\[n4\]"):
         ImageN4()(head)

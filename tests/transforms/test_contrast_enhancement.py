@@ -10,7 +10,7 @@ from gyrus.transforms.contrast_enhancement import Clahe, Equalise, MinMax, NonLo
 
 @pytest.fixture(scope="module")
 def volume() -> np.ndarray:
-    """A phantom head (planes, rows, columns), uint8, darker than it might be."""
+    """A phantom head (planes, rows, columns), uint8, at half its brightness."""
     return generate(subjects=1, slices=8, size=64, seed=3).volumes[0] // 2
 
 
@@ -43,11 +43,11 @@ def test_the_libraries_called_directly_give_the_same(head: np.ndarray) -> None:
 def test_equalising_the_head_leaves_the_background_black(head: np.ndarray) -> None:
     result = Equalise(head_only=True)(head)
     assert not result[head == 0].any()
-    shares = np.sort(result[head > 0]) / 255
-    assert np.abs(shares - np.linspace(0, 1, len(shares))).max() < 0.1
+    fractions = np.sort(result[head > 0]) / 255
+    assert np.abs(fractions - np.linspace(0, 1, len(fractions))).max() < 0.1
 
 
-def test_denoising_takes_away_noise_and_little_else(head: np.ndarray) -> None:
+def test_denoising_removes_noise_and_little_else(head: np.ndarray) -> None:
     noisy = np.clip(head + np.random.default_rng(0).normal(0, 8, head.shape) + 20, 0, 255).astype(np.uint8)
     denoised = NonLocalMeans()(noisy)
     assert estimate_noise(denoised[0].astype(float)) < 0.5 * estimate_noise(noisy[0].astype(float))

@@ -28,7 +28,7 @@ def test_grayscale_agrees_with_pillow(image):
 @given(
     image=gray, rows=st.integers(1, 50), columns=st.integers(1, 50), aspect=st.sampled_from(["pad", "crop", "stretch"])
 )
-def test_resize_always_gives_the_size_asked_for(image, rows, columns, aspect):
+def test_resize_always_gives_the_requested_size(image, rows, columns, aspect):
     assert Resize(size=(rows, columns), aspect=aspect)(image).shape == (1, rows, columns)
 
 
@@ -47,7 +47,7 @@ def test_pad_then_crop_gives_the_image_back(image):
     np.testing.assert_array_equal(Crop(size=(rows, columns))(Pad(size=(50, 51))(image)), image)
 
 
-def test_sizes_that_do_not_fit_are_refused_in_words():
+def test_sizes_that_do_not_fit_are_refused():
     image = np.zeros((1, 10, 10), np.uint8)
     with pytest.raises(DataError, match="does not fit into pad size 5 x 20"):
         Pad(size=(5, 20))(image)
@@ -70,7 +70,7 @@ every_step = pytest.mark.parametrize("step", STEPS.values(), ids=STEPS)
 
 @pytest.fixture(scope="module")
 def volume() -> np.ndarray:
-    """A phantom head (planes, rows, columns), uint8, darker than it might be."""
+    """A phantom head (planes, rows, columns), uint8, at half its brightness."""
     return generate(subjects=1, slices=8, size=64, seed=3).volumes[0] // 2
 
 
@@ -97,7 +97,7 @@ def test_type_shape_range_and_input_are_kept(step: ChannelStep, kind: type, head
 
 
 @every_step
-def test_volumes_are_worked_on_as_volumes(step: ChannelStep, volume: np.ndarray) -> None:
+def test_volumes_are_enhanced_as_a_whole(step: ChannelStep, volume: np.ndarray) -> None:
     result = step(volume[None])
     assert result.shape == (1, *volume.shape)
     assert result.dtype == np.uint8
@@ -106,6 +106,6 @@ def test_volumes_are_worked_on_as_volumes(step: ChannelStep, volume: np.ndarray)
 
 @every_step
 @pytest.mark.parametrize("value", [0, 7, 255])
-def test_an_image_of_one_value_stays(step: ChannelStep, value: int) -> None:
+def test_a_constant_image_is_unchanged(step: ChannelStep, value: int) -> None:
     image = np.full((1, 9, 9), value, np.uint8)
     np.testing.assert_array_equal(step(image), image)

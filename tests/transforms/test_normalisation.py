@@ -36,13 +36,13 @@ def images() -> np.ndarray:
     return np.random.default_rng(1).integers(0, 256, (5, 2, 16, 16)).astype(np.uint8)
 
 
-def test_dataset_scaling_gives_mean_0_and_std_1_a_channel(images):
+def test_dataset_scaling_gives_mean_0_and_std_1_per_channel(images):
     values = _normalised(images, IntensityScaling(method="dataset"))
     np.testing.assert_allclose(values.mean(axis=(0, 2, 3)), 0, atol=1e-6)
     np.testing.assert_allclose(values.std(axis=(0, 2, 3)), 1, atol=1e-5)
 
 
-def test_zscore_gives_mean_0_and_std_1_an_image(images):
+def test_zscore_gives_mean_0_and_std_1_per_image(images):
     values = _normalised(images, IntensityScaling(method="zscore"))
     np.testing.assert_allclose(values.mean(axis=(2, 3)), 0, atol=1e-6)
     np.testing.assert_allclose(values.std(axis=(2, 3)), 1, atol=1e-5)
@@ -77,7 +77,7 @@ def test_statistics_agree_with_numpy(image, low, high):
     np.testing.assert_allclose(found, np.stack(expected, axis=1), atol=1e-6)
 
 
-def test_an_image_on_the_standard_scale_stays_and_a_stretched_one_comes_back():
+def test_histogram_standardisation_undoes_a_stretch():
     image = np.random.default_rng(0).gamma(2, 0.1, (20, 20, 20)).clip(0, 0.6).astype(np.float32)
     own = landmarks_of(image)
     np.testing.assert_allclose(map_to_scale(image, own, own), image, atol=1e-6)

@@ -20,7 +20,7 @@ def stack() -> np.ndarray:
 
 
 def three_tissues(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """An image (1, 60, 60) of three tissues with noise inside a black frame, and which is where (0 is the frame)."""
+    """An image (1, 60, 60) of three tissues with noise in a black frame, and the label of each pixel (0: frame)."""
     truth = np.zeros((60, 60), dtype=int)
     truth[5:55, 5:20], truth[5:55, 20:38], truth[5:55, 38:55] = 1, 2, 3
     values = np.array([0, 50, 130, 210])[truth] + np.where(truth > 0, rng.normal(0, 8, truth.shape), 0)
@@ -39,7 +39,7 @@ def test_each_tissue_is_found_whatever_the_gain(tissue, number, gain):
     assert ((found[0] > 0) == (truth == number)).mean() > 0.99
 
 
-def test_the_maps_share_out_all_that_is_not_background(stack):
+def test_the_maps_partition_the_foreground(stack):
     maps = np.stack([Tissue(of=name)(stack) for name in TISSUES]) > 0
     np.testing.assert_array_equal(maps.sum(axis=0), (stack > 12).astype(int))
 
@@ -61,17 +61,17 @@ def test_slices_of_a_stack_share_thresholds_and_other_steps_go_slice_by_slice(st
 
 
 @pytest.mark.parametrize("values", [(0,), (0, 200), (90, 200)])
-def test_an_image_without_three_parts_has_no_tissue(values):
+def test_an_image_with_fewer_than_three_values_has_no_tissue(values):
     image = np.resize(np.array(values, dtype=np.uint8), (1, 8, 8))
     assert not Tissue()(image).any()
 
 
-def test_channels_are_told_apart_alone():
+def test_each_channel_has_its_own_thresholds():
     image, _ = three_tissues(np.random.default_rng(1))
     both = np.concatenate([image, image // 2])
     np.testing.assert_array_equal(Tissue()(both)[0], Tissue()(image)[0])
 
 
-def test_other_pixels_are_refused():
+def test_pixels_without_8_bits_are_refused():
     with pytest.raises(DataError, match="8-bit pixels, got uint16"):
         Tissue()(np.zeros((1, 4, 4), dtype=np.uint16))

@@ -15,13 +15,13 @@ from tests.support.heads import head
 
 
 @pytest.fixture(scope="module")
-def person() -> tuple[Volume, np.ndarray]:
+def head_and_brain() -> tuple[Volume, np.ndarray]:
     return head((6.0, 6.0, 7.0))
 
 
-def test_a_contact_sheet_has_three_planes_before_and_after_each_step(person):
+def test_a_contact_sheet_has_three_planes_before_and_after_each_step(head_and_brain):
     steps = (FindMask(of="head"), CropToMask(), Percentiles())
-    figure = preview(person[0], steps)
+    figure = preview(head_and_brain[0], steps)
     assert len(figure.axes) == 3 * (len(steps) + 1)
     with pytest.raises(DataError, match="Step 1: The step 'crop-to-mask' needs a mask"):
-        preview(person[0], (CropToMask(),))
+        preview(head_and_brain[0], (CropToMask(),))

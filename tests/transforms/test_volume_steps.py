@@ -40,7 +40,7 @@ EXAMPLES = {
 
 
 @pytest.fixture(scope="module")
-def person() -> tuple[Volume, np.ndarray]:
+def head_and_brain() -> tuple[Volume, np.ndarray]:
     return head((6.0, 6.0, 7.0))
 
 
@@ -49,9 +49,9 @@ def test_every_step_has_an_example():
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
-def test_a_step_saved_and_loaded_gives_the_same_volume(name, person):
-    step, volume = EXAMPLES[name], person[0]
-    volume = volume.replaced(volume.array, mask=person[1])
+def test_a_step_saved_and_loaded_gives_the_same_volume(name, head_and_brain):
+    step, volume = EXAMPLES[name], head_and_brain[0]
+    volume = volume.replaced(volume.array, mask=head_and_brain[1])
     before = volume.array.copy()
     loaded = TypeAdapter(AnyVolumeStep).validate_python(json.loads(step.model_dump_json()))
     first, second = step(volume), loaded(volume)
@@ -64,7 +64,7 @@ def test_a_step_saved_and_loaded_gives_the_same_volume(name, person):
 
 @given(seed=st.integers(0, 99), size=st.tuples(*[st.integers(1, 12)] * 3))
 @settings(deadline=None, max_examples=40)
-def test_every_voxel_keeps_its_place_in_mm_when_cut_and_padded(seed, size):
+def test_voxels_keep_their_position_in_mm_when_cropped_and_padded(seed, size):
     volume = Volume.from_array(noise(seed=seed), OBLIQUE)
     shaped = Shape(size=size)(volume)
     assert shaped.shape == size[::-1]
@@ -78,8 +78,8 @@ def test_every_voxel_keeps_its_place_in_mm_when_cut_and_padded(seed, size):
         assert shaped.array[place] == expected
 
 
-def test_intensity_steps_agree_with_numpy(person):
-    volume, brain = person
+def test_intensity_steps_agree_with_numpy(head_and_brain):
+    volume, brain = head_and_brain
     volume = volume.replaced(volume.array, mask=brain)
     scores = ZScore(low=-2, high=6)(volume).array * 8 - 2
     inside = volume.array[brain]
@@ -96,7 +96,7 @@ def test_whole_gray_values_survive_window_and_pixels_exactly():
     np.testing.assert_array_equal(to_pixels(Window()(volume))[0], slices)
 
 
-def test_steps_that_need_a_mask_or_a_scale_say_so():
+def test_steps_that_need_a_mask_or_scaling_are_refused_without():
     volume = head((10.0, 10.0, 10.0))[0]
     for step in (CropToMask(), ZScore(), Shape(size=(3, 3, 3), centre="mask")):
         with pytest.raises(DataError, match=r"needs a mask. Put a step that finds one"):

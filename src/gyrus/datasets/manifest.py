@@ -197,10 +197,7 @@ class Manifest:
         return replace(self, table=self.table[keep].reset_index(drop=True))
 
     def merge(self, groups: Mapping[str, Sequence[str]]) -> Manifest:
-        """The manifest with some classes merged.
-
-        Args:
-            groups: Name of each merged class to its members; other classes stay as they are.
+        """The manifest with some classes merged: ``groups`` has the members of each new class; others stay as they are.
 
         Raises:
             DataError: A class is unknown or named twice, or the new name is that of a class that stays.

@@ -31,12 +31,7 @@ class Reader:
     """The pixels of a manifest's samples: images, stacks of slices, or volumes. Thread-safe."""
 
     def __init__(self, manifest: Manifest, steps: Sequence[VolumeStep] = (Percentiles(),)) -> None:
-        """Locate the samples; no file is opened yet.
-
-        Args:
-            manifest: The samples.
-            steps: Preprocessing steps of volumes; images are returned unchanged.
-        """
+        """Locate the samples; no file is opened yet. The steps are for volumes; images are returned unchanged."""
         self._root = manifest.root
         self._samples = manifest.table["sample"].to_list()
         self._volumes = PreparedVolumes(manifest, steps) if VOLUME_FILES in manifest.table else None

@@ -69,9 +69,7 @@ def byte_columns(schema: pa.Schema) -> list[str]:
 def find_image_column(schema: pa.Schema, named: str | None = None) -> str | None:
     """The parquet column of encoded images; None if there is none or the choice is ambiguous.
 
-    Args:
-        schema: The columns of the file.
-        named: The column named by the user; None to recognise it by :data:`IMAGE_COLUMN_NAMES`, or as the only one.
+    It is the one ``named`` by the user, else recognised by :data:`IMAGE_COLUMN_NAMES`, or the only one.
     """
     holding = byte_columns(schema)
     if named is not None:

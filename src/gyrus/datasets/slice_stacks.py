@@ -68,11 +68,7 @@ def stack_slices(manifest: Manifest, config: StackConfig) -> Manifest:
 
 
 def group_scans(table: pd.DataFrame, what: str) -> list[pd.DataFrame]:
-    """The rows of each scan, in slice order.
-
-    Args:
-        table: The table of a manifest, one row per slice.
-        what: What needs the scans, for messages.
+    """The rows of each scan, in slice order; ``what`` names in messages what needs them.
 
     Raises:
         DataError: Scan or order of the slices is unknown.

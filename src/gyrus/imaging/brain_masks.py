@@ -175,14 +175,9 @@ TOOLS: dict[str, Tool] = {
 
 
 def external_mask(volume: Volume, name: str) -> NDArray[np.bool_]:
-    """The brain mask that an installed program finds.
+    """The mask, bool of the shape of the volume, that an installed program of :data:`TOOLS` finds.
 
-    Args:
-        volume: Passed to the program without its header.
-        name: One of :data:`TOOLS`.
-
-    Returns:
-        bool, of the shape of the volume.
+    The volume is passed to the program without its header.
 
     Raises:
         UnknownNameError: There is no such tool.

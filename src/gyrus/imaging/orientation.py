@@ -44,12 +44,7 @@ def array_from_slices(slices: np.ndarray) -> np.ndarray:
 
 
 def affine_from_slices(spacing: tuple[float, float, float], shape: tuple[int, int, int]) -> NDArray[np.float64]:
-    """The affine of an array (X, Y, Z) in RAS+ that comes from axial slices, centred at 0.
-
-    Args:
-        spacing: Millimetres between slices, rows and columns.
-        shape: Slices, rows, columns.
-    """
+    """The affine of an array (X, Y, Z) in RAS+ from axial slices, centred at 0; arguments are slices, rows, columns."""
     steps, counts = np.array(spacing[::-1]), np.array(shape[::-1])
     affine = np.diag([*steps, 1.0])
     affine[:3, 3] = -steps * (counts - 1) / 2
@@ -93,11 +88,7 @@ class AssumedGeometry:
             raise ConfigError(f"A spacing is three lengths in mm above 0, for example 1,1,1; got {self.spacing}.")
 
     def affine(self, shape: Sequence[int], spacing: Sequence[float] | None) -> NDArray[np.float64]:
-        """From voxel numbers to mm, RAS+, centred at 0.
-
-        Args:
-            shape: Voxels along each axis.
-            spacing: The spacing in the header, if there is one.
+        """From voxel numbers to mm, RAS+, centred at 0; ``spacing`` is that of the header, if there is one.
 
         Raises:
             UnusableImageError: Neither the header nor the user gives orientation and spacing.

@@ -19,11 +19,7 @@ def otsu(values: NDArray[np.float32]) -> float:
 
 
 def otsu_gray_value(counts: NDArray[np.integer]) -> int:
-    """Otsu's threshold of a histogram of whole gray values; bright is above it.
-
-    Args:
-        counts: Number of pixels of each gray value from 0 up.
-    """
+    """Otsu's threshold of a histogram, the number of pixels of each gray value from 0 up; bright is above it."""
     fractions = counts / counts.sum()
     below, moment = np.cumsum(fractions), np.cumsum(fractions * np.arange(len(counts)))
     spread = below * (1 - below)

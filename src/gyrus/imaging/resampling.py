@@ -39,12 +39,9 @@ def resample_array(
 
 
 def resample(volume: Volume, spacing: Sequence[float], *, order: int = 1) -> Volume:
-    """Resample to a spacing, rounded so that a whole number of voxels fits the same field of view.
+    """Resample volume and mask to a spacing in mm along X, Y and Z; ``order`` as in :func:`resample_array`.
 
-    Args:
-        volume: The volume; its mask is resampled too.
-        spacing: Millimetres along X, Y and Z.
-        order: Order of the spline: 0 nearest, 1 linear, 3 cubic.
+    The spacing is rounded so that a whole number of voxels fits the same field of view.
     """
     old = np.array(volume.shape)
     new = np.maximum(1, np.round(old * np.array(volume.spacing) / np.array(spacing))).astype(int)

@@ -50,11 +50,7 @@ def extension_of(name: str) -> str:
 
 
 def read_volume(path: Path, assumed: AssumedGeometry | None = None) -> Volume:
-    """Read a volume, in RAS+.
-
-    Args:
-        path: A file with one of the extensions of :data:`FORMATS`.
-        assumed: Orientation and spacing where the header lacks them.
+    """Read a volume, in RAS+; ``assumed`` has orientation and spacing where the header lacks them.
 
     Raises:
         UnusableImageError: The file cannot be used; the message has the reason.
@@ -78,13 +74,9 @@ def read_volume(path: Path, assumed: AssumedGeometry | None = None) -> Volume:
 
 
 def write_nifti(volume: Volume, path: Path) -> None:
-    """Write a volume as NIfTI-1, atomically: exact values and grid, and no text in the header.
+    """Write a volume as NIfTI-1 (.nii or .nii.gz), atomically: exact values and grid, and no text in the header.
 
     Voxels keep the type of the file that they were read from if it holds every value; else they become float32.
-
-    Args:
-        volume: What to write.
-        path: Ends in .nii or .nii.gz.
 
     Raises:
         GyrusError: The file cannot be written.

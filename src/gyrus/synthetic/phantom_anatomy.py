@@ -85,13 +85,7 @@ class Grid:
         return FIELD_OF_VIEW / len(self.x)
 
     def smooth(self, generator: np.random.Generator, length: float, deviation: float) -> Field:
-        """A smooth random field.
-
-        Args:
-            generator: Source of the weights of Gaussian bumps.
-            length: Distance between the bumps, mm.
-            deviation: Standard deviation of the values.
-        """
+        """A smooth random field of some standard deviation: a sum of Gaussian bumps, ``length`` mm apart."""
         bases = [_bumps(axis, length) for axis in (self.z, self.y, self.x)]
         weights = generator.standard_normal([basis.shape[1] for basis in bases], dtype=np.float32) * deviation
         planes = np.einsum("zi,ijk->zjk", bases[0], weights)
@@ -177,10 +171,7 @@ def sulci(
 def ventricles(points: Points, added: float, asymmetry: float) -> Field:
     """Distance to the wall of the lateral and third ventricles, mm; negative inside.
 
-    Args:
-        points: Positions in the head.
-        added: Added to the radius of the lateral ventricles, mm.
-        asymmetry: Added to the radius on the right and subtracted on the left, mm.
+    ``added`` mm widen the lateral ventricles; ``asymmetry`` mm are added on the right and subtracted on the left.
     """
     side = np.abs(points.x)
     box = (side < 45.0) & (np.abs(points.y) < 75.0)
@@ -198,12 +189,7 @@ def ventricles(points: Points, added: float, asymmetry: float) -> Field:
 
 
 def white_in_nuclei(points: Points, edge: float) -> Field:
-    """Fraction of white matter in the signal of the deep gray nuclei; 1 outside of them.
-
-    Args:
-        points: Positions in the head.
-        edge: Length of the transition at the border of a nucleus, mm.
-    """
+    """Fraction of white matter in the deep gray nuclei; 1 outside of them, with a transition of ``edge`` mm."""
     box = (np.abs(points.x) < 45.0) & (np.abs(points.y) < 45.0)
     side, front, up = np.abs(points.x[box]), points.y[box], points.z[box]
     inner = np.ones(side.shape, dtype=np.float32)

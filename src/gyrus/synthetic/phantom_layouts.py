@@ -158,12 +158,7 @@ def phantom(
 
 
 def write(phantom: Phantom, folder: Path, layout: str = "folder") -> Path:
-    """Write a phantom as files into a new folder; nothing is left behind if writing fails.
-
-    Args:
-        phantom: The phantom.
-        folder: Must not exist, or be empty.
-        layout: One of :data:`LAYOUTS`.
+    """Write a phantom as files into a new or empty folder, in one of :data:`LAYOUTS`; nothing is left if writing fails.
 
     Raises:
         UnknownNameError: There is no such layout.

@@ -97,11 +97,7 @@ class Normalisation:
 
     @classmethod
     def fit(cls, intensity: IntensityScaling, statistics: np.ndarray) -> Normalisation:
-        """Fit on the images of the training set.
-
-        Args:
-            intensity: The method.
-            statistics: (N, C, 4), rows of the training set only; see :data:`STATISTICS`.
+        """Fit on the :data:`STATISTICS` (N, C, 4) of the images of the training set only.
 
         Raises:
             DataError: The number of given means or deviations does not match the channels.
@@ -132,11 +128,9 @@ class Normalisation:
         return cls(document["method"], tuple(document["mean"]), tuple(document["std"]), standard)
 
     def to_standard_scale(self, images: np.ndarray, statistics: np.ndarray) -> np.ndarray:
-        """Map gray values to the histogram of the training set if the method is "histogram"; else change nothing.
+        """Map pixels (N, C, *spatial) to the histogram of the training set, if the method is "histogram".
 
-        Args:
-            images: float32 (N, C, *spatial), pixels in 0..1.
-            statistics: (N, C, 4 + landmarks).
+        The statistics are (N, C, 4 + landmarks).
         """
         if not self.standard:
             return images
@@ -170,11 +164,7 @@ PERCENTILES = (1, 10, 20, 30, 40, 50, 60, 70, 80, 90, 99)
 
 
 def landmarks_of(values: NDArray[np.floating]) -> NDArray[np.float64]:
-    """The :data:`PERCENTILES` of the foreground, that is of the values above the mean.
-
-    Args:
-        values: One channel, in any shape.
-    """
+    """The :data:`PERCENTILES` of the foreground of a channel of any shape, that is of the values above the mean."""
     foreground = values[values > values.mean()]
     return np.percentile(foreground if foreground.size else values, PERCENTILES)
 
@@ -197,16 +187,7 @@ def standard_scale(landmarks: NDArray[np.floating]) -> NDArray[np.float64]:
 def map_to_scale(
     values: NDArray[np.float32], landmarks: Sequence[float], standard: Sequence[float]
 ) -> NDArray[np.float32]:
-    """Map values so that the landmarks of an image become the standard ones, linearly between and beyond them.
-
-    Args:
-        values: One channel in 0..1, in any shape.
-        landmarks: The landmarks of this image.
-        standard: The standard scale of the training set.
-
-    Returns:
-        Values in 0..1.
-    """
+    """Map values in 0..1 so that the landmarks of an image become the standard ones, linearly in between and beyond."""
     own, wanted = _rising(landmarks, standard)
     if len(own) < 2:
         return values

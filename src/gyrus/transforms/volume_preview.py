@@ -26,13 +26,6 @@ def preview(volume: Volume, steps: Sequence[VolumeStep]) -> Figure:
     All panels show the planes through the centre of the prepared volume. Once a step has found a mask, its outline is
     drawn.
 
-    Args:
-        volume: The volume as read.
-        steps: The steps in order.
-
-    Returns:
-        A figure; save it with ``figure.savefig(path)``.
-
     Raises:
         DataError: A step fails; the message starts with its number.
     """

@@ -23,7 +23,7 @@ def _nifti(subject: str, path: Path) -> None:
 
 @pytest.fixture
 def visits(tmp_path):
-    """Two people of two visits each with T1w and FLAIR, a derivative of the first, and a diagnosis for each visit."""
+    """Two subjects with two sessions of T1w and FLAIR each, a derivative of the first, and a diagnosis per session."""
     for subject in ("sub-1", "sub-2"):
         for session in ("ses-01", "ses-02"):
             for suffix in ("T1w", "FLAIR"):
@@ -33,12 +33,12 @@ def visits(tmp_path):
         label = "NC" if subject == "sub-1" else "AD"
         table = pd.DataFrame({"session_id": ["ses-01", "ses-02"], "diagnosis": label})
         table.to_csv(tmp_path / subject / f"{subject}_sessions.tsv", sep="\t", index=False)
-    people = pd.DataFrame({"participant_id": ["1", "2"], "sex": ["F", "M"], "site": ["a", "n/a"]})
-    people.to_csv(tmp_path / "participants.tsv", sep="\t", index=False)
+    participants = pd.DataFrame({"participant_id": ["1", "2"], "sex": ["F", "M"], "site": ["a", "n/a"]})
+    participants.to_csv(tmp_path / "participants.tsv", sep="\t", index=False)
     return tmp_path
 
 
-def test_several_suffixes_are_to_be_chosen_from(visits):
+def test_several_suffixes_need_a_choice(visits):
     with pytest.raises(DataError, match=r"2 suffixes: FLAIR, T1w\. Select with --bids suffix=T1w"):
         scan(visits)
     manifest = scan(visits, bids={"suffix": "T1w"})
@@ -57,17 +57,17 @@ def test_several_suffixes_are_to_be_chosen_from(visits):
         ({"derivatives": "stripped", "desc": "brain"}, 2),
     ],
 )
-def test_entities_choose(visits, asked, count):
+def test_entities_select_volumes(visits, asked, count):
     assert len(scan(visits, bids=asked)) == count
 
 
-def test_labels_of_people_or_of_visits(visits):
+def test_labels_of_subjects_or_of_sessions(visits):
     assert set(scan(visits, bids={"suffix": "T1w"}, columns={"label": "sex"}).classes) == {"F", "M"}
     with pytest.raises(ConfigError, match="There is no column 'grade'"):
         scan(visits, bids={"suffix": "T1w"}, columns={"label": "grade"})
 
 
-def test_wrong_entities_and_nothing_found_are_said(visits):
+def test_unknown_entities_and_empty_results_are_refused(visits):
     with pytest.raises(ConfigError, match=r"no entity 'sufix'\. Did you mean 'suffix'"):
         scan(visits, bids={"sufix": "T1w"})
     with pytest.raises(DataError, match="matches suffix=bold"):
@@ -76,7 +76,7 @@ def test_wrong_entities_and_nothing_found_are_said(visits):
         scan(visits, bids={"derivatives": "nothing"})
 
 
-def test_names_are_taken_apart_as_bids_defines_them():
+def test_names_are_parsed_as_bids_defines_them():
     assert entities_of("sub-01_ses-a_acq-highres_run-2_desc-brain_T1w.nii.gz") == {
         **{"sub": "01", "ses": "a", "acq": "highres", "run": "2", "desc": "brain"},
         **{"suffix": "T1w", "extension": ".nii.gz"},

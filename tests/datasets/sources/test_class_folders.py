@@ -35,7 +35,7 @@ def test_every_extension_in_any_case_is_an_image(tmp_path: Path) -> None:
     assert scan(write_images(tmp_path, *names)).table["sample"].to_list() == names
 
 
-def test_what_is_hidden_or_no_image_is_left_aside(tmp_path: Path) -> None:
+def test_hidden_files_and_other_files_are_ignored(tmp_path: Path) -> None:
     write_images(tmp_path, "AD/x.png", "AD/._x.png", ".git/x.png", "NC/y.png")
     for name in ("AD/Thumbs.db", "AD/.DS_Store", "notes.txt", "NC/y.mat"):
         (tmp_path / name).write_bytes(b"something else")
@@ -47,7 +47,7 @@ def test_what_is_hidden_or_no_image_is_left_aside(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("val", ["val", "valid", "validation", "Validation"])
-def test_folders_of_parts_fill_the_part_in(tmp_path: Path, val: str) -> None:
+def test_folder_names_give_the_subset(tmp_path: Path, val: str) -> None:
     names = [f"{subset}/{label}/x.png" for subset in ("Train", val, "TEST") for label in ("AD", "NC")]
 
     table = scan(write_images(tmp_path, *names)).table.set_index("sample")
@@ -56,12 +56,12 @@ def test_folders_of_parts_fill_the_part_in(tmp_path: Path, val: str) -> None:
     assert [table.loc[name, "label"] for name in names] == ["AD", "NC"] * 3
 
 
-def test_images_beside_the_parts_are_refused(tmp_path: Path) -> None:
+def test_images_outside_the_subsets_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"1 images outside of them, first: extra/AD/x\.png"):
         scan(write_images(tmp_path, "train/AD/x.png", "train/NC/x.png", "extra/AD/x.png"))
 
 
-def test_parts_with_different_classes_are_refused_unless_the_classes_are_given(tmp_path: Path) -> None:
+def test_subsets_with_different_classes_are_refused_unless_classes_are_given(tmp_path: Path) -> None:
     write_images(tmp_path, "train/AD/x.png", "train/NC/x.png", "test/AD/x.png")
 
     with pytest.raises(DataError, match="test: AD; train: AD, NC"):
@@ -69,7 +69,7 @@ def test_parts_with_different_classes_are_refused_unless_the_classes_are_given(t
     assert scan(tmp_path, classes=["NC", "AD"]).classes == ("NC", "AD")
 
 
-def test_folders_inside_of_a_class_serve_a_pattern(tmp_path: Path) -> None:
+def test_a_pattern_may_match_folders_inside_a_class(tmp_path: Path) -> None:
     write_images(tmp_path, "AD/anna/1.png", "AD/anna/2.png", "NC/bert/1.png")
 
     manifest = scan(tmp_path, subject_pattern=r"^[^/]+/(?P<subject>[^/]+)/(?P<slice>\d+)")
@@ -90,19 +90,19 @@ def test_numbers_as_classes_are_ordered_by_value(tmp_path: Path) -> None:
     assert scan(write_images(tmp_path, "10/a.png", "2/a.png", "0.5/a.png")).classes == ("0.5", "2", "10")
 
 
-def test_a_class_of_which_every_image_is_bad_stays_a_class(tmp_path: Path) -> None:
+def test_a_class_without_usable_images_stays_a_class(tmp_path: Path) -> None:
     write_images(tmp_path, "AD/x.png", "NC/y.png")
     (tmp_path / "NC/y.png").write_bytes(b"")
 
     assert scan(tmp_path).classes == ("AD", "NC")
 
 
-def test_a_class_that_was_not_named_is_refused(tmp_path: Path) -> None:
+def test_a_class_not_in_the_list_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"\['NC'\] are not among the classes"):
         scan(write_images(tmp_path, "AD/x.png", "NC/y.png"), classes=["AD", "MCI"])
 
 
-def test_a_folder_without_images_says_what_it_has(tmp_path: Path) -> None:
+def test_a_folder_without_images_is_refused_with_its_contents(tmp_path: Path) -> None:
     (tmp_path / "brain.mat").write_bytes(b"")
 
     with pytest.raises(DataError, match=r"no image in .*\(but 1 x \.mat\)"):
@@ -114,7 +114,7 @@ def test_a_flat_folder_has_no_labels(tmp_path: Path) -> None:
         scan(write_images(tmp_path, "x.png", "y.png"))
 
 
-def test_without_labels_any_folder_or_image_will_do(tmp_path: Path) -> None:
+def test_without_labels_any_folder_or_image_is_accepted(tmp_path: Path) -> None:
     write_images(tmp_path, "2024/x.png", "y.jpg")
 
     several, one = scan(tmp_path, labelled=False), scan(tmp_path / "y.jpg", labelled=False)
@@ -130,7 +130,7 @@ def test_a_single_image_has_no_label(tmp_path: Path) -> None:
         scan(write_images(tmp_path, "y.jpg") / "y.jpg")
 
 
-def test_links_are_followed_once_and_not_in_circles(tmp_path: Path) -> None:
+def test_links_are_followed_once_and_never_in_a_loop(tmp_path: Path) -> None:
     write_images(tmp_path, "store/x.png", "data/NC/y.png")
     (tmp_path / "data/AD").symlink_to(tmp_path / "store")
     (tmp_path / "data/AA").symlink_to(tmp_path / "data/NC")
@@ -139,7 +139,7 @@ def test_links_are_followed_once_and_not_in_circles(tmp_path: Path) -> None:
     assert scan(tmp_path / "data").table["sample"].to_list() == ["AD/x.png", "NC/y.png"]
 
 
-def test_what_only_looks_like_an_image_is_a_problem(tmp_path: Path) -> None:
+def test_unreadable_images_are_problems(tmp_path: Path) -> None:
     write_images(tmp_path, "AD/x.png", "NC/y.png")
     (tmp_path / "AD/gone.png").symlink_to(tmp_path / "nowhere.png")
     os.mkfifo(tmp_path / "AD/pipe.png")
@@ -170,7 +170,7 @@ def test_a_folder_that_cannot_be_read_is_not_skipped_silently(tmp_path: Path) ->
         (tmp_path / "NC").chmod(0o700)
 
 
-PEOPLE = {"sub-1": "AD", "sub-2": "AD", "sub-3": "NC", "sub-4": "NC"}
+SUBJECTS = {"sub-1": "AD", "sub-2": "AD", "sub-3": "NC", "sub-4": "NC"}
 
 
 def _slices(subject: str) -> np.ndarray:
@@ -182,50 +182,52 @@ def _nifti(subject: str, path: Path) -> None:
 
 
 def folder_per_class(root: Path) -> Manifest:
-    for subject, label in PEOPLE.items():
+    for subject, label in SUBJECTS.items():
         _nifti(subject, root / label / f"{subject}_T1w.nii.gz")
     return scan(root)
 
 
 def folder_per_subset_and_class(root: Path) -> Manifest:
-    for subject, label in PEOPLE.items():
+    for subject, label in SUBJECTS.items():
         _nifti(subject, root / ("test" if subject in ("sub-2", "sub-4") else "train") / label / f"{subject}_T1w.nii")
     return scan(root)
 
 
 def table_of_files(root: Path) -> Manifest:
-    for subject in PEOPLE:
+    for subject in SUBJECTS:
         _nifti(subject, root / "all" / f"{subject[-1]}.nii.gz")
-    rows = [(f"all/{subject[-1]}.nii.gz", label, subject) for subject, label in PEOPLE.items()]
+    rows = [(f"all/{subject[-1]}.nii.gz", label, subject) for subject, label in SUBJECTS.items()]
     pd.DataFrame(rows, columns=["path", "label", "subject"]).to_csv(root / "labels.csv", index=False)
     return scan(root)
 
 
 def table_of_dicom_folders(root: Path) -> Manifest:
-    for subject in PEOPLE:
+    for subject in SUBJECTS:
         write_series(_slices(subject), root / "raw" / subject[-1])
-    rows = [(f"raw/{subject[-1]}", label, subject) for subject, label in PEOPLE.items()]
+    rows = [(f"raw/{subject[-1]}", label, subject) for subject, label in SUBJECTS.items()]
     pd.DataFrame(rows, columns=["path", "label", "subject"]).to_csv(root / "labels.csv", index=False)
     return scan(root)
 
 
 def bids(root: Path) -> Manifest:
-    for subject in PEOPLE:
+    for subject in SUBJECTS:
         _nifti(subject, root / subject / "anat" / f"{subject}_T1w.nii.gz")
-    people = pd.DataFrame({"participant_id": PEOPLE.keys(), "age": [70, 71, 72, 73], "group": PEOPLE.values()})
-    people.to_csv(root / "participants.tsv", sep="\t", index=False)
+    participants = pd.DataFrame(
+        {"participant_id": SUBJECTS.keys(), "age": [70, 71, 72, 73], "group": SUBJECTS.values()}
+    )
+    participants.to_csv(root / "participants.tsv", sep="\t", index=False)
     return scan(root)
 
 
 def dicom(root: Path) -> Manifest:
-    for number, (subject, label) in enumerate(PEOPLE.items()):
+    for number, (subject, label) in enumerate(SUBJECTS.items()):
         write_series(_slices(subject), root / label / subject, PatientID=f"MRN{number}")
     return scan(root)
 
 
 def dicom_in_one_folder(root: Path) -> Manifest:
-    """All people of a class in one folder, files named like nothing, series told apart by their headers only."""
-    for number, (subject, label) in enumerate(PEOPLE.items()):
+    """All subjects of a class in one folder, files without meaningful names, series separated only by their headers."""
+    for number, (subject, label) in enumerate(SUBJECTS.items()):
         names = [f"{number}{place}" for place in (3, 0, 4, 1, 2)]
         write_series(_slices(subject), root / label, names=names, PatientID=f"MRN{number}")
     return scan(root, source="dicom")
@@ -243,7 +245,7 @@ def layout(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     return request.param(tmp_path_factory.mktemp(request.param.__name__))
 
 
-def test_volumes_labels_and_people_are_the_same(layout):
+def test_volumes_labels_and_subjects_are_the_same(layout):
     assert layout.problems == ()
     assert layout.classes == ("AD", "NC")
     assert layout.subject_kind == "subject"
@@ -251,7 +253,7 @@ def test_volumes_labels_and_people_are_the_same(layout):
     assert layout.table["slice"].isna().all()
     assert layout.table["shape"].tolist() == [(5, 6, 7)] * 4
     assert layout.table["spacing"].map(len).tolist() == [3] * 4
-    expected = {_slices(subject).tobytes(): label for subject, label in PEOPLE.items()}
+    expected = {_slices(subject).tobytes(): label for subject, label in SUBJECTS.items()}
     files = VolumeFiles(layout.root, layout.table)
     for position, label in enumerate(layout.table["label"]):
         found = files.read(position).slices().astype(np.uint16)
@@ -297,7 +299,7 @@ def test_images_and_volumes_are_not_mixed(tmp_path):
         scan(tmp_path / "labels.csv")
 
 
-def test_what_headers_do_not_say_is_a_problem_until_it_is_stated(tmp_path):
+def test_missing_geometry_is_a_problem_unless_it_is_given(tmp_path):
     for label, name in (("AD", "sub-1"), ("NC", "sub-2")):
         (tmp_path / label).mkdir()
         np.save(tmp_path / label / f"{name}.npy", noise())

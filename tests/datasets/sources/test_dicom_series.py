@@ -7,14 +7,14 @@ from gyrus.datasets.scan import scan
 from gyrus.errors import DataError
 from tests.support.dicoms import write_series
 
-PEOPLE = {"sub-1": "AD", "sub-2": "AD", "sub-3": "NC", "sub-4": "NC"}
+SUBJECTS = {"sub-1": "AD", "sub-2": "AD", "sub-3": "NC", "sub-4": "NC"}
 
 
 def _slices(subject: str) -> np.ndarray:
     return np.random.default_rng(int(subject[-1])).integers(0, 2000, (5, 6, 7)).astype(np.uint16)
 
 
-def test_series_of_one_person_are_told_apart_and_localisers_set_aside(tmp_path):
+def test_series_of_one_subject_are_separate_and_localisers_excluded(tmp_path):
     for label in ("AD", "NC"):
         folder = tmp_path / label
         tags = {"PatientID": f"id-{label}"}
@@ -43,9 +43,9 @@ def test_visits_are_numbered_in_their_order(tmp_path):
     assert manifest.table["session"].tolist() == ["visit-1", "visit-2"] * 2
 
 
-def test_people_without_an_identifier_are_unknown_or_told_by_folders(tmp_path):
-    for subject, label in PEOPLE.items():
+def test_subjects_without_an_identifier_are_unknown_or_named_by_folders(tmp_path):
+    for subject, label in SUBJECTS.items():
         write_series(_slices(subject), tmp_path / label / subject, PatientID="")
     assert scan(tmp_path).subject_kind == "unknown"
-    told = scan(tmp_path, subject_pattern=r"(?P<subject>sub-\d)")
-    assert sorted(told.table["subject"]) == sorted(PEOPLE)
+    named = scan(tmp_path, subject_pattern=r"(?P<subject>sub-\d)")
+    assert sorted(named.table["subject"]) == sorted(SUBJECTS)

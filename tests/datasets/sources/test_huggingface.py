@@ -38,14 +38,14 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def online(hub: Hub, home: Path) -> dict[str, str]:
-    """What a first process got, with the Hub at hand."""
+    """The result of a first process, with access to the Hub."""
     with hub.serve() as address:
         return scan_in_new_process(address, home, NAME, "hf:owner/missing", f"{NAME}:other")
 
 
 @pytest.fixture(scope="module")
 def offline(online: dict[str, str], home: Path) -> dict[str, str]:
-    """What a second process got without any Hub."""
+    """The result of a second process, without the Hub."""
     assert online
     return scan_in_new_process("http://127.0.0.1:9", home, NAME, "hf:owner/other", offline=True)
 
@@ -62,14 +62,14 @@ def test_a_data_set_of_the_hub_can_be_read_in_a_later_process(online: dict[str, 
 
 
 @pytest.mark.usefixtures("online")
-def test_only_whole_exports_lie_in_the_cache(home: Path) -> None:
+def test_the_cache_holds_only_complete_exports(home: Path) -> None:
     folders = list((home / "gyrus" / "huggingface").iterdir())
 
     assert [folder.name.startswith("owner--brains-") for folder in folders] == [True]
     assert sorted(file.name for file in folders[0].iterdir()) == ["test.parquet", "train.parquet"]
 
 
-def test_what_was_had_once_is_had_again_offline(online: dict[str, str], offline: dict[str, str]) -> None:
+def test_a_data_set_read_once_is_available_offline(online: dict[str, str], offline: dict[str, str]) -> None:
     assert Manifest.load(Path(offline[NAME])).digest == Manifest.load(Path(online[NAME])).digest
 
 
@@ -81,7 +81,9 @@ def test_what_was_had_once_is_had_again_offline(online: dict[str, str], offline:
         ("online", f"{NAME}:other", "The data set 'owner/brains' cannot be loaded .* 'other' not found"),
     ],
 )
-def test_what_cannot_be_had_is_explained(process: str, name: str, words: str, request: pytest.FixtureRequest) -> None:
+def test_unavailable_data_sets_are_refused_with_the_reason(
+    process: str, name: str, words: str, request: pytest.FixtureRequest
+) -> None:
     results: dict[str, str] = request.getfixturevalue(process)
 
     assert re.match(f"DataError: {words}", results[name]), results[name]
@@ -95,12 +97,12 @@ def test_without_the_library_the_command_to_install_it_is_named(monkeypatch: pyt
 
 
 @pytest.mark.parametrize("name", ["hf:", "hf:a/b/c", "hf:a b", "hf:../x"])
-def test_a_name_that_cannot_be_is_refused(name: str) -> None:
+def test_an_invalid_name_is_refused(name: str) -> None:
     with pytest.raises(ConfigError, match="use hf:owner/name"):
         scan(name)
 
 
-def test_a_folder_of_the_same_name_is_not_taken_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_of_the_same_name_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "owner" / "brains").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
 

@@ -43,7 +43,7 @@ STRUCTS = {
 
 
 @pytest.mark.parametrize("form", STRUCTS)
-def test_images_lie_in_rows(tmp_path: Path, form: str) -> None:
+def test_each_row_is_an_image(tmp_path: Path, form: str) -> None:
     file = write(tmp_path / "x.parquet", image=STRUCTS[form], label=["b", "a", "b", "a"], age=[1, 2, 3, None])
 
     manifest = scan(file)
@@ -67,7 +67,7 @@ def test_rows_are_sorted_by_number(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("below", [".", "data"])
-def test_files_of_parts_fill_the_part_in(tmp_path: Path, below: str) -> None:
+def test_file_names_give_the_subset(tmp_path: Path, below: str) -> None:
     for number, subset in enumerate(("train-00000-of-00002-c0", "train-00001-of-00002-c1", "validation-00000", "test")):
         write(tmp_path / below / f"{subset}.parquet", image=[images.gray(number)] * 2, label=["a", "b"])
 
@@ -113,7 +113,7 @@ def test_files_that_disagree_on_the_class_names_are_refused(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("inside", [True, False])
-def test_file_names_in_the_rows_tell_the_subjects(tmp_path: Path, inside: bool) -> None:
+def test_file_names_in_the_rows_give_the_subjects(tmp_path: Path, inside: bool) -> None:
     names = ["sub-1_slice-1.png", "sub-1_slice-2.png", "sub-2_slice-1.png", "sub-2_slice-2.png"]
     image: Any = [{"bytes": c, "path": n} for c, n in zip(CONTENTS, names, strict=True)] if inside else CONTENTS
     columns = {} if inside else {"file_name": names}
@@ -124,7 +124,7 @@ def test_file_names_in_the_rows_tell_the_subjects(tmp_path: Path, inside: bool) 
     assert manifest.table["subject"].to_list() == ["sub-1", "sub-1", "sub-2", "sub-2"]
 
 
-def test_a_subject_column_tells_the_subjects(tmp_path: Path) -> None:
+def test_a_subject_column_gives_the_subjects(tmp_path: Path) -> None:
     file = write(tmp_path / "x.parquet", image=CONTENTS, label=["a", "a", "b", "b"], patient=[1, 1, 2, 2])
 
     manifest = scan(file)
@@ -133,7 +133,7 @@ def test_a_subject_column_tells_the_subjects(tmp_path: Path) -> None:
     assert manifest.subject_rule == "column patient"
 
 
-def test_without_names_a_rule_cannot_be_asked_for(tmp_path: Path) -> None:
+def test_a_subject_rule_needs_file_names(tmp_path: Path) -> None:
     file = write(tmp_path / "x.parquet", image=CONTENTS, label=["a", "a", "b", "b"])
 
     with pytest.raises(DataError, match="no file names"):
@@ -141,7 +141,7 @@ def test_without_names_a_rule_cannot_be_asked_for(tmp_path: Path) -> None:
     assert scan(file, subject_rule="none").subject_kind == "unknown"
 
 
-def test_a_column_that_the_user_names_is_read_again_after_a_reload(tmp_path: Path) -> None:
+def test_a_named_image_column_is_used_after_loading_the_manifest(tmp_path: Path) -> None:
     others = [images.gray(seed + 10) for seed in range(4)]
     file = write(tmp_path / "x.parquet", t1=CONTENTS, flair=others, label=["a", "a", "b", "b"])
 
@@ -182,7 +182,7 @@ def test_labels_are_not_needed_for_prediction(tmp_path: Path) -> None:
     assert scan(file, labelled=False).table["label"].isna().all()
 
 
-def test_files_that_cannot_be_used_are_explained(tmp_path: Path) -> None:
+def test_unusable_files_are_refused_with_the_reason(tmp_path: Path) -> None:
     write(tmp_path / "empty.parquet", image=pa.array([], pa.binary()), label=pa.array([], pa.string()))
     (tmp_path / "broken.parquet").write_bytes(b"PAR1 and no more")
 

@@ -29,11 +29,11 @@ READINGS = [
 ]
 
 
-@pytest.mark.parametrize(("rule", "name", "told"), READINGS)
-def test_a_rule_reads_names_as_documented(rule: str, name: str, told: tuple[str, str | None, int | None]) -> None:
+@pytest.mark.parametrize(("rule", "name", "expected"), READINGS)
+def test_a_rule_reads_names_as_documented(rule: str, name: str, expected: tuple[str, str | None, int | None]) -> None:
     names = subjects_from_names([name], ["AD"], rule=rule)
 
-    assert (names.subjects[0], names.sessions[0], names.slices[0]) == told
+    assert (names.subjects[0], names.sessions[0], names.slices[0]) == expected
     assert names.kind == SUBJECT_RULES[rule].kind
     assert names.rule == rule
 
@@ -44,11 +44,11 @@ def test_the_example_of_a_rule_is_read_by_it(rule: str) -> None:
 
 
 @pytest.mark.parametrize(("rule", "name"), [(rule, name) for rule, name, _ in READINGS if rule != "id-slice"])
-def test_a_rule_about_people_is_found_without_being_named(rule: str, name: str) -> None:
+def test_subject_rules_are_recognised_automatically(rule: str, name: str) -> None:
     assert subjects_from_names([name, name], ["AD", "NC"]).rule == rule
 
 
-def test_scan_and_slice_are_found_where_scans_have_slices() -> None:
+def test_the_scan_rule_is_recognised_where_scans_have_several_slices() -> None:
     names = [
         f"{label}/{scan}_{slice_}.jpeg" for label in "ab" for scan in (f"{label}1", f"{label}2") for slice_ in (1, 2)
     ]
@@ -69,7 +69,7 @@ IMPLAUSIBLE = {
 
 
 @pytest.mark.parametrize("case", IMPLAUSIBLE)
-def test_no_person_is_invented(case: str) -> None:
+def test_implausible_subjects_are_not_recognised(case: str) -> None:
     names = IMPLAUSIBLE[case]
 
     found = subjects_from_names(names, [name.split("/")[0] for name in names])
@@ -78,7 +78,7 @@ def test_no_person_is_invented(case: str) -> None:
     assert set(found.subjects) == {None}
 
 
-def test_the_rule_none_tells_nothing() -> None:
+def test_the_rule_none_gives_no_subjects() -> None:
     assert subjects_from_names(["sub-01.png"], [None], rule="none").kind == "unknown"
 
 
@@ -103,7 +103,7 @@ def test_a_pattern_is_searched_in_the_path_below_the_root() -> None:
         (r"(?P<subject>\d)(?P<visit>\d)", "may have"),
     ],
 )
-def test_a_bad_pattern_is_explained(pattern: str, words: str) -> None:
+def test_an_invalid_pattern_is_refused(pattern: str, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         subjects_from_names(["1.png"], ["AD"], pattern=pattern)
 
@@ -118,12 +118,12 @@ def test_an_empty_subject_does_not_fit() -> None:
         subjects_from_names(["x.png"], [None], pattern=r"(?P<subject>\d*)")
 
 
-def test_a_slice_that_is_no_number_is_named() -> None:
+def test_a_slice_that_is_not_a_number_is_named() -> None:
     with pytest.raises(DataError, match=r"reads 'b' as the slice of a_b\.png"):
         subjects_from_names(["a_b.png"], [None], pattern=r"(?P<subject>a)_(?P<slice>\w)")
 
 
-def test_a_misspelt_rule_gets_the_nearest() -> None:
+def test_a_misspelt_rule_is_refused_with_a_suggestion() -> None:
     with pytest.raises(UnknownNameError, match="Did you mean 'adni'"):
         subjects_from_names(["x"], [None], rule="adny")
 
@@ -134,6 +134,6 @@ def test_rule_and_pattern_exclude_each_other() -> None:
 
 
 @given(st.text(st.sampled_from("sub-OAS1_0ADNIMRxé .1"), max_size=60))
-def test_rules_answer_quickly_on_any_name(name: str) -> None:
+def test_rules_are_fast_on_any_name(name: str) -> None:
     for rule in SUBJECT_RULES.values():
         re.compile(rule.pattern).fullmatch(name * 4)

@@ -66,7 +66,7 @@ def test_columns_can_be_named(root: Path) -> None:
         ({"image": "path"}, "image bytes in parquet files"),
     ],
 )
-def test_columns_that_are_named_wrongly_are_explained(root: Path, columns: dict[str, str], words: str) -> None:
+def test_unknown_columns_and_roles_are_refused(root: Path, columns: dict[str, str], words: str) -> None:
     table = write_table(root / "t.csv", {"path": FILES, "label": LABELS})
 
     with pytest.raises(ConfigError, match=words):
@@ -87,7 +87,7 @@ def test_columns_that_are_named_wrongly_are_explained(root: Path, columns: dict[
         ({"path": ["img/a.png"] * 2, "label": ["AD"] * 2}, "Two rows are the same sample"),
     ],
 )
-def test_tables_that_cannot_be_used_are_explained(root: Path, columns: dict[str, list[object]], words: str) -> None:
+def test_unusable_tables_are_refused_with_the_reason(root: Path, columns: dict[str, list[object]], words: str) -> None:
     with pytest.raises(DataError, match=words):
         scan(write_table(root / "t.csv", columns))
 
@@ -109,7 +109,7 @@ def test_an_uneven_table_is_refused(root: Path, text: str, words: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["t.csv", "t.parquet"])
-def test_a_file_that_is_no_table_is_refused(tmp_path: Path, name: str) -> None:
+def test_a_file_that_is_not_a_table_is_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"\xff\xfe\x00 no table")
 
     with pytest.raises(DataError, match="cannot be read as a table"):
@@ -119,13 +119,13 @@ def test_a_file_that_is_no_table_is_refused(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize(
     "text", ["path;label\nimg/a.png;AD\nimg/b.png;NC\n", "\ufeffpath,label\r\nimg\\a.png,AD\r\nimg\\b.png,NC\r\n"]
 )
-def test_tables_of_spreadsheets_are_understood(root: Path, text: str) -> None:
+def test_tables_written_by_spreadsheets_are_read(root: Path, text: str) -> None:
     (root / "t.csv").write_bytes(text.encode("utf-8"))
 
     assert scan(root / "t.csv").table["sample"].to_list() == ["img/a.png", "img/b.png"]
 
 
-def test_words_that_pandas_takes_for_nothing_are_labels(root: Path) -> None:
+def test_labels_that_pandas_reads_as_missing_are_kept(root: Path) -> None:
     manifest = scan(write_table(root / "t.csv", {"path": FILES, "label": ["None", "NA", "nan"]}))
 
     assert manifest.classes == ("NA", "None", "nan")
@@ -152,7 +152,7 @@ def test_missing_labels_and_missing_files_are_problems(root: Path) -> None:
     ]
 
 
-def test_paths_may_be_absolute_or_leave_the_folder_of_the_table(root: Path) -> None:
+def test_paths_may_be_absolute_or_outside_the_folder_of_the_table(root: Path) -> None:
     (root / "tables").mkdir()
     columns = {"path": [str(root / FILES[0]), f"../{FILES[1]}"], "label": ["AD", "NC"]}
 
@@ -162,7 +162,7 @@ def test_paths_may_be_absolute_or_leave_the_folder_of_the_table(root: Path) -> N
     assert manifest.table["path"].to_list() == ["a.png", "b.png"]
 
 
-def test_names_tell_the_subjects_where_no_column_does(tmp_path: Path) -> None:
+def test_file_names_give_the_subjects_without_a_subject_column(tmp_path: Path) -> None:
     files = ["sub-1_slice-1.png", "sub-1_slice-2.png", "sub-2_slice-1.png"]
     write_images(tmp_path, *files)
 
@@ -172,14 +172,14 @@ def test_names_tell_the_subjects_where_no_column_does(tmp_path: Path) -> None:
     assert manifest.table["slice"].to_list() == [1, 2, 1]
 
 
-def test_a_rule_that_the_user_names_goes_before_the_column(root: Path) -> None:
+def test_a_named_rule_takes_precedence_over_the_column(root: Path) -> None:
     table = write_table(root / "t.csv", {"path": FILES, "label": LABELS, "subject": ["1", "2", "3"]})
 
     assert scan(table, subject_rule="none").subject_kind == "unknown"
     assert scan(table, subject_pattern=r"(?P<subject>\w)\.png").table["subject"].to_list() == ["a", "b", "c"]
 
 
-def test_without_labels_neither_labels_nor_parts_are_read(root: Path) -> None:
+def test_unlabelled_scans_read_neither_labels_nor_subsets(root: Path) -> None:
     table = write_table(root / "t.csv", {"path": FILES, "label": LABELS, "split": ["?", "?", "?"]})
 
     manifest = scan(table, labelled=False)
@@ -189,7 +189,7 @@ def test_without_labels_neither_labels_nor_parts_are_read(root: Path) -> None:
     assert scan(write_table(root / "u.csv", {"path": FILES}), labelled=False).table["sample"].to_list() == FILES
 
 
-def test_a_folder_with_two_tables_must_be_told_which(root: Path) -> None:
+def test_a_folder_with_two_tables_is_refused(root: Path) -> None:
     write_table(root / "one.csv", {"path": FILES, "label": LABELS})
     write_table(root / "two.tsv", {"path": FILES, "label": LABELS})
 
@@ -200,14 +200,14 @@ def test_a_folder_with_two_tables_must_be_told_which(root: Path) -> None:
     assert scan(root, source="folder").classes == ("img",)
 
 
-def test_a_table_without_paths_does_not_hide_the_folders(root: Path) -> None:
+def test_a_folder_with_a_table_without_paths_is_read_as_folders(root: Path) -> None:
     write_images(root, "other/d.png")
-    write_table(root / "people.csv", {"age": [1], "sex": ["f"]})
+    write_table(root / "subjects.csv", {"age": [1], "sex": ["f"]})
 
     assert scan(root).classes == ("img", "other")
 
 
-def test_a_manifest_saved_beside_the_images_is_not_taken_for_their_table(root: Path) -> None:
+def test_a_saved_manifest_is_not_read_as_a_table(root: Path) -> None:
     write_images(root, "other/d.png")
     scan(root).save(root / "manifest.parquet")
     write_images(root, "other/e.png")
@@ -215,7 +215,7 @@ def test_a_manifest_saved_beside_the_images_is_not_taken_for_their_table(root: P
     assert "other/e.png" in scan(root).table["sample"].to_list()
 
 
-def test_columns_with_the_names_of_the_manifest_are_kept_under_others(root: Path) -> None:
+def test_columns_named_like_those_of_the_manifest_are_renamed(root: Path) -> None:
     columns = {"path": FILES, "label": LABELS, "digest": ["x"] * 3, "image_column": ["y"] * 3}
 
     table = scan(write_table(root / "t.csv", columns)).table
@@ -240,7 +240,7 @@ def test_real_slices_are_recognised_by_their_table(shared_data: Path) -> None:
     assert manifest.table["label"].to_list() == expected["label"].to_list()
 
 
-def test_a_former_role_is_understood_and_an_unknown_one_refused() -> None:
+def test_a_former_role_is_accepted_and_an_unknown_one_refused() -> None:
     assert current_roles({"part": "fold"}) == {"subset": "fold"}
     with pytest.raises(UnknownNameError, match="subset"):
         current_roles({"subsett": "fold"})

@@ -7,7 +7,7 @@ from gyrus.transforms.augmentation.config import AugmentationConfig
 from gyrus.transforms.augmentation.random_streams import Streams
 
 
-def test_values_are_limited_to_0_and_1_at_the_end_only_and_only_if_wished():
+def test_values_are_clipped_after_the_last_step_if_requested():
     images = torch.full((1, 1, 4, 4), 0.6)
     steps = ({"step": "brightness", "factor": [2, 2]}, {"step": "brightness", "factor": [0.75, 0.75]})
     for clamp, first in ((True, 1.0), (False, 1.2)):

@@ -23,7 +23,7 @@ def images_of(shape: tuple[int, ...], count: int = 3) -> torch.Tensor:
 @pytest.mark.parametrize(
     "step", [RandomErasing(probability=1, value=0.9), RandomCoarseDropout(probability=1, value=0.9)]
 )
-def test_the_drawn_boxes_are_painted_and_nothing_else(step, shape):
+def test_only_the_drawn_boxes_are_erased(step, shape):
     images = images_of(shape)
     draw = step.draw(Streams.at(0, np.arange(3)), shape)
     erased = step.apply(images, draw)
@@ -48,12 +48,12 @@ def test_boxes_lie_within_the_image(low, high, stretch, three, seed):
         assert (draw["stops"] <= shape).all()
 
 
-def test_erasing_takes_the_share_asked_for_and_dropout_the_number_of_holes():
+def test_boxes_have_the_requested_area_and_number():
     draw = RandomErasing(share=(0.1, 0.2), ratio=(0.5, 2)).draw(Streams.at(0, np.arange(2000)), (200, 200))
-    share = (draw["stops"] - draw["starts"]).prod(axis=-1)[:, 0] / 200**2
-    assert share.min() > 0.095
-    assert share.max() < 0.21
-    assert share.mean() == pytest.approx(0.15, abs=0.005)
+    fraction = (draw["stops"] - draw["starts"]).prod(axis=-1)[:, 0] / 200**2
+    assert fraction.min() > 0.095
+    assert fraction.max() < 0.21
+    assert fraction.mean() == pytest.approx(0.15, abs=0.005)
     draw = RandomCoarseDropout(holes=(3, 6)).draw(Streams.at(0, np.arange(2000)), (200, 200))
     holes = (draw["stops"] > draw["starts"]).all(axis=-1).sum(axis=1)
     assert set(holes) == {3, 4, 5, 6}

@@ -76,7 +76,7 @@ def test_a_flip_is_torch_flip(shape):
         assert sum(torch.equal(result, image.flip(1 + axis)) for axis in range(len(shape))) == 1
 
 
-def test_every_axis_of_a_volume_is_flipped_about_as_often():
+def test_all_axes_of_a_volume_are_flipped_equally_often():
     drawn = RandomFlip(axis="any").draw(Streams.at(0, np.arange(3000)), (4, 4, 4))["flipped"]
     np.testing.assert_array_equal(drawn.sum(axis=1), 1)
     np.testing.assert_allclose(drawn.mean(axis=0), 1 / 3, atol=0.03)
@@ -91,7 +91,7 @@ def test_rotation_by_right_angles_is_rot90_anticlockwise(shape, quarters):
     torch.testing.assert_close(rotated, expected, atol=1e-5, rtol=0)
 
 
-def test_a_volume_turns_about_each_axis():
+def test_a_volume_is_rotated_about_each_axis():
     volume = torch.zeros(1, 1, 9, 9, 9)
     volume[0, 0, 4, 4, 7] = 1
     by_plane = {0: (4, 4, 7), 1: (1, 4, 4), 2: (4, 1, 4)}
@@ -133,7 +133,7 @@ def test_scale_enlarges_and_shear_shifts_columns_by_the_row():
     assert sheared[0, 0, 10, 14] == pytest.approx(1, abs=1e-5)
 
 
-def test_a_whole_voxel_crop_is_torchvisions():
+def test_a_whole_voxel_crop_agrees_with_torchvision():
     image = images_of((32, 24), 1)
     draw = applied(1, sides=[0.5, 0.5], corner=[4 / 32, 6 / 24])
     expected = torchvision.resized_crop(image, 4, 6, 16, 12, [32, 24], antialias=False)
@@ -159,19 +159,19 @@ def test_crops_lie_within_the_image(low, high, stretch, three, seed):
 
 
 @pytest.mark.parametrize("shape", [(64, 64), (20, 64, 64)], ids=str)
-def test_crops_have_the_shares_and_ratios_asked_for(shape):
+def test_crops_have_the_requested_areas_and_ratios(shape):
     step = RandomResizedCrop(share=(0.3, 0.5), ratio=(0.8, 1.25), axes="all")
     sides = step.draw(Streams.at(0, np.arange(2000)), shape)["sides"]
-    share, ratio = sides.prod(axis=1), sides[:, -2] / sides[:, -1]
-    assert share.min() >= 0.3
-    assert share.max() <= 0.5
-    assert share.mean() == pytest.approx(0.4, abs=0.01)
+    fraction, ratio = sides.prod(axis=1), sides[:, -2] / sides[:, -1]
+    assert fraction.min() >= 0.3
+    assert fraction.max() <= 0.5
+    assert fraction.mean() == pytest.approx(0.4, abs=0.01)
     assert ratio.min() >= 0.8
     assert ratio.max() <= 1.25
     assert np.log(ratio).mean() == pytest.approx(0, abs=0.02)
 
 
-def test_in_plane_every_slice_moves_alike_and_slices_never_mix():
+def test_in_plane_steps_move_all_slices_alike():
     volumes = images_of((6, 12, 12))
     chain = AugmentationConfig(
         steps=(RandomResizedCrop(), RandomFlip(), RandomRotation(), RandomAffine(shear=5)), clamp=False
@@ -183,12 +183,12 @@ def test_in_plane_every_slice_moves_alike_and_slices_never_mix():
 
 
 def draws_2d(draws):
-    """What was drawn for volumes, for single slices; in plane only flips are told by all axes."""
+    """A draw for volumes, for single slices; in plane, only flips name all axes."""
     return [{**draw, "flipped": draw["flipped"][:, 1:]} if "flipped" in draw else draw for draw in draws]
 
 
 @each_shape
-def test_a_run_of_steps_is_one_interpolation_and_agrees_with_one_after_the_other(shape):
+def test_several_steps_share_one_interpolation_and_agree_with_separate_steps(shape):
     grids = np.meshgrid(*(np.linspace(-2, 2, length) for length in shape), indexing="ij")
     smooth = torch.from_numpy(np.exp(-sum(grid**2 for grid in grids) * 2)).float().expand(4, 1, *shape).contiguous()
     steps = (RandomFlip(), RandomTranslation(share=0.05), RandomRotation(axes="all"), RandomScale(axes="all"))
@@ -204,7 +204,7 @@ def test_a_run_of_steps_is_one_interpolation_and_agrees_with_one_after_the_other
 
 @settings(max_examples=30, deadline=None)
 @given(degrees=st.floats(-180, 180), factor=st.floats(0.5, 2), shift=st.floats(-0.2, 0.2))
-def test_going_there_and_back_gives_the_identity(degrees, factor, shift):
+def test_a_transform_and_its_inverse_give_the_identity(degrees, factor, shift):
     draw = applied(1, degrees=[degrees], factor=factor, translation=[shift, -shift], shear=[10.0])
     matrix = RandomAffine().matrices(draw, (20, 20))
     back = np.linalg.inv(matrix)
@@ -212,7 +212,7 @@ def test_going_there_and_back_gives_the_identity(degrees, factor, shift):
     np.testing.assert_allclose(np.linalg.det(matrix[:, :2, :2]), factor**-2, rtol=1e-9)
 
 
-def test_images_of_every_kind_in_one_batch_keep_their_places():
+def test_a_mixed_batch_keeps_its_order():
     volumes = images_of((5, 8, 8), 5)
     matrices = np.stack([np.eye(4)] * 5)
     matrices[1, 2, 2] = -1

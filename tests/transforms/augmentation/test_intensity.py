@@ -28,7 +28,7 @@ def images_of(shape: tuple[int, ...], count: int = 3) -> torch.Tensor:
 
 
 def applied(**values: list[float]) -> dict[str, np.ndarray]:
-    """A hand-written draw; each list has one number an image."""
+    """A hand-written draw; each list has one number per image."""
     rows = {name: np.asarray(numbers) for name, numbers in values.items()}
     return {"applied": np.ones(len(next(iter(rows.values()))), dtype=bool), **rows}
 
@@ -61,7 +61,7 @@ def test_contrast_keeps_the_mean_and_agrees_with_torchvision():
 
 
 @each_shape
-def test_a_shift_is_one_normal_number_an_image(shape):
+def test_a_shift_is_one_normal_number_per_image(shape):
     step = RandomIntensityShift(std=0.02)
     images = images_of(shape)
     added = (step.apply(images, step.draw(Streams.at(0, np.arange(3)), shape)) - images).flatten(1)
@@ -70,7 +70,7 @@ def test_a_shift_is_one_normal_number_an_image(shape):
     assert stats.kstest(shifts / 0.02, "norm").pvalue > 0.01
 
 
-def test_noise_has_the_std_asked_for_and_is_normal_and_independent():
+def test_noise_is_normal_independent_and_has_the_requested_std():
     images = torch.full((2, 1, 128, 128), 0.5)
     noise = RandomNoise().apply(images, {**applied(std=[0.02, 0.1]), "seed": np.array([4, 5])}) - images
     np.testing.assert_allclose(noise.std(dim=(1, 2, 3)), [0.02, 0.1], rtol=0.02)
@@ -78,7 +78,7 @@ def test_noise_has_the_std_asked_for_and_is_normal_and_independent():
     assert abs(np.corrcoef(noise[0].flatten(), noise[1].flatten())[0, 1]) < 0.03
 
 
-def test_rician_noise_lifts_the_background_by_rayleighs_mean():
+def test_rician_noise_raises_the_background_by_the_rayleigh_mean():
     noisy = RandomNoise(distribution="rician").apply(
         torch.zeros(1, 1, 256, 256), {**applied(std=[0.05]), "seed": np.array([1])}
     )

@@ -43,9 +43,9 @@ def test_gibbs_keeps_low_frequencies_and_removes_high_ones(shape, axes):
     places = tuple(range(2, images.ndim))
     before, after = (np.fft.fftn(values.double().numpy(), axes=places) for values in (images, cut))
     grids = np.meshgrid(*(np.abs(np.fft.fftfreq(length)) for length in shape), indexing="ij")
-    for number, share in enumerate(kept):
+    for number, fraction in enumerate(kept):
         inside = np.all(
-            [grid <= share / 2 for grid in grids[(1 if axes == "in-plane" and len(shape) == 3 else 0) :]], axis=0
+            [grid <= fraction / 2 for grid in grids[(1 if axes == "in-plane" and len(shape) == 3 else 0) :]], axis=0
         )
         np.testing.assert_allclose(after[number, 0][inside], before[number, 0][inside], atol=1e-3)
         np.testing.assert_allclose(after[number, 0][~inside], 0, atol=1e-3)

@@ -25,12 +25,12 @@ def words(figure) -> list[str]:
     return [text.get_text() for text in figure.texts]
 
 
-def test_every_step_has_a_row_and_those_that_may_change_meaning_say_so(volumes):
+def test_every_step_has_a_row_and_a_caution_if_needed(volumes):
     figure = preview(volumes[:, :, 3])
-    said = words(figure)
-    assert {"flip, left-right", "flip, up-down", *AUGMENTATIONS} - set(said) == {"flip"}
+    texts = words(figure)
+    assert {"flip, left-right", "flip, up-down", *AUGMENTATIONS} - set(texts) == {"flip"}
     flagged = sum(bool(step.may_change_meaning) for step in AUGMENTATIONS.values())
-    assert said.count("may change meaning") == flagged + 1
+    assert texts.count("may change meaning") == flagged + 1
     # The original and three strengths, but a flip has no strength.
     assert len(figure.axes) == 4 * (len(AUGMENTATIONS) + 1) - 2 * 2
 
@@ -61,7 +61,7 @@ def test_a_volume_is_shown_by_its_three_middle_planes(volumes):
     np.testing.assert_array_equal(panel[13:19, 64:], volume[::-1, :, 16])
 
 
-def test_the_same_seed_gives_the_same_sheet_and_another_another(volumes):
+def test_the_sheet_depends_on_the_seed(volumes):
     sheets = [pictures(preview(volumes[:1, :, 3], [RandomRotation(), RandomNoise()], seed=seed)) for seed in (0, 0, 1)]
     for first, again in zip(*sheets[:2], strict=True):
         np.testing.assert_array_equal(first, again)
@@ -73,7 +73,7 @@ def test_a_sheet_can_be_saved(tmp_path):
     assert (tmp_path / "sheet.png").stat().st_size > 1000
 
 
-def test_what_cannot_be_shown_is_refused_in_words(volumes):
+def test_invalid_images_are_refused(volumes):
     for images in (volumes[0, 0, 0], (volumes * 255).astype(np.uint8)):
         with pytest.raises(DataError, match=r"needs floating-point images in 0\.\.1 of shape"):
             preview(images)

@@ -19,7 +19,7 @@ def images_of(shape: tuple[int, ...], count: int = 3) -> torch.Tensor:
 
 
 @each_shape
-def test_randaugment_applies_the_operations_that_it_drew(shape):
+def test_randaugment_applies_the_drawn_operations(shape):
     step = RandAugment(operations_per_image=3, magnitude=15)
     images = images_of(shape)
     draw = step.draw(Streams.at(7, np.arange(3)), shape)
@@ -34,7 +34,7 @@ def test_randaugment_applies_the_operations_that_it_drew(shape):
         torch.testing.assert_close(augmented[number], expected[0], atol=1e-6, rtol=0)
 
 
-def test_randaugment_draws_every_operation_about_as_often_and_only_those_asked_for():
+def test_randaugment_draws_the_requested_operations_equally_often():
     counts = np.bincount(RandAugment().draw(Streams.at(0, np.arange(5000)), (8, 8))["operation"].ravel())
     assert len(counts) == len(RandAugment().operations)
     assert stats.chisquare(counts).pvalue > 0.01

@@ -11,7 +11,7 @@ from gyrus.transforms.augmentation.random_streams import Streams
 places = st.integers(0, 2**40)
 
 
-def test_the_numbers_are_those_of_splitmix64():
+def test_numbers_agree_with_splitmix64():
     # The reference implementation's first numbers for the seed 1234567.
     expected = [6457827717110365317, 3203168211198807973, 9817491932198370423, 4593380528125082431]
     streams = Streams(np.array([1234567], dtype=np.uint64))
@@ -20,7 +20,7 @@ def test_the_numbers_are_those_of_splitmix64():
 
 @settings(deadline=None)
 @given(seed=places, epoch=places, positions=st.lists(places, min_size=1, max_size=20))
-def test_a_row_depends_on_its_own_place_alone(seed, epoch, positions):
+def test_a_row_depends_only_on_its_own_key(seed, epoch, positions):
     together = Streams.at(seed, epoch, np.array(positions)).uniforms(3)
     alone = [Streams.at(seed, epoch, np.array([position])).uniforms(3)[0] for position in positions]
     np.testing.assert_array_equal(together, alone)
@@ -28,7 +28,7 @@ def test_a_row_depends_on_its_own_place_alone(seed, epoch, positions):
 
 @settings(deadline=None)
 @given(place=st.tuples(places, places), other=st.tuples(places, places))
-def test_another_place_gives_other_numbers(place, other):
+def test_another_key_gives_other_numbers(place, other):
     same = np.array_equal(Streams.at(*place).uniforms(4), Streams.at(*other).uniforms(4))
     assert same == (place == other)
 

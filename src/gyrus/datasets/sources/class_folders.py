@@ -22,26 +22,16 @@ IMAGE_EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
 
 
 def list_images(path: Path, request: ScanRequest) -> Listing:
-    """List the images of a folder, with class and subset from the folder names.
-
-    Args:
-        path: The folder; or one image, if labels are not needed.
-        request: Its ``labelled`` and ``classes`` are used.
+    """List the images of a folder, with class and subset from the folder names; or one image, if labels are not needed.
 
     Raises:
         DataError: There is no image, no class folder, or the subsets have different classes.
     """
-    return list_files(path, request, IMAGE_EXTENSIONS, "image")
+    return _list_files(path, request, IMAGE_EXTENSIONS, "image")
 
 
-def list_files(path: Path, request: ScanRequest, extensions: Sequence[str], noun: str) -> Listing:
-    """List the files of a folder with one of some extensions, with class and subset.
-
-    Args:
-        path: The folder, or one such file.
-        request: Its ``labelled`` and ``classes`` are used.
-        extensions: In lower case, each with its dot.
-        noun: Name of such a file in messages.
+def _list_files(path: Path, request: ScanRequest, extensions: Sequence[str], noun: str) -> Listing:
+    """List the files with some extensions, in lower case, as :func:`list_images` does; messages call them ``noun``.
 
     Raises:
         DataError: As for :func:`list_images`.
@@ -150,28 +140,19 @@ def _require_same_classes(root: Path, rows: pd.DataFrame, request: ScanRequest) 
 
 
 def list_volumes(path: Path, request: ScanRequest) -> Listing:
-    """List the volumes of a folder, with class and subset from the folder names.
-
-    Args:
-        path: The folder; or one volume, if labels are not needed.
-        request: As for a folder of images, and the geometry to assume where headers lack it.
+    """List the volumes of a folder as :func:`list_images` does, with the geometry to assume where headers lack it.
 
     Raises:
         DataError: There is no volume, no class folder, or the subsets have different classes.
     """
-    listing = list_files(path, request, tuple(FORMATS), "volume")
+    listing = _list_files(path, request, tuple(FORMATS), "volume")
     # Subject rules remove one extension, so ".gz" is removed here.
     names = tuple(name.removesuffix(".gz") for name in listing.names)
     return Listing(listing.root, with_files(listing.root, listing.rows, request), names, problems=listing.problems)
 
 
 def with_files(root: Path, rows: pd.DataFrame, request: ScanRequest) -> pd.DataFrame:
-    """Add the files of each volume; rows of images are returned unchanged.
-
-    Args:
-        root: The folder that the paths are relative to.
-        rows: With a column ``path`` of images, or of volumes and folders of DICOM files.
-        request: Has the geometry to assume where headers lack it.
+    """Add the files of each volume, or folder of DICOM files, in the column ``path``; rows of images stay as they are.
 
     Raises:
         DataError: Some rows are images and some volumes.

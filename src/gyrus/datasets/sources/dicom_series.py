@@ -24,14 +24,10 @@ Found = list[tuple[str, Header]]
 
 
 def list_samples(path: Path, request: ScanRequest) -> Listing:
-    """List the DICOM series in a folder, with class and subset from the folder names.
+    """List the DICOM series of a folder, with class and subset from folder names; or of one file, without labels.
 
     Files with the same PatientID are of one subject. The subject is named after a folder, and the identifier itself is
     not kept. Localisers and files without pixels are excluded, and counted in the notes.
-
-    Args:
-        path: The folder; or one file, if labels are not needed.
-        request: As for a folder of images.
 
     Raises:
         DataError: There is no series, no class folder, or the subsets have different classes.

@@ -25,14 +25,10 @@ _ROWS_AT_A_TIME = 256
 
 
 def list_samples(name: str | Path, request: ScanRequest) -> Listing:
-    """List the images of a data set on the Hub.
+    """List the images of a data set on the Hub, "hf:owner/name" or "hf:owner/name:config".
 
     Its subsets are written once to the cache folder as parquet files with the encoded images, where manifests find them
     in later processes. Later scans work offline if the ``datasets`` library does.
-
-    Args:
-        name: "hf:owner/name" or "hf:owner/name:config".
-        request: As for parquet files.
 
     Raises:
         ConfigError: The name is not of that form.

@@ -26,14 +26,10 @@ _FIRST_WORD = re.compile(r"[A-Za-z]+")
 
 
 def list_samples(path: Path, request: ScanRequest) -> Listing:
-    """List the rows of parquet files that hold encoded images.
+    """List the rows that hold encoded images: of one parquet file, or of those in a folder or its ``data/``.
 
     Class names come from the request, else from the metadata that the ``datasets`` library writes, else from the
     labels themselves. If files are named after subsets (``train-00000-of-00001.parquet``), the subset is filled in.
-
-    Args:
-        path: One parquet file, or a folder that holds some, directly or in ``data/``.
-        request: Its ``columns``, ``classes`` and ``labelled`` are used.
 
     Raises:
         ConfigError: A column named by the user does not exist.

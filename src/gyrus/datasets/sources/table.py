@@ -29,14 +29,10 @@ _SEPARATORS = (",", ";", "\t")
 
 
 def list_samples(path: Path, request: ScanRequest) -> Listing:
-    """List the images of a table.
+    """List the images of a table, or of the only table with a path column in a folder.
 
     Paths are relative to the folder of the table, or absolute. If some are outside of that folder, the root is the
     innermost folder that contains all of them.
-
-    Args:
-        path: The table; or a folder with exactly one table that has a path column.
-        request: Its ``columns``, ``classes`` and ``labelled`` are used.
 
     Raises:
         ConfigError: A column named by the user does not exist.
@@ -113,12 +109,7 @@ def add_columns(
 ) -> pd.DataFrame:
     """Add the columns with roles under the names of the manifest, and additional columns under their own.
 
-    Args:
-        rows: The rows to extend.
-        table: The columns of the source.
-        found: The column of each role.
-        request: Its ``classes`` name integer labels if the source does not.
-        label_names: Names of integer labels, if the source has them.
+    Integer labels are named by ``label_names``, else by the classes of the request.
     """
     added: dict[str, Any] = {}
     if request.labelled and "label" in found:
@@ -227,11 +218,7 @@ def current_roles(asked: Mapping[str, str]) -> dict[str, str]:
 
 
 def find_columns(present: Sequence[str], asked: Mapping[str, str]) -> dict[str, str]:
-    """The column of each role that has one.
-
-    Args:
-        present: The columns of the table.
-        asked: Columns named by the user, by role.
+    """The column of each role that has one: the ``asked`` one, else the first with a name of :data:`COLUMN_NAMES`.
 
     Raises:
         ConfigError: A named column does not exist.
