@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
 from gyrus.errors import ConfigError
@@ -24,6 +24,12 @@ _LOADER: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 Difference = tuple[str, Any, Any]
 """A dotted name and its value on either side; None where it is absent."""
+
+
+class Section(BaseModel):
+    """A section of a config: immutable, and unknown names are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 def read_document(path: Path) -> dict[str, Any]:

@@ -41,7 +41,7 @@ def test_imbalance_corrected_twice_is_a_warning():
 
 
 def sections() -> list[type]:
-    return [kind for kind in vars(config).values() if isinstance(kind, type) and issubclass(kind, config._Section)]
+    return [kind for kind in vars(config).values() if isinstance(kind, type) and issubclass(kind, config.Section)]
 
 
 def test_every_setting_is_explained():

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from gyrus.configuration import Section
 from gyrus.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 Count = Annotated[int, Field(ge=0)]
 
 
-class FreezeConfig(BaseModel):
+class FreezeConfig(Section):
     """Which parameters of a backbone are not trained. The head is always trained.
 
     Attributes:
@@ -26,8 +27,6 @@ class FreezeConfig(BaseModel):
         thaw: From epoch (counted from 0) to the number of first stages that stay frozen from then on;
             {5: 2, 10: 0} unfreezes all but two stages at epoch 5 and everything at epoch 10.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     stages: Count | tuple[Count, ...] = 0
     all_but_last: Count | None = None

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator
 
+from gyrus.configuration import Section
 from gyrus.errors import ConfigError
 from gyrus.registry import nearest
 
@@ -27,10 +28,8 @@ UnitNorm = Literal["none", "before activation", "before pooling", "after pooling
 DenseNorm = Literal["none", "before", "after"]
 
 
-class ModelOptions(BaseModel):
+class ModelOptions(Section):
     """Base class of the options of a model or a head: validated when created, immutable."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class HeadOptions(ModelOptions):
@@ -203,10 +202,9 @@ def each(value: Item | tuple[Item, ...], count: int, name: str) -> tuple[Item, .
     return value
 
 
-class NamedOptions(BaseModel):
+class NamedOptions(Section):
     """Base class of the model and the head in a config: a name in a table, and options whose defaults it provides."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
     kind: ClassVar[str]
 
     name: str

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from gyrus.configuration import Section
 
 Monitor = Literal["val_loss", "val_accuracy", "val_balanced_accuracy", "val_macro_f1", "val_auc"]
 """A score of the validation set, computed per image at the end of each epoch."""
@@ -15,13 +17,7 @@ BestBy = Monitor | Literal["epoch"]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
-class _Section(BaseModel):
-    """An immutable section of a config that refuses unknown names."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class _Optimiser(_Section):
+class _Optimiser(Section):
     lr: float = Field(1e-3, gt=0, description="Peak learning rate; scaled by the schedule.")
     weight_decay: float = Field(0.0, ge=0, description="Weight decay (L2 penalty; decoupled in adamw).")
     decay_norms_and_biases: bool = Field(True, description="Weight decay of norms, biases and layer scales too.")
@@ -74,7 +70,7 @@ class RMSprop(_Optimiser):
 Optimiser = Annotated[Adam | AdamW | SGD | RMSprop, Field(discriminator="name")]
 
 
-class _Warmup(_Section):
+class _Warmup(Section):
     warmup_epochs: float = Field(0.0, ge=0, description="Epochs over which the learning rate rises linearly.")
     warmup_start: Fraction = Field(0.1, description="Initial learning rate, as a fraction of the peak.")
     every: Literal["step", "epoch"] = Field("step", description="How often the learning rate changes.")
@@ -95,7 +91,7 @@ class Cosine(_Warmup):
     length: float = Field(1.0, gt=0, description="Fraction of the training after which the final rate is reached.")
 
 
-class OneCycle(_Section):
+class OneCycle(Section):
     """Rise to the peak and fall far below the start, along cosines (Smith and Topin 2018); constant momentum."""
 
     name: Literal["one_cycle"] = "one_cycle"
@@ -105,7 +101,7 @@ class OneCycle(_Section):
     length: float = Field(1.0, gt=0, description="Fraction of the training after which the final rate is reached.")
 
 
-class Plateau(_Section):
+class Plateau(Section):
     """Reduce the learning rate when a score of the validation set stops improving."""
 
     name: Literal["plateau"] = "plateau"
@@ -123,7 +119,7 @@ ClassWeights = Literal["none", "balanced", "inverse"] | tuple[Annotated[float, F
 """none; balanced: n / (K count); inverse: 1 / count, scaled to sum 1; or one weight per class, in their order."""
 
 
-class CrossEntropy(_Section):
+class CrossEntropy(Section):
     """Cross-entropy with optional label smoothing (Szegedy et al. 2016) and class weights."""
 
     name: Literal["cross_entropy"] = "cross_entropy"
@@ -131,7 +127,7 @@ class CrossEntropy(_Section):
     class_weights: ClassWeights = Field("none", description="Weight of each class: none, balanced, inverse, or a list.")
 
 
-class Focal(_Section):
+class Focal(Section):
     """Focal loss (Lin et al. 2017): cross-entropy with less weight on images that are already classified well."""
 
     name: Literal["focal"] = "focal"
@@ -142,14 +138,14 @@ class Focal(_Section):
 Loss = Annotated[CrossEntropy | Focal, Field(discriminator="name")]
 
 
-class HardExamples(_Section):
+class HardExamples(Section):
     """Train only on the hardest images of each batch (Shrivastava et al. 2016)."""
 
     share: float = Field(0.2, gt=0, le=1, description="Fraction of each batch that is used; at least one image.")
     passes: Literal[1, 2] = Field(1, description="2: select images by one forward pass, train on them with another.")
 
 
-class MixingStrength(_Section):
+class MixingStrength(Section):
     """How often and how strongly batches are mixed."""
 
     probability: Fraction = Field(1.0, description="Fraction of batches that are mixed.")
@@ -157,7 +153,7 @@ class MixingStrength(_Section):
     cutmix_alpha: float = Field(1.0, ge=0, description="CutMix (Yun et al. 2019): fraction from Beta(a, a); 0: off.")
 
 
-class MixingSchedule(_Section):
+class MixingSchedule(Section):
     """Full strength, linear decrease, low strength, and unmixed images at the end."""
 
     explore_until: Fraction = Field(0.5, description="Full strength until this fraction of all epochs.")
@@ -184,14 +180,14 @@ class Mixing(MixingStrength):
     schedule: MixingSchedule | None = Field(None, description="How the strength changes over time; null: constant.")
 
 
-class EMA(_Section):
+class EMA(Section):
     """Exponential moving average of the weights, which is validated, saved and used."""
 
     name: Literal["ema"] = "ema"
     decay: float = Field(0.999, ge=0, lt=1, description="Decay per step; lower at first: (1 + n) / (10 + n) at step n.")
 
 
-class SWA(_Section):
+class SWA(Section):
     """Stochastic weight averaging (Izmailov et al. 2018) of the last epochs; used if its score is at least as good."""
 
     name: Literal["swa"] = "swa"
@@ -203,7 +199,7 @@ class SWA(_Section):
 Averaging = Annotated[EMA | SWA, Field(discriminator="name")]
 
 
-class EarlyStopping(_Section):
+class EarlyStopping(Section):
     """Stop when the monitored score stops improving."""
 
     monitor: Monitor | None = Field(None, description="The monitored score; null: that of the best checkpoint.")
@@ -211,7 +207,7 @@ class EarlyStopping(_Section):
     min_delta: float = Field(0.0, ge=0, description="Minimum improvement.")
 
 
-class Tracking(_Section):
+class Tracking(Section):
     """Settings of the loggers."""
 
     project: str = Field("gyrus", min_length=1, description="MLflow experiment, W&B project.")
@@ -222,7 +218,7 @@ class Tracking(_Section):
     every: int = Field(0, ge=0, description="Log the loss every so many steps; 0: epochs only.")
 
 
-class TrainingConfig(_Section):
+class TrainingConfig(Section):
     """How a classifier is trained. The same config, seed, data and machine produce the same weights, bit for bit.
 
     The defaults are chosen for small, imbalanced data sets. The best epoch is the one with the highest balanced

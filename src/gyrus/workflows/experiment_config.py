@@ -7,9 +7,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AliasChoices, Field, model_validator
 
-from gyrus.configuration import parse, read_document, with_overrides
+from gyrus.configuration import Section, parse, read_document, with_overrides
 from gyrus.datasets.patches import PatchConfig
 from gyrus.datasets.slice_stacks import StackConfig
 from gyrus.datasets.slices import SliceConfig
@@ -22,11 +22,7 @@ from gyrus.transforms.augmentation.config import AugmentationConfig
 from gyrus.transforms.preprocessing import PreprocessingConfig
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class DataConfig(_Section):
+class DataConfig(Section):
     """The data, and how to read them; see :func:`gyrus.datasets.scan.scan`."""
 
     path: str | None = Field(None, description="folder, table, parquet file, or hf:owner/name")
@@ -59,7 +55,7 @@ class DataConfig(_Section):
         return self
 
 
-class EvaluationConfig(_Section):
+class EvaluationConfig(Section):
     """Settings of the evaluation; see :func:`gyrus.evaluation.evaluate.evaluate`."""
 
     resamples: int = Field(2000, ge=0, description="bootstrap resamples of the subjects; 0 for no intervals")
@@ -76,7 +72,7 @@ class EvaluationConfig(_Section):
     tta: int = Field(0, ge=0, description="augmented copies of each image to average over (test-time augmentation)")
 
 
-class About(_Section):
+class About(Section):
     """Where a recipe comes from, and how reliable its published score is."""
 
     title: str = Field(description="what the recipe is, in one line")
@@ -92,7 +88,7 @@ class About(_Section):
     changed: tuple[str, ...] = Field((), description="differences from the original, and why")
 
 
-class ExperimentConfig(_Section):
+class ExperimentConfig(Section):
     """Everything that determines a run. Strict: an unknown name is an error."""
 
     about: About | None = Field(None, description="where the config comes from")
