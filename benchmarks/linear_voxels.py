@@ -25,11 +25,11 @@ from gyrus.configuration import read_assignments
 from gyrus.datasets.manifest import Manifest
 from gyrus.datasets.splits import Split, kfold
 from gyrus.datasets.store import Store, open_store
-from gyrus.evaluation.out_of_fold import out_of_fold
+from gyrus.evaluation.out_of_fold import join_folds
 from gyrus.inference.pooling import pool_by_subject
 from gyrus.inference.predictions import Predictions
-from gyrus.workflows.experiment_config import load_config
 from gyrus.workflows.display import SILENT
+from gyrus.workflows.experiment_config import load_config
 from gyrus.workflows.load_data import scan_data
 
 MACHINES = {"voxels as they are, C = 0.01": (False, 0.01), "standardised, C = 0.0001": (True, 1e-4)}
@@ -108,7 +108,7 @@ def main() -> None:
     for number, (name, (standardise, strength)) in enumerate(MACHINES.items()):
         found = []
         for seed in arguments.seeds:
-            said = out_of_fold(
+            said = join_folds(
                 list(answers(features, manifest, folds[seed], standardise=standardise, strength=strength))
             )
             found.append(areas(said, folds[seed]))
