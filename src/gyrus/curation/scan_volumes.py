@@ -15,8 +15,7 @@ from gyrus.datasets.reader import PreparedVolumes, Reader
 from gyrus.errors import DataError
 from gyrus.imaging.orientation import affine_from_slices, array_from_slices
 from gyrus.imaging.volume import Volume
-from gyrus.transforms.volume_steps import VolumeStep
-from gyrus.transforms.volume_steps import Percentiles
+from gyrus.transforms.volume_steps import Percentiles, VolumeStep
 
 AFFINE = "affine"
 """Column of slices that come from a volume: its affine as JSON, so that the volume can be reassembled."""
