@@ -42,7 +42,7 @@ clean:  ## remove everything that these targets made
 # uv installs in seconds; where it cannot be had, pip does the same in a minute or two.
 define install
 	@$(BIN)/python -m pip install --quiet uv 2>/dev/null \
-	  && $(BIN)/python -m uv pip install --python $(BIN)/python --quiet --constraint constraints.txt --editable "$(1)" \
+	  && $(BIN)/python -m uv pip install --python $(BIN)/python --quiet --compile-bytecode --constraint constraints.txt --editable "$(1)" \
 	  || $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable "$(1)"
 	@touch $@
 endef
