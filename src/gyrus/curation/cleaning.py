@@ -19,7 +19,7 @@ from typing import Annotated, Literal
 import numpy as np
 import pandas as pd
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
 from gyrus.audit.duplicates import DUPLICATE_CORRELATION, DuplicatePair, align_candidates, find_duplicates
 from gyrus.audit.findings import counted
@@ -35,7 +35,7 @@ from gyrus.audit.image_quality import (
 )
 from gyrus.audit.nearest_neighbours import find_neighbours
 from gyrus.audit.single_linkage import connected_groups
-from gyrus.configuration import parse, read_assignments
+from gyrus.configuration import Section, parse, read_assignments
 from gyrus.datasets.manifest import COLUMNS, MEMBERS, Manifest, order_classes
 from gyrus.datasets.reader import Reader
 from gyrus.datasets.sample_files import IMAGE_COLUMN, EncodedImages
@@ -57,10 +57,8 @@ MANIFEST, DECISIONS, ABOUT = "manifest.csv", "decisions.csv", "preparation.json"
 """The files beside the images."""
 
 
-class Rules(BaseModel):
+class Rules(Section):
     """Rules by which an image is removed; None, or False, disables a rule."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     outliers: Threshold | None = Field(
         ROBUST_Z_THRESHOLD, description="robust z-score of a quality measure, in the direction of a fault"

@@ -8,8 +8,9 @@ from types import EllipsisType
 from typing import Annotated
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from gyrus.configuration import Section
 from gyrus.errors import ConfigError
 from gyrus.transforms.augmentation.random_streams import Streams
 
@@ -23,10 +24,8 @@ BODY_FRACTION = 0.5
 """A patch is on the body if its mean gray value is at least this fraction of the mean of its image; air is darker."""
 
 
-class PatchConfig(BaseModel):
+class PatchConfig(Section):
     """Patches of an image or volume."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     size: tuple[Length, Length] | tuple[Length, Length, Length] = Field(
         description="rows, columns; or slices, rows, columns; of the prepared image"

@@ -9,8 +9,9 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from gyrus.configuration import Section
 from gyrus.datasets.manifest import MEMBERS, VIEW, VOLUME_FILES, Manifest, Problem
 from gyrus.errors import DataError
 from gyrus.files import digest
@@ -19,10 +20,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-class StackConfig(BaseModel):
+class StackConfig(Section):
     """How the slices of a scan form one volume."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     slices: int = Field(20, ge=1, description="number of slices of every volume")
     choose: Literal["centre", "even"] = Field(

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from gyrus.configuration import Section
 from gyrus.datasets.manifest import MEMBERS, VIEW, VOLUME_FILES, Manifest
 from gyrus.datasets.slice_stacks import StackConfig, as_member, choose_slices, group_scans
 from gyrus.errors import DataError
@@ -26,10 +27,8 @@ _MIDDLE = (0.35, 0.65)
 """Default range of volumes, as fractions."""
 
 
-class SliceConfig(BaseModel):
+class SliceConfig(Section):
     """Which slices of a volume become samples."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     plane: Plane = "axial"
     range: tuple[float, float] | None = Field(

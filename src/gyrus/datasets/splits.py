@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from itertools import combinations
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from gyrus.configuration import Section
 from gyrus.errors import LeakageError, SplitError
 from gyrus.serialisation import Saved
 from gyrus.types import SPLIT_WARNINGS, SUBSET_TITLES, SUBSETS, SplitUnit, Subset
@@ -27,10 +28,8 @@ if TYPE_CHECKING:
 SplitMethod = Literal["auto", "holdout", "kfold", "given"]
 
 
-class SplitConfig(BaseModel):
+class SplitConfig(Section):
     """How a data set is split into training, validation and test sets."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     unit: Literal["subject", "image"] = Field(
         "subject",

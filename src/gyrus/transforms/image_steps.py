@@ -7,8 +7,9 @@ from typing import Annotated, Any, ClassVar, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from gyrus.configuration import Section
 from gyrus.errors import DataError
 
 PositiveInt = Annotated[int, Field(gt=0)]
@@ -20,10 +21,8 @@ def steps_by_name(union: Any) -> dict[str, Any]:
     return {kind.model_fields["step"].default: kind for kind in get_args(get_args(union)[0])}
 
 
-class ImageStep(BaseModel):
+class ImageStep(Section):
     """A deterministic step on an image; every field is part of the store's key."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     whole_stack: ClassVar[bool] = False
     """Whether the step receives all slices of a stack at once, (C, slices, rows, columns), instead of one by one."""

@@ -15,17 +15,16 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from gyrus.configuration import Section
 from gyrus.errors import DataError
 
 _GIVEN = "one value or one per channel, of pixels in 0..1 (fixed, histogram)"
 
 
-class IntensityScaling(BaseModel):
+class IntensityScaling(Section):
     """How gray values are scaled after all other steps; pixels come as value / 255."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     method: Literal["fixed", "zscore", "dataset", "percentile", "histogram"] = Field(
         "dataset",

@@ -9,8 +9,9 @@ from __future__ import annotations
 from typing import Annotated
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from gyrus.configuration import Section
 from gyrus.transforms.bias_field import ImageN4
 from gyrus.transforms.contrast_enhancement import Clahe, Equalise, MinMax, NonLocalMeans
 from gyrus.transforms.image_steps import Crop, Grayscale, Pad, Resize, Rgb, steps_by_name
@@ -27,10 +28,8 @@ IMAGE_STEPS = steps_by_name(AnyImageStep)
 """The steps by name."""
 
 
-class PreprocessingConfig(BaseModel):
+class PreprocessingConfig(Section):
     """All deterministic steps in order, and the intensity scaling after them."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     volume: tuple[AnyVolumeStep, ...] = Field(
         (Percentiles(),), description="steps on volumes in mm, before they become 8-bit slices"

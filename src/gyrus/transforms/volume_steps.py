@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from gyrus.configuration import Section
 from gyrus.errors import DataError
 from gyrus.imaging.resampling import crop, resample
 from gyrus.transforms.bias_field import ITERATIONS, LEVELS, ImageN4
@@ -27,10 +28,8 @@ _WITHIN = "all voxels, or those in the mask of an earlier step"
 _SPLINES = {"nearest": 0, "linear": 1, "cubic": 3}
 
 
-class VolumeStep(BaseModel):
+class VolumeStep(Section):
     """A deterministic step on a volume; every field is part of the store's key."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     def __call__(self, volume: Volume) -> Volume:
         """Apply; returns a new volume."""

@@ -10,9 +10,9 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-from gyrus.configuration import parse, read_document
+from gyrus.configuration import Section, parse, read_document
 from gyrus.errors import ConfigError
 from gyrus.models.model_table import find_model
 from gyrus.registry import look_up
@@ -29,13 +29,11 @@ FIXED = ("about", "data", "split", "evaluation", "seed", "training.monitor", "tr
 """Fields that determine the data, the evaluation or the logging. They cannot be tuned: scores must stay comparable."""
 
 
-class Parameter(BaseModel):
+class Parameter(Section):
     """A field and its values.
 
     Two whole numbers define a range of whole numbers; write a decimal point for a range of decimal numbers.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     field: str = Field(description="dotted name of a field of the config, such as training.optimiser.lr")
     values: tuple[Any, ...] | None = Field(None, min_length=1, description="list of values")
@@ -90,10 +88,8 @@ def as_choice(value: Any) -> Any:
     return value if value is None or isinstance(value, bool | int | float | str) else json.dumps(value)
 
 
-class SearchSpace(BaseModel):
+class SearchSpace(Section):
     """The parameters that a study may change, in the order in which they are drawn."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     title: str = Field("", description="description in one line")
     parameters: tuple[Parameter, ...] = Field(min_length=1, description="parameters")

@@ -12,8 +12,9 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from gyrus.configuration import Section
 from gyrus.transforms.augmentation import erasing, geometry, intensity, mri_artefacts, randaugment
 from gyrus.transforms.augmentation.random_step import Draw, RandomStep
 from gyrus.transforms.augmentation.random_streams import Streams
@@ -51,10 +52,8 @@ AUGMENTATIONS: dict[str, type[RandomStep]] = steps_by_name(AnyAugmentation)
 """The random steps by name."""
 
 
-class AugmentationConfig(BaseModel):
+class AugmentationConfig(Section):
     """Random steps in order, on training images in 0..1, before normalisation; by default none."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     steps: tuple[AnyAugmentation, ...] = Field((), description="the steps in order")
     clamp: bool = Field(True, description="clip values to 0..1 after the last step, as in the stored images")
