@@ -2,38 +2,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
-import pandas as pd
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from gyrus.datasets import sample_files
 from gyrus.datasets.manifest import Manifest
 from gyrus.datasets.reader import Reader
-from gyrus.imaging.decoding import decode, inspect
+from gyrus.imaging.decoding import decode
 from tests.support import images
-
-
-@pytest.fixture
-def manifest_of_rows(tmp_path: Path) -> Callable[[list[bytes], int], Manifest]:
-    """A parquet file with the given images, in row groups of the given size."""
-
-    def write(contents: list[bytes], group: int) -> Manifest:
-        pq.write_table(pa.table({"image": contents}), tmp_path / "images.parquet", row_group_size=group)
-        rows = pd.DataFrame(
-            {
-                "sample": [f"images.parquet#{row:03d}" for row in range(len(contents))],
-                "path": "images.parquet",
-                "row": range(len(contents)),
-                "digest": [inspect(content).digest for content in contents],
-            }
-        )
-        return Manifest.from_rows(rows, root=tmp_path)
-
-    return write
 
 
 @pytest.mark.parametrize("group", [1, 7, 40, 1000])

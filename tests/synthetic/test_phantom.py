@@ -15,16 +15,6 @@ from gyrus.synthetic.phantom import SULCUS, VENTRICLE, Phantom, draw_subject, ge
 from gyrus.synthetic.phantom_layouts import LAYOUTS, write
 
 
-@pytest.fixture(scope="module")
-def population() -> Phantom:
-    return generate(subjects=40, slices=6, size=64, seed=0)
-
-
-@pytest.fixture(scope="module")
-def few() -> Phantom:
-    return generate(subjects=8, slices=3, size=48, seed=1)
-
-
 def files(folder: Path) -> dict[str, bytes]:
     found = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     return dict(sorted(found.items()))

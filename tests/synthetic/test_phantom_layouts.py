@@ -16,19 +16,9 @@ from PIL import Image
 from gyrus.datasets.scan import scan
 from gyrus.errors import GyrusError, UnknownNameError
 from gyrus.synthetic import phantom_layouts
-from gyrus.synthetic.phantom import Phantom, generate
+from gyrus.synthetic.phantom import Phantom
 from gyrus.synthetic.phantom_anatomy import SLAB
 from gyrus.synthetic.phantom_layouts import LAYOUTS, write
-
-
-@pytest.fixture(scope="module")
-def population() -> Phantom:
-    return generate(subjects=40, slices=6, size=64, seed=0)
-
-
-@pytest.fixture(scope="module")
-def few() -> Phantom:
-    return generate(subjects=8, slices=3, size=48, seed=1)
 
 
 def files(folder: Path) -> dict[str, bytes]:
