@@ -88,7 +88,7 @@ def report_run(run: Run, results: RunResults | None = None) -> None:
     results = results or RunResults.load(run)
     predictions, evaluation, assessment = results.predictions, results.evaluation, results.assessment
     subgroups = results.subgroups.tables if results.subgroups else ()
-    facts = read_json(run.folder / "run.json")
+    facts = run.facts
     explanation, overlays = _explanation(run)
     images = draw_images(predictions, run.examples, run.embeddings, overlays)
     training = draw_training(results.history, best_epoch=facts.get("best_epoch"))
@@ -112,7 +112,7 @@ def report_run(run: Run, results: RunResults | None = None) -> None:
         training=_training_facts(facts, read_json(run.model)),
         config_text=run.config.read_text(encoding="utf-8"),
         command=command_text(facts["command"]),
-        environment=environment_facts(read_json(run.folder / "environment.json")),
+        environment=environment_facts(run.environment),
     )
     write_page(run.report, "report.html.j2", content)
     write_card(run.card, content)

@@ -145,8 +145,9 @@ class ExplanationTask:
         """The checks, set up for the images that they use."""
         with self.display.progress("Preparing the checks"):
             shuffled = None
-            if (self.run.shuffled / "run.json").is_file() and Run(self.run.shuffled).status == "finished":
-                other = TrainedClassifier.load(Run(self.run.shuffled))
+            shuffled_run = Run(self.run.shuffled)
+            if shuffled_run.exists and shuffled_run.status == "finished":
+                other = TrainedClassifier.load(shuffled_run)
                 shuffled = other.model.to(next(self.model.parameters()).device).eval()
             return CheckRunner.prepare(
                 self.model,
