@@ -35,6 +35,24 @@ FAULTS = (
         "store.statistics[train | True]",
     ),
     (
+        "workflows/data_module.py",
+        "validation set augmented",
+        'data.dataset("val"),',
+        'data.dataset("val", settings.augmentation),',
+    ),
+    (
+        "workflows/data_module.py",
+        "predictions of augmented images",
+        "                self.dataset(subset),\n                augmented,",
+        "                self.dataset(subset, self.settings.augmentation),\n                augmented,",
+    ),
+    (
+        "datasets/splits.py",
+        "folds not stratified",
+        '_by_label(units["label"], seed) for name in names]\n    # Taking',
+        '_by_label(units["label"].map(lambda _: "all"), seed) for name in names]\n    # Taking',
+    ),
+    (
         "workflows/baselines.py",
         "C of the SVM chosen on test",
         "balanced_accuracy_score(val.targets, scores[0].argmax(axis=1))",

@@ -26,7 +26,8 @@ from gyrus.training.config import EMA
 from gyrus.training.weight_averaging import WeightAverage
 from gyrus.transforms.preprocessing import PreprocessingConfig
 from gyrus.workflows import baselines
-from gyrus.workflows.data_module import DataModule
+from gyrus.workflows.data_module import DataModule, fit_model
+from gyrus.workflows.display import SILENT
 from gyrus.workflows.experiment_config import ExperimentConfig
 from tests.support.manifests import manifest_of, subjects_per_label
 
@@ -179,6 +180,44 @@ def test_intensity_scaling_is_fitted_on_the_training_set_only(tmp_path):
     inside = statistics.copy()
     inside[:2, 0, 0] = 0.4
     assert fitted(inside) != fitted(statistics)
+
+
+@pytest.fixture
+def augmented_data(tmp_path) -> DataModule:
+    """Gradients, which every augmentation by a flip changes, in a training, validation and test set."""
+    pixels = np.tile(np.linspace(0, 255, 8).astype(np.uint8), (12, 1, 8, 1))
+    np.save(tmp_path / "pixels.npy", pixels)
+    np.save(tmp_path / "statistics.npy", np.tile(np.float32([0.5, 0.3, 0.0, 1.0]), (12, 1, 1)))
+    manifest = manifest_of(subjects_per_label(a=6, b=6), slices=1)
+    digests = pd.array([f"{row:064x}" for row in range(len(manifest))], dtype="string")
+    manifest = replace(manifest, table=manifest.table.assign(digest=digests))
+    settings = ExperimentConfig.model_validate(
+        {"preprocessing": {"steps": []}, "augmentation": {"steps": [{"step": "flip", "probability": 1.0}]}}
+    )
+    return DataModule.from_split(manifest, split(manifest), Store(tmp_path), settings)
+
+
+def test_only_the_training_set_is_augmented(augmented_data, monkeypatch, tmp_path):
+    passed = {}
+
+    def fit(_model, train, val, *_args, **_options):
+        passed.update(train=train, val=val)
+
+    monkeypatch.setattr("gyrus.training.fit.fit", fit)
+    fit_model(nn.Identity(), augmented_data, tmp_path, resume=False, display=SILENT)
+    for subset, turned in (("train", True), ("val", False)):
+        row = passed[subset][0].images[0, 0, 0]
+        assert bool(row[0] > row[-1]) == turned
+
+
+def test_predictions_are_of_images_without_augmentation(augmented_data):
+    class LeftMinusRight(nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return torch.stack([images[:, 0, 0, 0], images[:, 0, 0, -1]], dim=1)
+
+    for subset in SUBSETS:
+        logits = augmented_data.predict(subset, LeftMinusRight(), torch.device("cpu"), SILENT).logits
+        assert (logits[:, 0] < logits[:, 1]).all()
 
 
 def rows_for_baselines(seed: int = 0) -> baselines.BaselineData:

@@ -137,3 +137,16 @@ def test_rule_and_pattern_exclude_each_other() -> None:
 def test_rules_are_fast_on_any_name(name: str) -> None:
     for rule in SUBJECT_RULES.values():
         re.compile(rule.pattern).fullmatch(name * 4)
+
+
+@pytest.mark.parametrize("rule", SUBJECT_RULES)
+@pytest.mark.parametrize("part", ["sub-1_", "_slice-1", "a_", "1_", "006_S_6677_S1_", "OAS1_0001_MR1_", "-", "S1_I1"])
+def test_a_long_name_is_read_or_refused(rule: str, part: str) -> None:
+    """A pattern that backtracks without bounds would not end on these names."""
+    name = SUBJECT_RULES[rule].example.split(".")[0] + part * 2000 + "!"
+    try:
+        (subject,) = subjects_from_names([f"{name}.png"], ["AD"], rule=rule).subjects
+    except DataError:
+        return
+    assert subject is not None
+    assert subject in name
