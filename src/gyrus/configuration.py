@@ -101,6 +101,21 @@ def with_overrides(document: Mapping[str, Any], overrides: Mapping[str, Any]) ->
     return result
 
 
+def overlaid(document: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of ``document`` with the fields of ``changes``; mappings are combined, other values are replaced.
+
+    Example:
+        >>> overlaid({"training": {"epochs": 30}, "seed": 0}, {"training": {"batch_size": 8}})
+        {'training': {'epochs': 30, 'batch_size': 8}, 'seed': 0}
+    """
+    result = copy.deepcopy(dict(document))
+    for name, value in changes.items():
+        inner = result.get(name)
+        both = isinstance(inner, Mapping) and isinstance(value, Mapping)
+        result[name] = overlaid(inner, value) if both else copy.deepcopy(value)  # type: ignore[arg-type]
+    return result
+
+
 def parse(model: type[Model], document: Mapping[str, Any], *, where: str) -> Model:
     """Validate a document against a config class.
 

@@ -32,6 +32,18 @@ def test_other_classes_are_unchanged_by_a_merge(manifest):
 
 
 @pytest.mark.parametrize(
+    ("members", "classes"),
+    [(["Mild", "Severe"], ("None", "Very mild", "Sick", "Moderate")), (["Severe"], None)],
+)
+def test_classes_that_the_data_lack_can_be_skipped_with_a_note(manifest, members, classes):
+    merged = manifest.merge({"Sick": members}, if_missing="skip")
+    assert sorted(merged.classes) == sorted(classes or manifest.classes)
+    assert any("no such class: Severe" in note for note in merged.notes)
+    with pytest.raises(DataError, match="unknown"):
+        manifest.merge({"Sick": members})
+
+
+@pytest.mark.parametrize(
     ("groups", "words"),
     [
         ({"Sick": ["Milde"]}, r"unknown: \['Milde'\]"),

@@ -40,8 +40,11 @@ def show_recipe(name: Annotated[str, typer.Argument(help="Name of a recipe.")]) 
     path = look_up(name, gyrus.recipes(), "recipe")
     about = gyrus.load_config(name).about
     assert about is not None
-    lines = [about.title, "", f"Follows    {about.project}", f"Expects    {about.expects}"]
-    lines.append(f"Published  {about.published}" + (f" ({about.measured})" if about.measured else ""))
+    published = f"{about.published} ({about.measured})" if about.published and about.measured else about.published
+    facts = {"Follows": about.project, "Expects": about.expects, "Published": published}
+    if not about.published:
+        facts["Measured"] = about.measured
+    lines = [about.title, "", *[f"{name:11}{text}" for name, text in facts.items() if text]]
     for heading, items in (("Flaws of the published score", about.wrong), ("Changes, and why", about.changed)):
         lines += ["", heading, *[f"  - {item}" for item in items]] if items else []
     body = path.read_text(encoding="utf-8").split("\n\n", 1)[1]

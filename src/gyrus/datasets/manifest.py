@@ -196,12 +196,23 @@ class Manifest:
         keep = self.table["sample"].isin(set(samples))
         return replace(self, table=self.table[keep].reset_index(drop=True))
 
-    def merge(self, groups: Mapping[str, Sequence[str]]) -> Manifest:
-        """The manifest with some classes merged: ``groups`` has the members of each new class; others stay as they are.
+    def merge(self, groups: Mapping[str, Sequence[str]], *, if_missing: Literal["fail", "skip"] = "fail") -> Manifest:
+        """The manifest with some classes merged.
+
+        Args:
+            groups: The members of each new class. Classes that are in no group stay as they are.
+            if_missing: At members that are no class of the data: fail, or merge the others and add a note.
 
         Raises:
             DataError: A class is unknown or named twice, or the new name is that of a class that stays.
         """
+        missing = [name for names in groups.values() for name in names if name not in self.classes]
+        if missing and if_missing == "skip":
+            present = {new: [name for name in names if name in self.classes] for new, names in groups.items()}
+            note = f"not merged, because the data have no such class: {', '.join(missing)}"
+            noted = replace(self, notes=(*self.notes, note))
+            groups = {new: names for new, names in present.items() if names}
+            return noted.merge(groups) if groups else noted
         taken = [name for names in groups.values() for name in names]
         strangers = [name for name in taken if name not in self.classes]
         twice = sorted({name for name in taken if taken.count(name) > 1})

@@ -219,7 +219,7 @@ def _evaluate_folds(
 
 def _plan(settings: ExperimentConfig, manifest: Manifest, folds: int, choose: NestedChoice | None) -> dict[str, Any]:
     """All that determines the networks. If it differs, a folder holds another cross-validation."""
-    config = settings.model_dump(mode="json", exclude={"about": True, "data": {"path"}})
+    config = settings.model_dump(mode="json", exclude={"about": True, "data": {"path", "merge_missing"}})
     config["evaluation"] = {"tta": settings.evaluation.tta}
     return {
         "folds": folds,

@@ -5,21 +5,30 @@ from __future__ import annotations
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AliasChoices, Field, model_validator
+from pydantic import AliasChoices, BeforeValidator, Field, model_validator
 
-from gyrus.configuration import Section, parse, read_document, with_overrides
+from gyrus.configuration import Section, overlaid, parse, read_document, with_overrides
 from gyrus.datasets.patches import PatchConfig
 from gyrus.datasets.slice_stacks import StackConfig
 from gyrus.datasets.slices import SliceConfig
 from gyrus.datasets.splits import SplitConfig
+from gyrus.errors import ConfigError
 from gyrus.evaluation.result import Interval
 from gyrus.models.config import ModelConfig
 from gyrus.registry import look_up
 from gyrus.training.config import TrainingConfig
 from gyrus.transforms.augmentation.config import AugmentationConfig
 from gyrus.transforms.preprocessing import PreprocessingConfig
+
+Value = TypeVar("Value")
+
+Mapped = Annotated[dict[str, Value], BeforeValidator(lambda value: {} if value is None else value)]
+"""A mapping; null is an empty one, so that ``data.merge=null`` removes the mapping of a recipe."""
+
+BASED_ON = "based_on"
+"""The field of a config file that names the recipe, or the file, whose fields it changes."""
 
 
 class DataConfig(Section):
@@ -28,9 +37,12 @@ class DataConfig(Section):
     path: str | None = Field(None, description="folder, table, parquet file, or hf:owner/name")
     source: str | None = Field(None, description="kind of source; null: recognised")
     classes: tuple[str, ...] | None = Field(None, description="class names in the order of the model's outputs")
-    columns: dict[str, str] = Field(default_factory=dict, description="role to name of a column of a table")
-    merge: dict[str, tuple[str, ...]] = Field(
+    columns: Mapped[str] = Field(default_factory=dict, description="role to name of a column of a table")
+    merge: Mapped[tuple[str, ...]] = Field(
         default_factory=dict, description="classes to merge, for example {Dementia: [Mild, Moderate]}"
+    )
+    merge_missing: Literal["fail", "skip"] = Field(
+        "fail", description="if the data lack a class of merge: fail, or merge the others, with a note"
     )
     subject_rule: str | None = Field(None, description="name of the rule that reads the subject from the file name")
     subject_pattern: str | None = Field(None, description="regular expression with a group named subject")
@@ -42,7 +54,7 @@ class DataConfig(Section):
     stack: StackConfig | None = Field(None, description="stack the slices of each scan; null: single slices")
     slices: SliceConfig | None = Field(None, description="slices of volumes as samples; null: whole volumes")
     patches: PatchConfig | None = Field(None, description="train on random patches; null: on whole images")
-    bids: dict[str, str] = Field(default_factory=dict, description="entity to value: suffix, ses, desc, derivatives")
+    bids: Mapped[str] = Field(default_factory=dict, description="entity to value: suffix, ses, desc, derivatives")
     orientation: str | None = Field(None, description="orientation of volumes whose header lacks it, for example RAS")
     spacing: tuple[float, float, float] | None = Field(
         None, description="their voxel spacing, mm along each array axis"
@@ -116,6 +128,9 @@ def load_config(
 ) -> ExperimentConfig:
     """Load a config from a recipe or a YAML or JSON file, and override some of its fields.
 
+    A file may have a field ``based_on``: the name of a recipe, or the path of another file from its own folder. It then
+    holds only the fields that differ.
+
     Args:
         config: The name of a recipe, the path of a file, a config, or None for the defaults.
         overrides: Fields by dotted name, as ``{"training.epochs": 5}``.
@@ -129,9 +144,34 @@ def load_config(
     if isinstance(config, ExperimentConfig):
         document = config.model_dump(mode="json")
     elif config is not None:
-        path = Path(config)
-        if isinstance(config, str) and path.suffix not in (".yaml", ".yml", ".json"):
-            path = look_up(config, recipes(), "recipe")
-        document, where = read_document(path), str(config)
+        document, where = _read_with_base(config), str(config)
     changes = {**(overrides or {}), **({"data.path": str(data)} if data else {})}
+    if any(name.startswith("data.merge") for name in changes):
+        # A recipe may name classes that only its own data have. A name that the user gives is a mistake if it is none.
+        changes = {"data.merge_missing": "fail", **changes}
     return parse(ExperimentConfig, with_overrides(document, changes), where=where)
+
+
+def _read_with_base(config: str | Path, dependents: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """The document of a recipe or a file, laid over that of the config it is based on.
+
+    Args:
+        config: The name of a recipe, or a path.
+        dependents: The files that are based on it, one on the other.
+
+    Raises:
+        ConfigError: A file cannot be read, or is based on itself.
+    """
+    path = Path(config)
+    if isinstance(config, str) and path.suffix not in (".yaml", ".yml", ".json"):
+        path = look_up(config, recipes(), "recipe")
+    if path.resolve() in dependents:
+        raise ConfigError(f"{path} is based on itself. Remove '{BASED_ON}' from one of the files.")
+    document = read_document(path)
+    base = document.pop(BASED_ON, None)
+    if base is None:
+        return document
+    if not isinstance(base, str):
+        raise ConfigError(f"{path}: {BASED_ON} must be the name of a recipe or the path of a file, got {base!r}.")
+    named = str(path.parent / base) if Path(base).suffix else base
+    return overlaid(_read_with_base(named, (*dependents, path.resolve())), document)

@@ -25,7 +25,7 @@ def scan_data(config: DataConfig, display: Display) -> Manifest:
     with display.progress("Reading files") as progress:
         manifest = _scan(config.path, config, progress)
     if config.merge:
-        manifest = manifest.merge(config.merge)
+        manifest = manifest.merge(config.merge, if_missing=config.merge_missing)
     if config.subjects == "inferred":
         from gyrus.audit.subjects_from_pixels import with_inferred_subjects
 
