@@ -12,7 +12,8 @@ from gyrus.datasets.scan import SOURCES, scan
 from gyrus.datasets.sources.listing import SUBSET_NAMES
 from gyrus.datasets.sources.subject_rules import SUBJECT_RULES
 from gyrus.datasets.sources.table import ROLES
-from gyrus.errors import BadFilesError, ConfigError, DataError, UnknownNameError
+from gyrus.datasets.splits import split
+from gyrus.errors import BadFilesError, ConfigError, DataError, LeakageError, UnknownNameError
 from gyrus.imaging.decoding import READABLE_FORMATS
 from tests.support import images
 from tests.support.sources import write_images, write_table
@@ -153,3 +154,34 @@ def test_the_documentation_names_every_layout_rule_and_problem() -> None:
 
     assert [name for name in names if f"`{name}`" not in page] == []
     assert [name for name in READABLE_FORMATS if name not in page] == []
+
+
+def test_one_person_with_several_spellings_is_one_subject(tmp_path: Path) -> None:
+    files = [f"{number}.png" for number in range(6)]
+    write_images(tmp_path, *files)
+    subjects = ["0007", "7", "7.0", "P1", "p01", "p1"]
+    table = {"path": files, "subject": subjects, "label": ["AD", "ad ", "AD", "NC", "NC", "nc"]}
+    manifest = scan(write_table(tmp_path / "t.csv", table))
+
+    assert manifest.table["subject"].to_list() == ["0007"] * 3 + ["p01"] * 3
+    assert manifest.classes == ("AD", "NC")
+    assert [note.split(" that differ")[0] for note in manifest.notes] == ["class names", "names of subjects"]
+
+
+def test_class_folders_that_differ_in_case_are_one_class(tmp_path: Path) -> None:
+    write_images(tmp_path, "train/Mild Demented/a.png", "train/NC/b.png", "test/mild_demented/c.png", "test/nc/d.png")
+
+    manifest = scan(tmp_path)
+    assert manifest.classes == ("Mild Demented", "NC")
+    assert manifest.table["label"].to_list() == ["Mild Demented", "NC"] * 2
+    assert scan(tmp_path, classes=["nc", "mild_demented"]).classes == ("nc", "mild_demented")
+
+
+def test_subjects_in_two_spellings_on_both_sides_of_a_given_split_are_refused(tmp_path: Path) -> None:
+    files = [f"{number}.png" for number in range(6)]
+    write_images(tmp_path, *files)
+    rows = {"subject": ["007", "8", "9", "7", "10", "11"], "subset": ["train"] * 3 + ["test"] * 3}
+    table = write_table(tmp_path / "t.csv", {"path": files, "label": ["a", "b", "b", "a", "b", "a"], **rows})
+
+    with pytest.raises(LeakageError, match="1 subjects are in more than one subset: 007"):
+        split(scan(table))

@@ -135,6 +135,14 @@ class DataOptions(ReadingOptions):
             "--subject-pattern", help="Instead of a rule, a regular expression with a group (?P<subject>...)."
         ),
     ] = None
+    label_changes: Annotated[
+        Literal["refuse", "baseline", "last", "each", "exclude"] | None,
+        typer.Option(
+            "--label-changes",
+            help="If the label of a subject changes between visits: refuse (default), use that of the baseline or of "
+            "the last visit, let each visit keep its own, or exclude the subject.",
+        ),
+    ] = None
 
     def fields(self) -> dict[str, Any]:
         """The options that were given, under their names in :class:`gyrus.DataConfig`.
@@ -146,6 +154,7 @@ class DataOptions(ReadingOptions):
             "classes": [name.strip() for name in self.classes.split(",")] if self.classes else None,
             "subject_rule": self.subject_rule,
             "subject_pattern": self.subject_pattern,
+            "label_changes": self.label_changes,
         }
         return super().fields() | {name: value for name, value in fields.items() if value}
 

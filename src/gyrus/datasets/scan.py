@@ -8,11 +8,13 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pandas as pd
 
-from gyrus.datasets.manifest import VOLUME_FILES, Manifest, Problem, order_classes
+from gyrus.datasets.identifiers import comparable_label, spelling_note, unify_spellings
+from gyrus.datasets.label_changes import LabelChanges, settle_labels
+from gyrus.datasets.manifest import VOLUME_FILES, Manifest, Problem, SubjectKind, order_classes
 from gyrus.datasets.sample_files import EncodedImages, VolumeFiles, may_be_dicom
 from gyrus.datasets.sources import bids, huggingface, parquet, table
 from gyrus.datasets.sources import dicom_series as dicom
@@ -74,6 +76,7 @@ def scan(
     bids: Mapping[str, str] | None = None,
     orientation: str | None = None,
     spacing: Sequence[float] | None = None,
+    label_changes: LabelChanges = "refuse",
     labelled: bool = True,
     progress: Progress | None = None,
 ) -> Manifest:
@@ -95,6 +98,7 @@ def scan(
             :func:`gyrus.datasets.sources.bids.list_samples`.
         orientation: Orientation of volumes whose header lacks it, such as "RAS".
         spacing: Spacing in mm along each axis of volumes whose header lacks it.
+        label_changes: What happens to a subject whose label differs between visits.
         labelled: Whether labels are needed. If not, they are not read, and a single image or a flat folder suffices.
         progress: Called with the number of checked images and of all images.
 
@@ -113,7 +117,9 @@ def scan(
         source=source,
         bids=dict(bids or {}),
         assumed=AssumedGeometry(orientation, _three(spacing)),
+        label_changes=label_changes,
     )
+    look_up(label_changes, dict.fromkeys(get_args(LabelChanges)), "way to treat labels that change")
     if classes is not None and len(set(classes)) < len(classes):
         raise ConfigError(f"`classes` names a class twice: {', '.join(classes)}.")
     name = source or _recognise(path, request)
@@ -193,7 +199,8 @@ def _kind_of_files(path: Path) -> str:
 
 def _build_manifest(listing: Listing, request: ScanRequest) -> Manifest:
     """Open every listed image once; usable ones enter the manifest, the others its problems."""
-    names = _subjects(listing, request)
+    listing = _with_one_spelling_per_class(listing, request)
+    names, spellings = _one_name_per_subject(_subjects(listing, request))
     # What file names contain is added; columns of the source take precedence.
     from_names: dict[str, Any] = {"label": None, "row": None, "session": names.sessions, "slice": names.slices}
     missing = {column: values for column, values in from_names.items() if column not in listing.rows}
@@ -201,18 +208,26 @@ def _build_manifest(listing: Listing, request: ScanRequest) -> Manifest:
     findings = _inspect_all(_inspector(listing.root, rows), len(rows), request)
     problems = [*listing.problems, *_bad_files(rows["sample"], findings)]
     rows = _with_findings(rows, findings)
+    changes: list[str] = []
+    gone: set[str] = set()
     if request.labelled:
-        for found in (_unlabelled(rows), _two_labels(rows, names)):
-            rows = rows[~rows["sample"].isin({problem.sample for problem in found})]
-            problems += found
+        unlabelled = _unlabelled(rows)
+        rows = rows[~rows["sample"].isin({problem.sample for problem in unlabelled})]
+        before = rows
+        who = "scan" if names.kind == "scan" else "subject"
+        rows, two_labels, changes = settle_labels(rows, request.label_changes, who, names.rule)
+        problems += [*unlabelled, *two_labels]
+        # A class that only changed labels had is no class of the data any more.
+        refused = {problem.sample for problem in two_labels}
+        gone = {*before["label"]} - {*rows["label"], *before["label"][before["sample"].isin(refused)]}
     if rows.empty:
         shown = "".join(f"\n  {problem}" for problem in problems[:_PROBLEMS_SHOWN])
         more = f"\n  and {len(problems) - _PROBLEMS_SHOWN} more" if len(problems) > _PROBLEMS_SHOWN else ""
         raise DataError(f"None of the {len(problems)} images of {listing.root} can be used:{shown}{more}")
     classes = request.classes or ()
     if request.classes is None and request.labelled:
-        labels = _labels(listing.rows)
-        classes = listing.classes or order_classes(label for label in labels if not pd.isna(label))
+        labels = {label for label in _labels(listing.rows) if not pd.isna(label)}
+        classes = listing.classes or order_classes(labels - gone)
     counts = Counter(note for one in findings if isinstance(one, Inspection) for note in one.notes)
     return Manifest.from_rows(
         rows,
@@ -221,14 +236,14 @@ def _build_manifest(listing: Listing, request: ScanRequest) -> Manifest:
         subject_kind=names.kind,
         subject_rule=names.rule,
         problems=sorted(problems, key=lambda problem: problem.sample),
-        notes=[*listing.notes, *(f"{count} x {note}" for note, count in sorted(counts.items()))],
+        notes=[*listing.notes, *spellings, *changes, *(f"{count} x {note}" for note, count in sorted(counts.items()))],
     )
 
 
 def _subjects(listing: Listing, request: ScanRequest) -> SubjectNames:
     asked = request.subject_rule is not None or request.subject_pattern is not None
     if listing.subject_column is not None and not asked:
-        return _subjects_of_column(listing.rows, listing.subject_column)
+        return _subjects_of_column(listing.rows, listing.subject_column, listing.subject_kind)
     if not listing.names:
         if asked and request.subject_rule != "none":
             raise DataError("The images have no file names for a subject rule. Omit the rule.")
@@ -238,15 +253,34 @@ def _subjects(listing: Listing, request: ScanRequest) -> SubjectNames:
     )
 
 
-def _subjects_of_column(rows: pd.DataFrame, column: str) -> SubjectNames:
+def _subjects_of_column(rows: pd.DataFrame, column: str, kind: SubjectKind) -> SubjectNames:
     nameless = rows["sample"][rows["subject"].isna()]
     if len(nameless):
         raise DataError(
             f"The subject column '{column}' is empty for {len(nameless)} of {len(rows)} images, first: "
             f"{nameless.iloc[0]}. Fill it in, or scan without subjects with `subject_rule` 'none'."
         )
+    return replace(unknown_subjects(len(rows)), subjects=rows["subject"].to_list(), kind=kind, rule=f"column {column}")
+
+
+def _one_name_per_subject(names: SubjectNames) -> tuple[SubjectNames, list[str]]:
+    """The same subjects with one spelling for each, and a note if some had several."""
+    changed = unify_spellings(name for name in names.subjects if name is not None)
+    if not changed:
+        return names, []
+    subjects = [changed.get(name, name) if name is not None else None for name in names.subjects]
+    return replace(names, subjects=subjects), [spelling_note(changed, "names of subjects")]
+
+
+def _with_one_spelling_per_class(listing: Listing, request: ScanRequest) -> Listing:
+    """The same samples with one spelling for each class, and a note if some had several."""
+    present = [label for label in _labels(listing.rows) if not pd.isna(label)]
+    changed = unify_spellings(present, request.classes or listing.classes or (), comparable_label)
+    if not changed:
+        return listing
+    note = spelling_note(changed, "class names")
     return replace(
-        unknown_subjects(len(rows)), subjects=rows["subject"].to_list(), kind="subject", rule=f"column {column}"
+        listing, rows=listing.rows.assign(label=listing.rows["label"].replace(changed)), notes=(*listing.notes, note)
     )
 
 
@@ -300,15 +334,3 @@ def _with_findings(rows: pd.DataFrame, findings: Sequence[Finding]) -> pd.DataFr
 def _unlabelled(rows: pd.DataFrame) -> list[Problem]:
     samples = rows["sample"][rows["label"].isna()]
     return [Problem(sample, "label missing", "add a class, or remove the sample") for sample in samples]
-
-
-def _two_labels(rows: pd.DataFrame, names: SubjectNames) -> list[Problem]:
-    problems: list[Problem] = []
-    known = rows[rows["subject"].notna() & rows["label"].notna()]
-    for subject, group in known.groupby("subject", sort=True):
-        counts = group["label"].value_counts().sort_index()
-        if len(counts) > 1:
-            found = " and ".join(f"{count} x '{label}'" for label, count in counts.items())
-            message = f"{names.kind} '{subject}' (by {names.rule}) has {found}; only one can be correct"
-            problems += [Problem(sample, "two labels", message) for sample in group["sample"]]
-    return problems

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import AliasChoices, BeforeValidator, Field, model_validator
 
 from gyrus.configuration import Section, overlaid, parse, read_document, with_overrides
+from gyrus.datasets.label_changes import LabelChanges
 from gyrus.datasets.patches import PatchConfig
 from gyrus.datasets.slice_stacks import StackConfig
 from gyrus.datasets.slices import SliceConfig
@@ -49,6 +50,11 @@ class DataConfig(Section):
     subjects: Literal["known", "inferred"] = Field(
         "known",
         description="inferred: from the pixels, if names do not identify subjects; every result reports it",
+    )
+    label_changes: LabelChanges = Field(
+        "refuse",
+        description="subjects whose label differs between visits: refuse, baseline or last (label of that visit), each "
+        "(every visit keeps its own), exclude",
     )
     on_bad_file: Literal["fail", "skip"] = Field("fail", description="whether an unusable file stops the run")
     stack: StackConfig | None = Field(None, description="stack the slices of each scan; null: single slices")

@@ -82,3 +82,68 @@ def test_names_are_parsed_as_bids_defines_them():
         **{"suffix": "T1w", "extension": ".nii.gz"},
     }
     assert entities_of("T1w.nii.gz") == entities_of("sub-01.nii.gz") == entities_of("sub-01_T1w.png") == {}
+
+
+def _bids(root, folders, participants):
+    """A volume for each folder ``sub[/ses]``, and participants.tsv."""
+    for folder in folders:
+        name = folder.replace("/", "_")
+        _nifti(f"sub-{len(name)}", root / folder / "anat" / f"{name}_T1w.nii.gz")
+    participants.to_csv(root / "participants.tsv", sep="\t", index=False)
+    return root
+
+
+def test_ids_that_differ_in_padding_are_joined_with_a_note(tmp_path):
+    participants = pd.DataFrame({"participant_id": ["sub-01", "2", "SUB-3"], "group": ["HC", "AD", "AD"]})
+    manifest = scan(_bids(tmp_path, ["sub-001", "sub-002", "sub-003", "sub-004"], participants))
+
+    assert manifest.table["label"].tolist() == ["HC", "AD", "AD"]
+    assert manifest.table["subject"].tolist() == ["sub-001", "sub-002", "sub-003"]
+    assert [problem.kind for problem in manifest.problems] == ["label missing"]
+    assert "'sub-001' is 'sub-01' there" in manifest.notes[0]
+    assert "1 subjects are not in participants.tsv: 'sub-004'" in manifest.notes[1]
+
+
+def test_a_join_that_fails_shows_ids_of_both_sides(tmp_path):
+    participants = pd.DataFrame({"participant_id": ["sub-A", "sub-B"], "group": ["HC", "AD"]})
+    with pytest.raises(DataError, match=r"Ids there: 'sub-A', 'sub-B'; folders: 'sub-1', 'sub-2'"):
+        scan(_bids(tmp_path, ["sub-1", "sub-2"], participants))
+
+
+def test_labels_of_visits_in_participants(tmp_path):
+    rows = {"participant_id": ["1", "1", "2", "2"], "session_id": ["M0", "M12"] * 2, "age": [70, 71, 60, 61]}
+    participants = pd.DataFrame({**rows, "group": ["MCI", "AD", "HC", "HC"]})
+    root = _bids(tmp_path, ["sub-1/ses-M00", "sub-1/ses-M12", "sub-2/ses-M00", "sub-2/ses-M12"], participants)
+
+    manifest = scan(root, label_changes="each")
+
+    assert manifest.table["label"].tolist() == ["MCI", "AD", "HC", "HC"]
+    assert manifest.table["age"].tolist() == [70, 71, 60, 61]
+    assert scan(root, label_changes="last").table["label"].tolist() == ["AD", "AD", "HC", "HC"]
+    assert scan(root, label_changes="last").classes == ("AD", "HC")
+
+
+def test_visits_of_a_table_without_visits_in_the_files(tmp_path):
+    rows = {"participant_id": ["1", "1", "2", "2"], "session_id": ["M0", "M12"] * 2, "age": [70, 71, 60, 60]}
+    root = _bids(tmp_path, ["sub-1", "sub-2"], pd.DataFrame({**rows, "group": ["AD", "AD", "HC", "HC"]}))
+    manifest = scan(root)
+    assert manifest.table["label"].tolist() == ["AD", "HC"]
+    assert manifest.table["age"].isna().tolist() == [True, False]  # the age at an unknown visit is unknown
+
+    pd.DataFrame({**rows, "group": ["MCI", "AD", "HC", "HC"]}).to_csv(root / "participants.tsv", sep="\t", index=False)
+    with pytest.raises(DataError, match="2 rows of 'sub-1' with different labels"):
+        scan(root)
+    assert scan(root, label_changes="baseline").table["label"].tolist() == ["MCI", "HC"]
+
+
+def test_sessions_that_differ_in_padding_are_joined(visits):
+    for subject in ("sub-1", "sub-2"):
+        table = pd.DataFrame({"session_id": ["ses-1", "ses-002"], "diagnosis": "NC" if subject == "sub-1" else "AD"})
+        table.to_csv(visits / subject / f"{subject}_sessions.tsv", sep="\t", index=False)
+    assert scan(visits, bids={"suffix": "T1w"}).table["label"].tolist() == ["NC", "NC", "AD", "AD"]
+
+    for subject in ("sub-1", "sub-2"):
+        table = pd.DataFrame({"session_id": ["ses-x", "ses-y"], "diagnosis": ["NC", "NC"]})
+        table.to_csv(visits / subject / f"{subject}_sessions.tsv", sep="\t", index=False)
+    with pytest.raises(DataError, match=r"Visits there: 'x', 'y'; folders: 'ses-01', 'ses-02'"):
+        scan(visits, bids={"suffix": "T1w"})

@@ -49,3 +49,13 @@ def test_subjects_without_an_identifier_are_unknown_or_named_by_folders(tmp_path
     assert scan(tmp_path).subject_kind == "unknown"
     named = scan(tmp_path, subject_pattern=r"(?P<subject>sub-\d)")
     assert sorted(named.table["subject"]) == sorted(SUBJECTS)
+
+
+def test_a_patient_id_in_several_spellings_is_one_subject(tmp_path):
+    for number, patient in enumerate(("0042", "42", " 42.0", "43")):
+        place = tmp_path / ("AD" if patient != "43" else "NC") / str(number)
+        write_series(_slices("sub-1"), place, PatientID=patient)
+    manifest = scan(tmp_path)
+    assert manifest.table["subject"].nunique() == 2
+    assert any("PatientIDs of the same subject differ" in note for note in manifest.notes)
+    assert not any("42" in note for note in manifest.notes)  # identifiers are never shown

@@ -10,9 +10,12 @@ from typing import Any
 
 import pandas as pd
 
+from gyrus.datasets.identifiers import examples
+from gyrus.datasets.label_changes import comparable_visit
 from gyrus.datasets.sources.class_folders import with_files
 from gyrus.datasets.sources.listing import Listing, ScanRequest
 from gyrus.datasets.sources.table import additional_cells, find_columns, read_table, subset_cells, text_cells
+from gyrus.datasets.sources.table_rows import KeyedTable, match_note, require_match
 from gyrus.errors import ConfigError, DataError
 from gyrus.registry import nearest
 
@@ -69,12 +72,12 @@ def list_samples(path: Path, request: ScanRequest) -> Listing:
     paths = [entities["path"] for entities in found]
     rows = pd.DataFrame({"sample": paths, "path": paths, "subject": [f"sub-{one['sub']}" for one in found]})
     rows["session"] = [f"ses-{one['ses']}" if "ses" in one else None for one in found]
-    rows = _with_participants(with_files(path, rows, request), path, request)
+    rows, notes = _with_participants(with_files(path, rows, request), path, request)
     rows["session"] = _original_sessions(path, rows)
     if ORIGINAL in rows:
         rows["subject"] = rows[ORIGINAL].where(rows[ORIGINAL].notna(), rows["subject"])
         rows = rows.drop(columns=ORIGINAL)
-    return Listing(path, rows, tuple(paths), subject_column="participant_id")
+    return Listing(path, rows, tuple(paths), subject_column="participant_id", notes=notes)
 
 
 def entities_of(name: str) -> dict[str, str]:
@@ -125,18 +128,17 @@ def _require_one_suffix(found: Sequence[Mapping[str, str]], asked: Mapping[str, 
         )
 
 
-def _with_participants(rows: pd.DataFrame, root: Path, request: ScanRequest) -> pd.DataFrame:
-    """Add the columns of participants.tsv, and the labels of visits if sessions.tsv has them."""
+def _with_participants(rows: pd.DataFrame, root: Path, request: ScanRequest) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """Add the columns of participants.tsv, and the labels of visits if sessions.tsv has them; and notes on the ids."""
     file = root / "participants.tsv"
     if not file.is_file():
         if request.labelled:
             raise DataError(f"{root} has no participants.tsv, so there are no labels.")
-        return rows
+        return rows, ()
     table = read_table(file)
-    if "participant_id" not in table:
-        raise DataError(f"{file} has no column participant_id.")
-    participants = _keyed(table, "participant_id", "sub-", file)
-    asked = {role: name for role, name in request.columns.items() if role not in ("subject", "session", "path")}
+    ids = _prefixed(table, "participant_id", "sub-", file)
+    participants = table.drop(columns="participant_id")
+    asked = {role: name for role, name in request.columns.items() if role not in ("subject", "path")}
     in_sessions = _sessions(root, rows, asked.get("label"))
     if in_sessions is not None and asked.get("label") not in participants:
         asked.pop("label", None)
@@ -146,7 +148,16 @@ def _with_participants(rows: pd.DataFrame, root: Path, request: ScanRequest) -> 
             f"{file} has no column of labels; it has {', '.join(participants.columns)}. "
             "Name it with --column label=NAME."
         )
-    columns = participants.reindex(rows["subject"])
+    visit, label = found.pop("session", None), found.get("label") if request.labelled else None
+    _require_visits(ids, visit, file)
+    keyed = KeyedTable.from_table(participants, ids, visit=visit, label=label, where=file.name)
+    match = keyed.match(list(rows["subject"]))
+    if request.labelled and in_sessions is None:
+        require_match(match, "folders", file.name, "Rename the folders, or correct the table.")
+    columns = keyed.rows(
+        [match.found.get(name) for name in rows["subject"]], list(rows["session"]), request.label_changes
+    )
+    columns = columns.drop(columns=visit or [])
     if ORIGINAL in columns:
         columns[ORIGINAL] = text_cells(columns[ORIGINAL])
     for role, name in found.items():
@@ -156,7 +167,17 @@ def _with_participants(rows: pd.DataFrame, root: Path, request: ScanRequest) -> 
     if in_sessions is not None and request.labelled:
         before = rows["label"] if "label" in rows else pd.Series(None, rows.index, dtype=object)
         rows["label"] = [new if new is not None else old for new, old in zip(in_sessions, before, strict=True)]
-    return _with_further(rows, columns, [name for name in map(str, columns.columns) if name not in found.values()])
+    rows = _with_further(rows, columns, [name for name in map(str, columns.columns) if name not in found.values()])
+    return rows, (*keyed.notes, *match_note(match, "subjects", file.name))
+
+
+def _require_visits(ids: Sequence[str], visit: str | None, file: Path) -> None:
+    twice = pd.Series(ids)[pd.Series(ids).duplicated()]
+    if len(twice) and visit is None:
+        raise DataError(
+            f"{file} has {twice.iloc[0]} twice. Remove one of them, or name the column of visits with "
+            "--column session=NAME."
+        )
 
 
 def _with_further(rows: pd.DataFrame, columns: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
@@ -174,38 +195,54 @@ def _with_further(rows: pd.DataFrame, columns: pd.DataFrame, names: Sequence[str
 def _original_sessions(root: Path, rows: pd.DataFrame) -> list[str | None]:
     """The original names of visits, if a sessions.tsv has them."""
     originals: dict[tuple[str, str], str | None] = {}
-    for subject, table in _session_tables(root, rows["subject"][rows["session"].notna()].unique()):
+    for subject, names, table in _session_tables(root, rows["subject"][rows["session"].notna()].unique()):
         if ORIGINAL in table:
-            originals |= zip(product([subject], table.index), text_cells(table[ORIGINAL]), strict=True)
+            originals |= zip(product([subject], names), text_cells(table[ORIGINAL]), strict=True)
     return [originals.get((subject, own)) or own for subject, own in zip(rows["subject"], rows["session"], strict=True)]
 
 
 def _sessions(root: Path, rows: pd.DataFrame, column: str | None) -> list[str | None] | None:
     """The labels of visits; None if no sessions.tsv has a column of labels."""
-    labels: dict[tuple[str, str], str | None] = {}
-    for subject, table in _session_tables(root, rows["subject"].unique()):
+    labels: dict[tuple[str, str | None], str | None] = {}
+    for subject, names, table in _session_tables(root, rows["subject"].unique()):
         found = find_columns(list(table.columns), {"label": column} if column is not None and column in table else {})
         if "label" in found and (column is None or found["label"] == column):
-            labels |= zip(product([subject], table.index), text_cells(table[found["label"]]), strict=True)
+            cells = text_cells(table[found["label"]])
+            labels |= zip(product([subject], map(comparable_visit, names)), cells, strict=True)
     if not labels:
         return None
-    return [labels.get((subject, session)) for subject, session in zip(rows["subject"], rows["session"], strict=True)]
+    visits = [comparable_visit(name) if name is not None else None for name in rows["session"]]
+    keys = list(zip(rows["subject"], visits, strict=True))
+    if not any(key in labels for key in keys):
+        there = examples(dict.fromkeys(str(visit) for _, visit in labels))
+        folders = examples(dict.fromkeys(str(name) for name in rows["session"]))
+        raise DataError(
+            f"No visit of the sessions.tsv files is that of a folder. Visits there: {there}; folders: {folders}. "
+            "Rename the folders, or correct the tables."
+        )
+    return [labels.get(key) for key in keys]
 
 
-def _session_tables(root: Path, subjects: Iterable[str]) -> Iterator[tuple[str, pd.DataFrame]]:
-    """The sessions.tsv of each subject that has one, indexed by session."""
+def _session_tables(root: Path, subjects: Iterable[str]) -> Iterator[tuple[str, list[str], pd.DataFrame]]:
+    """The sessions.tsv of each subject that has one, with the visit of each row.
+
+    Raises:
+        DataError: A visit is in the table twice.
+    """
     for subject in subjects:
         file = root / subject / f"{subject}_sessions.tsv"
         if file.is_file():
-            yield subject, _keyed(read_table(file), "session_id", "ses-", file)
+            table = read_table(file)
+            names = _prefixed(table, "session_id", "ses-", file)
+            forms = pd.Series([comparable_visit(name) for name in names])
+            if forms.duplicated().any():
+                raise DataError(f"{file} has {names[forms.duplicated().argmax()]} twice. Remove one of them.")
+            yield subject, names, table
 
 
-def _keyed(table: pd.DataFrame, column: str, prefix: str, file: Path) -> pd.DataFrame:
-    """A table indexed by a column, whose values may have a prefix or not."""
+def _prefixed(table: pd.DataFrame, column: str, prefix: str, file: Path) -> list[str]:
+    """The cells of a column, which may have a prefix or not, with the prefix."""
     if column not in table:
         raise DataError(f"{file} has no column {column}.")
-    names = [f"{prefix}{str(name).removeprefix(prefix)}" for name in table[column]]
-    twice = pd.Series(names)[pd.Series(names).duplicated()]
-    if len(twice):
-        raise DataError(f"{file} has {twice.iloc[0]} twice. Remove one of them.")
-    return table.drop(columns=column).set_axis(names, axis=0)
+    words = [str(name).strip() for name in table[column]]
+    return [prefix + (word[len(prefix) :] if word.lower().startswith(prefix) else word) for word in words]

@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from gyrus.datasets.identifiers import comparable_label
 from gyrus.datasets.manifest import VOLUME_FILES, Problem
 from gyrus.datasets.sample_files import ASSUMED, files_of, geometry_to_json
 from gyrus.datasets.sources.listing import SUBSET_NAMES, Listing, ScanRequest
@@ -131,7 +132,8 @@ def _require_same_classes(root: Path, rows: pd.DataFrame, request: ScanRequest) 
             "with its name, or give a table with the columns path and label."
         )
     classes = {str(subset): sorted(set(group)) for subset, group in labelled.groupby("subset")["label"]}
-    if request.classes is None and len({tuple(names) for names in classes.values()}) > 1:
+    compared = {frozenset(map(comparable_label, names)) for names in classes.values()}
+    if request.classes is None and len(compared) > 1:
         listed = "; ".join(f"{subset}: {', '.join(names)}" for subset, names in classes.items())
         raise DataError(
             f"The subsets of {root} have different classes ({listed}). Fix the folders, "

@@ -6,10 +6,12 @@ import os
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
+from gyrus.datasets.identifiers import DIFFERENCES, unify_spellings
 from gyrus.datasets.manifest import VOLUME_FILES, Problem
 from gyrus.datasets.sample_files import may_be_dicom
 from gyrus.datasets.sources.class_folders import is_text, walk, with_labels_and_subsets
@@ -35,7 +37,9 @@ def list_samples(path: Path, request: ScanRequest) -> Listing:
     root = path.parent if path.is_file() else path
     names = [path.name] if path.is_file() else [name for name in sorted(walk(path)) if _is_wanted(path / name)]
     found, problems = _headers(root, names, request)
+    found, spellings = _one_spelling_per_patient(found)
     series, notes = _image_series(found)
+    notes = (*notes, *spellings)
     if not series and not problems:
         raise DataError(f"There is no DICOM image series in {path}{'; ' + '; '.join(notes) if notes else ''}.")
     if not series:
@@ -72,6 +76,17 @@ def _headers(root: Path, names: Sequence[str], request: ScanRequest) -> tuple[Fo
             if request.progress is not None:
                 request.progress(number, len(names))
     return found, tuple(problems)
+
+
+def _one_spelling_per_patient(found: Found) -> tuple[Found, tuple[str, ...]]:
+    """The headers with one spelling for each PatientID; the note does not show them."""
+    changed = unify_spellings(header.patient for _, header in found)
+    if not changed:
+        return found, ()
+    note = f"PatientIDs of the same subject differ in {DIFFERENCES} ({len(changed)} spellings were changed)"
+    return [(name, replace(header, patient=changed.get(header.patient, header.patient))) for name, header in found], (
+        note,
+    )
 
 
 def _image_series(found: Found) -> tuple[list[Found], tuple[str, ...]]:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from gyrus.datasets.manifest import Problem
+from gyrus.datasets.label_changes import LabelChanges
+from gyrus.datasets.manifest import Problem, SubjectKind
 from gyrus.imaging.orientation import AssumedGeometry
 from gyrus.types import Subset
 
@@ -41,6 +42,7 @@ class ScanRequest:
     source: str | None = None
     bids: Mapping[str, str] = field(default_factory=dict)
     assumed: AssumedGeometry = field(default_factory=AssumedGeometry)
+    label_changes: LabelChanges = "refuse"
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,7 @@ class Listing:
         subject_column: The column of the subjects, if any.
         problems: Files that could not be listed.
         notes: What was excluded, and oddities.
+        subject_kind: What the subject column holds.
     """
 
     root: Path
@@ -65,3 +68,4 @@ class Listing:
     subject_column: str | None = None
     problems: tuple[Problem, ...] = ()
     notes: tuple[str, ...] = ()
+    subject_kind: SubjectKind = "subject"
