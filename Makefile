@@ -8,7 +8,7 @@ BIN := .venv/bin
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow lint format docs clean
+.PHONY: help demo test test-slow mutants lint format docs clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -22,6 +22,10 @@ test: .venv/.ready-dev  ## run the quick tests
 
 test-slow: .venv/.ready-dev  ## run all tests
 	$(BIN)/python -m pytest
+
+mutants: .venv/.ready-mutants  ## change the guarded modules in small ways, and list the changes that no test notices (hours)
+	$(BIN)/mutmut run $(MUTANTS)
+	$(BIN)/mutmut results
 
 lint: .venv/.ready-dev  ## check style, types and layers
 	$(BIN)/ruff check .
@@ -37,7 +41,7 @@ docs: .venv/.ready-docs  ## build the documentation in site/
 	$(BIN)/zensical build --clean
 
 clean:  ## remove everything that these targets made
-	rm -rf .venv build dist site $(DEMO) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .venv build dist site mutants $(DEMO) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 
 # uv installs in seconds; where it cannot be had, pip does the same in a minute or two.
 define install
@@ -59,6 +63,9 @@ endef
 
 .venv/.ready-dev: .venv/.created pyproject.toml constraints.txt
 	$(call install,.[dev$(comma)huggingface])
+
+.venv/.ready-mutants: .venv/.created pyproject.toml constraints.txt
+	$(call install,.[dev$(comma)huggingface$(comma)mutants])
 
 .venv/.ready-docs: .venv/.created pyproject.toml constraints.txt
 	$(call install,.[docs])
