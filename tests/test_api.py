@@ -59,6 +59,7 @@ EXCEPTIONS = {
     "train": {
         "seed": "a field of the config: overrides={'seed': 1}",
         "split_unit": "a field of the config, split.unit; train_both for both",
+        "on_duplicates": "a field of the config, split.on_duplicates",
         "shuffled_labels": "a field of the config, evaluation.shuffled_labels",
         "seeds": "train_seeds",
         "resume": "resume",
@@ -68,7 +69,7 @@ EXCEPTIONS = {
         "split_unit": "a field of the config, split.unit; crossval_both for both",
         **dict.fromkeys(("space", "ranges", "trials", "inner_folds"), "choose=NestedTuning(StudyConfig(...))"),
     },
-    "tune": {"ranges": "read_space(space, ranges)"},
+    "tune": {"ranges": "read_space(space, ranges)", "on_duplicates": "a field of the config, split.on_duplicates"},
     "explain": {"region_names": "Atlas(labels, region_names)"},
     "data scan": {"out": "Manifest.save"},
     "data split": {

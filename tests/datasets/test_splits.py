@@ -2,14 +2,16 @@ from __future__ import annotations
 
 import json
 import random
+from dataclasses import replace
 
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gyrus.datasets.splits import Split, SplitConfig, check_split, kfold, split
 from gyrus.errors import LeakageError, SplitError
-from gyrus.types import SUBSETS
+from gyrus.types import SUBSET_TITLES, SUBSETS
 from tests.support.manifests import manifest_of, subjects_per_label
 
 counts = st.integers(min_value=3, max_value=40)
@@ -145,3 +147,124 @@ def test_a_split_without_schema_is_still_read(tmp_path):
     document = {name: value for name, value in result.to_document().items() if name != "schema"}
     (tmp_path / "split.json").write_text(json.dumps(document))
     assert Split.load(tmp_path / "split.json") == result
+
+
+def with_copies(manifest, copies):
+    """The manifest in which samples have the bytes of others: {sample: the sample that it equals}."""
+    digests = dict(zip(manifest.table["sample"], manifest.table["digest"], strict=True))
+    digest = [digests[copies.get(sample, sample)] for sample in manifest.table["sample"]]
+    return replace(manifest, table=manifest.table.assign(digest=pd.array(digest, dtype="string")))
+
+
+@pytest.fixture(params=["image", "subject"])
+def given_copies(request):
+    """Four of eight test images (one person of each class) equal training images (of two people); the way to split."""
+    names = subjects_per_label(a=10, b=10)
+    subsets = {name: "test" if name[1:] in ("008", "009") else "train" for name in names}
+    manifest = manifest_of(
+        names, subsets=subsets, slices=2, subject_kind="unknown" if request.param == "image" else "subject"
+    )
+    pairs = {f"{label}/{label}008_{n:02d}.png": f"{label}/{label}001_{n:02d}.png" for label in "ab" for n in (0, 1)}
+    return with_copies(manifest, pairs), request.param
+
+
+def test_copies_in_two_given_subsets_stop_with_their_number_the_first_pairs_and_the_ways_out(given_copies):
+    manifest, unit = given_copies
+    with pytest.raises(LeakageError) as caught:
+        split(manifest, SplitConfig(unit=unit))
+    message = str(caught.value)
+    assert "4 of 8 images of the test set are copies (same bytes) of images of the training set" in message
+    assert "first: a/a008_00.png = a/a001_00.png; a/a008_01.png = a/a001_01.png; b/b008_00.png" in message
+    assert all(way in message for way in ("--on-duplicates drop", "--on-duplicates keep", "split.method=holdout"))
+    assert caught.value.subjects == (("a001", "a008", "b001", "b008") if unit == "subject" else ())
+    assert ("a008 and a001, may be one person" in message) == (unit == "subject")
+
+
+def test_dropping_copies_leaves_out_those_of_the_earlier_subset(given_copies):
+    manifest, unit = given_copies
+    result = split(manifest, SplitConfig(unit=unit, on_duplicates="drop"))
+    assert result.dropped == ("a/a001_00.png", "a/a001_01.png", "b/b001_00.png", "b/b001_01.png")
+    assert len(result.samples["test"]) == 8
+    assert sum(map(len, result.samples.values())) == len(manifest) - 4
+    assert (result.copies, result.kept_together) == (0, unit)
+    assert any(note.startswith("4 images") and "dropped from the training set" in note for note in result.notes)
+
+
+def test_kept_copies_mark_every_result(given_copies, tmp_path):
+    manifest, unit = given_copies
+    result = split(manifest, SplitConfig(unit=unit, on_duplicates="keep"))
+    assert (result.copies, result.kept_together, result.unit, result.dropped) == (4, "copy", unit, ())
+    assert result.warning.startswith("copies kept: the same images are in more than one")
+    assert any(note.startswith("4 of 8 images of the test set are copies") for note in result.notes)
+    result.save(tmp_path / "split.json")
+    check_split(Split.load(tmp_path / "split.json"), manifest)
+
+
+@pytest.mark.parametrize(("earlier", "later"), [("train", "val"), ("val", "test"), ("train", "test")])
+def test_of_copies_in_two_subsets_the_earlier_one_is_dropped(earlier, later):
+    names = subjects_per_label(a=6, b=6)
+    places = {"4": "val", "5": "test"}
+    manifest = manifest_of(names, subsets={name: places.get(name[-1], "train") for name in names}, slices=1)
+    number = {"train": 0, "val": 4, "test": 5}
+    copied = with_copies(manifest, {f"a/a00{number[later]}_00.png": f"a/a00{number[earlier]}_00.png"})
+    with pytest.raises(LeakageError, match=f"1 of 2 images of the {SUBSET_TITLES[later]} is a copy"):
+        split(copied)
+    assert split(copied, SplitConfig(on_duplicates="drop")).dropped == (f"a/a00{number[earlier]}_00.png",)
+
+
+def test_all_images_of_a_training_subject_go_if_one_is_a_copy_of_a_test_image():
+    names = subjects_per_label(a=10, b=10)
+    manifest = manifest_of(names, subsets={name: "test" if name[-1] in "89" else "train" for name in names}, slices=3)
+    # a001 is linked to the test subject a008 through a002.
+    linked = {"a/a008_00.png": "a/a002_00.png", "a/a002_02.png": "a/a001_02.png"}
+    result = split(with_copies(manifest, linked), SplitConfig(on_duplicates="drop"))
+    assert result.dropped == tuple(f"a/a00{person}_0{number}.png" for person in (1, 2) for number in (0, 1, 2))
+
+
+@pytest.mark.parametrize("unit", ["subject", "image"])
+def test_a_new_split_puts_all_copies_into_one_subset(unit):
+    draw = random.Random(unit)
+    for seed in range(3):
+        manifest = manifest_of(subjects_per_label(a=12, b=12), slices=2)
+        samples = manifest.table["sample"].tolist()
+        copied = with_copies(manifest, {draw.choice(samples): draw.choice(samples) for _ in range(6)})
+        config = SplitConfig(unit=unit, folds=3)
+        for each in (split(copied, config, seed=seed), *kfold(copied, config, seed=seed)):
+            place = {sample: subset for subset in SUBSETS for sample in each.samples[subset]}
+            assert copied.table["sample"].map(place).groupby(copied.table["digest"]).nunique().max() == 1
+            assert sorted(place) == samples
+            assert each.copies == 0
+
+
+def test_the_validation_set_taken_from_a_given_training_set_gets_all_copies_or_none():
+    names = subjects_per_label(a=20, b=20)
+    manifest = manifest_of(names, subsets={name: "test" if name[-1] == "9" else "train" for name in names}, slices=1)
+    chain = {f"a/a00{number}_00.png": "a/a000_00.png" for number in range(1, 9)}
+    for seed in range(5):
+        result = split(with_copies(manifest, chain), SplitConfig(unit="image"), seed=seed)
+        assert len({*chain, "a/a000_00.png"} & {*result.samples["val"]}) in (0, 9)
+
+
+def test_copies_do_not_change_the_split_of_others():
+    manifest = manifest_of(subjects_per_label(a=5, b=5), slices=1)
+    result = split(with_copies(manifest, {"a/a004_00.png": "a/a000_00.png"}), SplitConfig(val=0.2, test=0.2), seed=0)
+    assert result.subjects["test"] == ("a003", "b000")
+
+
+def test_copies_with_another_label_or_subject_are_noted():
+    manifest = manifest_of(subjects_per_label(a=9, b=9), slices=1)
+    notes = split(with_copies(manifest, {"b/b001_00.png": "a/a001_00.png", "a/a003_00.png": "a/a002_00.png"})).notes
+    assert notes == (
+        "2 images have copies with another label, first: a/a001_00.png (a) and b/b001_00.png (b); at most one label of "
+        "each is correct; gyrus audit lists them",
+        "4 images have copies with another subject, first: a/a001_00.png (a001) and b/b001_00.png (b001); these may "
+        "be one person, who counts as several in every score",
+    )
+
+
+def test_a_saved_split_with_unknown_copies_is_refused():
+    manifest = manifest_of(subjects_per_label(a=9, b=9))
+    result = split(manifest)
+    one, other = result.samples["train"][0], result.samples["test"][0]
+    with pytest.raises(LeakageError, match="1 of 12 images of the test set is a copy"):
+        check_split(result, with_copies(manifest, {one: other}))

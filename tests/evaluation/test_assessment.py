@@ -124,7 +124,8 @@ def test_subjects_in_both_subsets_are_refused() -> None:
     both = test.table.assign(subject=val.table["subject"].to_numpy())
     with pytest.raises(LeakageError, match="50 subjects"):
         assess(val, replace(test, table=both))
-    assess(replace(val, split_unit="image"), replace(test, table=both, split_unit="image"), resamples=0)
+    for unit in ("image", "copy"):
+        assess(replace(val, split_unit=unit), replace(test, table=both, split_unit=unit), resamples=0)
 
 
 def test_what_does_not_fit_is_refused() -> None:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -15,10 +16,13 @@ from safetensors.numpy import load_file
 
 from gyrus.datasets.manifest import Manifest
 from gyrus.datasets.splits import Split
-from gyrus.errors import BadFilesError, ConfigError, DataError, RunError, SplitError
+from gyrus.errors import BadFilesError, ConfigError, DataError, LeakageError, RunError, SplitError
 from gyrus.evaluation.result import Evaluation
 from gyrus.inference.predictions import Predictions
 from gyrus.runs.run_folder import Run
+from gyrus.synthetic.phantom import generate
+from gyrus.synthetic.phantom_layouts import write
+from gyrus.types import SPLIT_WARNINGS
 from gyrus.workflows.experiment_config import ExperimentConfig, load_config
 from gyrus.workflows.train import resume, train
 from tests.conftest import SMALL
@@ -72,15 +76,36 @@ def test_same_seed_same_weights_another_seed_others(finished_run, phantom_folder
     assert Split.load(other.split).subjects != Split.load(again.split).subjects
 
 
-def test_a_split_by_image_is_named_in_every_result(phantom_folder, tmp_path):
+@pytest.fixture
+def copied_test_images(tmp_path) -> Path:
+    """A phantom with a given test set, of which the training set has one image per subject as well."""
+    folder = write(
+        generate(subjects=24, slices=4, classes=2, size=32, seed=0), tmp_path / "copies", layout="train-test"
+    )
+    for image in sorted((folder / "test").rglob("*slice-00.png")):
+        shutil.copy(image, folder / "train" / image.parent.name / f"copy-{image.name}")
+    return folder
+
+
+@pytest.mark.parametrize("unit", ["image", "copy"])
+def test_a_split_that_leaks_is_named_in_every_result(phantom_folder, copied_test_images, tmp_path, unit):
     overrides = {**SMALL, "split.unit": "image", "training.epochs": 1}
-    run = train("dementia-baseline", data=phantom_folder, out=tmp_path / "run", overrides=overrides)
-    words = "image-level split: subjects may be in both training and test sets"
-    assert words in run.classification_report.read_text()
-    assert words in run.report.read_text()
-    assert words in run.metrics.read_text()
-    assert words in run.split.read_text()
-    assert Predictions.load(run.predictions("test")).warning == words
+    overrides |= {"split.on_duplicates": "keep", "data.subject_rule": "none"} if unit == "copy" else {}
+    data = copied_test_images if unit == "copy" else phantom_folder
+    run = train("dementia-baseline", data=data, out=tmp_path / "run", overrides=overrides)
+    words = SPLIT_WARNINGS[unit]
+    for path in (run.classification_report, run.report, run.metrics, run.split, run.card):
+        assert words in path.read_text()
+    for path in (run.predictions("val"), run.predictions("test")):
+        assert Predictions.load(path).warning == words
+    assert json.loads(run.model.read_text())["split_unit"] == unit
+
+
+def test_copies_of_test_images_in_the_training_set_stop_the_run(copied_test_images, tmp_path):
+    overrides = {**SMALL, "split.unit": "image", "data.subject_rule": "none"}
+    with pytest.raises(LeakageError, match=r"6 of 24 images of the test set are copies.*--on-duplicates drop"):
+        train("dementia-baseline", data=copied_test_images, out=tmp_path / "run", overrides=overrides)
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from gyrus.cli.command import command, group
-from gyrus.cli.options import ConfigOptions, DataOptions, FigureFile, ReadingOptions, lengths
+from gyrus.cli.options import ConfigOptions, DataOptions, FigureFile, OnDuplicates, ReadingOptions, lengths
 from gyrus.cli.terminal import Terminal, console, table
 
 if TYPE_CHECKING:
@@ -65,6 +65,7 @@ def split(
     folds: Annotated[int, typer.Option("--folds", help="Number of folds (kfold).")] = 5,
     fold: Annotated[int, typer.Option("--fold", help="Fold that is the test set, from 0 (kfold).")] = 0,
     seed: Annotated[int, typer.Option("--seed", help="Seed of the split.")] = 0,
+    on_duplicates: OnDuplicates = None,
     reading: DataOptions,
 ) -> None:
     """Split a data set, by subject.
@@ -73,7 +74,8 @@ def split(
     """
     from gyrus.workflows.prepare import write_split
 
-    fields = {"unit": split_unit, "method": method, "val": val, "test": test, "folds": folds, "fold": fold}
+    fields: dict[str, Any] = {"unit": split_unit, "method": method, "val": val, "test": test}
+    fields |= {"folds": folds, "fold": fold, **({"on_duplicates": on_duplicates} if on_duplicates else {})}
     manifest, result = write_split(path, out, split=fields, seed=seed, data=reading.config(), display=Terminal())
     labels = manifest.table.set_index("sample")["label"]
     rows = [

@@ -32,6 +32,14 @@ TrainingSplitUnit = Annotated[
         help="What the split keeps together: subject (default), image (leaks), or both to compare the two scores.",
     ),
 ]
+OnDuplicates = Annotated[
+    Literal["stop", "drop", "keep"] | None,
+    typer.Option(
+        "--on-duplicates",
+        help="At identical files in two given subsets: stop (default), drop the training copies, or keep them; every "
+        "result then carries a warning.",
+    ),
+]
 OnBadFile = Annotated[
     Literal["fail", "skip"] | None,
     typer.Option("--on-bad-file", help="At unusable files: fail (default), or skip them."),

@@ -9,6 +9,7 @@ import typer
 
 from gyrus.cli.options import (
     ExperimentOptions,
+    OnDuplicates,
     Quiet,
     TrainingDataOptions,
     TrainingSplitUnit,
@@ -26,6 +27,7 @@ def train(
     experiment: ExperimentOptions,
     out: Annotated[Path | None, typer.Option("--out", help="Run folder, new or empty.")] = None,
     split_unit: TrainingSplitUnit = None,
+    on_duplicates: OnDuplicates = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Seed of the split, the weights and training.")] = None,
     seeds: Annotated[
         str | None, typer.Option("--seeds", help="Repeat with these seeds on the same split: 0,1,2. Shows the spread.")
@@ -43,7 +45,7 @@ def train(
 
     display = display_of(quiet=quiet)
     if resume:
-        given = (out, split_unit, seed, seeds, shuffled_labels or None)
+        given = (out, split_unit, on_duplicates, seed, seeds, shuffled_labels or None)
         if any(value is not None for value in given) or (experiment, reading) != (
             ExperimentOptions(),
             TrainingDataOptions(),
@@ -58,6 +60,7 @@ def train(
     overrides = experiment.overrides(
         reading,
         split__unit=None if split_unit == "both" else split_unit,
+        split__on_duplicates=on_duplicates,
         seed=seed,
         evaluation__shuffled_labels=shuffled_labels or None,
     )

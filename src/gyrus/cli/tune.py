@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from gyrus.cli.options import ExperimentOptions, Quiet, Ranges, Space, TrainingDataOptions, whole_numbers
+from gyrus.cli.options import ExperimentOptions, OnDuplicates, Quiet, Ranges, Space, TrainingDataOptions, whole_numbers
 from gyrus.cli.terminal import console, display_of
 
 
@@ -52,6 +52,7 @@ def tune(
     with_default: Annotated[
         bool, typer.Option("--with-default", help="With --final-seeds: also the config before tuning.")
     ] = False,
+    on_duplicates: OnDuplicates = None,
     reading: TrainingDataOptions,
     quiet: Quiet = False,
 ) -> None:
@@ -77,7 +78,7 @@ def tune(
         ),
         out=out,
         data=experiment.data,
-        overrides=experiment.overrides(reading),
+        overrides=experiment.overrides(reading, split__on_duplicates=on_duplicates),
         final_seeds=whole_numbers(final_seeds, "--final-seeds"),
         with_default=with_default,
         display=display_of(quiet=quiet),

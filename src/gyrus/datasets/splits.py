@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -16,16 +16,20 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field
 
 from gyrus.configuration import Section
+from gyrus.datasets.copies import CopiesBetween, copies_between, group_units, shared_contents
 from gyrus.errors import LeakageError, SplitError
 from gyrus.serialisation import Saved
 from gyrus.types import SPLIT_WARNINGS, SUBSET_TITLES, SUBSETS, SplitUnit, Subset
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
     import pandas as pd
 
     from gyrus.datasets.manifest import Manifest
 
 SplitMethod = Literal["auto", "holdout", "kfold", "given"]
+OnDuplicates = Literal["stop", "drop", "keep"]
 
 
 class SplitConfig(Section):
@@ -46,6 +50,11 @@ class SplitConfig(Section):
     folds: int = Field(5, ge=2, description="number of folds (kfold)")
     fold: int = Field(0, ge=0, description="fold used as the test set, counted from 0 (kfold)")
     seed: int | None = Field(None, description="seed of the split; by default that of the experiment")
+    on_duplicates: OnDuplicates = Field(
+        "stop",
+        description="at identical files in two given subsets: stop, drop (leave out the training copy), or keep; then "
+        "every result carries a warning. New splits keep copies together",
+    )
 
 
 @dataclass(frozen=True)
@@ -61,6 +70,8 @@ class Split(Saved):
         manifest_digest: Digest of the manifest that was split.
         notes: Warnings, such as classes too small to be in every subset; not compared.
         fold: The number of the fold that is the test set, from 0; None unless the method is "kfold".
+        copies: Number of images of the validation and test sets whose copies in an earlier subset were kept.
+        dropped: The samples in no subset, because copies of them, or of their subject's images, are in a later one.
     """
 
     SCHEMA: ClassVar[str] = "gyrus.split/1"
@@ -74,11 +85,18 @@ class Split(Saved):
     manifest_digest: str
     notes: tuple[str, ...] = field(default=(), compare=False)
     fold: int | None = None
+    copies: int = 0
+    dropped: tuple[str, ...] = ()
+
+    @property
+    def kept_together(self) -> SplitUnit:
+        """What results of this split record as their split unit: "copy" if copies are in several subsets."""
+        return "copy" if self.copies else self.unit
 
     @property
     def warning(self) -> str:
         """The warning that every result of this split must carry; empty for a split by subject."""
-        return SPLIT_WARNINGS[self.unit]
+        return SPLIT_WARNINGS[self.kept_together]
 
     def to_document(self) -> dict[str, Any]:
         """The fields and the warning as plain values for JSON."""
@@ -100,36 +118,45 @@ def split(manifest: Manifest, config: SplitConfig | None = None, *, seed: int = 
     """
     config = config or SplitConfig()
     seed = seed if config.seed is None else config.seed
-    units = _units(manifest, config.unit)
+    table = manifest.table
+    groups = group_units(table, _units(manifest, config.unit))
     method = config.method
     if method == "auto":
-        method = "given" if (manifest.table["subset"] == "test").any() else "holdout"
+        method = "given" if (table["subset"] == "test").any() else "holdout"
 
+    copies: tuple[CopiesBetween, ...] = ()
     if method == "given":
-        subsets = _given(manifest, units, config, seed)
+        by_sample, copies = _given(manifest, groups, config, seed)
     elif method == "kfold":
-        subsets = _kfold(units, config, seed)
+        by_sample = groups.map(_kfold(_labels(table, groups), config, seed))
     else:
         if config.val + config.test >= 1:
             raise SplitError(
                 f"split.val + split.test must be below 1, got {config.val} + {config.test}. "
                 "No subject would be left for training."
             )
-        subsets = _cut(units, {"test": config.test, "val": config.val}, seed)
+        by_sample = groups.map(_cut(_labels(table, groups), {"test": config.test, "val": config.val}, seed))
 
-    by_sample = units["unit_of_sample"].map(subsets)
     split_unit: SplitUnit = config.unit
     if config.unit == "subject" and manifest.subject_kind in ("scan", "inferred"):
         split_unit = manifest.subject_kind
+    dropped = table["sample"][by_sample.isna()]
     result = Split(
-        samples=_members(manifest.table["sample"], by_sample),
-        subjects=_members(manifest.table["subject"], by_sample),
+        samples=_members(table["sample"], by_sample),
+        subjects=_members(table["subject"], by_sample),
         unit=split_unit,
         method=method,
         seed=seed,
         manifest_digest=manifest.digest,
-        notes=_notes(manifest, by_sample, config.unit),
+        notes=(
+            *_class_notes(manifest, by_sample, config.unit),
+            *map(str, copies),
+            *_dropped_notes(manifest, by_sample, config.unit),
+            *_copy_notes(table, by_sample),
+        ),
         fold=config.fold if method == "kfold" else None,
+        copies=_count(copies),
+        dropped=tuple(sorted(dropped)),
     )
     check_split(result, manifest)
     return result
@@ -146,21 +173,28 @@ def kfold(manifest: Manifest, config: SplitConfig | None = None, *, seed: int = 
 
 
 def check_split(split: Split, manifest: Manifest) -> None:
-    """Refuse a split with an empty subset, or with a subject in two subsets unless it is by image.
+    """Refuse a split with an empty subset, with a subject in two subsets unless it is by image, or with unknown copies.
 
     Raises:
         SplitError: A subset is empty.
-        LeakageError: A subject is in more than one subset; the error names all of them.
+        LeakageError: A subject is in more than one subset; the error names all of them. Or images have copies in
+            another subset, which the split does not record.
     """
     for subset in SUBSETS:
         if not split.samples[subset]:
-            raise SplitError(
-                f"The {SUBSET_TITLES[subset]} would be empty: {len(manifest)} samples are too few for these fractions. "
-                "Use more data, or larger fractions (split.val, split.test)."
+            after = f" after {len(split.dropped)} images with copies in a later subset were dropped" * bool(
+                split.dropped
             )
-    if split.unit == "image":
-        return
-    _refuse_overlap({subset: set(split.subjects[subset]) for subset in SUBSETS})
+            raise SplitError(
+                f"The {SUBSET_TITLES[subset]} would be empty{after}: {len(manifest)} samples are too few for these "
+                "fractions. Use more data, or larger fractions (split.val, split.test)."
+            )
+    if split.unit != "image":
+        _refuse_overlap({subset: set(split.subjects[subset]) for subset in SUBSETS})
+    subset_of_sample = {sample: subset for subset in SUBSETS for sample in split.samples[subset]}
+    copies = copies_between(manifest.table, manifest.table["sample"].map(subset_of_sample))
+    if _count(copies) > split.copies:
+        raise _copies_error(manifest, copies, split.unit)
 
 
 def _refuse_overlap(members: Mapping[Subset, set[str]]) -> None:
@@ -169,28 +203,55 @@ def _refuse_overlap(members: Mapping[Subset, set[str]]) -> None:
         named = ", ".join(shared[:10]) + (f" and {len(shared) - 10} more" if len(shared) > 10 else "")
         raise LeakageError(
             f"{len(shared)} subjects are in more than one subset: {named}. Scores on such subsets are inflated. "
-            "Ignore the subsets of the data with split.method=holdout, or correct them.",
+            "Ignore the subsets of the data with --set split.method=holdout, or correct them.",
             shared,
         )
 
 
-def _units(manifest: Manifest, unit: str) -> dict[str, pd.Series]:
-    """Label and given subset of each unit, and the unit of each sample."""
+def _count(copies: Sequence[CopiesBetween]) -> int:
+    """The number of images that have a copy in an earlier subset."""
+    return len({sample for each in copies for sample, _ in each.pairs})
+
+
+def _copies_error(manifest: Manifest, copies: Sequence[CopiesBetween], unit: str) -> LeakageError:
+    subjects: set[str] = set()
+    people = whole = ""
+    if unit != "image":
+        subject_of = dict(zip(manifest.table["sample"], manifest.table["subject"], strict=True))
+        pairs = [(subject_of[sample], subject_of[copy]) for each in copies for sample, copy in each.pairs]
+        subjects = {name for pair in pairs for name in pair}
+        people = f" Subjects with the same images, such as {pairs[0][0]} and {pairs[0][1]}, may be one person."
+        whole = ", and all images of their subjects"
+    return LeakageError(
+        f"{'; '.join(map(str, copies))}. Scores on such images are inflated.{people} Choose one:\n"
+        f"  --on-duplicates drop: leave out the training copies{whole}\n"
+        "  --on-duplicates keep: keep them; every result carries a warning\n"
+        "  --set split.method=holdout: ignore the subsets of the data and make new ones, with copies on one side",
+        sorted(subjects),
+    )
+
+
+def _units(manifest: Manifest, unit: str) -> pd.Series:
+    """The unit of each sample."""
     table = manifest.table
     unlabelled = table["label"].isna().sum()
     if unlabelled:
         raise SplitError(f"{unlabelled} samples have no label; a split for training needs all labels.")
     if unit == "image":
-        name = table["sample"]
-    else:
-        _require_subjects(manifest)
-        name = table["subject"]
-    grouped = table.groupby(name.to_numpy(), sort=True)
-    mixed = grouped["label"].nunique()
-    mixed = mixed[mixed > 1]
+        return table["sample"]
+    _require_subjects(manifest)
+    labels = table.groupby("subject", sort=True)["label"].nunique()
+    mixed = labels[labels > 1]
     if len(mixed):
         raise SplitError(f"Subjects with more than one label: {', '.join(mixed.index[:10])}. Give each one label.")
-    return {"label": grouped["label"].first(), "given": grouped["subset"].first(), "unit_of_sample": name}
+    return table["subject"]
+
+
+def _labels(table: pd.DataFrame, groups: pd.Series) -> pd.Series:
+    """The label of each group: that of most of its samples, since copies may have other labels."""
+    named = table[["label"]].assign(group=groups)
+    counts = named.value_counts(["group", "label"], sort=False).sort_values(ascending=False, kind="stable")
+    return counts.reset_index().drop_duplicates("group").set_index("group")["label"].sort_index()
 
 
 def _require_subjects(manifest: Manifest) -> None:
@@ -212,10 +273,10 @@ def _by_label(labels: pd.Series, seed: int) -> list[list[str]]:
     return [sorted(group.index, key=key) for _, group in labels.groupby(labels, sort=True)]
 
 
-def _cut(units: Mapping[str, pd.Series], fractions: Mapping[Subset, float], seed: int) -> dict[str, str]:
+def _cut(labels: pd.Series, fractions: Mapping[Subset, float], seed: int) -> dict[str, str]:
     """Cut each class by ``fractions``; the rest is the training set."""
     subsets: dict[str, str] = {}
-    for names in _by_label(units["label"], seed):
+    for names in _by_label(labels, seed):
         start = 0
         for subset, count in _counts(len(names), fractions).items():
             subsets.update(dict.fromkeys(names[start : start + count], subset))
@@ -239,53 +300,102 @@ def _counts(total: int, fractions: Mapping[Subset, float]) -> dict[Subset, int]:
     return counts
 
 
-def _kfold(units: Mapping[str, pd.Series], config: SplitConfig, seed: int) -> dict[str, str]:
+def _kfold(labels: pd.Series, config: SplitConfig, seed: int) -> dict[str, str]:
     if config.fold >= config.folds:
         raise SplitError(f"split.fold must be below split.folds = {config.folds}, got {config.fold}.")
-    if len(units["label"]) < config.folds:
-        raise SplitError(f"split.folds must be at most the {len(units['label'])} units, got {config.folds}.")
-    ordered = [name for names in _by_label(units["label"], seed) for name in names]
+    if len(labels) < config.folds:
+        raise SplitError(f"split.folds must be at most the {len(labels)} units, got {config.folds}.")
+    ordered = [name for names in _by_label(labels, seed) for name in names]
     # Taking every k-th unit of the classes in turn balances both the classes and the sizes of the folds.
     test = {name for position, name in enumerate(ordered) if position % config.folds == config.fold}
-    rest = units["label"][[name not in test for name in units["label"].index]]
-    subsets = _cut({"label": rest}, {"val": config.val}, seed)
-    return subsets | dict.fromkeys(test, "test")
+    rest = labels[[name not in test for name in labels.index]]
+    return _cut(rest, {"val": config.val}, seed) | dict.fromkeys(test, "test")
 
 
-def _given(manifest: Manifest, units: Mapping[str, pd.Series], config: SplitConfig, seed: int) -> dict[str, str]:
-    """The subsets of the data's own layout; the validation set is taken from the training set if it is not given."""
-    subset_of_sample = manifest.table["subset"]
-    if subset_of_sample.isna().any() or not (subset_of_sample == "test").any():
+def _given(
+    manifest: Manifest, groups: pd.Series, config: SplitConfig, seed: int
+) -> tuple[pd.Series, tuple[CopiesBetween, ...]]:
+    """The subsets of the data's own layout, NA where a sample is dropped; and the copies in several of them.
+
+    The validation set is taken from the training set if it is not given.
+    """
+    table, subsets = manifest.table, manifest.table["subset"]
+    if subsets.isna().any() or not (subsets == "test").any():
         raise SplitError(
             "split.method=given needs a subset for every sample, and a test set: a folder layout with train/ and "
             "test/, or a table with a column of train, val and test."
         )
     if config.unit == "subject":
-        names = manifest.table["subject"]
-        _refuse_overlap({subset: set(names[subset_of_sample == subset]) for subset in SUBSETS})
-    subsets = {str(name): str(subset) for name, subset in units["given"].items()}
-    if "val" in subsets.values():
-        return subsets
-    rest = units["label"][[subsets[name] == "train" for name in units["label"].index]]
-    return subsets | _cut({"label": rest}, {"val": config.val}, seed)
+        names = table["subject"]
+        _refuse_overlap({subset: set(names[subsets == subset]) for subset in SUBSETS})
+    copies = copies_between(table, subsets)
+    if copies and config.on_duplicates == "stop":
+        raise _copies_error(manifest, copies, config.unit)
+    if copies and config.on_duplicates == "drop":
+        place = subsets.map({subset: number for number, subset in enumerate(SUBSETS)})
+        subsets = subsets.where(place == place.groupby(groups.to_numpy()).transform("max"))
+        copies = ()
+    if not _inside(subsets, "val").any():
+        train = _inside(subsets, "train")
+        cut = _cut(_labels(table[train], groups), {"val": config.val}, seed)
+        subsets = subsets.mask(train, groups.map(cut))
+    return subsets, copies
 
 
 def _members(names: pd.Series, subset_of_sample: pd.Series) -> dict[Subset, tuple[str, ...]]:
-    return {
-        subset: tuple(sorted(names[(subset_of_sample == subset).to_numpy()].dropna().unique())) for subset in SUBSETS
-    }
+    return {subset: tuple(sorted(names[_inside(subset_of_sample, subset)].dropna().unique())) for subset in SUBSETS}
 
 
-def _notes(manifest: Manifest, subset_of_sample: pd.Series, unit: str) -> tuple[str, ...]:
+def _inside(subset_of_sample: pd.Series, subset: Subset) -> npt.NDArray[np.bool_]:
+    """Which samples are in a subset."""
+    return subset_of_sample.eq(subset).fillna(False).to_numpy(dtype=bool)
+
+
+def _class_notes(manifest: Manifest, subset_of_sample: pd.Series, unit: str) -> tuple[str, ...]:
     notes = []
     noun = "subjects" if unit == "subject" else "images"
     names = manifest.table["subject"] if unit == "subject" else manifest.table["sample"]
     for label in manifest.classes:
         inside = (manifest.table["label"] == label).to_numpy()
-        counts = {subset: names[inside & (subset_of_sample == subset).to_numpy()].nunique() for subset in SUBSETS}
+        counts = {subset: names[inside & _inside(subset_of_sample, subset)].nunique() for subset in SUBSETS}
         missing = [subset for subset in SUBSETS if counts[subset] == 0]
         if missing:
             titles = " and ".join(SUBSET_TITLES[subset] for subset in missing)
             verb = "contain" if len(missing) > 1 else "contains"
             notes.append(f"class {label} has only {sum(counts.values())} {noun}, so the {titles} {verb} none of them")
+    return tuple(notes)
+
+
+def _dropped_notes(manifest: Manifest, subset_of_sample: pd.Series, unit: str) -> tuple[str, ...]:
+    """How many images of each given subset were dropped because of copies."""
+    notes = []
+    for subset in SUBSETS:
+        dropped = manifest.table[subset_of_sample.isna() & (manifest.table["subset"] == subset)]
+        if len(dropped):
+            whose = f" of {dropped['subject'].nunique()} subjects" if unit == "subject" else ""
+            notes.append(
+                f"{len(dropped)} images{whose} were dropped from the {SUBSET_TITLES[subset]}, because a later subset "
+                f"has copies of {'images of these subjects' if whose else 'them'}"
+            )
+    return tuple(notes)
+
+
+def _copy_notes(table: pd.DataFrame, subset_of_sample: pd.Series) -> tuple[str, ...]:
+    """Copies with other labels, and copies under the names of other subjects."""
+    shared = shared_contents(table[subset_of_sample.notna()])
+    copies = table.loc[shared.index].assign(content=shared.to_numpy()).reset_index(drop=True)
+    notes = []
+    for column, consequence in (
+        ("label", "at most one label of each is correct; gyrus audit lists them"),
+        ("subject", "these may be one person, who counts as several in every score"),
+    ):
+        mixed = copies[copies.groupby("content")[column].transform("nunique") > 1]
+        if len(mixed):
+            first = mixed[mixed["content"] == mixed["content"].iloc[0]].drop_duplicates(column).head(2)
+            named = " and ".join(
+                f"{sample} ({name})" for sample, name in zip(first["sample"], first[column], strict=True)
+            )
+            notes.append(
+                f"{mixed['sample'].nunique()} images have copies with another {column}, first: {named}; {consequence}"
+            )
     return tuple(notes)

@@ -191,7 +191,7 @@ def _require_pair(val: Predictions, test: Predictions) -> None:
             f"The validation set comes from a split by {val.split_unit}, the test set from one by {test.split_unit}."
         )
     _require_disjoint(val, test, "sample", "images")
-    if test.split_unit != "image":
+    if test.split_unit not in ("image", "copy"):
         _require_disjoint(val, test, "subject", "subjects")
 
 

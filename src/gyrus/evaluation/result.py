@@ -192,8 +192,9 @@ def verdict(evaluation: Evaluation, baselines: Baselines | None = None) -> tuple
 def limitations(evaluation: Evaluation) -> tuple[str, ...]:
     """Reasons to distrust the scores, as sentences; the warning about the split comes first."""
     leaky = evaluation.warning[:1].upper() + evaluation.warning[1:]
+    seen = "these same" if evaluation.split_unit == "copy" else "other"
     leakage = (
-        "The classifier may have seen other images of the same subjects during training, "
+        f"The classifier may have seen {seen} images of the same subjects during training, "
         "so the scores do not estimate performance on unseen subjects."
     )
     return (

@@ -139,6 +139,10 @@ def _split_facts(split: Split) -> Facts:
     facts = [("Split by", split.unit), ("Method", f"{method}, seed {split.seed}"), *sizes]
     if tested:
         facts.append(("Test subjects in training set", f"{shared} of {tested}"))
+    if split.copies:
+        facts.append(("Images with copies in an earlier subset", f"{split.copies:,}"))
+    if split.dropped:
+        facts.append(("Images dropped because of copies in a later subset", f"{len(split.dropped):,}"))
     return (*facts, *[("Note", note) for note in split.notes])
 
 

@@ -373,7 +373,7 @@ def _predictions(
         names,
         padded,
         classes=manifest.classes,
-        split_unit=split.unit,
+        split_unit=split.kept_together,
         subset="test",
         subjects=names if by_subject else [None if pd.isna(known[name]) else str(known[name]) for name in names],
         subject_kind="scan" if manifest.subject_kind == "scan" else "subject",

@@ -219,7 +219,10 @@ def _evaluate_folds(
 
 def _plan(settings: ExperimentConfig, manifest: Manifest, folds: int, choose: NestedChoice | None) -> dict[str, Any]:
     """All that determines the networks. If it differs, a folder holds another cross-validation."""
-    config = settings.model_dump(mode="json", exclude={"about": True, "data": {"path", "merge_missing"}})
+    # New folds keep copies together, whatever is asked for given subsets.
+    config = settings.model_dump(
+        mode="json", exclude={"about": True, "data": {"path", "merge_missing"}, "split": {"on_duplicates"}}
+    )
     config["evaluation"] = {"tta": settings.evaluation.tta}
     return {
         "folds": folds,

@@ -99,7 +99,7 @@ class DataModule:
             table["sample"].tolist(),
             logits,
             classes=self.manifest.classes,
-            split_unit=self.split.unit,
+            split_unit=self.split.kept_together,
             subset=subset,
             subjects=table["subject"].tolist(),
             subject_kind="scan" if self.manifest.subject_kind == "scan" else "subject",

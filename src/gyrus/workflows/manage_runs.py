@@ -97,6 +97,7 @@ def show_run(run: Run | str | Path) -> list[tuple[str, str]]:
 
         split = Split.load(run.split)
         lines.append(("Split", f"by {split.unit}, {split.method}, seed {split.seed}"))
+        lines.append(("Copies", f"{split.copies} images have copies in an earlier subset" if split.copies else ""))
         lines += [
             (subset.capitalize(), f"{len(split.subjects[subset])} subjects, {len(split.samples[subset])} images")
             for subset in SUBSETS

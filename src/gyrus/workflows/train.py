@@ -147,7 +147,7 @@ def _train(
     resuming = run.checkpoint.exists()
     model = new_model(settings, store, len(manifest.classes), with_pretrained=not resuming)
     if not resuming:
-        save_model_description(run, settings.model, model, manifest.classes, split.unit)
+        save_model_description(run, settings.model, model, manifest.classes, split.kept_together)
     fitted = fit_model(model, data, run.folder, resume=resuming, display=display, log=log)
     show_warnings(display, fitted.warnings)
     if fitted.stopped == "interrupted":
@@ -202,7 +202,7 @@ def _tags(manifest: Manifest, split: Split) -> dict[str, str]:
     """The data, the split and its warning, for the loggers."""
     return {
         "data": manifest.digest,
-        "split": split.unit,
+        "split": split.kept_together,
         "split method": split.method if split.fold is None else f"{split.method}, fold {split.fold}",
         "split seed": str(split.seed),
         "warning": split.warning or "none",

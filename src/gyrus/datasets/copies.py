@@ -1,0 +1,122 @@
+"""Copies: samples of the same bytes. They link the units that must stay in one subset, and must not be in two subsets.
+
+Copies that were changed (resized, compressed again, mirrored) are found by the audit, from the pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from gyrus.datasets.manifest import MEMBERS, VIEW
+from gyrus.types import SUBSET_TITLES, SUBSETS, Subset
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_PAIRS_SHOWN = 3
+
+_IN_TWO: tuple[tuple[Subset, Subset], ...] = (("train", "test"), ("val", "test"), ("train", "val"))
+"""Pairs of subsets: the one that is used first, and the one whose scores suffer."""
+
+
+@dataclass(frozen=True)
+class CopiesBetween:
+    """The samples of a subset that have copies in an earlier one.
+
+    Attributes:
+        earlier: The subset that is used first.
+        later: The subset whose scores are inflated by the copies.
+        pairs: For each sample of the later subset that has a copy: this sample, and the first of its copies.
+        total: The number of samples of the later subset.
+    """
+
+    earlier: Subset
+    later: Subset
+    pairs: tuple[tuple[str, str], ...]
+    total: int
+
+    def __str__(self) -> str:
+        shown = "; ".join(f"{sample} = {copy}" for sample, copy in self.pairs[:_PAIRS_SHOWN])
+        verb = "is a copy" if len(self.pairs) == 1 else "are copies"
+        return (
+            f"{len(self.pairs)} of {self.total} images of the {SUBSET_TITLES[self.later]} {verb} (same bytes) of "
+            f"images of the {SUBSET_TITLES[self.earlier]}, first: {shown}"
+        )
+
+
+def group_units(table: pd.DataFrame, units: pd.Series) -> pd.Series:
+    """The group of each sample: units that share a copy, directly or through other units, have one group.
+
+    Args:
+        table: The table of a manifest.
+        units: The unit of each sample, for example its subject.
+
+    Returns:
+        Names of groups, one per sample: the first unit of each by name. Without copies these are the units themselves.
+    """
+    leaders: dict[str, str] = {}
+
+    def leader(unit: str) -> str:
+        while unit in leaders:
+            unit = leaders[unit]
+        return unit
+
+    shared = shared_contents(table)
+    for _, sharing in units.loc[shared.index].groupby(shared.to_numpy(), sort=True):
+        first, *others = sorted({leader(unit) for unit in sharing})
+        leaders |= dict.fromkeys(others, first)
+    return units.map(leader)
+
+
+def copies_between(table: pd.DataFrame, subsets: pd.Series) -> tuple[CopiesBetween, ...]:
+    """The copies that are in more than one subset.
+
+    Args:
+        table: The table of a manifest.
+        subsets: The subset of each sample; any other value for samples in none.
+    """
+    shared = shared_contents(table)
+    samples, inside = table["sample"].loc[shared.index].to_numpy(), subsets.loc[shared.index].to_numpy(dtype=object)
+    members: dict[str, dict[str, list[str]]] = {subset: {} for subset in SUBSETS}
+    for sample, content, subset in zip(samples, shared, inside, strict=True):
+        if subset in members:
+            members[subset].setdefault(content, []).append(sample)
+    found = []
+    for earlier, later in _IN_TWO:
+        pairs = {
+            sample: members[earlier][content][0]
+            for content, sharing in members[later].items()
+            if content in members[earlier]
+            for sample in sharing
+        }
+        if pairs:
+            total = int((subsets == later).sum())
+            found.append(CopiesBetween(earlier, later, tuple(sorted(pairs.items())), total))
+    return tuple(found)
+
+
+def shared_contents(table: pd.DataFrame) -> pd.Series:
+    """The digests that several samples share: one entry per sample and digest, under the row label of the sample.
+
+    The content of a stack is each of its slices; that of a slice with neighbours is the slice itself, since its
+    neighbours are in other samples of the scan anyway.
+    """
+    digests = table["digest"]
+    if MEMBERS in table:
+        views = table[VIEW] if VIEW in table else [None] * len(table)
+        digests = digests.astype(object)
+        digests.loc[:] = [  # one list per cell
+            [own] if members is None else _digests_of(members, view)
+            for own, members, view in zip(digests, table[MEMBERS], views, strict=True)
+        ]
+        digests = digests.explode()
+    digests = digests.dropna()
+    named = digests.to_frame().assign(row=digests.index).drop_duplicates()
+    return named.loc[named["digest"].duplicated(keep=False), "digest"]
+
+
+def _digests_of(members: Sequence[Mapping[str, Any]], view: object) -> list[str | None]:
+    shown = [members[len(members) // 2]] if isinstance(view, str) else members
+    return [member["digest"] for member in shown]
