@@ -1,18 +1,38 @@
-"""Files that are whole or not there: atomic writing, JSON, and digests of values."""
+"""Files that are whole or not there: atomic writing, temporary files, JSON, and digests of values."""
 
 from __future__ import annotations
 
+import errno
+import functools
 import hashlib
 import json
 import os
+import platform
+import re
 import shutil
+import stat
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from gyrus.errors import GyrusError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+TEMPORARY = re.compile(r"\.gyrus-([0-9a-f]{8})-[0-9a-z_]{8}-.*", re.DOTALL)
+"""Names of temporary files: the machine that wrote them, random letters, and the name of the file to be written."""
+
+FOREIGN_AGE = 7 * 24 * 3600.0
+"""Seconds after which a temporary file of another machine may count as abandoned."""
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Error numbers of a full disk, an exhausted quota and a limit of the size of files."""
 
 
 def cache_folder() -> Path:
@@ -20,58 +40,160 @@ def cache_folder() -> Path:
     return Path(os.environ.get("GYRUS_CACHE") or Path.home() / ".cache" / "gyrus")
 
 
+def cannot_write(path: Path, error: OSError) -> GyrusError:
+    """The error for the user when a file or folder cannot be written."""
+    advice = " Free some space, and repeat the command." if error.errno in FULL else ""
+    return GyrusError(f"Cannot write {path}: {error.strerror or error}.{advice}")
+
+
+def make_folder(path: Path) -> None:
+    """Create a folder and its parents unless it exists.
+
+    Raises:
+        GyrusError: It cannot be created.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+
+
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """A temporary path beside ``path`` that takes its place when the block ends well.
 
-    A reader, a crash or a full disk never sees half a file: the old one stays until the new one is whole.
+    A reader, a crash or a full disk never sees half a file: the old one stays until the new one is whole. What killed
+    processes have left in the same folder is removed.
 
     Raises:
         GyrusError: The folder cannot be written to, or the disk is full.
     """
-    handle = -1
-    temporary = Path()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:40]}-", suffix=path.suffix)
-        os.close(handle)
-        temporary = Path(name)
-        yield temporary
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
-        temporary.replace(path)
+        with _temporary_file(path.parent, path.name) as temporary:
+            yield temporary
+            temporary.chmod(0o666 & ~_umask())
+            temporary.replace(path)
     except OSError as error:
-        raise GyrusError(f"Cannot write {path}: {error.strerror or error}.") from error
-    finally:
-        if handle != -1:
-            temporary.unlink(missing_ok=True)
+        raise cannot_write(path, error) from error
 
 
 @contextmanager
 def new_folder(folder: Path) -> Iterator[Path]:
     """A temporary folder beside ``folder`` that takes its place when the block ends well.
 
+    What killed processes have left beside it is removed.
+
     Raises:
         GyrusError: ``folder`` is not empty or not a folder, or cannot be written to.
     """
-    temporary = None
     try:
         require_empty(folder, "Give a new folder, or remove this one first.")
         folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name[:40]}-"))
-        yield temporary
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o777 & ~umask)
-        if folder.exists():
-            folder.rmdir()
-        temporary.replace(folder)
+        with temporary_folder(folder.parent, folder.name) as temporary:
+            yield temporary
+            temporary.chmod(0o777 & ~_umask())
+            if folder.exists():
+                folder.rmdir()
+            temporary.replace(folder)
     except OSError as error:
-        raise GyrusError(f"Cannot write {folder}: {error.strerror or error}.") from error
+        raise cannot_write(folder, error) from error
+
+
+@contextmanager
+def temporary_folder(parent: Path | None = None, name: str = "temporary") -> Iterator[Path]:
+    """A folder for this block only; that of a killed process is removed by the next command.
+
+    Args:
+        parent: The folder to create it in, by default the system's folder of temporary files.
+        name: What it is for.
+    """
+    with _temporary_file(parent or Path(tempfile.gettempdir()), name) as mark:
+        folder = _folder_of(mark)
+        folder.mkdir(mode=0o700)
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _temporary_file(parent: Path, name: str) -> Iterator[Path]:
+    """A new file in ``parent`` for this block, locked as a sign that its process is alive.
+
+    The kernel releases the lock when the process ends in whatever way. Unlike a process number, it also holds between
+    containers that share a disk.
+    """
+    remove_abandoned(parent)
+    while True:
+        handle, found = tempfile.mkstemp(dir=parent, prefix=f".gyrus-{_machine()}-", suffix=f"-{name[-40:]}")
+        path = Path(found)
+        if fcntl:
+            with suppress(OSError):  # a file system without locks: nothing is removed there
+                fcntl.flock(handle, fcntl.LOCK_EX)
+        if path.exists():
+            break
+        os.close(handle)  # another process removed it before it was locked
+    if not fcntl:  # Windows does not rename open files
+        os.close(handle)
+    try:
+        yield path
     finally:
-        if temporary is not None:
-            shutil.rmtree(temporary, ignore_errors=True)
+        path.unlink(missing_ok=True)
+        if fcntl:
+            os.close(handle)
+
+
+def remove_abandoned(parent: Path) -> None:
+    """Remove the temporary files and folders that killed processes have left in a folder; once per process."""
+    _remove_abandoned_once(parent.absolute())
+
+
+@functools.cache
+def _remove_abandoned_once(parent: Path) -> None:
+    with suppress(OSError), os.scandir(parent) as entries:
+        for entry in entries:
+            if match := TEMPORARY.fullmatch(entry.name):
+                _remove_if_abandoned(Path(entry.path), same_machine=match[1] == _machine())
+
+
+def _remove_if_abandoned(path: Path, *, same_machine: bool) -> None:
+    """Remove a temporary file, and the folder that it stands for, unless its process may be alive."""
+    if not fcntl:
+        return
+    with suppress(OSError):
+        handle = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails while its process is alive
+            state = os.fstat(handle)
+            ours = stat.S_ISREG(state.st_mode) and state.st_uid == os.geteuid()
+            # Locks of some network file systems are not seen by other machines.
+            if ours and (same_machine or time.time() - state.st_mtime > FOREIGN_AGE):
+                shutil.rmtree(_folder_of(path), ignore_errors=True)
+                path.unlink()
+        finally:
+            os.close(handle)
+
+
+def _folder_of(mark: Path) -> Path:
+    """The temporary folder that a temporary file stands for."""
+    return mark.with_name(f"{mark.name}.folder")
+
+
+@functools.cache
+def _machine() -> str:
+    """Eight digits that distinguish running systems; containers on one of them share it, as they share its locks."""
+    try:
+        system = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")
+    except OSError:
+        system = platform.node()
+    return hashlib.sha256(system.encode()).hexdigest()[:8]
+
+
+def _umask() -> int:
+    umask = os.umask(0)
+    os.umask(umask)
+    return umask
 
 
 def require_empty(
@@ -88,8 +210,17 @@ def require_empty(
     Raises:
         GyrusError: ``folder`` is not a folder, or holds files.
     """
-    if folder.exists() and (not folder.is_dir() or any(path.name not in ignored for path in folder.iterdir())):
+    try:
+        used = folder.exists() and (not folder.is_dir() or bool(names_in(folder) - set(ignored)))
+    except OSError as impossible:
+        raise cannot_write(folder, impossible) from impossible
+    if used:
         raise error(f"{folder} is not an empty folder. {advice}")
+
+
+def names_in(folder: Path) -> set[str]:
+    """The names in a folder, without temporary files."""
+    return {path.name for path in folder.iterdir() if not TEMPORARY.fullmatch(path.name)}
 
 
 def write_text(path: Path, text: str) -> None:

@@ -31,7 +31,7 @@ def train_until_half_written(folder: Path) -> None:
 
     def save_half(content: object, path: Path) -> None:
         save(content, path)
-        written.append(path.name.startswith(".last.ckpt"))
+        written.append(path.name.endswith("-last.ckpt"))
         if sum(written) == 3:
             os.truncate(path, path.stat().st_size // 2)
             os.kill(os.getpid(), signal.SIGKILL)
@@ -51,6 +51,12 @@ def run_in_child(function: object, *arguments: object) -> int:
 
 if __name__ == "__main__":
     root = Path(sys.argv[1])
-    for name, number in (("kill", signal.SIGKILL), ("interrupt", signal.SIGINT), ("terminate", signal.SIGTERM)):
+    signals = {
+        "kill": signal.SIGKILL,
+        "interrupt": signal.SIGINT,
+        "terminate": signal.SIGTERM,
+        "hang-up": signal.SIGHUP,
+    }
+    for name, number in signals.items():
         print(name, run_in_child(train_until_signal, root / name, number), flush=True)
     print("half", run_in_child(train_until_half_written, root / "half"), flush=True)

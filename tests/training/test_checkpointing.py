@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import pickle
+import resource
+import signal
 
 import pytest
 import torch
 
-from gyrus.errors import RunError
-from gyrus.training.checkpointing import load_checkpoint, remove_incomplete, save_checkpoint
+from gyrus.errors import GyrusError, RunError
+from gyrus.training.checkpointing import load_checkpoint, save_checkpoint
 
 
 def test_a_checkpoint_is_read_back_unchanged(tmp_path):
@@ -47,8 +49,17 @@ def test_other_formats_are_refused(tmp_path):
         load_checkpoint(tmp_path / "list.ckpt")
 
 
-def test_only_incomplete_files_are_removed(tmp_path):
-    for name in (".last.ckpt-ab12.ckpt", ".best.ckpt-cd34.ckpt", "last.ckpt", "best.ckpt", ".other"):
-        (tmp_path / name).touch()
-    remove_incomplete(tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".other", "best.ckpt", "last.ckpt"]
+def test_a_full_disk_is_reported_and_keeps_the_old_checkpoint(tmp_path):
+    path = tmp_path / "last.ckpt"
+    save_checkpoint(path, {"epoch": 1})
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
+    try:
+        with pytest.raises(GyrusError, match=r"Cannot write .*last\.ckpt: No space left on device"):
+            save_checkpoint(path, {"weights": torch.zeros(100_000)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert load_checkpoint(path)["epoch"] == 1
+    assert [each.name for each in tmp_path.iterdir()] == ["last.ckpt"]

@@ -45,7 +45,7 @@ def test_nothing_is_printed(tmp_path, capfd):
     assert capfd.readouterr() == ("", "")
 
 
-CASES = {"kill": -9, "interrupt": 0, "terminate": 0, "half": -9}
+CASES = {"kill": -9, "interrupt": 0, "terminate": 0, "hang-up": 0, "half": -9}
 """Case of tests.support.killed_training to exit code."""
 
 
@@ -85,7 +85,8 @@ def test_exit_codes_after_a_signal(killed):
     assert process.stdout.split() == [str(word) for case in CASES.items() for word in case], process.stderr
     # Other versions of the libraries may warn here, so only errors count.
     assert "Traceback" not in process.stderr
-    assert [(folder / case / "stopped").read_text() for case in ("interrupt", "terminate")] == ["interrupted"] * 2
+    signalled = ("interrupt", "terminate", "hang-up")
+    assert [(folder / case / "stopped").read_text() for case in signalled] == ["interrupted"] * 3
 
 
 def test_interrupted_in_the_first_epoch_starts_again(tmp_path, unbroken):

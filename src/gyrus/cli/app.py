@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import tempfile
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -25,7 +30,9 @@ from gyrus.cli import (
     tune,
 )
 from gyrus.cli.command import command, group
+from gyrus.cli.signals import ended_by_signals
 from gyrus.errors import BadFilesError, GyrusError
+from gyrus.files import remove_abandoned
 
 ABOUT = "Train brain-MRI classifiers whose scores you can trust."
 
@@ -77,19 +84,48 @@ def _common(
 
 def main() -> None:
     """Run the command line. A user's mistake ends with one message and exit code 2, without a traceback."""
+    with ended_by_signals() as signals:
+        remove_abandoned(Path(tempfile.gettempdir()))
+        code = _exit_code()
+    sys.exit(128 + signals[0] if signals else code)
+
+
+def _exit_code() -> int | str | None:
+    """Run the command; its exit code, after all of its output is written."""
     try:
-        app(prog_name="gyrus")
+        try:
+            app(prog_name="gyrus")
+        finally:
+            sys.stdout.flush()
+    except SystemExit as end:
+        # typer and rich end the process themselves when the reader of our output, such as `head`, closes the pipe.
+        return 0 if isinstance(end.__context__, BrokenPipeError) else end.code
     except GyrusError as error:
-        if isinstance(error, BadFilesError):
-            for line in error.report:
-                typer.echo(line, err=True)
-        typer.secho("Error: ", fg="red", bold=True, nl=False, err=True)
-        typer.echo(str(error), err=True)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        typer.echo("Interrupted.", err=True)
-        sys.exit(130)
+        _print_error(str(error), error.report if isinstance(error, BadFilesError) else ())
     except BrokenPipeError:
-        # The reader of our output, such as `head`, has closed the pipe.
-        sys.stderr.close()
-        sys.exit(0)
+        _drop_output()
+        return 0
+    except OSError as error:
+        # Full disks, missing permissions and impossible paths, also of the output itself.
+        where = "" if error.filename is None else f": {error.filename}"
+        _print_error(f"{error.strerror or error}{where}.")
+        _drop_output()
+    except KeyboardInterrupt:
+        return 130
+    return 2
+
+
+def _print_error(message: str, report: Sequence[str] = ()) -> None:
+    with suppress(OSError):  # a closed terminal
+        for line in report:
+            typer.echo(line, err=True)
+        typer.secho("Error: ", fg="red", bold=True, nl=False, err=True)
+        typer.echo(message, err=True)
+
+
+def _drop_output() -> None:
+    """Let Python end without another attempt to write output that cannot be written."""
+    with suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from gyrus.errors import DataError, MissingDependencyError
+from gyrus.files import temporary_folder
 from gyrus.imaging.otsu import otsu
 from gyrus.imaging.resampling import resample_array
 from gyrus.imaging.volume import Volume
@@ -191,8 +191,8 @@ def external_mask(volume: Volume, name: str) -> NDArray[np.bool_]:
             f"The program '{tool.program}' was not found. Install it from {tool.home}, "
             "or use the built-in mask (tool: classical)."
         )
-    with tempfile.TemporaryDirectory(prefix="gyrus-") as folder:
-        source, out = Path(folder) / "volume.nii.gz", Path(folder) / "mask.nii.gz"
+    with temporary_folder() as folder:
+        source, out = folder / "volume.nii.gz", folder / "mask.nii.gz"
         write_nifti(volume, source)
         _run([program, *tool.command(source, out)], tool)
         return _read_mask(tool.mask(out), volume, tool)

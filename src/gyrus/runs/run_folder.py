@@ -6,7 +6,7 @@ import platform
 import re
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from filelock import FileLock, Timeout
+from pydantic import BaseModel
 
+from gyrus.configuration import write_document
 from gyrus.errors import RunError
 from gyrus.extras import DISTRIBUTION
-from gyrus.files import read_json, require_empty, write_json
+from gyrus.files import cannot_write, make_folder, names_in, read_json, require_empty, write_json
 
 Status = Literal["started", "interrupted", "failed", "finished"]
 
@@ -25,6 +27,10 @@ LIBRARIES = (DISTRIBUTION, "torch", "torchvision", "lightning", "timm", "numpy",
 
 NAMED_BY_GYRUS = re.compile(r"subject|image|shuffled-labels|(seed|fold)-\d+")
 """Names of run folders that Gyrus creates inside another folder; they are not unique."""
+
+
+BEFORE_THE_DATA = frozenset({".lock", "environment.json", "config.yaml", "run.json"})
+"""Files of a run that is being created."""
 
 
 class _File:
@@ -105,7 +111,10 @@ class Run:
     @property
     def exists(self) -> bool:
         """Whether there is a run in the folder."""
-        return (self.folder / "run.json").is_file()
+        try:
+            return (self.folder / "run.json").is_file()
+        except OSError:  # an impossible name
+            return False
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -130,20 +139,44 @@ class Run:
         known = self.facts if self.exists else {"created": _now()}
         write_json(self.folder / "run.json", {**known, **facts, "status": status, "updated": _now()})
 
+    @property
+    def is_half_made(self) -> bool:
+        """Whether :meth:`create` was killed in this folder, which holds nothing else and can be used again."""
+        if not self.folder.is_dir():
+            return False
+        names = names_in(self.folder)
+        complete = {"run.json", "config.yaml"} <= names
+        return names <= BEFORE_THE_DATA and not complete and ("environment.json" in names or names <= {".lock"})
+
     @classmethod
-    def create(cls, folder: Path) -> Run:
-        """Start a run in a new or empty folder.
+    def create(cls, folder: Path, config: BaseModel | None = None) -> Run:
+        """Start a run in a new or empty folder, or in one where an earlier call was killed.
+
+        Args:
+            folder: The folder.
+            config: Saved before the run exists, so that every run that exists can be resumed.
 
         Raises:
-            RunError: The folder is not empty.
+            RunError: The folder is not empty, or another process is writing into it.
+            GyrusError: The folder cannot be created.
         """
         run = cls(folder)
-        hint = "It holds a run: continue it with --resume, or give" if run.exists else "Give"
-        require_empty(folder, f"{hint} a new folder with --out.", error=RunError)
-        folder.mkdir(parents=True, exist_ok=True)
-        write_json(folder / "environment.json", current_environment())
-        run.mark("started", command=sys.argv)
+        run._require_unused()
+        make_folder(folder)
+        with run.locked():
+            run._require_unused()
+            write_json(folder / "environment.json", current_environment())
+            if config is not None:
+                write_document(run.config, config)
+            run.mark("started", command=sys.argv)
         return run
+
+    def _require_unused(self) -> None:
+        with suppress(OSError):  # an impossible path, which `require_empty` reports
+            if self.is_half_made:
+                return
+        hint = "It holds a run: continue it with --resume, or give" if self.exists else "Give"
+        require_empty(self.folder, f"{hint} a new folder with --out.", error=RunError)
 
     @classmethod
     def open(cls, folder: Path, *, finished: bool = True) -> Run:
@@ -173,13 +206,19 @@ class Run:
         Raises:
             RunError: Another process is writing into it.
         """
+        lock = FileLock(self.folder / ".lock", timeout=0)
         try:
-            with FileLock(self.folder / ".lock", timeout=0):
-                yield
+            lock.acquire()
         except Timeout as error:
             raise RunError(
                 f"Another process is writing into {self.folder}. Wait for it, or use another --out."
             ) from error
+        except OSError as error:
+            raise cannot_write(self.folder, error) from error
+        try:
+            yield
+        finally:
+            lock.release()
 
 
 def current_environment() -> dict[str, Any]:

@@ -5,6 +5,8 @@ Checkpoints are written atomically and read without unpickling code.
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ import torch
 
 from gyrus.errors import RunError
 from gyrus.files import atomic_path, digest, write_text
+from gyrus.runs.run_folder import Run
 from gyrus.training.config import EMA, TrainingConfig
 from gyrus.training.data_loader import BatchDataset
 from gyrus.training.history import History
@@ -49,10 +52,11 @@ class CheckpointWriter:
             settings: What must be the same when the training is resumed; see :func:`settings_of`.
         """
         self.folder = folder
-        self.history = folder / "history.csv"
-        self._last = folder / "checkpoints" / "last.ckpt"
-        self._best = folder / "checkpoints" / "best.ckpt"
-        self._swa = folder / "checkpoints" / "swa.ckpt"
+        run = Run(folder)
+        self.history = run.history
+        self._last = run.checkpoint
+        self._best = self._last.with_name("best.ckpt")
+        self._swa = self._last.with_name("swa.ckpt")
         self._config = config
         self._settings = settings
 
@@ -66,7 +70,6 @@ class CheckpointWriter:
             return None
         if not resume:
             raise RunError(f"{self._last.parent} already contains a training. Resume it, or choose another folder.")
-        remove_incomplete(self._last.parent)
         snapshot = self.last()
         _refuse_other_settings(snapshot["settings"], self._settings)
         self._write_derived_files(snapshot)
@@ -123,7 +126,11 @@ def settings_of(
 def save_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
     """Write ``content`` (tensors, numbers, strings, and lists and dicts of them), atomically."""
     with atomic_path(path) as temporary:
-        torch.save({"format": FORMAT, **content}, temporary)
+        try:
+            torch.save({"format": FORMAT, **content}, temporary)
+        except RuntimeError as error:
+            # PyTorch does not pass on the error of the system. Almost always, the disk is full.
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
@@ -145,13 +152,6 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     if found != FORMAT:
         raise RunError(f"{path} has format {found}, but this version of Gyrus reads format {FORMAT}.")
     return content
-
-
-def remove_incomplete(folder: Path) -> None:
-    """Remove the partly written checkpoints that killed trainings left in ``folder``."""
-    for name in ("last.ckpt", "best.ckpt"):
-        for incomplete in folder.glob(f".{name}-*"):
-            incomplete.unlink(missing_ok=True)
 
 
 def _refuse_other_settings(before: dict[str, Any], now: dict[str, Any]) -> None:

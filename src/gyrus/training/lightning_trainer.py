@@ -1,4 +1,7 @@
-"""Lightning's trainer, configured so that users never see it. Ctrl-C and SIGTERM end it after the current batch."""
+"""Lightning's trainer, configured so that users never see it.
+
+Ctrl-C, SIGTERM and SIGHUP end it after the current batch.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,7 @@ NOISE = (
 """Warnings about Lightning's own code, or about choices that are intended: the config names the device."""
 
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
 class InterruptedTraining(Exception):  # noqa: N818, it signals an event and not an error
@@ -44,7 +47,8 @@ class Interruption(Callback):
     def on_train_start(self, *_: Any) -> None:
         """Called by Lightning after it has installed its own signal handlers, which these replace."""
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._request) for number in SIGNALS}
+            heeded = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]  # not under nohup
+            self._before = {number: signal.signal(number, self._request) for number in heeded}
 
     def on_train_batch_end(self, *_: Any) -> None:
         """Called by Lightning after each training batch."""

@@ -7,15 +7,16 @@ import logging
 import math
 import os
 import re
+import threading
 import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from gyrus.errors import RunError
+from gyrus.errors import GyrusError, RunError
 from gyrus.extras import missing_dependency
 from gyrus.files import read_json, write_json
 from gyrus.registry import look_up
@@ -213,18 +214,21 @@ class RunLogger:
     def describe(self, parameters: Mapping[str, Any], tags: Mapping[str, str]) -> None:
         """Log configuration and tags to all new destinations."""
         for name in self._new:
-            self._destinations[name].describe(flatten(parameters), tags)
+            with _reported(name):
+                self._destinations[name].describe(flatten(parameters), tags)
 
     def save(self, scores: Row, figures: Sequence[Path], files: Sequence[Path], *, step: int) -> None:
         """Log final scores, figures and files."""
         self._log(scores, step)
-        for destination in self._destinations.values():
-            destination.save(figures, files)
+        for name, destination in self._destinations.items():
+            with _reported(name):
+                destination.save(figures, files)
 
     def _log(self, values: Row, step: int) -> None:
         finite = {name: value for name, value in values.items() if math.isfinite(value)}
-        for destination in self._destinations.values():
-            destination.log(finite, step)
+        for name, destination in self._destinations.items():
+            with _reported(name):
+                destination.log(finite, step)
 
 
 @contextmanager
@@ -240,15 +244,53 @@ def open_log(names: Sequence[str], tracking: Tracking, folder: Path) -> Iterator
         return
     identities = folder / "tracking.json"
     known: dict[str, str] = read_json(identities) if identities.exists() else {}
-    destinations = {name: look_up(name, LOGGERS, "logger")(folder, tracking, known.get(name)) for name in names}
+    destinations: dict[str, LoggerBackend] = {}
+    for name in names:
+        with _reported(name):
+            destinations[name] = look_up(name, LOGGERS, "logger")(folder, tracking, known.get(name))
     write_json(identities, known | {name: log.identity for name, log in destinations.items()})
-    well = False
+    with _quiet_threads():
+        try:
+            yield RunLogger(destinations, [name for name in names if name not in known], tracking.every)
+        except BaseException:
+            for destination in destinations.values():
+                with suppress(Exception):  # the first error is the one to report
+                    destination.close(well=False)
+            raise
+        for name, destination in destinations.items():
+            with _reported(name):
+                destination.close(well=True)
+
+
+@contextmanager
+def _reported(name: str) -> Iterator[None]:
+    """Report a logger that fails inside the block; the libraries raise many kinds of errors for a full disk."""
     try:
-        yield RunLogger(destinations, [name for name in names if name not in known], tracking.every)
-        well = True
+        yield
+    except GyrusError:
+        raise
+    except Exception as error:
+        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise RunError(
+            f"The logger {name} failed: {reason.rstrip('.')}. The disk may be full, or its server lost. Resume the run "
+            "when that is mended, or without the logger: remove it from training.loggers in config.yaml."
+        ) from error
+
+
+@contextmanager
+def _quiet_threads() -> Iterator[None]:
+    """Print no traceback of a thread of a logger that cannot write; the logger raises the error at its next use."""
+    before = threading.excepthook
+
+    def report(failure: threading.ExceptHookArgs) -> None:
+        if not issubclass(failure.exc_type, OSError):
+            before(failure)
+
+    threading.excepthook = report
+    try:
+        yield
     finally:
-        for destination in destinations.values():
-            destination.close(well=well)
+        threading.excepthook = before
 
 
 @contextmanager

@@ -41,6 +41,9 @@ POSTGRESQL = ("postgresql://", "postgres://", "postgresql+psycopg://")
 CREATION_ATTEMPTS = 10
 """Attempts to create the tables of a database while another worker creates them."""
 
+STORAGE_ERRORS = (StorageInternalError, SQLAlchemyError, OSError)
+"""What Optuna raises when a storage fails: a full disk, a lost connection, a removed file."""
+
 BEAT, LOST, SURPLUS, REPEATS, ORIGIN = "beat", "lost", "surplus", "repeats", "origin"
 """Names of the trial attributes through which workers communicate."""
 
@@ -63,7 +66,7 @@ def open_storage(place: str | None, folder: Path) -> BaseStorage:
         MissingDependencyError: The PostgreSQL driver is not installed.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    text = str(folder / "study.db") if place is None else str(place)
+    text = _address(place, folder)
     if not text.startswith(POSTGRESQL) and Path(text).suffix not in (*JOURNALS, ".db"):
         raise ConfigError(
             f"--storage '{without_password(text)}' must be postgresql://user:password@host/database, a journal file "
@@ -71,9 +74,39 @@ def open_storage(place: str | None, folder: Path) -> BaseStorage:
         )
     try:
         return _open(text)
-    except (OSError, ValueError, RuntimeError, SQLAlchemyError) as error:
-        reason = str(error).strip().partition("\n")[0].rstrip(".")
-        raise GyrusError(f"Cannot use the storage {without_password(text)}: {reason}.") from error
+    except (ValueError, RuntimeError, *STORAGE_ERRORS) as error:
+        raise _unusable(text, error) from error
+
+
+@contextmanager
+def storage_in_use(place: str | None, folder: Path) -> Iterator[None]:
+    """Report a storage that fails inside the block, such as a full disk or a lost database.
+
+    Args:
+        place: As for :func:`open_storage`.
+        folder: The folder of the study.
+
+    Raises:
+        GyrusError: The storage fails.
+    """
+    try:
+        yield
+    except (StorageInternalError, SQLAlchemyError) as error:
+        raise _unusable(_address(place, folder), error) from error
+
+
+def _address(place: str | None, folder: Path) -> str:
+    return str(folder / "study.db") if place is None else str(place)
+
+
+def _unusable(text: str, error: BaseException) -> GyrusError:
+    while isinstance(error, StorageInternalError) and error.__cause__:  # the reason of the database
+        error = error.__cause__
+    reason = str(error).strip().partition("\n")[0].rstrip(".")
+    return GyrusError(
+        f"Cannot use the storage {without_password(text)}: {reason}. When it works again, the same command continues "
+        "the study."
+    )
 
 
 def _open(text: str) -> BaseStorage:
@@ -188,7 +221,7 @@ class TrialQueue:
                 trial.set_user_attr(BEAT, count)
             except UpdateFinishedTrialError:
                 return  # counted as lost by another worker
-            except StorageInternalError:
+            except STORAGE_ERRORS:
                 continue  # the database may recover before the trial counts as lost
 
     def _lose(self, number: int) -> None:

@@ -16,13 +16,13 @@ from gyrus.datasets import splits
 from gyrus.datasets.manifest import Manifest
 from gyrus.datasets.splits import Split
 from gyrus.errors import ConfigError
-from gyrus.files import digest
+from gyrus.files import digest, make_folder
 from gyrus.tuning.final_training import train_best
 from gyrus.tuning.samplers_and_pruners import grid_size, make_pruner, make_sampler
 from gyrus.tuning.search_space import SearchSpace
 from gyrus.tuning.study import StudyConfig, StudyFolder, StudyResult
 from gyrus.tuning.study_report import write_report
-from gyrus.tuning.trial_storage import TrialQueue, open_storage, rank, without_password
+from gyrus.tuning.trial_storage import TrialQueue, open_storage, rank, storage_in_use, without_password
 from gyrus.tuning.worker import inner_splits, without_test, work
 from gyrus.workflows.display import SILENT, Display, show_notes
 from gyrus.workflows.experiment_config import ExperimentConfig, load_config
@@ -125,7 +125,7 @@ def _run_study(
     pruner = make_pruner(study, longest=_most_epochs(study.space, settings) * max(1, study.folds))
     manifest, split = _prepare_folder(folder, study, settings, load_data, display)
     storage = open_storage(study.storage, folder.path)
-    with warnings.catch_warnings():
+    with storage_in_use(study.storage, folder.path), warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         optuna_study = optuna.create_study(
             study_name=folder.path.resolve().name,
@@ -157,7 +157,7 @@ def _prepare_folder(
     display: Display,
 ) -> tuple[Manifest, Split]:
     """The data without the test set, loaded once; all workers and later calls use the same."""
-    folder.path.mkdir(parents=True, exist_ok=True)
+    make_folder(folder.path)
     with FileLock(folder.path / ".lock"):
         if folder.split.exists():
             _require_same_settings(folder, study, settings)

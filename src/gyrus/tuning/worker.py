@@ -6,6 +6,7 @@ import math
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
@@ -22,10 +23,12 @@ from gyrus.datasets.manifest import Manifest
 from gyrus.datasets.splits import Split, SplitConfig, kfold
 from gyrus.datasets.store import open_store
 from gyrus.errors import ConfigError, RunError
+from gyrus.files import make_folder
+from gyrus.runs.run_folder import Run
 from gyrus.training.history import History
 from gyrus.tuning.search_space import configure
 from gyrus.tuning.study import FAILED, StudyConfig, StudyResult
-from gyrus.tuning.trial_storage import TrialQueue, origin
+from gyrus.tuning.trial_storage import STORAGE_ERRORS, TrialQueue, origin
 from gyrus.types import Subset
 from gyrus.workflows.data_module import DataModule, fit_model, new_model
 from gyrus.workflows.display import Display
@@ -140,7 +143,9 @@ def _run_trial(result: StudyResult, queue: TrialQueue, trial: Trial, splits: Seq
         optuna_study.tell(trial, state=TrialState.PRUNED, skip_if_finished=True)
         display.say(f"Trial {trial.number} cannot be trained: {error}")
     except BaseException:
-        queue.give_back(trial)
+        # A storage that is full or lost cannot note this; the trial is then repeated for want of a heartbeat.
+        with suppress(*STORAGE_ERRORS):
+            queue.give_back(trial)
         raise
     for checkpoints in folder.rglob("checkpoints"):  # those of many trials would fill the disk
         shutil.rmtree(checkpoints, ignore_errors=True)
@@ -169,7 +174,7 @@ def train_trial(
         KeyboardInterrupt: A signal requested to stop; the same call continues.
         GyrusError: The configuration cannot be trained.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     with FileLock(folder / ".lock"):  # an attempt that counts as lost may still be writing
         write_document(folder / "config.yaml", settings)
         with display.progress("Decoding images") as progress:
@@ -178,7 +183,7 @@ def train_trial(
         seconds, parameters = 0.0, 0
         for number, split in enumerate(splits):
             place = folder if len(splits) == 1 else folder / f"fold-{number}"
-            resume = (place / "checkpoints" / "last.ckpt").exists()
+            resume = Run(place).checkpoint.exists()
             model = new_model(settings, store, len(manifest.classes), with_pretrained=not resume)
             parameters = sum(parameter.numel() for parameter in model.parameters())
             fitted = fit_model(

@@ -106,9 +106,10 @@ def crossval(
     plan = _plan(settings, manifest, folds, choose)
     open_folder(folder, plan, repeats)
     with Run(folder).locked():
+        # First, because a folder that holds anything else but no plan is not continued.
+        write_facts(folder, plan, folds=folds, repeats=repeats, status="started")
         write_document(folder / "config.yaml", settings)
         manifest.save(folder / "manifest.parquet")
-        write_facts(folder, plan, folds=folds, repeats=repeats, status="started")
         if manifest.table["subset"].notna().any():
             show_notes(display, ["the subsets that the data define are not used; all samples are assigned to folds"])
         for (repeat, fold), (fold_settings, split) in splits.items():

@@ -15,7 +15,7 @@ from gyrus.configuration import differences
 from gyrus.errors import RunError
 from gyrus.evaluation.out_of_fold import summarise_folds, summary_text
 from gyrus.evaluation.result import Baselines, Evaluation
-from gyrus.files import require_empty
+from gyrus.files import make_folder, require_empty
 from gyrus.inference.predictions import Predictions
 from gyrus.runs.run_folder import Run, current_environment
 from gyrus.serialisation import Saved
@@ -113,7 +113,10 @@ class CrossValidation:
 
 def is_crossval(folder: Path) -> bool:
     """Whether a folder holds a cross-validation, finished or not."""
-    return (folder / "crossval.json").is_file()
+    try:
+        return (folder / "crossval.json").is_file()
+    except OSError:  # an impossible name
+        return False
 
 
 def read_facts(folder: Path) -> CrossValidationFacts:
@@ -136,7 +139,7 @@ def write_facts(folder: Path, plan: Mapping[str, Any], *, folds: int, repeats: i
 
 
 def open_folder(folder: Path, plan: Mapping[str, Any], repeats: int) -> None:
-    """Create the folder of a cross-validation.
+    """Create the folder of a cross-validation. Temporary files of a killed process count as nothing.
 
     Raises:
         RunError: The folder holds other files, or a cross-validation with another plan or more repeats.
@@ -144,7 +147,7 @@ def open_folder(folder: Path, plan: Mapping[str, Any], repeats: int) -> None:
     if not is_crossval(folder):
         advice = "It holds no cross-validation. Give a new folder with --out."
         require_empty(folder, advice, error=RunError, ignored=[".lock"])
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         return
     known = read_facts(folder)
     changed = [name.removeprefix("config.") for name, _, _ in differences(known.plan, plan)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from gyrus.datasets.manifest import Manifest
 from gyrus.datasets.store import open_store
 from gyrus.datasets.torch_dataset import PixelDataset
 from gyrus.errors import ConfigError, DataError
-from gyrus.files import read_json
+from gyrus.files import read_json, temporary_folder
 from gyrus.inference.pooling import average_predictions
 from gyrus.inference.predict import keys_from_digests, pick_device, predict_with_tta, tta_augmentation
 from gyrus.inference.predictions import TABLES, Predictions
@@ -140,11 +139,11 @@ class _LoadedEnsemble:
     def predict(self, path: str | Path, config: DataConfig) -> Predictions:
         manifest = scan_unlabelled(path, config.model_copy(update=self.members[0].view), self.display)
         found = []
-        with tempfile.TemporaryDirectory(prefix="gyrus-") as cache:
+        with temporary_folder() as cache:
             for number, member in enumerate(self.members, 1):
                 which = f", classifier {number} of {len(self.members)}" if len(self.members) > 1 else ""
                 with self.display.progress(f"Predicting {path}{which}") as progress:
-                    logits = member.logits(manifest, Path(cache), self.device, progress)
+                    logits = member.logits(manifest, cache, self.device, progress)
                 found.append(
                     Predictions.from_logits(
                         [str(manifest.root / sample) for sample in manifest.table["sample"]],

@@ -59,11 +59,15 @@ def save_model_description(
 
 def save_weights(run: Run, model: Classifier) -> None:
     """Write ``model.safetensors``."""
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     weights = {name: value.detach().cpu().contiguous().clone() for name, value in model.state_dict().items()}
     with atomic_path(run.weights) as temporary:
-        save_file(weights, temporary)
+        try:
+            save_file(weights, temporary)
+        except SafetensorError as error:
+            raise OSError(str(error)) from error
 
 
 def save_examples(run: Run, predictions: Predictions, dataset: PixelDataset) -> None:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from gyrus.configuration import write_document
 from gyrus.datasets import splits
 from gyrus.datasets.manifest import Manifest
 from gyrus.datasets.splits import Split
@@ -76,9 +75,8 @@ def train_on_split(
         display: Where progress is shown.
     """
     require_loggers(settings.training.loggers)
-    run = Run.create(Path(out))
+    run = Run.create(Path(out), settings)
     with run.locked():
-        write_document(run.config, settings)
         manifest.save(run.manifest)
         split.save(run.split)
         return _train_with_logs(run, settings, manifest, split, display)
@@ -112,7 +110,7 @@ def finish_run(folder: Path, start: Callable[[], Run], *, display: Display = SIL
         KeyboardInterrupt: Training was interrupted; the same call continues it.
     """
     run = Run(folder)
-    if not run.exists:
+    if not run.exists or run.is_half_made:
         run = start()
     elif run.status != "finished":
         run = resume(folder, display=display)
@@ -187,9 +185,9 @@ def _train_on_shuffled_labels(
     evaluation = settings.evaluation.model_copy(update={"shuffled_labels": False, "baselines": False})
     training = settings.training.model_copy(update={"loggers": ()})  # one run, one entry in each logger
     control = settings.model_copy(update={"evaluation": evaluation, "training": training})
-    if not inner.exists:
-        Run.create(inner.folder)
-        write_document(inner.config, control)
+    if not inner.exists or inner.is_half_made:
+        Run.create(inner.folder, control)
+    if not inner.split.exists():
         shuffled_manifest, shuffled_split = shuffle_labels(manifest, split, seed=settings.seed)
         shuffled_manifest.save(inner.manifest)
         shuffled_split.save(inner.split)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from gyrus.datasets.sources import parquet
 from gyrus.datasets.sources.listing import Listing, ScanRequest
 from gyrus.errors import ConfigError, DataError, GyrusError
 from gyrus.extras import missing_dependency
-from gyrus.files import cache_folder, digest
+from gyrus.files import cache_folder, digest, new_folder
 
 PREFIX = "hf:"
 """Prefix of names of the Hub, as opposed to paths."""
@@ -69,17 +68,12 @@ def _export(name: str, splits: Mapping[str, Any]) -> Path:
 def _write_all(folder: Path, splits: Mapping[str, Any]) -> None:
     """Write all subsets or nothing: the folder gets its name when it is complete."""
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as temporary:
-            complete = Path(temporary) / "complete"
-            complete.mkdir()
+        with new_folder(folder) as temporary:
             for split, dataset in splits.items():
-                _write_subset(complete / f"{split}.parquet", dataset)
-            if not folder.exists():
-                complete.rename(folder)
-    except (OSError, pa.ArrowException) as error:
-        if not folder.is_dir():
-            raise GyrusError(f"Cannot write the data set to {folder}: {error}.") from error
+                _write_subset(temporary / f"{split}.parquet", dataset)
+    except (GyrusError, pa.ArrowException) as error:
+        if not folder.is_dir():  # another process may have written it meanwhile
+            raise GyrusError(f"Cannot write the data set to {folder}: {error}") from error
 
 
 def _write_subset(file: Path, dataset: Any) -> None:

@@ -190,7 +190,6 @@ def _write_maps(task: ExplanationTask, maps: Mapping[str, np.ndarray], emphasis:
 def _write_volume(attribution: Attribution, path: Path) -> list[str]:
     """Write the map as NIfTI on the grid of its scan; returns a note where that grid is not known."""
     assert attribution.affine is not None
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_nifti(to_volume(attribution.map, attribution.affine), path)
     if attribution.affine_is_known:
         return []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -28,6 +27,7 @@ from gyrus.explanation.heat_map_coordinates import (
     placement_of_volume,
     slices_affine,
 )
+from gyrus.files import temporary_folder
 from gyrus.inference.predictions import Predictions
 from gyrus.runs.run_folder import Run
 from gyrus.transforms.volume_steps import Percentiles, apply_steps, to_pixels
@@ -191,8 +191,8 @@ def images_of_inputs(
     manifests, logits = [], []
     for path in inputs:
         manifest = scan_unlabelled(path, config.model_copy(update=classifier.view), display)
-        with tempfile.TemporaryDirectory(prefix="gyrus-") as cache, display.progress(f"Predicting {path}") as progress:
-            logits.append(classifier.logits(manifest, Path(cache), device, progress))
+        with temporary_folder() as cache, display.progress(f"Predicting {path}") as progress:
+            logits.append(classifier.logits(manifest, cache, device, progress))
         manifests.append(manifest)
     counts = [len(manifest) for manifest in manifests]
     exponentials = np.exp(np.concatenate(logits).astype(np.float64))
@@ -267,13 +267,13 @@ def decode_images(
     preprocessing = classifier.settings.preprocessing
     showing_head = preprocessing.showing_the_head()
     images, gray = [], []
-    with tempfile.TemporaryDirectory(prefix="gyrus-") as cache, display.progress("Decoding images") as progress:
+    with temporary_folder() as cache, display.progress("Decoding images") as progress:
         for number, manifest in enumerate(manifests):
-            store = open_store(manifest, preprocessing, cache=Path(cache))
+            store = open_store(manifest, preprocessing, cache=cache)
             dataset = PixelDataset(store, np.zeros(1, np.int64), np.full(1, -1), classifier.normalisation)
             images.append(dataset.__getitems__([0]).images)
             if showing_head is not preprocessing:
-                store = open_store(manifest, showing_head, cache=Path(cache))
+                store = open_store(manifest, showing_head, cache=cache)
             pixels = np.array(store.pixels[0])
             gray.append(pixels[len(pixels) // 2])
             progress(number + 1, len(manifests))
