@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -176,6 +177,44 @@ def test_all_images_are_found_and_good(layout: tuple[str, Manifest]) -> None:
     assert manifest.problems == ()
     assert sorted(manifest.table["digest"]) == sorted(BY_DIGEST)
     assert manifest.table["sample"].is_monotonic_increasing
+
+
+ALL_WRITERS = [write for layouts in (LAYOUTS, VOLUME_LAYOUTS) for writers in layouts.values() for write in writers]
+
+
+@pytest.mark.parametrize("write", [write for write in ALL_WRITERS if write is not hub])
+def test_every_file_is_used_or_a_problem_or_left_aside(write: Callable[[Path], Manifest], tmp_path: Path) -> None:
+    written = write(tmp_path)
+    assert written.files is not None
+    assert written.files.total == _files_on_disk(tmp_path)
+    assert not written.files.left_aside
+
+    clutter = ["notes.TXT", "deep/er/a.mat", "LICENSE", ".DS_Store", "AD/._x.png", ".git/objects/12", "x.mpeg"]
+    for name in clutter:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"something else")
+    (tmp_path / "loop").symlink_to(tmp_path)
+    paths = (
+        [name for names in written.table["files"] for name in names]
+        if "files" in written.table
+        else written.table["path"]
+    )
+    used = written.root / paths[0]
+    if used.suffix != ".parquet":
+        used.write_bytes(used.read_bytes()[:-30])  # of a DICOM series all files are those of the problem
+
+    for labelled in (True, False):
+        manifest = scan(tmp_path, labelled=labelled, source="dicom" if write.__name__.startswith("dicom") else None)
+
+        assert manifest.files is not None
+        assert manifest.files.total == _files_on_disk(tmp_path)
+        assert manifest.files.left_aside == {"hidden": 3, ".txt": 1, ".mat": 1, ".mpeg": 1, "without extension": 1}
+        assert (manifest.files.unusable > 0) == (len(manifest.problems) > 0) == (used.suffix != ".parquet")
+        assert manifest.files.tables == written.files.tables
+
+
+def _files_on_disk(root: Path) -> int:
+    return sum(len(files) for _, _, files in os.walk(root))
 
 
 def test_labels_subjects_and_slices_are_the_same(layout: tuple[str, Manifest]) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 
 import nibabel as nib
@@ -29,6 +30,35 @@ def test_every_format_gives_the_same_volume(name, tmp_path):
     # ITK's axes are at right angles; those of the others are as they were given.
     np.testing.assert_allclose(volume.affine, OBLIQUE, atol=0.1 if "nrrd" in name or name[2] in "nm" else 1e-4)
     np.testing.assert_allclose(volume.spacing, np.linalg.norm(OBLIQUE[:3, :3], axis=0), rtol=1e-5)
+
+
+@pytest.mark.parametrize("named", ["a.nii", "a.nii.gz", "two.nii", "a.mgh", "a.mgz"])
+def test_content_decides_whether_a_file_is_compressed_and_case_does_not_matter(named, tmp_path):
+    right = FORMATS[named](noise(), tmp_path / named)
+    expected, content = read_volume(right), right.read_bytes()
+    packed = content.startswith(b"\x1f\x8b")
+    swapped = gzip.decompress(content) if packed else gzip.compress(content)
+    ending = extension_of(named)
+    for number, (name, data) in enumerate([(ending, swapped), (ending.upper(), content), (ending.title(), swapped)]):
+        wrong = tmp_path / f"{number}{name}"
+        wrong.write_bytes(data)
+        found = read_volume(wrong)
+        np.testing.assert_array_equal(found.array, expected.array)
+        np.testing.assert_array_equal(found.affine, expected.affine)
+
+
+def test_an_upper_case_pair_belongs_together(tmp_path):
+    FORMATS["pair.hdr"](noise(), tmp_path / "pair.hdr")
+    for ending in ("hdr", "img"):
+        (tmp_path / f"pair.{ending}").rename(tmp_path / f"PAIR.{ending.upper()}")
+    np.testing.assert_array_equal(read_volume(tmp_path / "PAIR.HDR").array, noise())
+
+
+def test_minc_2_is_refused_in_words_where_h5py_is_missing(tmp_path, monkeypatch):
+    (tmp_path / "a.mnc").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(100))
+    monkeypatch.setattr("gyrus.imaging.volume_formats.find_spec", lambda _name: None)
+    with pytest.raises(UnusableImageError, match=r"MINC 2 requires h5py .* or convert it"):
+        read_volume(tmp_path / "a.mnc")
 
 
 def test_units_are_converted_to_mm_and_missing_ones_noted(tmp_path):

@@ -80,6 +80,27 @@ def _mgh(array: np.ndarray, path: Path) -> Path:
     return path
 
 
+def _minc(array: np.ndarray, path: Path) -> Path:
+    """MINC 1: NetCDF whose dimensions are named, each with a start, a step and a direction."""
+    from scipy.io import netcdf_file
+
+    starts = np.linalg.solve(OBLIQUE[:3, :3] / np.linalg.norm(OBLIQUE[:3, :3], axis=0), OBLIQUE[:3, 3])
+    with netcdf_file(path, "w") as file:
+        for axis, name in enumerate(("xspace", "yspace", "zspace")):
+            file.createDimension(name, array.shape[axis])
+            variable = file.createVariable(name, "i4", ())
+            step = float(np.linalg.norm(OBLIQUE[:3, axis]))
+            variable.start, variable.step, variable.spacing = float(starts[axis]), step, b"regular__"
+            variable.direction_cosines = OBLIQUE[:3, axis] / step
+        names = ("zspace", "yspace", "xspace")
+        image = file.createVariable("image", "i2", names)
+        image[:] = array.transpose()
+        image.signtype, image.valid_range = b"signed__", np.array([-32768.0, 32767.0])
+        for name, value in (("image-max", 32767.0), ("image-min", -32768.0)):
+            file.createVariable(name, "f8", names[:1])[:] = value
+    return path
+
+
 FORMATS: dict[str, Callable[[np.ndarray, Path], Path]] = {
     "a.nii": nifti,
     "a.nii.gz": nifti,
@@ -87,6 +108,7 @@ FORMATS: dict[str, Callable[[np.ndarray, Path], Path]] = {
     "pair.hdr": _pair,
     "a.mgh": _mgh,
     "a.mgz": _mgh,
+    "a.mnc": _minc,
     "a.nrrd": _simpleitk,
     "a.nhdr": _simpleitk,
     "a.mha": _simpleitk,

@@ -283,6 +283,8 @@ def _print_summary(manifest: Manifest) -> None:
     if len(subsets):
         counts = ", ".join(f"{name} ({count})" for name, count in subsets.items())
         console.print(f"Subsets defined by the data: {counts}")
+    if manifest.files:
+        console.print(f"Files: {manifest.files.summary}")
     for problem in manifest.problems:
         console.print(f"Problem: {problem}")
     if manifest.problems:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from gyrus.datasets.file_counts import FileCounts
 from gyrus.errors import BadFilesError, DataError
 from gyrus.files import atomic_path, digest
 
@@ -103,6 +104,7 @@ class Manifest:
         subject_rule: How subjects were identified: the name of a rule, "column ...", or "none".
         problems: The samples that were excluded.
         notes: Decisions and oddities that exclude no sample.
+        files: What became of every file below the root; None if that is not known.
     """
 
     table: pd.DataFrame
@@ -112,6 +114,7 @@ class Manifest:
     subject_rule: str = "none"
     problems: tuple[Problem, ...] = field(default=())
     notes: tuple[str, ...] = ()
+    files: FileCounts | None = None
 
     @classmethod
     def from_rows(
@@ -124,6 +127,7 @@ class Manifest:
         subject_rule: str = "none",
         problems: Sequence[Problem] = (),
         notes: Sequence[str] = (),
+        files: FileCounts | None = None,
     ) -> Manifest:
         """Build a manifest from the rows of a source: columns, types and order.
 
@@ -157,7 +161,7 @@ class Manifest:
                 f"Labels {strangers} are not among the classes {list(names)}. "
                 "Name all classes in order, or omit the classes."
             )
-        return cls(table, names, Path(root), subject_kind, subject_rule, tuple(problems), tuple(notes))
+        return cls(table, names, Path(root), subject_kind, subject_rule, tuple(problems), tuple(notes), files)
 
     def derive(
         self, rows: Sequence[Mapping[str, Any]], *, problems: Sequence[Problem] | None = None, notes: Sequence[str] = ()
@@ -173,6 +177,7 @@ class Manifest:
             subject_rule=self.subject_rule,
             problems=self.problems if problems is None else problems,
             notes=(*self.notes, *notes),
+            files=self.files,
         )
 
     def __len__(self) -> int:
@@ -255,6 +260,7 @@ class Manifest:
             "subject_rule": self.subject_rule,
             "problems": [[problem.sample, problem.kind, problem.message] for problem in self.problems],
             "notes": list(self.notes),
+            "files": self.files.to_document() if self.files else None,
         }
         frame = self.table.copy()
         for column in _sequences(frame):
@@ -287,6 +293,7 @@ class Manifest:
             subject_rule=about["subject_rule"],
             problems=[Problem(*problem) for problem in about["problems"]],
             notes=about.get("notes", ()),
+            files=FileCounts(**about["files"]) if about.get("files") else None,
         )
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, get_args
 
 import pandas as pd
@@ -18,6 +19,7 @@ from gyrus.datasets.manifest import VOLUME_FILES, Manifest, Problem, SubjectKind
 from gyrus.datasets.sample_files import EncodedImages, VolumeFiles, may_be_dicom
 from gyrus.datasets.sources import bids, huggingface, parquet, table
 from gyrus.datasets.sources import dicom_series as dicom
+from gyrus.datasets.sources.accounting import count_files
 from gyrus.datasets.sources.class_folders import is_image, list_images, list_volumes, walk
 from gyrus.datasets.sources.listing import Listing, Progress, ScanRequest
 from gyrus.datasets.sources.subject_rules import SubjectNames, subjects_from_names, unknown_subjects
@@ -125,7 +127,7 @@ def scan(
     name = source or _recognise(path, request)
     layout = look_up(name, SOURCES, "source")
     location = path if name == "huggingface" else _existing(path)
-    manifest = _build_manifest(layout.list_samples(location, request), request)
+    manifest = _build_manifest(layout.list_samples(location, request), request, Path(location))
     former = [role for role in columns or {} if role in FORMER_ROLES]
     renamed = [f"the column role '{role}' is now called '{FORMER_ROLES[role]}'" for role in former]
     return replace(manifest, notes=(*renamed, *manifest.notes)) if renamed else manifest
@@ -182,22 +184,24 @@ def _kind_of_files(path: Path) -> str:
     """Recognise the layout by the files of a folder: images, volumes or DICOM.
 
     Raises:
-        DataError: There are both images and volumes.
+        DataError: There is more than one of these.
     """
     names = list(walk(path))
-    images = [name for name in names if is_image(name)]
-    scans = [name for name in names if is_volume(name) and not name.lower().endswith(_ARRAYS)]
-    if images and scans:
-        raise DataError(
-            f"{path} has {len(images)} images and {len(scans)} volumes, such as {images[0]} and {scans[0]}. "
-            "Use --source folder for the images, or --source volumes for the volumes."
-        )
-    if images or scans:
-        return "volumes" if scans else "folder"
-    return "dicom" if any(may_be_dicom(path / name) and is_dicom(path / name) for name in names) else "folder"
+    found = {
+        "folder": [name for name in names if is_image(name)],
+        "volumes": [name for name in names if is_volume(name) and not name.lower().endswith(_ARRAYS)],
+        "dicom": [name for name in names if may_be_dicom(path / name) and is_dicom(path / name)],
+    }
+    present = {name: files for name, files in found.items() if files}
+    if len(present) > 1:
+        nouns = {"folder": "images", "volumes": "volumes", "dicom": "DICOM files"}
+        counts = " and ".join(f"{len(files)} {nouns[name]} (such as {files[0]})" for name, files in present.items())
+        choices = ", or ".join(f"--source {name} for the {nouns[name]}" for name in present)
+        raise DataError(f"{path} has {counts}. Use {choices}. The other files are then left aside.")
+    return next(iter(present), "folder")
 
 
-def _build_manifest(listing: Listing, request: ScanRequest) -> Manifest:
+def _build_manifest(listing: Listing, request: ScanRequest, location: Path) -> Manifest:
     """Open every listed image once; usable ones enter the manifest, the others its problems."""
     listing = _with_one_spelling_per_class(listing, request)
     names, spellings = _one_name_per_subject(_subjects(listing, request))
@@ -237,7 +241,17 @@ def _build_manifest(listing: Listing, request: ScanRequest) -> Manifest:
         subject_rule=names.rule,
         problems=sorted(problems, key=lambda problem: problem.sample),
         notes=[*listing.notes, *spellings, *changes, *(f"{count} x {note}" for note, count in sorted(counts.items()))],
+        files=count_files(_accounted(location, listing), listing, set(rows["sample"]), problems),
     )
+
+
+def _accounted(location: Path, listing: Listing) -> Path | None:
+    """The folder whose files are all accounted for: the location, or that of all images of a table."""
+    if location.is_dir():
+        return location
+    if not listing.tables:
+        return None
+    return listing.root / os.path.commonpath([PurePosixPath(path).parent for path in listing.rows["path"]])
 
 
 def _subjects(listing: Listing, request: ScanRequest) -> SubjectNames:
@@ -248,9 +262,9 @@ def _subjects(listing: Listing, request: ScanRequest) -> SubjectNames:
         if asked and request.subject_rule != "none":
             raise DataError("The images have no file names for a subject rule. Omit the rule.")
         return unknown_subjects(len(listing.rows))
-    return subjects_from_names(
-        listing.names, _labels(listing.rows), rule=request.subject_rule, pattern=request.subject_pattern
-    )
+    # Subject rules remove one extension, so ".gz" is removed here.
+    names = [re.sub(r"\.gz$", "", name, flags=re.IGNORECASE) for name in listing.names]
+    return subjects_from_names(names, _labels(listing.rows), rule=request.subject_rule, pattern=request.subject_pattern)
 
 
 def _subjects_of_column(rows: pd.DataFrame, column: str, kind: SubjectKind) -> SubjectNames:

@@ -1,12 +1,14 @@
-"""Read volumes from NIfTI, Analyze, MGH, NRRD, MetaImage and NumPy files; write them as NIfTI."""
+"""Read volumes from NIfTI, Analyze, MGH, MINC, NRRD, MetaImage and NumPy files; write them as NIfTI."""
 
 from __future__ import annotations
 
 import gzip
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -109,9 +111,36 @@ def _explain(error: Exception) -> UnusableImageError:
 
 
 def _read_nibabel(path: Path, assumed: AssumedGeometry) -> Volume:
+    with _nibabel_image(path) as image:
+        return _volume_of(image, assumed)
+
+
+@contextmanager
+def _nibabel_image(path: Path) -> Iterator[Any]:
+    """The image of a file that nibabel reads; whether it is compressed is decided by its content, not by its name."""
     import nibabel
 
-    image: Any = nibabel.load(path)
+    with path.open("rb") as file:
+        start = file.read(8)
+    named, compressed = path.name.lower().endswith((".gz", ".mgz")), start.startswith(b"\x1f\x8b")
+    if start.startswith(b"\x89HDF") and find_spec("h5py") is None:
+        raise UnusableImageError("unreadable", "MINC 2 requires h5py (pip install h5py); or convert it with mnc2nii")
+    if named == compressed or extension_of(path.name) == ".hdr":
+        yield nibabel.load(path)
+        return
+    with gzip.open(path) if compressed else path.open("rb") as stream:
+        size = stream.read(4)
+        stream.seek(0)
+        second = (540).to_bytes(4, "little") in (size, size[::-1])
+        kind: Any = nibabel.Nifti2Image if second else nibabel.Nifti1Image
+        if extension_of(path.name) in (".mgh", ".mgz"):
+            kind = nibabel.MGHImage
+        yield kind.from_stream(stream)
+
+
+def _volume_of(image: Any, assumed: AssumedGeometry) -> Volume:
+    import nibabel
+
     shape, notes = _three_axes(image.shape), []
     kind = image.get_data_dtype()
     if kind.kind not in "biuf":
@@ -151,6 +180,10 @@ def _has_orientation(image: Any) -> bool:
 
 def _plain(image: Any, kind: np.dtype) -> np.dtype:
     """The type of the voxels; float32 if the header scales them."""
+    import nibabel
+
+    if isinstance(image, nibabel.Minc1Image):  # scaled slice by slice
+        return np.dtype(np.float32)
     slope = getattr(image.dataobj, "slope", 1.0)
     inter = getattr(image.dataobj, "inter", 0.0)
     return kind.newbyteorder("=") if (slope, inter) == (1.0, 0.0) else np.dtype(np.float32)
@@ -258,9 +291,12 @@ def _alone(path: Path) -> list[Path]:
 def _pair(path: Path) -> list[Path]:
     """A header and its voxels, .hdr and .img, and SPM's file with the affine if there is one."""
     stem = path.name[: -len(extension_of(path.name))]
-    voxels = [path.with_name(f"{stem}{end}") for end in (".img", ".img.gz")]
-    mat = path.with_name(f"{stem}.mat")
-    return [path, next((file for file in voxels if file.exists()), voxels[0]), *([mat] if mat.exists() else [])]
+
+    def beside(*ends: str) -> list[Path]:
+        names = [f"{stem}{cased}" for end in ends for cased in (end, end.upper())]
+        return [path.with_name(name) for name in names if path.with_name(name).exists()][:1]
+
+    return [path, *(beside(".img", ".img.gz") or [path.with_name(f"{stem}.img")]), *beside(".mat")]
 
 
 def _named_in_header(path: Path) -> list[Path]:
@@ -282,6 +318,7 @@ FORMATS: dict[str, Format] = {
     ".hdr": Format(_read_nibabel, _pair),
     ".mgh": _NIBABEL,
     ".mgz": _NIBABEL,
+    ".mnc": _NIBABEL,
     ".nrrd": _SIMPLEITK,
     ".nhdr": Format(_read_simpleitk, _named_in_header),
     ".mha": _SIMPLEITK,

@@ -88,6 +88,8 @@ def _as_samples(manifest: Manifest, config: DataConfig, display: Display) -> Man
         in_files = VOLUME_FILES not in manifest.table
         manifest = (with_neighbours if in_files else slice_volumes)(manifest, config.slices)
     show_notes(display, manifest.notes)
+    if manifest.files:
+        show_notes(display, [manifest.files.left_aside_note])
     if config.on_bad_file == "fail":
         manifest.require_clean()
     for problem in manifest.problems:

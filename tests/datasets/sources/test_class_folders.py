@@ -7,12 +7,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from gyrus.datasets.manifest import Manifest
 from gyrus.datasets.reader import Reader
 from gyrus.datasets.sample_files import VolumeFiles
 from gyrus.datasets.scan import scan
+from gyrus.datasets.sources.class_folders import IMAGE_EXTENSIONS
 from gyrus.errors import ConfigError, DataError
+from gyrus.imaging.decoding import READABLE_FORMATS
 from gyrus.imaging.orientation import affine_from_slices, array_from_slices
 from tests.support import images
 from tests.support.dicoms import write_series
@@ -29,13 +32,23 @@ def test_a_folder_is_a_class(tmp_path: Path) -> None:
     assert manifest.classes == ("AD", "NC")
 
 
-def test_every_extension_in_any_case_is_an_image(tmp_path: Path) -> None:
-    names = [f"AD/{number}{ext}" for number, ext in enumerate((".jpg", ".JPEG", ".Png", ".bmp", ".tif", ".TIFF"))]
+def test_every_extension_that_pillow_reads_is_an_image_in_any_case(tmp_path: Path) -> None:
+    by_pillow = [ext for ext, kind in Image.registered_extensions().items() if kind in READABLE_FORMATS]
+    assert sorted(IMAGE_EXTENSIONS) == sorted(by_pillow)
+    cased = [(".jpg", "JPEG"), (".JFIF", "JPEG"), (".Png", "PNG"), (".bmp", "BMP"), (".TIFF", "TIFF")]
+    cased += [(".webp", "WEBP"), (".tga", "TGA"), (".pgm", "PPM")]
+    names = [f"AD/{number}{ext}" for number, (ext, _) in enumerate(cased)]
+    write_images(tmp_path, *names)
+    for number, (name, (_, kind)) in enumerate(zip(names, cased, strict=True)):
+        (tmp_path / name).write_bytes(images.gray(number, kind))
 
-    assert scan(write_images(tmp_path, *names)).table["sample"].to_list() == names
+    manifest = scan(tmp_path)
+
+    assert manifest.problems == ()
+    assert manifest.table["sample"].to_list() == names
 
 
-def test_hidden_files_and_other_files_are_ignored(tmp_path: Path) -> None:
+def test_hidden_files_and_other_files_are_left_aside_and_counted(tmp_path: Path) -> None:
     write_images(tmp_path, "AD/x.png", "AD/._x.png", ".git/x.png", "NC/y.png")
     for name in ("AD/Thumbs.db", "AD/.DS_Store", "notes.txt", "NC/y.mat"):
         (tmp_path / name).write_bytes(b"something else")
@@ -44,6 +57,8 @@ def test_hidden_files_and_other_files_are_ignored(tmp_path: Path) -> None:
 
     assert manifest.table["sample"].to_list() == ["AD/x.png", "NC/y.png"]
     assert manifest.problems == ()
+    assert manifest.files is not None
+    assert manifest.files.summary == "2 used, 6 left aside (3 hidden, 1 .db, 1 .mat, 1 .txt)"
 
 
 @pytest.mark.parametrize("val", ["val", "valid", "validation", "Validation"])
@@ -278,6 +293,13 @@ def test_without_labels_only_the_labels_are_missing(layout):
     assert unlabelled.table["digest"].to_list() == layout.table["digest"].to_list()
 
 
+def test_one_upper_case_extension_does_not_hide_the_subjects(tmp_path):
+    for subject, label in SUBJECTS.items():
+        _nifti(subject, tmp_path / label / f"{subject}_T1w.nii.gz")
+    (tmp_path / "AD/sub-1_T1w.nii.gz").rename(tmp_path / "AD/sub-1_T1w.NII.GZ")
+    assert sorted(scan(tmp_path).table["subject"]) == sorted(SUBJECTS)
+
+
 def test_one_volume_can_be_predicted_on(tmp_path):
     _nifti("sub-1", tmp_path / "a.nii.gz")
     paths = write_series(_slices("sub-2")[:1], tmp_path / "one", names=["IM1"])
@@ -290,13 +312,24 @@ def test_images_and_volumes_are_not_mixed(tmp_path):
     (tmp_path / "AD" / "sub-1.png").write_bytes(images.gray(0))
     for source in ("folder", "volumes"):
         assert len(scan(tmp_path, source=source)) == 1
-    with pytest.raises(DataError, match="1 images and 1 volumes"):
+    with pytest.raises(DataError, match=r"1 images \(such as .*\) and 1 volumes \(such as .*\)\. Use --source folder"):
         scan(tmp_path)
     pd.DataFrame({"path": ["AD/sub-1.png", "AD/sub-1_T1w.nii.gz"], "label": ["AD", "AD"]}).to_csv(
         tmp_path / "labels.csv", index=False
     )
     with pytest.raises(DataError, match="A data set must be of one kind"):
         scan(tmp_path / "labels.csv")
+
+
+def test_dicom_beside_volumes_is_not_dropped_in_silence(tmp_path):
+    for subject, label in SUBJECTS.items():
+        _nifti(subject, tmp_path / label / f"{subject}_T1w.nii.gz")
+    write_series(_slices("sub-2"), tmp_path / "AD" / "sub-2-raw", names=[f"IM{number}" for number in range(5)])
+    with pytest.raises(DataError, match=r"4 volumes .* and 5 DICOM files .*--source volumes .*or --source dicom"):
+        scan(tmp_path)
+    files = scan(tmp_path, source="volumes").files
+    assert files is not None
+    assert files.left_aside_note == "5 files left aside: 5 DICOM"
 
 
 def test_missing_geometry_is_a_problem_unless_it_is_given(tmp_path):

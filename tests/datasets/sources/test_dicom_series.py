@@ -24,7 +24,7 @@ def test_series_of_one_subject_are_separate_and_localisers_excluded(tmp_path):
     manifest = scan(tmp_path)
     assert manifest.table["sample"].tolist() == ["AD/series-003", "AD/series-005", "NC/series-003", "NC/series-005"]
     assert manifest.table["subject"].tolist() == ["AD", "AD", "NC", "NC"]
-    assert manifest.notes == ("4 files of localisers were excluded",)
+    assert manifest.files.left_aside == {"localiser": 4}
 
 
 def test_a_series_copied_into_another_class_is_not_hidden(tmp_path):

@@ -19,7 +19,9 @@ from gyrus.datasets.sources.table_rows import KeyedTable, match_note, require_ma
 from gyrus.errors import ConfigError, DataError
 from gyrus.registry import nearest
 
-_NAME = re.compile(r"sub-[A-Za-z0-9]+(?:_[a-z]+-[A-Za-z0-9+]+)*_(?P<suffix>[A-Za-z0-9]+)(?P<extension>\.nii(?:\.gz)?)")
+_NAME = re.compile(
+    r"sub-[A-Za-z0-9]+(?:_[a-z]+-[A-Za-z0-9+]+)*_(?P<suffix>[A-Za-z0-9]+)(?P<extension>\.(?i:nii(?:\.gz)?))"
+)
 _ENTITY = re.compile(r"(?:^|_)(?P<name>[a-z]+)-(?P<value>[A-Za-z0-9+]+)")
 _OTHER_ENTITIES = ("datatype", "suffix", "extension")
 _DERIVATIVES = "derivatives"
@@ -77,7 +79,13 @@ def list_samples(path: Path, request: ScanRequest) -> Listing:
     if ORIGINAL in rows:
         rows["subject"] = rows[ORIGINAL].where(rows[ORIGINAL].notna(), rows["subject"])
         rows = rows.drop(columns=ORIGINAL)
-    return Listing(path, rows, tuple(paths), subject_column="participant_id", notes=notes)
+    return Listing(path, rows, tuple(paths), subject_column="participant_id", notes=notes, tables=_tables(path, found))
+
+
+def _tables(root: Path, found: Sequence[Mapping[str, str]]) -> tuple[Path, ...]:
+    subjects = sorted({f"sub-{one['sub']}" for one in found})
+    files = [root / "participants.tsv", *(root / subject / f"{subject}_sessions.tsv" for subject in subjects)]
+    return tuple(file for file in files if file.is_file())
 
 
 def entities_of(name: str) -> dict[str, str]:
@@ -95,7 +103,7 @@ def entities_of(name: str) -> dict[str, str]:
 
 
 def _volumes(place: Path, root: Path) -> Iterator[dict[str, str]]:
-    for pattern in ("sub-*/*/*.nii*", "sub-*/ses-*/*/*.nii*"):
+    for pattern in ("sub-*/*/*.*", "sub-*/ses-*/*/*.*"):
         for file in sorted(place.glob(pattern)):
             entities = entities_of(file.name)
             if entities and file.is_file():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -18,8 +19,11 @@ from gyrus.errors import DataError, UnusableImageError
 from gyrus.imaging.volume_formats import FORMATS, is_volume
 from gyrus.types import Subset
 
-IMAGE_EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
-"""Extensions of images in a folder, in any case."""
+IMAGE_EXTENSIONS = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".bmp", ".tif", ".tiff", ".gif", ".webp"),
+    *(".ppm", ".pgm", ".pbm", ".pnm", ".pfm", ".tga", ".icb", ".vda", ".vst", ".ico"),
+)
+"""Extensions of images in a folder, in any case: those of :data:`gyrus.imaging.decoding.READABLE_FORMATS`."""
 
 
 def list_images(path: Path, request: ScanRequest) -> Listing:
@@ -54,9 +58,8 @@ def _list_files(path: Path, request: ScanRequest, extensions: Sequence[str], nou
     readable = [name for name in wanted if is_text(name)]
     rows = pd.DataFrame({"sample": readable, "path": readable})
     rows = with_labels_and_subsets(rows, path, readable, request)
-    shown = [name.encode("utf-8", "replace").decode("utf-8") for name in sorted({*wanted} - {*readable})]
     message = "the file name is not valid UTF-8; rename the file"
-    problems = tuple(Problem(name, "unreadable", message) for name in shown)
+    problems = tuple(Problem(shown(name), "unreadable", message) for name in sorted({*wanted} - {*readable}))
     return Listing(path, rows, tuple(readable), problems=problems)
 
 
@@ -77,36 +80,51 @@ def is_image(name: str) -> bool:
     return PurePosixPath(name).suffix.lower() in IMAGE_EXTENSIONS
 
 
-def walk(root: Path) -> Iterator[str]:
-    """All visible files below ``root``, with slashes; a linked folder is entered once, and never in a loop."""
+def walk(root: Path, *, hidden: bool = False) -> Iterator[str]:
+    """All files below ``root``, with slashes; a linked folder is entered once, and never in a loop.
+
+    Args:
+        root: A folder.
+        hidden: Whether to add hidden files, and those in hidden folders; links in these are not followed.
+    """
 
     def refuse(error: OSError) -> None:
         raise DataError(f"The folder {error.filename} cannot be read: {error.strerror}.") from error
 
     seen: set[str] = set()
+    hidden_folders: list[Path] = []
     waiting = [str(root)]
     while waiting:
         # Real folders first: whether a folder or a link to it gives the name must not depend on their order.
         for folder, folders, files in os.walk(waiting.pop(0), onerror=refuse):
-            folders[:] = sorted(name for name in folders if not name.startswith("."))
             real = os.path.realpath(folder)
             if real in seen:
                 folders.clear()
                 continue
             seen.add(real)
             here = Path(folder)
+            hidden_folders += [here / name for name in folders if name.startswith(".")]
+            folders[:] = sorted(name for name in folders if not name.startswith("."))
             waiting += [str(here / name) for name in folders if (here / name).is_symlink()]
             below = PurePosixPath(here.relative_to(root).as_posix())
-            yield from (str(below / name) for name in files if not name.startswith("."))
+            yield from (str(below / name) for name in files if hidden or not name.startswith("."))
+    for start in hidden_folders if hidden else ():
+        for folder, folders, files in os.walk(start):
+            if Path(folder).is_symlink() or os.path.realpath(folder) in seen:
+                folders.clear()
+                continue
+            below = PurePosixPath(Path(folder).relative_to(root).as_posix())
+            yield from (str(below / name) for name in files)
 
 
 def is_text(name: str) -> bool:
     """Whether a file name is valid UTF-8; other names cannot be stored in a table."""
-    try:
-        name.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
+    return shown(name) == name
+
+
+def shown(name: str) -> str:
+    """A file name as it is shown: bytes that are not valid UTF-8 are question marks."""
+    return name.encode("utf-8", "replace").decode("utf-8")
 
 
 def _labels_and_subsets(root: Path, names: list[str]) -> dict[str, Any]:
@@ -148,9 +166,7 @@ def list_volumes(path: Path, request: ScanRequest) -> Listing:
         DataError: There is no volume, no class folder, or the subsets have different classes.
     """
     listing = _list_files(path, request, tuple(FORMATS), "volume")
-    # Subject rules remove one extension, so ".gz" is removed here.
-    names = tuple(name.removesuffix(".gz") for name in listing.names)
-    return Listing(listing.root, with_files(listing.root, listing.rows, request), names, problems=listing.problems)
+    return replace(listing, rows=with_files(listing.root, listing.rows, request))
 
 
 def with_files(root: Path, rows: pd.DataFrame, request: ScanRequest) -> pd.DataFrame:

@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
+from gyrus.datasets.file_counts import LABEL_MAP, LOCALISER
 from gyrus.datasets.identifiers import DIFFERENCES, unify_spellings
 from gyrus.datasets.manifest import VOLUME_FILES, Problem
 from gyrus.datasets.sample_files import may_be_dicom
@@ -29,7 +30,7 @@ def list_samples(path: Path, request: ScanRequest) -> Listing:
     """List the DICOM series of a folder, with class and subset from folder names; or of one file, without labels.
 
     Files with the same PatientID are of one subject. The subject is named after a folder, and the identifier itself is
-    not kept. Localisers and files without pixels are excluded, and counted in the notes.
+    not kept. Localisers, segmentations and files without pixels are left aside.
 
     Raises:
         DataError: There is no series, no class folder, or the subsets have different classes.
@@ -38,10 +39,11 @@ def list_samples(path: Path, request: ScanRequest) -> Listing:
     names = [path.name] if path.is_file() else [name for name in sorted(walk(path)) if _is_wanted(path / name)]
     found, problems = _headers(root, names, request)
     found, spellings = _one_spelling_per_patient(found)
-    series, notes = _image_series(found)
-    notes = (*notes, *spellings)
+    series, left_aside = _image_series(found)
     if not series and not problems:
-        raise DataError(f"There is no DICOM image series in {path}{'; ' + '; '.join(notes) if notes else ''}.")
+        counts = Counter(left_aside.values())
+        others = ", ".join(f"{count} x {kind}" for kind, count in sorted(counts.items()))
+        raise DataError(f"There is no DICOM image series in {path}{f'; it has {others}' if others else ''}.")
     if not series:
         shown = "".join(f"\n  {problem}" for problem in problems[:5])
         raise DataError(f"None of the {len(problems)} DICOM files of {path} can be used:{shown}")
@@ -50,7 +52,13 @@ def list_samples(path: Path, request: ScanRequest) -> Listing:
     named = all(header.patient for group in series for _, header in group)
     column = _SUBJECT_COLUMN if named else None
     return Listing(
-        root, rows if named else rows.drop(columns="subject"), tuple(rows["sample"]), None, column, problems, notes
+        root,
+        rows if named else rows.drop(columns="subject"),
+        tuple(rows["sample"]),
+        subject_column=column,
+        problems=problems,
+        notes=spellings,
+        left_aside=left_aside,
     )
 
 
@@ -89,20 +97,21 @@ def _one_spelling_per_patient(found: Found) -> tuple[Found, tuple[str, ...]]:
     )
 
 
-def _image_series(found: Found) -> tuple[list[Found], tuple[str, ...]]:
-    """The image series, each with its files; and notes on what was excluded."""
+def _image_series(found: Found) -> tuple[list[Found], dict[str, str]]:
+    """The image series, each with its files; and why the other files are left aside."""
     groups: dict[tuple[tuple[str, ...], str], Found] = defaultdict(list)
-    excluded: Counter[str] = Counter()
+    left_aside: dict[str, str] = {}
     for name, header in found:
         if not header.has_pixels:
-            excluded[f"DICOM files without an image ({header.modality or 'unknown modality'})"] += 1
+            left_aside[name] = f"DICOM without an image ({header.modality or 'unknown modality'})"
         elif header.is_localiser:
-            excluded["files of localisers"] += 1
+            left_aside[name] = LOCALISER
+        elif header.modality == "SEG":
+            left_aside[name] = LABEL_MAP
         else:
             # A copy of a series in the folder of another class or subset is a separate sample, so that it is detected.
             groups[_class_and_subset(name), header.series or name].append((name, header))
-    notes = tuple(f"{count} {what} were excluded" for what, count in sorted(excluded.items()))
-    return sorted(groups.values(), key=lambda group: group[0][0]), notes
+    return sorted(groups.values(), key=lambda group: group[0][0]), left_aside
 
 
 def _class_and_subset(name: str) -> tuple[str, ...]:

@@ -59,6 +59,8 @@ class Listing:
         problems: Files that could not be listed.
         notes: What was excluded, and oddities.
         subject_kind: What the subject column holds.
+        tables: Tables that were read.
+        left_aside: Why a file is no sample, by path below the root; other files are counted by extension.
     """
 
     root: Path
@@ -69,3 +71,5 @@ class Listing:
     problems: tuple[Problem, ...] = ()
     notes: tuple[str, ...] = ()
     subject_kind: SubjectKind = "subject"
+    tables: tuple[Path, ...] = ()
+    left_aside: Mapping[str, str] = field(default_factory=dict)

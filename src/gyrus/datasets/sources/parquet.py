@@ -46,7 +46,8 @@ def list_samples(path: Path, request: ScanRequest) -> Listing:
 def image_files(folder: Path, named: str | None) -> list[Path]:
     """The parquet files of a folder that hold images, sorted."""
     for below in _BELOW:
-        files = [file for file in sorted((folder / below).glob("*.parquet")) if holds_images(file, named)]
+        found = sorted((folder / below).glob("*")) if (folder / below).is_dir() else []
+        files = [file for file in found if file.suffix.lower() == ".parquet" and holds_images(file, named)]
         if files:
             return files
     return []

@@ -54,7 +54,7 @@ def list_samples(path: Path, request: ScanRequest) -> Listing:
     root, below = _below_one_root(file, table[found["path"]])
     rows = pd.DataFrame({"sample": below, "path": below})
     rows = with_files(root, add_columns(rows, table, found, request), request)
-    return Listing(root, rows, tuple(below), subject_column=found.get("subject"))
+    return Listing(root, rows, tuple(below), subject_column=found.get("subject"), tables=(file,))
 
 
 def tables_in(folder: Path, asked: Mapping[str, str]) -> list[Path]:
