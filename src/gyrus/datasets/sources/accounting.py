@@ -30,7 +30,7 @@ def count_files(
     root = listing.root
     unusable = {problem.sample for problem in problems}
     good: set[str] = set()
-    bad, unwanted = set(unusable), set()
+    bad, unwanted = set(unusable), set[str]()
     for sample, files in _files_of_samples(listing):
         (good if sample in usable else bad if sample in unusable else unwanted).update(files)
     bad -= good
