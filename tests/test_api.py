@@ -63,6 +63,7 @@ EXCEPTIONS = {
         "shuffled_labels": "a field of the config, evaluation.shuffled_labels",
         "seeds": "train_seeds",
         "resume": "resume",
+        "dry_run": "plan_training",
     },
     "crossval": {
         "seed": "a field of the config",

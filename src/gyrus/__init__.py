@@ -35,6 +35,7 @@ _PUBLIC = {
     # Training
     "train": "gyrus.workflows.train",
     "resume": "gyrus.workflows.train",
+    "plan_training": "gyrus.workflows.training_plan",
     "train_both": "gyrus.workflows.split_unit_comparison",
     "train_seeds": "gyrus.workflows.train_seeds",
     "crossval": "gyrus.workflows.crossval",

@@ -36,6 +36,9 @@ def train(
         bool,
         typer.Option("--shuffled-labels", help="Also train with labels shuffled across subjects (chance control)."),
     ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would be trained, its memory and its time; write nothing.")
+    ] = False,
     resume: Annotated[Path | None, typer.Option("--resume", help="Continue the run in this folder.")] = None,
     reading: TrainingDataOptions,
     quiet: Quiet = False,
@@ -45,7 +48,7 @@ def train(
 
     display = display_of(quiet=quiet)
     if resume:
-        given = (out, split_unit, on_duplicates, seed, seeds, shuffled_labels or None)
+        given = (out, split_unit, on_duplicates, seed, seeds, shuffled_labels or None, dry_run or None)
         if any(value is not None for value in given) or (experiment, reading) != (
             ExperimentOptions(),
             TrainingDataOptions(),
@@ -53,7 +56,7 @@ def train(
             raise ConfigError("--resume continues a run with its own config; give no other option with it.")
         _print_result(gyrus.resume(resume, display=display))
         return
-    if out is None:
+    if out is None and not dry_run:
         raise ConfigError("Name the run folder with --out.")
     if seeds and (seed is not None or split_unit == "both"):
         raise ConfigError("--seeds repeats one run; give neither --seed nor --split-unit both with it.")
@@ -64,6 +67,11 @@ def train(
         seed=seed,
         evaluation__shuffled_labels=shuffled_labels or None,
     )
+    if dry_run:
+        plan = gyrus.plan_training(experiment.chosen, data=experiment.data, overrides=overrides, display=display)
+        console.print(plan.text())
+        plan.require_memory()
+        return
     arguments = {"data": experiment.data, "out": out, "overrides": overrides, "display": display}
     if seeds:
         repeats = gyrus.train_seeds(experiment.chosen, seeds=whole_numbers(seeds, "--seeds"), **arguments)

@@ -91,20 +91,7 @@ def open_store(
         DataError: An image cannot be read, sizes differ after the steps, or the disk is full.
     """
     cache = cache or cache_folder()
-    of_volumes = VOLUME_FILES in manifest.table
-    if VIEW in manifest.table:
-        _refuse_colour_steps(manifest, preprocessing)
-    key = digest(
-        {
-            "format": FORMAT,
-            "contents": manifest.table["digest"].tolist(),
-            "steps": [step.model_dump(mode="json") for step in preprocessing.steps],
-            "percentiles": [preprocessing.intensity.low, preprocessing.intensity.high],
-            **({"landmarks": True} if preprocessing.intensity.method == "histogram" else {}),
-            **({"volume": [step.model_dump(mode="json") for step in preprocessing.volume]} if of_volumes else {}),
-        }
-    )[:32]
-    folder = cache / "stores" / key
+    folder = _place(manifest, preprocessing, cache)
     try:
         if not _is_complete(folder):
             folder.parent.mkdir(parents=True, exist_ok=True)
@@ -119,6 +106,44 @@ def open_store(
             ) from error
         raise DataError(f"Cannot use the store in {folder}: {error}.") from error
     return Store(folder)
+
+
+def stored_shape(
+    manifest: Manifest, preprocessing: PreprocessingConfig, *, cache: Path | None = None
+) -> tuple[int, ...]:
+    """Shape of an image in the store of a manifest: channels, then voxels along each axis. Nothing is written.
+
+    Without a store, the first image is read.
+
+    Raises:
+        DataError: It cannot be read, or the steps do not fit the data.
+    """
+    folder = _place(manifest, preprocessing, cache or cache_folder())
+    if _is_complete(folder):
+        return tuple(Store(folder).pixels.shape[1:])
+    return tuple(preprocessing.apply(Reader(manifest, preprocessing.volume).read(0)).shape)
+
+
+def _place(manifest: Manifest, preprocessing: PreprocessingConfig, cache: Path) -> Path:
+    """The folder of a store.
+
+    Raises:
+        DataError: The steps would treat neighbouring slices as colours.
+    """
+    if VIEW in manifest.table:
+        _refuse_colour_steps(manifest, preprocessing)
+    of_volumes = VOLUME_FILES in manifest.table
+    key = digest(
+        {
+            "format": FORMAT,
+            "contents": manifest.table["digest"].tolist(),
+            "steps": [step.model_dump(mode="json") for step in preprocessing.steps],
+            "percentiles": [preprocessing.intensity.low, preprocessing.intensity.high],
+            **({"landmarks": True} if preprocessing.intensity.method == "histogram" else {}),
+            **({"volume": [step.model_dump(mode="json") for step in preprocessing.volume]} if of_volumes else {}),
+        }
+    )[:32]
+    return cache / "stores" / key
 
 
 def _is_complete(folder: Path) -> bool:

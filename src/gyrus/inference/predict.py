@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -14,8 +15,14 @@ from gyrus.errors import ConfigError
 from gyrus.transforms.augmentation.config import AugmentationConfig
 from gyrus.transforms.augmentation.geometry import RandomFlip, RandomTranslation
 
-VOXELS_AT_ONCE = 1 << 26
-"""As float32 these take 256 MiB."""
+IMAGES_AT_ONCE = 64
+VOXELS_AT_ONCE = 1 << 21
+"""As float32 these take 8 MiB, and one layer of 32 channels at full size 256 MiB."""
+
+
+def images_at_once(image_shape: Sequence[int], most: int = IMAGES_AT_ONCE) -> int:
+    """How many images of a shape are predicted in one batch: fewer of large volumes, at least one."""
+    return max(1, min(most, VOXELS_AT_ONCE // math.prod(image_shape)))
 
 
 def pick_device(name: str = "auto") -> torch.device:
@@ -42,7 +49,7 @@ def predict_logits(
     model: nn.Module,
     dataset: PixelDataset,
     *,
-    batch_size: int = 64,
+    batch_size: int = IMAGES_AT_ONCE,
     device: torch.device | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> np.ndarray:
@@ -60,7 +67,7 @@ def predict_logits(
     """
     device = device or next(model.parameters()).device
     model = model.to(device).eval()
-    batch_size = max(1, min(batch_size, VOXELS_AT_ONCE // dataset[0].images.numel()))
+    batch_size = images_at_once(dataset[0].images.shape, batch_size)
     batches = []
     for start in range(0, len(dataset), batch_size):
         positions = list(range(start, min(start + batch_size, len(dataset))))

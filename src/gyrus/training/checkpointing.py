@@ -25,7 +25,7 @@ from gyrus.training.progress import epoch_line
 FORMAT = 1
 """Version of the content of a checkpoint."""
 
-MAY_CHANGE = frozenset({"workers", "device", "loggers", "tracking"})
+MAY_CHANGE = frozenset({"workers", "device", "check_memory", "loggers", "tracking"})
 """Settings that may change when a training is resumed."""
 
 Snapshot = dict[str, Any]

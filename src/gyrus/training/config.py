@@ -252,6 +252,7 @@ class TrainingConfig(Section):
     deterministic: bool = Field(True, description="Refuse operations that are not deterministic on the device.")
     channels_last: bool = Field(True, description="Memory format that is faster for 2D convolutions.")
     compile: bool = Field(False, description="Compile the model with torch.compile; slow to start.")
+    check_memory: bool = Field(True, description="Refuse a training that needs more memory than is available.")
     loggers: tuple[Literal["tensorboard", "mlflow", "wandb"], ...] = Field(
         (), description="Where the training is logged, besides the CSV file."
     )

@@ -25,7 +25,7 @@ from gyrus.training.loggers import RunLogger, open_log, require_loggers
 from gyrus.training.losses import class_weights
 from gyrus.training.malloc import keep_freed_memory
 from gyrus.training.metrics import validation_scores
-from gyrus.training.progress import LoggedProgress, choose_progress
+from gyrus.training.progress import FORWARD_SHARE, LoggedProgress, choose_progress
 from gyrus.training.random_state import restored_torch_state, seed_torch
 from gyrus.training.weight_averaging import WeightAverage
 
@@ -121,7 +121,12 @@ def fit(
     )
     done = len(resumed["history"]) if resumed else 0
     display = choose_progress(
-        epochs=config.epochs, batches=len(loader), monitor=config.monitor, done=done, show=progress
+        epochs=config.epochs,
+        batches=len(loader),
+        monitor=config.monitor,
+        done=done,
+        show=progress,
+        validation=FORWARD_SHARE * len(val) / config.batch_size,
     )
     with (
         open_log(config.loggers, config.tracking, folder) if log is None else nullcontext(log) as run_log,

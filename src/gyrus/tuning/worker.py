@@ -33,6 +33,7 @@ from gyrus.types import Subset
 from gyrus.workflows.data_module import DataModule, fit_model, new_model
 from gyrus.workflows.display import Display
 from gyrus.workflows.experiment_config import ExperimentConfig
+from gyrus.workflows.training_plan import require_memory
 
 MOST_FAILURES = 3
 """If so many first trials all fail, the fault is in the study and not in its configurations."""
@@ -179,6 +180,7 @@ def train_trial(
         write_document(folder / "config.yaml", settings)
         with display.progress("Decoding images") as progress:
             store = open_store(manifest, settings.preprocessing, progress=progress)
+        require_memory(settings, store.pixels.shape[1:], len(manifest.classes), images=0)
         scores: list[float] = []
         seconds, parameters = 0.0, 0
         for number, split in enumerate(splits):

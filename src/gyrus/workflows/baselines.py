@@ -31,6 +31,9 @@ Floats = npt.NDArray[np.float64]
 MOST_PIXELS = 1024
 """Features per image, at most. More do not improve a linear classifier, but take long."""
 
+BLOCK = 2**24
+"""Pixels whose means are computed at once."""
+
 MOST_NEIGHBOURS = 4000
 """Training rows of the nearest-neighbour classifier, at most; drawn at random."""
 
@@ -107,6 +110,16 @@ def predict_baselines(
         _predictions(tested, logits, manifest, split, by_subject=by_subject),
     )
     return predictions, ()
+
+
+def memory_of_baselines(images: int, pixels: int) -> int:
+    """Bytes that the baselines on pixels take at their peak: features of all images, twice, and a block of pixels.
+
+    Args:
+        images: Number of images.
+        pixels: Pixels of an image, in all channels.
+    """
+    return 2 * 8 * (images * min(MOST_PIXELS, pixels) + min(BLOCK, images * pixels))
 
 
 def save_baseline_predictions(
@@ -250,7 +263,7 @@ def _small(store: Store) -> Floats:
     sizes = store.image_size
     side = int(np.floor((MOST_PIXELS / store.channels) ** (1 / len(sizes)) + 1e-9))
     edges = [np.unique(np.linspace(0, length, min(side, length) + 1).astype(int)) for length in sizes]
-    step = max(1, 2**24 // int(np.prod(store.pixels.shape[1:])))
+    step = max(1, BLOCK // int(np.prod(store.pixels.shape[1:])))
     blocks = [_block_means(store.pixels[start : start + step], edges) for start in range(0, len(store), step)]
     return np.concatenate(blocks)
 

@@ -144,11 +144,14 @@ def _most_confident(predictions: Predictions, confidence: np.ndarray, mask: np.n
     return np.asarray(rows[np.sort(first)][:EXAMPLES], dtype=np.int64)
 
 
-def _embed(model: Classifier, dataset: PixelDataset, rows: np.ndarray, batch_size: int = 64) -> np.ndarray:
+def _embed(model: Classifier, dataset: PixelDataset, rows: np.ndarray) -> np.ndarray:
     import torch
+
+    from gyrus.inference.predict import images_at_once
 
     model.eval()
     device = next(model.parameters()).device
+    batch_size = images_at_once(dataset[0].images.shape)
     blocks = np.array_split(rows, max(1, -(-len(rows) // batch_size)))
     with torch.inference_mode():
         return np.concatenate(

@@ -9,7 +9,7 @@ from typing import Any
 from gyrus.datasets import splits
 from gyrus.datasets.manifest import Manifest
 from gyrus.datasets.splits import Split
-from gyrus.datasets.store import open_store
+from gyrus.datasets.store import open_store, stored_shape
 from gyrus.errors import RunError
 from gyrus.evaluation.result import Evaluation
 from gyrus.extras import DISTRIBUTION
@@ -30,6 +30,7 @@ from gyrus.workflows.saved_outputs import (
     save_quality,
     save_weights,
 )
+from gyrus.workflows.training_plan import require_memory
 
 
 def train(
@@ -75,6 +76,7 @@ def train_on_split(
         display: Where progress is shown.
     """
     require_loggers(settings.training.loggers)
+    _require_memory(settings, manifest)
     run = Run.create(Path(out), settings)
     with run.locked():
         manifest.save(run.manifest)
@@ -100,6 +102,7 @@ def resume(folder: str | Path, *, display: Display = SILENT) -> Run:
             split = splits.split(manifest, settings.split, seed=settings.seed)
             manifest.save(run.manifest)
             split.save(run.split)
+        _require_memory(settings, manifest)
         return _train_with_logs(run, settings, manifest, split, display)
 
 
@@ -117,6 +120,13 @@ def finish_run(folder: Path, start: Callable[[], Run], *, display: Display = SIL
     if run.status == "interrupted":
         raise KeyboardInterrupt
     return run
+
+
+def _require_memory(settings: ExperimentConfig, manifest: Manifest) -> None:
+    """Refuse a training that needs more memory than there is, before anything is written."""
+    if settings.training.check_memory:
+        shape = stored_shape(manifest, settings.preprocessing)
+        require_memory(settings, shape, len(manifest.classes), len(manifest))
 
 
 def _train_with_logs(run: Run, settings: ExperimentConfig, manifest: Manifest, split: Split, display: Display) -> Run:

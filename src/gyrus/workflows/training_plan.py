@@ -1,0 +1,269 @@
+"""What a training would do, and the memory and the time that it needs: found out before anything is written."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gyrus.datasets import splits
+from gyrus.datasets.manifest import Manifest
+from gyrus.datasets.splits import Split
+from gyrus.datasets.store import open_store, stored_shape
+from gyrus.errors import ConfigError
+from gyrus.inference.predict import pick_device
+from gyrus.memory import available_memory, memory_text
+from gyrus.training.forecast import MemoryForecast, forecast_memory, time_of_step
+from gyrus.training.progress import FORWARD_SHARE, duration_text
+from gyrus.types import SUBSET_TITLES, SUBSETS
+from gyrus.workflows.baselines import memory_of_baselines
+from gyrus.workflows.data_module import DataModule, build_model
+from gyrus.workflows.display import SILENT, Display
+from gyrus.workflows.evaluate import require_evaluable
+from gyrus.workflows.experiment_config import ExperimentConfig, load_config
+from gyrus.workflows.load_data import scan_data
+
+SMALLEST_BATCH = 2
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """What a training would do and need.
+
+    Attributes:
+        settings: The config.
+        manifest: The data.
+        split: The split of the data.
+        image_shape: Shape of a preprocessed image: channels, then voxels along each axis.
+        memory: The forecast of its memory.
+        available: The memory of the device that is available, in bytes.
+        device: Type of the device.
+        seconds: Time of all epochs; None if it was not measured because the memory does not suffice.
+    """
+
+    settings: ExperimentConfig
+    manifest: Manifest
+    split: Split
+    image_shape: tuple[int, ...]
+    memory: MemoryForecast
+    available: int
+    device: str
+    seconds: float | None
+
+    def text(self) -> str:
+        """The plan, one fact per line."""
+        settings, table = self.settings, self.manifest.table
+        classes = table["label"].value_counts()
+        lines = {
+            "Data": f"{self.manifest.root}, {len(table)} images",
+            "Classes": _listed([f"{name} ({classes.get(name, 0)})" for name in self.manifest.classes]),
+        }
+        for subset in SUBSETS:
+            subjects = len(self.split.subjects[subset])
+            people = f" of {subjects} subject{'s' if subjects != 1 else ''}" if subjects else ""
+            lines[SUBSET_TITLES[subset].capitalize()] = f"{len(self.split.samples[subset])} images{people}"
+        size = " x ".join(map(str, self.image_shape[1:]))
+        channels = f"{self.image_shape[0]} channel{'s' if self.image_shape[0] > 1 else ''}"
+        steps, epochs = _steps_per_epoch(self.split, settings), settings.training.epochs
+        lines |= {
+            "Input": f"{size}, {channels}",
+            "Network": f"{settings.model.name}, {self.memory.parameters:,} weights",
+            "Training": f"{epochs} epochs of {steps} steps, batches of {settings.training.batch_size}, {self.device}",
+            "Memory": f"{self.memory.text()}; available: {memory_text(self.available)}",
+            "Time": self._time(),
+        }
+        return "\n".join([*(f"{name + ':':15} {text}" for name, text in lines.items()), "Nothing was written."])
+
+    def require_memory(self) -> None:
+        """Refuse it if it needs more memory than there is; see :func:`require_memory`.
+
+        Raises:
+            ConfigError: The memory does not suffice.
+        """
+        require_memory(self.settings, self.image_shape, len(self.manifest.classes), len(self.manifest))
+
+    def _time(self) -> str:
+        if self.seconds is None:
+            return "not measured, because the memory does not suffice"
+        epochs = self.settings.training.epochs
+        most = "at most " if self.settings.training.early_stopping else "about "
+        return (
+            f"about {duration_text(self.seconds / epochs)} per epoch, {most}{duration_text(self.seconds)} in total, "
+            "without decoding and evaluation (measured on a few steps)"
+        )
+
+
+def plan_training(
+    config: ExperimentConfig | str | Path | None = None,
+    *,
+    data: str | Path | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    display: Display = SILENT,
+) -> TrainingPlan:
+    """Find out what :func:`gyrus.workflows.train.train` would do with the same arguments; nothing is written.
+
+    Memory is forecast without any computation. Time is measured on a few training steps, unless the memory does not
+    suffice for them.
+
+    Raises:
+        GyrusError: As :func:`gyrus.workflows.train.train`, except that too little memory is no error.
+    """
+    settings = load_config(config, overrides, data=data)
+    manifest = scan_data(settings.data, display)
+    require_evaluable(manifest, settings.evaluation)
+    split = splits.split(manifest, settings.split, seed=settings.seed)
+    device = pick_device(settings.training.device).type
+    shape = stored_shape(manifest, settings.preprocessing)
+    memory, available = _forecast(settings, shape, len(manifest.classes)), memory_of_device(device)
+    return TrainingPlan(
+        settings=settings,
+        manifest=manifest,
+        split=split,
+        image_shape=shape,
+        memory=memory,
+        available=available,
+        device=device,
+        seconds=_seconds(settings, manifest, split, shape, device) if memory.total <= available else None,
+    )
+
+
+def require_memory(settings: ExperimentConfig, image_shape: Sequence[int], classes: int, images: int) -> None:
+    """Refuse a training that needs more memory than there is.
+
+    Args:
+        settings: The config.
+        image_shape: Shape of a preprocessed image: channels, then voxels along each axis.
+        classes: Number of classes.
+        images: Number of images, for the baselines.
+
+    Raises:
+        ConfigError: The memory does not suffice; the message says for what, and what to change.
+    """
+    if not settings.training.check_memory:
+        return
+    device, shape = pick_device(settings.training.device).type, tuple(image_shape)
+    forecast = _forecast(settings, shape, classes)
+    if not _fits(forecast.total, device):
+        there, where = memory_text(memory_of_device(device)), "this machine" if device == "cpu" else "the GPU"
+        raise ConfigError(
+            f"This training needs {forecast.text()} of memory, and {there} are available on {where}. What to change:\n"
+            + "\n".join(f"  - {advice}" for advice in _advice(settings, shape, classes, device))
+            + "\nThe forecast may be wrong by a third; to train anyway, add --set training.check_memory=false."
+        )
+    baselines = memory_of_baselines(images, math.prod(shape))
+    if settings.evaluation.baselines and not _fits(baselines, "cpu"):
+        raise ConfigError(
+            f"The baselines on {images:,} images need about {memory_text(baselines)} of memory, and "
+            f"{memory_text(available_memory())} are available. Leave them out with --set evaluation.baselines=false."
+        )
+
+
+def memory_of_device(device: str) -> int:
+    """Bytes that are available on a device."""
+    if device == "cuda":
+        import torch
+
+        return int(torch.cuda.mem_get_info()[0])
+    return available_memory()
+
+
+def _fits(needed: int, device: str) -> bool:
+    return needed <= memory_of_device(device)
+
+
+def _advice(settings: ExperimentConfig, shape: tuple[int, ...], classes: int, device: str) -> list[str]:
+    """What would make a training fit, the best first."""
+    advice = []
+    batch_size = settings.training.batch_size
+    smaller = batch_size
+    while smaller > SMALLEST_BATCH:
+        smaller = max(SMALLEST_BATCH, smaller // 2)
+        training = settings.training.model_copy(update={"batch_size": smaller})
+        needed = _forecast(settings.model_copy(update={"training": training}), shape, classes).total
+        if _fits(needed, device):
+            steps = settings.training.accumulate * math.ceil(batch_size / smaller)
+            advice.append(
+                f"a batch of {smaller} instead of {batch_size}: {memory_text(needed)} "
+                f"(--set training.batch_size={smaller}; --set training.accumulate={steps} keeps a step per "
+                f"{batch_size * settings.training.accumulate} images)"
+            )
+            break
+    size = " x ".join(map(str, shape[1:]))
+    volumes = len(shape) == 4
+    advice.append(
+        f"smaller images, now {size}: half of each length takes "
+        f"{'an eighth' if volumes else 'a quarter'} of the memory for activations (preprocessing.steps"
+        f"{', preprocessing.volume' if volumes else ''})"
+    )
+    if volumes:
+        advice.append(
+            "a network for small volumes (--recipe small-cnn3d), patches (data.patches), or slices as samples "
+            "(data.slices)"
+        )
+    if device == "cuda":
+        advice.append("half precision: --set training.precision=bf16-mixed")
+    return advice
+
+
+def _forecast(settings: ExperimentConfig, shape: tuple[int, ...], classes: int) -> MemoryForecast:
+    """The forecast for a config; computed once for all folds and seeds, which differ in neither field."""
+    determined = settings.model_dump_json(include={"model": True, "training": True, "data": {"patches"}})
+    key = (determined, shape, classes)
+    if key not in _FORECASTS:
+        _FORECASTS[key] = _new_forecast(settings, shape, classes)
+    return _FORECASTS[key]
+
+
+_FORECASTS: dict[tuple[str, tuple[int, ...], int], MemoryForecast] = {}
+
+
+def _new_forecast(settings: ExperimentConfig, shape: tuple[int, ...], classes: int) -> MemoryForecast:
+    patches, model = settings.data.patches, settings.model
+    if model.freezing.thaw:  # most weights are trained after the last change
+        last = model.freezing.at_epoch(max(model.freezing.thaw))
+        settings = settings.model_copy(update={"model": model.model_copy(update={"freezing": last})})
+    return forecast_memory(
+        lambda: build_model(settings, shape[0], classes, shape[1:]),
+        settings.training,
+        (shape[0], *(patches.size if patches else shape[1:])),
+        predicts=patches is None,
+    )
+
+
+def _seconds(
+    settings: ExperimentConfig, manifest: Manifest, split: Split, shape: tuple[int, ...], device: str
+) -> float:
+    """Time of all epochs, from a few steps on images of the training set, in a temporary folder."""
+    model = build_model(settings, shape[0], len(manifest.classes), shape[1:])
+    training = settings.training
+    chosen = split.samples["train"][: training.batch_size]
+    few = manifest.select(chosen)
+    with tempfile.TemporaryDirectory() as cache_folder:
+        store = open_store(few, settings.preprocessing, cache=Path(cache_folder))
+        only = Split(
+            samples={"train": chosen, "val": (), "test": ()},
+            subjects={"train": (), "val": (), "test": ()},
+            unit=split.unit,
+            method=split.method,
+            seed=split.seed,
+            manifest_digest=few.digest,
+        )
+        module = DataModule.from_split(few, only, store, settings)
+        train = module.dataset("train", settings.augmentation, patches=settings.data.patches)
+        step = time_of_step(model, train, training, device)
+    validated = len(split.samples["val"]) / training.batch_size
+    return training.epochs * step * (_steps_per_epoch(split, settings) + validated * FORWARD_SHARE)
+
+
+def _steps_per_epoch(split: Split, settings: ExperimentConfig) -> int:
+    patches = settings.data.patches
+    images = len(split.samples["train"]) * (patches.per_volume if patches else 1)
+    return math.ceil(images / settings.training.batch_size)
+
+
+def _listed(names: Sequence[str], most: int = 10) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

@@ -1,0 +1,99 @@
+"""What a training would need is known, and refused, before anything is written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from gyrus.errors import ConfigError
+from gyrus.synthetic.phantom import generate
+from gyrus.synthetic.phantom_layouts import write
+from gyrus.workflows import training_plan
+from gyrus.workflows.train import train
+from gyrus.workflows.training_plan import TrainingPlan, plan_training, require_memory
+
+SMALL = {"preprocessing.steps": [{"step": "grayscale"}], "training.batch_size": 32}
+GIB = 2**30
+
+
+@pytest.fixture(scope="module")
+def slices(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve synthetic subjects in two classes."""
+    phantom = generate(subjects=12, slices=2, classes=2, size=32, seed=0)
+    return write(phantom, tmp_path_factory.mktemp("data") / "phantom")
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The cache, which no plan creates."""
+    monkeypatch.setenv("GYRUS_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def memory_is(monkeypatch: pytest.MonkeyPatch, size: float) -> None:
+    monkeypatch.setattr(training_plan, "available_memory", lambda: int(size))
+
+
+@pytest.fixture
+def plan(slices: Path, cache: Path) -> TrainingPlan:  # noqa: ARG001, set first
+    return plan_training("dementia-baseline", data=slices, overrides=SMALL)
+
+
+def test_a_plan_says_what_would_be_trained_and_writes_nothing(plan, cache):
+    text = plan.text()
+    for part in ("24 images", "subjects", "32 x 32, 1 channel", "baseline-cnn", "10 epochs"):
+        assert part in text
+    assert f"{plan.memory.parameters:,} weights" in text
+    assert "available: " in text
+    assert "per epoch, at most" in text  # the recipe stops early
+    assert plan.seconds is not None
+    assert not cache.exists()
+
+
+def test_too_little_memory_is_refused_before_anything_is_written(slices, cache, tmp_path, monkeypatch):
+    memory_is(monkeypatch, 0.25 * GIB)
+    with pytest.raises(ConfigError, match="256 MiB are available on this machine") as error:
+        train("dementia-baseline", data=slices, out=tmp_path / "run", overrides=SMALL)
+    assert "smaller images, now 32 x 32" in str(error.value)
+    assert not (tmp_path / "run").exists()
+    assert not cache.exists()
+
+
+def test_a_plan_that_does_not_fit_is_shown_and_not_timed(slices, monkeypatch):
+    memory_is(monkeypatch, 0.25 * GIB)
+    plan = plan_training("dementia-baseline", data=slices, overrides=SMALL)
+    assert plan.seconds is None
+    assert "does not suffice" in plan.text()
+    with pytest.raises(ConfigError, match="to train anyway"):
+        plan.require_memory()
+
+
+def test_the_largest_batch_that_fits_is_named(plan, monkeypatch):
+    volumes = (1, 32, 64, 64)
+    memory_is(monkeypatch, 1.2 * GIB)
+    with pytest.raises(ConfigError, match=r"a batch of (4|8|16) instead of 32") as error:
+        require_memory(plan.settings, volumes, classes=2, images=24)
+    assert "--recipe small-cnn3d" in str(error.value)
+    batch_size = int(str(error.value).split("training.batch_size=")[1].split(";")[0])
+    for size, fits in ((batch_size, True), (2 * batch_size, False)):
+        training = plan.settings.training.model_copy(update={"batch_size": size})
+        settings = plan.settings.model_copy(update={"training": training})
+        if fits:
+            require_memory(settings, volumes, classes=2, images=24)
+        else:
+            with pytest.raises(ConfigError):
+                require_memory(settings, volumes, classes=2, images=24)
+
+
+def test_the_check_can_be_turned_off(plan, monkeypatch):
+    memory_is(monkeypatch, 0)
+    training = plan.settings.training.model_copy(update={"check_memory": False})
+    require_memory(plan.settings.model_copy(update={"training": training}), (1, 32, 32), classes=2, images=24)
+
+
+def test_baselines_are_counted(plan, monkeypatch):
+    memory_is(monkeypatch, 2 * GIB)
+    require_memory(plan.settings, (1, 32, 32), classes=2, images=24)
+    with pytest.raises(ConfigError, match="baselines on 1,000,000 images"):
+        require_memory(plan.settings, (1, 32, 32), classes=2, images=1_000_000)
