@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -50,3 +51,30 @@ def test_phantom_data_have_no_shortcut_and_columns_are_tested(tmp_path: Path) ->
     findings = run_checks(gather(scan(write(phantom, tmp_path / "data", "csv"))), title="phantom", checks=["shortcuts"])
     assert not [entry for entry in findings.entries if "property" in entry.numbers]
     assert {entry.numbers["column"] for entry in findings.entries if "column" in entry.numbers} == {"age", "sex"}
+
+
+def test_only_columns_with_one_value_per_subject_are_tested(tmp_path: Path) -> None:
+    phantom = generate(subjects=24, slices=2, classes=2, size=32, seed=9)
+    folder = write(phantom, tmp_path / "data", "csv")
+    file = next(folder.glob("*.csv"))
+    table = pd.read_csv(file)
+    generator = np.random.default_rng(0)
+    (label,) = (name for name in table if set(table[name]) == {"Control", "Dementia"})
+    table["box_left"] = generator.integers(0, 32, len(table)) + 10 * (table[label] == "Dementia")
+    table["scanner"] = np.where(table[label] == "Dementia", "A", "B")
+    table["note"] = "none"
+    table.to_csv(file, index=False)
+    known = run_checks(gather(scan(folder)), title="phantom", checks=["shortcuts"]).entries
+    assert {entry.numbers["column"] for entry in known if "column" in entry.numbers} == {"age", "sex", "scanner"}
+    (left_out,) = [entry.verdict for entry in known if "not tested" in entry.verdict]
+    assert "box_left (differs between images of a subject)" in left_out
+    assert "note (the same value everywhere)" in left_out
+    (scanner,) = [entry for entry in known if entry.numbers.get("column") == "scanner"]
+    assert scanner.severity == "warning"
+    assert "p < 0.001" in scanner.verdict
+
+    unknown = scan(folder, subject_rule="none")
+    hidden = replace(unknown, table=unknown.table.assign(subject=None), subject_kind="unknown", subject_rule="none")
+    entries = run_checks(gather(hidden), title="phantom", checks=["shortcuts"]).entries
+    assert "box_left" not in {entry.numbers.get("column") for entry in entries}
+    assert any("box_left (may differ between images of a subject" in entry.verdict for entry in entries)

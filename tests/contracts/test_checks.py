@@ -6,13 +6,16 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from gyrus.audit.checks import CHECKS, run_checks
 from gyrus.audit.context import AuditContext, gather
 from gyrus.audit.findings import SEVERITIES, Findings
 from gyrus.datasets.scan import scan
 from gyrus.errors import DataError, UnknownNameError
+from gyrus.reporting.audit_report import write_audit
 from gyrus.synthetic.phantom import generate
 from gyrus.synthetic.phantom_layouts import write
 
@@ -68,3 +71,44 @@ def test_volumes_are_refused(context: AuditContext) -> None:
     table = context.manifest.table.assign(shape=[(8, 8, 8)] * len(context.manifest))
     with pytest.raises(DataError, match="An audit works on slices"):
         gather(replace(context.manifest, table=table))
+
+
+def _one_slice(numbers: dict[str, range], height: int = 2) -> dict[str, np.ndarray]:
+    """File name to pixels: one slice of each phantom subject, by class."""
+    slices = generate(subjects=16, slices=4, size=32, seed=0).volumes[:, height]
+    return {
+        f"{name}/sub-{number:02}_slice-0.png": slices[number] for name, range_ in numbers.items() for number in range_
+    }
+
+
+def _equal(count: int, value: int | None = None) -> dict[str, np.ndarray]:
+    """File name to pixels: the same image again and again, or a constant one, in two classes."""
+    picture = next(iter(_one_slice({"a": range(1)}).values()))
+    picture = picture if value is None else np.full_like(picture, value)
+    return {f"{'ab'[number % 2]}/sub-{number:03}_slice-0.png": picture for number in range(count)}
+
+
+DEGENERATE: dict[str, dict[str, np.ndarray]] = {
+    "two images": _one_slice({"a": range(1), "b": range(1, 2)}),
+    "two equal images": _equal(2),
+    "three images": _one_slice({"a": range(1), "b": range(1, 3)}),
+    "one subject against many": _one_slice({"a": range(15), "b": range(15, 16)}),
+    "one subject in each of three classes": _one_slice({"a": range(1), "b": range(1, 2), "c": range(2, 3)}),
+    "a third class of one subject": _one_slice({"a": range(8), "b": range(8, 15), "c": range(15, 16)}),
+    "equal images": _equal(20),
+    "black images": _equal(100, 0),
+}
+"""Sets that are too small or too uniform for some of the checks."""
+
+
+@pytest.mark.parametrize("name", DEGENERATE)
+def test_no_set_is_too_small_or_too_uniform_for_an_audit(name: str, tmp_path: Path) -> None:
+    """Whatever cannot be tested is a note; nothing is a traceback or a warning of a library."""
+    for path, pixels in DEGENERATE[name].items():
+        (tmp_path / "data" / path).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(tmp_path / "data" / path)
+    context = gather(scan(tmp_path / "data"))
+    findings = run_checks(context, title=name)
+    assert write_audit(tmp_path / "out", context, findings, maps=False).exists()
+    (labels,) = [entry for entry in findings.select("labels") if "could not be checked" in entry.verdict]
+    assert labels.severity == "note"

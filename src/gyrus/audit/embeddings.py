@@ -23,17 +23,20 @@ DBSCAN_DISTANCE, MIN_SAMPLES = 3.0, 5
 
 
 def standardise_columns(features: Floats) -> NDArray[np.float64]:
-    """Each column with mean 0 and standard deviation 1; NaN becomes the mean."""
+    """Each column with mean 0 and standard deviation 1; NaN becomes the mean, and a column without values 0."""
     values = np.asarray(features, np.float64)
+    values = np.where(np.isnan(values).all(axis=0), 0.0, values)
     centred = values - np.nanmean(values, axis=0)
     scale = np.nanstd(values, axis=0)
     return np.nan_to_num(centred / np.where(scale > 0, scale, 1.0))
 
 
 def tsne(features: Floats, *, perplexity: float = PERPLEXITY, seed: int = SEED) -> NDArray[np.float32]:
-    """t-SNE (van der Maaten and Hinton 2008) of (N, D), as (N, 2)."""
+    """t-SNE (van der Maaten and Hinton 2008) of (N, D), as (N, 2); all at the origin if all rows are equal."""
     from sklearn.manifold import TSNE
 
+    if not np.ptp(features, axis=0).any():
+        return np.zeros((len(features), 2), np.float32)
     perplexity = min(perplexity, (len(features) - 1) / 3)
     return TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(np.asarray(features, np.float32))
 

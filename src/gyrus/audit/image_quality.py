@@ -172,7 +172,8 @@ def check(manifest: Manifest, quality: pd.DataFrame) -> tuple[Finding, ...]:
     }
     if not flags and not empty and not cropped:
         return (Finding("quality", "ok", "No image is a quality outlier.", numbers),)
-    verdict = f"{len(flags):,} of {len(quality):,} images are quality outliers"
+    verdict = f"{len(flags):,} of {counted(len(quality), 'image')} {'is a' if len(flags) == 1 else 'are'} quality "
+    verdict += "outlier" if len(flags) == 1 else "outliers"
     verdict += f"; {counted(empty, 'image')} almost without a head" if empty else ""
     verdict += f"; {counted(cropped, 'image')} with the head cut off" if cropped else ""
     many = len(flags) > 0.02 * len(quality) or cropped > 0.02 * len(quality)

@@ -49,20 +49,23 @@ def out_of_fold(features: NDArray[np.floating], targets: Rows, subjects: Rows, *
         seed: Seed of the folds.
 
     Returns:
-        (N, classes); NaN where a class was missing from the training folds.
+        (N, classes); NaN where the training folds have fewer than two images of a class, and where all images are
+        equal.
     """
     from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
     classes = int(targets.max()) + 1
     result = np.full((len(targets), classes), np.nan)
+    if np.ptp(features, axis=0).max(initial=0.0) < 1e-12:
+        return result
     folds = assign_folds(targets, subjects, seed)
     generator = np.random.default_rng(seed)
     for fold in range(FOLDS):
         train, test = np.nonzero(folds != fold)[0], np.nonzero(folds == fold)[0]
         if len(train) > MAX_FITTED:
             train = generator.choice(train, MAX_FITTED, replace=False)
-        present = np.unique(targets[train])
-        if not len(test) or len(present) < classes:
+        # The covariance of a class needs two images.
+        if not len(test) or np.bincount(targets[train], minlength=classes).min() < 2:
             continue
         model = LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto", priors=np.full(classes, 1 / classes))
         result[test] = model.fit(features[train], targets[train]).predict_proba(features[test])
@@ -157,10 +160,13 @@ def _label_errors(context: AuditContext) -> tuple[Finding, ...]:
     unit = "subject" if known else "image"
     probabilities = out_of_fold(_features(context.neighbours.vectors), targets, subjects, seed=context.seed)
     means, labels, first = subject_means(probabilities, targets, subjects)
-    if not len(labels):
-        verdict = "Labels could not be checked: a class has too few subjects for cross-validation."
-        return (Finding("labels", "note", verdict, {}),)
     present = np.unique(labels)  # a class of a single subject has no predictions
+    if len(present) < 2:
+        verdict = (
+            f"Labels could not be checked: cross-validation needs at least two {unit}s of two classes, and different "
+            "images."
+        )
+        return (Finding("labels", "note", verdict, {}),)
     accuracy = float(recall_score(labels, np.argmax(means, axis=1), labels=present, average="macro"))
     chance = 1 / len(present)
     numbers: dict[str, Number] = {f"balanced accuracy by {unit}": accuracy, "chance": chance}

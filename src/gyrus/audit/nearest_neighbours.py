@@ -116,7 +116,7 @@ class _Whitening:
         rows -= self._mean
         kept = min(COMPONENTS, size // IMAGES_PER_COMPONENT)
         _, scale, basis = randomized_svd(rows, kept, n_iter=3, random_state=seed)
-        self._basis = (basis / np.maximum(scale, scale[0] * 1e-3)[:, None]).T.astype(np.float32)
+        self._basis = (basis / np.maximum(scale, max(scale[0] * 1e-3, 1e-6))[:, None]).T.astype(np.float32)
 
     def __call__(self, thumbnails: NDArray[np.uint8]) -> Floats:
         result = np.empty((len(thumbnails), self._basis.shape[1]), np.float32)

@@ -3,6 +3,11 @@
 Images of one class that come from another source often differ in image size, JPEG quality, the brightness of the
 background, or a mark in a corner. A classifier learns such shortcuts long before it learns disease, and they fail on
 other data. Columns of the table, such as age, sex and site, are tested for association with the class too.
+
+A column can be a confounder if it describes the subject: it has one value per subject. A column whose values differ
+between the images of a subject describes the image or a mark on it, such as a box in pixels, and is not tested. Where
+subjects are unknown, only columns with at most 20 distinct values are tested, and those with a name of
+:data:`SUBJECT_COLUMNS`.
 """
 
 from __future__ import annotations
@@ -12,10 +17,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from gyrus.audit.context import AuditContext
-from gyrus.audit.findings import Finding, Number
+from gyrus.audit.findings import Finding, Number, counted
 from gyrus.audit.labels import assign_folds
-from gyrus.datasets.manifest import COLUMNS
-from gyrus.datasets.sample_files import IMAGE_COLUMN
+from gyrus.datasets.manifest import COLUMNS, MEMBERS, VIEW, VOLUME_FILES
+from gyrus.datasets.sample_files import ASSUMED, IMAGE_COLUMN
+from gyrus.text import p_value_text
 
 Rows = NDArray[np.int64]
 
@@ -28,8 +34,20 @@ NUISANCE_GROUPS: dict[str, tuple[str, ...]] = {
 }
 """Nuisance properties that are tested together."""
 
+FEWEST = 4
+"""Smallest number of subjects with which a shortcut can be found."""
+
 PERMUTATIONS = 40
 """How often labels are shuffled to estimate chance."""
+
+NO_CONFOUNDERS = (*COLUMNS, IMAGE_COLUMN, MEMBERS, VIEW, VOLUME_FILES, ASSUMED)
+"""Columns of a manifest that Gyrus itself writes."""
+
+SUBJECT_COLUMNS = ("age", "sex", "gender", "education", "height", "weight", "bmi", "mmse", "cdr", "handedness")
+"""Names of columns that describe the subject, whatever the number of their values."""
+
+MAX_CATEGORIES = 20
+"""Largest number of distinct texts in a column that is tested; and of any values where subjects are unknown."""
 
 SIGNIFICANT = 0.01
 """p-value below which a column is associated with the class."""
@@ -66,10 +84,13 @@ def predictability(features: NDArray[np.float64], targets: Rows, *, seed: int = 
 
     Returns:
         Balanced accuracy; chance, its mean over shuffled labels; and p, the fraction of shuffles that are as good (with
-        one added to each count, Phipson and Smyth 2010), or 1 where the accuracy is too low to be tested.
+        one added to each count, Phipson and Smyth 2010), or 1 where the accuracy is too low to be tested, or where
+        there is one class or fewer than :data:`FEWEST` subjects.
     """
-    reached = _cross_validated(features, targets, seed)
     guessing = 1 / len(np.unique(targets))
+    if guessing == 1 or len(targets) < FEWEST:
+        return guessing, guessing, 1.0
+    reached = _cross_validated(features, targets, seed)
     if (reached - guessing) / (1 - guessing) < RELEVANT:
         return reached, guessing, 1.0
     generator = np.random.default_rng(seed)
@@ -83,19 +104,15 @@ def association(values: pd.Series, targets: Rows) -> tuple[str, float, float]:
 
     Returns:
         Name of the measure, its value from 0 to 1, and a p-value: Kruskal and Wallis' epsilon squared for numbers,
-        Cramer's V and the chi-squared test for categories.
+        Cramer's V and the chi-squared test for categories. There must be two values and two classes.
     """
     from scipy import stats
 
     if pd.api.types.is_numeric_dtype(values) and values.nunique() > 5:
         groups = [values[targets == label].to_numpy(np.float64) for label in np.unique(targets)]
-        if min(map(len, groups)) < 2:
-            return "epsilon squared", 0.0, 1.0
         statistic, p_value = stats.kruskal(*groups)
         return "epsilon squared", float(statistic / (len(values) - 1)), float(p_value)
     counts = pd.crosstab(values.astype(str).to_numpy(), targets).to_numpy()
-    if min(counts.shape) < 2:
-        return "Cramer's V", 0.0, 1.0
     statistic, p_value = stats.chi2_contingency(counts)[:2]
     return "Cramer's V", float(np.sqrt(statistic / (counts.sum() * (min(counts.shape) - 1)))), float(p_value)
 
@@ -130,30 +147,63 @@ def _shortcut(context: AuditContext, subjects: Rows, unit: str, name: str, colum
 
 def _confounders(context: AuditContext, subjects: Rows) -> tuple[Finding, ...]:
     table = context.manifest.table
-    first = np.unique(subjects, return_index=True)[1]
-    found = []
-    for column in table.columns:
-        if column in COLUMNS or column == IMAGE_COLUMN:
-            continue
-        values = table[column].iloc[first].reset_index(drop=True)
-        present = values.notna().to_numpy()
-        if values.nunique() < 2 or (values.nunique() > 20 and not pd.api.types.is_numeric_dtype(values)):
-            continue
-        measure, strength, p_value = association(values[present], context.targets[first][present])
-        numbers: dict[str, Number] = {"column": str(column), measure: strength, "p": p_value}
-        if p_value < SIGNIFICANT and strength > 0.05:
-            verdict = (
-                f"The column {column} is associated with the class ({measure} {strength:.2f}, p = {p_value:.1g}): a "
-                "classifier may learn it instead of the disease."
-            )
-            found.append(Finding("shortcuts", "warning", verdict, numbers))
-        else:
-            verdict = (
-                f"The column {column} shows no clear association with the class ({measure} {strength:.2f}, "
-                f"p = {p_value:.2f})."
-            )
-            found.append(Finding("shortcuts", "ok", verdict, numbers))
-    return tuple(found)
+    names = [str(name) for name in table.columns if name not in NO_CONFOUNDERS]
+    reasons = {name: _why_not_tested(context, subjects, name) for name in names}
+    tested = tuple(_confounder(context, subjects, name) for name in names if not reasons[name])
+    left_out = {name: reason for name, reason in reasons.items() if reason}
+    if not left_out:
+        return tested
+    columns = ", ".join(f"{name} ({reason})" for name, reason in left_out.items())
+    verdict = (
+        f"{counted(len(left_out), 'column was', 'columns were')} not tested for association with the class: {columns}."
+    )
+    return (*tested, Finding("shortcuts", "note", verdict, {"columns not tested": len(left_out)}))
+
+
+def _why_not_tested(context: AuditContext, subjects: Rows, column: str) -> str:
+    """Why a column cannot be a confounder or cannot be tested, in words; empty if it is tested."""
+    values = context.manifest.table[column]
+    distinct = int(values.nunique())
+    if distinct < 2:
+        return "the same value everywhere"
+    if (
+        values.dropna().astype(str).str.casefold() == context.manifest.table["label"].str.casefold()[values.notna()]
+    ).all():
+        return "the label itself"
+    if values.groupby(subjects).nunique().max() > 1:
+        return "differs between images of a subject"
+    numeric = pd.api.types.is_numeric_dtype(values)
+    if distinct > MAX_CATEGORIES and not numeric:
+        return f"{distinct:,} different texts"
+    if distinct > MAX_CATEGORIES and context.subjects is None and column.casefold() not in SUBJECT_COLUMNS:
+        return "may differ between images of a subject; subjects are unknown"
+    known, targets = _by_subject(context, subjects, column)
+    if len(np.unique(targets)) < 2 or np.bincount(targets)[np.unique(targets)].min() < 2 or known.nunique() < 2:
+        return "known of fewer than two subjects of a class"
+    return ""
+
+
+def _by_subject(context: AuditContext, subjects: Rows, column: str) -> tuple[pd.Series, Rows]:
+    """The value and the class of each subject with a value."""
+    first = context.manifest.table[column].groupby(subjects).first()
+    targets = context.targets[np.unique(subjects, return_index=True)[1]]
+    known = first.notna().to_numpy()
+    return first[known].reset_index(drop=True), targets[known]
+
+
+def _confounder(context: AuditContext, subjects: Rows, column: str) -> Finding:
+    measure, strength, p_value = association(*_by_subject(context, subjects, column))
+    numbers: dict[str, Number] = {"column": column, measure: strength, "p": p_value}
+    result = f"({measure} {strength:.2f}, {p_value_text(p_value)})"
+    if p_value < SIGNIFICANT and strength > 0.05:
+        verdict = (
+            f"The column {column} is associated with the class {result}: a classifier may learn it instead of the "
+            "disease."
+        )
+        return Finding("shortcuts", "warning", verdict, numbers)
+    return Finding(
+        "shortcuts", "ok", f"The column {column} shows no clear association with the class {result}.", numbers
+    )
 
 
 def _cross_validated(features: NDArray[np.float64], targets: Rows, seed: int) -> float:

@@ -23,6 +23,7 @@ from gyrus.evaluation.thresholds import GOALS, OperatingResult, choose_threshold
 from gyrus.inference.predictions import Predictions
 from gyrus.registry import look_up
 from gyrus.serialisation import Saved, renamed
+from gyrus.text import p_value_text
 from gyrus.types import SPLIT_WARNINGS, SplitUnit
 
 FEW = 50
@@ -232,7 +233,7 @@ def _calibration_text(found: Calibration, level: float) -> str:
     if error.p_value is None or error.expected is None:
         return f"ECE {error.value:.3f}, Brier score {found.brier.text()}."
     shown = "miscalibrated" if error.p_value < 1 - level else "no significant miscalibration"
-    chance = f"{error.expected:.3f} expected if calibrated, p = {error.p_value:.2g}"
+    chance = f"{error.expected:.3f} expected if calibrated, {p_value_text(error.p_value)}"
     return f"{shown}, ECE {error.value:.3f} ({chance}), Brier score {found.brier.text()}."
 
 

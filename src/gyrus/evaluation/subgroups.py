@@ -25,6 +25,7 @@ from gyrus.inference.pooling import pool_by_subject
 from gyrus.inference.predictions import Predictions
 from gyrus.registry import look_up
 from gyrus.serialisation import Saved, renamed
+from gyrus.text import p_value_text
 
 BANDS = 3
 """Numeric columns are divided into this many bands with equal numbers of subjects, unless edges are given."""
@@ -95,8 +96,8 @@ class SubgroupTable:
             shared = self.unit == "image" and len(self.groups) > 1
             return "The same subjects are in several groups, so differences are not tested." if shared else ""
         if self.p_value < 1 - level:
-            return f"Accuracy differs between the groups by more than chance (p = {self.p_value:.2g})."
-        return f"No significant difference in accuracy between the groups (p = {self.p_value:.2g})."
+            return f"Accuracy differs between the groups by more than chance ({p_value_text(self.p_value)})."
+        return f"No significant difference in accuracy between the groups ({p_value_text(self.p_value)})."
 
 
 @dataclass(frozen=True)

@@ -189,24 +189,25 @@ def _write_table(path: Path, table: pd.DataFrame) -> None:
 
 def _draw_quality(context: AuditContext) -> tuple[Drawing, ...]:
     quality = context.images.quality
-    return (
-        Drawing(
-            "quality",
-            "Whole-image measures",
-            "A second peak often comes from a second scanner, or from slices at another height.",
-            quality_figure(quality),
-        ),
-        Drawing(
-            "quality_correlation",
-            "Correlation of the measures",
-            "Spearman's rank correlation. The first four measures mostly depend on how much of the slice is head.",
-            correlation_figure(quality),
-        ),
+    measures = Drawing(
+        "quality",
+        "Whole-image measures",
+        "A second peak often comes from a second scanner, or from slices at another height.",
+        quality_figure(quality),
     )
+    if (quality.nunique() > 1).sum() < 2:
+        return (measures,)
+    correlation = Drawing(
+        "quality_correlation",
+        "Correlation of the measures",
+        "Spearman's rank correlation. The first four measures mostly depend on how much of the slice is head.",
+        correlation_figure(quality),
+    )
+    return measures, correlation
 
 
 def _draw_quality_by_class(context: AuditContext) -> tuple[Drawing, ...]:
-    if len(np.unique(context.targets[context.targets >= 0])) < 2:
+    if len(np.unique(context.targets[context.targets >= 0])) < 2 or (context.images.quality.nunique() < 2).all():
         return ()
     caption = (
         "If the boxes of a measure do not overlap, image quality may predict the class. One value per image, not per "

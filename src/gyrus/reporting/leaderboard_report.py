@@ -37,6 +37,7 @@ from gyrus.reporting.figures import (
     save_drawings,
 )
 from gyrus.reporting.html import write_page
+from gyrus.text import p_value_text
 
 MOST_NAMES = 20
 MOST_CURVES = 7
@@ -275,7 +276,7 @@ def _rank_text(standing: Standing) -> str:
 def _p_text(p_value: float | None) -> str:
     if p_value is None:
         return ""
-    return "<0.001" if p_value < 0.001 else f"{p_value:.3f}"
+    return p_value_text(p_value).removeprefix("p ").removeprefix("= ")
 
 
 def _short(value: float | None) -> str:
