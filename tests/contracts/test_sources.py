@@ -105,6 +105,33 @@ def parquet_table(root: Path) -> Manifest:
     return scan(root / "labels.parquet")
 
 
+def json_lines(root: Path) -> Manifest:
+    _write_files(root, lambda one: f"images/{one.name}")
+    table = _table().rename(columns={"path": "file_name"})
+    table.to_json(root / "metadata.jsonl", orient="records", lines=True)
+    return scan(root)
+
+
+def utf16_table(root: Path) -> Manifest:
+    _write_files(root, lambda one: f"images/{one.name}")
+    _table().to_csv(root / "labels.csv", index=False, sep=";", encoding="utf-16")
+    return scan(root)
+
+
+def table_per_subset(root: Path) -> Manifest:
+    _write_files(root, lambda one: f"images/{one.name}")
+    for subset, rows in _table().groupby("subset"):
+        rows.drop(columns="subset").to_csv(root / f"{subset}.csv", index=False)
+    return scan(root)
+
+
+def table_of_ids(root: Path) -> Manifest:
+    _write_files(root, lambda one: f"images/{one.name}")
+    ids = _table().drop(columns=["path", "slice"]).drop_duplicates()
+    ids.rename(columns={"subject": "participant_id"}).to_csv(root / "clinical.csv", index=False)
+    return scan(root)
+
+
 def parquet_by_pandas(root: Path) -> Manifest:
     table = _table().drop(columns=["path", "subset"]).assign(image=[one.content for one in SLICES])
     table.to_parquet(root / "brains.parquet")
@@ -153,7 +180,8 @@ def hub(root: Path) -> Manifest:
 
 LAYOUTS = {
     "folder": [folder_per_class, folder_per_subset_and_class, folder_per_subject],
-    "table": [csv_table, tsv_table, parquet_table],
+    "table": [csv_table, tsv_table, parquet_table, json_lines, utf16_table, table_per_subset],
+    "ids": [table_of_ids],
     "parquet": [parquet_by_pandas, parquet_by_pyarrow, parquet_by_datasets],
     "huggingface": [hub],
 }

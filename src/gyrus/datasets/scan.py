@@ -17,7 +17,7 @@ from gyrus.datasets.identifiers import comparable_label, spelling_note, unify_sp
 from gyrus.datasets.label_changes import LabelChanges, settle_labels
 from gyrus.datasets.manifest import VOLUME_FILES, Manifest, Problem, SubjectKind, order_classes
 from gyrus.datasets.sample_files import EncodedImages, VolumeFiles, may_be_dicom
-from gyrus.datasets.sources import bids, huggingface, parquet, table
+from gyrus.datasets.sources import bids, huggingface, id_table, parquet, table
 from gyrus.datasets.sources import dicom_series as dicom
 from gyrus.datasets.sources.accounting import count_files
 from gyrus.datasets.sources.class_folders import is_image, list_images, list_volumes, walk
@@ -55,9 +55,19 @@ class Source:
     description: str
 
 
+def _list_with_ids(path: Path, request: ScanRequest) -> Listing:
+    """The files of a folder, with the labels of a table of ids in it."""
+    folder = path if path.is_dir() else path.parent
+    files = SOURCES[_kind_of_files(folder)].list_samples(folder, replace(request, labelled=False))
+    return id_table.with_table(files, path, request)
+
+
 SOURCES: dict[str, Source] = {
     "folder": Source(list_images, "a folder of images, one folder per class, also below train/, val/, test/"),
-    "table": Source(table.list_samples, "a CSV, TSV or parquet table with a column of paths, or a folder with one"),
+    "table": Source(
+        table.list_samples, "a CSV, TSV, JSONL or parquet table with a column of paths, or a folder with one"
+    ),
+    "ids": Source(_list_with_ids, "images, volumes or DICOM series, and a table with their ids and labels"),
     "parquet": Source(parquet.list_samples, "parquet with a column of image bytes, or a folder of such files"),
     "volumes": Source(list_volumes, "a folder of NIfTI or other volumes, one folder per class, or one volume"),
     "bids": Source(bids.list_samples, "a BIDS data set: sub-*/anat/*.nii.gz and participants.tsv"),
@@ -127,10 +137,37 @@ def scan(
     name = source or _recognise(path, request)
     layout = look_up(name, SOURCES, "source")
     location = path if name == "huggingface" else _existing(path)
-    manifest = _build_manifest(layout.list_samples(location, request), request, Path(location))
+    listing = _list_samples(layout, location, request, recognised=source is None)
+    manifest = _build_manifest(listing, request, Path(location))
     former = [role for role in columns or {} if role in FORMER_ROLES]
     renamed = [f"the column role '{role}' is now called '{FORMER_ROLES[role]}'" for role in former]
     return replace(manifest, notes=(*renamed, *manifest.notes)) if renamed else manifest
+
+
+def _list_samples(layout: Source, location: str | Path, request: ScanRequest, *, recognised: bool) -> Listing:
+    """The samples of a layout, with a note on each table of a folder that seems to hold labels and was not used.
+
+    Raises:
+        DataError: As in :func:`scan`; or a table was not used, and the folders alone give no classes.
+    """
+    of_folders = layout in (SOURCES["folder"], SOURCES["volumes"], SOURCES["dicom"])
+    unused: dict[str, str] = {}
+    if of_folders and isinstance(location, Path) and location.is_dir():
+        unused = id_table.unused_tables(location, request)
+    reasons = [f"{name} was not used: {reason}" for name, reason in unused.items()]
+    try:
+        listing = layout.list_samples(location, request)
+    except DataError as error:
+        if reasons and type(error) is DataError:
+            raise DataError(f"{error} {'. '.join(reasons)}.") from error
+        raise
+    classes = {label for label in _labels(listing.rows) if not pd.isna(label)}
+    if reasons and recognised and request.labelled and len(classes) < 2:
+        raise DataError(
+            f"The folders of {location} give no two classes ({', '.join(sorted(classes))}), and {'. '.join(reasons)}. "
+            "Correct the table or the folders; --source folder uses the folders alone."
+        )
+    return replace(listing, notes=(*listing.notes, *reasons))
 
 
 def _three(spacing: Sequence[float] | None) -> tuple[float, float, float] | None:
@@ -161,7 +198,9 @@ def _recognise(path: str | Path, request: ScanRequest) -> str:
     if place.suffix.lower() in DICOM_EXTENSIONS or is_dicom(place):
         return "dicom"
     if place.suffix.lower() in table.TABLE_EXTENSIONS:
-        return "parquet" if parquet.holds_images(place, request.columns.get("image")) else "table"
+        if parquet.holds_images(place, request.columns.get("image")):
+            return "parquet"
+        return "ids" if id_table.has_ids(place, request) else "table"
     known = "".join(f"\n  {name}: {layout.description}" for name, layout in SOURCES.items())
     raise DataError(f"{place} has no known layout. Known layouts:{known}")
 
@@ -169,15 +208,14 @@ def _recognise(path: str | Path, request: ScanRequest) -> str:
 def _recognise_folder(path: Path, request: ScanRequest) -> str:
     if parquet.image_files(path, request.columns.get("image")):
         return "parquet"
-    tables = table.tables_in(path, request.columns)
-    if len(tables) > 1:
-        raise DataError(
-            f"{path} holds {len(tables)} tables with paths: {', '.join(file.name for file in tables)}. "
-            'Give the path of one of them, or scan the folders instead with source="folder".'
-        )
-    if tables:
+    if table.path_tables(path, request.columns):
         return "table"
-    return "bids" if bids.is_bids(path) else _kind_of_files(path)
+    if bids.is_bids(path):
+        return "bids"
+    files = id_table.id_tables(path, request)
+    if files and not (request.labelled and id_table.folders_are_labels(path, files, request)):
+        return "ids"
+    return _kind_of_files(path)
 
 
 def _kind_of_files(path: Path) -> str:

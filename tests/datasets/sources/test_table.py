@@ -264,3 +264,69 @@ def test_cells_are_read_by_role() -> None:
     assert subset_cells(["Training", None, "dev"], "split") == ["train", None, "val"]
     assert name_labels(["0", "1", "-1"], ["NC", "AD"]) == ["NC", "AD", None]
     assert additional_cells(pd.Series(["1", "n/a", "2.5"])).dtype.kind == "f"
+
+
+def test_paths_without_a_file_are_completed_by_name(tmp_path: Path) -> None:
+    write_images(tmp_path, "a/x.png", "b/x.png", "b/Y.PNG", "b/z.png")
+    paths = ["a/x", "C:\\data\\b\\x.png", "y.png", "z.jpg"]
+    manifest = scan(write_table(tmp_path / "t.csv", {"path": paths, "label": [*LABELS, "NC"]}), columns=None)
+
+    assert manifest.table["path"].to_list() == ["a/x.png", "b/Y.PNG", "b/x.png"]
+    assert [problem.kind for problem in manifest.problems] == ["missing"]  # another extension is another file
+    assert manifest.notes == ("3 paths of the table have no file and were completed by name: x is a/x.png",)
+
+
+def test_tables_named_after_subsets_are_a_given_split(root: Path) -> None:
+    write_table(root / "train.csv", {"path": FILES[:2], "label": LABELS[:2], "subject": ["1", "2"]})
+    write_table(root / "test_labels.tsv", {"image": FILES[2:], "dx": LABELS[2:], "subject": ["3"]})
+
+    manifest = scan(root)
+    assert manifest.table["subset"].to_list() == ["train", "train", "test"]
+    assert manifest.table["subject"].to_list() == ["1", "2", "3"]
+
+    write_table(root / "test_labels.tsv", {"image": FILES[2:]})
+    assert scan(root).notes == ("not used, because it has no column of labels: test_labels.tsv",)
+    write_table(root / "test_labels.tsv", {"image": FILES[2:], "dx": LABELS[2:]})
+    with pytest.raises(DataError, match=r"Only some of the tables of .* have a subject column"):
+        scan(root)
+
+
+def test_tables_in_subset_folders_are_a_given_split(tmp_path: Path) -> None:
+    for subset in ("train", "validation", "test"):
+        write_images(tmp_path / subset, "a.png")
+        (tmp_path / subset / "metadata.jsonl").write_text('{"file_name": "a.png", "label": "AD"}\n')
+
+    table = scan(tmp_path).table
+    assert table[["sample", "subset"]].to_numpy().tolist() == [
+        ["test/a.png", "test"],
+        ["train/a.png", "train"],
+        ["validation/a.png", "val"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("labels.csv", b"patient_id,label\n1,AD,1\n", "cannot be read as a table: line 2 has 3 cells"),
+        ("labels.csv", b"path,label\n\x81\x8d,AD\n", "cannot be read as a table: it is no text in UTF-8"),
+        ("labels.xlsx", b"PK", "a spreadsheet; save it as CSV"),
+        (
+            "labels.csv",
+            b"patient_id,label\nq1,AD\nq2,NC\n",
+            r"no id of it \('q1', 'q2'\) is part of the name of a file",
+        ),
+        ("labels.csv", b"colour,label\nq1,AD\nq2,NC\n", "it has no column of paths or ids"),
+    ],
+)
+def test_a_table_that_is_not_used_is_named(root: Path, name: str, content: bytes, reason: str) -> None:
+    (root / name).write_bytes(content)
+    with pytest.raises(DataError, match=rf"no two classes \(img\), and {name} was not used: {reason}"):
+        scan(root)
+
+    write_images(root, "other/d.png")
+    assert any(name in note for note in scan(root).notes)  # the folders may be classes
+
+
+def test_decimal_commas_are_numbers(root: Path) -> None:
+    (root / "t.csv").write_text("path;label;age\n" + "".join(f"{file};AD;7{n},5\n" for n, file in enumerate(FILES)))
+    assert scan(root / "t.csv").table["age"].to_list() == [70.5, 71.5, 72.5]

@@ -143,7 +143,7 @@ def _with_participants(rows: pd.DataFrame, root: Path, request: ScanRequest) -> 
         if request.labelled:
             raise DataError(f"{root} has no participants.tsv, so there are no labels.")
         return rows, ()
-    table = read_table(file)
+    table, read_notes = read_table(file)
     ids = _prefixed(table, "participant_id", "sub-", file)
     participants = table.drop(columns="participant_id")
     asked = {role: name for role, name in request.columns.items() if role not in ("subject", "path")}
@@ -176,7 +176,7 @@ def _with_participants(rows: pd.DataFrame, root: Path, request: ScanRequest) -> 
         before = rows["label"] if "label" in rows else pd.Series(None, rows.index, dtype=object)
         rows["label"] = [new if new is not None else old for new, old in zip(in_sessions, before, strict=True)]
     rows = _with_further(rows, columns, [name for name in map(str, columns.columns) if name not in found.values()])
-    return rows, (*keyed.notes, *match_note(match, "subjects", file.name))
+    return rows, (*read_notes, *keyed.notes, *match_note(match, "subjects", file.name))
 
 
 def _require_visits(ids: Sequence[str], visit: str | None, file: Path) -> None:
@@ -240,7 +240,7 @@ def _session_tables(root: Path, subjects: Iterable[str]) -> Iterator[tuple[str, 
     for subject in subjects:
         file = root / subject / f"{subject}_sessions.tsv"
         if file.is_file():
-            table = read_table(file)
+            table, _ = read_table(file)
             names = _prefixed(table, "session_id", "ses-", file)
             forms = pd.Series([comparable_visit(name) for name in names])
             if forms.duplicated().any():

@@ -1,12 +1,14 @@
-"""A table of image files: CSV, TSV or parquet, one row per image; and the roles of table columns."""
+"""A table of image files: CSV, TSV, JSON Lines or parquet, one row per image; and the roles of table columns."""
 
 from __future__ import annotations
 
 import csv
 import os
+import re
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import islice
-from pathlib import Path
+from itertools import takewhile
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pandas as pd
@@ -15,77 +17,166 @@ import pyarrow.parquet as pq
 
 from gyrus.datasets.manifest import COLUMNS
 from gyrus.datasets.sample_files import IMAGE_COLUMN, IMAGE_COLUMN_NAMES
-from gyrus.datasets.sources.class_folders import with_files
+from gyrus.datasets.sources.class_folders import is_image, walk, with_files
 from gyrus.datasets.sources.listing import SUBSET_NAMES, Listing, ScanRequest
+from gyrus.datasets.text_tables import TEXT_EXTENSIONS, read_text_table
 from gyrus.errors import ConfigError, DataError
+from gyrus.imaging.volume_formats import extension_of, is_volume
 from gyrus.registry import look_up
 
-TABLE_EXTENSIONS = (".csv", ".tsv", ".parquet")
+TABLE_EXTENSIONS = (*TEXT_EXTENSIONS, ".parquet")
 """Extensions of tables, in any case."""
+
+_SPREADSHEETS = (".xlsx", ".xls", ".ods", ".numbers")
+"""Extensions of spreadsheets, which are not read."""
 
 _READ_ERRORS = (OSError, ValueError, csv.Error, pa.ArrowException)
 _TAKEN = (*COLUMNS, IMAGE_COLUMN)
-_SEPARATORS = (",", ";", "\t")
+_DECIMAL_COMMA = r"\s*-?\d+(,\d+)?\s*"
+_FIRST_WORD = re.compile(r"[A-Za-z]+")
 
 
 def list_samples(path: Path, request: ScanRequest) -> Listing:
-    """List the images of a table, or of the only table with a path column in a folder.
+    """List the images of a table, or of the tables with paths in a folder.
 
-    Paths are relative to the folder of the table, or absolute. If some are outside of that folder, the root is the
-    innermost folder that contains all of them.
+    Paths are relative to the folder of their table, or absolute. If some are outside of that folder, the root is the
+    innermost folder that contains all images. A path without a file is completed where one file below the folder has
+    its name, or its stem if it has no extension.
 
     Raises:
         ConfigError: A column named by the user does not exist.
-        DataError: The table cannot be read, has no rows, or lacks a path or label column.
+        DataError: A table cannot be read, has no rows, or lacks a path or label column; or a folder has several tables
+            that are not named after subsets.
     """
-    file = _only_table(path, request.columns) if path.is_dir() else path
-    table = read_table(file)
-    if "image" in request.columns:
-        raise ConfigError(
-            "The role 'image' is for image bytes in parquet files. For this table, name the 'path' column."
+    files = path_tables(path, request.columns) if path.is_dir() else [path]
+    if not files:
+        raise DataError(f"{path} has no table with paths. Give the path of the table to use.")
+    base = path if path.is_dir() else path.parent
+    chosen, notes = with_labels(files, request)
+    read = [_read_rows(file, request, subset_of_name(base, file) if path.is_dir() else None) for file in chosen]
+    if len({"subject" in rows for rows, _, _ in read}) > 1:
+        raise DataError(f"Only some of the tables of {base} have a subject column.")
+    rows = pd.concat([rows for rows, _, _ in read], ignore_index=True) if len(read) > 1 else read[0][0]
+    full, completed = _complete(base.absolute(), rows["path"].to_list())
+    root, below = _below_one_root(base.absolute(), full)
+    rows = with_files(root, rows.assign(sample=below, path=below), request)
+    subject = next((found.get("subject") for _, found, _ in read), None)
+    notes += [note for _, _, more in read for note in more]
+    notes += completed
+    return Listing(root, rows, tuple(below), subject_column=subject, notes=tuple(notes), tables=tuple(chosen))
+
+
+def path_tables(folder: Path, asked: Mapping[str, str]) -> list[Path]:
+    """The tables of a folder that have a path column, else those of its subset folders; sorted.
+
+    Raises:
+        DataError: There are several, and not each is named after a subset or is in the folder of one.
+    """
+    return _one_or_subsets(folder, [file for file in tables_in(folder) if has_paths(file, asked)]) or _one_or_subsets(
+        folder, [file for place in _subset_folders(folder) for file in tables_in(place) if has_paths(file, asked)]
+    )
+
+
+def _one_or_subsets(folder: Path, files: list[Path]) -> list[Path]:
+    if len(files) > 1 and not all(subset_of_name(folder, file) for file in files):
+        raise DataError(
+            f"{folder} holds {len(files)} tables with paths: {', '.join(file.name for file in files)}. "
+            'Give the path of one of them, or scan the folders instead with source="folder". '
+            "Tables named after subsets (train.csv and test.csv) are read together."
         )
-    found = find_columns(list(table.columns), request.columns)
-    if "path" not in found:
-        raise DataError(f"{file} has no column of paths{_known(table, 'path')}")
-    if request.labelled and "label" not in found:
-        raise DataError(f"{file} has no column of labels{_known(table, 'label')}")
-    if table.empty:
-        raise DataError(f"{file} has no rows.")
-    root, below = _below_one_root(file, table[found["path"]])
-    rows = pd.DataFrame({"sample": below, "path": below})
-    rows = with_files(root, add_columns(rows, table, found, request), request)
-    return Listing(root, rows, tuple(below), subject_column=found.get("subject"), tables=(file,))
+    return files
 
 
-def tables_in(folder: Path, asked: Mapping[str, str]) -> list[Path]:
-    """The tables of a folder that have a path column, sorted."""
-    files = [
+def tables_in(folder: Path) -> list[Path]:
+    """All tables of a folder by their extension, sorted."""
+    return [
         file
         for file in sorted(folder.iterdir())
         if file.suffix.lower() in TABLE_EXTENSIONS and file.is_file() and not file.name.startswith(".")
     ]
-    return [file for file in files if has_paths(file, asked)]
+
+
+def unreadable_tables(folder: Path) -> dict[str, str]:
+    """The tables and spreadsheets of a folder that cannot be read, with the reason."""
+    reasons = {
+        file.name: "a spreadsheet; save it as CSV"
+        for file in sorted(folder.iterdir())
+        if file.suffix.lower() in _SPREADSHEETS and not file.name.startswith((".", "~$"))
+    }
+    for file in tables_in(folder):
+        try:
+            column_names(file) if file.suffix.lower() == ".parquet" else read_text_table(file)
+        except _READ_ERRORS as error:
+            reasons[file.name] = f"cannot be read as a table: {error}"
+    return reasons
+
+
+def _subset_folders(folder: Path) -> list[Path]:
+    return [place for place in sorted(folder.iterdir()) if place.is_dir() and place.name.lower() in SUBSET_NAMES]
+
+
+def subset_of_name(folder: Path, file: Path) -> str | None:
+    """The subset that a table is named after, or the folder that it is in."""
+    word = _FIRST_WORD.match(file.name) if file.parent == folder else _FIRST_WORD.match(file.parent.name)
+    return SUBSET_NAMES.get(word[0].lower()) if word else None
+
+
+def with_labels(files: Sequence[Path], request: ScanRequest) -> tuple[list[Path], list[str]]:
+    """The tables that have a column of labels if labels are needed; a note names the others.
+
+    Raises:
+        DataError: None has.
+    """
+    if not request.labelled:
+        return list(files), []
+    found = {file: "label" in find_columns(column_names(file), _present(request.columns, file)) for file in files}
+    if not any(found.values()):
+        table, _ = read_table(files[0])
+        find_columns(list(table.columns), request.columns)  # a column that the user names may not exist
+        raise DataError(f"{files[0]} has no column of labels{_known(table, 'label')}")
+    without = [file.name for file, has in found.items() if not has]
+    note = f"not used, because it has no column of labels: {', '.join(without)}"
+    return [file for file, has in found.items() if has], [note] if without else []
+
+
+def _present(asked: Mapping[str, str], file: Path) -> dict[str, str]:
+    names = column_names(file)
+    return {role: name for role, name in asked.items() if name in names}
 
 
 def has_paths(file: Path, asked: Mapping[str, str]) -> bool:
-    """Whether a table has a text column that may hold paths."""
+    """Whether a table can be read and has a text column that may hold paths."""
     try:
-        names = _text_columns(file)
+        return "path" in find_columns(_text_columns(file), _present(asked, file))
     except _READ_ERRORS:
         return False
-    return "path" in find_columns(names, {role: name for role, name in asked.items() if name in names})
 
 
-def read_table(file: Path) -> pd.DataFrame:
-    """Read a table; cells of a CSV or TSV stay text.
+def column_names(file: Path) -> list[str]:
+    """The names of all columns of a table.
+
+    Raises:
+        DataError: It cannot be read.
+    """
+    try:
+        return pq.read_schema(file).names if file.suffix.lower() == ".parquet" else _text_columns(file)
+    except _READ_ERRORS as error:
+        raise DataError(f"{file} cannot be read as a table: {error}") from error
+
+
+def read_table(file: Path) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """Read a table; cells of a text file stay text.
+
+    Returns:
+        The table, and notes on how it was read.
 
     Raises:
         DataError: It cannot be read.
     """
     try:
         if file.suffix.lower() == ".parquet":
-            return in_pandas(pq.read_table(file))
-        return _read_csv(file)
+            return in_pandas(pq.read_table(file)), ()
+        return read_text_table(file)
     except _READ_ERRORS as error:
         raise DataError(f"{file} cannot be read as a table: {error}") from error
 
@@ -127,40 +218,41 @@ def add_columns(
     return rows.assign(**added)
 
 
-def _only_table(folder: Path, asked: Mapping[str, str]) -> Path:
-    tables = tables_in(folder, asked)
-    if len(tables) == 1:
-        return tables[0]
-    found = f"{len(tables)} tables with paths: {', '.join(file.name for file in tables)}" if tables else "no table"
-    raise DataError(f"{folder} has {found}. Give the path of the table to use.")
+def _read_rows(
+    file: Path, request: ScanRequest, subset: str | None
+) -> tuple[pd.DataFrame, dict[str, str], tuple[str, ...]]:
+    """The rows of a table with absolute paths, the column of each role, and notes.
+
+    Args:
+        file: The table.
+        request: The request.
+        subset: The subset of its rows, if it has no column of subsets.
+    """
+    table, notes = read_table(file)
+    if "image" in request.columns:
+        raise ConfigError(
+            "The role 'image' is for image bytes in parquet files. For this table, name the 'path' column."
+        )
+    found = find_columns(list(table.columns), request.columns)
+    if "path" not in found:
+        raise DataError(f"{file} has no column of paths{_known(table, 'path')}")
+    if table.empty:
+        raise DataError(f"{file} has no rows.")
+    rows = pd.DataFrame({"path": _absolute(file, table[found["path"]])})
+    rows = add_columns(rows, table, found, request)
+    if subset is not None and request.labelled and "subset" not in found:
+        rows["subset"] = subset
+    return rows, found, notes
 
 
 def _text_columns(file: Path) -> list[str]:
     if file.suffix.lower() != ".parquet":
-        return list(_read_csv(file, rows=0).columns)
+        return list(read_text_table(file, rows=0)[0].columns)
     schema = pq.read_schema(file)
     if b"gyrus" in (schema.metadata or {}):
         return []  # a manifest saved beside the images describes an earlier scan
     text = (pa.types.is_string, pa.types.is_large_string)
     return [field.name for field in schema if any(is_text(field.type) for is_text in text)]
-
-
-def _read_csv(file: Path, rows: int | None = None) -> pd.DataFrame:
-    # Not with pandas, which shifts or drops cells of uneven rows, and with them the labels.
-    with file.open(encoding="utf-8-sig", newline="") as text:
-        header = text.readline()
-        # Some spreadsheets write semicolons.
-        separator = "\t" if file.suffix.lower() == ".tsv" else max(_SEPARATORS, key=header.count)
-        names = next(csv.reader([header], delimiter=separator, strict=True), [])
-        lines = csv.reader(text, delimiter=separator, strict=True)
-        cells = []
-        for row in filter(None, islice(lines, rows)):
-            if len(row) != len(names):
-                raise ValueError(f"line {lines.line_num + 1} has {len(row)} cells, and the header has {len(names)}")
-            cells.append(row)
-    if len(set(names)) < len(names):
-        raise ValueError("two columns have the same name")
-    return pd.DataFrame(cells, columns=names, dtype="string")
 
 
 def _known(table: pd.DataFrame, role: str) -> str:
@@ -171,14 +263,56 @@ def _known(table: pd.DataFrame, role: str) -> str:
     )
 
 
-def _below_one_root(file: Path, cells: pd.Series) -> tuple[Path, list[str]]:
-    folder = file.parent.absolute()
+def _absolute(file: Path, cells: pd.Series) -> list[str]:
     texts = text_cells(cells.to_list())
     nameless = [number for number, text in enumerate(texts) if text is None]
     if nameless:
         raise DataError(f"{file} has {len(nameless)} rows without a path, first: row {nameless[0] + 1}.")
     # Tables written on Windows have backslashes; slashes work everywhere.
-    full = [os.path.normpath(folder / str(text).replace("\\", "/")) for text in texts]
+    return [os.path.normpath(file.parent.absolute() / str(text).replace("\\", "/")) for text in texts]
+
+
+def _complete(folder: Path, paths: list[str]) -> tuple[list[str], list[str]]:
+    """Paths without a file, completed where the files below the folder leave no doubt; and a note on them."""
+    missing = [path for path in paths if not os.path.lexists(path)]
+    if not missing:
+        return paths, []
+    by_name: dict[str, list[str]] = defaultdict(list)
+    for name in walk(folder):
+        if is_image(name) or is_volume(name):
+            for key in {PurePosixPath(name).name.casefold(), stem_of(name).casefold()}:
+                by_name[key].append(name)
+    completed: dict[str, str] = {}
+    for path in missing:
+        candidates = by_name.get(Path(path).name.casefold(), [])
+        # Files of one name are told apart by the folders that they share with the path, from the last on.
+        shared = [_shared_folders(path, name) for name in candidates]
+        best = [name for name, count in zip(candidates, shared, strict=True) if count == max(shared)]
+        if len(best) == 1:
+            completed[path] = str(folder / best[0])
+    if not completed:
+        return paths, []
+    first = missing[next(number for number, path in enumerate(missing) if path in completed)]
+    note = (
+        f"{len(completed)} paths of the table have no file and were completed by name: "
+        f"{Path(first).name} is {Path(completed[first]).relative_to(folder).as_posix()}"
+    )
+    return [completed.get(path, path) for path in paths], [note]
+
+
+def _shared_folders(path: str, name: str) -> int:
+    pairs = zip(reversed(Path(path).parts[:-1]), reversed(PurePosixPath(name).parts[:-1]), strict=False)
+    return len(list(takewhile(lambda pair: pair[0].casefold() == pair[1].casefold(), pairs)))
+
+
+def stem_of(name: str) -> str:
+    """The file name without the extension of its format: ``a/b.nii.gz`` gives ``b``."""
+    file = PurePosixPath(name)
+    extension = extension_of(file.name)
+    return file.name[: -len(extension)] if extension else file.stem
+
+
+def _below_one_root(folder: Path, full: list[str]) -> tuple[Path, list[str]]:
     inside = all(Path(path).is_relative_to(folder) for path in full)
     root = folder if inside else Path(os.path.commonpath([Path(path).parent for path in full]))
     return root, [Path(path).relative_to(root).as_posix() for path in full]
@@ -293,6 +427,8 @@ def additional_cells(cells: pd.Series) -> pd.Series:
         return cells
     words = cells.astype("string")
     words = words.mask(words.str.strip().str.lower().isin(_MISSING))
+    if words.str.fullmatch(_DECIMAL_COMMA).all() and words.str.contains(",", regex=False).any():
+        words = words.str.replace(",", ".", regex=False)
     try:
         return pd.to_numeric(words)
     except ValueError:
