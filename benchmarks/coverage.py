@@ -3,6 +3,9 @@
 People are easy or hard as a whole, so that their slices are right or wrong together. Many studies are drawn from the
 same made-up population; the truth is what a very large study of it says.
 
+Further tables: studies in which a class has one or two people (resampled within the classes, with and without added
+subjects), and classifiers so good that many studies have a perfect score (exact intervals and bounds).
+
 Run: ``python benchmarks/coverage.py``; ``--studies``, ``--resamples`` and ``--seed`` change the size.
 """
 
@@ -10,7 +13,8 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -21,10 +25,14 @@ from gyrus.evaluation.bootstrap import (
     cluster_samples,
     estimate,
     jackknife_metrics,
+    percentile_interval,
     score_samples,
+    stratify,
 )
+from gyrus.evaluation.evaluate import evaluate
 from gyrus.evaluation.metrics import HEADLINE_METRICS
 from gyrus.evaluation.result import Estimate
+from gyrus.inference.predictions import Predictions
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -126,6 +134,77 @@ def coverage(
         yield way, name, float(np.mean(held[way, name])), float(np.mean(width[way, name]))
 
 
+FEW_OF_A_CLASS = ((15, 10, 6, 1), (14, 14, 2, 2), (20, 3, 1, 1))
+NEARLY_PERFECT = ((4, 4), (20, 20), (20, 10, 6, 1))
+MEAN_METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "macro_roc_auc", "macro_pr_auc")
+
+
+def with_classes(sizes: tuple[int, ...], skill: float, random: np.random.Generator) -> Study:
+    """People with one row each; ``sizes`` of each class."""
+    target = np.repeat(np.arange(len(sizes)), sizes)
+    logits = random.normal(size=(len(target), len(sizes)))
+    logits[np.arange(len(target)), target] += skill
+    powers = np.exp(logits)
+    return Study(target, powers / powers.sum(axis=1, keepdims=True), np.arange(len(target)))
+
+
+def within_classes(study: Study, resamples: int, seed: int, *, added: bool) -> dict[str, Estimate]:
+    """The intervals of resamples within the classes, with or without added subjects."""
+    rows = study.targets, study.scores.argmax(axis=1), study.scores, study.people
+    point, reference, _ = score_samples(cluster_samples(*rows))
+    strata = stratify(*rows)
+    if not added:
+        number = len(study.targets)
+        plain = {name: getattr(strata, name)[:number] for name in ("targets", "predicted", "scores", "clusters")}
+        strata = replace(strata, **plain, classes=study.targets, weights=np.ones(number))
+    values = strata.metrics(reference, resamples=resamples, seed=seed).overall
+    return {
+        name: Estimate(float(point.overall[name][0]), *percentile_interval(values[name], 0.95)) for name in MEAN_METRICS
+    }
+
+
+def evaluated(study: Study, resamples: int, seed: int) -> dict[str, Estimate]:
+    """The intervals that ``evaluate`` reports."""
+    classes = [f"class {index}" for index in range(study.scores.shape[1])]
+    people = [f"p{number:05}" for number in study.people]
+    predictions = Predictions.from_logits(
+        people,
+        np.log(study.scores),
+        classes=classes,
+        split_unit="subject",
+        subjects=people,
+        targets=[classes[index] for index in study.targets],
+    )
+    return dict(evaluate(predictions, resamples=resamples, seed=seed).headline.metrics)
+
+
+def print_classes(title: str, sizes: tuple[int, ...], skill: float, options: argparse.Namespace) -> None:
+    """The coverage of the means over classes in studies with given numbers of people of each class."""
+    large = with_classes(tuple(2000 * size for size in sizes), skill, np.random.default_rng((options.seed, 2)))
+    point, _, _ = score_samples(cluster_samples(large.targets, large.scores.argmax(axis=1), large.scores, large.people))
+    truth = {name: float(point.overall[name][0]) for name in MEAN_METRICS}
+    ways = {
+        "as reported": evaluated,
+        "within classes, subjects added": partial(within_classes, added=True),
+        "within classes, none added": partial(within_classes, added=False),
+    }
+    found: dict[tuple[str, str], list[tuple[bool, float]]] = {}
+    random, perfect = np.random.default_rng((options.seed, *sizes)), 0
+    for number in range(options.studies):
+        study = with_classes(sizes, skill, random)
+        perfect += bool((study.scores.argmax(axis=1) == study.targets).all())
+        for way, estimates_of in ways.items():
+            for name, one in estimates_of(study, options.resamples, options.seed + number).items():
+                if name in truth and one.low is not None and one.high is not None:
+                    found.setdefault((way, name), []).append((one.low <= truth[name] <= one.high, one.high - one.low))
+    share = f"{perfect / options.studies:.0%} of the studies have a perfect score"
+    print(f"\n{title}: {sizes} people of the classes, skill {skill}, {options.studies} studies; {share}")
+    print(f"{'interval':<32}" + "".join(f"{name:>22}" for name in MEAN_METRICS))
+    for way in ways:
+        cells = (np.mean(found[way, name], axis=0) for name in MEAN_METRICS)
+        print(f"{way:<32}" + "".join(f"{held:>14.1%} ({width:.3f})".rjust(22) for held, width in cells))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--studies", type=int, default=400)
@@ -141,6 +220,11 @@ def main() -> None:
         for way, _, share, width in coverage(people, options.slices, options.studies, options.resamples, options.seed):
             rows[way] = rows.get(way, f"{way:<36}") + f"{share:>14.1%} ({width:.3f})".rjust(24)
         print("\n".join(rows.values()))
+    for sizes in FEW_OF_A_CLASS:
+        for skill in (1.0, 2.5):
+            print_classes("Small classes", sizes, skill, options)
+    for sizes in NEARLY_PERFECT:
+        print_classes("Nearly perfect", sizes, 4.0, options)
 
 
 if __name__ == "__main__":

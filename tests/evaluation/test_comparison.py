@@ -180,6 +180,37 @@ def test_delong_needs_two_of_each() -> None:
         delong([True, False, False, False], [1.0, 0.2, 0.3, 0.1])
 
 
+def test_delong_of_a_perfect_ranking_has_the_bound_of_an_area() -> None:
+    found = delong(np.repeat([False, True], [9, 5]), np.arange(14.0))
+    assert found.interval() == pytest.approx((0.025 ** (1 / 5), 1.0))
+    assert delong(np.repeat([True, False], [9, 5]), np.arange(14.0)).interval() == pytest.approx((0, 1 - 0.025**0.2))
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "balanced_accuracy", "macro_f1", "macro_roc_auc"])
+def test_two_perfect_classifiers_may_differ_on_other_subjects(metric: str) -> None:
+    perfect, other = (study((9, 5), classes=TWO, skill=60, seed=seed) for seed in (0, 1))
+    difference = compare(perfect, other, metric=metric, resamples=30).estimate
+    assert difference.value == 0
+    assert difference.low == -difference.high < 0
+    assert difference.method == "bound"
+
+
+def test_classifiers_that_are_right_on_the_same_subjects_differ_by_no_more_than_on_unseen_ones() -> None:
+    first, _ = pair()
+    difference = compare(first, first, metric="accuracy", resamples=30).estimate
+    assert difference.high == -difference.low == pytest.approx(1 - 0.025 ** (1 / 40))
+
+
+def test_a_class_of_one_subject_leaves_the_difference_wide() -> None:
+    first, second = (study((20, 10, 6, 1), seed=seed) for seed in (0, 1))
+    found = compare(first, second, metric="macro_roc_auc", resamples=100)
+    assert found.estimate.method == "stratified"
+    assert found.estimate.low < found.estimate.value < found.estimate.high
+    assert found.estimate.high - found.estimate.low > 0.25
+    swapped = compare(second, first, metric="macro_roc_auc", resamples=100).estimate
+    assert (swapped.low, swapped.high) == pytest.approx((-found.estimate.high, -found.estimate.low), abs=0.1)
+
+
 def test_mcnemar_on_the_example_of_fagerland_2013() -> None:
     # Table 1 of Fagerland, Lydersen and Laake 2013 (airway hyper-responsiveness, Bentur 2009): b = 1, c = 7, n = 21.
     first = np.r_[np.ones(1), np.zeros(7), np.ones(13)]

@@ -16,7 +16,7 @@ from gyrus.evaluation.metrics import HEADLINE_METRICS, METRICS
 from gyrus.evaluation.result import Baselines, Evaluation, verdict
 from gyrus.inference.pooling import pool_by_subject
 from gyrus.inference.predictions import Predictions
-from tests.support.predictions import CLASSES, PEOPLE, study
+from tests.support.predictions import CLASSES, PEOPLE, as_predictions, study
 
 
 def test_both_units_are_scored_as_scikit_learn_scores_them() -> None:
@@ -87,7 +87,10 @@ def test_by_image_the_interval_resamples_subjects_or_a_note_says_otherwise() -> 
 @pytest.mark.parametrize(
     ("people", "words"),
     [
-        ((20, 10, 6, 1), "no interval: "),
+        (
+            (20, 10, 6, 1),
+            "averages over the classes, class 'Moderate' (Precision, F1, ROC AUC, PR AUC): resampled within",
+        ),
         ((20, 10, 6, 2), "Few subjects per class ('Mild' 6, 'Moderate' 2): scores of these are unreliable."),
         ((20, 10, 6, 0), "No subject of class 'Moderate': it could not be evaluated."),
         ((20, 0, 0, 0), "all are of class 'Non'"),
@@ -207,3 +210,47 @@ def test_saved_baselines_load_again(tmp_path) -> None:
     document.pop("schema")  # files written before version 0.2 have none
     (tmp_path / "baselines.json").write_text(json.dumps(document))
     assert Baselines.load(tmp_path / "baselines.json") == found
+
+
+@pytest.mark.parametrize("people", [(4, 4), (20, 10, 6, 1), (1, 1)])
+def test_a_perfect_score_has_an_interval_and_the_text_names_its_kind(people: tuple[int, ...]) -> None:
+    evaluation = evaluate(study(people, classes=CLASSES[: len(people)], skill=50), resamples=50)
+    for scores in evaluation.scores.values():
+        estimates = [*scores.metrics.values(), *(one for each in scores.by_class.values() for one in each.values())]
+        for each in estimates:
+            assert each.low is not None
+            assert each.method != "bootstrap" or each is scores.metrics["accuracy_gain"]
+            assert 0 <= each.low < each.value == each.high == 1 or each is scores.metrics["accuracy_gain"]
+        number = sum(people)
+        assert scores.metrics["accuracy"].low == pytest.approx(0.025 ** (1 / number))
+        assert scores.metrics["accuracy"].method == "exact"
+        assert scores.metrics["macro_roc_auc"].method == "bound"
+    text = evaluation.text()
+    assert "Accuracy" in text.split("exact interval of Clopper and Pearson, because all resamples are equal")[0]
+    assert "conservative bound" in text
+    if people == (4, 4):
+        assert "Accuracy on 8 unseen subjects: 100 % (95 % CI 63 % to 100 %)." in text
+
+
+def test_a_classifier_that_always_answers_the_majority_is_not_better_than_it() -> None:
+    logits = np.tile([1.0, 0.0], (30, 1))
+    predictions = as_predictions(logits, np.repeat([0, 1], [20, 10]))
+    metrics = evaluate(predictions, resamples=50).headline.metrics
+    assert metrics["accuracy_gain"].value == 0
+    assert metrics["accuracy_gain"].high == pytest.approx(1 - 0.025 ** (1 / 30))
+    assert metrics["balanced_accuracy"].low == pytest.approx(0.025 ** (1 / 20) / 2)
+    assert metrics["balanced_accuracy"].high == pytest.approx((1 + 1 - 0.025 ** (1 / 10)) / 2)
+    assert verdict(evaluate(predictions, resamples=50))[0].startswith("Not better than always predicting")
+
+
+def test_a_class_of_one_subject_gets_wide_intervals_by_resampling_within_the_classes() -> None:
+    predictions = study((20, 10, 6, 1))
+    for scores in evaluate(predictions, resamples=300).scores.values():
+        macro = scores.metrics["macro_roc_auc"]
+        assert macro.method == "stratified"
+        assert macro.low < macro.value < macro.high
+        assert macro.high - macro.low > 0.25, "the class of one subject may have any score"
+        assert "class 'Moderate' has 1 subject" in macro.note
+        assert scores.metrics["accuracy"].method == "bootstrap"
+    two = evaluate(study((20, 10, 6, 3)), resamples=300).headline.metrics["macro_roc_auc"]
+    assert two.method == "bootstrap"

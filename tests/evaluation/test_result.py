@@ -55,7 +55,7 @@ def test_the_file_has_what_the_schema_says(tmp_path) -> None:
     scores = content["scores"]["subject"]
     assert set(scores["metrics"]) == set(METRICS)
     assert set(scores["by_class"]["Mild"]) == set(CLASS_METRICS)
-    assert set(scores["metrics"]["accuracy"]) == {"value", "low", "high", "note"}
+    assert set(scores["metrics"]["accuracy"]) == {"value", "low", "high", "note", "method"}
 
 
 def test_the_verdict_comes_first_and_is_blunt() -> None:

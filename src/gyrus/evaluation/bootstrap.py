@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -19,6 +19,7 @@ import numpy.typing as npt
 import pandas as pd
 import scipy  # loads its submodules on first use
 
+from gyrus.evaluation.exact_intervals import ConstantScores, bounded_mean, exact_fraction
 from gyrus.evaluation.metrics import CLASS_METRICS, METRICS, MetricInputs, Reference, class_values
 from gyrus.evaluation.result import Estimate
 from gyrus.evaluation.roc import Ranking, rank
@@ -46,7 +47,8 @@ MANY = 100_000
 DEFINED_FRACTION = 0.8
 """An interval is given only where at least this fraction of the resamples has a value."""
 
-EXACT = "all resamples are equal, so this is the exact interval of Clopper and Pearson (1934) for this many subjects"
+FEW_OF_A_STRATUM = 5
+"""Classes with fewer subjects than these get two more when subjects are resampled within the classes."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,22 @@ class IntervalNotes:
 
 
 @dataclass(frozen=True)
+class Fallbacks:
+    """Other intervals for a score that the bootstrap has none for.
+
+    Attributes:
+        constant: The interval of a score that is the same in every resample, or None (``exact_intervals``).
+        within_classes: The score when clusters are resampled within their classes, shape (B,).
+    """
+
+    constant: Callable[[], Estimate | None] = lambda: None
+    within_classes: Callable[[], Floats] = lambda: np.empty(0)
+
+
+NO_FALLBACKS = Fallbacks()
+
+
+@dataclass(frozen=True)
 class ClusteredSamples:
     """Samples with their clusters, ready for any weighting of the clusters. Made by :func:`cluster_samples`."""
 
@@ -93,6 +111,28 @@ class ClusteredSamples:
     def clusters(self) -> int:
         """The number of clusters."""
         return int(self.cells.shape[1])
+
+    def constant_scores(self, point: MetricValues, reference: Reference, level: float) -> ConstantScores:
+        """What the intervals of scores that are the same in every resample need.
+
+        Args:
+            point: The metrics of the samples, B = 1.
+            reference: From :func:`score_samples`.
+            level: Confidence level.
+        """
+        classes = len(self.rankings)
+        cells = self.cells.toarray().reshape(classes, classes, -1)
+        found, rows = cells > 0, cells.sum(axis=(0, 1))
+        correct = np.einsum("kks->s", cells)
+        return ConstantScores(
+            {name: values[0] for name, values in point.by_class.items()},
+            true=found.any(axis=1).sum(axis=1),
+            predicted=found.any(axis=0).sum(axis=1),
+            involved=(found.any(axis=1) | found.any(axis=0)).sum(axis=1),
+            gains=(correct - cells[reference.majority].sum(axis=0)) / rows,
+            reference=reference,
+            level=level,
+        )
 
     def weighted(self, counts: Floats) -> MetricInputs:
         """The inputs of the metrics when cluster s counts ``counts[s, b]`` times, for each b; leading axis B."""
@@ -202,6 +242,88 @@ _cached_counts = lru_cache(maxsize=256)(_counts)
 """One report needs the same counts a dozen times: for both units, each baseline, each curve. 64 MB at most."""
 
 
+@dataclass(frozen=True)
+class Strata:
+    """Samples to be resampled within their classes. Made by :func:`stratify`.
+
+    A class of one subject does not vary when it is resampled within itself, and one of two hardly does. So a class of
+    fewer than :data:`FEW_OF_A_STRATUM` subjects gets two more: one that is classified correctly and one wrongly, both
+    with full confidence. Agresti and Caffo (2000), "Simple and effective confidence intervals for proportions and
+    differences of proportions", add one success and one failure to each fraction in the same way. The score of such a
+    class then varies over nearly all that is possible. docs/evaluation.md reports the coverage with and without.
+
+    Attributes:
+        targets: True class of each row, added ones last, shape (N,).
+        predicted: Predicted class, shape (N,).
+        scores: One score per class, shape (N, K).
+        clusters: The cluster of each row, shape (N,).
+        classes: The class of each cluster, shape (S,).
+        sizes: How many clusters of each class are drawn: those that are not added, shape (K,).
+        weights: How many rows one row of a cluster stands for, shape (S,).
+    """
+
+    targets: Integers
+    predicted: Integers
+    scores: Floats
+    clusters: Integers
+    classes: Integers
+    sizes: Integers
+    weights: Floats
+
+    def counts(self, resamples: int, seed: int) -> Iterator[Floats]:
+        """Resamples in blocks that fit into memory: how often each cluster counts, (S, b)."""
+        members = [np.flatnonzero(self.classes == index) for index in range(len(self.sizes))]
+        step = int(np.clip(COUNTS_AT_ONCE // len(self.classes), 1, RESAMPLES_AT_ONCE))
+        for start in range(0, resamples, step):
+            drawn = np.zeros((len(self.classes), min(step, resamples - start)))
+            random = np.random.default_rng((seed, start, 0x57A7A))
+            for rows, size in zip(members, self.sizes, strict=True):
+                if size:
+                    drawn[rows] = random.multinomial(size, np.full(len(rows), 1 / len(rows)), size=drawn.shape[1]).T
+            yield drawn * self.weights[:, None]
+
+    def metrics(self, reference: Reference, *, resamples: int, seed: int) -> MetricValues:
+        """The metrics of resamples within the classes."""
+        samples = cluster_samples(self.targets, self.predicted, self.scores, self.clusters)
+        return _concatenated([_values(samples.weighted(counts), reference) for counts in self.counts(resamples, seed)])
+
+
+def stratify(
+    targets: Integers, predicted: Integers, probabilities: Floats, clusters: Integers, *, wrong_first: bool = False
+) -> Strata:
+    """Prepare samples for resampling within the classes.
+
+    Args:
+        targets: True class of each sample, shape (N,).
+        predicted: Predicted class of each sample, shape (N,).
+        probabilities: Shape (N, K).
+        clusters: The cluster of each sample, all of [0, S) in use, each of one class, shape (N,).
+        wrong_first: The order of the two added subjects of a class. The second of two classifiers gets the other
+            order, so that the added subjects are those on which the two differ.
+    """
+    number = probabilities.shape[1]
+    rows = np.bincount(clusters)
+    classes = np.empty(len(rows), dtype=np.int64)
+    classes[clusters] = targets
+    sizes = np.bincount(classes, minlength=number)
+    added, answers, weights = [], [], []
+    for index in np.flatnonzero((sizes > 0) & (sizes < FEW_OF_A_STRATUM)):
+        others = np.where(np.arange(number) == index, -1, sizes)
+        pair = [int(others.argmax()), int(index)] if wrong_first else [int(index), int(others.argmax())]
+        added += [int(index)] * 2
+        answers += pair
+        weights += [float(rows[classes == index].mean())] * 2
+    return Strata(
+        np.append(targets, np.array(added, np.int64)),
+        np.append(predicted, np.array(answers, np.int64)),
+        np.concatenate([probabilities, np.eye(number)[answers]]) if answers else probabilities,
+        np.append(clusters, len(rows) + np.arange(len(added))),
+        np.append(classes, np.array(added, np.int64)),
+        sizes,
+        np.append(np.ones(len(rows)), weights),
+    )
+
+
 def percentile_interval(resampled: Floats, level: float) -> tuple[float, float]:
     """Percentile interval (Efron 1979).
 
@@ -239,7 +361,12 @@ def _acceleration(left_out: Floats) -> float:
 
 
 def estimate(
-    value: float, resampled: Floats, level: float, notes: IntervalNotes, left_out: Floats | None = None
+    value: float,
+    resampled: Floats,
+    level: float,
+    notes: IntervalNotes,
+    left_out: Floats | None = None,
+    fallbacks: Fallbacks = NO_FALLBACKS,
 ) -> Estimate:
     """A score with its interval, or with the reason why there is none.
 
@@ -249,6 +376,7 @@ def estimate(
         level: Confidence level.
         notes: The notes for a missing value or interval.
         left_out: The score without each cluster, for a BCa interval instead of a percentile interval.
+        fallbacks: Where all resamples are equal, or too many have no value.
     """
     if np.isnan(value):
         return Estimate(None, note=notes.undefined)
@@ -256,17 +384,28 @@ def estimate(
     missed = len(resampled) - len(defined)
     undefined = f"{missed} of {len(resampled)} resamples have no value ({notes.scarce})" if missed else ""
     if not len(resampled):
-        reason = "no resamples were requested"
+        found = Estimate(None, note="no interval: no resamples were requested")
+    elif not len(defined) or defined.min() == defined.max():
+        same = "every resample gives the same value, which does not measure the uncertainty"
+        found = fallbacks.constant() or Estimate(None, note=f"no interval: {same if len(defined) else undefined}")
     elif len(defined) < DEFINED_FRACTION * len(resampled):
-        reason = undefined
-    elif defined.min() == defined.max():
-        reason = "every resample gives the same value, which does not measure the uncertainty"
+        found = _within_classes(value, fallbacks.within_classes(), level, undefined)
     else:
         ends = (
             percentile_interval(defined, level) if left_out is None else bca_interval(value, defined, left_out, level)
         )
-        return Estimate(float(value), *ends, "; ".join(filter(None, [notes.always, undefined])))
-    return Estimate(float(value), note="; ".join(filter(None, [notes.always, f"no interval: {reason}"])))
+        found = Estimate(None, *ends, undefined, "bootstrap")
+    return replace(found, value=float(value), note="; ".join(filter(None, [notes.always, found.note])))
+
+
+def _within_classes(value: float, resampled: Floats, level: float, undefined: str) -> Estimate:
+    """The percentile interval of resamples within the classes, or none."""
+    defined = resampled[~np.isnan(resampled)]
+    if not len(defined):
+        return Estimate(None, note=f"no interval: {undefined}")
+    low, high = percentile_interval(defined, level)
+    note = f"resampled within classes, because {undefined}"
+    return Estimate(None, min(low, value), max(high, value), note, "stratified")
 
 
 def cluster_indices(predictions: Predictions) -> Integers:
@@ -305,10 +444,26 @@ def estimate_from_sums(
     )
 
 
-def estimate_mean(values: npt.ArrayLike, clusters: Integers, bootstrap: BootstrapConfig) -> Estimate:
-    """The mean of values that are always defined, shape (N,)."""
-    rows = np.column_stack([np.asarray(values, dtype=np.float64), np.ones(len(clusters))])
-    return estimate_from_sums(rows, clusters, ratio, bootstrap, IntervalNotes("no rows to evaluate", ""))[0]
+def estimate_mean(
+    values: npt.ArrayLike,
+    clusters: Integers,
+    bootstrap: BootstrapConfig,
+    bounds: tuple[float, float] | None = None,
+) -> Estimate:
+    """The mean of values that are always defined.
+
+    Args:
+        values: Shape (N,).
+        clusters: The cluster of each row, shape (N,).
+        bootstrap: How intervals are computed.
+        bounds: The least and the greatest value that is possible, for an interval also where all values are equal.
+    """
+    values = np.asarray(values, dtype=np.float64)
+    rows = np.column_stack([values, np.ones(len(clusters))])
+    found = estimate_from_sums(rows, clusters, ratio, bootstrap, IntervalNotes("no rows to evaluate", ""))[0]
+    if bounds is None or not bootstrap.resamples or not len(values) or (values != values[0]).any():
+        return found
+    return bounded_mean(float(values[0]), len(np.unique(clusters)), bootstrap.level, *bounds)
 
 
 def estimate_fraction(
@@ -326,19 +481,32 @@ def estimate_fraction(
         bootstrap: How intervals are computed.
         notes: The notes for an empty denominator.
     """
-    among = np.asarray(among, dtype=bool)
-    hits = np.asarray(hits, dtype=bool) & among
-    rows = np.column_stack([hits, among]).astype(np.float64)
-    found = estimate_from_sums(rows, clusters, ratio, bootstrap, notes)[0]
-    if found.value not in (0.0, 1.0) or not bootstrap.resamples:
-        return found
-    number, tail = len(np.unique(clusters[among])), (1 - bootstrap.level) / 2
-    low, high = (
-        (scipy.stats.beta.ppf(tail, number, 1), 1.0)
-        if found.value
-        else (0.0, scipy.stats.beta.ppf(1 - tail, 1, number))
+    hit, counted = (np.asarray(values, dtype=bool)[:, None] for values in (hits, among))
+    return estimate_fractions(hit, counted, clusters, bootstrap, notes)[0]
+
+
+def estimate_fractions(
+    hits: npt.NDArray[np.bool_],
+    among: npt.NDArray[np.bool_],
+    clusters: Integers,
+    bootstrap: BootstrapConfig,
+    notes: IntervalNotes,
+) -> tuple[Estimate, ...]:
+    """T fractions at once, as :func:`estimate_fraction`: ``hits`` has shape (N, T) or (N, 1), ``among`` (N, T)."""
+    number = among.shape[1]
+    found = estimate_from_sums(
+        np.concatenate([hits & among, among], axis=1).astype(np.float64),
+        clusters,
+        lambda sums: divide(sums[..., :number], sums[..., number:]),
+        bootstrap,
+        notes,
     )
-    return Estimate(found.value, float(low), float(high), EXACT)
+    return tuple(
+        exact_fraction(each.value, len(np.unique(clusters[column])), bootstrap.level)
+        if each.value in (0.0, 1.0) and bootstrap.resamples
+        else each
+        for each, column in zip(found, among.T, strict=True)
+    )
 
 
 def ratio(sums: Floats) -> Floats:

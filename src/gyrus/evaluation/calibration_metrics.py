@@ -20,7 +20,7 @@ from gyrus.evaluation.bootstrap import (
     IntervalNotes,
     cluster_indices,
     divide,
-    estimate_from_sums,
+    estimate_fractions,
     estimate_mean,
 )
 from gyrus.evaluation.result import Estimate
@@ -190,14 +190,9 @@ def reliability_diagram(
     probability, event = _column(predictions, class_name)
     index = _SCHEMES[scheme](probability, bins)
     used = np.unique(index)
-    inside = (index[:, None] == used).astype(np.float64)
-    fractions = estimate_from_sums(
-        np.concatenate([inside * event[:, None], inside], axis=1),
-        cluster_indices(predictions),
-        lambda sums: divide(sums[..., : len(used)], sums[..., len(used) :]),
-        bootstrap,
-        IntervalNotes("", "few rows have such a probability"),
-    )
+    notes = IntervalNotes("", "few rows have such a probability")
+    inside, events = index[:, None] == used, np.asarray(event, dtype=bool)[:, None]
+    fractions = estimate_fractions(events, inside, cluster_indices(predictions), bootstrap, notes)
     return ReliabilityDiagram(
         class_name,
         tuple(

@@ -17,12 +17,17 @@ import scipy  # loads its submodules on first use
 from gyrus.errors import DataError
 from gyrus.evaluation.bootstrap import (
     ClusteredSamples,
+    Fallbacks,
     IntervalNotes,
+    Strata,
     cluster_indices,
     cluster_samples,
     estimate,
     resample_counts,
+    score_samples,
+    stratify,
 )
+from gyrus.evaluation.exact_intervals import BOUND_NOTE, area_limits, bounded_mean, mean_limits
 from gyrus.evaluation.metrics import METRICS, Reference
 from gyrus.evaluation.result import Estimate, Unit
 from gyrus.inference.pooling import pool_by_subject
@@ -101,7 +106,9 @@ def compare(
         chosen,
         one,
         other,
-        estimate(value, pair.bootstrap(resamples, seed), level, notes),
+        estimate(
+            value, pair.bootstrap(resamples, seed), level, notes, fallbacks=pair.fallbacks(resamples, seed, level)
+        ),
         _permutation_p(value, pair.permuted(resamples, seed)),
     )
 
@@ -146,19 +153,24 @@ class DeLong:
     Attributes:
         values: The areas, shape (M,).
         covariance: Of the areas, shape (M, M).
+        cases: The number of cases.
+        others: The number of the others.
     """
 
     values: Floats
     covariance: Floats
+    cases: int
+    others: int
 
     def interval(self, index: int = 0, level: float = 0.95) -> tuple[float, float]:
         """Interval of one area, on the logit scale so that it stays within [0, 1] (Pepe 2003, section 4.3.3).
 
-        For an area of exactly 0 or 1 the variance is 0 and the method fails: the interval is then [value, value].
+        For an area of exactly 0 or 1 the variance is 0 and the method fails. The interval is then that of
+        :func:`gyrus.evaluation.exact_intervals.area_limits`.
         """
         value, error = float(self.values[index]), float(np.sqrt(self.covariance[index, index]))
         if value in (0.0, 1.0):
-            return value, value
+            return area_limits(value, self.cases, self.others, level)
         half = scipy.stats.norm.ppf((1 + level) / 2) * error / (value * (1 - value))
         logit = np.log(value / (1 - value))
         return float(1 / (1 + np.exp(half - logit))), float(1 / (1 + np.exp(-half - logit)))
@@ -205,7 +217,7 @@ def delong(targets: npt.ArrayLike, scores: npt.ArrayLike) -> DeLong:
     of_positives = (whole[:, :m] - scipy.stats.rankdata(positives, axis=1)) / n
     of_negatives = 1 - (whole[:, m:] - scipy.stats.rankdata(negatives, axis=1)) / m
     covariance = np.atleast_2d(np.cov(of_positives)) / m + np.atleast_2d(np.cov(of_negatives)) / n
-    return DeLong(np.asarray(of_positives.mean(axis=1)), covariance)
+    return DeLong(np.asarray(of_positives.mean(axis=1)), covariance, m, n)
 
 
 @dataclass(frozen=True)
@@ -296,11 +308,20 @@ class _Pair:
     reference: Reference
     metric: str
     clusters: int
+    alone: tuple[ClusteredSamples, ClusteredSamples]
+    strata: tuple[Strata, Strata]
 
     @classmethod
     def from_predictions(cls, first: Predictions, second: Predictions, metric: str) -> _Pair:
         clusters = cluster_indices(first)
         count = int(clusters.max()) + 1
+        strata = (
+            stratify(first.targets, first.predicted, first.probabilities, clusters),
+            stratify(second.targets, second.predicted, second.probabilities, clusters, wrong_first=True),
+        )
+        alone = tuple(
+            cluster_samples(each.targets, each.predicted, each.probabilities, clusters) for each in (first, second)
+        )
         samples = cluster_samples(
             np.concatenate([first.targets, second.targets]),
             np.concatenate([first.predicted, second.predicted]),
@@ -308,7 +329,53 @@ class _Pair:
             np.concatenate([clusters, clusters + count]),
         )
         inputs = samples.weighted(np.concatenate([np.ones((count, 1)), np.zeros((count, 1))]))
-        return cls(samples, Reference.from_confusion(inputs.confusion[0]), metric, count)
+        reference = Reference.from_confusion(inputs.confusion[0])
+        return cls(samples, reference, metric, count, (alone[0], alone[1]), strata)
+
+    def fallbacks(self, resamples: int, seed: int, level: float) -> Fallbacks:
+        """Intervals of the difference where the bootstrap has none."""
+        return Fallbacks(
+            lambda: self._constant_difference(level),
+            lambda: np.subtract(
+                *(
+                    each.metrics(self.reference, resamples=resamples, seed=seed).overall[self.metric]
+                    for each in self.strata
+                )
+            ),
+        )
+
+    def _constant_difference(self, level: float) -> Estimate | None:
+        """The interval of a difference that is the same in every resample.
+
+        The difference of two scores that are each 0 or 1 lies between the differences of their limits. Where the two
+        classifiers are right on the same subjects, the difference of their accuracies is at most the fraction of
+        subjects on which they are not.
+        """
+        correct = [np.einsum("kks->ks", one.cells.toarray().reshape(self._shape)) for one in self.alone]
+        if self.metric in {"accuracy", "accuracy_gain"}:
+            rows = self.alone[0].cells.sum(axis=0)
+            gains = (correct[0] - correct[1]).sum(axis=0) / rows
+            if (gains == gains[0]).all():
+                return bounded_mean(float(gains[0]), self.clusters, level, -1.0, 1.0)
+        scores = [score_samples(one)[0] for one in self.alone]
+        if self.metric in {"balanced_accuracy", "macro_recall"} and (correct[0] == correct[1]).all():
+            true = self.alone[0].constant_scores(scores[0], self.reference, level).true[self.reference.present]
+            _, high = mean_limits([0.0] * len(true), true.tolist(), level)
+            return Estimate(0.0, -high, high, BOUND_NOTE, "bound")
+        ends = []
+        for one, point in zip(self.alone, scores, strict=True):
+            value = float(point.overall[self.metric][0])
+            found = one.constant_scores(point, self.reference, level).overall(self.metric, value)
+            if value not in (0.0, 1.0) or found is None or found.low is None or found.high is None:
+                return None
+            ends.append((found.low, found.high))
+        (first_low, first_high), (second_low, second_high) = ends
+        return Estimate(None, first_low - second_high, first_high - second_low, BOUND_NOTE, "bound")
+
+    @property
+    def _shape(self) -> tuple[int, int, int]:
+        classes = len(self.samples.rankings)
+        return classes, classes, -1
 
     def scores(self, first: Floats, second: Floats) -> tuple[Floats, Floats]:
         """The scores of two mixtures of the classifiers, shape (B,) each.

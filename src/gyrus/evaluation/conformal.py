@@ -167,7 +167,7 @@ def evaluate_conformal_sets(
             name: fraction(held, targets == index, f"no row of class '{name}'")
             for index, name in enumerate(test.classes)
         },
-        size=estimate_mean(size, clusters, bootstrap),
+        size=estimate_mean(size, clusters, bootstrap, (0, len(test.classes))),
         single=fraction(size == 1, everyone),
         empty=fraction(size == 0, everyone),
     )

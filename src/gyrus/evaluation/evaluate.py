@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import get_args
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy as np
 from gyrus.errors import ConfigError, DataError
 from gyrus.evaluation.bootstrap import (
     BootstrapConfig,
+    Fallbacks,
     Integers,
     IntervalNotes,
     MetricValues,
@@ -20,6 +22,7 @@ from gyrus.evaluation.bootstrap import (
     estimate,
     jackknife_metrics,
     score_samples,
+    stratify,
 )
 from gyrus.evaluation.comparison import compare, labelled_rows
 from gyrus.evaluation.metrics import CLASS_METRICS, HEADLINE_METRICS, METRICS
@@ -158,12 +161,31 @@ def _scores(
     bootstrap: BootstrapConfig,
     interval: Interval,
 ) -> Scores:
-    samples = cluster_samples(predictions.targets, predictions.predicted, predictions.probabilities, clusters)
+    rows = predictions.targets, predictions.predicted, predictions.probabilities, clusters
+    samples = cluster_samples(*rows)
     point, reference, confusion = score_samples(samples)
     resampled = bootstrap_metrics(samples, reference, resamples=bootstrap.resamples, seed=bootstrap.seed)
     left_out = jackknife_metrics(samples, reference) if interval == "bca" and bootstrap.resamples else None
+    constant = samples.constant_scores(point, reference, bootstrap.level)
     sizes = _ClassSizes.from_predictions(predictions, clusters, group)
     support = confusion.sum(axis=1)
+
+    @cache
+    def within_classes() -> MetricValues:
+        return stratify(*rows).metrics(reference, resamples=bootstrap.resamples, seed=bootstrap.seed)
+
+    def overall(name: str) -> Estimate:
+        value = float(point.overall[name][0])
+        fallbacks = Fallbacks(lambda: constant.overall(name, value), lambda: within_classes().overall[name])
+        others = left_out.overall[name] if left_out else None
+        return estimate(value, resampled.overall[name], bootstrap.level, sizes.overall_notes(name), others, fallbacks)
+
+    def of_class(name: str, index: int) -> Estimate:
+        fallbacks = Fallbacks(lambda: constant.of_class(name, index), lambda: within_classes().by_class[name][:, index])
+        others = left_out.by_class[name][:, index] if left_out else None
+        value, values = float(point.by_class[name][0, index]), resampled.by_class[name][:, index]
+        return estimate(value, values, bootstrap.level, sizes.class_notes(index), others, fallbacks)
+
     return Scores(
         unit=unit,
         count=len(predictions),
@@ -171,41 +193,12 @@ def _scores(
         majority_class=predictions.classes[reference.majority],
         majority_fraction=float(support[reference.majority] / support.sum()),
         confusion=tuple(tuple(int(cell) for cell in row) for row in confusion),
-        metrics={
-            name: estimate(
-                point.overall[name][0],
-                resampled.overall[name],
-                bootstrap.level,
-                sizes.overall_notes(name),
-                left_out.overall[name] if left_out else None,
-            )
-            for name in METRICS
-        },
+        metrics={name: overall(name) for name in METRICS},
         by_class={
-            name: _class_estimates(index, point, resampled, left_out, bootstrap.level, sizes.class_notes(index))
+            name: {metric: of_class(metric, index) for metric in CLASS_METRICS}
             for index, name in enumerate(predictions.classes)
         },
     )
-
-
-def _class_estimates(
-    index: int,
-    point: MetricValues,
-    resampled: MetricValues,
-    left_out: MetricValues | None,
-    level: float,
-    notes: IntervalNotes,
-) -> dict[str, Estimate]:
-    return {
-        name: estimate(
-            point.by_class[name][0, index],
-            resampled.by_class[name][:, index],
-            level,
-            notes,
-            left_out.by_class[name][:, index] if left_out else None,
-        )
-        for name in CLASS_METRICS
-    }
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,9 @@ BASELINE_TITLES = {
 }
 """The title of each baseline, by its name."""
 
+Method = Literal["bootstrap", "stratified", "exact", "bound"]
+"""How one interval was found: resampled subjects; resampled within the classes; Clopper and Pearson; a bound."""
+
 FEW_OF_A_CLASS = 10
 FEW_IN_ALL = 50
 """Below these numbers of subjects the report calls a score uncertain, whatever its interval."""
@@ -46,12 +49,14 @@ class Estimate:
         low: Lower end of the interval; None where there is none, with the reason in ``note``.
         high: Upper end of the interval.
         note: What else a reader must know; often empty.
+        method: How the interval was found; None where there is none, and in files of version 0.1.
     """
 
     value: float | None
     low: float | None = None
     high: float | None = None
     note: str = ""
+    method: Method | None = None
 
     def text(self, digits: int = 3) -> str:
         """``0.533 [0.412, 0.641]``, or ``0.533 [no interval]``, or ``undefined``."""
@@ -228,7 +233,8 @@ def interval_note(evaluation: Evaluation) -> str:
         return "No confidence intervals: no resamples were requested."
     return (
         f"In brackets: {100 * evaluation.level:g} % confidence intervals, {INTERVAL_METHODS[evaluation.interval]}, "
-        f"from {evaluation.resamples:,} bootstrap resamples of {evaluation.group}s, seed {evaluation.seed}."
+        f"from {evaluation.resamples:,} bootstrap resamples of {evaluation.group}s, seed {evaluation.seed}; "
+        "notes name the intervals of another kind."
     )
 
 
@@ -339,6 +345,8 @@ def _roc_sentences(scores: Scores) -> list[str]:
     if area.value is None or area.low is None or area.high is None:
         return []
     shown = "better" if area.low > 0.5 else "not better"
+    if area.method == "bound" and shown == "not better":  # a conservative limit shows nothing where it is below 0.5
+        return []
     return [f"Ranking of the classes by probability is {shown} than chance (0.50): macro ROC AUC {area.text(2)}."]
 
 
@@ -358,18 +366,23 @@ def _size_limitations(evaluation: Evaluation) -> list[str]:
 
 
 def _notes_of(scores: Scores) -> dict[str, list[str]]:
-    """Each note with the scores it applies to; those of a class only where they have no interval."""
+    """Each note with the scores it applies to; those of a class not where resamples merely lack a value."""
     notes: dict[str, list[str]] = {}
     for note, names in _by_note(scores.metrics, METRIC_TITLES).items():
         averages = [name for name in METRIC_TITLES if not name.startswith("accuracy")]
         notes[note] = ["averages over the classes"] if names == averages else [METRIC_TITLES[name] for name in names]
     for name, values in scores.by_class.items():
-        without = {metric: value for metric, value in values.items() if value.low is None}
-        for note, metrics in _by_note(without, CLASS_METRIC_TITLES).items():
+        special = {metric: value for metric, value in values.items() if value.low is None or _is_special(value)}
+        for note, metrics in _by_note(special, CLASS_METRIC_TITLES).items():
             titles = ", ".join(CLASS_METRIC_TITLES[metric] for metric in metrics)
             some = "" if len(metrics) == len(CLASS_METRIC_TITLES) else f" ({titles})"
             notes.setdefault(note, []).append(f"class '{name}'{some}")
     return notes
+
+
+def _is_special(estimate: Estimate) -> bool:
+    """Whether the interval is of another kind than the one that :func:`interval_note` states."""
+    return estimate.method not in (None, "bootstrap")
 
 
 def _by_note(estimates: Mapping[str, Estimate], titles: Mapping[str, str]) -> dict[str, list[str]]:
