@@ -15,6 +15,7 @@ from pydantic_core import ErrorDetails
 
 from gyrus.errors import ConfigError
 from gyrus.files import write_text
+from gyrus.redaction import document_without_secrets, without_secrets
 from gyrus.registry import nearest
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -52,8 +53,14 @@ def read_document(path: Path) -> dict[str, Any]:
 
 
 def write_document(path: Path, config: BaseModel) -> None:
-    """Write a config as YAML, atomically, including every default."""
-    write_text(path, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
+    """Write a config as YAML, atomically, including every default; without passwords."""
+    write_text(path, yaml.safe_dump(stored_document(config), sort_keys=False, allow_unicode=True))
+
+
+def stored_document(config: BaseModel) -> dict[str, Any]:
+    """A config as plain values, as :func:`write_document` stores it: without the passwords in its addresses."""
+    document: dict[str, Any] = document_without_secrets(config.model_dump(mode="json"))
+    return document
 
 
 def read_assignments(texts: Sequence[str]) -> dict[str, Any]:
@@ -208,7 +215,7 @@ def _describe(detail: ErrorDetails, model: type[BaseModel]) -> str:
         allowed = [word.strip(" '") for word in detail["ctx"]["expected"].replace(" or ", ",").split(",")]
         suggestion = nearest(given, allowed)
         message += f". Did you mean '{suggestion}'?" if suggestion else ""
-    shown = "" if isinstance(given, dict | list) else f" (got {given!r})"
+    shown = "" if isinstance(given, dict | list) else f" (got {without_secrets(repr(given))})"
     return f"{place or 'the config'}: {message[:1].lower()}{message[1:]}{shown}"
 
 

@@ -6,7 +6,7 @@ import pytest
 
 import gyrus as api
 from gyrus.errors import ConfigError
-from tests.support.command_line import SETTINGS, gyrus, refused
+from tests.support.command_line import SETTINGS, gyrus, refused, succeeded
 
 
 @pytest.fixture
@@ -22,7 +22,17 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_run_ends_with_its_scores_and_its_report(phantom_folder, tmp_path):
     run = tmp_path / "run"
-    trained = gyrus("train", "--recipe", "dementia-baseline", "--data", phantom_folder, "--out", run, *SETTINGS)
+    secret = "hunter2"
+    address = f"postgresql://ann:{secret}@host/mlflow?sslpassword={secret}"
+    options = ("--set", f"training.tracking.mlflow={address}", "--set", "training.loggers=[tensorboard]")
+    trained = gyrus(
+        "train", "--recipe", "dementia-baseline", "--data", phantom_folder, "--out", run, *SETTINGS, *options
+    )
+    assert secret not in trained.stdout + trained.stderr
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert [path.name for path in files if secret.encode() in path.read_bytes()] == []
+    assert "postgresql://ann:***@host/mlflow" in (run / "config.yaml").read_text()
+    assert "postgresql://ann:***@host/mlflow" in succeeded("runs", "show", run)
     assert trained.returncode == 0, trained.stderr
     assert f"Report: {run / 'report.html'}" in trained.stdout
     assert (run / "classification_report.txt").read_text(encoding="utf-8").splitlines()[0] in trained.stdout

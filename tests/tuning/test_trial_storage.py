@@ -10,6 +10,7 @@ import pytest
 from optuna.trial import TrialState
 
 from gyrus.errors import ConfigError, GyrusError
+from gyrus.redaction import without_secrets
 from gyrus.tuning.trial_storage import (
     ATTEMPTS,
     LOST,
@@ -21,7 +22,6 @@ from gyrus.tuning.trial_storage import (
     open_storage,
     origin,
     rank,
-    without_password,
 )
 
 
@@ -33,14 +33,14 @@ def test_storages_are_opened_by_their_address(tmp_path):
     (tmp_path / "broken.db").write_text("this is no database" * 100)
     with pytest.raises(GyrusError, match=r"broken\.db"):
         open_storage(str(tmp_path / "broken.db"), tmp_path)
-    assert without_password("postgresql://ann:secret@host:1/tuning") == "postgresql://ann@host:1/tuning"
+    assert without_secrets("postgresql://ann:secret@host:1/tuning") == "postgresql://ann:***@host:1/tuning"
 
 
 def test_errors_do_not_contain_the_password(tmp_path):
     with pytest.raises(GyrusError) as caught:
         open_storage("postgresql://ann:secret@127.0.0.1:9/tuning", tmp_path)
     assert "secret" not in str(caught.value)
-    assert "ann@127.0.0.1:9" in str(caught.value)
+    assert "ann:***@127.0.0.1:9" in str(caught.value)
 
 
 def study_and_queue(storage, trials, *, lost_after=60.0, sampler=None, name="study"):

@@ -33,6 +33,7 @@ from gyrus.cli.command import command, group
 from gyrus.cli.signals import ended_by_signals
 from gyrus.errors import BadFilesError, GyrusError
 from gyrus.files import remove_abandoned
+from gyrus.redaction import without_secrets
 
 ABOUT = "Train brain-MRI classifiers whose scores you can trust."
 
@@ -120,7 +121,7 @@ def _print_error(message: str, report: Sequence[str] = ()) -> None:
         for line in report:
             typer.echo(line, err=True)
         typer.secho("Error: ", fg="red", bold=True, nl=False, err=True)
-        typer.echo(message, err=True)
+        typer.echo(without_secrets(message), err=True)
 
 
 def _drop_output() -> None:

@@ -12,6 +12,7 @@ from gyrus.audit.findings import Findings
 from gyrus.evaluation.assessment import Assessment
 from gyrus.evaluation.result import Baselines, Evaluation
 from gyrus.evaluation.subgroups import SubgroupTable
+from gyrus.redaction import without_secrets
 from gyrus.reporting.figures import Picture
 
 if TYPE_CHECKING:
@@ -98,6 +99,6 @@ def environment_facts(environment: Mapping[str, Any]) -> Facts:
 
 
 def command_text(command: Sequence[str]) -> str:
-    """A command line as text, with the name of the program in place of its path."""
+    """A command line as text, without passwords, and with the name of the program in place of its path."""
     program, *arguments = command
-    return shlex.join([Path(program).name, *arguments])
+    return shlex.join([Path(program).name, *map(without_secrets, arguments)])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import platform
 import re
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from gyrus.configuration import write_document
 from gyrus.errors import RunError
 from gyrus.extras import DISTRIBUTION
 from gyrus.files import cannot_write, make_folder, names_in, read_json, require_empty, write_json
+from gyrus.redaction import command_line
 
 Status = Literal["started", "interrupted", "failed", "finished"]
 
@@ -168,7 +168,7 @@ class Run:
             write_json(folder / "environment.json", current_environment())
             if config is not None:
                 write_document(run.config, config)
-            run.mark("started", command=sys.argv)
+            run.mark("started", command=command_line())
         return run
 
     def _require_unused(self) -> None:

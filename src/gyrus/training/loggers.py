@@ -19,6 +19,7 @@ from typing import Any
 from gyrus.errors import GyrusError, RunError
 from gyrus.extras import missing_dependency
 from gyrus.files import read_json, write_json
+from gyrus.redaction import has_hidden_secret, without_secrets
 from gyrus.registry import look_up
 from gyrus.training.config import Tracking
 from gyrus.training.history import Row
@@ -108,7 +109,7 @@ class MLflow(LoggerBackend):
             logging.getLogger(name).setLevel(logging.WARNING)
         super().__init__(folder, tracking, identity)
         beside = folder.resolve().parent
-        uri = tracking.mlflow or os.environ.get("MLFLOW_TRACKING_URI")
+        uri = _mlflow_address(tracking)
         self.logger = MLFlowLogger(
             experiment_name=tracking.project,
             run_name=folder.resolve().name,
@@ -120,7 +121,8 @@ class MLflow(LoggerBackend):
             with _restored_variable("MLFLOW_TRACKING_URI"):  # MLflow sets it, and the next run would read it
                 self.identity = self.logger.run_id
         except MlflowException as error:
-            raise RunError(f"MLflow at {uri or beside} cannot be used: {str(error).partition(chr(10))[0]}") from error
+            reason = str(error).partition("\n")[0]
+            raise RunError(without_secrets(f"MLflow at {uri or beside} cannot be used: {reason}")) from error
 
     def log(self, metrics: Row, step: int) -> None:
         """Log values at a step, under names that MLflow accepts."""
@@ -146,7 +148,7 @@ class WandB(LoggerBackend):
     library, extra = "wandb", "tracking"
 
     def __init__(self, folder: Path, tracking: Tracking, identity: str | None) -> None:
-        """Open the run, without logging source code or git state."""
+        """Open the run, without source code, git state, command line or names of user and machine."""
         import wandb
         from lightning.pytorch.loggers import WandbLogger
 
@@ -158,7 +160,9 @@ class WandB(LoggerBackend):
             dir=str(folder),
             mode="online" if tracking.wandb == "online" else "offline",
             resume="allow" if tracking.wandb == "online" else None,
-            settings=wandb.Settings(silent=True, console="off", disable_git=True, disable_code=True),
+            settings=wandb.Settings(
+                silent=True, console="off", disable_git=True, disable_code=True, x_disable_meta=True
+            ),
         )
         run.define_metric("trainer/global_step")
         run.define_metric("*", step_metric="trainer/global_step", step_sync=True)
@@ -291,6 +295,19 @@ def _quiet_threads() -> Iterator[None]:
         yield
     finally:
         threading.excepthook = before
+
+
+def _mlflow_address(tracking: Tracking) -> str | None:
+    """The address of the config or of the environment; None for a file beside the run folder."""
+    environment = os.environ.get("MLFLOW_TRACKING_URI")
+    if tracking.mlflow is None or not has_hidden_secret(tracking.mlflow):
+        return tracking.mlflow or environment
+    if environment:  # of a resumed run, whose config was stored without the password
+        return environment
+    raise RunError(
+        f"The password of the tracking server {tracking.mlflow} is not stored in the run folder. Set the environment "
+        "variable MLFLOW_TRACKING_URI to the whole address, and continue."
+    )
 
 
 @contextmanager

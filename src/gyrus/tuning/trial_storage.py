@@ -34,6 +34,7 @@ from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from gyrus.errors import ConfigError, GyrusError
 from gyrus.extras import missing_dependency
+from gyrus.redaction import without_secrets
 
 JOURNALS = (".log", ".journal")
 POSTGRESQL = ("postgresql://", "postgres://", "postgresql+psycopg://")
@@ -69,7 +70,7 @@ def open_storage(place: str | None, folder: Path) -> BaseStorage:
     text = _address(place, folder)
     if not text.startswith(POSTGRESQL) and Path(text).suffix not in (*JOURNALS, ".db"):
         raise ConfigError(
-            f"--storage '{without_password(text)}' must be postgresql://user:password@host/database, a journal file "
+            f"--storage '{without_secrets(text)}' must be postgresql://user:password@host/database, a journal file "
             "(.log) or a SQLite file (.db)."
         )
     try:
@@ -103,10 +104,8 @@ def _unusable(text: str, error: BaseException) -> GyrusError:
     while isinstance(error, StorageInternalError) and error.__cause__:  # the reason of the database
         error = error.__cause__
     reason = str(error).strip().partition("\n")[0].rstrip(".")
-    return GyrusError(
-        f"Cannot use the storage {without_password(text)}: {reason}. When it works again, the same command continues "
-        "the study."
-    )
+    message = f"Cannot use the storage {text}: {reason}. When it works again, the same command continues the study."
+    return GyrusError(without_secrets(message))
 
 
 def _open(text: str) -> BaseStorage:
@@ -132,13 +131,6 @@ def _database(url: str, options: dict[str, Any]) -> BaseStorage:
                 raise
             time.sleep(0.5)
     return RDBStorage(url, engine_kwargs=options)
-
-
-def without_password(place: str) -> str:
-    """The address of a storage without the password."""
-    scheme, separator, rest = place.partition("://")
-    user, at, host = rest.rpartition("@")
-    return f"{scheme}{separator}{user.partition(':')[0]}{at}{host}"
 
 
 class TrialQueue:

@@ -11,18 +11,19 @@ from typing import Any
 import optuna
 from filelock import FileLock
 
-from gyrus.configuration import differences, parse, read_document, write_document
+from gyrus.configuration import differences, parse, read_document, stored_document, write_document
 from gyrus.datasets import splits
 from gyrus.datasets.manifest import Manifest
 from gyrus.datasets.splits import Split
 from gyrus.errors import ConfigError
 from gyrus.files import digest, make_folder
+from gyrus.redaction import without_secrets
 from gyrus.tuning.final_training import train_best
 from gyrus.tuning.samplers_and_pruners import grid_size, make_pruner, make_sampler
 from gyrus.tuning.search_space import SearchSpace
 from gyrus.tuning.study import StudyConfig, StudyFolder, StudyResult
 from gyrus.tuning.study_report import write_report
-from gyrus.tuning.trial_storage import TrialQueue, open_storage, rank, storage_in_use, without_password
+from gyrus.tuning.trial_storage import TrialQueue, open_storage, rank, storage_in_use
 from gyrus.tuning.worker import inner_splits, without_test, work
 from gyrus.workflows.display import SILENT, Display, show_notes
 from gyrus.workflows.experiment_config import ExperimentConfig, load_config
@@ -173,7 +174,7 @@ def _prepare_folder(
 
 
 def _require_same_settings(folder: StudyFolder, study: StudyConfig, settings: ExperimentConfig) -> None:
-    before, now = (_relevant(each.model_dump(mode="json")) for each in (load_config(folder.config), settings))
+    before, now = (_relevant(stored_document(each)) for each in (load_config(folder.config), settings))
     changes = [change for change in differences(before, now) if not change[0].startswith("about")]
     if changes:
         described = "; ".join(f"{field} was {old!r}, is {new!r}" for field, old, new in changes)
@@ -192,7 +193,7 @@ def _require_same_study(
 ) -> None:
     """Refuse to mix trials of other data or settings into the study of a shared storage."""
     marks = {
-        "config": digest(_relevant(settings.model_dump(mode="json"))),
+        "config": digest(_relevant(stored_document(settings))),
         "search space": digest(study.space.model_dump(mode="json")["parameters"]),
         "objectives": list(study.objectives),
         "folds": study.folds,
@@ -208,7 +209,7 @@ def _require_same_study(
         marks["config"] = known["config"]
     changed = [name for name, mark in marks.items() if known.get(name) != mark]
     if changed:
-        where = f" in {without_password(study.storage)}" if study.storage else ""
+        where = f" in {without_secrets(study.storage)}" if study.storage else ""
         raise ConfigError(
             f"The study '{optuna_study.study_name}'{where} has another {', '.join(changed)}. Its trials are not "
             "comparable; give another --out."

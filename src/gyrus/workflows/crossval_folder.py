@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -17,6 +16,7 @@ from gyrus.evaluation.out_of_fold import summarise_folds, summary_text
 from gyrus.evaluation.result import Baselines, Evaluation
 from gyrus.files import make_folder, require_empty
 from gyrus.inference.predictions import Predictions
+from gyrus.redaction import command_line
 from gyrus.runs.run_folder import Run, current_environment
 from gyrus.serialisation import Saved
 
@@ -134,7 +134,7 @@ def read_facts(folder: Path) -> CrossValidationFacts:
 def write_facts(folder: Path, plan: Mapping[str, Any], *, folds: int, repeats: int, status: str) -> None:
     """Write ``crossval.json``; the time of the start is kept."""
     created = read_facts(folder).created if is_crossval(folder) else datetime.now(UTC).isoformat(timespec="seconds")
-    facts = CrossValidationFacts(folds, repeats, status, created, tuple(sys.argv), plan, current_environment())
+    facts = CrossValidationFacts(folds, repeats, status, created, tuple(command_line()), plan, current_environment())
     facts.save(folder / "crossval.json")
 
 

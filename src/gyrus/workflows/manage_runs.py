@@ -13,6 +13,7 @@ from gyrus.errors import RunError
 from gyrus.evaluation.metrics import HEADLINE_METRICS
 from gyrus.evaluation.result import Evaluation
 from gyrus.files import read_json
+from gyrus.redaction import without_secrets
 from gyrus.runs.run_folder import Run
 from gyrus.types import SUBSETS
 
@@ -85,7 +86,7 @@ def show_run(run: Run | str | Path) -> list[tuple[str, str]]:
     lines = [
         ("Status", summary.status),
         ("Started", summary.created),
-        ("Command", " ".join(map(str, facts.get("command", [])))),
+        ("Command", without_secrets(" ".join(map(str, facts.get("command", []))))),
         ("Model", summary.model),
     ]
     if summary.data:

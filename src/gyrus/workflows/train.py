@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from gyrus.configuration import stored_document
 from gyrus.datasets import splits
 from gyrus.datasets.manifest import Manifest
 from gyrus.datasets.splits import Split
@@ -132,7 +133,7 @@ def _require_memory(settings: ExperimentConfig, manifest: Manifest) -> None:
 def _train_with_logs(run: Run, settings: ExperimentConfig, manifest: Manifest, split: Split, display: Display) -> Run:
     """Train and evaluate, and report to the loggers of the config."""
     with open_log(settings.training.loggers, settings.training.tracking, run.folder) as log:
-        log.describe(settings.model_dump(mode="json"), _tags(manifest, split))
+        log.describe(stored_document(settings), _tags(manifest, split))
         evaluation = _train(run, settings, manifest, split, display, log)
         if evaluation:
             _log_results(log, run, evaluation)
