@@ -19,6 +19,7 @@ from gyrus.errors import ConfigError
 DATA = TrainingDataOptions(
     source="table",
     column=["label=diagnosis", "subject=id"],
+    files=["*_t1.nii.gz"],
     bids=["suffix=T1w"],
     orientation="RAS",
     spacing="1,1,2.5",
@@ -33,6 +34,7 @@ def test_options_that_were_given_are_fields_of_the_data_config():
     assert DATA.fields() == {
         "source": "table",
         "columns": {"label": "diagnosis", "subject": "id"},
+        "files": ("*_t1.nii.gz",),
         "bids": {"suffix": "T1w"},
         "orientation": "RAS",
         "spacing": (1.0, 1.0, 2.5),

@@ -72,6 +72,14 @@ class ReadingOptions:
         list[str] | None,
         typer.Option("--column", help="Column of a table, as ROLE=NAME (for example label=diagnosis). Repeatable."),
     ] = None
+    files: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--files",
+            help="Use only files whose name matches this pattern, such as '*_t1.nii.gz'; with a slash, the path below "
+            "the root; of DICOM series also their description. Repeatable.",
+        ),
+    ] = None
     bids: Annotated[
         list[str] | None,
         typer.Option(
@@ -97,6 +105,7 @@ class ReadingOptions:
         fields = {
             "source": self.source,
             "columns": assignments(self.column, "--column", "ROLE=NAME, for example label=diagnosis"),
+            "files": tuple(self.files or ()),
             "bids": assignments(self.bids, "--bids", "ENTITY=VALUE, for example suffix=T1w"),
             "orientation": self.orientation,
             "spacing": lengths(self.spacing),

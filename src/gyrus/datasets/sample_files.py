@@ -54,7 +54,7 @@ class EncodedImages:
         """
         path, row = self._root / self._paths[position], self._rows[position]
         if row is None:
-            return _read_file(path)
+            return read_file(path)
         data = self._cache.read(path, self._columns[position], row)
         if data is None:
             raise UnusableImageError("missing", "the row holds no image bytes")
@@ -85,7 +85,12 @@ def _holds_bytes(kind: pa.DataType) -> bool:
     return pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind)
 
 
-def _read_file(path: Path) -> bytes:
+def read_file(path: Path) -> bytes:
+    """The content of a file.
+
+    Raises:
+        UnusableImageError: It is missing, no regular file, or cannot be read.
+    """
     try:
         # A pipe or device with the name of an image would block, or never end.
         if not stat.S_ISREG(path.stat().st_mode):

@@ -58,7 +58,7 @@ class Source:
 def _list_with_ids(path: Path, request: ScanRequest) -> Listing:
     """The files of a folder, with the labels of a table of ids in it."""
     folder = path if path.is_dir() else path.parent
-    files = SOURCES[_kind_of_files(folder)].list_samples(folder, replace(request, labelled=False))
+    files = SOURCES[_kind_of_files(folder, request)].list_samples(folder, replace(request, labelled=False))
     return id_table.with_table(files, path, request)
 
 
@@ -88,6 +88,7 @@ def scan(
     bids: Mapping[str, str] | None = None,
     orientation: str | None = None,
     spacing: Sequence[float] | None = None,
+    files: str | Sequence[str] = (),
     label_changes: LabelChanges = "refuse",
     labelled: bool = True,
     progress: Progress | None = None,
@@ -110,6 +111,8 @@ def scan(
             :func:`gyrus.datasets.sources.bids.list_samples`.
         orientation: Orientation of volumes whose header lacks it, such as "RAS".
         spacing: Spacing in mm along each axis of volumes whose header lacks it.
+        files: Patterns such as "*_t1.nii.gz"; a file is used if its name matches one of them, or its path below the
+            root if the pattern has a slash. DICOM series may match by their description or protocol instead.
         label_changes: What happens to a subject whose label differs between visits.
         labelled: Whether labels are needed. If not, they are not read, and a single image or a flat folder suffices.
         progress: Called with the number of checked images and of all images.
@@ -129,6 +132,7 @@ def scan(
         source=source,
         bids=dict(bids or {}),
         assumed=AssumedGeometry(orientation, _three(spacing)),
+        files=(files,) if isinstance(files, str) else tuple(files),
         label_changes=label_changes,
     )
     look_up(label_changes, dict.fromkeys(get_args(LabelChanges)), "way to treat labels that change")
@@ -215,10 +219,10 @@ def _recognise_folder(path: Path, request: ScanRequest) -> str:
     files = id_table.id_tables(path, request)
     if files and not (request.labelled and id_table.folders_are_labels(path, files, request)):
         return "ids"
-    return _kind_of_files(path)
+    return _kind_of_files(path, request)
 
 
-def _kind_of_files(path: Path) -> str:
+def _kind_of_files(path: Path, request: ScanRequest) -> str:
     """Recognise the layout by the files of a folder: images, volumes or DICOM.
 
     Raises:
@@ -230,7 +234,9 @@ def _kind_of_files(path: Path) -> str:
         "volumes": [name for name in names if is_volume(name) and not name.lower().endswith(_ARRAYS)],
         "dicom": [name for name in names if may_be_dicom(path / name) and is_dicom(path / name)],
     }
-    present = {name: files for name, files in found.items() if files}
+    # A pattern that no name matches may be the description of a DICOM series.
+    asked = {kind: [name for name in files if request.wants(name)] for kind, files in found.items()}
+    present = {kind: files for kind, files in (asked if any(asked.values()) else found).items() if files}
     if len(present) > 1:
         nouns = {"folder": "images", "volumes": "volumes", "dicom": "DICOM files"}
         counts = " and ".join(f"{len(files)} {nouns[name]} (such as {files[0]})" for name, files in present.items())

@@ -25,7 +25,7 @@ DICOM_EXTENSIONS = (".dcm", ".dicom", ".ima")
 _LOCALISER_TERMS = ("LOCALIZER", "LOCALISER", "SCOUT", "SURVEY", "TOPOGRAM")
 _READ_TAGS = [
     *("SOPClassUID", "PatientID", "StudyInstanceUID", "StudyDate", "StudyTime", "SeriesInstanceUID", "SeriesNumber"),
-    *("Modality", "ImageType", "SeriesDescription", "Rows"),
+    *("Modality", "ImageType", "SeriesDescription", "ProtocolName", "Rows"),
 ]
 _POSITION_TOLERANCE = 0.02
 """Tolerance of a slice position, as a fraction of the slice distance; scanners round positions."""
@@ -47,6 +47,9 @@ class Header:
         series_number: Number of the series within the visit, or None.
         modality: MR, CT ...; "" if the header has none.
         has_pixels: Whether the file holds an image.
+        description: Description of the series, or its protocol; "" if the header has neither. Shown where a user has to
+            choose a series, and never written.
+        protocol: Protocol of the series, or "".
         is_localiser: Whether the series is a localiser (scout).
     """
 
@@ -58,6 +61,8 @@ class Header:
     modality: str
     has_pixels: bool
     is_localiser: bool
+    description: str = ""
+    protocol: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,6 +108,8 @@ def read_header(path: Path) -> Header:
         series_number=None if number is None else int(number),
         modality=str(data.get("Modality", "")),
         has_pixels="Rows" in data,
+        description=str(data.get("SeriesDescription", "") or data.get("ProtocolName", "") or "").strip(),
+        protocol=str(data.get("ProtocolName", "") or "").strip(),
         is_localiser=any(term in description for term in _LOCALISER_TERMS),
     )
 

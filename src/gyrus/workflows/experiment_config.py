@@ -7,7 +7,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AliasChoices, BeforeValidator, Field, model_validator
+from pydantic import AliasChoices, BeforeValidator, Field, field_validator, model_validator
 
 from gyrus.configuration import Section, overlaid, parse, read_document, with_overrides
 from gyrus.datasets.label_changes import LabelChanges
@@ -60,11 +60,19 @@ class DataConfig(Section):
     stack: StackConfig | None = Field(None, description="stack the slices of each scan; null: single slices")
     slices: SliceConfig | None = Field(None, description="slices of volumes as samples; null: whole volumes")
     patches: PatchConfig | None = Field(None, description="train on random patches; null: on whole images")
+    files: tuple[str, ...] = Field(
+        (), description="patterns of file names, for example [*_t1.nii.gz], or of DICOM series; empty: all files"
+    )
     bids: Mapped[str] = Field(default_factory=dict, description="entity to value: suffix, ses, desc, derivatives")
     orientation: str | None = Field(None, description="orientation of volumes whose header lacks it, for example RAS")
     spacing: tuple[float, float, float] | None = Field(
         None, description="their voxel spacing, mm along each array axis"
     )
+
+    @field_validator("files", mode="before")
+    @classmethod
+    def _one_pattern(cls, value: object) -> object:
+        return (value,) if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _stack_or_slices(self) -> DataConfig:

@@ -70,6 +70,7 @@ def _scan(
         bids=config.bids,
         orientation=config.orientation,
         spacing=config.spacing,
+        files=config.files,
         label_changes=config.label_changes,
         labelled=labelled,
         progress=progress,

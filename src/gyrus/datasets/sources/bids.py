@@ -10,10 +10,11 @@ from typing import Any
 
 import pandas as pd
 
+from gyrus.datasets.file_counts import LABEL_MAP
 from gyrus.datasets.identifiers import examples
 from gyrus.datasets.label_changes import comparable_visit
 from gyrus.datasets.sources.class_folders import with_files
-from gyrus.datasets.sources.listing import Listing, ScanRequest
+from gyrus.datasets.sources.listing import NOT_ASKED_FOR, Listing, ScanRequest
 from gyrus.datasets.sources.table import additional_cells, find_columns, read_table, subset_cells, text_cells
 from gyrus.datasets.sources.table_rows import KeyedTable, match_note, require_match
 from gyrus.errors import ConfigError, DataError
@@ -25,6 +26,9 @@ _NAME = re.compile(
 _ENTITY = re.compile(r"(?:^|_)(?P<name>[a-z]+)-(?P<value>[A-Za-z0-9+]+)")
 _OTHER_ENTITIES = ("datatype", "suffix", "extension")
 _DERIVATIVES = "derivatives"
+
+_LABEL_MAPS = ("mask", "dseg", "probseg", "roi")
+"""Suffixes of files that hold labels of voxels."""
 
 ORIGINAL = "original_id"
 """Column of participants.tsv and sessions.tsv with original names, which BIDS may not allow."""
@@ -62,15 +66,20 @@ def list_samples(path: Path, request: ScanRequest) -> Listing:
     if not place.is_dir():
         raise DataError(f"The folder {place} does not exist.")
     wanted = {name: {_value(value.strip(), name) for value in str(text).split(",")} for name, text in asked.items()}
+    volumes = list(_volumes(place, path))
+    maps = [] if "suffix" in asked else [one["path"] for one in volumes if one["suffix"] in _LABEL_MAPS]
     found = [
         entities
-        for entities in _volumes(place, path)
-        if all(_value(entities.get(name), name) in values for name, values in wanted.items())
+        for entities in volumes
+        if request.wants(entities["path"])
+        and entities["path"] not in maps
+        and all(_value(entities.get(name), name) in values for name, values in wanted.items())
     ]
     if not found:
-        description = " ".join(f"{name}={value}" for name, value in asked.items())
+        description = " ".join([*(f"{name}={value}" for name, value in asked.items()), *request.files])
         raise DataError(f"No volume below {place} matches {description or 'the naming of BIDS'}.")
-    _require_one_suffix(found, asked)
+    if not request.files:
+        _require_one_suffix(found, asked)
     paths = [entities["path"] for entities in found]
     rows = pd.DataFrame({"sample": paths, "path": paths, "subject": [f"sub-{one['sub']}" for one in found]})
     rows["session"] = [f"ses-{one['ses']}" if "ses" in one else None for one in found]
@@ -79,7 +88,16 @@ def list_samples(path: Path, request: ScanRequest) -> Listing:
     if ORIGINAL in rows:
         rows["subject"] = rows[ORIGINAL].where(rows[ORIGINAL].notna(), rows["subject"])
         rows = rows.drop(columns=ORIGINAL)
-    return Listing(path, rows, tuple(paths), subject_column="participant_id", notes=notes, tables=_tables(path, found))
+    left_aside = {one["path"]: NOT_ASKED_FOR for one in volumes if one["path"] not in paths}
+    return Listing(
+        path,
+        rows,
+        tuple(paths),
+        subject_column="participant_id",
+        notes=notes,
+        tables=_tables(path, found),
+        left_aside=left_aside | dict.fromkeys(maps, LABEL_MAP),
+    )
 
 
 def _tables(root: Path, found: Sequence[Mapping[str, str]]) -> tuple[Path, ...]:

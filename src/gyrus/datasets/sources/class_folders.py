@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
+from gyrus.datasets.file_counts import LABEL_MAP
 from gyrus.datasets.identifiers import comparable_label
 from gyrus.datasets.manifest import VOLUME_FILES, Problem
-from gyrus.datasets.sample_files import ASSUMED, files_of, geometry_to_json
-from gyrus.datasets.sources.listing import SUBSET_NAMES, Listing, ScanRequest
+from gyrus.datasets.sample_files import ASSUMED, files_of, geometry_to_json, read_file
+from gyrus.datasets.sources.listing import NOT_ASKED_FOR, SUBSET_NAMES, Listing, ScanRequest
+from gyrus.datasets.sources.side_by_side import label_maps, require_one_sequence
 from gyrus.errors import DataError, UnusableImageError
-from gyrus.imaging.volume_formats import FORMATS, is_volume
+from gyrus.imaging.decoding import decode
+from gyrus.imaging.volume_formats import FORMATS, is_volume, read_volume
 from gyrus.types import Subset
 
 IMAGE_EXTENSIONS = (
@@ -32,11 +36,24 @@ def list_images(path: Path, request: ScanRequest) -> Listing:
     Raises:
         DataError: There is no image, no class folder, or the subsets have different classes.
     """
-    return _list_files(path, request, IMAGE_EXTENSIONS, "image")
+    return _list_files(path, request, IMAGE_EXTENSIONS, "image", lambda file: decode(read_file(file)))
 
 
-def _list_files(path: Path, request: ScanRequest, extensions: Sequence[str], noun: str) -> Listing:
-    """List the files with some extensions, in lower case, as :func:`list_images` does; messages call them ``noun``.
+def _list_files(
+    path: Path,
+    request: ScanRequest,
+    extensions: Sequence[str],
+    noun: str,
+    read: Callable[[Path], np.ndarray],
+) -> Listing:
+    """List the files with some extensions, in lower case, as :func:`list_images` does.
+
+    Args:
+        path: A folder, or a file.
+        request: The options of the scan.
+        extensions: The extensions.
+        noun: What messages call the files.
+        read: Reads the pixels of a file, to recognise label maps.
 
     Raises:
         DataError: As for :func:`list_images`.
@@ -55,12 +72,23 @@ def _list_files(path: Path, request: ScanRequest, extensions: Sequence[str], nou
         counts = ", ".join(f"{count} x {extension}" for extension, count in others.most_common(3))
         but = f" (but {counts})" if counts else ""
         raise DataError(f"There is no {noun} in {path}{but}. Extensions: {', '.join(extensions)}.")
-    readable = [name for name in wanted if is_text(name)]
+    chosen = [name for name in wanted if request.wants(name)]
+    if not chosen:
+        raise DataError(
+            f"None of the {len(wanted)} {noun}s of {path} matches --files {' '.join(request.files)}; "
+            f"the first is {wanted[0]}."
+        )
+    left_aside = dict.fromkeys({*wanted} - {*chosen}, NOT_ASKED_FOR)
+    readable = [name for name in chosen if is_text(name)]
+    maps = label_maps(path, readable, read)
+    left_aside |= dict.fromkeys(maps, LABEL_MAP)
+    readable = [name for name in readable if name not in maps]
+    require_one_sequence(path, readable, request)
     rows = pd.DataFrame({"sample": readable, "path": readable})
     rows = with_labels_and_subsets(rows, path, readable, request)
     message = "the file name is not valid UTF-8; rename the file"
-    problems = tuple(Problem(shown(name), "unreadable", message) for name in sorted({*wanted} - {*readable}))
-    return Listing(path, rows, tuple(readable), problems=problems)
+    problems = tuple(Problem(shown(name), "unreadable", message) for name in chosen if not is_text(name))
+    return Listing(path, rows, tuple(readable), problems=problems, left_aside=left_aside)
 
 
 def with_labels_and_subsets(rows: pd.DataFrame, root: Path, names: list[str], request: ScanRequest) -> pd.DataFrame:
@@ -165,7 +193,9 @@ def list_volumes(path: Path, request: ScanRequest) -> Listing:
     Raises:
         DataError: There is no volume, no class folder, or the subsets have different classes.
     """
-    listing = _list_files(path, request, tuple(FORMATS), "volume")
+    listing = _list_files(
+        path, request, tuple(FORMATS), "volume", lambda file: read_volume(file, request.assumed).array
+    )
     return replace(listing, rows=with_files(listing.root, listing.rows, request))
 
 

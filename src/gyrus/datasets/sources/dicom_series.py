@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -16,7 +17,8 @@ from gyrus.datasets.identifiers import DIFFERENCES, unify_spellings
 from gyrus.datasets.manifest import VOLUME_FILES, Problem
 from gyrus.datasets.sample_files import may_be_dicom
 from gyrus.datasets.sources.class_folders import is_text, walk, with_labels_and_subsets
-from gyrus.datasets.sources.listing import SUBSET_NAMES, Listing, ScanRequest
+from gyrus.datasets.sources.listing import NOT_ASKED_FOR, SUBSET_NAMES, Listing, ScanRequest
+from gyrus.datasets.sources.side_by_side import refuse_several, require_one_sequence
 from gyrus.errors import DataError, UnusableImageError
 from gyrus.imaging.dicom import DICOM_EXTENSIONS, Header, is_dicom, read_header
 
@@ -40,6 +42,17 @@ def list_samples(path: Path, request: ScanRequest) -> Listing:
     found, problems = _headers(root, names, request)
     found, spellings = _one_spelling_per_patient(found)
     series, left_aside = _image_series(found)
+    chosen = [group for group in series if _is_asked_for(group, request)]
+    if series and not chosen:
+        described = ", ".join(sorted({group[0][1].description or "without a description" for group in series}))
+        raise DataError(
+            f"None of the {len(series)} series of {path} matches --files {' '.join(request.files)}. "
+            f"Series: {described}."
+        )
+    left_aside |= {name: NOT_ASKED_FOR for group in series if group not in chosen for name, _ in group}
+    series = chosen
+    if not request.files and path.is_dir():
+        _require_one_sequence(path, series, request)
     if not series and not problems:
         counts = Counter(left_aside.values())
         others = ", ".join(f"{count} x {kind}" for kind, count in sorted(counts.items()))
@@ -60,6 +73,28 @@ def list_samples(path: Path, request: ScanRequest) -> Listing:
         notes=spellings,
         left_aside=left_aside,
     )
+
+
+def _is_asked_for(group: Found, request: ScanRequest) -> bool:
+    """Whether a series matches the patterns by its description, its protocol or the path of a file."""
+    header = group[0][1]
+    return request.wants(header.description, header.protocol, *(name for name, _ in group))
+
+
+def _require_one_sequence(path: Path, series: Sequence[Found], request: ScanRequest) -> None:
+    """Refuse series of one visit with several descriptions, or in folders of several sequences.
+
+    Raises:
+        DataError: There are some; the message has an option that selects one.
+    """
+    visits: dict[tuple[str, ...], set[str]] = defaultdict(set)
+    for group in series:
+        header = group[0][1]
+        visits[*_class_and_subset(group[0][0]), header.patient, header.study].add(header.description)
+    if any(len(descriptions) > 1 for descriptions in visits.values()):
+        counts = Counter(group[0][1].description or "without a description" for group in series)
+        refuse_several(str(path), counts, {description: glob.escape(description) for description in counts}, "series")
+    require_one_sequence(path, [f"{_folder([name for name, _ in group])}/series" for group in series], request)
 
 
 def _is_wanted(path: Path) -> bool:

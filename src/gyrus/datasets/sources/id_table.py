@@ -11,7 +11,7 @@ import pandas as pd
 
 from gyrus.datasets.identifiers import comparable, examples
 from gyrus.datasets.label_changes import comparable_visit
-from gyrus.datasets.manifest import Problem
+from gyrus.datasets.manifest import VOLUME_FILES, Problem
 from gyrus.datasets.sources.class_folders import walk
 from gyrus.datasets.sources.listing import SUBSET_NAMES, Listing, ScanRequest
 from gyrus.datasets.sources.subject_rules import SUBJECT_RULES, subjects_from_names
@@ -363,11 +363,15 @@ def _without_row(listing: Listing, way: _Way, where: str, request: ScanRequest) 
     message = f"{where} has no row with its id; add one, or remove the sample"
     problems = [Problem(sample, "label missing", message) for sample in listing.rows["sample"][absent]]
     kept = [not missing for missing in absent]
+    files = (
+        [name for names in listing.rows[VOLUME_FILES][absent] for name in names] if VOLUME_FILES in listing.rows else []
+    )
     return replace(
         listing,
         rows=listing.rows[kept].reset_index(drop=True),
         names=tuple(name for name, keep in zip(listing.names, kept, strict=True) if keep),
         problems=(*listing.problems, *problems),
+        left_aside={**listing.left_aside, **dict.fromkeys(files, "without a row in the table")},
     )
 
 

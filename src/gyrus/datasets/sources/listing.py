@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from fnmatch import fnmatchcase
+from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
@@ -29,6 +30,10 @@ SUBSET_NAMES: dict[str, Subset] = {
 """Names of subsets in folders, files and table cells, in any case."""
 
 
+NOT_ASKED_FOR = "not asked for"
+"""Kind of files that ``files`` or ``bids`` of a request leave out."""
+
+
 @dataclass(frozen=True)
 class ScanRequest:
     """The options of :func:`gyrus.datasets.scan.scan`; ``assumed`` is for volumes whose header lacks a geometry."""
@@ -42,7 +47,18 @@ class ScanRequest:
     source: str | None = None
     bids: Mapping[str, str] = field(default_factory=dict)
     assumed: AssumedGeometry = field(default_factory=AssumedGeometry)
+    files: tuple[str, ...] = ()
     label_changes: LabelChanges = "refuse"
+
+    def wants(self, *names: str) -> bool:
+        """Whether one of the names, such as a path below the root, matches one of the patterns of ``files``.
+
+        A pattern with a slash is compared with the whole path, others with the name of the file; case does not matter.
+        """
+        compared = [
+            (name if "/" in pattern else PurePosixPath(name).name, pattern) for name in names for pattern in self.files
+        ]
+        return not self.files or any(fnmatchcase(name.lower(), pattern.lower()) for name, pattern in compared)
 
 
 @dataclass(frozen=True)

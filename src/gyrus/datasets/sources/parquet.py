@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +42,7 @@ def list_samples(path: Path, request: ScanRequest) -> Listing:
         raise DataError(f"There is no parquet file with a column of image bytes in {path}.")
     root = path if path.is_dir() else path.parent
     listings = [_list_file(file, root, request, with_subset=path.is_dir()) for file in files]
-    return _together(path, root, [listing for listing in listings if len(listing.rows)])
+    return _together(path, root, [listing for listing in listings if len(listing.rows)], request)
 
 
 def image_files(folder: Path, named: str | None) -> list[Path]:
@@ -62,9 +64,9 @@ def holds_images(file: Path, named: str | None) -> bool:
     return bool(found) if named is None else named in found
 
 
-def _together(path: Path, root: Path, listings: list[Listing]) -> Listing:
+def _together(path: Path, root: Path, listings: list[Listing], request: ScanRequest) -> Listing:
     if not listings:
-        raise DataError(f"{path} has no rows.")
+        raise DataError(f"{path} has no rows{' that match --files' if request.files else ''}.")
     classes = {listing.classes for listing in listings}
     if len(classes) > 1:
         raise DataError(f"The parquet files of {path} have different class names: {sorted(map(str, classes))}.")
@@ -78,6 +80,7 @@ def _together(path: Path, root: Path, listings: list[Listing]) -> Listing:
         tuple(name for listing in listings for name in listing.names) if named else (),
         classes.pop(),
         columns.pop(),
+        notes=tuple(note for listing in listings for note in listing.notes),
     )
 
 
@@ -99,7 +102,21 @@ def _list_file(file: Path, root: Path, request: ScanRequest, *, with_subset: boo
     if with_subset and "subset" not in found and request.labelled:
         word = _FIRST_WORD.match(file.name)
         rows["subset"] = SUBSET_NAMES.get(word[0].lower()) if word else None
-    return Listing(root, rows, names, classes, found.get("subject"))
+    listing = Listing(root, rows, names, classes, found.get("subject"))
+    return _only_asked_for(file, listing, request) if request.files else listing
+
+
+def _only_asked_for(file: Path, listing: Listing, request: ScanRequest) -> Listing:
+    if not listing.names:
+        raise DataError(f"The images of {file} have no file names, so --files cannot select them.")
+    chosen = [request.wants(name) for name in listing.names]
+    note = f"{chosen.count(False)} rows of {file.name} do not match --files"
+    return replace(
+        listing,
+        rows=listing.rows[chosen].reset_index(drop=True),
+        names=tuple(compress(listing.names, chosen)),
+        notes=(note,) if not all(chosen) else (),
+    )
 
 
 def _without_pixels(file: Path, named: str | None) -> tuple[pa.Table, str]:

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from gyrus.datasets.manifest import COLUMNS
 from gyrus.datasets.sample_files import IMAGE_COLUMN, IMAGE_COLUMN_NAMES
 from gyrus.datasets.sources.class_folders import is_image, walk, with_files
-from gyrus.datasets.sources.listing import SUBSET_NAMES, Listing, ScanRequest
+from gyrus.datasets.sources.listing import NOT_ASKED_FOR, SUBSET_NAMES, Listing, ScanRequest
 from gyrus.datasets.text_tables import TEXT_EXTENSIONS, read_text_table
 from gyrus.errors import ConfigError, DataError
 from gyrus.imaging.volume_formats import extension_of, is_volume
@@ -59,11 +59,28 @@ def list_samples(path: Path, request: ScanRequest) -> Listing:
     rows = pd.concat([rows for rows, _, _ in read], ignore_index=True) if len(read) > 1 else read[0][0]
     full, completed = _complete(base.absolute(), rows["path"].to_list())
     root, below = _below_one_root(base.absolute(), full)
-    rows = with_files(root, rows.assign(sample=below, path=below), request)
+    chosen_rows = [request.wants(name) for name in below]
+    if not any(chosen_rows):
+        raise DataError(
+            f"None of the {len(below)} paths of {path} matches --files {' '.join(request.files)}; "
+            f"the first is {below[0]}."
+        )
+    left_aside = {name: NOT_ASKED_FOR for name, wanted in zip(below, chosen_rows, strict=True) if not wanted}
+    rows = rows.assign(sample=below, path=below)[chosen_rows].reset_index(drop=True)
+    below = rows["path"].to_list()
+    rows = with_files(root, rows, request)
     subject = next((found.get("subject") for _, found, _ in read), None)
     notes += [note for _, _, more in read for note in more]
     notes += completed
-    return Listing(root, rows, tuple(below), subject_column=subject, notes=tuple(notes), tables=tuple(chosen))
+    return Listing(
+        root,
+        rows,
+        tuple(below),
+        subject_column=subject,
+        notes=tuple(notes),
+        tables=tuple(chosen),
+        left_aside=left_aside,
+    )
 
 
 def path_tables(folder: Path, asked: Mapping[str, str]) -> list[Path]:
