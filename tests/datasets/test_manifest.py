@@ -9,6 +9,7 @@ import pytest
 
 from gyrus.datasets.manifest import Manifest
 from gyrus.errors import DataError
+from tests.support.manifests import manifest_of
 
 
 @pytest.fixture
@@ -54,3 +55,12 @@ def test_classes_that_the_data_lack_can_be_skipped_with_a_note(manifest, members
 def test_invalid_merges_are_refused(manifest, groups, words):
     with pytest.raises(DataError, match=words):
         manifest.merge(groups)
+
+
+def test_classes_to_merge_are_found_in_another_spelling() -> None:
+    manifest = manifest_of({"a": "Mild Demented", "b": "NC", "c": "AD"})
+
+    merged = manifest.merge({"Dementia": ["mild_demented", "MILD DEMENTED", "ad"]})
+    assert merged.classes == ("Dementia", "NC")
+    with pytest.raises(DataError, match=r"unknown: ..x"):
+        manifest.merge({"Dementia": ["x"]})

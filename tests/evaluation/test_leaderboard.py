@@ -81,6 +81,22 @@ def test_other_subjects_or_another_split_unit_get_their_own_table() -> None:
     assert "are not ranked with each other" in describe(board)[-1]
 
 
+def test_subjects_in_another_spelling_are_the_same_subjects() -> None:
+    ours = Entry("ours", study((6, 6), classes=("a", "b")))
+    table = ours.test.table.assign(subject=[f"P{int(name[1:]):03d}" for name in ours.test.table["subject"]])
+    theirs = Entry("theirs", replace(ours.test, table=table))
+
+    board = rank_entries([ours, theirs], resamples=0)
+    assert [len(each.standings) for each in board.tables] == [2]
+    assert "'theirs': 12 ids of subjects or images differ" in describe(board)[-1]
+    assert "'P000' with 'p0'" in describe(board)[-1]
+
+    others = replace(ours.test, table=table.assign(subject="x" + table["subject"]))
+    board = rank_entries([ours, Entry("others", others)], resamples=0)
+    assert len(board.tables) == 2
+    assert "Only in one of them: 'ours': 'p0', 'p1', 'p10' and 9 more; 'others': 'xP000'" in describe(board)[-1]
+
+
 def test_classes_in_another_order_are_the_same_classes() -> None:
     (first,) = entries(1.0)
     turned = Predictions.from_table(first.test.table, classes=TWO[::-1], split_unit="subject")

@@ -126,12 +126,23 @@ def test_logits_of_another_tool_are_taken_as_they_are(tmp_path) -> None:
         ({"target": ["AD", "MCI"]}, "not among the classes.*'MCI' of sample 'b'"),
         ({"sample": ["a", "a"]}, "more than once.*'a'"),
         ({"sample": ["a", None]}, "1 rows .* have no sample id"),
+        ({"subject": ["007", "7"]}, "1 subjects that differ .*: '7' and '007'"),
     ],
 )
 def test_what_is_wrong_with_a_table_is_named(changes: dict, words: str, tmp_path) -> None:
     foreign(**changes).to_csv(tmp_path / "p.csv", index=False)
     with pytest.raises(DataError, match=words):
         Predictions.from_file(tmp_path / "p.csv", classes=("AD", "NC"), split_unit="subject")
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "cp1252", "utf-8-sig"])
+def test_a_table_of_a_spreadsheet_is_read(tmp_path, encoding: str) -> None:
+    text = "sep=;\nsample;target;probability:Aé;probability:B\n01;Aé;0,75;0,25\n02;B;0,5;0,5\n"
+    (tmp_path / "p.csv").write_text(text, encoding=encoding)
+    read = Predictions.from_file(tmp_path / "p.csv", split_unit="subject")
+    assert read.classes == ("Aé", "B")
+    assert read.table["sample"].tolist() == ["01", "02"]
+    assert read.probabilities[:, 0].tolist() == pytest.approx([0.75, 0.5])
 
 
 def test_a_table_without_scores_or_samples_says_what_to_do(tmp_path) -> None:

@@ -111,6 +111,9 @@ def test_a_run_trained_on_a_test_subject_is_refused(finished_run, copy, tmp_path
     with pytest.raises(LeakageError, match=f"1 subjects of the test set.*{stranger}"):
         ensemble([finished_run, copy], out=tmp_path / "x")
     assert not (tmp_path / "x").exists()
+    changed_split(copy, val=[*split.subjects["val"], f" {stranger.upper()} "])  # another spelling of the same subject
+    with pytest.raises(LeakageError, match=f"1 subjects of the test set.*{stranger}"):
+        ensemble([finished_run, copy], out=tmp_path / "x")
 
 
 def test_a_copy_of_a_tested_image_under_another_name_is_found(finished_run, copy, tmp_path):
@@ -128,7 +131,7 @@ def test_a_copy_of_a_tested_image_under_another_name_is_found(finished_run, copy
 def test_other_test_sets_and_splits_by_image_are_refused(finished_run, copy, tmp_path):
     split = Split.load(copy.split)
     replace(split, samples={**split.samples, "test": split.samples["test"][1:]}).save(copy.split)
-    with pytest.raises(DataError, match="The test sets differ"):
+    with pytest.raises(DataError, match=r"The test sets differ: .* \(only in one: '"):
         ensemble([finished_run, copy], out=tmp_path / "x")
     replace(split, unit="image").save(copy.split)
     with pytest.raises(ConfigError, match="split by image"):

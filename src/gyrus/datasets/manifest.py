@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from gyrus.datasets.file_counts import FileCounts
+from gyrus.datasets.identifiers import comparable_label
 from gyrus.errors import BadFilesError, DataError
 from gyrus.files import atomic_path, digest
 
@@ -211,6 +212,12 @@ class Manifest:
         Raises:
             DataError: A class is unknown or named twice, or the new name is that of a class that stays.
         """
+        # Spellings of one class were made one when the data were read; a config may name another.
+        spelling = {comparable_label(name): name for name in self.classes} | {name: name for name in self.classes}
+        groups = {
+            new: tuple(dict.fromkeys(spelling.get(name, spelling.get(comparable_label(name), name)) for name in names))
+            for new, names in groups.items()
+        }
         missing = [name for names in groups.values() for name in names if name not in self.classes]
         if missing and if_missing == "skip":
             present = {new: [name for name in names if name in self.classes] for new, names in groups.items()}

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from gyrus.datasets.identifiers import DIFFERENCES, examples, match_identifiers
 from gyrus.errors import DataError
 from gyrus.evaluation.bootstrap import (
     BootstrapConfig,
@@ -109,13 +110,17 @@ class Table:
 
 @dataclass(frozen=True)
 class Leaderboard:
-    """Tables of classifiers, one per test set and kind of split; classifiers of two tables are not ranked."""
+    """Tables of classifiers, one per test set and kind of split; classifiers of two tables are not ranked.
+
+    ``notes`` report ids of subjects and images that were compared in another spelling.
+    """
 
     tables: tuple[Table, ...]
     metric: str
     resamples: int
     seed: int
     level: float
+    notes: tuple[str, ...] = ()
 
 
 def rank_entries(
@@ -149,6 +154,7 @@ def rank_entries(
     twice = {entry.name for entry in entries if sum(other.name == entry.name for other in entries) > 1}
     if twice:
         raise DataError(f"Two classifiers have the name {', '.join(sorted(twice))}. Each needs its own name.")
+    entries, notes = _with_equal_ids(entries)
     bootstrap = BootstrapConfig(resamples, seed, level)
     groups: dict[object, list[Entry]] = {}
     for entry in entries:
@@ -156,7 +162,46 @@ def rank_entries(
         groups.setdefault((chosen_unit, *_test_set(entry.test, chosen_unit)), []).append(entry)
     order = sorted(groups, key=lambda key: (groups[key][0].test.warning != "", -len(groups[key])))
     tables = tuple(_table(groups[key], key[0], metric, bootstrap) for key in order)  # type: ignore[index]
-    return Leaderboard(tables, metric, resamples, seed, level)
+    return Leaderboard(tables, metric, resamples, seed, level, notes)
+
+
+def _with_equal_ids(entries: Sequence[Entry]) -> tuple[list[Entry], tuple[str, ...]]:
+    """The entries with one spelling for each subject and image: that of the first entry that has it."""
+    tests, changed = _in_one_spelling([entry.test for entry in entries])
+    vals, _ = _in_one_spelling([entry.val for entry in entries])
+    notes = tuple(
+        f"'{entry.name}': {len(pairs)} ids of subjects or images differ from those of the others in {DIFFERENCES}, and "
+        f"were compared with them, such as '{next(iter(pairs))}' with '{next(iter(pairs.values()))}'."
+        for entry, pairs in zip(entries, changed, strict=True)
+        if pairs
+    )
+    return [
+        replace(entry, test=test or entry.test, val=val) for entry, test, val in zip(entries, tests, vals, strict=True)
+    ], notes
+
+
+def _in_one_spelling(
+    tables: Sequence[Predictions | None],
+) -> tuple[list[Predictions | None], list[dict[str, str]]]:
+    known: dict[str, dict[str, None]] = {"subject": {}, "sample": {}}
+    found: list[Predictions | None] = []
+    changed: list[dict[str, str]] = []
+    for table in tables:
+        pairs: dict[str, str] = {}
+        for column, seen in known.items():
+            if table is None:
+                continue
+            ids = [str(name) for name in table.table[column].dropna().unique()]
+            new = match_identifiers(ids, seen).spelled_otherwise
+            # Two ids of one table must not become one.
+            if len({*ids} - {*new} | {*new.values()}) == len(ids) and new:
+                cells = table.table[column].replace(new)
+                table = replace(table, table=table.table.assign(**{column: cells}))
+                pairs |= new
+            seen.update(dict.fromkeys(str(name) for name in table.table[column].dropna().unique()))
+        found.append(table)
+        changed.append(pairs)
+    return found, changed
 
 
 def _test_set(predictions: Predictions, unit: Unit) -> tuple[object, ...]:
@@ -273,9 +318,22 @@ def describe(leaderboard: Leaderboard) -> tuple[str, ...]:
     if len(leaderboard.tables) > 1:
         sentences.append(
             f"{len(leaderboard.tables)} tables: classifiers that were evaluated on other subjects, or after another "
-            "kind of split, are not ranked with each other."
+            f"kind of split, are not ranked with each other. {_first_ids(leaderboard.tables)}"
         )
+    sentences += leaderboard.notes
     return tuple(sentences)
+
+
+def _first_ids(tables: Sequence[Table]) -> str:
+    """Subjects or images that only one of the first two tables has: they show why the two are not joined."""
+    rows = [labelled_rows(table.standings[0].entry.test, table.unit).table["sample"] for table in tables[:2]]
+    only = [sorted({*rows[0]} - {*rows[1]}), sorted({*rows[1]} - {*rows[0]})]
+    named = [
+        f"'{table.standings[0].entry.name}': {examples(names)}"
+        for table, names in zip(tables, only, strict=False)
+        if names
+    ]
+    return f"Only in one of them: {'; '.join(named)}." if named else "They differ in the kind of split or the classes."
 
 
 def _describe_table(table: Table) -> list[str]:

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from gyrus.datasets.identifiers import examples
 from gyrus.errors import DataError
 from gyrus.inference.predictions import COLUMNS, Predictions
 from gyrus.types import SplitUnit
@@ -129,9 +130,12 @@ def _aligned(member: Predictions, first: Predictions, number: int) -> npt.NDArra
         )
     facts = [each.table.set_index("sample")[["subject", "target"]].sort_index().fillna("") for each in (member, first)]
     if not facts[0].equals(facts[1]):
+        only = [sorted({*one.index} - {*other.index}) for one, other in (facts, facts[::-1])]
+        samples = "; ".join(examples(names) for names in only if names)
+        which = f" (only in one: {samples})" if samples else ""
         raise DataError(
             f"Classifier {number} predicts {len(member)} samples, the first {len(first)}, and the samples, their "
-            "subjects or their true classes differ. Average predictions of the same samples only."
+            f"subjects or their true classes differ{which}. Average predictions of the same samples only."
         )
     rows = pd.Index(member.table["sample"]).get_indexer(first.table["sample"])
     columns = [member.classes.index(name) for name in first.classes]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -12,6 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from gyrus.datasets.identifiers import DIFFERENCES, unify_spellings
+from gyrus.datasets.text_tables import open_table
 from gyrus.errors import DataError
 from gyrus.files import atomic_path
 from gyrus.registry import look_up
@@ -149,10 +152,11 @@ class Predictions:
             subset: The subset that was predicted.
 
         Raises:
-            DataError: The file cannot be read, a probability is missing, outside [0, 1] or does not sum to one over
-                the classes, or a target is no class; the message names the first row.
+            DataError: The file cannot be read, a subject has several spellings, a probability is missing, outside
+                [0, 1] or does not sum to one over the classes, or a target is no class; the message names the first.
         """
         table, names = _read_scores(Path(path), classes)
+        _require_one_spelling(table, Path(path))
         return cls.from_table(table, classes=names, split_unit=split_unit, subset=subset)
 
     def __len__(self) -> int:
@@ -256,6 +260,19 @@ class Predictions:
             write(table.assign(**columns), temporary)
 
 
+def _require_one_spelling(table: pd.DataFrame, path: Path) -> None:
+    """Refuse a table in which one subject would count as several."""
+    if "subject" not in table:
+        return
+    changed = unify_spellings(str(name) for name in table["subject"].dropna())
+    if changed:
+        pairs = ", ".join(f"'{one}' and '{other}'" for one, other in list(changed.items())[:3])
+        raise DataError(
+            f"{path} has {len(changed)} subjects that differ from others only in {DIFFERENCES}: {pairs}. "
+            "Write each subject in one way."
+        )
+
+
 def _check_samples(samples: pd.Series) -> None:
     if samples.isna().any():
         raise DataError(f"{int(samples.isna().sum())} rows of the predictions table have no sample id.")
@@ -331,10 +348,23 @@ _WRITERS: dict[str, Callable[[pd.DataFrame, Path], object]] = {
 
 _TEXT = {"sample": "string", "subject": "string", "target": "string"}
 
+
+def _read_csv(path: Path) -> pd.DataFrame:
+    source = open_table(path)
+    return pd.read_csv(
+        io.StringIO(source.text, newline=""),
+        sep=source.separator,
+        decimal=source.decimal,
+        dtype=_TEXT,
+        keep_default_na=False,
+        na_values=[""],
+    )
+
+
 _READERS: dict[str, Callable[[Path], pd.DataFrame]] = {
     # Only an empty field is missing: "NA", "None" and "null" may be names of classes or subjects, and "007" is a
     # name, not a number.
-    ".csv": lambda path: pd.read_csv(path, dtype=_TEXT, keep_default_na=False, na_values=[""]),
+    ".csv": lambda path: _read_csv(path),
     ".parquet": lambda path: pd.read_parquet(path),
     ".json": lambda path: pd.read_json(path, orient="records", dtype=_TEXT),
 }

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar, Literal
 
+from gyrus.datasets.identifiers import examples, match_identifiers
 from gyrus.datasets.manifest import Manifest
 from gyrus.datasets.splits import Split
 from gyrus.errors import ConfigError, DataError, LeakageError, RunError
@@ -257,12 +258,14 @@ def _require_shared_test(runs: Sequence[Run]) -> None:
             )
     for run, split in zip(runs[1:], splits[1:], strict=True):
         if split.samples["test"] != splits[0].samples["test"]:
-            shared = len(set(split.samples["test"]) & set(splits[0].samples["test"]))
+            here, there = set(split.samples["test"]), set(splits[0].samples["test"])
+            shared = len(here & there)
+            only = "; ".join(examples(sorted(names)) for names in (here - there, there - here) if names)
             raise DataError(
                 f"The test sets differ: that of {run.folder} has {len(split.samples['test'])} samples, that of "
-                f"{runs[0].folder} has {len(splits[0].samples['test'])}, and {shared} are the same. Use runs with one "
-                "split (split.seed). The folds of a cross-validation are evaluated by their out-of-fold predictions; "
-                "as one ensemble they have been trained on every subject."
+                f"{runs[0].folder} has {len(splits[0].samples['test'])}, and {shared} are the same (only in one: "
+                f"{only}). Use runs with one split (split.seed). The folds of a cross-validation are evaluated by "
+                "their out-of-fold predictions; as one ensemble they have been trained on every subject."
             )
     for run, split in zip(runs, splits, strict=True):
         _refuse_leakage(run, split, splits[0])
@@ -271,7 +274,9 @@ def _require_shared_test(runs: Sequence[Run]) -> None:
 def _refuse_leakage(run: Run, split: Split, tested: Split) -> None:
     """Refuse a run whose training or validation set has test subjects, or copies of test images."""
     used = {*split.samples["train"], *split.samples["val"]}
-    known = set(tested.subjects["test"]) & {*split.subjects["train"], *split.subjects["val"]}
+    # The runs may have read the subjects from different tables.
+    match = match_identifiers(tested.subjects["test"], [*split.subjects["train"], *split.subjects["val"]])
+    known = set(match.found)
     table = Manifest.load(run.manifest).table
     digests = set(table.loc[table["sample"].isin(used), "digest"].dropna())
     copies = table[table["sample"].isin(tested.samples["test"]) & table["digest"].isin(digests)]
