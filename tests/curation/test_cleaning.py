@@ -150,6 +150,11 @@ def test_quality_thresholds_are_the_ones_given() -> None:
     assert decide(manifest, quality, [], Rules(outliers=None)).removed == {}
     assert decide(manifest, quality, [], Rules(outliers=None, cropped=0.5)).removed == {"cropped": 1}
     assert decide(manifest, quality, [], Rules(outliers=4)).removed == {"outliers": 1}
+    kept = decide(manifest, quality, [], Rules())
+    assert kept.removed == {}
+    assert any(
+        note.startswith("1 kept image has unusual quality") and "--rule outliers=5" in note for note in kept.notes
+    )
     plain = decide(manifest, quality, [], Rules(outliers=None, plain_z=2))
     assert plain.removed == {"plain_z": 1}
     z_score = (58 - quality["intensity"].mean()) / quality["intensity"].std(ddof=0)
@@ -225,6 +230,17 @@ def test_a_copy_is_read_with_the_same_subjects_labels_and_pixels(
     np.testing.assert_array_equal(Reader(written).read(int(row)), expected)
     if not steps:
         assert set(together["digest"]) == set(together["digest_new"])
+
+
+def test_unknown_subjects_stay_unknown_whatever_the_new_names_look_like(tmp_path: Path) -> None:
+    data = write(generate(subjects=8, slices=3, classes=2, size=32, seed=1), tmp_path / "data", "id-slice")
+    unknown = scan(data, subject_rule="none")
+    plan = plan_cleaning(unknown)
+    assert scan(data).subject_kind == "scan"
+    for out in (write_copy(plan, tmp_path / "copy"), write_manifest(plan, tmp_path / "table")):
+        again = scan(out)
+        assert (again.subject_kind, again.subject_rule) == ("unknown", "none")
+        assert any("'subject' is empty" in note for note in again.notes)
 
 
 def test_the_class_folders_alone_can_be_read_too(plan: CleaningPlan, tmp_path: Path) -> None:

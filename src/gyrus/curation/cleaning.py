@@ -61,7 +61,7 @@ class Rules(Section):
     """Rules by which an image is removed; None, or False, disables a rule."""
 
     outliers: Threshold | None = Field(
-        ROBUST_Z_THRESHOLD, description="robust z-score of a quality measure, in the direction of a fault"
+        None, description="robust z-score of a quality measure, in the direction of a fault; the audit uses 5"
     )
     plain_z: Threshold | None = Field(
         None, description="plain z-score of mean, contrast, SNR or entropy; 2 is in common use"
@@ -128,11 +128,13 @@ class CleaningPlan:
         manifest: The original data set.
         rules: The rules applied.
         decisions: One per image and one per unusable file, by name.
+        kept_outliers: Number of kept images that the audit would list as outliers.
     """
 
     manifest: Manifest
     rules: Rules
     decisions: tuple[Decision, ...]
+    kept_outliers: int = 0
 
     @property
     def cleaned(self) -> Manifest:
@@ -157,6 +159,12 @@ class CleaningPlan:
             notes.append(
                 f"{counted(others, 'duplicate has', 'duplicates have')} the name of another subject. The two may be "
                 "one person, whose other images a split could put into both the training and the test set."
+            )
+        if self.kept_outliers:
+            notes.append(
+                f"{counted(self.kept_outliers, 'kept image has', 'kept images have')} unusual quality (robust z-score "
+                f"of {ROBUST_Z_THRESHOLD:g} or more). Inspect with gyrus audit; --rule outliers="
+                f"{ROBUST_Z_THRESHOLD:g} would remove them."
             )
         subsets = self.manifest.table.set_index("sample")["subset"].fillna("")
         tested = sum(subsets.get(each.sample) == "test" and each.rule in _QUALITY_RULES for each in removed)
@@ -224,7 +232,12 @@ def decide(manifest: Manifest, quality: pd.DataFrame, pairs: Sequence[DuplicateP
     samples = manifest.table["sample"].to_list()
     unusable = [Decision(each.sample, "remove", "unusable", reason=str(each)) for each in manifest.problems]
     usable = [found.get(row, Decision(sample, "keep")) for row, sample in enumerate(samples)]
-    return CleaningPlan(manifest, rules, tuple(sorted([*usable, *unusable], key=lambda each: each.sample)))
+    kept = [row for row in range(len(samples)) if row not in found]
+    unusual = 0
+    if rules.outliers is None and len(quality):
+        unusual = int((fault_scores(quality).max(axis=1) >= ROBUST_Z_THRESHOLD).iloc[kept].sum())
+    decisions = tuple(sorted([*usable, *unusable], key=lambda each: each.sample))
+    return CleaningPlan(manifest, rules, decisions, unusual)
 
 
 def _duplicate_groups(count: int, pairs: Sequence[DuplicatePair]) -> list[list[int]]:
@@ -468,11 +481,12 @@ def _write_csv(path: Path, table: pd.DataFrame) -> None:
 def _as_source(cleaned: Manifest, paths: Sequence[str]) -> pd.DataFrame:
     """A table of paths that is read like the original data.
 
-    A column of subjects is written only if subjects are known: on reading it is taken to identify people. Scan ids
-    remain in the file names.
+    Subjects are written only if they are known: on reading they are taken to be people. Scan ids remain in the file
+    names. If subjects are unknown, an empty column says so, and no rule reads them from the new names.
     """
     known = ["subject", "session", "slice"] if cleaned.subject_kind == "subject" else []
+    unknown = ["subject"] if cleaned.subject_kind == "unknown" else []
     kept = ["label", *known, "subset"]
     further = [name for name in cleaned.table.columns if name not in (*COLUMNS, IMAGE_COLUMN)]
     filled = [name for name in [*kept, *further] if cleaned.table[name].notna().any()]
-    return pd.concat([pd.Series(paths, name="path", dtype=str), cleaned.table[filled]], axis=1)
+    return pd.concat([pd.Series(paths, name="path", dtype=str), cleaned.table[[*filled, *unknown]]], axis=1)

@@ -22,7 +22,8 @@ from gyrus.datasets.sources import dicom_series as dicom
 from gyrus.datasets.sources.accounting import count_files
 from gyrus.datasets.sources.class_folders import is_image, list_images, list_volumes, walk
 from gyrus.datasets.sources.listing import Listing, Progress, ScanRequest
-from gyrus.datasets.sources.subject_rules import SubjectNames, subjects_from_names, unknown_subjects
+from gyrus.datasets.sources.scan_evidence import reason_to_doubt
+from gyrus.datasets.sources.subject_rules import SUBJECT_RULES, SubjectNames, subjects_from_names, unknown_subjects
 from gyrus.datasets.sources.table import FORMER_ROLES, current_roles
 from gyrus.errors import ConfigError, DataError, UnusableImageError
 from gyrus.imaging.decoding import Inspection, inspect
@@ -248,7 +249,8 @@ def _kind_of_files(path: Path, request: ScanRequest) -> str:
 def _build_manifest(listing: Listing, request: ScanRequest, location: Path) -> Manifest:
     """Open every listed image once; usable ones enter the manifest, the others its problems."""
     listing = _with_one_spelling_per_class(listing, request)
-    names, spellings = _one_name_per_subject(_subjects(listing, request))
+    subjects, doubts = _without_doubtful_scans(_subjects(listing, request), listing, request)
+    names, spellings = _one_name_per_subject(subjects)
     # What file names contain is added; columns of the source take precedence.
     from_names: dict[str, Any] = {"label": None, "row": None, "session": names.sessions, "slice": names.slices}
     missing = {column: values for column, values in from_names.items() if column not in listing.rows}
@@ -284,7 +286,13 @@ def _build_manifest(listing: Listing, request: ScanRequest, location: Path) -> M
         subject_kind=names.kind,
         subject_rule=names.rule,
         problems=sorted(problems, key=lambda problem: problem.sample),
-        notes=[*listing.notes, *spellings, *changes, *(f"{count} x {note}" for note, count in sorted(counts.items()))],
+        notes=[
+            *listing.notes,
+            *doubts,
+            *spellings,
+            *changes,
+            *(f"{count} x {note}" for note, count in sorted(counts.items())),
+        ],
         files=count_files(_accounted(location, listing), listing, set(rows["sample"]), problems),
     )
 
@@ -311,8 +319,34 @@ def _subjects(listing: Listing, request: ScanRequest) -> SubjectNames:
     return subjects_from_names(names, _labels(listing.rows), rule=request.subject_rule, pattern=request.subject_pattern)
 
 
+def _without_doubtful_scans(
+    names: SubjectNames, listing: Listing, request: ScanRequest
+) -> tuple[SubjectNames, list[str]]:
+    """The subjects without scans that counts or pixels disprove, and a note; scans that were asked for are kept."""
+    if names.kind == "unknown" and listing.subject_column and request.subject_rule is None:
+        return names, [f"the subject column '{listing.subject_column}' is empty, so subjects are unknown"]
+    if names.kind != "scan" or names.rule not in SUBJECT_RULES or not request.labelled:
+        return names, []
+    if VOLUME_FILES in listing.rows:
+        doubt = "a volume is a whole scan, not a slice"
+    else:
+        images = EncodedImages(listing.root, listing.rows if "row" in listing.rows else listing.rows.assign(row=None))
+        doubt = reason_to_doubt(names, listing.names, images.read)
+    if not doubt:
+        return names, []
+    example = PurePosixPath(listing.names[0]).name
+    if request.subject_rule is not None:
+        return names, [f"rule {names.rule} was asked for, but names such as {example} may not name scans: {doubt}"]
+    return unknown_subjects(len(names.subjects)), [
+        f"names such as {example} have the form <scan>_<slice>, but {doubt}. So subjects are unknown. "
+        f"--subject-rule {names.rule} uses the names nevertheless"
+    ]
+
+
 def _subjects_of_column(rows: pd.DataFrame, column: str, kind: SubjectKind) -> SubjectNames:
     nameless = rows["sample"][rows["subject"].isna()]
+    if len(nameless) == len(rows):  # as data that were prepared without known subjects
+        return unknown_subjects(len(rows))
     if len(nameless):
         raise DataError(
             f"The subject column '{column}' is empty for {len(nameless)} of {len(rows)} images, first: "

@@ -123,9 +123,21 @@ def _recognise(names: Sequence[str], labels: Sequence[str | None]) -> SubjectNam
     for name, rule in SUBJECT_RULES.items():
         expression = re.compile(rule.pattern)
         matches = [expression.fullmatch(_stem(text)) for text in names]
-        if matches and all(matches) and (rule.kind == "subject" or _plausible(matches, labels)):
+        if not matches or not all(matches) or _are_classes(matches, labels):
+            continue
+        if rule.kind == "subject" or _plausible(matches, labels):
             return _match(names, expression, rule.kind, name, whole=True)
     return unknown_subjects(len(names))
+
+
+def _are_classes(matches: Sequence[re.Match[str] | None], labels: Sequence[str | None]) -> bool:
+    """Whether each subject is nothing but the name of its class, as in ``sub-glioma_0014.jpg``."""
+    pairs = {(match["subject"], label) for match, label in zip(matches, labels, strict=True) if match}
+    return all(_letters(subject) in (_letters(label or ""), "sub" + _letters(label or "")) for subject, label in pairs)
+
+
+def _letters(text: str) -> str:
+    return "".join(letter for letter in text.casefold() if letter.isalnum())
 
 
 def _plausible(matches: Sequence[re.Match[str] | None], labels: Sequence[str | None]) -> bool:
