@@ -62,7 +62,7 @@ def test_all_samples_of_a_subject_with_two_labels_are_problems(tmp_path: Path) -
 def test_a_scan_in_two_class_folders_is_found(tmp_path: Path) -> None:
     names = [f"{label}/{scan_}_{i}.jpeg" for label in ("AD", "NC") for scan_ in ("7", label) for i in (1, 2)]
 
-    manifest = scan(write_images(tmp_path, *names))
+    manifest = scan(write_images(tmp_path, *names), subject_rule="id-slice")
 
     assert manifest.subject_kind == "scan"
     assert {problem.sample for problem in manifest.problems} == {name for name in names if "/7_" in name}

@@ -299,7 +299,7 @@ def _build_manifest(listing: Listing, request: ScanRequest, location: Path) -> M
 
 def _accounted(location: Path, listing: Listing) -> Path | None:
     """The folder whose files are all accounted for: the location, or that of all images of a table."""
-    if location.is_dir():
+    if location.is_dir() and location.is_relative_to(listing.root):
         return location
     if not listing.tables:
         return None
