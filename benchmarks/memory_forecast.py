@@ -10,13 +10,26 @@ forecast to measurement: below 1 the forecast was too low.
 from __future__ import annotations
 
 import argparse
-import json
+import multiprocessing
 import resource
-import subprocess
 import sys
 import tempfile
 from functools import partial
 from pathlib import Path
+
+import monai.networks.nets  # noqa: F401, imported once for all processes
+import numpy as np
+import psutil
+import timm  # noqa: F401
+import torch
+
+from gyrus.datasets.torch_dataset import Batch
+from gyrus.inference.predict import predict_logits
+from gyrus.models.build import build
+from gyrus.models.config import ModelConfig
+from gyrus.training.config import TrainingConfig
+from gyrus.training.fit import fit
+from gyrus.training.forecast import forecast_memory
 
 CASES: dict[str, tuple[str, tuple[int, ...], int, dict[str, object]]] = {
     "baseline-cnn": ("baseline-cnn", (1, 128, 128), 32, {}),
@@ -39,17 +52,6 @@ CLASSES = ("a", "b")
 
 def measure(case: str) -> dict[str, float]:
     """Train one network in this process."""
-    import numpy as np
-    import psutil
-    import torch
-
-    from gyrus.datasets.torch_dataset import Batch
-    from gyrus.inference.predict import predict_logits
-    from gyrus.models.build import build
-    from gyrus.models.config import ModelConfig
-    from gyrus.training.config import TrainingConfig
-    from gyrus.training.fit import fit
-    from gyrus.training.forecast import forecast_memory
 
     class Random:
         """Random images."""
@@ -86,23 +88,18 @@ def main() -> None:
     """Measure all networks, each in its own process, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", nargs="*", default=list(CASES), help="cases; by default all")
-    parser.add_argument("--case", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.case:
-        print(json.dumps(measure(options.case)))
-        return
-    print("| network | input, batch | forecast (MiB) | measured (MiB) | ratio |\n|---|---|---|---|---|")
+    columns = ["network", "input, batch", "counted (MiB)", "forecast (MiB)", "measured (MiB)", "ratio"]
+    print(f"| {' | '.join(columns)} |\n{'|---' * len(columns)}|", flush=True)
     ratios = []
     for case in options.only:
-        command = [sys.executable, __file__, "--case", case]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-        found = {name: value / 2**20 for name, value in json.loads(done.stdout.splitlines()[-1]).items()}
+        with multiprocessing.get_context("fork").Pool(1, maxtasksperchild=1) as pool:
+            found = {name: value / 2**20 for name, value in pool.apply(measure, (case,)).items()}
         ratios.append(found["forecast"] / found["measured"])
         _, shape, batch_size, _ = CASES[case]
         size = " x ".join(map(str, shape))
-        numbers = f"{found['forecast']:,.0f} | {found['measured']:,.0f} | {ratios[-1]:.2f}"
-        print(f"| {case} | {size}, {batch_size} | {numbers} |", flush=True)
-        print(f"counted {found['counted']:,.0f}", file=sys.stderr)
+        numbers = " | ".join(f"{found[name]:,.0f}" for name in ("counted", "forecast", "measured"))
+        print(f"| {case} | {size}, {batch_size} | {numbers} | {ratios[-1]:.2f} |", flush=True)
     print(f"\nRatio: {min(ratios):.2f} to {max(ratios):.2f}, median {sorted(ratios)[len(ratios) // 2]:.2f}")
 
 

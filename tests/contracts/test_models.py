@@ -138,5 +138,5 @@ def test_images_that_are_too_small_are_refused_when_the_model_is_built(name: str
 
 @pytest.mark.parametrize("name", [name for name, spec in MODELS.items() if spec.dims == (2,)])
 def test_models_of_one_dimension_refuse_the_other(name: str) -> None:
-    with pytest.raises(ConfigError, match="2D images only"):
+    with pytest.raises(ConfigError, match="takes single images"):
         build(ModelConfig(name=name), in_channels=1, num_classes=2, image_size=SIZES[3])

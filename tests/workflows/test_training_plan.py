@@ -6,12 +6,21 @@ from pathlib import Path
 
 import pytest
 
-from gyrus.errors import ConfigError
+from gyrus.datasets import splits
+from gyrus.datasets.splits import SplitConfig
+from gyrus.errors import ConfigError, DataError, SplitError
 from gyrus.synthetic.phantom import generate
 from gyrus.synthetic.phantom_layouts import write
 from gyrus.workflows import training_plan
 from gyrus.workflows.train import train
-from gyrus.workflows.training_plan import TrainingPlan, plan_training, require_memory
+from gyrus.workflows.training_plan import (
+    TrainingPlan,
+    plan_training,
+    require_classes,
+    require_memory,
+    require_two_classes,
+)
+from tests.support.manifests import manifest_of, subjects_per_label
 
 SMALL = {"preprocessing.steps": [{"step": "grayscale"}], "training.batch_size": 32}
 GIB = 2**30
@@ -97,3 +106,24 @@ def test_baselines_are_counted(plan, monkeypatch):
     require_memory(plan.settings, (1, 32, 32), classes=2, images=24)
     with pytest.raises(ConfigError, match="baselines on 1,000,000 images"):
         require_memory(plan.settings, (1, 32, 32), classes=2, images=1_000_000)
+
+
+def test_one_class_is_refused_with_its_size_and_the_way_out():
+    with pytest.raises(DataError, match=r"only one class, 'AD' \(6 images of 2 subjects\).*one folder per class"):
+        require_classes(manifest_of(subjects_per_label(AD=2)))
+    require_classes(manifest_of(subjects_per_label(AD=2, CN=1)))
+
+
+@pytest.mark.parametrize("unit", ["subject", "image"])
+def test_too_few_of_a_class_are_counted_in_the_unit_of_the_split(unit):
+    few = manifest_of(subjects_per_label(AD=1, CN=1), slices=8 if unit == "subject" else 1)
+    with pytest.raises(SplitError, match=rf"2 {unit}s \(1 AD, 1 CN\). Each class needs at least 3 {unit}s"):
+        splits.split(few, SplitConfig(unit=unit))
+
+
+def test_a_training_set_of_one_class_is_refused_before_training():
+    uneven = manifest_of(subjects_per_label(AD=6, CN=1))
+    with pytest.raises(
+        SplitError, match=r"only class 'AD' in its validation set; the data have 7 subjects \(6 AD, 1 CN"
+    ):
+        require_two_classes(uneven, splits.split(uneven), "The split")

@@ -172,6 +172,17 @@ def kfold(manifest: Manifest, config: SplitConfig | None = None, *, seed: int = 
     return tuple(split(manifest, config.model_copy(update={"fold": fold}), seed=seed) for fold in range(config.folds))
 
 
+def class_sizes(manifest: Manifest, unit: Literal["image", "subject"], most: int = 10) -> str:
+    """The number of images or subjects of each class, such as "2 subjects (1 AD, 1 CN)"; of many classes the first."""
+    table = manifest.table
+    names = table["sample"] if unit == "image" else table["subject"]
+    counts = names.groupby(table["label"]).nunique()
+    sizes = [f"{counts.get(label, 0)} {label}" for label in manifest.classes[:most]]
+    more = f" and {len(manifest.classes) - most} more classes" if len(manifest.classes) > most else ""
+    total = names.nunique()
+    return f"{total} {unit}{'s' if total != 1 else ''} ({', '.join(sizes)}{more})"
+
+
 def check_split(split: Split, manifest: Manifest) -> None:
     """Refuse a split with an empty subset, with a subject in two subsets unless it is by image, or with unknown copies.
 
@@ -180,14 +191,16 @@ def check_split(split: Split, manifest: Manifest) -> None:
         LeakageError: A subject is in more than one subset; the error names all of them. Or images have copies in
             another subset, which the split does not record.
     """
+    unit: Literal["image", "subject"] = "image" if split.unit == "image" else "subject"
     for subset in SUBSETS:
         if not split.samples[subset]:
             after = f" after {len(split.dropped)} images with copies in a later subset were dropped" * bool(
                 split.dropped
             )
             raise SplitError(
-                f"The {SUBSET_TITLES[subset]} would be empty{after}: {len(manifest)} samples are too few for these "
-                "fractions. Use more data, or larger fractions (split.val, split.test)."
+                f"The {SUBSET_TITLES[subset]} would be empty{after}. The data have "
+                f"{class_sizes(manifest, unit)}. Each class needs at least 3 {unit}s: one in each of the training, "
+                f"validation and test sets. Add {unit}s, or enlarge the fractions (split.val, split.test)."
             )
     if split.unit != "image":
         _refuse_overlap({subset: set(split.subjects[subset]) for subset in SUBSETS})

@@ -65,9 +65,15 @@ def build(
     signature = Signature(in_channels, tuple(image_size), num_classes)
     if signature.spatial_dims not in spec.dims:
         able = ", ".join(name for name, other in MODELS.items() if signature.spatial_dims in other.dims)
+        size = " x ".join(map(str, signature.image_size))
+        if signature.spatial_dims == 3:
+            reason = f"takes single images (2D), but the data are volumes of {size} voxels"
+            remedy = "Use slices of the volumes as samples (--set 'data.slices={plane: axial}')"
+        else:
+            reason = f"takes volumes (3D), but the data are single images of {size} pixels"
+            remedy = "Stack the slices of each scan (--set 'data.stack={slices: 20}')"
         raise ConfigError(
-            f"Model '{config.name}' takes {spec.dims[0]}D images only, got {signature.spatial_dims}D images "
-            f"of size {signature.image_size}. Models for {signature.spatial_dims}D: {able}."
+            f"Model '{config.name}' {reason}. {remedy}, or another model ({signature.spatial_dims}D: {able})."
         )
     options = type(spec.options).model_validate(config.options)
     if isinstance(options, TimmOptions):

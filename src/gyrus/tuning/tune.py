@@ -28,6 +28,7 @@ from gyrus.tuning.worker import inner_splits, without_test, work
 from gyrus.workflows.display import SILENT, Display, show_notes
 from gyrus.workflows.experiment_config import ExperimentConfig, load_config
 from gyrus.workflows.load_data import scan_data
+from gyrus.workflows.training_plan import require_classes
 
 IRRELEVANT = (("data", "path"), ("training", "device"), ("training", "workers"))
 """Fields of the config in which the calls of one study may differ."""
@@ -74,6 +75,7 @@ def tune(
 
     def load_data() -> tuple[Manifest, Split]:
         manifest = scan_data(settings.data, display)
+        require_classes(manifest)
         return manifest, splits.split(manifest, settings.split, seed=settings.seed)
 
     result = _run_study(study, settings, load_data, StudyFolder(Path(out)), display)

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from gyrus.configuration import write_document
 from gyrus.datasets.manifest import Manifest
 from gyrus.datasets.splits import Split, kfold
-from gyrus.errors import ConfigError, RunError, SplitError
+from gyrus.errors import ConfigError, RunError
 from gyrus.evaluation.out_of_fold import fold_notes, fold_scores, join_folds, require_all_tested, summarise_folds
 from gyrus.evaluation.result import Evaluation
 from gyrus.files import write_text
@@ -33,6 +33,7 @@ from gyrus.workflows.evaluate import evaluate_predictions, require_evaluable
 from gyrus.workflows.experiment_config import ExperimentConfig, load_config
 from gyrus.workflows.load_data import scan_data
 from gyrus.workflows.train import finish_run, train_on_split
+from gyrus.workflows.training_plan import require_classes, require_two_classes
 
 
 class NestedChoice(Protocol):
@@ -100,6 +101,7 @@ def crossval(
     if folds < 2 or repeats < 1:
         raise ConfigError(f"A cross-validation needs 2 or more folds and 1 or more repeats, got {folds} and {repeats}.")
     manifest = scan_data(settings.data, display)
+    require_classes(manifest)
     require_evaluable(manifest, settings.evaluation)
     if choose:
         choose.check(settings)
@@ -144,22 +146,10 @@ def assign_folds(
     for repeat in range(repeats):
         how = settings.split.model_copy(update={"method": "kfold", "folds": folds, "seed": first + repeat})
         for fold, split in enumerate(kfold(manifest, how)):
-            _require_two_classes(manifest, split, f"Fold {fold} of repeat {repeat}")
+            require_two_classes(manifest, split, f"Fold {fold} of repeat {repeat}")
             changes = {"split": how.model_copy(update={"fold": fold}), "seed": settings.seed + repeat}
             assigned[repeat, fold] = settings.model_copy(update=changes), split
     return assigned
-
-
-def _require_two_classes(manifest: Manifest, split: Split, where: str) -> None:
-    labels = manifest.table.set_index("sample")["label"]
-    for subset, name in (("train", "training"), ("val", "validation")):
-        found = labels[list(split.samples[subset])].unique()  # type: ignore[index]
-        if len(found) < 2:
-            raise SplitError(
-                f"{where} would have only class '{found[0]}' in its {name} set. Each class needs a subject in the "
-                "training, the validation and the test set: at least 3 subjects. Add subjects, leave the class out "
-                "or merge it with another, or change --folds or split.val."
-            )
 
 
 def _run_fold(

@@ -31,7 +31,7 @@ from gyrus.workflows.saved_outputs import (
     save_quality,
     save_weights,
 )
-from gyrus.workflows.training_plan import require_memory
+from gyrus.workflows.training_plan import require_classes, require_memory, require_two_classes
 
 
 def train(
@@ -59,8 +59,10 @@ def train(
     """
     settings = load_config(config, overrides, data=data)
     manifest = scan_data(settings.data, display)
+    require_classes(manifest)
     require_evaluable(manifest, settings.evaluation)
     split = splits.split(manifest, settings.split, seed=settings.seed)
+    require_two_classes(manifest, split, "The split")
     return train_on_split(manifest, split, settings, out=out, display=display)
 
 

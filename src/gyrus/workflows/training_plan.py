@@ -7,13 +7,14 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from gyrus.audit.findings import counted
 from gyrus.datasets import splits
 from gyrus.datasets.manifest import Manifest
-from gyrus.datasets.splits import Split
+from gyrus.datasets.splits import Split, class_sizes
 from gyrus.datasets.store import open_store, stored_shape
-from gyrus.errors import ConfigError
+from gyrus.errors import ConfigError, DataError, SplitError
 from gyrus.inference.predict import pick_device
 from gyrus.memory import available_memory, memory_text
 from gyrus.training.forecast import MemoryForecast, forecast_memory, time_of_step
@@ -58,15 +59,15 @@ class TrainingPlan:
         settings, table = self.settings, self.manifest.table
         classes = table["label"].value_counts()
         lines = {
-            "Data": f"{self.manifest.root}, {len(table)} images",
+            "Data": f"{self.manifest.root}, {counted(len(table), 'image')}",
             "Classes": _listed([f"{name} ({classes.get(name, 0)})" for name in self.manifest.classes]),
         }
         for subset in SUBSETS:
             subjects = len(self.split.subjects[subset])
-            people = f" of {subjects} subject{'s' if subjects != 1 else ''}" if subjects else ""
-            lines[SUBSET_TITLES[subset].capitalize()] = f"{len(self.split.samples[subset])} images{people}"
+            people = f" of {counted(subjects, 'subject')}" if subjects else ""
+            lines[SUBSET_TITLES[subset].capitalize()] = counted(len(self.split.samples[subset]), "image") + people
         size = " x ".join(map(str, self.image_shape[1:]))
-        channels = f"{self.image_shape[0]} channel{'s' if self.image_shape[0] > 1 else ''}"
+        channels = counted(self.image_shape[0], "channel")
         steps, epochs = _steps_per_epoch(self.split, settings), settings.training.epochs
         lines |= {
             "Input": f"{size}, {channels}",
@@ -113,8 +114,10 @@ def plan_training(
     """
     settings = load_config(config, overrides, data=data)
     manifest = scan_data(settings.data, display)
+    require_classes(manifest)
     require_evaluable(manifest, settings.evaluation)
     split = splits.split(manifest, settings.split, seed=settings.seed)
+    require_two_classes(manifest, split, "The split")
     device = pick_device(settings.training.device).type
     shape = stored_shape(manifest, settings.preprocessing)
     memory, available = _forecast(settings, shape, len(manifest.classes)), memory_of_device(device)
@@ -128,6 +131,49 @@ def plan_training(
         device=device,
         seconds=_seconds(settings, manifest, split, shape, device) if memory.total <= available else None,
     )
+
+
+def require_classes(manifest: Manifest) -> None:
+    """Refuse data that no classifier can be trained on.
+
+    Raises:
+        DataError: There are fewer than two classes.
+    """
+    if len(manifest.classes) > 1:
+        return
+    subjects = manifest.table["subject"].nunique()
+    people = f" of {counted(subjects, 'subject')}" if subjects else ""
+    found = f"'{manifest.classes[0]}' ({counted(len(manifest), 'image')}{people})" if manifest.classes else "none"
+    raise DataError(
+        f"The data have only one class, {found}; a classifier needs at least two. If the folders below "
+        f"{manifest.root} are not the classes, give the folder that holds one folder per class, or a table with a "
+        "label column (--column label=NAME). Classes may also have been merged (data.merge)."
+    )
+
+
+def require_two_classes(manifest: Manifest, split: Split, where: str) -> None:
+    """Refuse a training or validation set with one class.
+
+    Args:
+        manifest: The data.
+        split: A split of the data.
+        where: What has these sets, for the message.
+
+    Raises:
+        SplitError: A set has one class only.
+    """
+    labels = manifest.table.set_index("sample")["label"]
+    unit: Literal["image", "subject"] = "image" if split.unit == "image" else "subject"
+    sizes = class_sizes(manifest, unit)
+    for subset, name in (("train", "training"), ("val", "validation")):
+        found = labels[list(split.samples[subset])].unique()  # type: ignore[index]
+        if len(found) < 2:
+            raise SplitError(
+                f"{where} would have only class '{found[0]}' in its {name} set; the data have {sizes}. Each class "
+                f"needs at least 3 {unit}s: one in each of the training, validation and test sets. Add {unit}s, leave "
+                "the class out or merge it with another (data.merge), or change the fractions (split.val, split.test), "
+                "the folds or the seed of the split."
+            )
 
 
 def require_memory(settings: ExperimentConfig, image_shape: Sequence[int], classes: int, images: int) -> None:
