@@ -95,8 +95,8 @@ def gather(
     subsets = _subsets(manifest, split)
     images = measure_images(manifest, progress=progress)
     neighbours = find_neighbours(images.thumbnails, seed=seed)
-    grouping = find_groups(neighbours, images.thumbnails)
     duplicates = find_duplicates(manifest, neighbours, align_candidates(images.thumbnails, seed=seed))
+    grouping = find_groups(neighbours, images.thumbnails, duplicates, seed=seed)
     return AuditContext(manifest, subsets, images, neighbours, grouping, duplicates, seed)
 
 

@@ -2,25 +2,34 @@
 
 File names and labels are not used. The result is groups of similar images that are clearly separated from all others:
 the slices of one scan. Two scans of a subject on different days may become two groups.
+
+Groups may also be fragments of subjects: slices of one person that lie far apart are no more similar than slices of two
+people, so that a person becomes several groups, however sharp each of them is. Groups are therefore subjects only if
+nearly all images are in chains of neighbouring slices, and the chains of any two groups show the same part of the head.
+Two chains that show different parts may be one person. All other groups are look-alike groups, and not subjects.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse.csgraph import laplacian
 
+from gyrus.audit.duplicates import DuplicatePair, align_candidates, find_duplicates
 from gyrus.audit.findings import Finding, Flag, Number, Severity, counted
 from gyrus.audit.image_quality import Progress, measure_images
 from gyrus.audit.nearest_neighbours import SMALLEST_WHITENED, Neighbours, find_neighbours, standardise
 from gyrus.audit.single_linkage import (
+    SMALLEST_CHAIN,
     Dendrogram,
     StableThreshold,
     build_dendrogram,
+    connected_groups,
     excess_leaf_fraction,
     find_plateau,
     separations,
@@ -38,10 +47,26 @@ LARGEST_ORDERED = 1_024
 """Largest group whose images are put in order; larger groups are not the slices of a subject."""
 
 FEW_GROUPS, MAX_EXCESS_LEAVES = 12, 0.15
-"""Fewer groups than the first must be chains, with no larger excess of leaves than the second. Images of many subjects
-at a few heights also fall into a few groups, but those are not chains."""
+"""Groups must be chains, with no larger excess of leaves than the second. Fewer groups than the first that are not
+chains are no groups at all: images of many subjects at a few heights."""
 
-Strength = Literal["clear", "weak", "none"]
+MAX_SMALL = 0.1
+"""Largest fraction of images in groups that are too small for a chain."""
+
+APART, MAX_APART = 0.2, 0.05
+"""Two groups show different parts of the head if the nearest images in the other, of the images of either, spread over
+less than this fraction of its length. Largest fraction of such pairs of groups."""
+
+COMPARED_GROUPS, COMPARED_IMAGES = 40, 32
+"""Largest number of groups that are compared in pairs, and of images of each."""
+
+Strength = Literal["clear", "weak", "look-alike", "none"]
+
+WAYS_OUT = (
+    "Name the subjects: give a table with the subject of each image (a column subject), or --subject-pattern REGEX or "
+    "--subject-rule NAME if the file names contain them."
+)
+"""What helps where the pixels do not."""
 
 
 def required_width(images: int) -> float:
@@ -61,7 +86,8 @@ class SubjectGroups:
         groups: Group of each image (N,), numbered from 0 by their first image; -1 everywhere without groups.
         order: Position of each image within its group (N,).
         confidence: Confidence in each group, 0 to 1.
-        strength: How clear the groups are.
+        strength: How clear the groups are; "look-alike" for groups that may be fragments of subjects.
+        doubt: Why the groups may be fragments of subjects, in words; empty otherwise.
         measure: What the threshold applies to: "correlation", or "similarity" of whitened thumbnails.
         plateau: The widest range of thresholds over which the groups are stable; None without any.
         dendrogram: The links between all images.
@@ -71,19 +97,20 @@ class SubjectGroups:
     order: NDArray[np.int64]
     confidence: NDArray[np.float64]
     strength: Strength
+    doubt: str
     measure: str
     plateau: StableThreshold | None
     dendrogram: Dendrogram
 
     @property
     def found(self) -> bool:
-        """Whether there are groups."""
-        return self.strength != "none"
+        """Whether there are groups that are subjects."""
+        return self.strength in ("clear", "weak")
 
     @property
     def sizes(self) -> NDArray[np.int64]:
         """Number of images in each group; empty without groups."""
-        return np.bincount(self.groups) if self.found else np.zeros(0, np.int64)
+        return np.bincount(self.groups) if self.strength != "none" else np.zeros(0, np.int64)
 
     @property
     def overall_confidence(self) -> float:
@@ -91,27 +118,128 @@ class SubjectGroups:
         return _confidence(np.array(self.plateau.width)).item() if self.found and self.plateau else 0.0
 
 
-def find_groups(neighbours: Neighbours, thumbnails: NDArray[np.uint8]) -> SubjectGroups:
+def find_groups(
+    neighbours: Neighbours,
+    thumbnails: NDArray[np.uint8],
+    duplicates: Sequence[DuplicatePair] = (),
+    *,
+    seed: int = 0,
+) -> SubjectGroups:
     """Group similar images, if such groups are clearly separated.
+
+    Identical files and rotated copies are set aside while groups are formed. Every image then joins the group of the
+    images that it duplicates.
 
     Args:
         neighbours: The nearest neighbours of each image.
         thumbnails: (N, rows, columns), for the order within the groups.
+        duplicates: Pairs of images that show the same.
+        seed: Seed of the search among the images without copies.
     """
+    ends = np.array([(pair.first, pair.second) for pair in duplicates], np.int64).reshape(-1, 2)
+    copies = ends[[pair.kind in ("identical file", "rotated duplicate") for pair in duplicates]]
+    number = connected_groups(copies[:, 0], copies[:, 1], len(thumbnails))
+    kept = np.unique(number, return_index=True)[1]
+    if len(kept) == len(thumbnails) or len(kept) < FEWEST_IMAGES:
+        found = _group(neighbours, thumbnails)
+        number = np.arange(len(thumbnails))
+    else:
+        found = _group(find_neighbours(thumbnails[kept], seed=seed), thumbnails[kept])
+    if found.strength == "none":
+        nothing = np.full(len(thumbnails), -1, np.int64)
+        return replace(found, groups=nothing, order=nothing)
+    groups = found.groups[number]
+    joined = connected_groups(groups[ends[:, 0]], groups[ends[:, 1]], len(found.confidence))
+    confidence = np.ones(joined.max() + 1)
+    np.minimum.at(confidence, joined, found.confidence)
+    order = _ranks(joined[groups], found.order[number])
+    return replace(found, groups=joined[groups], order=order, confidence=confidence)
+
+
+def _group(neighbours: Neighbours, thumbnails: NDArray[np.uint8]) -> SubjectGroups:
+    """The groups of images without regard to duplicates."""
     count = len(thumbnails)
     measure = "correlation" if count < SMALLEST_WHITENED else "similarity"
     dendrogram = build_dendrogram(neighbours.index, neighbours.similarity, neighbours.vectors)
     plateau = find_plateau(dendrogram)
     nothing = np.full(count, -1, np.int64)
-    no_groups = SubjectGroups(nothing, nothing, np.zeros(0), "none", measure, plateau, dendrogram)
+    no_groups = SubjectGroups(nothing, nothing, np.zeros(0), "none", "", measure, plateau, dendrogram)
     if plateau is None or count < FEWEST_IMAGES or plateau.width < required_width(count):
         return no_groups
     groups = dendrogram.groups(plateau.threshold)
-    if plateau.effective < FEW_GROUPS and excess_leaf_fraction(dendrogram, groups) > MAX_EXCESS_LEAVES:
+    excess = excess_leaf_fraction(dendrogram, groups)
+    if plateau.effective < FEW_GROUPS and excess > MAX_EXCESS_LEAVES:
         return no_groups
-    strength: Strength = "clear" if plateau.width >= CLEAR else "weak"
-    confidence = _confidence(separations(dendrogram, groups))
-    return SubjectGroups(groups, _order(groups, thumbnails), confidence, strength, measure, plateau, dendrogram)
+    order = _order(groups, thumbnails)
+    doubt = _doubt(groups, order, thumbnails, excess)
+    strength: Strength = "look-alike" if doubt else "clear" if plateau.width >= CLEAR else "weak"
+    confidence = _confidence(separations(dendrogram, groups)) * (not doubt)
+    return SubjectGroups(groups, order, confidence, strength, doubt, measure, plateau, dendrogram)
+
+
+def _doubt(
+    groups: NDArray[np.int64], order: NDArray[np.int64], thumbnails: NDArray[np.uint8], excess_leaves: float
+) -> str:
+    """Why groups may be fragments of subjects, in words; empty if they are subjects."""
+    small = float((np.bincount(groups)[groups] < SMALLEST_CHAIN).mean())
+    if small > MAX_SMALL:
+        return f"{small:.0%} of the images are in groups of fewer than {SMALLEST_CHAIN}"
+    if excess_leaves > MAX_EXCESS_LEAVES:
+        return "the groups are not chains of neighbouring slices"
+    apart = apart_fraction(groups, order, thumbnails)
+    if apart > MAX_APART:
+        return f"{apart:.0%} of the pairs of groups show different parts of the head and may be one person"
+    return ""
+
+
+def apart_fraction(groups: NDArray[np.int64], order: NDArray[np.int64], thumbnails: NDArray[np.uint8]) -> float:
+    """Fraction of the pairs of groups that show different parts of the head.
+
+    If two chains of slices cover the same part, the images of one have their nearest images all along the other. If one
+    lies above the other, all of its images have the same nearest image, the upper end of the other.
+
+    Args:
+        groups: Group of each image (N,).
+        order: Position of each image within its group (N,).
+        thumbnails: (N, rows, columns).
+    """
+    large = np.nonzero(np.bincount(groups) >= SMALLEST_CHAIN)[0]
+    generator = np.random.default_rng(0)
+    chosen = np.sort(generator.choice(large, min(len(large), COMPARED_GROUPS), replace=False))
+    members = [np.nonzero(groups == number)[0] for number in chosen]
+    members = [rows[np.argsort(order[rows])] for rows in members]
+    members = [
+        rows[np.unique(np.linspace(0, len(rows) - 1, min(COMPARED_IMAGES, len(rows))).astype(int))] for rows in members
+    ]
+    if len(members) < 2:
+        return 0.0
+    rows = np.concatenate(members)
+    vectors, mirrored = standardise(thumbnails[rows]), standardise(thumbnails[rows][:, :, ::-1])
+    similarity = np.maximum(vectors @ vectors.T, mirrored @ vectors.T)
+    ends = np.cumsum([0, *map(len, members)])
+    parts = [slice(start, stop) for start, stop in pairwise(ends)]
+    spreads = [
+        max(_spread(block.argmax(axis=1), block.shape[1]), _spread(block.argmax(axis=0), block.shape[0]))
+        for index, one in enumerate(parts)
+        for other in parts[index + 1 :]
+        for block in (similarity[one, other],)
+    ]
+    return float((np.array(spreads) < APART).mean())
+
+
+def _spread(positions: NDArray[np.int64], length: int) -> float:
+    """Range of the middle 80 % of positions, as a fraction of the length of the chain."""
+    low, high = np.quantile(positions, (0.1, 0.9))
+    return float(high - low) / (length - 1)
+
+
+def _ranks(groups: NDArray[np.int64], order: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Position of each image within its group, from positions that copies share."""
+    result = np.zeros(len(groups), np.int64)
+    ranked = np.lexsort((order, groups))
+    sizes = np.bincount(groups)
+    result[ranked] = np.arange(len(groups)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    return result
 
 
 def group_names(groups: Iterable[int]) -> list[str]:
@@ -136,19 +264,26 @@ def with_inferred_subjects(manifest: Manifest, *, seed: int = 0, progress: Progr
             f"{counted(len(manifest), 'image')} are too few to infer subjects from the pixels. "
             f"At least {FEWEST_IMAGES} are needed."
         )
-    return apply_groups(manifest, find_groups(find_neighbours(images.thumbnails, seed=seed), images.thumbnails))
+    neighbours = find_neighbours(images.thumbnails, seed=seed)
+    duplicates = find_duplicates(manifest, neighbours, align_candidates(images.thumbnails, seed=seed))
+    return apply_groups(manifest, find_groups(neighbours, images.thumbnails, duplicates, seed=seed))
 
 
 def apply_groups(manifest: Manifest, grouping: SubjectGroups) -> Manifest:
     """The manifest with groups as subjects, and positions within the groups as slices.
 
     Raises:
-        DataError: No groups were found.
+        DataError: No groups were found, or they may be fragments of subjects.
     """
+    if grouping.strength == "look-alike":
+        raise DataError(
+            f"Subjects cannot be inferred from the pixels: the images form {len(grouping.sizes):,} look-alike groups, "
+            f"but {grouping.doubt}. The number of people is unknown and may be far smaller, so a split by these groups "
+            f"may put one person into both the training and the test set. {WAYS_OUT}"
+        )
     if not grouping.found or grouping.plateau is None:
         raise DataError(
-            "Subjects cannot be inferred from the pixels: no groups of images are clearly separated. Name the subjects "
-            "(--subject-pattern REGEX, --subject-rule NAME, or a table with a subject column)."
+            f"Subjects cannot be inferred from the pixels: no groups of images are clearly separated. {WAYS_OUT}"
         )
     table = manifest.table.assign(subject=group_names(grouping.groups), slice=grouping.order, session=None)
     rule = (
@@ -163,6 +298,8 @@ def apply_groups(manifest: Manifest, grouping: SubjectGroups) -> Manifest:
 
 def check(manifest: Manifest, grouping: SubjectGroups) -> tuple[Finding, ...]:
     """Report the number of subjects according to the pixels, and contradictions with names and labels."""
+    if grouping.strength == "look-alike":
+        return (_look_alike_groups(manifest, grouping),)
     if not grouping.found:
         return (_no_groups(manifest, grouping),)
     sizes = grouping.sizes
@@ -199,6 +336,27 @@ def check(manifest: Manifest, grouping: SubjectGroups) -> tuple[Finding, ...]:
     )
 
 
+def _look_alike_groups(manifest: Manifest, grouping: SubjectGroups) -> Finding:
+    sizes = grouping.sizes
+    numbers: dict[str, Number] = {
+        "look-alike groups": len(sizes),
+        "median group": float(np.median(sizes)),
+        "largest group": int(sizes.max()),
+        **_plateau_numbers(grouping),
+    }
+    known = manifest.subject_kind == "subject"
+    verdict = (
+        f"The {len(manifest):,} images form {len(sizes):,} look-alike groups. These are not offered as subjects, "
+        f"because {grouping.doubt}. "
+    )
+    verdict += (
+        "One person under two names cannot be found from such groups."
+        if known
+        else f"The number of people is unknown and may be far smaller. {WAYS_OUT}"
+    )
+    return Finding("subjects", "note" if known else "warning", verdict, numbers)
+
+
 def mixed_groups(manifest: Manifest, groups: NDArray[np.int64]) -> list[int]:
     """The groups whose images have different labels."""
     labels = manifest.table["label"].groupby(groups).nunique()
@@ -215,7 +373,9 @@ def _no_groups(manifest: Manifest, grouping: SubjectGroups) -> Finding:
             "subjects at one height, and not chains of neighbouring slices."
         )
     if manifest.subject_kind != "subject":
-        verdict += " Each image may be another subject, or slices of a subject lie too far apart. Name the subjects."
+        verdict += f" Each image may be another subject, or slices of a subject lie too far apart. {WAYS_OUT}"
+    else:
+        verdict += " One person under two names cannot be found this way."
     return Finding("subjects", "note", verdict, numbers)
 
 
@@ -249,8 +409,8 @@ def _against_known_subjects(manifest: Manifest, grouping: SubjectGroups) -> tupl
     }
     if not len(joined):
         verdict = (
-            f"The {names.nunique():,} subjects in the names agree with the groups found from the pixels "
-            f"(adjusted Rand index {agreement:.3f})."
+            f"No group found from the pixels has several of the {names.nunique():,} subject names (adjusted Rand index "
+            f"{agreement:.3f}). One person may still have several names for scans of different days."
         )
         return (Finding("subjects", "ok", verdict, numbers),)
     samples = manifest.table["sample"]
@@ -266,7 +426,10 @@ def _against_known_subjects(manifest: Manifest, grouping: SubjectGroups) -> tupl
         "group of images looks like one subject but has",
         "groups of images look like one subject each but have",
     )
-    verdict = f"{groups} several subject names: one person may have several names."
+    verdict = (
+        f"{groups} several subject names: one person may have several names. Give each person one name in a table with "
+        "a column subject."
+    )
     severity: Severity = "warning" if grouping.strength == "clear" else "note"
     return (Finding("subjects", severity, verdict, numbers, flags),)
 
@@ -285,7 +448,9 @@ def _several_labels(manifest: Manifest, grouping: SubjectGroups) -> tuple[Findin
         "group of images looks like one subject but has",
         "groups of images look like one subject each but have",
     )
-    verdict = f"{groups} labels of several classes."
+    verdict = (
+        f"{groups} labels of several classes. Correct the labels, or leave these images out: one person has one label."
+    )
     return (Finding("subjects", "error", verdict, {"groups with several labels": len(mixed)}, flags),)
 
 
