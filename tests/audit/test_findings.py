@@ -24,7 +24,7 @@ FINDINGS = Findings.from_entries(
 def test_the_most_serious_finding_comes_first_and_is_the_verdict() -> None:
     assert [entry.severity for entry in FINDINGS.entries] == ["error", "note"]
     assert FINDINGS.verdict == "An error."
-    assert Findings("data", "0123", 2, ()).verdict.startswith("No problem was found")
+    assert Findings("data", "0123", 2, ()).verdict.startswith("Nothing was found that would invalidate")
     assert FINDINGS.select("quality") == FINDINGS.entries[1:]
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from gyrus.audit.checks import run_checks
 from gyrus.audit.context import gather
@@ -48,6 +49,24 @@ def test_without_a_split_a_random_split_by_image_is_tried(hidden: Manifest) -> N
     found = leakage(hidden)
     assert found.severity == "warning"
     assert "Split by subject" in found.verdict
+
+
+def test_a_split_by_image_of_subjects_with_several_images_leaks_even_if_pixels_do_not_show_it(tmp_path: Path) -> None:
+    """Slices that lie far apart, and each subject under two names: no nearest neighbour is of the same name."""
+    volumes = generate(subjects=24, slices=8, classes=2, size=64, seed=5).volumes
+    for person in range(24):
+        for number in range(8):
+            path = tmp_path / "data" / "ab"[person % 2] / f"sub-{2 * person + number % 2:02}_slice-{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(volumes[person, number]).save(path)
+    context = gather(scan(tmp_path / "data"))
+    findings = run_checks(context, title="phantom", checks=["leakage", "subjects"])
+    (tried,) = findings.select("leakage")
+    assert tried.severity == "warning"
+    assert tried.numbers["fraction of test images of subjects in train"] > 0.9
+    assert "would leak" in tried.verdict
+    assert any("one person under two names" in entry.verdict for entry in findings.select("subjects"))
+    assert all("two names" in entry.verdict for entry in findings.select("subjects"))
 
 
 def test_duplicates_across_subsets_are_found_under_different_names(tmp_path: Path) -> None:

@@ -10,10 +10,18 @@ from PIL import Image
 from scipy.stats import spearmanr
 from sklearn.metrics import adjusted_rand_score
 
+from gyrus.audit.checks import run_checks
 from gyrus.audit.context import gather
 from gyrus.audit.image_quality import make_thumbnail
 from gyrus.audit.nearest_neighbours import find_neighbours
-from gyrus.audit.subjects_from_pixels import SubjectGroups, find_groups, seriate, with_inferred_subjects
+from gyrus.audit.subjects_from_pixels import (
+    MANY_PARTNERS,
+    SubjectGroups,
+    find_groups,
+    resembling_names,
+    seriate,
+    with_inferred_subjects,
+)
 from gyrus.datasets.manifest import Manifest
 from gyrus.datasets.scan import scan
 from gyrus.datasets.splits import split
@@ -175,3 +183,62 @@ def test_one_real_slice_per_subject_gives_no_groups(real_slices: tuple[pd.DataFr
         rows = np.nonzero((table["slice"] == height).to_numpy())[0]
         found = grouped(np.stack([make_thumbnail(decode(data[row])[0]) for row in rows]))
         assert found.strength == "none"
+
+
+@pytest.mark.parametrize("kept", [np.r_[0:12, 20:32], np.r_[0:4, 8:12, 18:22, 28:32]], ids=["two parts", "four parts"])
+def test_fragments_of_subjects_are_look_alike_groups_however_sharp(kept: np.ndarray, volumes: np.ndarray) -> None:
+    found = grouped(volumes[:, kept].reshape(-1, 64, 64))
+    assert found.strength == "look-alike"
+    assert len(found.sizes) > 20
+    assert found.doubt
+    assert not found.found
+    assert found.overall_confidence == 0.0
+
+
+def test_look_alike_groups_are_not_offered_as_subjects(tmp_path: Path) -> None:
+    phantom = generate(subjects=12, slices=24, classes=2, size=64, seed=4)
+    folder = write(phantom, tmp_path / "data")
+    for path in folder.rglob("*.png"):
+        if 9 <= int(path.stem[-2:]) < 15:
+            path.unlink()
+    manifest = scan(folder, subject_rule="none")
+    with pytest.raises(DataError, match=r"may be far smaller.*a table with the subject of each image"):
+        with_inferred_subjects(manifest)
+    context = gather(manifest)
+    assert context.subjects is None
+    (found,) = run_checks(context, title="phantom", checks=["subjects"]).entries
+    assert found.severity == "warning"
+    assert "24 look-alike groups" in found.verdict
+    assert "number of people is unknown and may be far smaller" in found.verdict
+
+
+def test_altered_copies_belong_to_the_group_of_their_original(tmp_path: Path) -> None:
+    phantom = generate(subjects=12, slices=16, classes=2, size=64, seed=4)
+    folder = write(phantom, tmp_path / "data")
+    sources = sorted(folder.rglob("*.png"))[5::12]
+    for number, path in enumerate(sources):
+        pixels = np.asarray(Image.open(path))
+        turned = (np.rot90(pixels, 1 + number % 3), pixels[:, ::-1], pixels[::-1], pixels)[number % 4]
+        Image.fromarray(np.ascontiguousarray(turned)).save(path.with_name(f"copy-of-{path.name}"))
+    inferred = with_inferred_subjects(scan(folder, subject_rule="none"))
+    table = inferred.table.assign(name=inferred.table["path"].str.split("/").str[-1])
+    subject_of = dict(zip(table["name"], table["subject"], strict=True))
+    assert table["subject"].nunique() == 12
+    assert all(subject_of[f"copy-of-{path.name}"] == subject_of[path.name] for path in sources)
+    assert not table.duplicated(["subject", "slice"]).any()
+    context = gather(inferred, split=split(inferred))
+    findings = run_checks(context, title="phantom", checks=["leakage", "duplicates"])
+    assert len(context.duplicates) >= len(sources)
+    assert not [entry for entry in findings.entries if entry.severity == "error"]
+
+
+def test_one_person_under_two_names_is_found_where_slices_are_close() -> None:
+    volumes = generate(subjects=24, slices=8, size=64, seed=3).volumes.reshape(-1, 64, 64)
+    neighbours = find_neighbours(volumes)
+    people, slices = np.repeat(np.arange(24), 8), np.tile(np.arange(8), 24)
+    pairs, partnered = resembling_names(neighbours, 2 * people + slices % 2)
+    assert partnered > MANY_PARTNERS
+    assert all(one // 2 == two // 2 for one, two, _, _ in pairs)
+    pairs, partnered = resembling_names(neighbours, people)
+    assert pairs == []
+    assert partnered < MANY_PARTNERS

@@ -10,7 +10,7 @@ from gyrus.audit.findings import Finding, Findings
 from gyrus.registry import look_up
 
 CHECKS: dict[str, Callable[[AuditContext], tuple[Finding, ...]]] = {
-    "subjects": lambda context: subjects_from_pixels.check(context.manifest, context.grouping),
+    "subjects": lambda context: subjects_from_pixels.check(context.manifest, context.grouping, context.neighbours),
     "leakage": leakage.check,
     "duplicates": lambda context: duplicates.check(context.manifest, context.duplicates),
     "labels": labels.check,

@@ -46,6 +46,13 @@ MIN_COARSE_CORRELATION, COARSE_MARGIN = 0.9, 0.03
 """Correlation of coarse images below which a pair is not aligned further, and how far below the best orientation
 another may lie and still be tried: coarse images do not distinguish orientations well after a shift by half a pixel."""
 
+SEARCHED = (
+    "Searched for: identical files, and copies that were recompressed, brightened, shifted by up to one eighth, "
+    "mirrored or rotated by right angles. Copies that were rotated by other angles, rescaled or cropped are not "
+    "searched for."
+)
+"""What a search for duplicates can find, for readers."""
+
 MAX_NAMED = 500
 """Largest number of pairs that are listed one by one."""
 
@@ -120,18 +127,19 @@ def check(manifest: Manifest, pairs: tuple[DuplicatePair, ...]) -> tuple[Finding
     counts = {kind: sum(pair.kind == kind for pair in pairs) for kind in KINDS}
     numbers: dict[str, Number] = {f"{kind} pairs": count for kind, count in counts.items()}
     if not pairs:
-        return (Finding("duplicates", "ok", "No image is a duplicate of another.", numbers),)
+        return (Finding("duplicates", "ok", f"No duplicate was found. {SEARCHED}", numbers),)
     duplicates = len({pair.second for pair in pairs})
     numbers["duplicate images"] = duplicates
     kinds = ", ".join(f"{counted(count, f'{kind} pair')}" for kind, count in counts.items() if count)
     are = "is a duplicate of another" if duplicates == 1 else "are duplicates of others"
-    verdict = f"{duplicates:,} of {len(manifest):,} images {are} ({kinds})."
+    verdict = f"{duplicates:,} of {len(manifest):,} images {are} ({kinds}). {SEARCHED}"
     findings = [Finding("duplicates", "warning", verdict, numbers, _flags(manifest, pairs))]
     labels = manifest.targets.to_numpy()
     conflicting = tuple(pair for pair in pairs if labels[pair.first] != labels[pair.second])
     if conflicting:
         pairs_have = counted(len(conflicting), "pair of duplicates has", "pairs of duplicates have")
-        verdict = f"{pairs_have} conflicting labels: one label of each pair must be wrong."
+        verdict = f"{pairs_have} conflicting labels: one label of each pair must be wrong. Correct it, "
+        verdict += "or leave out both images (`gyrus data prepare` does)."
         numbers = {"pairs with conflicting labels": len(conflicting)}
         findings.append(Finding("duplicates", "error", verdict, numbers, _flags(manifest, conflicting)))
     return (*findings, *_across_subjects(manifest, pairs))
@@ -148,7 +156,7 @@ def _across_subjects(manifest: Manifest, pairs: tuple[DuplicatePair, ...]) -> tu
     verdict = (
         f"{counted(len(pairs), 'pair of duplicates has', 'pairs of duplicates have')} different subject names "
         f"({counted(names, 'pair')} of names). Each pair of names may be one person, whom a split by name may put into "
-        "both the training and the test set."
+        "both the training and the test set. Give one person one name, or remove the copies with `gyrus data prepare`."
     )
     numbers: dict[str, Number] = {"duplicates under different names": len(pairs), "pairs of names": names}
     return (Finding("duplicates", "error", verdict, numbers, _flags(manifest, pairs)),)

@@ -11,9 +11,17 @@ from gyrus.files import atomic_path
 from gyrus.serialisation import Saved
 
 Severity = Literal["error", "warning", "note", "ok"]
-"""Scores will be wrong; scores may be wrong; worth knowing; checked and no problem found."""
+"""Scores will be wrong; scores may be wrong; worth knowing; searched within the stated limits, and nothing found."""
 
 SEVERITIES: tuple[Severity, ...] = get_args(Severity)
+
+SEVERITY_TITLES: dict[Severity, str] = {
+    "error": "error",
+    "warning": "warning",
+    "note": "note",
+    "ok": "not found",
+}
+"""The severities in words: that nothing was found does not prove that there is nothing."""
 
 Number = float | int | str | None
 """A number, or a word in its place; None where it is undefined."""
@@ -86,11 +94,16 @@ class Findings(Saved):
         worst = [entry for entry in self.entries if entry.severity in ("error", "warning")]
         if worst:
             return worst[0].verdict
-        return f"No problem was found that would invalidate scores on these {self.images:,} images."
+        return (
+            f"Nothing was found that would invalidate scores on these {self.images:,} images. Each finding states what "
+            "was searched for, and its limits."
+        )
 
     def text(self) -> str:
         """All verdicts, one per line, for the terminal."""
-        return "\n".join(f"{entry.severity:8}{entry.check:14}{entry.verdict}" for entry in self.entries)
+        return "\n".join(
+            f"{SEVERITY_TITLES[entry.severity]:11}{entry.check:14}{entry.verdict}" for entry in self.entries
+        )
 
     def to_document(self) -> dict[str, Any]:
         """The fields as plain values for JSON, with the verdict for readers of the file."""

@@ -171,7 +171,11 @@ def check(manifest: Manifest, quality: pd.DataFrame) -> tuple[Finding, ...]:
         **{f"median {name}": float(quality[name].median()) for name in MEASURES},
     }
     if not flags and not empty and not cropped:
-        return (Finding("quality", "ok", "No image is a quality outlier.", numbers),)
+        return (
+            Finding(
+                "quality", "ok", "No image is a quality outlier: no measure has a robust z-score of 5 or more.", numbers
+            ),
+        )
     verdict = f"{len(flags):,} of {counted(len(quality), 'image')} {'is a' if len(flags) == 1 else 'are'} quality "
     verdict += "outlier" if len(flags) == 1 else "outliers"
     verdict += f"; {counted(empty, 'image')} almost without a head" if empty else ""

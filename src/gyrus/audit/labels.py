@@ -139,7 +139,7 @@ def _balance(context: AuditContext) -> Finding:
     )
     if min(counts) < 2 * FOLDS and subjects is not None:
         verdict += " This is too few for both training and testing."
-    severity: Severity = "warning" if ratio >= IMBALANCE or (subjects is not None and min(counts) < 10) else "ok"
+    severity: Severity = "warning" if ratio >= IMBALANCE or (subjects is not None and min(counts) < 10) else "note"
     return Finding("labels", severity, verdict, numbers)
 
 

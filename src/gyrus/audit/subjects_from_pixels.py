@@ -60,6 +60,16 @@ less than this fraction of its length. Largest fraction of such pairs of groups.
 COMPARED_GROUPS, COMPARED_IMAGES = 40, 32
 """Largest number of groups that are compared in pairs, and of images of each."""
 
+FEWEST_NAMES, MANY_PARTNERS = 10, 0.75
+"""Smallest number of subject names that are compared; fraction of names with a partner from which one person may
+generally have two names. Sets without such names have up to 0.5."""
+
+HUB = 0.3
+"""Probability by which the nearest image of another name is of one given name, if that name resembles many others."""
+
+ABOUT_EQUAL = 0.1
+"""Difference in similarity that does not show which of two images is the original."""
+
 Strength = Literal["clear", "weak", "look-alike", "none"]
 
 WAYS_OUT = (
@@ -139,7 +149,7 @@ def find_groups(
     ends = np.array([(pair.first, pair.second) for pair in duplicates], np.int64).reshape(-1, 2)
     copies = ends[[pair.kind in ("identical file", "rotated duplicate") for pair in duplicates]]
     number = connected_groups(copies[:, 0], copies[:, 1], len(thumbnails))
-    kept = np.unique(number, return_index=True)[1]
+    kept = _originals(number, neighbours)
     if len(kept) == len(thumbnails) or len(kept) < FEWEST_IMAGES:
         found = _group(neighbours, thumbnails)
         number = np.arange(len(thumbnails))
@@ -154,6 +164,24 @@ def find_groups(
     np.minimum.at(confidence, joined, found.confidence)
     order = _ranks(joined[groups], found.order[number])
     return replace(found, groups=joined[groups], order=order, confidence=confidence)
+
+
+def _originals(number: NDArray[np.int64], neighbours: Neighbours) -> NDArray[np.int64]:
+    """The row of one of the images that show the same, for each such set of images.
+
+    A rotated copy resembles no other image, whereas its original resembles the slices beside it. The first of about
+    equal images is chosen.
+
+    Args:
+        number: Number of the set that each image is in (N,), 0 to K - 1.
+        neighbours: The nearest neighbours of each image.
+    """
+    outside = number[neighbours.index] != number[:, None]
+    nearest = np.where(outside, neighbours.similarity, -1.0).max(axis=1)
+    best = np.full(number.max() + 1, -1.0)
+    np.maximum.at(best, number, nearest)
+    rows = np.nonzero(nearest >= best[number] - ABOUT_EQUAL)[0]
+    return rows[np.unique(number[rows], return_index=True)[1]]
 
 
 def _group(neighbours: Neighbours, thumbnails: NDArray[np.uint8]) -> SubjectGroups:
@@ -296,8 +324,12 @@ def apply_groups(manifest: Manifest, grouping: SubjectGroups) -> Manifest:
     return replace(inferred, problems=manifest.problems)
 
 
-def check(manifest: Manifest, grouping: SubjectGroups) -> tuple[Finding, ...]:
+def check(manifest: Manifest, grouping: SubjectGroups, neighbours: Neighbours) -> tuple[Finding, ...]:
     """Report the number of subjects according to the pixels, and contradictions with names and labels."""
+    return (*_from_groups(manifest, grouping), *_one_person_under_two_names(manifest, neighbours))
+
+
+def _from_groups(manifest: Manifest, grouping: SubjectGroups) -> tuple[Finding, ...]:
     if grouping.strength == "look-alike":
         return (_look_alike_groups(manifest, grouping),)
     if not grouping.found:
@@ -432,6 +464,81 @@ def _against_known_subjects(manifest: Manifest, grouping: SubjectGroups) -> tupl
     )
     severity: Severity = "warning" if grouping.strength == "clear" else "note"
     return (Finding("subjects", severity, verdict, numbers, flags),)
+
+
+def resembling_names(neighbours: Neighbours, names: NDArray[np.int64]) -> tuple[list[tuple[int, int, int, int]], float]:
+    """Pairs of names whose images are nearest to each other: perhaps one person under two names.
+
+    The nearest image of another name is found for each image. If two names are of two people, these images are of many
+    names; if they are of one person, most are of the second name, and those of the second name are of the first.
+
+    Args:
+        neighbours: The nearest neighbours of each image.
+        names: Number of the name of each image (N,), 0 to K - 1.
+
+    Returns:
+        The pairs that chance does not explain, the clearest first: two names, the number of their images whose nearest
+        image of another name is of the partner, and the number of their images. And the fraction of the names that have
+        a partner, each being the most frequent nearest name of the other for at least half of its images.
+    """
+    from scipy.stats import binom
+
+    count = int(names.max()) + 1
+    other = names[neighbours.index] != names[:, None]
+    rows = np.nonzero(other.any(axis=1))[0]
+    nearest = names[neighbours.index[rows, np.argmax(other[rows], axis=1)]]
+    votes = np.zeros((count, count), np.int64)
+    np.add.at(votes, (names[rows], nearest), 1)
+    sizes, partner = np.bincount(names, minlength=count), votes.argmax(axis=1)
+    share = votes[np.arange(count), partner] / sizes
+    mutual = (partner[partner] == np.arange(count)) & (share >= 0.5) & (sizes >= 2)
+    mutual &= mutual[partner]
+    found = []
+    for one in np.nonzero(mutual)[0].tolist():
+        two = int(partner[one])
+        if one < two:
+            agreeing, images = int(votes[one, two] + votes[two, one]), int(sizes[one] + sizes[two])
+            p_value = float(binom.sf(agreeing - 1, images, HUB)) * max(1, count // 2)
+            found.append((p_value, (one, two, agreeing, images)))
+    clear = [pair for p_value, pair in sorted(found) if p_value < 0.01]
+    return clear, float(mutual.mean())
+
+
+def _one_person_under_two_names(manifest: Manifest, neighbours: Neighbours) -> tuple[Finding, ...]:
+    names = manifest.table["subject"]
+    if manifest.subject_kind != "subject" or names.isna().any() or names.nunique() < FEWEST_NAMES:
+        return ()
+    known, numbers = np.unique(names.to_numpy(str), return_inverse=True)
+    pairs, partnered = resembling_names(neighbours, numbers)
+    found: dict[str, Number] = {
+        "pairs of names that resemble each other": len(pairs),
+        "names with a partner": partnered,
+    }
+    if not pairs and partnered < MANY_PARTNERS:
+        verdict = (
+            "No two subject names whose images are nearest to each other were found. One person under two names is "
+            "found in this way only if slices of the two lie close together: in tests up to about 4 mm apart."
+        )
+        return (Finding("subjects", "ok", verdict, found),)
+    samples = manifest.table["sample"].to_numpy()
+    flags = tuple(
+        Flag(
+            str(samples[np.argmax(numbers == one)]),
+            f"{agreeing} of {images} images of {known[one]} and {known[two]} are nearest to an image of the other",
+        )
+        for one, two, agreeing, images in pairs
+    )
+    verdict = f"{counted(len(pairs), 'pair of subject names resembles', 'pairs of subject names resemble')} each other"
+    if partnered >= MANY_PARTNERS:
+        verdict = (
+            f"{partnered:.0%} of the subject names have another name that their images resemble most, and vice versa"
+        )
+    verdict += (
+        ": they may be one person under two names, and then a split by name leaks. Compare the images, and give one "
+        "person one name in a table with a column subject."
+    )
+    many = partnered >= MANY_PARTNERS or len(pairs) > 0.05 * len(known)
+    return (Finding("subjects", "warning" if many else "note", verdict, found, flags),)
 
 
 def _several_labels(manifest: Manifest, grouping: SubjectGroups) -> tuple[Finding, ...]:

@@ -15,7 +15,7 @@ from PIL import Image
 
 from gyrus.audit.context import AuditContext
 from gyrus.audit.embeddings import Clustering
-from gyrus.audit.findings import Findings, Number
+from gyrus.audit.findings import SEVERITY_TITLES, Findings, Number
 from gyrus.audit.image_quality import PLAIN_Z_THRESHOLD, fault_scores, flag_outliers, largest_plain_z, plain_z_scores
 from gyrus.audit.subjects_from_pixels import group_names, required_width
 from gyrus.datasets.reader import Reader
@@ -144,7 +144,7 @@ def write_audit(
     environment = page_environment()
     environment.filters["figure"] = _number_text
     page = folder / "audit.html"
-    write_text(page, environment.get_template("audit.html.j2").render(content=content))
+    write_text(page, environment.get_template("audit.html.j2").render(content=content, severities=SEVERITY_TITLES))
     return page
 
 
@@ -241,6 +241,8 @@ def _draw_subjects(context: AuditContext) -> tuple[Drawing, ...]:
     caption = "The number of groups changes at every threshold: one group gradually absorbs the others."
     if grouping.found:
         caption = "Shaded: the range over which the groups do not change. Line: the chosen threshold."
+    elif grouping.strength == "look-alike":
+        caption = "The groups at the line are look-alike groups: fragments of subjects may be as sharp."
     elif plateau is not None and plateau.width >= required_width(len(context.targets)):
         caption = "The stable groups are few and not chains of slices: positions or orientations, not subjects."
     curve = Drawing("groups_by_threshold", "Number of groups", caption, curve_figure(grouping))
@@ -278,7 +280,7 @@ def _draw_leakage(findings: Findings) -> tuple[Drawing, ...]:
 def _group_strips(context: AuditContext) -> tuple[ImageStrip, ...]:
     """Some of the groups, from the highest to the lowest confidence."""
     grouping = context.grouping
-    if not grouping.found:
+    if grouping.strength == "none":
         return ()
     ranked = np.argsort(-grouping.confidence, kind="stable")
     chosen = ranked[np.linspace(0, len(ranked) - 1, min(GROUPS_SHOWN, len(ranked))).astype(int)]
@@ -349,6 +351,9 @@ def _tiles(context: AuditContext, findings: Findings) -> tuple[tuple[str, str, s
     if grouping.found:
         note = f"from the pixels; confidence {grouping.overall_confidence:.2f}"
         tiles.append(("Subjects or scans", f"{len(grouping.sizes):,}", note))
+    elif grouping.strength == "look-alike":
+        note = f"{len(grouping.sizes):,} look-alike groups; may be far fewer people"
+        tiles.append(("Subjects or scans", "unknown", note))
     else:
         tiles.append(("Subjects or scans", "unknown", "no groups of images are clearly separated"))
     leakage = [entry.numbers for entry in findings.select("leakage") if "leakage score" in entry.numbers]
