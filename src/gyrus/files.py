@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import functools
 import hashlib
+import io
 import json
 import os
 import platform
@@ -18,7 +19,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from gyrus.errors import GyrusError
+from gyrus.errors import DataError, GyrusError
 
 try:
     import fcntl
@@ -246,6 +247,47 @@ def read_json(path: Path) -> Any:
         raise GyrusError(f"Cannot read {path}: {error.strerror or error}.") from error
     except ValueError as error:
         raise GyrusError(f"{path} is not a JSON file: {error}.") from error
+
+
+@contextmanager
+def reading(path: Path, kind: str) -> Iterator[None]:
+    """Report a file that the block cannot read.
+
+    Libraries raise many kinds of errors for damaged files, so all of them are reported in the same way.
+
+    Args:
+        path: The file.
+        kind: What it should be, with its article: "a manifest of Gyrus".
+
+    Raises:
+        DataError: The file is missing, damaged, or of another kind.
+    """
+    try:
+        yield
+    except MemoryError:
+        raise
+    except GyrusError as error:
+        if str(path) in str(error):
+            raise
+        raise DataError(f"{path} is damaged or not {kind}: {error}") from error
+    except FileNotFoundError as error:
+        raise DataError(f"{path} is missing.") from error
+    except Exception as error:
+        lines = str(error).strip().splitlines()
+        reason = f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__
+        raise DataError(f"{path} is damaged or not {kind} ({reason}).") from error
+
+
+def read_lines(path: Path) -> io.StringIO:
+    """A text file that ends with a newline, as every table that Gyrus writes.
+
+    Raises:
+        ValueError: The last line is incomplete, so the file was cut off.
+    """
+    text = path.read_text(encoding="utf-8")
+    if not text.endswith("\n"):
+        raise ValueError("its last line is incomplete")
+    return io.StringIO(text)
 
 
 def file_digest(path: Path) -> str:

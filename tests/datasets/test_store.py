@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import resource
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from gyrus.datasets import store as store_module
 from gyrus.datasets.scan import scan
 from gyrus.datasets.store import open_store
 from gyrus.datasets.torch_dataset import PixelDataset
@@ -63,13 +65,65 @@ def test_images_are_decoded_once_for_the_same_steps(slices, tmp_path):
     assert len(_entries(cache)) == 2
 
 
-def test_a_truncated_store_is_rebuilt(slices, tmp_path):
+def _damage(path: Path, how: str) -> None:
+    length = path.stat().st_size
+    if how == "truncated":
+        os.truncate(path, length // 2)
+    elif how == "zeros":
+        path.write_bytes(b"\0" * length)
+    elif how == "one bit":
+        content = bytearray(path.read_bytes())
+        content[length * 2 // 3] ^= 1
+        path.write_bytes(bytes(content))
+    elif how == "missing":
+        path.unlink()
+    elif how == "other JSON":
+        path.write_text("[1, 2]")
+    elif how == "folder":
+        path.unlink()
+        path.mkdir()
+
+
+@pytest.mark.parametrize(
+    ("name", "how"),
+    [
+        *(("pixels.npy", how) for how in ("truncated", "zeros", "one bit", "missing", "folder")),
+        *(("statistics.npy", how) for how in ("truncated", "one bit", "missing")),
+        *(("store.json", how) for how in ("truncated", "zeros", "missing", "other JSON", "folder")),
+    ],
+)
+def test_a_damaged_store_is_rebuilt(slices, tmp_path, name, how):
     manifest, cache = scan(slices), tmp_path / "cache"
     store = open_store(manifest, PREPROCESSING, cache=cache)
-    expected = np.array(store.pixels)
-    with (store.folder / "pixels.npy").open("r+b") as file:
-        file.truncate(1000)
-    np.testing.assert_array_equal(open_store(manifest, PREPROCESSING, cache=cache).pixels, expected)
+    expected = np.array(store.pixels), np.array(store.statistics)
+    built = []
+    _damage(store.folder / name, how)
+    again = open_store(manifest, PREPROCESSING, cache=cache, progress=lambda done, _: built.append(done))
+    np.testing.assert_array_equal(again.pixels, expected[0])
+    np.testing.assert_array_equal(again.statistics, expected[1])
+    assert len(built) == 24
+    assert _entries(cache) == [store.folder.name]
+
+
+def test_a_whole_store_is_checked_once_per_process(slices, tmp_path, monkeypatch):
+    monkeypatch.setattr("gyrus.datasets.store.BLOCK", 1000)
+    manifest, cache = scan(slices), tmp_path / "cache"
+    open_store(manifest, PREPROCESSING, cache=cache)
+    checked = []
+    checksums = store_module._checksums
+    monkeypatch.setattr(store_module, "_checksums", lambda path: checked.append(path.name) or checksums(path))
+    for _ in range(2):
+        open_store(manifest, PREPROCESSING, cache=cache)
+    assert checked == ["pixels.npy", "statistics.npy"]
+
+
+def test_a_store_of_an_earlier_version_without_checksums_is_used(slices, tmp_path):
+    manifest, cache = scan(slices), tmp_path / "cache"
+    about = open_store(manifest, PREPROCESSING, cache=cache).folder / "store.json"
+    content = json.loads(about.read_text())
+    del content["checksums"]
+    about.write_text(json.dumps(content))
+    open_store(manifest, PREPROCESSING, cache=cache, progress=lambda *_: pytest.fail("built again"))
 
 
 def test_different_sizes_are_refused_and_leave_nothing_behind(slices, tmp_path):
@@ -119,7 +173,7 @@ def test_a_killed_build_leaves_no_store_and_the_next_build_cleans_up(slices, tmp
     process = _build(slices, tmp_path / "cache", "kill")
     process.communicate(timeout=60)
     assert process.returncode == -signal.SIGKILL
-    assert [".partial-" in name for name in _entries(tmp_path / "cache")] == [True]
+    assert len(_entries(tmp_path / "cache")) == 2  # a temporary folder and its mark
     store = open_store(scan(slices), PREPROCESSING, cache=tmp_path / "cache")
     assert len(store) == 24
     assert _entries(tmp_path / "cache") == [store.folder.name]

@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 from safetensors.numpy import load_file
 
+from gyrus.configuration import write_document
 from gyrus.datasets.manifest import Manifest
 from gyrus.datasets.splits import Split
 from gyrus.errors import BadFilesError, ConfigError, DataError, LeakageError, RunError, SplitError
@@ -24,7 +25,7 @@ from gyrus.synthetic.phantom import generate
 from gyrus.synthetic.phantom_layouts import write
 from gyrus.types import SPLIT_WARNINGS
 from gyrus.workflows.experiment_config import ExperimentConfig, load_config
-from gyrus.workflows.train import resume, train
+from gyrus.workflows.train import finish_run, resume, train
 from tests.conftest import SMALL
 
 
@@ -180,6 +181,59 @@ def test_a_run_stopped_in_the_middle_resumes_to_the_same_weights(phantom_folder,
     assert pd.read_csv(run.history)["epoch"].tolist() == [1, 2, 3]
     with pytest.raises(RunError, match="nothing to resume"):
         resume(tmp_path / "broken")
+
+
+@pytest.fixture
+def unfinished(finished_run, tmp_path, monkeypatch) -> Run:
+    """A run that was interrupted before its first epoch; resuming it trains nothing."""
+    run, done = Run(tmp_path / "unfinished"), Run(finished_run)
+    run.folder.mkdir()
+    for path in (done.config, done.manifest, done.split):
+        shutil.copy(path, run.folder)
+    run.mark("interrupted", settings=done.facts["settings"])
+    monkeypatch.setattr("gyrus.workflows.train._train_with_logs", lambda run, *_: run)
+    return run
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("augmentation.clamp", False),
+        ("preprocessing.steps.1.size", [16, 16]),
+        ("split.val", 0.3),
+        ("data.merge", {"both": ["Control", "Dementia"]}),
+        ("model.head.name", "mlp"),
+        ("training.batch_size", 3),
+        ("seed", 5),
+    ],
+)
+def test_a_run_is_not_resumed_with_another_config(unfinished, field, value):
+    before = load_config(unfinished.config)
+    write_document(unfinished.config, load_config(before, {field: value}))
+    with pytest.raises(RunError, match=rf"started with other settings: {field.partition('.')[0]}"):
+        resume(unfinished.folder)
+    write_document(unfinished.config, load_config(before, {"training.workers": 1, "evaluation.level": 0.9}))
+    assert resume(unfinished.folder).folder == unfinished.folder
+
+
+def test_runs_of_a_group_are_not_continued_with_another_config(unfinished):
+    settings = load_config(unfinished.config)
+    unfinished.mark("finished")
+    assert finish_run(unfinished.folder, pytest.fail, settings=settings).status == "finished"
+    with pytest.raises(RunError, match=r"training.epochs was 2, is 9"):
+        finish_run(unfinished.folder, pytest.fail, settings=load_config(settings, {"training.epochs": 9}))
+
+
+def test_a_run_is_resumed_where_its_data_have_moved_to(unfinished, phantom_folder, tmp_path):
+    moved = shutil.copytree(phantom_folder, tmp_path / "moved")
+    resume(unfinished.folder, data=moved)
+    assert Manifest.load(unfinished.manifest).root == moved
+    assert load_config(unfinished.config).data.path == str(moved)
+    next(moved.rglob("*.png")).unlink()
+    other = moved.rename(tmp_path / "other")
+    with pytest.raises(DataError, match=r"of \d+ images, 1 are missing or differ"):
+        resume(unfinished.folder, data=other)
+    assert Manifest.load(unfinished.manifest).root == moved
 
 
 def test_a_run_killed_before_its_split_was_written_resumes(finished_run, tmp_path):

@@ -44,6 +44,9 @@ def list_runs(
         for run in runs
     ]
     console.print(_aligned([columns, *rows]))
+    for run in runs:
+        if run.problem:
+            typer.echo(f"Damaged: {run.problem}", err=True)
 
 
 @command(app, "show")

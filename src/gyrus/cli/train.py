@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -39,7 +40,9 @@ def train(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show what would be trained, its memory and its time; write nothing.")
     ] = False,
-    resume: Annotated[Path | None, typer.Option("--resume", help="Continue the run in this folder.")] = None,
+    resume: Annotated[
+        Path | None, typer.Option("--resume", help="Continue the run in this folder; give --data if its data moved.")
+    ] = None,
     reading: TrainingDataOptions,
     quiet: Quiet = False,
 ) -> None:
@@ -49,12 +52,13 @@ def train(
     display = display_of(quiet=quiet)
     if resume:
         given = (out, split_unit, on_duplicates, seed, seeds, shuffled_labels or None, dry_run or None)
-        if any(value is not None for value in given) or (experiment, reading) != (
-            ExperimentOptions(),
-            TrainingDataOptions(),
-        ):
-            raise ConfigError("--resume continues a run with its own config; give no other option with it.")
-        _print_result(gyrus.resume(resume, display=display))
+        others = (replace(experiment, data=None), reading) != (ExperimentOptions(), TrainingDataOptions())
+        if others or any(value is not None for value in given):
+            raise ConfigError(
+                "--resume continues a run with its own config; give no other option with it, except --data if the data "
+                "have moved."
+            )
+        _print_result(gyrus.resume(resume, data=experiment.data, display=display))
         return
     if out is None and not dry_run:
         raise ConfigError("Name the run folder with --out.")

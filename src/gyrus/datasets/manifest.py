@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from gyrus.datasets.file_counts import FileCounts
 from gyrus.datasets.identifiers import comparable_label
 from gyrus.errors import BadFilesError, DataError
-from gyrus.files import atomic_path, digest
+from gyrus.files import atomic_path, digest, reading
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -284,16 +284,17 @@ class Manifest:
         Raises:
             DataError: The file is missing, or :meth:`save` has not written it.
         """
-        import pyarrow as pa
         import pyarrow.parquet as pq
 
-        try:
+        with reading(path, "a manifest written by Gyrus"):
             content = pq.read_table(path)
             about = json.loads((content.schema.metadata or {})[b"gyrus"])
-        except (OSError, KeyError, ValueError, pa.ArrowException) as error:
-            raise DataError(f"{path} is not a manifest written by Gyrus: {error}") from error
+            return cls._from_saved(content.to_pandas(), about)
+
+    @classmethod
+    def _from_saved(cls, table: pd.DataFrame, about: Mapping[str, Any]) -> Manifest:
         return cls.from_rows(
-            content.to_pandas().rename(columns={"part": "subset"}),  # the column's name before version 0.2
+            table.rename(columns={"part": "subset"}),  # the column's name before version 0.2
             root=Path(about["root"]),
             classes=about["classes"],
             subject_kind=about["subject_kind"],

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gyrus.errors import DataError
-from gyrus.files import atomic_path
+from gyrus.files import atomic_path, reading
 
 SATURATED_FRACTION = 0.005
 """Fraction of the pixels of a map without a layer that are displayed at full heat; 82 of 128 x 128 pixels."""
@@ -80,13 +79,11 @@ class Attribution:
         Raises:
             DataError: The file is missing, or was not written by :meth:`save`.
         """
-        try:
+        with reading(path, "a heat map saved by Gyrus"):
             with np.load(path, allow_pickle=False) as saved:
                 about = json.loads(str(saved["about"]))
                 arrays = {name: saved[name] for name in saved.files if name != "about"}
             return cls(**(about | {"classes": tuple(about["classes"])}), **arrays)
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise DataError(f"{path} is not a heat map saved by Gyrus: {error}.") from error
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,8 +111,12 @@ class MeanMaps:
 
     @classmethod
     def load(cls, path: Path) -> MeanMaps:
-        """Read what :meth:`save` wrote."""
-        with np.load(path, allow_pickle=False) as saved:
+        """Read what :meth:`save` wrote.
+
+        Raises:
+            DataError: The file is missing or damaged.
+        """
+        with reading(path, "mean heat maps saved by Gyrus"), np.load(path, allow_pickle=False) as saved:
             names = tuple(str(name) for name in saved["classes"])
             return cls(names, tuple(map(int, saved["counts"])), saved["images"], saved["maps"])
 

@@ -16,7 +16,7 @@ import pandas as pd
 from gyrus.datasets.identifiers import DIFFERENCES, unify_spellings
 from gyrus.datasets.text_tables import open_table
 from gyrus.errors import DataError
-from gyrus.files import atomic_path
+from gyrus.files import atomic_path, reading
 from gyrus.registry import look_up
 from gyrus.types import SPLIT_WARNINGS, SplitUnit
 
@@ -227,20 +227,14 @@ class Predictions:
         Raises:
             DataError: The file is missing or was not written by :meth:`save`.
         """
-        import pyarrow as pa
         import pyarrow.parquet as pq
 
-        try:
+        with reading(path, "a table of predictions written by Gyrus"):
             content = pq.read_table(path)
             about = json.loads((content.schema.metadata or {})[b"gyrus"])
             about.setdefault("subset", about.get("part"))  # the name before version 0.2
             keywords = {name: about[name] for name in ("classes", "split_unit", "subset", "subject_kind")}
-        except (OSError, KeyError, ValueError, pa.ArrowException) as error:
-            raise DataError(
-                f"{path} is not a predictions table that Gyrus saved: {error}. "
-                "Read tables of other tools with Predictions.from_file."
-            ) from error
-        return cls.from_table(content.to_pandas(), **keywords)
+            return cls.from_table(content.to_pandas(), **keywords)
 
     def export(self, path: Path) -> None:
         """Write a table for other tools: sample, subject, target, predicted, ``probability:<class>``.

@@ -16,7 +16,7 @@ from gyrus.datasets.splits import Split
 from gyrus.evaluation.assessment import Assessment
 from gyrus.evaluation.result import Baselines, Evaluation
 from gyrus.evaluation.subgroups import Subgroups
-from gyrus.files import read_json
+from gyrus.files import read_lines, reading
 from gyrus.inference.predictions import Predictions
 from gyrus.reporting.evaluation_figures import draw_assessment, draw_scores, draw_subgroups
 from gyrus.reporting.figures import save_drawings
@@ -69,11 +69,23 @@ class RunResults:
             evaluation=Evaluation.load(run.metrics),
             manifest=Manifest.load(run.manifest),
             split=Split.load(run.split),
-            history=pd.read_csv(run.history),
+            history=read_history(run),
             baselines=Baselines.load(run.baselines) if run.baselines.is_file() else None,
             assessment=Assessment.load(run.assessment) if run.assessment.is_file() else None,
             subgroups=Subgroups.load(run.subgroups) if run.subgroups.is_file() else None,
         )
+
+
+def read_history(run: Run) -> pd.DataFrame:
+    """The history of a training, one row per epoch.
+
+    Raises:
+        DataError: The file is missing or damaged.
+    """
+    with reading(run.history, "the history of a training"):
+        history = pd.read_csv(read_lines(run.history))
+        history[["epoch", "train_loss", "val_loss"]].astype(float)
+        return history
 
 
 def report_run(run: Run, results: RunResults | None = None) -> None:
@@ -91,7 +103,8 @@ def report_run(run: Run, results: RunResults | None = None) -> None:
     facts = run.facts
     explanation, overlays = _explanation(run)
     images = draw_images(predictions, run.examples, run.embeddings, overlays)
-    training = draw_training(results.history, best_epoch=facts.get("best_epoch"))
+    with reading(run.history, "the history of a training"):
+        training = draw_training(results.history, best_epoch=facts.get("best_epoch"))
     content = ReportContent(
         title=run.title,
         created=facts["created"],
@@ -109,7 +122,7 @@ def report_run(run: Run, results: RunResults | None = None) -> None:
         split=_split_facts(results.split),
         findings=_findings(run, results.manifest),
         can_be_audited=True,
-        training=_training_facts(facts, read_json(run.model)),
+        training=_training_facts(facts, run.description),
         config_text=run.config.read_text(encoding="utf-8"),
         command=command_text(facts["command"]),
         environment=environment_facts(run.environment),
@@ -168,6 +181,6 @@ def _training_facts(facts: Mapping[str, Any], model: Mapping[str, Any]) -> Facts
         ("Model", model["model"]["name"]),
         ("Parameters", f"{model['parameters']:,}"),
         ("Input", f"{model['in_channels']} x {size}"),
-        ("Initial weights", (model["pretrained"] or {}).get("source", "random")),
+        ("Initial weights", (model.get("pretrained") or {}).get("source", "random")),
         ("Best epoch", f"{facts.get('best_epoch')}, chosen on the validation set"),
     )

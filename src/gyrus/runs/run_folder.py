@@ -10,15 +10,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from filelock import FileLock, Timeout
 from pydantic import BaseModel
 
 from gyrus.configuration import write_document
-from gyrus.errors import RunError
+from gyrus.errors import DataError, RunError
 from gyrus.extras import DISTRIBUTION
-from gyrus.files import cannot_write, make_folder, names_in, read_json, require_empty, write_json
+from gyrus.files import cannot_write, make_folder, names_in, read_json, reading, require_empty, write_json
 from gyrus.redaction import command_line
 
 Status = Literal["started", "interrupted", "failed", "finished"]
@@ -119,14 +119,21 @@ class Run:
     @property
     def facts(self) -> dict[str, Any]:
         """Status, times, command, digest of the data and best epoch: the content of ``run.json``."""
-        facts: dict[str, Any] = read_json(self.folder / "run.json")
+        facts = _read_document(self.folder / "run.json", "the facts of a run", status=str, created=str)
+        if facts["status"] not in get_args(Status):
+            raise DataError(f"{self.folder / 'run.json'} is damaged: the status {facts['status']!r} is unknown.")
         return facts
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """All that prediction needs beside the weights and the config: the content of ``model.json``."""
+        fields = {"model": dict, "in_channels": int, "image_size": list, "classes": list, "split_unit": str}
+        return _read_document(self.model, "the description of a network", **fields, parameters=int)
 
     @property
     def environment(self) -> dict[str, Any]:
         """Versions of Python, the system and libraries: the content of ``environment.json``."""
-        versions: dict[str, Any] = read_json(self.folder / "environment.json")
-        return versions
+        return _read_document(self.folder / "environment.json", "a list of versions")
 
     @property
     def status(self) -> Status:
@@ -149,12 +156,13 @@ class Run:
         return names <= BEFORE_THE_DATA and not complete and ("environment.json" in names or names <= {".lock"})
 
     @classmethod
-    def create(cls, folder: Path, config: BaseModel | None = None) -> Run:
+    def create(cls, folder: Path, config: BaseModel | None = None, **facts: Any) -> Run:
         """Start a run in a new or empty folder, or in one where an earlier call was killed.
 
         Args:
             folder: The folder.
             config: Saved before the run exists, so that every run that exists can be resumed.
+            facts: Further facts to record; see :meth:`mark`.
 
         Raises:
             RunError: The folder is not empty, or another process is writing into it.
@@ -168,7 +176,7 @@ class Run:
             write_json(folder / "environment.json", current_environment())
             if config is not None:
                 write_document(run.config, config)
-            run.mark("started", command=command_line())
+            run.mark("started", command=command_line(), **facts)
         return run
 
     def _require_unused(self) -> None:
@@ -219,6 +227,22 @@ class Run:
             yield
         finally:
             lock.release()
+
+
+def _read_document(path: Path, kind: str, **fields: type) -> dict[str, Any]:
+    """Read a JSON object that has these fields.
+
+    Raises:
+        DataError: The file is missing, damaged or of another kind.
+    """
+    with reading(path, kind):
+        document: dict[str, Any] = read_json(path)
+        if not isinstance(document, dict):
+            raise TypeError("it holds no fields")
+        for name, expected in fields.items():
+            if not isinstance(document.get(name), expected):
+                raise TypeError(f"the field '{name}' is missing or of another type")
+        return document
 
 
 def current_environment() -> dict[str, Any]:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from gyrus.errors import RunError
-from gyrus.files import atomic_path, digest, write_text
+from gyrus.files import atomic_path, digest, reading, write_text
 from gyrus.runs.run_folder import Run
 from gyrus.training.config import EMA, TrainingConfig
 from gyrus.training.data_loader import BatchDataset
@@ -71,9 +71,17 @@ class CheckpointWriter:
         if not resume:
             raise RunError(f"{self._last.parent} already contains a training. Resume it, or choose another folder.")
         snapshot = self.last()
+        missing = {"settings", "history", "model", "optimiser"} - snapshot.keys()
+        if missing:
+            raise RunError(f"{self._last} is not the state of a training: it lacks {', '.join(sorted(missing))}.")
         _refuse_other_settings(snapshot["settings"], self._settings)
         self._write_derived_files(snapshot)
         return snapshot
+
+    @property
+    def path(self) -> Path:
+        """``last.ckpt``."""
+        return self._last
 
     def save(self, snapshot: Snapshot) -> None:
         """Write all files after an epoch."""
@@ -86,7 +94,8 @@ class CheckpointWriter:
 
     def best_weights(self) -> dict[str, Any]:
         """The state of the model after its best epoch."""
-        return load_checkpoint(self._best)["model"]
+        with reading(self._best, "the best weights of a training"):
+            return load_checkpoint(self._best)["model"]
 
     def swa(self) -> dict[str, Any] | None:
         """The content of ``swa.ckpt``, if :meth:`save_swa` has written it."""

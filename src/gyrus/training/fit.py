@@ -14,6 +14,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from gyrus.errors import ConfigError, DataError
+from gyrus.files import reading
 from gyrus.inference.predict import pick_device, predict_logits
 from gyrus.training.checkpointing import CheckpointWriter, Snapshot, settings_of
 from gyrus.training.config import SWA, BestBy, TrainingConfig
@@ -153,7 +154,8 @@ def fit(
             before_epoch=before_epoch,
         )
         if resumed:
-            module.restore(resumed)
+            with reading(checkpoints.path, "the state of a training of this network"):
+                module.restore(resumed)
         with logged:
             cut = batches(np.arange(len(val)), config.batch_size)
             val_loader = Loader(val, lambda _: cut, workers=config.workers, pinned=device == "cuda")
@@ -248,7 +250,8 @@ def _result(
         swa = checkpoints.swa()
         if swa and goodness(swa["scores"], config.monitor) >= goodness(row, config.monitor):
             best, score, source = swa["model"], swa["scores"][config.monitor], "swa"
-        model.load_state_dict(best)
+        with reading(checkpoints.path.with_name("best.ckpt"), "the weights of this network"):
+            model.load_state_dict(best)
     _clean_up(model)
     stopped: Stopped = "finished" if len(history) == config.epochs else "early"
     return Fitted(

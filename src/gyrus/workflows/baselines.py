@@ -20,7 +20,7 @@ from gyrus.datasets.store import Store
 from gyrus.evaluation.evaluate import evaluate_baselines
 from gyrus.evaluation.out_of_fold import join_folds
 from gyrus.evaluation.result import Baselines
-from gyrus.files import read_json, write_json
+from gyrus.files import read_json, reading, write_json
 from gyrus.inference.predictions import Predictions
 from gyrus.runs.run_folder import Run
 from gyrus.types import Subset
@@ -195,14 +195,16 @@ def _load_predictions(run: Run) -> tuple[dict[str, tuple[str, Predictions]], tup
     """What :func:`save_baseline_predictions` saved, with the predictions of the network with shuffled labels."""
     if not _index(run).is_file():
         return None
-    index = read_json(_index(run))
+    with reading(_index(run), "a list of baselines"):
+        index = read_json(_index(run))
+        abouts, notes = dict(index["about"]), tuple(index["notes"])
     predictions = {
-        name: (about, Predictions.load(run.predictions(f"baseline-{name}"))) for name, about in index["about"].items()
+        name: (about, Predictions.load(run.predictions(f"baseline-{name}"))) for name, about in abouts.items()
     }
     shuffled = Run(run.shuffled)
     if shuffled.exists and shuffled.status == "finished":
         predictions["shuffled-labels"] = "", Predictions.load(shuffled.predictions("test"))
-    return predictions, tuple(index["notes"])
+    return predictions, notes
 
 
 def _common_description(abouts: Sequence[str]) -> str:

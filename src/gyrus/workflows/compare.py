@@ -9,7 +9,6 @@ from pathlib import Path
 from gyrus.errors import RunError
 from gyrus.evaluation.leaderboard import Entry, Leaderboard, rank_entries
 from gyrus.evaluation.result import Unit
-from gyrus.files import read_json
 from gyrus.inference.predictions import TABLES, Predictions
 from gyrus.reporting import leaderboard_report
 from gyrus.runs.run_folder import Run
@@ -172,7 +171,7 @@ def _named(paths: Sequence[Path]) -> dict[str, Path]:
 
 
 def _facts(run: Run) -> dict[str, str]:
-    model, settings = read_json(run.model), load_config(run.config)
+    model, settings = run.description, load_config(run.config)
     size = " x ".join(map(str, model["image_size"]))
     return {
         "Model": str(model["model"]["name"]),

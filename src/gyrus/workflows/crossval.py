@@ -173,7 +173,7 @@ def _run_fold(
                 raise ConfigError("`choose` must not change `data` or `split`: the fold determines the training set.")
         return train_on_split(manifest, split, chosen, out=folder, display=display)
 
-    run = finish_run(folder, start, display=display)
+    run = finish_run(folder, start, settings=None if choose else settings, display=display)
     if Split.load(run.split) != split:
         raise RunError(f"{folder} holds a run with another split. Give a new folder with --out.")
 

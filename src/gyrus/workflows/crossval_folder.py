@@ -14,7 +14,7 @@ from gyrus.configuration import differences
 from gyrus.errors import RunError
 from gyrus.evaluation.out_of_fold import summarise_folds, summary_text
 from gyrus.evaluation.result import Baselines, Evaluation
-from gyrus.files import make_folder, require_empty
+from gyrus.files import make_folder, read_lines, reading, require_empty
 from gyrus.inference.predictions import Predictions
 from gyrus.redaction import command_line
 from gyrus.runs.run_folder import Run, current_environment
@@ -106,7 +106,9 @@ class CrossValidation:
         if facts.status != "finished":
             raise RunError(f"The cross-validation in {folder} has not finished. Continue it with the same command.")
         pooled = tuple(Evaluation.load(metrics_path(folder, repeat)) for repeat in range(facts.repeats))
-        scores = pd.read_csv(folder / "folds.csv")
+        with reading(folder / "folds.csv", "the scores of the folds"):
+            scores = pd.read_csv(read_lines(folder / "folds.csv"))
+            summarise_folds(scores, pooled)
         saved = Run(folder).baselines
         return cls(folder, facts.folds, pooled, scores, Baselines.load(saved) if saved.is_file() else None)
 

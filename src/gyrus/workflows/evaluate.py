@@ -19,9 +19,9 @@ from gyrus.evaluation.result import Evaluation, Interval
 from gyrus.evaluation.subgroups import Subgroups, evaluate_subgroups
 from gyrus.files import write_text
 from gyrus.inference.predictions import TABLES, Predictions, is_saved_predictions
-from gyrus.reporting.run_report import RunResults, report_predictions, report_run
+from gyrus.reporting.run_report import RunResults, read_history, report_predictions, report_run
 from gyrus.runs.run_folder import Run
-from gyrus.types import SplitUnit
+from gyrus.types import SplitUnit, Subset
 from gyrus.workflows.baselines import evaluate_run_baselines
 from gyrus.workflows.experiment_config import EvaluationConfig, ExperimentConfig, load_config
 from gyrus.workflows.saved_outputs import QUALITY, load_quality
@@ -73,14 +73,28 @@ def evaluate(
     run = source if isinstance(source, Run) else Run.open(Path(source))
     experiment = load_config(run.config)
     settings = _changed(config or experiment.evaluation, given)
+    manifest, split = Manifest.load(run.manifest), Split.load(run.split)
+    val, test = (_predictions_of(run, manifest, split, subset) for subset in ("val", "test"))
     return evaluate_run(
-        run,
-        experiment.model_copy(update={"evaluation": settings}),
-        Manifest.load(run.manifest),
-        Split.load(run.split),
-        val=Predictions.load(run.predictions("val")),
-        test=Predictions.load(run.predictions("test")),
+        run, experiment.model_copy(update={"evaluation": settings}), manifest, split, val=val, test=test
     )
+
+
+def _predictions_of(run: Run, manifest: Manifest, split: Split, subset: Subset) -> Predictions:
+    """The saved predictions of a run, which must be those of its own images."""
+    path = run.predictions(subset)
+    predictions = Predictions.load(path)
+    expected = manifest.select(split.samples[subset])
+    if len(expected) != len(split.samples[subset]):
+        raise DataError(f"{run.manifest} lacks images of {run.split}: one of them is damaged or of another run.")
+    labels = dict(zip(expected.table["sample"], expected.table["label"], strict=True))
+    found = dict(zip(predictions.table["sample"], predictions.table["target"], strict=True))
+    if labels != found or predictions.classes != expected.classes:
+        raise DataError(
+            f"{path} does not hold the images, labels and classes of the {subset} set in {run.split}: one of them is "
+            "damaged or of another run."
+        )
+    return predictions
 
 
 def report_page(source: Run | str | Path, out: str | Path | None = None) -> Path:
@@ -128,7 +142,7 @@ def evaluate_run(
         evaluation=evaluation,
         manifest=manifest,
         split=split,
-        history=pd.read_csv(run.history),
+        history=read_history(run),
         baselines=baselines,
         assessment=assessment,
         subgroups=groups,

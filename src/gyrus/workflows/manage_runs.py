@@ -6,13 +6,13 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gyrus.configuration import Difference, differences, read_document
-from gyrus.errors import RunError
+from gyrus.errors import GyrusError, RunError
 from gyrus.evaluation.metrics import HEADLINE_METRICS
 from gyrus.evaluation.result import Evaluation
-from gyrus.files import read_json
+from gyrus.files import read_json, reading
 from gyrus.redaction import without_secrets
 from gyrus.runs.run_folder import Run
 from gyrus.types import SUBSETS
@@ -34,6 +34,7 @@ class RunSummary:
         data: The first 8 digits of the digest of the data; empty before they were read.
         split: The unit of the split; empty before the split was made.
         scores: Accuracy, balanced accuracy and macro ROC AUC on the test set; None if undefined or not known yet.
+        problem: Why the folder cannot be read; its status is then "damaged", and the other fields are empty.
     """
 
     folder: Path
@@ -43,6 +44,7 @@ class RunSummary:
     data: str
     split: str
     scores: Mapping[str, float | None]
+    problem: str = ""
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ def list_runs(folder: str | Path = ".") -> list[RunSummary]:
     folder = Path(folder)
     if not folder.is_dir():
         raise RunError(f"There is no folder {folder}.")
-    found = [_summary(Run(path.parent)) for path in folder.rglob("run.json")]
+    found = [_summary_or_problem(Run(path.parent)) for path in folder.rglob("run.json")]
     return sorted(found, key=lambda each: (each.created, str(each.folder)))
 
 
@@ -144,6 +146,13 @@ def _opened(run: Run | str | Path) -> Run:
     return run if isinstance(run, Run) else Run.open(Path(run), finished=False)
 
 
+def _summary_or_problem(run: Run) -> RunSummary:
+    try:
+        return _summary(run)
+    except GyrusError as error:
+        return RunSummary(run.folder, "damaged", "", "", "", "", dict.fromkeys(HEADLINE_METRICS), str(error))
+
+
 def _summary(run: Run) -> RunSummary:
     facts = run.facts
     config = read_document(run.config) if run.config.exists() else {}
@@ -152,11 +161,21 @@ def _summary(run: Run) -> RunSummary:
         folder=run.folder,
         status=facts["status"],
         created=facts["created"],
-        model=config.get("model", {}).get("name", ""),
+        model=_name_of_model(run, config),
         data=(facts.get("manifest") or "")[:8],
-        split=read_json(run.split)["unit"] if run.split.exists() else "",
+        split=_unit_of_split(run) if run.split.exists() else "",
         scores={name: scores[name].value if name in scores else None for name in HEADLINE_METRICS},
     )
+
+
+def _name_of_model(run: Run, config: Mapping[str, Any]) -> str:
+    with reading(run.config, "the config of a run"):
+        return str(config.get("model", {}).get("name", ""))
+
+
+def _unit_of_split(run: Run) -> str:
+    with reading(run.split, "a split written by Gyrus"):
+        return str(read_json(run.split)["unit"])
 
 
 def _data_differences(one: Run, other: Run) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from gyrus.datasets.manifest import Manifest
 from gyrus.datasets.store import open_store
 from gyrus.datasets.torch_dataset import PixelDataset
 from gyrus.errors import ConfigError, DataError
-from gyrus.files import read_json, temporary_folder
+from gyrus.files import read_json, reading, temporary_folder
 from gyrus.inference.pooling import average_predictions
 from gyrus.inference.predict import keys_from_digests, pick_device, predict_with_tta, tta_augmentation
 from gyrus.inference.predictions import TABLES, Predictions
@@ -97,12 +97,19 @@ class TrainedClassifier:
         Args:
             run: The run.
             tta: Augmented copies of each image to average over; by default as in its evaluation.
+
+        Raises:
+            GyrusError: A file of the run is missing, damaged or of another run.
         """
-        about, settings = read_json(run.model), load_config(run.config)
-        model = build_model(settings, about["in_channels"], len(about["classes"]), about["image_size"])
-        model.load_state_dict(load_file(run.weights))
-        fitted = read_json(run.preprocessing)["normalisation"]
-        normalisation = Normalisation.from_document(fitted)
+        about, settings = run.description, load_config(run.config)
+        channels = about["in_channels"]
+        with reading(run.model, f"the description of the network in {run.config.name}"):
+            model = build_model(settings, channels, len(about["classes"]), about["image_size"])
+        with reading(run.weights, f"the weights of the network in {run.config.name}"):
+            model.load_state_dict(load_file(run.weights))
+        with reading(run.preprocessing, f"an intensity scaling of {channels} channels"):
+            normalisation = Normalisation.from_document(read_json(run.preprocessing)["normalisation"])
+            normalisation.shift_and_scale(np.ones((1, channels, 4)))
         copies = settings.evaluation.tta if tta is None else tta
         return cls(model, tuple(about["classes"]), about["split_unit"], normalisation, settings, copies)
 

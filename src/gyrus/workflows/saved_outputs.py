@@ -13,7 +13,7 @@ from gyrus.audit.image_quality import measure_quality
 from gyrus.datasets.manifest import Manifest
 from gyrus.datasets.splits import Split
 from gyrus.datasets.store import Store
-from gyrus.files import atomic_path, write_json
+from gyrus.files import atomic_path, read_lines, reading, write_json
 from gyrus.inference.predictions import Predictions
 from gyrus.models.config import ModelConfig
 from gyrus.runs.run_folder import Run
@@ -132,7 +132,8 @@ def load_quality(run: Run) -> pd.DataFrame:
     """One column per measure, indexed by sample; no columns in runs without measurements."""
     if not run.quality.is_file():
         return pd.DataFrame(index=pd.Index([], dtype="str", name="sample"))
-    return pd.read_csv(run.quality, dtype={"sample": "str"}).set_index("sample")
+    with reading(run.quality, "a table of image quality"):
+        return pd.read_csv(read_lines(run.quality), dtype={"sample": "str"}).set_index("sample").astype(float)
 
 
 def _most_confident(predictions: Predictions, confidence: np.ndarray, mask: np.ndarray) -> np.ndarray:

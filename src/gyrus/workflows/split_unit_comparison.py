@@ -17,7 +17,7 @@ from gyrus.types import SplitUnit
 from gyrus.workflows.crossval import NestedChoice, crossval
 from gyrus.workflows.crossval_folder import CrossValidation, read_facts
 from gyrus.workflows.display import SILENT, Display
-from gyrus.workflows.experiment_config import ExperimentConfig
+from gyrus.workflows.experiment_config import ExperimentConfig, load_config
 from gyrus.workflows.train import finish_run, train
 
 Result = TypeVar("Result", Run, CrossValidation)
@@ -69,7 +69,8 @@ def train_both(
         folder = Path(out) / unit
         changes = {**(overrides or {}), "split.unit": unit}
         start = partial(train, config, data=data, out=folder, overrides=changes, display=display)
-        runs[unit] = finish_run(folder, start, display=display)
+        wanted = load_config(config, changes, data=data)
+        runs[unit] = finish_run(folder, start, settings=wanted, display=display)
     report = Path(out) / "report.html"
     compared = [
         ComparedRun(

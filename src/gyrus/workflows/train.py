@@ -6,16 +6,18 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from gyrus.configuration import stored_document
+from gyrus.configuration import differences, parse, stored_document, write_document
 from gyrus.datasets import splits
 from gyrus.datasets.manifest import Manifest
 from gyrus.datasets.splits import Split
 from gyrus.datasets.store import open_store, stored_shape
-from gyrus.errors import RunError
+from gyrus.errors import DataError, RunError
 from gyrus.evaluation.result import Evaluation
 from gyrus.extras import DISTRIBUTION
 from gyrus.inference.predict import pick_device
+from gyrus.redaction import document_without_secrets
 from gyrus.runs.run_folder import Run, installed_version
+from gyrus.training.checkpointing import MAY_CHANGE
 from gyrus.training.loggers import RunLogger, open_log, require_loggers
 from gyrus.workflows.baselines import predict_baselines, save_baseline_predictions, shuffle_labels
 from gyrus.workflows.data_module import DataModule, fit_model, new_model
@@ -80,26 +82,41 @@ def train_on_split(
     """
     require_loggers(settings.training.loggers)
     _require_memory(settings, manifest)
-    run = Run.create(Path(out), settings)
+    run = Run.create(Path(out), settings, settings=_lasting(settings))
     with run.locked():
         manifest.save(run.manifest)
         split.save(run.split)
         return _train_with_logs(run, settings, manifest, split, display)
 
 
-def resume(folder: str | Path, *, display: Display = SILENT) -> Run:
+def resume(folder: str | Path, *, data: str | Path | None = None, display: Display = SILENT) -> Run:
     """Continue a run that was killed or interrupted. The final weights are those of an uninterrupted run.
 
+    Args:
+        folder: The run folder.
+        data: Where its data are now, if they have moved.
+        display: Where progress is shown.
+
     Raises:
-        RunError: There is no run in the folder, or it has finished already.
+        RunError: There is no run in the folder, it has finished already, or its config has changed.
+        DataError: ``data`` are not those that the run was started with.
     """
     run = Run.open(Path(folder), finished=False)
     if run.status == "finished":
         raise RunError(f"The run in {run.folder} has finished; there is nothing to resume. Its report: {run.report}")
     with run.locked():
         settings = load_config(run.config)
+        if (started_with := run.facts.get("settings")) is not None:  # absent in runs of version 0.1
+            _require_same_settings(run, _lasting(parse(ExperimentConfig, started_with, where="run.json")), settings)
+        moved = data is not None and str(data) != settings.data.path
+        if moved:
+            settings = load_config(settings, data=data)
         if run.split.exists():
             manifest, split = Manifest.load(run.manifest), Split.load(run.split)
+            if moved:
+                manifest = _find_again(manifest, settings, display)
+                manifest.save(run.manifest)
+                write_document(run.config, settings)
         else:  # killed before it was written
             manifest = scan_data(settings.data, display)
             split = splits.split(manifest, settings.split, seed=settings.seed)
@@ -109,17 +126,29 @@ def resume(folder: str | Path, *, display: Display = SILENT) -> Run:
         return _train_with_logs(run, settings, manifest, split, display)
 
 
-def finish_run(folder: Path, start: Callable[[], Run], *, display: Display = SILENT) -> Run:
+def finish_run(
+    folder: Path, start: Callable[[], Run], *, settings: ExperimentConfig | None = None, display: Display = SILENT
+) -> Run:
     """The finished run of a folder: opened, resumed, or started now.
 
+    Args:
+        folder: The run folder.
+        start: Starts the run.
+        settings: Its config, which a run in the folder must have; None if only ``start`` determines it.
+        display: Where progress is shown.
+
     Raises:
+        RunError: The folder has a run with another config.
         KeyboardInterrupt: Training was interrupted; the same call continues it.
     """
     run = Run(folder)
     if not run.exists or run.is_half_made:
         run = start()
-    elif run.status != "finished":
-        run = resume(folder, display=display)
+    else:
+        if settings:
+            _require_same_settings(run, _lasting(load_config(run.config)), settings)
+        if run.status != "finished":
+            run = resume(folder, data=settings.data.path if settings else None, display=display)
     if run.status == "interrupted":
         raise KeyboardInterrupt
     return run
@@ -130,6 +159,43 @@ def _require_memory(settings: ExperimentConfig, manifest: Manifest) -> None:
     if settings.training.check_memory:
         shape = stored_shape(manifest, settings.preprocessing)
         require_memory(settings, shape, len(manifest.classes), len(manifest))
+
+
+def _lasting(settings: ExperimentConfig) -> dict[str, Any]:
+    """The part of a config that must not change during a run: all that its data and weights depend on."""
+    free: Any = {"about": True, "evaluation": True, "data": {"path"}, "training": set(MAY_CHANGE)}
+    lasting: dict[str, Any] = document_without_secrets(settings.model_dump(mode="json", exclude=free))
+    return lasting
+
+
+def _require_same_settings(run: Run, before: Mapping[str, Any], settings: ExperimentConfig) -> None:
+    changes = [f"{name} was {old!r}, is {new!r}" for name, old, new in differences(before, _lasting(settings))]
+    if changes:
+        raise RunError(
+            f"The run in {run.folder} was started with other settings: {'; '.join(changes)}. Restore them, or start a "
+            "new run in another folder."
+        )
+
+
+def _find_again(manifest: Manifest, settings: ExperimentConfig, display: Display) -> Manifest:
+    """The manifest of the same data in another place.
+
+    Raises:
+        DataError: They are other data.
+    """
+    found = scan_data(settings.data, display)
+    if found.digest != manifest.digest:
+        columns = ["sample", "digest", "label", "subject"]
+        before, now = (
+            set(each.table[columns].astype("string").fillna("").itertuples(index=False, name=None))
+            for each in (manifest, found)
+        )
+        raise DataError(
+            f"{settings.data.path} does not hold the data that the run was started with: of {len(before)} images, "
+            f"{len(before - now)} are missing or differ in pixels, label or subject; {len(now - before)} are new. "
+            "Name the folder that the data were moved to, or start a new run."
+        )
+    return found
 
 
 def _train_with_logs(run: Run, settings: ExperimentConfig, manifest: Manifest, split: Split, display: Display) -> Run:
@@ -199,8 +265,8 @@ def _train_on_shuffled_labels(
     training = settings.training.model_copy(update={"loggers": ()})  # one run, one entry in each logger
     control = settings.model_copy(update={"evaluation": evaluation, "training": training})
     if not inner.exists or inner.is_half_made:
-        Run.create(inner.folder, control)
-    if not inner.split.exists():
+        Run.create(inner.folder, control, settings=_lasting(control))
+    if not inner.split.exists() or Manifest.load(inner.manifest).root != manifest.root:  # new, or the data have moved
         shuffled_manifest, shuffled_split = shuffle_labels(manifest, split, seed=settings.seed)
         shuffled_manifest.save(inner.manifest)
         shuffled_split.save(inner.split)

@@ -83,7 +83,8 @@ def train_seeds(
         folder = Path(out) / f"seed-{seed}"
         changes = {**(overrides or {}), "split.seed": split_seed, "seed": seed}
         start = partial(train, config, data=data, out=folder, overrides=changes, display=display)
-        runs[seed] = finish_run(folder, start, display=display)
+        wanted = load_config(config, changes, data=data)
+        runs[seed] = finish_run(folder, start, settings=wanted, display=display)
     rows = [
         {"seed": seed, "unit": unit} | {name: estimate.value for name, estimate in scores.metrics.items()}
         for seed, run in runs.items()
