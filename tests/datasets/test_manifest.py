@@ -64,3 +64,19 @@ def test_classes_to_merge_are_found_in_another_spelling() -> None:
     assert merged.classes == ("Dementia", "NC")
     with pytest.raises(DataError, match=r"unknown: ..x"):
         manifest.merge({"Dementia": ["x"]})
+
+
+def test_scores_are_by_visit_where_the_label_of_a_subject_changes() -> None:
+    rows = {
+        "sample": ["1", "2", "3"],
+        "path": ["1", "2", "3"],
+        "subject": ["a", "a", "b"],
+        "session": ["0", "12", None],
+    }
+    manifest = Manifest.from_rows(pd.DataFrame({**rows, "label": ["MCI", "AD", "NC"]}), root=Path())
+    units, kind = manifest.scored_units
+    assert (units.to_list(), kind) == (["a, visit 0", "a, visit 12", "b, visit "], "scan")
+
+    constant = Manifest.from_rows(pd.DataFrame({**rows, "label": ["AD", "AD", "NC"]}), root=Path())
+    units, kind = constant.scored_units
+    assert (units.to_list(), kind) == (["a", "a", "b"], "subject")

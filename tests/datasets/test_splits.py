@@ -268,3 +268,18 @@ def test_a_saved_split_with_unknown_copies_is_refused():
     one, other = result.samples["train"][0], result.samples["test"][0]
     with pytest.raises(LeakageError, match="1 of 12 images of the test set is a copy"):
         check_split(result, with_copies(manifest, {one: other}))
+
+
+def test_a_subject_whose_label_changes_between_visits_stays_in_one_subset():
+    manifest = manifest_of(subjects_per_label(a=8, b=8), slices=4)
+    table = manifest.table.assign(session=[f"m{number % 2}" for number in range(len(manifest))])
+    table["label"] = table["label"].mask(table["subject"].isin(["a000", "a001"]) & (table["session"] == "m1"), "b")
+    changing = replace(manifest, table=table)
+
+    result = split(changing)
+    for name in ("a000", "a001"):
+        assert sum(name in result.subjects[subset] for subset in SUBSETS) == 1
+
+    within = table.assign(session="m0")
+    with pytest.raises(SplitError, match="more than one label: a000, a001"):
+        split(replace(manifest, table=within))

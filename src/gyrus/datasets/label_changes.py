@@ -109,7 +109,8 @@ def _notes(changing: Sequence[str], policy: LabelChanges, left_out: int) -> list
         "refuse": "",
         "baseline": "all images of a subject have the label of the first visit",
         "last": "all images of a subject have the label of the last visit",
-        "each": "each visit keeps its label",
+        "each": "each visit keeps its label, and scores are by visit; their intervals treat the visits of a subject as "
+        "independent",
         "exclude": f"these subjects and their {left_out} images were left out",
     }[policy]
     count = len(changing)

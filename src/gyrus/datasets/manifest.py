@@ -197,6 +197,18 @@ class Manifest:
         index = {name: number for number, name in enumerate(self.classes)}
         return self.table["label"].map(index).fillna(-1).astype("int64")
 
+    @property
+    def scored_units(self) -> tuple[pd.Series, Literal["subject", "scan"]]:
+        """What predictions are pooled and scored by, and its kind: the subject of each row, or its scan.
+
+        Where the label of a subject changes between visits, it is the subject and its visit, because one subject has
+        no single class.
+        """
+        subjects = self.table["subject"]
+        if not (self.table["label"].groupby(subjects).nunique() > 1).any():
+            return subjects, "scan" if self.subject_kind == "scan" else "subject"
+        return subjects.str.cat(self.table["session"], sep=", visit ", na_rep=""), "scan"
+
     def select(self, samples: Sequence[str]) -> Manifest:
         """The manifest of the given samples only, in the order of the table."""
         keep = self.table["sample"].isin(set(samples))

@@ -253,10 +253,11 @@ def _units(manifest: Manifest, unit: str) -> pd.Series:
     if unit == "image":
         return table["sample"]
     _require_subjects(manifest)
-    labels = table.groupby("subject", sort=True)["label"].nunique()
-    mixed = labels[labels > 1]
+    # The label of a subject may change between visits (data.label_changes=each), but not within one.
+    labels = table.groupby(["subject", "session"], dropna=False, sort=True)["label"].nunique()
+    mixed = labels[labels > 1].index.get_level_values("subject")
     if len(mixed):
-        raise SplitError(f"Subjects with more than one label: {', '.join(mixed.index[:10])}. Give each one label.")
+        raise SplitError(f"Subjects with more than one label: {', '.join(mixed[:10])}. Give each one label.")
     return table["subject"]
 
 

@@ -90,7 +90,7 @@ def predict_baselines(
     subset_of = {sample: subset for subset, samples in split.samples.items() for sample in samples}
     subsets = manifest.table["sample"].map(subset_of)
     table = manifest.table.assign(subset_=subsets, target_=manifest.targets.to_numpy())
-    keys = table["subject" if by_subject else "sample"].astype(str).to_numpy()
+    keys = (manifest.scored_units[0] if by_subject else table["sample"]).astype(str).to_numpy()
     rows = _pooled(table, keys, _small(store))
     tested = rows.select("test")
     predictions: dict[str, tuple[str, Predictions]] = {}
@@ -245,7 +245,7 @@ def shuffle_labels(manifest: Manifest, split: Split, *, seed: int) -> tuple[Mani
     """
     table = manifest.table.copy()
     by_subject = split.unit != "image" and manifest.subject_kind != "unknown"
-    key = table["subject" if by_subject else "sample"].astype(str)
+    key = (manifest.scored_units[0] if by_subject else table["sample"]).astype(str)
     changed: tuple[Subset, ...] = ("train", "val")
     for number, subset in enumerate(changed):
         inside = table["sample"].isin(split.samples[subset])
@@ -383,7 +383,8 @@ def _predictions(
     padded = np.full((len(logits), len(manifest.classes)), -100.0)
     padded[:, : logits.shape[1]] = logits
     names = [str(name) for name in rows.names]
-    known = dict(zip(manifest.table["sample"], manifest.table["subject"], strict=True))
+    units, kind = manifest.scored_units
+    known = dict(zip(manifest.table["sample"], units, strict=True))
     return Predictions.from_logits(
         names,
         padded,
@@ -391,7 +392,7 @@ def _predictions(
         split_unit=split.kept_together,
         subset="test",
         subjects=names if by_subject else [None if pd.isna(known[name]) else str(known[name]) for name in names],
-        subject_kind="scan" if manifest.subject_kind == "scan" else "subject",
+        subject_kind=kind,
         targets=[manifest.classes[index] for index in rows.targets],
     )
 

@@ -95,14 +95,15 @@ class DataModule:
                 device=device,
                 progress=progress,
             )
+        units, kind = self.manifest.scored_units
         return Predictions.from_logits(
             table["sample"].tolist(),
             logits,
             classes=self.manifest.classes,
             split_unit=self.split.kept_together,
             subset=subset,
-            subjects=table["subject"].tolist(),
-            subject_kind="scan" if self.manifest.subject_kind == "scan" else "subject",
+            subjects=units.loc[table.index].tolist(),
+            subject_kind=kind,
             targets=table["label"].tolist(),
         )
 
