@@ -1,15 +1,16 @@
-"""Merged classes."""
+"""Merged classes, and problems."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from gyrus.datasets.manifest import Manifest
-from gyrus.errors import DataError
-from tests.support.manifests import manifest_of
+from gyrus.datasets.manifest import Manifest, Problem, count_reasons, describe_reasons
+from gyrus.errors import BadFilesError, DataError
+from tests.support.manifests import manifest_of, subjects_per_label
 
 
 @pytest.fixture
@@ -80,3 +81,13 @@ def test_scores_are_by_visit_where_the_label_of_a_subject_changes() -> None:
     constant = Manifest.from_rows(pd.DataFrame({**rows, "label": ["AD", "AD", "NC"]}), root=Path())
     units, kind = constant.scored_units
     assert (units.to_list(), kind) == (["a", "a", "b"], "subject")
+
+
+def test_reasons_are_counted_and_the_commonest_comes_first():
+    problems = [Problem("a", "empty", "no bytes"), *(Problem(name, "truncated", f"cut {name}") for name in "cb")]
+    assert count_reasons(problems) == "2 x truncated, 1 x empty"
+    assert describe_reasons(problems) == "\n  2 x truncated, first: b: cut b\n  1 x empty, a: no bytes"
+    manifest = replace(manifest_of(subjects_per_label(a=1)), problems=tuple(problems))
+    with pytest.raises(BadFilesError, match=r"3 samples cannot be used \(2 x truncated, 1 x empty\)") as caught:
+        manifest.require_clean()
+    assert [line[0] for line in caught.value.report] == ["b", "c", "a"]

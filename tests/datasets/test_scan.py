@@ -33,7 +33,7 @@ def test_bad_files_are_reported_and_good_ones_kept(tmp_path: Path) -> None:
     with pytest.raises(BadFilesError) as error:
         manifest.require_clean()
     assert len(error.value.report) == len(images.BAD)
-    assert error.value.report[0] == "AD/bad00.png: empty: the content is empty"
+    assert "AD/bad00.png: empty: the content is empty" in error.value.report
 
 
 def test_a_scan_without_usable_images_reports_the_reasons(tmp_path: Path) -> None:
@@ -41,7 +41,7 @@ def test_a_scan_without_usable_images_reports_the_reasons(tmp_path: Path) -> Non
     for file in tmp_path.rglob("*.png"):
         file.write_bytes(b"")
 
-    with pytest.raises(DataError, match=r"(?s)None of the 8 images .* AD/0\.png: empty.*and 3 more"):
+    with pytest.raises(DataError, match=r"(?s)None of the 8 images .*\n  8 x empty, first: AD/0\.png: "):
         scan(tmp_path)
 
 
@@ -57,6 +57,18 @@ def test_all_samples_of_a_subject_with_two_labels_are_problems(tmp_path: Path) -
         (name, "two labels") for name in files[:3]
     ]
     assert "subject 'p' (by column subject) has 2 x 'AD' and 1 x 'NC'" in manifest.problems[0].message
+
+
+def test_a_subject_that_everybody_has_tells_nobody_apart(tmp_path: Path) -> None:
+    paths = [f"{label}/p{number}/0.png" for label in ("AD", "NC") for number in range(2)]
+    write_images(tmp_path, *paths)
+    rows = "".join(f"{path},{path[:2]},anonymous\n" for path in paths)
+    (tmp_path / "labels.csv").write_text(f"path,label,subject\n{rows}")
+    manifest = scan(tmp_path)
+    assert (manifest.subject_kind, len(manifest), manifest.problems) == ("unknown", 4, ())
+    assert any("same subject for all 4 samples" in note and "--subject-pattern" in note for note in manifest.notes)
+    named = scan(tmp_path, subject_pattern="^(?P<subject>[^/]+/[^/]+)/")
+    assert named.table["subject"].nunique() == 4
 
 
 def test_a_scan_in_two_class_folders_is_found(tmp_path: Path) -> None:

@@ -100,11 +100,22 @@ def test_scan_ids_are_not_reported_as_subjects():
     assert "repeat scans" in result.warning
 
 
-def test_unknown_subjects_are_refused_with_a_solution():
+def test_unknown_subjects_are_refused_with_all_ways_out():
     manifest = manifest_of(subjects_per_label(a=6, b=6), subject_kind="unknown")
-    with pytest.raises(SplitError, match="--split-unit image"):
+    with pytest.raises(SplitError) as caught:
         split(manifest)
+    for way in ("--subject-pattern", "--subject-rule", "a table with", "--subjects inferred", "--split-unit image"):
+        assert way in str(caught.value)
     assert split(manifest, SplitConfig(unit="image")).unit == "image"
+
+
+def test_a_given_test_set_that_shares_inferred_subjects_names_the_new_split():
+    manifest = manifest_of(subjects_per_label(a=6, b=6), subject_kind="inferred")
+    subset = ["test" if number == 2 else "train" for number in manifest.table["slice"]]
+    table = manifest.table.assign(subset=pd.array(subset, dtype="string"))
+    with pytest.raises(LeakageError, match=r"12 inferred subjects are in more than one.*--set split.method=holdout"):
+        split(replace(manifest, table=table))
+    assert split(replace(manifest, table=table), SplitConfig(method="holdout")).unit == "inferred"
 
 
 @pytest.mark.parametrize(

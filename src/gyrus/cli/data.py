@@ -267,6 +267,8 @@ def _print_plan(plan: CleaningPlan) -> None:
 
 
 def _print_summary(manifest: Manifest) -> None:
+    from gyrus.datasets.manifest import commonest_first, count_reasons
+
     rows = [
         [name, inside["subject"].nunique() or "-", len(inside)]
         for name in manifest.classes
@@ -285,17 +287,21 @@ def _print_summary(manifest: Manifest) -> None:
         console.print(f"Subsets defined by the data: {counts}")
     if manifest.files:
         console.print(f"Files: {manifest.files.summary}")
-    for problem in manifest.problems:
+    for problem in commonest_first(manifest.problems):
         console.print(f"Problem: {problem}")
     if manifest.problems:
-        console.print(f"{len(manifest.problems)} samples cannot be used; by default, training stops at them.")
+        reasons = count_reasons(manifest.problems)
+        console.print(
+            f"{len(manifest.problems)} samples cannot be used ({reasons}); by default, training stops at them."
+        )
 
 
 def _subject_source(manifest: Manifest) -> str:
     if manifest.subject_kind == "unknown":
         return (
             "Subjects: unknown. Scores without known subjects cannot be trusted. Name the subjects with "
-            "--subject-pattern, --subject-rule or a table with a subject column."
+            "--subject-pattern, --subject-rule or a table with a subject column, or train with --subjects inferred, "
+            "which groups images by their pixels."
         )
     if manifest.subject_kind == "scan":
         return (

@@ -70,6 +70,31 @@ class Problem:
         return f"{self.sample}: {self.kind}: {self.message}"
 
 
+def commonest_first(problems: Iterable[Problem]) -> list[Problem]:
+    """The problems by kind, the commonest kind first, and by sample."""
+    problems = list(problems)
+    counts = Counter(problem.kind for problem in problems)
+    return sorted(problems, key=lambda problem: (-counts[problem.kind], problem.kind, problem.sample))
+
+
+def count_reasons(problems: Iterable[Problem]) -> str:
+    """How many samples have each kind of problem, the commonest first: "8 x two labels, 1 x empty"."""
+    counts = Counter(problem.kind for problem in commonest_first(problems))
+    return ", ".join(f"{count} x {kind}" for kind, count in counts.items())
+
+
+def describe_reasons(problems: Iterable[Problem]) -> str:
+    """One line per kind of problem, the commonest first, with its number and its first sample."""
+    ordered = commonest_first(problems)
+    counts = Counter(problem.kind for problem in ordered)
+    firsts = {problem.kind: problem for problem in reversed(ordered)}
+    lines = [
+        f"\n  {count} x {kind}, {'first: ' * (count > 1)}{firsts[kind].sample}: {firsts[kind].message}"
+        for kind, count in counts.items()
+    ]
+    return "".join(lines)
+
+
 PROBLEM_KINDS = {
     "empty": "the file or cell has zero bytes",
     "not an image": "the content has no readable format",
@@ -259,12 +284,10 @@ class Manifest:
             BadFilesError: There are problems; its report lists them.
         """
         if self.problems:
-            kinds = Counter(problem.kind for problem in self.problems)
-            summary = ", ".join(f"{count} x {kind}" for kind, count in kinds.most_common())
             raise BadFilesError(
-                f"{len(self.problems)} samples cannot be used ({summary}). Fix or remove them, "
+                f"{len(self.problems)} samples cannot be used ({count_reasons(self.problems)}). Fix or remove them, "
                 "or exclude them with --on-bad-file skip.",
-                [str(problem) for problem in self.problems],
+                [str(problem) for problem in commonest_first(self.problems)],
             )
 
     def save(self, path: Path) -> None:

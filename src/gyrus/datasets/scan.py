@@ -15,7 +15,7 @@ import pandas as pd
 
 from gyrus.datasets.identifiers import comparable_label, spelling_note, unify_spellings
 from gyrus.datasets.label_changes import LabelChanges, settle_labels
-from gyrus.datasets.manifest import VOLUME_FILES, Manifest, Problem, SubjectKind, order_classes
+from gyrus.datasets.manifest import VOLUME_FILES, Manifest, Problem, SubjectKind, describe_reasons, order_classes
 from gyrus.datasets.sample_files import EncodedImages, VolumeFiles, may_be_dicom
 from gyrus.datasets.sources import bids, huggingface, id_table, parquet, table
 from gyrus.datasets.sources import dicom_series as dicom
@@ -34,7 +34,6 @@ from gyrus.registry import look_up
 
 _CHUNK = 64
 _MOST_THREADS = 8
-_PROBLEMS_SHOWN = 5
 
 _ARRAYS = (".npy", ".npz")
 """Arrays may hold anything; they are read as volumes only if the source is named."""
@@ -249,7 +248,8 @@ def _kind_of_files(path: Path, request: ScanRequest) -> str:
 def _build_manifest(listing: Listing, request: ScanRequest, location: Path) -> Manifest:
     """Open every listed image once; usable ones enter the manifest, the others its problems."""
     listing = _with_one_spelling_per_class(listing, request)
-    subjects, doubts = _without_doubtful_scans(_subjects(listing, request), listing, request)
+    subjects, shared = _without_one_name_for_all(_subjects(listing, request), listing, request)
+    subjects, doubts = _without_doubtful_scans(subjects, listing, request)
     names, spellings = _one_name_per_subject(subjects)
     # What file names contain is added; columns of the source take precedence.
     from_names: dict[str, Any] = {"label": None, "row": None, "session": names.sessions, "slice": names.slices}
@@ -271,9 +271,8 @@ def _build_manifest(listing: Listing, request: ScanRequest, location: Path) -> M
         refused = {problem.sample for problem in two_labels}
         gone = {*before["label"]} - {*rows["label"], *before["label"][before["sample"].isin(refused)]}
     if rows.empty:
-        shown = "".join(f"\n  {problem}" for problem in problems[:_PROBLEMS_SHOWN])
-        more = f"\n  and {len(problems) - _PROBLEMS_SHOWN} more" if len(problems) > _PROBLEMS_SHOWN else ""
-        raise DataError(f"None of the {len(problems)} images of {listing.root} can be used:{shown}{more}")
+        count = len(problems)
+        raise DataError(f"None of the {count} images of {listing.root} can be used:{describe_reasons(problems)}")
     classes = request.classes or ()
     if request.classes is None and request.labelled:
         labels = {label for label in _labels(listing.rows) if not pd.isna(label)}
@@ -288,6 +287,7 @@ def _build_manifest(listing: Listing, request: ScanRequest, location: Path) -> M
         problems=sorted(problems, key=lambda problem: problem.sample),
         notes=[
             *listing.notes,
+            *shared,
             *doubts,
             *spellings,
             *changes,
@@ -319,11 +319,29 @@ def _subjects(listing: Listing, request: ScanRequest) -> SubjectNames:
     return subjects_from_names(names, _labels(listing.rows), rule=request.subject_rule, pattern=request.subject_pattern)
 
 
+def _without_one_name_for_all(
+    names: SubjectNames, listing: Listing, request: ScanRequest
+) -> tuple[SubjectNames, list[str]]:
+    """No subjects and a note if one name stands for the samples of all classes, as in anonymised headers."""
+    labels = {label for label in _labels(listing.rows) if not pd.isna(label)}
+    if not request.labelled or len(set(names.subjects)) > 1 or names.subjects[0] is None:
+        return names, []
+    if not 2 <= len(labels) < len(names.subjects):  # one image of each class may be one image with two labels
+        return names, []
+    source = "the PatientID of the headers" if "PatientID" in names.rule else names.rule
+    return unknown_subjects(len(names.subjects)), [
+        f"{source} names the same subject for all {len(names.subjects)} samples and tells nobody apart, so subjects "
+        "are unknown. If folders or file names tell subjects apart, give --subject-pattern, for example "
+        "'^(?P<subject>[^/]+/[^/]+)/' for folders class/subject"
+    ]
+
+
 def _without_doubtful_scans(
     names: SubjectNames, listing: Listing, request: ScanRequest
 ) -> tuple[SubjectNames, list[str]]:
     """The subjects without scans that counts or pixels disprove, and a note; scans that were asked for are kept."""
-    if names.kind == "unknown" and listing.subject_column and request.subject_rule is None:
+    empty = "subject" in listing.rows and listing.rows["subject"].isna().all()
+    if names.kind == "unknown" and listing.subject_column and empty and request.subject_rule is None:
         return names, [f"the subject column '{listing.subject_column}' is empty, so subjects are unknown"]
     if names.kind != "scan" or names.rule not in SUBJECT_RULES or not request.labelled:
         return names, []

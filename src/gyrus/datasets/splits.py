@@ -210,12 +210,12 @@ def check_split(split: Split, manifest: Manifest) -> None:
         raise _copies_error(manifest, copies, split.unit)
 
 
-def _refuse_overlap(members: Mapping[Subset, set[str]]) -> None:
+def _refuse_overlap(members: Mapping[Subset, set[str]], whose: str = "subjects") -> None:
     shared = sorted(set().union(*(members[one] & members[other] for one, other in combinations(SUBSETS, 2))))
     if shared:
         named = ", ".join(shared[:10]) + (f" and {len(shared) - 10} more" if len(shared) > 10 else "")
         raise LeakageError(
-            f"{len(shared)} subjects are in more than one subset: {named}. Scores on such subsets are inflated. "
+            f"{len(shared)} {whose} are in more than one subset: {named}. Scores on such subsets are inflated. "
             "Ignore the subsets of the data with --set split.method=holdout, or correct them.",
             shared,
         )
@@ -273,8 +273,13 @@ def _require_subjects(manifest: Manifest) -> None:
     if manifest.subject_kind == "unknown" or unknown:
         raise SplitError(
             f"The subject of {unknown} of {len(manifest)} samples is unknown, so a subject may be in both the training "
-            "and the test set. Name the subjects (--subject-pattern REGEX, --subject-rule NAME, or a table with a "
-            "subject column), or accept inflated scores with --split-unit image; every result then carries a warning."
+            "and the test set. Choose one:\n"
+            "  --subject-pattern REGEX: read subjects from file or folder names, for example "
+            "'^[^/]+/(?P<subject>[^/]+)/' for folders class/subject\n"
+            "  --subject-rule NAME: read them from names in a common form\n"
+            "  a table with the columns path, label and subject as data set\n"
+            "  --subjects inferred: group images by their pixels; every result carries a warning\n"
+            "  --split-unit image: accept inflated scores; every result carries a warning"
         )
 
 
@@ -341,7 +346,8 @@ def _given(
         )
     if config.unit == "subject":
         names = table["subject"]
-        _refuse_overlap({subset: set(names[subsets == subset]) for subset in SUBSETS})
+        whose = "inferred subjects" if manifest.subject_kind == "inferred" else "subjects"
+        _refuse_overlap({subset: set(names[subsets == subset]) for subset in SUBSETS}, whose)
     copies = copies_between(table, subsets)
     if copies and config.on_duplicates == "stop":
         raise _copies_error(manifest, copies, config.unit)

@@ -14,7 +14,7 @@ import pandas as pd
 
 from gyrus.datasets.file_counts import LABEL_MAP, LOCALISER
 from gyrus.datasets.identifiers import DIFFERENCES, unify_spellings
-from gyrus.datasets.manifest import VOLUME_FILES, Problem
+from gyrus.datasets.manifest import VOLUME_FILES, Problem, describe_reasons
 from gyrus.datasets.sample_files import may_be_dicom
 from gyrus.datasets.sources.class_folders import is_text, walk, with_labels_and_subsets
 from gyrus.datasets.sources.listing import NOT_ASKED_FOR, SUBSET_NAMES, Listing, ScanRequest
@@ -58,8 +58,7 @@ def list_samples(path: Path, request: ScanRequest) -> Listing:
         others = ", ".join(f"{count} x {kind}" for kind, count in sorted(counts.items()))
         raise DataError(f"There is no DICOM image series in {path}{f'; it has {others}' if others else ''}.")
     if not series:
-        shown = "".join(f"\n  {problem}" for problem in problems[:5])
-        raise DataError(f"None of the {len(problems)} DICOM files of {path} can be used:{shown}")
+        raise DataError(f"None of the {len(problems)} DICOM files of {path} can be used:{describe_reasons(problems)}")
     rows = _rows(series)
     rows = with_labels_and_subsets(rows, root, [files[0] for files in rows[VOLUME_FILES]], request)
     named = all(header.patient for group in series for _, header in group)
