@@ -12,6 +12,7 @@ from gyrus.datasets.manifest import Manifest
 from gyrus.datasets.splits import Split
 from tests.support.command_line import SETTINGS, gyrus, refused
 from tests.support.heads import nifti, noise
+from tests.support.sources import write_images
 
 
 @pytest.fixture
@@ -145,6 +146,14 @@ def test_wrong_options_are_refused(phantom_folder, tmp_path, arguments, words):
     places = {"DATA": phantom_folder, "OUT": tmp_path / "out"}
     assert words in refused(*[places.get(argument, argument) for argument in arguments])
     assert not (tmp_path / "out").exists()
+
+
+def test_a_scan_accounts_for_all_files_and_warns_about_few_subjects(tmp_path: Path) -> None:
+    write_images(tmp_path, *(f"{label}/sub-{label}{n}_slice-{n}.png" for label in ("AD", "NC") for n in range(2)))
+    (tmp_path / "AD" / "sub-x.heic").write_bytes(b"something else")
+    result = gyrus("data", "scan", tmp_path, "--files", "*AD*", "--files", "*nc0*")
+    assert "Files: 3 used, 2 left aside (1 .heic, 1 not asked for)" in result.stdout
+    assert "Warning: The data have 3 subjects (2 AD, 1 NC). Each class needs at least 3" in result.stdout
 
 
 def test_volumes_are_converted_and_previewed(tmp_path: Path) -> None:

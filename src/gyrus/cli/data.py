@@ -41,6 +41,8 @@ def scan(
     _print_summary(manifest)
     for note in manifest.notes:
         console.print(f"Note: {note}.")
+    if size_warning := _size_warning(manifest):
+        console.print(f"Warning: {size_warning}")
     for warning in privacy_warnings(manifest):
         console.print(f"Warning: {warning}")
     if out:
@@ -294,6 +296,21 @@ def _print_summary(manifest: Manifest) -> None:
         console.print(
             f"{len(manifest.problems)} samples cannot be used ({reasons}); by default, training stops at them."
         )
+
+
+def _size_warning(manifest: Manifest) -> str:
+    """Why a classifier cannot be trained or evaluated on all classes; empty if it can, as far as subjects are known."""
+    from gyrus.datasets.splits import class_sizes
+
+    if len(manifest.classes) < 2:
+        return f"The data have only one class, {', '.join(manifest.classes)}. A classifier needs at least two."
+    subjects = manifest.table.groupby("label")["subject"].nunique()
+    if manifest.subject_kind == "unknown" or (subjects >= 3).all():
+        return ""
+    return (
+        f"The data have {class_sizes(manifest, 'subject')}. Each class needs at least 3: one in each of the training, "
+        "validation and test sets, and many more for useful scores."
+    )
 
 
 def _subject_source(manifest: Manifest) -> str:

@@ -18,6 +18,7 @@ from gyrus.datasets.manifest import VOLUME_FILES, Problem
 from gyrus.datasets.sample_files import ASSUMED, files_of, geometry_to_json, read_file
 from gyrus.datasets.sources.listing import NOT_ASKED_FOR, SUBSET_NAMES, Listing, ScanRequest
 from gyrus.datasets.sources.side_by_side import label_maps, require_one_sequence
+from gyrus.datasets.sources.wrapper_folders import require_classes_at_the_top
 from gyrus.errors import DataError, UnusableImageError
 from gyrus.imaging.decoding import decode
 from gyrus.imaging.volume_formats import FORMATS, is_volume, read_volume
@@ -98,7 +99,7 @@ def with_labels_and_subsets(rows: pd.DataFrame, root: Path, names: list[str], re
         DataError: There is no class folder, or the subsets have different classes.
     """
     if request.labelled:
-        rows = rows.assign(**_labels_and_subsets(root, names))
+        rows = rows.assign(**_labels_and_subsets(root, names, request))
         _require_same_classes(root, rows, request)
     return rows
 
@@ -155,7 +156,7 @@ def shown(name: str) -> str:
     return name.encode("utf-8", "replace").decode("utf-8")
 
 
-def _labels_and_subsets(root: Path, names: list[str]) -> dict[str, Any]:
+def _labels_and_subsets(root: Path, names: list[str], request: ScanRequest) -> dict[str, Any]:
     parents = [PurePosixPath(name).parent.parts for name in names]
     subsets: list[Subset | None] = [SUBSET_NAMES.get(folders[0].lower()) if folders else None for folders in parents]
     # The class folder is the first one, or the one below the subset's.
@@ -166,6 +167,7 @@ def _labels_and_subsets(root: Path, names: list[str]) -> dict[str, Any]:
             f"{root} has folders of subsets such as train/ and test/, but also {len(outside)} images outside of "
             f"them, first: {outside[0]}. Move them into a subset, or remove them."
         )
+    require_classes_at_the_top(root, [folders[depth:] for folders in parents], request)
     labels = [folders[depth] if len(folders) > depth else None for folders in parents]
     return {"label": labels, "subset": subsets}
 
