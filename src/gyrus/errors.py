@@ -8,6 +8,8 @@
     ├── DataError               the data cannot be used as asked
     │   ├── BadFilesError       files that cannot be used, listed in a report
     │   ├── UnusableImageError  one image or volume that cannot be used
+    │   ├── UnusableSampleError one sample of a scanned data set that cannot be prepared
+    │   ├── NothingUsableError  every sample of a data set is unusable
     │   └── SplitError          the data cannot be split as asked
     │       └── LeakageError    a subject is in more than one subset
     ├── RunError                a run folder is missing, damaged, or in use
@@ -18,6 +20,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 
 class GyrusError(Exception):
@@ -60,6 +64,34 @@ class UnusableImageError(DataError):
         super().__init__(f"{kind}: {message}")
         self.kind = kind
         self.message = message
+
+
+class UnusableSampleError(DataError):
+    """One sample of a scanned data set that cannot be prepared for a network.
+
+    Attributes:
+        kind: A key of :data:`gyrus.datasets.manifest.PROBLEM_KINDS`.
+        reason: What is wrong, and how to fix it, without the name of the sample.
+    """
+
+    def __init__(self, kind: str, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.reason = reason
+
+
+class NothingUsableError(DataError):
+    """Every sample of a data set is unusable.
+
+    Attributes:
+        problems: One :class:`gyrus.datasets.manifest.Problem` per sample.
+        root: The folder of the samples.
+    """
+
+    def __init__(self, message: str, problems: Sequence[Any], root: Path) -> None:
+        super().__init__(message)
+        self.problems = tuple(problems)
+        self.root = root
 
 
 class SplitError(DataError):

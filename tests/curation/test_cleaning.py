@@ -43,7 +43,7 @@ def dirty(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (control / "sub-P901_slice-00.png").write_bytes(source[0].read_bytes())
     (dementia / "sub-P902_slice-00.png").write_bytes(source[1].read_bytes())
     Image.fromarray(np.asarray(Image.open(source[2]))[:, ::-1]).save(control / "sub-P003_slice-08.png")
-    Image.fromarray(np.zeros((128, 128), np.uint8)).save(control / "sub-P903_slice-00.png")
+    Image.fromarray(np.zeros((128, 128), np.uint8)).save(control / "sub-P003_slice-09.png")
     (control / "sub-P904_slice-00.png").write_bytes(b"no image")
     return folder
 
@@ -63,7 +63,7 @@ def test_each_fault_is_removed_by_its_rule(plan: CleaningPlan) -> None:
     assert found["Control/sub-P003_slice-08.png"] == ("remove", "duplicates")
     assert found["Dementia/sub-P902_slice-00.png"] == ("remove", "conflicting_labels")
     assert found["Control/sub-P001_slice-01.png"] == ("remove", "conflicting_labels")
-    assert found["Control/sub-P903_slice-00.png"] == ("remove", "empty")
+    assert found["Control/sub-P003_slice-09.png"] == ("remove", "empty")
     assert found["Control/sub-P904_slice-00.png"] == ("remove", "unusable")
     assert found["Control/sub-P001_slice-00.png"] == ("keep", "")
 
@@ -88,7 +88,7 @@ def test_conflicting_labels_and_duplicates_of_other_subjects_are_noted(plan: Cle
     ("off", "sample"),
     [
         ("duplicates", "Control/sub-P901_slice-00.png"),
-        ("empty", "Control/sub-P903_slice-00.png"),
+        ("empty", "Control/sub-P003_slice-09.png"),
         ("conflicting_labels", "Control/sub-P001_slice-01.png"),
     ],
 )

@@ -5,9 +5,12 @@ import shutil
 import warnings
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from gyrus.datasets.manifest import PROBLEM_KINDS, Manifest
+from gyrus.datasets.reader import Reader
 from gyrus.datasets.scan import SOURCES, scan
 from gyrus.datasets.sources.listing import SUBSET_NAMES
 from gyrus.datasets.sources.subject_rules import SUBJECT_RULES
@@ -16,6 +19,7 @@ from gyrus.datasets.splits import split
 from gyrus.errors import BadFilesError, ConfigError, DataError, LeakageError, UnknownNameError
 from gyrus.imaging.decoding import READABLE_FORMATS
 from tests.support import images
+from tests.support.heads import nifti, noise
 from tests.support.sources import write_images, write_table
 
 
@@ -197,3 +201,46 @@ def test_subjects_in_two_spellings_on_both_sides_of_a_given_split_are_refused(tm
 
     with pytest.raises(LeakageError, match="1 subjects are in more than one subset: 007"):
         split(scan(table))
+
+
+def test_constant_images_are_problems_but_constant_slices_of_a_scan_are_notes(tmp_path):
+    write_images(tmp_path, "AD/a.png", "AD/sub-1_slice-0.png", "NC/sub-2_slice-1.png")
+    for name in ("AD/flat.png", "AD/sub-1_slice-1.png", "NC/sub-3_slice-0.png", "NC/sub-3_slice-1.png"):
+        Image.new("L", (5, 4)).save(tmp_path / name)
+
+    found = scan(tmp_path, subject_rule="none")
+    assert [problem.sample for problem in found.problems if problem.kind == "constant"] == [
+        *("AD/flat.png", "AD/sub-1_slice-1.png", "NC/sub-3_slice-0.png", "NC/sub-3_slice-1.png")
+    ]
+    for name in ("AD/a.png", "AD/flat.png"):
+        (tmp_path / name).unlink()
+    slices = scan(tmp_path)
+    assert [problem.sample for problem in slices.problems] == ["NC/sub-3_slice-0.png", "NC/sub-3_slice-1.png"]
+    assert "AD/sub-1_slice-1.png" in slices.table["sample"].tolist()
+    assert [note for note in slices.notes if "1 x the slice of a scan has the same value" in note]
+
+
+def test_constant_volumes_are_problems_and_few_slices_a_note(tmp_path):
+    nifti(noise(), tmp_path / "AD" / "sub-1_T1w.nii.gz", np.eye(4))
+    nifti(noise((7, 6, 2)), tmp_path / "NC" / "sub-2_T1w.nii.gz", np.eye(4))
+    nifti(np.full((7, 6, 5), 3, np.int16), tmp_path / "NC" / "sub-3_T1w.nii.gz", np.eye(4))
+
+    found = scan(tmp_path)
+
+    assert [(problem.sample, problem.kind) for problem in found.problems] == [("NC/sub-3_T1w.nii.gz", "constant")]
+    assert found.notes == ("1 x the volume has 2 slices along one axis",)
+
+
+def test_a_stated_window_is_kept_in_the_manifest(tmp_path):
+    (tmp_path / "AD").mkdir()
+    Image.fromarray(np.array([[0, 1000, 4095]], np.uint16)).save(tmp_path / "AD" / "a.png")
+    Image.fromarray(np.array([[0, 77, 255]], np.uint8)).save(tmp_path / "AD" / "b.png")
+
+    assert [problem.kind for problem in scan(tmp_path).problems] == ["16-bit"]
+    found = scan(tmp_path, window=(0, 4095))
+    found.save(tmp_path / "manifest.parquet")
+    reader = Reader(Manifest.load(tmp_path / "manifest.parquet"))
+    assert [reader.read(row).ravel().tolist() for row in range(2)] == [[0, 62, 255], [0, 77, 255]]
+    for window in ((1, 1), (0,), (0, float("nan"))):
+        with pytest.raises(ConfigError, match="window"):
+            scan(tmp_path, window=window)

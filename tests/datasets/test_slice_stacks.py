@@ -16,12 +16,13 @@ from gyrus.transforms.preprocessing import PreprocessingConfig
 
 @pytest.fixture
 def slices(tmp_path):
-    """Four scans of 5 slices and one of 3; every pixel of a slice is its number."""
+    """Four scans of 5 slices and one of 3; every pixel of a slice but the last is its number."""
     for scan_id, label, count in ((11, "AD", 5), (12, "AD", 5), (21, "NC", 5), (22, "NC", 5), (23, "NC", 3)):
         folder = tmp_path / "slices" / label
         folder.mkdir(parents=True, exist_ok=True)
         for number in range(count):
             pixels = np.full((8, 6), 10 * scan_id % 100 + number, np.uint8)
+            pixels[-1, -1] = 255
             Image.fromarray(pixels).save(folder / f"{scan_id}_{number}.png")
     return scan(tmp_path / "slices", subject_rule="id-slice")
 

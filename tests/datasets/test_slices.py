@@ -187,11 +187,12 @@ BOTH = SliceConfig(neighbours=1)
 
 
 def folder_of(path, scans: dict[int, tuple[str, list[int]]], mode: str = "L"):
-    """Slices whose every pixel is ten times the scan plus the number of the slice."""
+    """Slices whose every pixel but the last is ten times the scan plus the number of the slice."""
     for scan_id, (label, numbers) in scans.items():
         (path / label).mkdir(parents=True, exist_ok=True)
         for number in numbers:
             pixels = np.full((8, 6), 10 * scan_id + number, np.uint8)
+            pixels[-1, -1] = 255
             Image.fromarray(pixels).convert(mode).save(path / label / f"{scan_id}_{number}.png")
     return scan(path, subject_rule="id-slice")
 

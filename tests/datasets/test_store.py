@@ -15,16 +15,19 @@ import pytest
 from PIL import Image
 
 from gyrus.datasets import store as store_module
+from gyrus.datasets.reader import Reader
 from gyrus.datasets.scan import scan
-from gyrus.datasets.store import open_store
+from gyrus.datasets.slice_stacks import StackConfig, stack_slices
+from gyrus.datasets.store import open_store, without_unusable
 from gyrus.datasets.torch_dataset import PixelDataset
-from gyrus.errors import DataError
+from gyrus.errors import DataError, NothingUsableError
 from gyrus.synthetic.phantom import generate
 from gyrus.synthetic.phantom_layouts import write
 from gyrus.transforms.contrast_enhancement import Clahe, NonLocalMeans
 from gyrus.transforms.image_steps import Grayscale, Resize
 from gyrus.transforms.normalisation import IntensityScaling, Normalisation
 from gyrus.transforms.preprocessing import PreprocessingConfig
+from tests.support.heads import nifti, noise
 
 PREPROCESSING = PreprocessingConfig(steps=(Resize(size=(24, 24)),))
 
@@ -127,7 +130,7 @@ def test_a_store_of_an_earlier_version_without_checksums_is_used(slices, tmp_pat
 
 
 def test_different_sizes_are_refused_and_leave_nothing_behind(slices, tmp_path):
-    Image.fromarray(np.zeros((9, 9), np.uint8)).save(slices / "a" / "sub-a0_slice-9.png")
+    Image.fromarray(np.eye(9, dtype=np.uint8)).save(slices / "a" / "sub-a0_slice-9.png")
     with pytest.raises(DataError, match="resize step"):
         open_store(scan(slices), PreprocessingConfig(steps=()), cache=tmp_path / "cache")
     assert _entries(tmp_path / "cache") == []
@@ -231,3 +234,43 @@ def test_each_list_of_steps_has_its_own_store(tmp_path: Path) -> None:
     ]
     assert len({store.folder for store in stores}) == 4
     np.testing.assert_array_equal(stores[1].pixels[0], Clahe()(np.array(stores[0].pixels[0])))
+
+
+def test_samples_that_cannot_be_prepared_become_problems(tmp_path):
+    heads = tmp_path / "heads"
+    for number in range(6):
+        # The fourth head has too few slices for the stack, the fifth other rows.
+        shape = (6 if number != 4 else 9, 6, 3 if number == 3 else 8)
+        nifti(noise(shape, number), heads / "ab"[number % 2] / f"sub-{number}_T1w.nii.gz", np.eye(4))
+    manifest = stack_slices(scan(heads), StackConfig(slices=5))
+    preprocessing = PreprocessingConfig(steps=())
+
+    with pytest.raises(DataError, match="sub-4_T1w"):
+        open_store(manifest, preprocessing, cache=tmp_path / "cache")
+    usable = without_unusable(manifest, preprocessing, cache=tmp_path / "cache")
+
+    assert [(problem.sample, problem.kind) for problem in usable.problems] == [
+        ("a/sub-4_T1w.nii.gz", "not prepared"),
+        ("b/sub-3_T1w.nii.gz", "too few slices"),
+    ]
+    assert "3 slices" in usable.problems[1].message
+    store = open_store(usable, preprocessing, cache=tmp_path / "cache")
+    assert len(usable) == len(store) == 4
+    expected = [Reader(usable, preprocessing.volume).read(row) for row in range(4)]
+    np.testing.assert_array_equal(store.pixels, expected)
+    with pytest.raises(NothingUsableError, match="None of the 6 images") as caught:
+        without_unusable(stack_slices(scan(heads), StackConfig(slices=9)), preprocessing, cache=tmp_path / "cache")
+    assert {problem.kind for problem in caught.value.problems} == {"too few slices"}
+
+
+def test_the_store_depends_on_what_is_assumed_about_files(tmp_path):
+    deep = tmp_path / "deep" / "a"
+    deep.mkdir(parents=True)
+    for number in range(2):
+        Image.fromarray(noise((20, 30, 1), number)[..., 0].astype(np.uint16)).save(deep / f"{number}.png")
+    found = [
+        open_store(scan(deep.parent, window=window), PREPROCESSING, cache=tmp_path / "cache")
+        for window in ((0, 2000), (0, 1000))
+    ]
+    assert found[0].folder != found[1].folder
+    assert (found[0].pixels <= found[1].pixels).all()

@@ -97,10 +97,65 @@ def test_a_single_slice_has_the_thickness_of_its_header(slices, tmp_path):
 
 
 def test_colour_and_mosaics_are_refused(slices, tmp_path):
-    with pytest.raises(UnusableImageError, match="not MONOCHROME2"):
-        read_series(write_series(slices, tmp_path / "1", PhotometricInterpretation="MONOCHROME1"))
+    with pytest.raises(UnusableImageError, match="the pixels are colours of a palette, not gray"):
+        read_series(write_series(slices, tmp_path / "1", PhotometricInterpretation="PALETTE COLOR"))
     with pytest.raises(UnusableImageError, match="mosaic"):
         read_series(write_series(slices, tmp_path / "2", ImageType=["ORIGINAL", "PRIMARY", "M", "MOSAIC"]))
+
+
+def test_high_values_that_are_shown_dark_are_inverted_with_a_note(slices, tmp_path):
+    inverted = {"PhotometricInterpretation": "MONOCHROME1"}
+    rescaled = {"RescaleSlope": 2.0, "RescaleIntercept": -7.0}
+    cases = [
+        ("stored", {"BitsStored": 12, "HighBit": 11}, 4095 - ras(slices)),
+        ("rescaled", {"BitsStored": 12, "HighBit": 11, **rescaled}, 2 * (4095 - ras(slices)) - 7),
+        ("signed", {"PixelRepresentation": 1}, -1 - ras(slices)),
+    ]
+    for name, tags, expected in cases:
+        volume = read_series(write_series(slices, tmp_path / name, **inverted, **tags))
+        np.testing.assert_array_equal(volume.array, expected)
+        assert "MONOCHROME1" in volume.notes[0]
+    frames = read_series([write_frames(slices, tmp_path / "frames" / "a.dcm", range(6), BitsStored=12, **inverted)])
+    np.testing.assert_array_equal(frames.array, 2 * (4095 - ras(slices)) + 1)
+    mixed = write_series(slices[:3], tmp_path / "mixed") + write_series(
+        slices[3:], tmp_path / "mixed-2", step=(0.0, 0.0, 30.0), **inverted
+    )
+    with pytest.raises(UnusableImageError, match="some slices show high values dark"):
+        read_series(mixed)
+
+
+def test_12_bit_jpeg_is_read(tmp_path):
+    import pydicom
+
+    source = pydicom.data.get_testdata_file("JPGExtended.dcm", download=False)
+    if source is None:
+        pytest.skip("pydicom is installed without its test files")
+    data = pydicom.dcmread(source)
+    data.ImagePositionPatient, data.ImageOrientationPatient = [0, 0, 0], [1, 0, 0, 0, 1, 0]
+    data.PixelSpacing, data.SliceThickness = [1, 1], 2
+    data.save_as(tmp_path / "a.dcm")
+
+    volume = read_series([tmp_path / "a.dcm"])
+
+    assert volume.shape == (256, 1024, 1)
+    # As the package states of this image, which DCMTK decodes to the same values.
+    assert (volume.array.min(), volume.array.max()) == (0, 264)
+
+
+def test_a_damaged_header_gives_a_reason_that_quotes_nothing(slices, tmp_path, capfd):
+    whole = write_series(slices[:1], tmp_path, PatientName="Doe^Jane", SeriesDescription="Jane's head")[0].read_bytes()
+    reasons = set()
+    for place in range(132, len(whole), 3):
+        file = tmp_path / "damaged.dcm"
+        file.write_bytes(whole[:place] + b"\xc3" + whole[place + 1 :])
+        try:
+            read_header(file)
+            read_series([file])
+        except UnusableImageError as error:
+            reasons.add(error.message)
+    assert len(reasons) > 3
+    assert not [reason for reason in reasons if "Jane" in reason or "Error" in reason]
+    assert capfd.readouterr() == ("", "")
 
 
 def test_a_truncated_file_is_named(slices, tmp_path):

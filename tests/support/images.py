@@ -49,6 +49,23 @@ def _frames(kind: str) -> bytes:
     return encode(first, kind, save_all=True, append_images=[second])
 
 
+def _transparent(mode: str) -> bytes:
+    image = Image.fromarray(pixels(0, (13, 11, 3))).convert(mode)
+    image.putpixel((3, 4), (*image.getpixel((3, 4))[:-1], 200))
+    return encode(image)
+
+
+def signed_tiff(values: np.ndarray) -> bytes:
+    """A gray TIFF of signed 16-bit integers, which Pillow can read and not write."""
+    rows, columns = values.shape
+    body = values.astype("<i2").tobytes()
+    tags = [(256, columns), (257, rows), (258, 16), (259, 1), (262, 1), (273, 8), (277, 1), (278, rows)]
+    tags += [(279, len(body)), (339, 2)]
+    entries = b"".join(struct.pack("<HHII", number, 4, 1, value) for number, value in tags)
+    directory = struct.pack("<H", len(tags)) + entries + bytes(4)
+    return b"II*\0" + struct.pack("<I", 8 + len(body)) + body + directory
+
+
 def _mode(name: str, kind: str = "PNG") -> bytes:
     return encode(Image.fromarray(pixels(0, (13, 11, 3))).convert(name), kind)
 
@@ -63,10 +80,8 @@ BAD: dict[str, tuple[str, bytes]] = {
     "damaged stream": ("unreadable", gray().replace(b"IDAT\x78", b"IDAT\x00")),
     "huge": ("decompression bomb", png_header(100_000, 100_000)),
     "just too large": ("decompression bomb", png_header(12_000, 9_000)),
-    "palette": ("colour mode", _mode("P")),
-    "1-bit": ("colour mode", _mode("1")),
-    "gray and alpha": ("colour mode", _mode("LA")),
-    "RGB and alpha": ("colour mode", _mode("RGBA")),
+    "transparent gray": ("colour mode", _transparent("LA")),
+    "transparent RGB": ("colour mode", _transparent("RGBA")),
     "CMYK": ("colour mode", _mode("CMYK", "JPEG")),
     "Lab": ("colour mode", encode(Image.new("LAB", (5, 4)), "TIFF")),
     "one value transparent": ("colour mode", encode(Image.fromarray(pixels()), transparency=0)),
@@ -78,9 +93,8 @@ BAD: dict[str, tuple[str, bytes]] = {
     "16-bit PPM": ("16-bit", b"P6 2 2 65535\n" + bytes(24)),
     "12-bit PPM": ("16-bit", b"P6 2 2 4095\n" + bytes(24)),
     "float TIFF": ("16-bit", encode(Image.fromarray(pixels().astype(np.float32)), "TIFF")),
-    "turned JPEG": ("rotated by EXIF", with_orientation(6)),
-    "mirrored PNG": ("rotated by EXIF", with_orientation(2, "PNG")),
-    "turned TIFF": ("rotated by EXIF", with_orientation(8, "TIFF")),
+    "16-bit TIFF with sign": ("16-bit", signed_tiff(pixels().astype(np.int16) - 100)),
+    "12-bit JPEG": ("16-bit", gray(kind="JPEG").replace(b"\xff\xc0\x00\x0b\x08", b"\xff\xc1\x00\x0b\x0c")),
     "two pages": ("several frames", _frames("TIFF")),
     "animation": ("several frames", _frames("GIF")),
 }

@@ -12,7 +12,9 @@ from PIL import Image
 from gyrus.errors import ConfigError, DataError
 from gyrus.inference.predictions import Predictions
 from gyrus.runs.run_folder import Run
+from gyrus.workflows.experiment_config import DataConfig
 from gyrus.workflows.predict import predict
+from tests.support.heads import nifti, noise
 
 
 def test_prediction_needs_only_the_run_and_gives_the_same_predictions(finished_run, phantom_folder, tmp_path):
@@ -31,7 +33,7 @@ def test_prediction_needs_only_the_run_and_gives_the_same_predictions(finished_r
 
 
 def test_prediction_takes_images_of_another_size_and_colour(finished_run, tmp_path):
-    Image.fromarray(np.full((50, 70, 3), 90, np.uint8)).save(tmp_path / "new.jpg")
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (50, 70, 3), np.uint8)).save(tmp_path / "new.jpg")
     answers = predict(finished_run, [tmp_path / "new.jpg"])
     assert answers.probabilities.sum() == pytest.approx(1)
 
@@ -50,3 +52,30 @@ def test_the_table_is_written_or_its_suffix_is_refused(finished_run, phantom_fol
     assert pd.read_csv(tmp_path / "new.csv")["predicted"].tolist() == predictions.predicted_classes.tolist()
     with pytest.raises(ConfigError, match=r"--out must end in \.csv, \.parquet, \.json"):
         predict(finished_run, [image], out=tmp_path / "new.xlsx")
+
+
+def test_what_is_skipped_stands_in_a_second_table(finished_run, phantom_folder, tmp_path):
+    good = sorted(phantom_folder.rglob("*.png"))[:2]
+    (tmp_path / "bad.png").write_bytes(b"")
+    nifti(noise(), tmp_path / "head.nii.gz", np.eye(4))
+    skip = DataConfig(on_bad_file="skip")
+
+    found = predict(
+        finished_run,
+        [good[0], tmp_path / "bad.png", tmp_path / "head.nii.gz", good[1]],
+        out=tmp_path / "new.csv",
+        data=skip,
+    )
+
+    assert found.table["sample"].tolist() == list(map(str, good))
+    skipped = pd.read_csv(tmp_path / "new-skipped.csv")
+    assert skipped["sample"].tolist() == [str(tmp_path / "bad.png"), str(tmp_path / "head.nii.gz")]
+    assert skipped["kind"].tolist() == ["empty", "dimensions"]
+    assert "2D images" in skipped["reason"][1]
+    predict(finished_run, good, out=tmp_path / "new.csv", data=skip)
+    assert not (tmp_path / "new-skipped.csv").exists()
+    with pytest.raises(DataError, match=r"bad\.png"):
+        predict(finished_run, [tmp_path / "bad.png"], out=tmp_path / "none.csv", data=skip)
+    with pytest.raises(DataError, match="it is a volume, and this run classifies 2D images"):
+        predict(finished_run, [tmp_path / "head.nii.gz"])
+    assert not (tmp_path / "none.csv").exists()

@@ -27,6 +27,7 @@ from gyrus.datasets.sample_files import EncodedImages
 from gyrus.errors import DataError, UnusableImageError
 from gyrus.imaging.decoding import decode
 from gyrus.imaging.otsu import otsu_gray_value
+from gyrus.memory import reading_memory
 from gyrus.transforms.contrast_enhancement import estimate_noise
 from gyrus.transforms.image_steps import Grayscale
 
@@ -272,8 +273,9 @@ def measure_images(manifest: Manifest, *, progress: Progress | None = None) -> I
 
     def measure(position: int) -> tuple[NDArray[np.uint8], dict[str, float], dict[str, float]]:
         try:
-            data = encoded.read(position)
-            return measure_image(decode(data), data)
+            with reading_memory.task():
+                data = encoded.read(position)
+                return measure_image(decode(data, encoded.windows[position]), data)
         except UnusableImageError as error:
             sample = manifest.table["sample"].iloc[position]
             raise DataError(f"{sample} below {manifest.root} cannot be read: {error.message}.") from error

@@ -95,6 +95,13 @@ class ReadingOptions:
         str | None,
         typer.Option("--spacing", help="Voxel size in mm of volumes whose header lacks it (for example 1,1,1)."),
     ] = None
+    window: Annotated[
+        str | None,
+        typer.Option(
+            "--window",
+            help="Gray values that become black and white in images with more than 8 bits (for example 0,4095).",
+        ),
+    ] = None
 
     def fields(self) -> dict[str, Any]:
         """The options that were given, under their names in :class:`gyrus.DataConfig`.
@@ -109,6 +116,7 @@ class ReadingOptions:
             "bids": assignments(self.bids, "--bids", "ENTITY=VALUE, for example suffix=T1w"),
             "orientation": self.orientation,
             "spacing": lengths(self.spacing),
+            "window": two_numbers(self.window, "--window"),
         }
         return {name: value for name, value in fields.items() if value}
 
@@ -274,6 +282,23 @@ def lengths(text: str | None, option: str = "--spacing") -> tuple[float, float, 
     if min(first, second, third) <= 0:
         raise ConfigError(f"{option} must be three lengths in mm above 0, for example 1,1,1; got '{text}'.")
     return first, second, third
+
+
+def two_numbers(text: str | None, option: str) -> tuple[float, float] | None:
+    """Two numbers from a text with a comma, the lower one first.
+
+    Raises:
+        ConfigError: They are not two rising numbers.
+    """
+    if text is None:
+        return None
+    try:
+        low, high = (float(number) for number in text.split(","))
+    except ValueError:
+        low = high = 0.0
+    if not low < high:
+        raise ConfigError(f"{option} must be two numbers, the lower one first, for example 0,4095; got '{text}'.")
+    return low, high
 
 
 def whole_numbers(text: str | None, option: str) -> list[int]:

@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from gyrus.datasets.manifest import VOLUME_FILES, Manifest
-from gyrus.imaging.decoding import quiet_libraries
+from gyrus.imaging.quiet_libraries import quiet_libraries
 from gyrus.imaging.volume_formats import extension_of
 
 _PERSONAL_TAGS = {

@@ -12,6 +12,7 @@ import pandas as pd
 
 from gyrus.datasets.manifest import MEMBERS, VIEW, VOLUME_FILES, Manifest
 from gyrus.datasets.reader import PreparedVolumes, Reader
+from gyrus.datasets.sample_files import ASSUMED
 from gyrus.errors import DataError
 from gyrus.imaging.orientation import affine_from_slices, array_from_slices
 from gyrus.imaging.volume import Volume
@@ -23,7 +24,7 @@ AFFINE = "affine"
 SLICE_NUMBERS = "slice_numbers"
 """Column of volumes that were assembled from slices: the slice numbers, separated by spaces."""
 
-OWN_COLUMNS = ("sample", "path", "row", "shape", "spacing", "digest", MEMBERS, VIEW, VOLUME_FILES)
+OWN_COLUMNS = ("sample", "path", "row", "shape", "spacing", "digest", MEMBERS, VIEW, VOLUME_FILES, ASSUMED)
 """Columns of a manifest that describe its files; they are not copied."""
 
 Progress = Callable[[int, int], None]

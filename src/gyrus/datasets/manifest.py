@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from gyrus.datasets.file_counts import FileCounts
 from gyrus.datasets.identifiers import comparable_label
-from gyrus.errors import BadFilesError, DataError
+from gyrus.errors import BadFilesError, DataError, NothingUsableError
 from gyrus.files import atomic_path, digest, reading
 
 if TYPE_CHECKING:
@@ -101,9 +101,10 @@ PROBLEM_KINDS = {
     "truncated": "the content ends too early",
     "unreadable": "the file cannot be opened, or its content is damaged",
     "decompression bomb": "the header announces an absurd number of pixels",
-    "colour mode": "a colour mode other than 8-bit gray or RGB (palette, alpha, CMYK, 1-bit ...)",
-    "16-bit": "more than 8 bits per sample",
-    "rotated by EXIF": "the pixels are stored in another orientation than viewers display",
+    "too large": "reading it needs more memory than is set aside",
+    "colour mode": "colours that become 8-bit gray or RGB only by a guess (transparent pixels, CMYK ...)",
+    "16-bit": "more than 8 bits per sample, and no window is stated",
+    "constant": "every pixel or voxel has the same value",
     "several frames": "more than one image in the file",
     "label missing": "the sample has no label",
     "two labels": "the subject has samples of more than one class",
@@ -114,6 +115,8 @@ PROBLEM_KINDS = {
     "voxel type": "voxels that are not one gray value each: complex numbers, colours, vectors",
     "geometry": "the slices or axes do not form one volume (missing slices, different orientations)",
     "too few slices": "the scan has fewer slices than the stack needs",
+    "not prepared": "a step of the preprocessing fails on the sample, or makes it of another size than the others",
+    "dimensions": "a volume for a classifier of 2D images, or a 2D image for a classifier of volumes",
 }
 
 
@@ -234,10 +237,30 @@ class Manifest:
             return subjects, "scan" if self.subject_kind == "scan" else "subject"
         return subjects.str.cat(self.table["session"], sep=", visit ", na_rep=""), "scan"
 
+    @property
+    def spatial_dims(self) -> int:
+        """The axes of a sample: 2 of images and slices, 3 of volumes and stacks."""
+        if VIEW in self.table and isinstance(view := self.table[VIEW].iloc[0], str):
+            return 3 if "stack" in json.loads(view) else 2
+        return 3 if VOLUME_FILES in self.table or MEMBERS in self.table else 2
+
     def select(self, samples: Sequence[str]) -> Manifest:
         """The manifest of the given samples only, in the order of the table."""
         keep = self.table["sample"].isin(set(samples))
         return replace(self, table=self.table[keep].reset_index(drop=True))
+
+    def without(self, problems: Sequence[Problem]) -> Manifest:
+        """The manifest without the samples of some problems, which are added to its problems.
+
+        Raises:
+            NothingUsableError: No sample is left.
+        """
+        found = sorted({*self.problems, *problems}, key=lambda problem: problem.sample)
+        bad = {problem.sample for problem in problems}
+        table = self.table[~self.table["sample"].isin(bad)].reset_index(drop=True)
+        if table.empty:
+            raise nothing_usable(self.root, found)
+        return replace(self, table=table, problems=tuple(found))
 
     def merge(self, groups: Mapping[str, Sequence[str]], *, if_missing: Literal["fail", "skip"] = "fail") -> Manifest:
         """The manifest with some classes merged.
@@ -338,6 +361,12 @@ class Manifest:
             notes=about.get("notes", ()),
             files=FileCounts(**about["files"]) if about.get("files") else None,
         )
+
+
+def nothing_usable(root: Path, problems: Sequence[Problem]) -> NothingUsableError:
+    """The error for a data set all of whose samples have problems; it counts the reasons."""
+    words = f"None of the {len(problems)} images of {root} can be used:{describe_reasons(problems)}"
+    return NothingUsableError(words, problems, root)
 
 
 def order_classes(names: Iterable[str]) -> tuple[str, ...]:

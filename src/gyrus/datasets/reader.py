@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import threading
 from collections import OrderedDict
@@ -15,11 +14,11 @@ import numpy as np
 import pandas as pd
 
 from gyrus.datasets.manifest import MEMBERS, VIEW, VOLUME_FILES, Manifest
-from gyrus.datasets.sample_files import IMAGE_COLUMN, EncodedImages, VolumeFiles
+from gyrus.datasets.sample_files import ASSUMED, IMAGE_COLUMN, EncodedImages, VolumeFiles
 from gyrus.datasets.slices import show_sample
-from gyrus.errors import DataError, UnusableImageError
-from gyrus.imaging.decoding import decode
+from gyrus.errors import DataError, UnusableImageError, UnusableSampleError
 from gyrus.imaging.volume import Volume
+from gyrus.memory import reading_memory
 from gyrus.transforms.image_steps import Grayscale
 from gyrus.transforms.volume_steps import Percentiles, VolumeStep, apply_steps, to_pixels
 
@@ -54,18 +53,18 @@ class Reader:
             (RGB), exactly the values that Pillow decodes. Slices may have their neighbours as channels.
 
         Raises:
-            DataError: An image is missing, damaged or changed since the scan, or the slices of a stack differ in
-                size or colour.
+            UnusableSampleError: An image is missing, damaged or changed since the scan, or the slices of a stack differ
+                in size or colour.
         """
         try:
             if self._volumes is not None:
                 return self._volumes.read(position)
-            decoded = [self._decode(number) for number in range(*self._bounds[position : position + 2])]
+            with reading_memory.task():
+                decoded = [self._decode(number) for number in range(*self._bounds[position : position + 2])]
         except UnusableImageError as error:
-            raise DataError(
-                f"{self._samples[position]} below {self._root} cannot be read: {error.message}. "
-                "It was usable when the data were scanned. Restore it, or scan the data again."
-            ) from error
+            reason = f"{error.message}. It was usable when the data were scanned. Restore it, or scan the data again"
+            name = f"{self._samples[position]} below {self._root}"
+            raise UnusableSampleError(error.kind, reason, f"{name} cannot be read: {reason}.") from error
         if not self._stacked:
             return cast(np.ndarray, decoded[0])
         if not self._as_channels:
@@ -78,17 +77,14 @@ class Reader:
         """One slice; None for a black one."""
         if self._digests[number] is None:
             return None
-        data = self._encoded.read(number)
-        if hashlib.sha256(data).hexdigest() != self._digests[number]:
-            raise UnusableImageError("unreadable", "the content has changed since the scan")
-        return decode(data)
+        return self._encoded.decode(number, self._digests[number])
 
 
 def _slices_of(table: pd.DataFrame) -> tuple[pd.DataFrame, list[int]]:
     """The location of all slices, one row per slice, and the bounds of the rows of each sample."""
     if MEMBERS not in table:
         return table, list(range(len(table) + 1))
-    further = {IMAGE_COLUMN: table[IMAGE_COLUMN]} if IMAGE_COLUMN in table else {}
+    further = {name: table[name] for name in (IMAGE_COLUMN, ASSUMED) if name in table}
     slices = pd.DataFrame({MEMBERS: table[MEMBERS], **further}).explode(MEMBERS, ignore_index=True)
     members = slices.pop(MEMBERS).to_list()
     for column in ("path", "row", "digest"):
@@ -100,9 +96,8 @@ def _stack(slices: list[np.ndarray | None], sample: str) -> np.ndarray:
     """(C, slices, rows, columns) of images (C, rows, columns)."""
     shapes = {image.shape for image in slices if image is not None}
     if len(shapes) != 1:
-        raise DataError(
-            f"The slices of {sample} differ in size or colour: {sorted(shapes)}. A stack needs equal slices."
-        )
+        reason = f"differ in size or colour: {sorted(shapes)}. A stack needs equal slices"
+        raise UnusableSampleError("geometry", f"the slices {reason}", f"The slices of {sample} {reason}.")
     black = np.zeros(shapes.pop(), np.uint8)
     return np.stack([black if image is None else image for image in slices], axis=1)
 
@@ -137,7 +132,7 @@ class PreparedVolumes:
 
         Raises:
             UnusableImageError: The volume is missing, damaged or changed since the scan.
-            DataError: A step fails, or the volume has too few slices.
+            UnusableSampleError: A step fails, or the volume has too few slices.
         """
         view = self._views[position]
         prepared = self._prepare(position) if view is None else self._prepare_once(position)
@@ -154,13 +149,15 @@ class PreparedVolumes:
         return self._files.read(position)
 
     def _prepare(self, position: int) -> _Pixels:
-        try:
-            volume = apply_steps(self.volume(position), self._steps)
-        except UnusableImageError:
-            raise
-        except DataError as error:
-            raise DataError(f"{self._samples[position]}: {error}") from error
-        return _Pixels(to_pixels(volume), volume.spacing[::-1])
+        # Threads that wait for each other's volumes hold no memory, so that nobody waits in a circle.
+        with reading_memory.task():
+            try:
+                volume = apply_steps(self.volume(position), self._steps)
+            except UnusableImageError:
+                raise
+            except DataError as error:
+                raise UnusableSampleError("not prepared", str(error), f"{self._samples[position]}: {error}") from error
+            return _Pixels(to_pixels(volume), volume.spacing[::-1])
 
     def _prepare_once(self, position: int) -> _Pixels:
         """Prepare a volume that several samples share; threads that need the same one wait for it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import stat
 import threading
@@ -10,6 +11,7 @@ from collections import OrderedDict
 from itertools import accumulate
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -17,11 +19,12 @@ import pyarrow.parquet as pq
 from gyrus.datasets.manifest import VOLUME_FILES
 from gyrus.errors import UnusableImageError
 from gyrus.files import digest, file_digest
-from gyrus.imaging.decoding import Inspection
+from gyrus.imaging.decoding import GrayWindow, Inspection, decode, inspect
 from gyrus.imaging.dicom import DICOM_EXTENSIONS, is_dicom, read_series
 from gyrus.imaging.orientation import AssumedGeometry
 from gyrus.imaging.volume import Volume
 from gyrus.imaging.volume_formats import FORMATS, extension_of, is_volume, read_volume
+from gyrus.memory import reading_memory
 
 ROW_CACHE_BYTES = 256 * 1024**2
 """Memory for row groups of parquet files, so that rows can be read in any order."""
@@ -29,22 +32,53 @@ ROW_CACHE_BYTES = 256 * 1024**2
 IMAGE_COLUMN = "image_column"
 """Additional column of a manifest: the parquet column with the images, if the user named it."""
 
+ASSUMED = "assumed"
+"""Additional column of a manifest: what the user stated about files whose headers lack it, as JSON: orientation and
+spacing of volumes, window of images with more than 8 bits."""
+
 IMAGE_COLUMN_NAMES = ("image", "img", "image_bytes", "bytes", "jpeg", "png", "scan")
 """Names by which a parquet column of encoded images is recognised; the first one present is used."""
 
+FEW_SLICES = 5
+"""A volume with fewer slices along an axis is read, with a note: it is hardly a whole head."""
+
 
 class EncodedImages:
-    """The encoded bytes of the samples of a table, in files or in rows of parquet files. Thread-safe."""
+    """The encoded bytes of the samples of a table, in files or in rows of parquet files. Thread-safe.
+
+    Attributes:
+        windows: The window that the user stated for each image, or None.
+    """
 
     def __init__(self, root: Path, table: pd.DataFrame) -> None:
         self._root = root
         self._paths = table["path"].to_list()
         self._rows = [None if pd.isna(row) else int(row) for row in table["row"]]
         self._columns = table[IMAGE_COLUMN].to_list() if IMAGE_COLUMN in table else [None] * len(table)
+        self.windows = [window_from_json(text) for text in table.get(ASSUMED, [None] * len(table))]
         self._cache = _RowGroupCache(ROW_CACHE_BYTES)
 
     def __len__(self) -> int:
         return len(self._paths)
+
+    def inspect(self, position: int) -> Inspection:
+        """Check the image at ``position`` by decoding all of it.
+
+        Raises:
+            UnusableImageError: It cannot be used; the message has the reason.
+        """
+        return inspect(self.read(position), self.windows[position])
+
+    def decode(self, position: int, digest: str) -> np.ndarray:
+        """The pixels of the image at ``position``, uint8 (C, rows, columns).
+
+        Raises:
+            UnusableImageError: It cannot be used, or does not have the digest.
+        """
+        data = self.read(position)
+        if hashlib.sha256(data).hexdigest() != digest:
+            raise UnusableImageError("unreadable", "the content has changed since the scan")
+        return decode(data, self.windows[position])
 
     def read(self, position: int) -> bytes:
         """The encoded bytes of the sample at ``position``.
@@ -143,10 +177,6 @@ class _RowGroupCache:
         return self._groups[key]
 
 
-ASSUMED = "assumed"
-"""Additional column of a manifest: the geometry assumed where headers lack it, as JSON."""
-
-
 class VolumeFiles:
     """The volumes of the samples of a table. Thread-safe."""
 
@@ -176,9 +206,14 @@ class VolumeFiles:
         Raises:
             UnusableImageError: It cannot be used; the message has the reason.
         """
-        volume = self.read(position)
+        with reading_memory.task():
+            volume = self.read(position)
+            if volume.array.min() == volume.array.max():
+                raise UnusableImageError("constant", "every voxel has the same value; export the volume again")
         x, y, z = volume.spacing
-        return Inspection(volume.shape[::-1], self.digest(position), (z, y, x), volume.notes)
+        few = min(volume.shape)
+        notes = (f"the volume has {few} slice{'s'[: few > 1]} along one axis",) if few < FEW_SLICES else ()
+        return Inspection(volume.shape[::-1], self.digest(position), (z, y, x), (*volume.notes, *notes))
 
     def digest(self, position: int) -> str:
         """SHA-256 of the file, or of the digests of all files.
@@ -210,19 +245,24 @@ def may_be_dicom(path: Path) -> bool:
     return not name.startswith(".") and name != "DICOMDIR" and (suffix in DICOM_EXTENSIONS or plain)
 
 
-def geometry_to_json(assumed: AssumedGeometry) -> str | None:
-    """An assumed geometry as JSON; None if nothing is assumed."""
-    if assumed == AssumedGeometry():
+def assumed_to_json(geometry: AssumedGeometry, window: GrayWindow | None = None) -> str | None:
+    """What is assumed where headers lack it, as JSON; None if nothing is assumed."""
+    if geometry == AssumedGeometry() and window is None:
         return None
-    return json.dumps({"orientation": assumed.orientation, "spacing": assumed.spacing})
+    stated = {"orientation": geometry.orientation, "spacing": geometry.spacing}
+    return json.dumps(stated if window is None else {**stated, "window": [window.low, window.high]})
 
 
 def geometry_from_json(text: str | None) -> AssumedGeometry:
-    """Read what :func:`geometry_to_json` wrote."""
-    if not isinstance(text, str):
-        return AssumedGeometry()
-    values = json.loads(text)
-    return AssumedGeometry(values["orientation"], values["spacing"] and tuple(values["spacing"]))
+    """The geometry that :func:`assumed_to_json` wrote."""
+    values = json.loads(text) if isinstance(text, str) else {}
+    return AssumedGeometry(values.get("orientation"), values.get("spacing") and tuple(values["spacing"]))
+
+
+def window_from_json(text: str | None) -> GrayWindow | None:
+    """The window that :func:`assumed_to_json` wrote."""
+    window = json.loads(text).get("window") if isinstance(text, str) else None
+    return window and GrayWindow(*window)
 
 
 def _file_digest(path: Path) -> str:

@@ -11,12 +11,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, get_args
 
+import numpy as np
 import pandas as pd
 
 from gyrus.datasets.identifiers import comparable_label, spelling_note, unify_spellings
 from gyrus.datasets.label_changes import LabelChanges, settle_labels
-from gyrus.datasets.manifest import VOLUME_FILES, Manifest, Problem, SubjectKind, describe_reasons, order_classes
-from gyrus.datasets.sample_files import EncodedImages, VolumeFiles, may_be_dicom
+from gyrus.datasets.manifest import VOLUME_FILES, Manifest, Problem, SubjectKind, nothing_usable, order_classes
+from gyrus.datasets.sample_files import ASSUMED, EncodedImages, VolumeFiles, assumed_to_json, may_be_dicom
 from gyrus.datasets.sources import bids, huggingface, id_table, parquet, table
 from gyrus.datasets.sources import dicom_series as dicom
 from gyrus.datasets.sources.accounting import count_files
@@ -26,7 +27,7 @@ from gyrus.datasets.sources.scan_evidence import reason_to_doubt
 from gyrus.datasets.sources.subject_rules import SUBJECT_RULES, SubjectNames, subjects_from_names, unknown_subjects
 from gyrus.datasets.sources.table import FORMER_ROLES, current_roles
 from gyrus.errors import ConfigError, DataError, UnusableImageError
-from gyrus.imaging.decoding import Inspection, inspect
+from gyrus.imaging.decoding import GrayWindow, Inspection
 from gyrus.imaging.dicom import DICOM_EXTENSIONS, is_dicom
 from gyrus.imaging.orientation import AssumedGeometry
 from gyrus.imaging.volume_formats import is_volume
@@ -90,6 +91,7 @@ def scan(
     spacing: Sequence[float] | None = None,
     files: str | Sequence[str] = (),
     label_changes: LabelChanges = "refuse",
+    window: Sequence[float] | None = None,
     labelled: bool = True,
     progress: Progress | None = None,
 ) -> Manifest:
@@ -114,6 +116,7 @@ def scan(
         files: Patterns such as "*_t1.nii.gz"; a file is used if its name matches one of them, or its path below the
             root if the pattern has a slash. DICOM series may match by their description or protocol instead.
         label_changes: What happens to a subject whose label differs between visits.
+        window: The gray values that become 0 and 255 in gray images with more than 8 bits per sample.
         labelled: Whether labels are needed. If not, they are not read, and a single image or a flat folder suffices.
         progress: Called with the number of checked images and of all images.
 
@@ -134,6 +137,7 @@ def scan(
         assumed=AssumedGeometry(orientation, _three(spacing)),
         files=(files,) if isinstance(files, str) else tuple(files),
         label_changes=label_changes,
+        window=_window(window),
     )
     look_up(label_changes, dict.fromkeys(get_args(LabelChanges)), "way to treat labels that change")
     if classes is not None and len(set(classes)) < len(classes):
@@ -180,6 +184,14 @@ def _three(spacing: Sequence[float] | None) -> tuple[float, float, float] | None
     if len(spacing) != 3:
         raise ConfigError(f"A spacing is three lengths in mm above 0, for example 1,1,1; got {tuple(spacing)}.")
     return float(spacing[0]), float(spacing[1]), float(spacing[2])
+
+
+def _window(window: Sequence[float] | None) -> GrayWindow | None:
+    if window is None:
+        return None
+    if len(window) != 2:
+        raise ConfigError(f"A window is two gray values, for example 0,4095; got {tuple(window)}.")
+    return GrayWindow(float(window[0]), float(window[1]))
 
 
 def _existing(path: str | Path) -> Path:
@@ -255,7 +267,9 @@ def _build_manifest(listing: Listing, request: ScanRequest, location: Path) -> M
     from_names: dict[str, Any] = {"label": None, "row": None, "session": names.sessions, "slice": names.slices}
     missing = {column: values for column, values in from_names.items() if column not in listing.rows}
     rows = listing.rows.assign(**{"subject": names.subjects, **missing})
-    findings = _inspect_all(_inspector(listing.root, rows), len(rows), request)
+    if request.window is not None and VOLUME_FILES not in rows:
+        rows[ASSUMED] = assumed_to_json(request.assumed, request.window)
+    findings = _without_constant(rows, _inspect_all(_inspector(listing.root, rows), len(rows), request))
     problems = [*listing.problems, *_bad_files(rows["sample"], findings)]
     rows = _with_findings(rows, findings)
     changes: list[str] = []
@@ -271,8 +285,7 @@ def _build_manifest(listing: Listing, request: ScanRequest, location: Path) -> M
         refused = {problem.sample for problem in two_labels}
         gone = {*before["label"]} - {*rows["label"], *before["label"][before["sample"].isin(refused)]}
     if rows.empty:
-        count = len(problems)
-        raise DataError(f"None of the {count} images of {listing.root} can be used:{describe_reasons(problems)}")
+        raise nothing_usable(listing.root, problems)
     classes = request.classes or ()
     if request.classes is None and request.labelled:
         labels = {label for label in _labels(listing.rows) if not pd.isna(label)}
@@ -400,10 +413,7 @@ def _labels(rows: pd.DataFrame) -> list[str | None]:
 
 def _inspector(root: Path, rows: pd.DataFrame) -> Callable[[int], Inspection]:
     """How a row is checked: as a volume, or as an image."""
-    if VOLUME_FILES in rows:
-        return VolumeFiles(root, rows).inspect
-    images = EncodedImages(root, rows)
-    return lambda position: inspect(images.read(position))
+    return (VolumeFiles if VOLUME_FILES in rows else EncodedImages)(root, rows).inspect
 
 
 def _inspect_all(inspect_one: Callable[[int], Inspection], count: int, request: ScanRequest) -> list[Finding]:
@@ -423,6 +433,28 @@ def _inspect_all(inspect_one: Callable[[int], Inspection], count: int, request: 
             if request.progress is not None:
                 request.progress(len(findings), count)
     return findings
+
+
+def _without_constant(rows: pd.DataFrame, findings: Sequence[Finding]) -> list[Finding]:
+    """Findings with constant images as problems.
+
+    A constant slice between others of its scan is only noted: scans end in black slices, and a stack needs all slices.
+    """
+    constant = np.array([isinstance(one, Inspection) and one.constant for one in findings])
+    if not constant.any():
+        return list(findings)
+    scans = rows[["subject", "session"]].astype("string")
+    known = (scans.notna().any(axis=1) & rows["slice"].notna()).to_numpy()
+    others = pd.Series(~constant).groupby([scans[name].fillna("").to_numpy() for name in scans]).transform("any")
+    problem = UnusableImageError("constant", "every pixel has the same value; remove the image, or export it again")
+    note = "the slice of a scan has the same value everywhere"
+    result: list[Finding] = []
+    for one, is_constant, is_slice in zip(findings, constant, known & others.to_numpy(), strict=True):
+        if is_constant and isinstance(one, Inspection):
+            result.append(replace(one, notes=(*one.notes, note)) if is_slice else problem)
+        else:
+            result.append(one)
+    return result
 
 
 def _bad_files(samples: pd.Series, findings: Sequence[Finding]) -> list[Problem]:

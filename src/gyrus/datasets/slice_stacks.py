@@ -13,7 +13,7 @@ from pydantic import Field
 
 from gyrus.configuration import Section
 from gyrus.datasets.manifest import MEMBERS, VIEW, VOLUME_FILES, Manifest, Problem
-from gyrus.errors import DataError
+from gyrus.errors import DataError, NothingUsableError
 from gyrus.files import digest
 
 if TYPE_CHECKING:
@@ -59,10 +59,11 @@ def stack_slices(manifest: Manifest, config: StackConfig) -> Manifest:
             rows.append(volume)
     if not rows:
         largest = max(map(len, scans))
-        raise DataError(
+        message = (
             f"No scan has {config.slices} slices; the largest has {largest}. "
             "Lower data.stack.slices, or set data.stack.short to pad."
         )
+        raise NothingUsableError(message, problems, manifest.root)
     return manifest.derive(rows, problems=problems)
 
 

@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 from gyrus.configuration import Section
 from gyrus.datasets.manifest import MEMBERS, VIEW, VOLUME_FILES, Manifest
 from gyrus.datasets.slice_stacks import StackConfig, as_member, choose_slices, group_scans
-from gyrus.errors import DataError
+from gyrus.errors import DataError, UnusableSampleError
 from gyrus.files import digest
 from gyrus.imaging.orientation import Plane, slices_along
 
@@ -92,7 +92,7 @@ def show_sample(pixels: np.ndarray, spacing: Sequence[float], view: str | None, 
         (1, slices, rows, columns), or (channels, rows, columns) of a slice.
 
     Raises:
-        DataError: The volume has too few slices, or ends before the position.
+        UnusableSampleError: The volume has too few slices, or ends before the position.
     """
     if not isinstance(view, str):
         return pixels
@@ -105,10 +105,11 @@ def show_sample(pixels: np.ndarray, spacing: Sequence[float], view: str | None, 
 def _stack(pixels: np.ndarray, config: StackConfig, sample: str) -> np.ndarray:
     present = pixels.shape[1]
     if present < config.slices and config.short == "refuse":
-        raise DataError(
-            f"{sample} has {present} slices after the steps of preprocessing.volume, but the stack needs "
-            f"{config.slices} (data.stack.slices, data.stack.short)."
+        reason = (
+            f"{present} slices after the steps of preprocessing.volume, but the stack needs {config.slices} "
+            "(data.stack.slices, data.stack.short)"
         )
+        raise UnusableSampleError("too few slices", reason, f"{sample} has {reason}.")
     black = np.zeros_like(pixels[:, 0])
     return np.stack([black if place is None else pixels[:, place] for place in choose_slices(present, config)], axis=1)
 
@@ -120,10 +121,11 @@ def _slice(pixels: np.ndarray, spacing: Sequence[float], asked: dict[str, Any], 
     place = asked["at"] * last if asked["unit"] == "fraction" else asked["at"] / spacing[axis]
     number = int(np.rint(place))
     if number > last:
-        raise DataError(
-            f"{sample} is outside of the volume, which is {last * spacing[axis]:.0f} mm long after the steps of "
-            "preprocessing.volume. Narrow data.slices.range, or give it in fractions."
+        reason = (
+            f"outside of the volume, which is {last * spacing[axis]:.0f} mm long after the steps of "
+            "preprocessing.volume. Narrow data.slices.range, or give it in fractions"
         )
+        raise UnusableSampleError("too few slices", reason, f"{sample} is {reason}.")
     # At the edge a slice is its own neighbour.
     numbers = np.clip(np.arange(number - asked["neighbours"], number + asked["neighbours"] + 1), 0, last)
     return np.ascontiguousarray(planes[numbers])

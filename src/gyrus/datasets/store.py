@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -21,10 +22,12 @@ from typing import Any
 import numpy as np
 from filelock import FileLock
 
-from gyrus.datasets.manifest import VIEW, VOLUME_FILES, Manifest
+from gyrus.datasets.manifest import VIEW, VOLUME_FILES, Manifest, Problem
 from gyrus.datasets.reader import Reader
-from gyrus.errors import DataError, GyrusError
+from gyrus.datasets.sample_files import ASSUMED
+from gyrus.errors import DataError, GyrusError, UnusableSampleError
 from gyrus.files import FULL, cache_folder, digest, make_folder, new_folder, read_json, write_json
+from gyrus.memory import reading_memory
 from gyrus.transforms.image_steps import Grayscale, Rgb
 from gyrus.transforms.normalisation import image_statistics
 from gyrus.transforms.preprocessing import PreprocessingConfig
@@ -81,6 +84,7 @@ def open_store(
     *,
     cache: Path | None = None,
     progress: Progress | None = None,
+    sizes: _Sizes | None = None,
 ) -> Store:
     """Open the store of a manifest; build it first if it does not exist.
 
@@ -89,6 +93,7 @@ def open_store(
         preprocessing: The steps.
         cache: The folder of stores, by default :func:`cache_folder`.
         progress: Called with the number of finished images and of all images.
+        sizes: Used by :func:`without_unusable`, to find all samples that cannot be prepared.
 
     Raises:
         DataError: An image cannot be read, sizes differ after the steps, or the disk is full.
@@ -102,7 +107,7 @@ def open_store(
                 if not _is_whole(folder):
                     shutil.rmtree(folder, ignore_errors=True)
                     with new_folder(folder) as partial:
-                        _fill(partial, manifest, preprocessing, progress)
+                        _fill(partial, manifest, preprocessing, progress, sizes)
     except (OSError, GyrusError) as error:
         reason = error if isinstance(error, OSError) else error.__cause__
         if not isinstance(reason, OSError):
@@ -148,10 +153,80 @@ def _place(manifest: Manifest, preprocessing: PreprocessingConfig, cache: Path) 
             "steps": [step.model_dump(mode="json") for step in preprocessing.steps],
             "percentiles": [preprocessing.intensity.low, preprocessing.intensity.high],
             **({"landmarks": True} if preprocessing.intensity.method == "histogram" else {}),
+            **({"assumed": manifest.table[ASSUMED].tolist()} if _assumes(manifest) else {}),
             **({"volume": [step.model_dump(mode="json") for step in preprocessing.volume]} if of_volumes else {}),
         }
     )[:32]
     return cache / "stores" / key
+
+
+def _assumes(manifest: Manifest) -> bool:
+    """Whether the user stated what headers lack, which changes the pixels of the same files."""
+    return ASSUMED in manifest.table and bool(manifest.table[ASSUMED].notna().any())
+
+
+def without_unusable(
+    manifest: Manifest,
+    preprocessing: PreprocessingConfig,
+    *,
+    cache: Path | None = None,
+    progress: Progress | None = None,
+    size: tuple[int, ...] | None = None,
+) -> Manifest:
+    """The manifest without the samples that cannot be prepared, which become problems; builds the store of the others.
+
+    Args:
+        manifest: Its rows give the order of the store's rows.
+        preprocessing: The steps.
+        cache: As for :func:`open_store`.
+        progress: As for :func:`open_store`.
+        size: Channels and pixels that a network takes, if known. Samples of another size than most are left out.
+
+    Raises:
+        NothingUsableError: No sample is left.
+    """
+    sizes = _Sizes()
+    try:
+        open_store(manifest, preprocessing, cache=cache, progress=progress, sizes=sizes)
+    except _SomeUnusableError:
+        return without_unusable(
+            manifest.without(sizes.problems(size)), preprocessing, cache=cache, progress=progress, size=size
+        )
+    return manifest
+
+
+class _SomeUnusableError(Exception):
+    """Some samples cannot be prepared, so the store was not built."""
+
+
+class _Sizes:
+    """The size of each prepared sample, or why it could not be prepared."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, tuple[int, ...] | Problem] = {}
+        self.differ = False
+
+    def add(self, sample: str, image: np.ndarray | UnusableSampleError) -> None:
+        if isinstance(image, UnusableSampleError):
+            # Not the error itself, whose traceback holds the pixels.
+            self._found[sample] = Problem(sample, image.kind, image.reason)
+        else:
+            self._found[sample] = image.shape
+        self.differ = self.differ or self._found[sample] != next(iter(self._found.values()))
+        self.differ = self.differ or isinstance(self._found[sample], Problem)
+
+    def problems(self, wanted: tuple[int, ...] | None) -> list[Problem]:
+        """Samples that failed, or have another size than the wanted one; if none has that, than the commonest."""
+        counts = Counter(size for size in self._found.values() if isinstance(size, tuple))
+        usual = wanted if wanted in counts else max(counts, key=lambda size: counts[size], default=None)
+        problems = []
+        for sample, found in self._found.items():
+            if isinstance(found, Problem):
+                problems.append(found)
+            elif found != usual:
+                shapes = json.dumps(found), json.dumps(usual)
+                problems.append(Problem(sample, "not prepared", f"shape {shapes[0]} after the steps, not {shapes[1]}"))
+        return problems
 
 
 def _is_whole(folder: Path) -> bool:
@@ -194,11 +269,25 @@ def _checksums(path: Path) -> list[int]:
         return list(pool.map(checksum, range(0, path.stat().st_size, BLOCK)))
 
 
-def _fill(folder: Path, manifest: Manifest, preprocessing: PreprocessingConfig, progress: Progress | None) -> None:
+def _fill(
+    folder: Path,
+    manifest: Manifest,
+    preprocessing: PreprocessingConfig,
+    progress: Progress | None,
+    sizes: _Sizes | None,
+) -> None:
     statistics = []
     first: np.ndarray | None = None
     with (folder / "pixels.npy").open("wb") as file:
         for number, image in enumerate(_images(manifest, preprocessing)):
+            if progress:
+                progress(number + 1, len(manifest))
+            if sizes is not None:
+                sizes.add(manifest.table["sample"][number], image)
+                if sizes.differ:  # nothing is written any more, because samples will be left out
+                    continue
+            if isinstance(image, UnusableSampleError):
+                raise image
             if first is None:
                 first = image
                 shape, kind = (len(manifest), *image.shape), np.lib.format.dtype_to_descr(image.dtype)
@@ -207,10 +296,10 @@ def _fill(folder: Path, manifest: Manifest, preprocessing: PreprocessingConfig, 
             # Not written through a memory map, where a full disk would kill the process instead of raising an error.
             file.write(image.tobytes())
             statistics.append(image_statistics(image, preprocessing.intensity))
-            if progress:
-                progress(number + 1, len(manifest))
         file.flush()
         os.fsync(file.fileno())
+    if sizes is not None and sizes.differ:
+        raise _SomeUnusableError
     np.save(folder / "statistics.npy", np.stack(statistics))
     files = [folder / name for name in ("pixels.npy", "statistics.npy")]
     about = {
@@ -222,16 +311,27 @@ def _fill(folder: Path, manifest: Manifest, preprocessing: PreprocessingConfig, 
     write_json(folder / "store.json", about)
 
 
-def _images(manifest: Manifest, preprocessing: PreprocessingConfig) -> Iterator[np.ndarray]:
-    """Preprocessed images in the order of the manifest, decoded by threads in chunks."""
+def _images(manifest: Manifest, preprocessing: PreprocessingConfig) -> Iterator[np.ndarray | UnusableSampleError]:
+    """Preprocessed images in the order of the manifest, decoded by threads in chunks; or why one cannot be prepared."""
     reader = Reader(manifest, preprocessing.volume)
+    samples = manifest.table["sample"]
+
+    def prepare(position: int) -> np.ndarray | UnusableSampleError:
+        try:
+            with reading_memory.task():
+                return preprocessing.apply(reader.read(position))
+        except UnusableSampleError as error:
+            return error
+        except DataError as error:
+            return UnusableSampleError("not prepared", str(error), f"{samples[position]}: {error}")
+
     threads = min(8, os.cpu_count() or 1)
     # Volumes are large: hold only as many as are being processed.
     length = threads if VOLUME_FILES in manifest.table else CHUNK
     with ThreadPoolExecutor(threads) as pool:
         for start in range(0, len(manifest), length):
             chunk = range(start, min(start + length, len(manifest)))
-            yield from pool.map(lambda position: preprocessing.apply(reader.read(position)), chunk)
+            yield from pool.map(prepare, chunk)
 
 
 def _require_same_shape(image: np.ndarray, first: np.ndarray, manifest: Manifest, number: int) -> None:

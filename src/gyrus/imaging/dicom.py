@@ -6,7 +6,8 @@ Only header fields that place and order slices are used; identifiers are compare
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,10 @@ import numpy as np
 
 from gyrus.errors import MissingDependencyError, UnusableImageError
 from gyrus.extras import missing_dependency
-from gyrus.imaging.decoding import quiet_libraries
+from gyrus.imaging.quiet_libraries import quiet_libraries, silent_stderr
 from gyrus.imaging.volume import Volume
-from gyrus.imaging.volume_formats import LARGEST_VOXEL_COUNT
+from gyrus.imaging.volume_formats import BYTES_PER_VOXEL, LARGEST_VOXEL_COUNT
+from gyrus.memory import reading_memory
 
 DICOM_EXTENSIONS = (".dcm", ".dicom", ".ima")
 """Extensions of DICOM files, in any case; many have none."""
@@ -27,6 +29,9 @@ _READ_TAGS = [
     *("SOPClassUID", "PatientID", "StudyInstanceUID", "StudyDate", "StudyTime", "SeriesInstanceUID", "SeriesNumber"),
     *("Modality", "ImageType", "SeriesDescription", "ProtocolName", "Rows"),
 ]
+_GRAY = ("MONOCHROME1", "MONOCHROME2")
+_COLOURS = {"PALETTE COLOR": "colours of a palette", "RGB": "RGB colours"}
+_JPEG_EXTENDED = "1.2.840.10008.1.2.4.51"
 _POSITION_TOLERANCE = 0.02
 """Tolerance of a slice position, as a fraction of the slice distance; scanners round positions."""
 
@@ -67,7 +72,18 @@ class Header:
 
 @dataclass(frozen=True, eq=False)
 class _Slice:
-    """A slice with the position of its first voxel in mm and its directions, in patient coordinates (LPS+)."""
+    """A slice with the position of its first voxel in mm and its directions, in patient coordinates (LPS+).
+
+    Attributes:
+        pixels: (rows, columns), rescaled by the header; float32 if the header scales them, else as stored.
+        position: Of the first voxel.
+        row_direction: Along a row.
+        column_direction: Along a column.
+        spacing: Between rows, between columns.
+        thickness: Or the distance to the next slice; None if unknown.
+        mirror: None if bright is high; else the sum of the darkest and the brightest possible value, at which the gray
+            values are mirrored (MONOCHROME1).
+    """
 
     pixels: np.ndarray
     position: np.ndarray
@@ -75,6 +91,7 @@ class _Slice:
     column_direction: np.ndarray
     spacing: tuple[float, float]
     thickness: float | None
+    mirror: float | None = None
 
     @property
     def normal(self) -> np.ndarray:
@@ -97,21 +114,22 @@ def read_header(path: Path) -> Header:
         UnusableImageError: The file is not a DICOM file, or is damaged.
         MissingDependencyError: pydicom is not installed.
     """
-    data = _open(path, pixels=False)
-    description = " ".join([*map(str, data.get("ImageType") or []), str(data.get("SeriesDescription", ""))]).upper()
-    number = data.get("SeriesNumber")
-    return Header(
-        series=str(data.get("SeriesInstanceUID", "")),
-        patient=str(data.get("PatientID", "") or "").strip(),
-        study=str(data.get("StudyInstanceUID", "")),
-        when=f"{data.get('StudyDate', '')}{data.get('StudyTime', '')}",
-        series_number=None if number is None else int(number),
-        modality=str(data.get("Modality", "")),
-        has_pixels="Rows" in data,
-        description=str(data.get("SeriesDescription", "") or data.get("ProtocolName", "") or "").strip(),
-        protocol=str(data.get("ProtocolName", "") or "").strip(),
-        is_localiser=any(term in description for term in _LOCALISER_TERMS),
-    )
+    with quiet_libraries(), _damage_in_words(path):
+        data = _open(path, pixels=False)
+        description = " ".join([*map(str, data.get("ImageType") or []), str(data.get("SeriesDescription", ""))]).upper()
+        number = data.get("SeriesNumber")
+        return Header(
+            series=str(data.get("SeriesInstanceUID", "")),
+            patient=str(data.get("PatientID", "") or "").strip(),
+            study=str(data.get("StudyInstanceUID", "")),
+            when=f"{data.get('StudyDate', '')}{data.get('StudyTime', '')}",
+            series_number=None if number is None else int(number),
+            modality=str(data.get("Modality", "")),
+            has_pixels="Rows" in data,
+            description=str(data.get("SeriesDescription", "") or data.get("ProtocolName", "") or "").strip(),
+            protocol=str(data.get("ProtocolName", "") or "").strip(),
+            is_localiser=any(term in description for term in _LOCALISER_TERMS),
+        )
 
 
 def read_series(paths: Sequence[Path]) -> Volume:
@@ -126,6 +144,25 @@ def read_series(paths: Sequence[Path]) -> Volume:
         UnusableImageError: The slices do not form one volume; the message has the reason.
         MissingDependencyError: pydicom, or a decoder of compressed pixels, is not installed.
     """
+    with reading_memory.reserve(_memory_of(paths), f"the {len(paths)} files of the series"):
+        return _read_series(paths)
+
+
+def _memory_of(paths: Sequence[Path]) -> int:
+    """Bytes that reading a series and preparing its volume takes, by the header of its first file.
+
+    Raises:
+        UnusableImageError: The header announces too many voxels, or is damaged.
+    """
+    with quiet_libraries(), _damage_in_words(paths[0]):
+        data = _open(paths[0], pixels=False)
+        count = int(data.get("Rows") or 0) * int(data.get("Columns") or 0) * int(data.get("NumberOfFrames") or 1)
+    if count * len(paths) > LARGEST_VOXEL_COUNT:
+        raise UnusableImageError("decompression bomb", f"the headers announce {count * len(paths)} voxels")
+    return count * len(paths) * BYTES_PER_VOXEL
+
+
+def _read_series(paths: Sequence[Path]) -> Volume:
     slices = [one for path in paths for one in _slices_of(path)]
     _require_one_geometry(slices)
     slices, notes = _without_repeats(sorted(slices, key=lambda one: float(one.position @ slices[0].normal)))
@@ -141,7 +178,11 @@ def read_series(paths: Sequence[Path]) -> Volume:
     array, affine, tilt_notes = _untilted(array, affine)
     # DICOM uses LPS: from right to left and from front to back.
     affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
-    return Volume.from_array(array, affine, notes=(*notes, *gap_notes, *tilt_notes), stored=slices[0].pixels.dtype)
+    notes = (*notes, *gap_notes, *tilt_notes)
+    if first.mirror is not None:
+        np.subtract(first.mirror, array, out=array)
+        notes = (*notes, "the gray values were inverted, because the file shows high values dark (MONOCHROME1)")
+    return Volume.from_array(array, affine, notes=notes, stored=slices[0].pixels.dtype)
 
 
 def _open(path: Path, *, pixels: bool) -> Any:
@@ -157,30 +198,45 @@ def _open(path: Path, *, pixels: bool) -> Any:
             raise UnusableImageError("not an image", "the file is not a DICOM file") from error
         except FileNotFoundError as error:
             raise UnusableImageError("missing", "the file does not exist") from error
-        except Exception as error:  # pydicom raises many types of errors, whose messages may quote the header
-            raise UnusableImageError("unreadable", f"the DICOM header is damaged ({type(error).__name__})") from error
+        except OSError as error:
+            if error.strerror is not None:
+                raise UnusableImageError("unreadable", f"{path.name}: {error.strerror}") from error
+            raise UnusableImageError("unreadable", f"{path.name}: the DICOM header is damaged") from error
+        except Exception as error:  # as in _damage_in_words
+            raise UnusableImageError("unreadable", f"{path.name}: the DICOM header is damaged") from error
+
+
+@contextmanager
+def _damage_in_words(path: Path) -> Iterator[None]:
+    """Raise errors of pydicom, which are of many types and quote the header, as damage of the file.
+
+    Values of a header are only read when they are used, so they may be damaged although the file could be opened.
+    """
+    try:
+        yield
+    except (UnusableImageError, MissingDependencyError):
+        raise
+    except MemoryError as error:
+        raise UnusableImageError("too large", f"{path.name}: there is not enough memory to read it") from error
+    except Exception as error:
+        raise UnusableImageError("unreadable", f"{path.name}: the DICOM header is damaged") from error
 
 
 def _slices_of(path: Path) -> list[_Slice]:
-    data = _open(path, pixels=True)
-    _require_gray(data, path)
-    with quiet_libraries():
-        try:
-            frames = _frames(data, _pixels(data, path))
-        except (UnusableImageError, MissingDependencyError):
-            raise
-        except Exception as error:  # as in _open
-            raise UnusableImageError(
-                "unreadable", f"{path.name}: the header is damaged ({type(error).__name__})"
-            ) from error
-    return frames
+    with quiet_libraries(), _damage_in_words(path):
+        data = _open(path, pixels=True)
+        _require_gray(data, path)
+        return _frames(data, _pixels(data, path))
 
 
 def _require_gray(data: Any, path: Path) -> None:
     if "Rows" not in data or not data.get("Columns"):
         raise UnusableImageError("not an image", f"{path.name}: the DICOM file has no image")
-    if data.get("SamplesPerPixel", 1) != 1 or data.get("PhotometricInterpretation") != "MONOCHROME2":
-        raise UnusableImageError("colour mode", f"{path.name}: the image is not MONOCHROME2 (gray, dark to bright)")
+    colours = str(data.get("PhotometricInterpretation", ""))
+    if data.get("SamplesPerPixel", 1) != 1 or colours not in _GRAY:
+        raise UnusableImageError(
+            "colour mode", f"{path.name}: the pixels are {_COLOURS.get(colours, 'colours')}, not gray"
+        )
     if "MOSAIC" in (data.get("ImageType") or []):
         raise UnusableImageError("several volumes", f"{path.name}: a mosaic of slices; convert it with dcm2niix")
     count = int(data.Rows) * int(data.Columns) * int(data.get("NumberOfFrames") or 1)
@@ -189,11 +245,15 @@ def _require_gray(data: Any, path: Path) -> None:
 
 
 def _pixels(data: Any, path: Path) -> np.ndarray:
-    """The pixels, (frames, rows, columns), with the rescaling of the header applied."""
+    """The pixels, (frames, rows, columns), with the rescaling of the header applied, as float32 if there is any."""
     from pydicom.pixels import apply_rescale
 
+    if _is_12_bit_jpeg(data):
+        return _with_simpleitk(path)
     try:
-        pixels = data.pixel_array
+        # Decoders of compressed pixels write to standard error.
+        with silent_stderr():
+            pixels = data.pixel_array
     except Exception as error:  # each decoder has its own errors
         message = str(error).lower()
         if ("transfer syntax" in message and "plugin" in message) or isinstance(error, ImportError):
@@ -201,8 +261,37 @@ def _pixels(data: Any, path: Path) -> np.ndarray:
         if "less than expected" in message or "end of file" in message:
             raise UnusableImageError("truncated", f"{path.name}: the pixels end too early") from error
         raise UnusableImageError("unreadable", f"{path.name}: the pixels are damaged") from error
-    scaled = apply_rescale(pixels, data) if "RescaleSlope" in data else pixels
+    scaled = apply_rescale(pixels, data).astype(np.float32) if "RescaleSlope" in data else pixels
     return scaled if scaled.ndim == 3 else scaled[None]
+
+
+def _is_12_bit_jpeg(data: Any) -> bool:
+    """Whether pixels are JPEG Extended with more than 8 bits, which pydicom cannot decode."""
+    syntax = data.file_meta.get("TransferSyntaxUID") if hasattr(data, "file_meta") else None
+    return syntax == _JPEG_EXTENDED and int(data.get("BitsStored") or 8) > 8
+
+
+def _with_simpleitk(path: Path) -> np.ndarray:
+    """As :func:`_pixels`, by the decoder of SimpleITK, which rescales as well."""
+    try:
+        import SimpleITK
+    except ImportError as error:
+        raise missing_dependency(f"Reading the 12-bit JPEG pixels of {path.name}", "volumes") from error
+    reader = SimpleITK.ImageFileReader()
+    reader.SetImageIO("GDCMImageIO")
+    reader.SetFileName(str(path))
+    with silent_stderr():
+        pixels = SimpleITK.GetArrayFromImage(reader.Execute())
+    return pixels if pixels.dtype.kind in "iu" else pixels.astype(np.float32)
+
+
+def _mirror(data: Any, slope: float, intercept: float) -> float | None:
+    """Where MONOCHROME1 mirrors gray values: the sum of the darkest and the brightest value that the file can hold."""
+    if data.get("PhotometricInterpretation") != "MONOCHROME1":
+        return None
+    signed = int(data.get("PixelRepresentation") or 0)
+    both_ends = -1 if signed else 2 ** int(data.get("BitsStored") or 16) - 1
+    return slope * both_ends + 2 * intercept
 
 
 def _frames(data: Any, pixels: np.ndarray) -> list[_Slice]:
@@ -210,27 +299,28 @@ def _frames(data: Any, pixels: np.ndarray) -> list[_Slice]:
     if groups is None:
         if len(pixels) > 1:
             raise UnusableImageError("geometry", "the file has many frames but no positions (no functional groups)")
-        return [_slice(pixels[0], data, data, data)]
+        rescaled = float(data.get("RescaleSlope", 1)), float(data.get("RescaleIntercept", 0))
+        return [_slice(pixels[0], data, data, data, _mirror(data, *rescaled))]
     if len(groups) != len(pixels):
         raise UnusableImageError("geometry", f"the file has {len(pixels)} frames, but positions of {len(groups)}")
     shared = data.get("SharedFunctionalGroupsSequence") or [{}]
-    return [_frame(frame, group, shared[0]) for frame, group in zip(pixels, groups, strict=True)]
+    return [_frame(frame, group, shared[0], data) for frame, group in zip(pixels, groups, strict=True)]
 
 
-def _frame(pixels: np.ndarray, own: Any, shared: Any) -> _Slice:
+def _frame(pixels: np.ndarray, own: Any, shared: Any, data: Any) -> _Slice:
     def group(name: str) -> Any:
         found = own.get(name) or shared.get(name)
         return found[0] if found else {}
 
     rescale = group("PixelValueTransformationSequence")
+    slope, intercept = (float(rescale.RescaleSlope), float(rescale.RescaleIntercept)) if rescale else (1.0, 0.0)
     if rescale:
-        pixels = pixels * float(rescale.RescaleSlope) + float(rescale.RescaleIntercept)
-    return _slice(
-        pixels, group("PlanePositionSequence"), group("PlaneOrientationSequence"), group("PixelMeasuresSequence")
-    )
+        pixels = (pixels * slope + intercept).astype(np.float32)
+    places = group("PlanePositionSequence"), group("PlaneOrientationSequence"), group("PixelMeasuresSequence")
+    return _slice(pixels, *places, _mirror(data, slope, intercept))
 
 
-def _slice(pixels: np.ndarray, position: Any, orientation: Any, measures: Any) -> _Slice:
+def _slice(pixels: np.ndarray, position: Any, orientation: Any, measures: Any, mirror: float | None) -> _Slice:
     place, directions = position.get("ImagePositionPatient"), orientation.get("ImageOrientationPatient")
     spacing = measures.get("PixelSpacing")
     if place is None or directions is None:
@@ -245,6 +335,7 @@ def _slice(pixels: np.ndarray, position: Any, orientation: Any, measures: Any) -
         np.array(directions[3:], dtype=np.float64),
         (float(spacing[0]), float(spacing[1])),
         float(thickness) if thickness else None,
+        mirror,
     )
 
 
@@ -261,6 +352,11 @@ def _require_one_geometry(slices: Sequence[_Slice]) -> None:
         )
     if any(np.abs(np.subtract(one.spacing, first.spacing)).max() > _SAME_ANGLE for one in slices):
         raise UnusableImageError("geometry", "the slices differ in pixel size")
+    if len({one.mirror for one in slices}) > 1:
+        raise UnusableImageError(
+            "colour mode",
+            "some slices show high values dark (MONOCHROME1) and others bright, or are scaled differently",
+        )
 
 
 def _without_repeats(slices: Sequence[_Slice]) -> tuple[list[_Slice], tuple[str, ...]]:
@@ -284,7 +380,7 @@ def _distance(slices: Sequence[_Slice]) -> tuple[float, tuple[str, ...]]:
     if len(slices) == 1:
         if slices[0].thickness is None:
             raise UnusableImageError("spacing unknown", "the series has a single slice without a thickness")
-        return slices[0].thickness, ("the series has a single slice",)
+        return slices[0].thickness, ()
     places = np.array([one.position @ slices[0].normal for one in slices])
     gaps = np.diff(places)
     usual = float(np.median(gaps))

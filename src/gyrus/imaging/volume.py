@@ -69,10 +69,12 @@ class Volume:
         if np.abs(axes.T @ axes - np.eye(3)).max() > RIGHT_ANGLE_TOLERANCE:
             notes = (*notes, "the axes are not at right angles")
         values = np.array(turned, dtype=np.float32, order="C")
-        broken = ~np.isfinite(values)
-        if broken.any():
+        # Not the whole array at once, which would take another byte per voxel.
+        broken = [slab for slab in values if not np.isfinite(slab).all()]
+        if broken:
             notes = (*notes, "voxels that are not finite were set to 0")
-            values[broken] = 0
+        for slab in broken:
+            slab[~np.isfinite(slab)] = 0
         return cls(values, affine, notes, stored=np.dtype(stored or array.dtype).newbyteorder("="))
 
     def replaced(

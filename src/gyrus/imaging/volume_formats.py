@@ -2,29 +2,54 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
 from gyrus.errors import MissingDependencyError, UnusableImageError
 from gyrus.extras import missing_dependency
 from gyrus.files import atomic_path
-from gyrus.imaging.decoding import quiet_libraries
 from gyrus.imaging.orientation import AssumedGeometry
+from gyrus.imaging.quiet_libraries import quiet_libraries, silent_stderr
 from gyrus.imaging.volume import Volume
+from gyrus.memory import reading_memory
 
 LARGEST_VOXEL_COUNT = 1024**3 // 2
 """Most voxels that a header may announce: 2 GiB as float32."""
 
+BYTES_PER_VOXEL = 24
+"""Largest memory per voxel while a volume is read and prepared, beyond its own file: float32 values, and copies of them
+in the steps; measured by benchmarks/reading_memory.py."""
+
+_SAME_DIRECTION = 0.5
+"""Smallest cosine between an axis by sform and by qform that counts as the same axis: 60 degrees."""
+
+_SAME_PLACE = 1.0
+"""Largest distance in mm between a voxel by sform and by qform that rounding explains."""
+
+_SCALED_AT_ONCE = 1 << 22
+"""Voxels that are scaled at a time, in double precision."""
+
 _MILLIMETRES = {"meter": 1000.0, "mm": 1.0, "micron": 0.001}
+
+_NAMES = {".nii": "NIfTI", ".nii.gz": "NIfTI", ".hdr": "NIfTI or Analyze", ".mgh": "MGH", ".mgz": "MGH"}
+_NAMES |= {".nrrd": "NRRD", ".nhdr": "NRRD", ".mha": "MetaImage", ".mhd": "MetaImage", ".npy": "NumPy", ".npz": "NumPy"}
+_ENDS_EARLY = (
+    *("truncated", "ended before", "got 0 bytes", "too small for requested", "greater than file size", "eof:"),
+    *("cannot read data", "not read completely", "less than the expected", "hit end of file", "bytes, got"),
+)
+"""Words, in lower case, of messages of nibabel, NumPy and ITK about content that ends too early."""
+
+_ERRORS_OF_DISKS = (errno.EACCES, errno.EPERM, errno.EIO, errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
 
 
 @dataclass(frozen=True)
@@ -72,7 +97,7 @@ def read_volume(path: Path, assumed: AssumedGeometry | None = None) -> Volume:
         except (UnusableImageError, MissingDependencyError):
             raise
         except Exception as error:  # the libraries raise many types of errors on damaged files
-            raise _explain(error) from error
+            raise _explain(error, path) from error
 
 
 def write_nifti(volume: Volume, path: Path) -> None:
@@ -104,10 +129,25 @@ def _in_stored_type(volume: Volume) -> np.ndarray:
     return volume.array
 
 
-def _explain(error: Exception) -> UnusableImageError:
-    words = (str(error) or type(error).__name__).splitlines()[0][:200]
-    short = isinstance(error, EOFError) or any(word in words.lower() for word in ("expected", "truncated", "ended"))
-    return UnusableImageError("truncated" if short else "unreadable", words)
+def _explain(error: Exception, path: Path) -> UnusableImageError:
+    """The reason in words; messages of the libraries name temporary paths, lines of C++ and types of Python."""
+    words = f"{type(error).__name__} {error}".lower()
+    name = _NAMES.get(extension_of(path.name), "volume")
+    if isinstance(error, MemoryError):
+        return UnusableImageError("too large", "there is not enough memory to read it")
+    if isinstance(error, OSError) and error.errno in _ERRORS_OF_DISKS:
+        return UnusableImageError("unreadable", error.strerror or "the file cannot be opened")
+    if any(word in words for word in ("not a gzip file", "badgzipfile")):
+        return UnusableImageError(
+            "not an image", f"{path.name} is not compressed, or damaged; remove '.gz' from its name"
+        )
+    if isinstance(error, EOFError) or any(word in words for word in _ENDS_EARLY):
+        return UnusableImageError("truncated", f"the {name} content ends too early; copy the file again")
+    if "imagefileerror" in words:
+        return UnusableImageError("not an image", f"the content is not {name}, or its header is damaged")
+    if any(word in words for word in ("zlib", "decompress", "crc check")):
+        return UnusableImageError("unreadable", "the compressed content is damaged; copy the file again")
+    return UnusableImageError("unreadable", f"the {name} content is damaged; copy the file again")
 
 
 def _read_nibabel(path: Path, assumed: AssumedGeometry) -> Volume:
@@ -141,6 +181,10 @@ def _nibabel_image(path: Path) -> Iterator[Any]:
 def _volume_of(image: Any, assumed: AssumedGeometry) -> Volume:
     import nibabel
 
+    if isinstance(image, nibabel.Cifti2Image):
+        raise UnusableImageError(
+            "not an image", "the file holds values on surfaces or in parcels (CIFTI), not a volume"
+        )
     shape, notes = _three_axes(image.shape), []
     kind = image.get_data_dtype()
     if kind.kind not in "biuf":
@@ -154,14 +198,57 @@ def _volume_of(image: Any, assumed: AssumedGeometry) -> Volume:
         if unit not in _MILLIMETRES:
             notes.append("the header has no unit of length; millimetres are assumed")
     spacing = tuple(length * factor for length in spacing)
-    affine = np.diag([factor, factor, factor, 1.0]) @ image.affine if _has_orientation(image) else None
-    if affine is None:
+    with np.errstate(all="ignore"):  # a damaged header holds any numbers, and Volume refuses those that are not finite
+        affine = np.diag([factor, factor, factor, 1.0]) @ image.affine if _has_orientation(image) else None
+        conflict = _conflict(image) if affine is not None else ""
+    if conflict and assumed.orientation is None and "orientation" in conflict:
+        raise UnusableImageError(
+            "orientation unknown", f"{conflict}; correct the header, or give the orientation with --orientation"
+        )
+    notes += [conflict] if conflict and "orientation" not in conflict else []
+    if affine is None or "orientation" in conflict:
         known = spacing if len(spacing) == 3 and min(spacing) > 0 else None
         affine = assumed.affine(shape, known)
-        notes.append(f"the header has no orientation; {assumed.orientation} is assumed")
-    _require_size(shape)
-    array = np.asarray(image.dataobj).reshape(shape)
-    return Volume.from_array(array, affine, notes=tuple(notes), stored=_plain(image, kind))
+        lacking = "contradicts itself on the orientation" if conflict else "has no orientation"
+        notes.append(f"the header {lacking}; {assumed.orientation} is assumed")
+    with _reserve(shape, kind.itemsize):
+        return Volume.from_array(_values(image, shape), affine, notes=tuple(notes), stored=_plain(image, kind))
+
+
+def _conflict(image: Any) -> str:
+    """How the two affines of a NIfTI header contradict each other; "" if they do not."""
+    import nibabel
+
+    if not isinstance(image, nibabel.Nifti1Pair):
+        return ""
+    (sform, own), (qform, other) = image.get_sform(coded=True), image.get_qform(coded=True)
+    if not (own and other) or not (np.isfinite(sform).all() and np.isfinite(qform).all()):
+        return ""
+    directions = [affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0) for affine in (sform, qform)]
+    if (np.sum(directions[0] * directions[1], axis=0) < _SAME_DIRECTION).any():
+        letters = ["".join(str(axis) for axis in nibabel.aff2axcodes(affine)) for affine in (sform, qform)]
+        return (
+            f"the header contradicts itself: sform and qform give another orientation ({letters[0]} and {letters[1]})"
+        )
+    corners = np.array(list(np.ndindex(2, 2, 2))) * (np.array(_three_axes(image.shape)) - 1)
+    apart = nibabel.affines.apply_affine(sform, corners) - nibabel.affines.apply_affine(qform, corners)
+    far = np.linalg.norm(apart, axis=1).max() > _SAME_PLACE
+    return "sform and qform of the header place the volume differently; the sform is used" if far else ""
+
+
+def _values(image: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """The voxels of an image, scaled as its header states in double precision, but a part at a time."""
+    unscaled = image.dataobj.get_unscaled() if hasattr(image.dataobj, "get_unscaled") else np.asarray(image.dataobj)
+    unscaled = unscaled.reshape(shape)
+    slope, inter = getattr(image.dataobj, "slope", 1.0), getattr(image.dataobj, "inter", 0.0)
+    if (slope, inter) == (1.0, 0.0):
+        return unscaled
+    values = np.empty(shape, np.float32, order="F")
+    step = max(1, _SCALED_AT_ONCE // max(1, shape[0] * shape[1]))
+    for start in range(0, shape[2], step):
+        part = np.s_[..., start : start + step]
+        values[part] = unscaled[part] * float(slope) + float(inter)
+    return values
 
 
 def _has_orientation(image: Any) -> bool:
@@ -199,7 +286,20 @@ def _three_axes(shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(int(length) for length in (*shape, 1, 1)[:3])
 
 
+def _reserve(shape: tuple[int, ...], stored: int) -> AbstractContextManager[None]:
+    """Reserve the memory of a volume with so many bytes per voxel in its file.
+
+    Raises:
+        UnusableImageError: The header announces too many voxels, or they need more than the whole budget.
+    """
+    _require_size(shape)
+    needed = int(np.prod([float(length) for length in shape])) * (stored + BYTES_PER_VOXEL)
+    return reading_memory.reserve(needed, f"{' x '.join(map(str, shape))} voxels")
+
+
 def _require_size(shape: tuple[int, ...]) -> None:
+    if min(shape) < 1:
+        raise UnusableImageError("geometry", f"the header announces {' x '.join(map(str, shape))} voxels")
     if np.prod([float(length) for length in shape]) > LARGEST_VOXEL_COUNT:
         raise UnusableImageError("decompression bomb", f"the header announces {' x '.join(map(str, shape))} voxels")
 
@@ -211,22 +311,25 @@ def _read_simpleitk(path: Path, assumed: AssumedGeometry) -> Volume:
         raise missing_dependency("Reading NRRD and MetaImage files", "volumes") from error
     reader = SimpleITK.ImageFileReader()
     reader.SetFileName(str(path))
-    reader.ReadImageInformation()
-    shape = _three_axes(tuple(reader.GetSize()))
-    _require_size(shape)
-    image = reader.Execute()
-    if image.GetNumberOfComponentsPerPixel() > 1:
+    # ITK and its libraries write to standard error.
+    with silent_stderr():
+        reader.ReadImageInformation()
+    if reader.GetNumberOfComponents() > 1:
         raise UnusableImageError("voxel type", "the voxels are vectors or colours; save one gray value per voxel")
-    array = SimpleITK.GetArrayFromImage(image).transpose().reshape(shape)
-    oriented, spacing = _orientation_and_spacing(path, reader)
-    if not oriented:
-        return Volume.from_array(array, assumed.affine(shape, spacing))
-    directions = np.array(reader.GetDirection()).reshape(reader.GetDimension(), -1)[:3, :3]
-    affine = np.eye(4)
-    affine[:3, :3] = directions * np.array(reader.GetSpacing()[:3])
-    affine[:3, 3] = reader.GetOrigin()[:3]
-    # ITK uses LPS: from right to left and from front to back.
-    return Volume.from_array(array, np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine)
+    shape = _three_axes(tuple(reader.GetSize()))
+    with _reserve(shape, 8):
+        with silent_stderr():
+            image = reader.Execute()
+        array = SimpleITK.GetArrayViewFromImage(image).transpose().reshape(shape)
+        oriented, spacing = _orientation_and_spacing(path, reader)
+        if not oriented:
+            return Volume.from_array(array, assumed.affine(shape, spacing))
+        directions = np.array(reader.GetDirection()).reshape(reader.GetDimension(), -1)[:3, :3]
+        affine = np.eye(4)
+        affine[:3, :3] = directions * np.array(reader.GetSpacing()[:3])
+        affine[:3, 3] = reader.GetOrigin()[:3]
+        # ITK uses LPS: from right to left and from front to back.
+        return Volume.from_array(array, np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine)
 
 
 def _orientation_and_spacing(path: Path, reader: Any) -> tuple[bool, tuple[float, ...] | None]:
@@ -254,34 +357,42 @@ def _text_header(path: Path) -> dict[str, str]:
 
 
 def _read_npy(path: Path, assumed: AssumedGeometry) -> Volume:
-    array = np.load(path, mmap_mode="r", allow_pickle=False)
-    shape = _three_axes(array.shape)
-    _require_plain(array, shape)
-    return Volume.from_array(np.asarray(array).reshape(shape), assumed.affine(shape, None))
+    with path.open("rb") as file:
+        shape, kind = _array_header(file)
+    with _reserve(shape, kind.itemsize):
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        return Volume.from_array(np.asarray(array).reshape(shape), assumed.affine(shape, None))
 
 
 def _read_npz(path: Path, assumed: AssumedGeometry) -> Volume:
     """A NumPy archive with one array, or one named ``array``; ``affine`` or ``spacing`` are used if present."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        # NumPy leaves a file that it opened itself open when the archive is damaged.
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as archive:
             names = [name for name in archive.files if name not in ("affine", "spacing")]
             chosen = "array" if "array" in names else names[0] if len(names) == 1 else None
             if chosen is None:
                 raise UnusableImageError("several volumes", f"it holds {', '.join(names)}; name the volume 'array'")
-            array = archive[chosen]
-            affine = archive["affine"] if "affine" in archive.files else None
-            spacing = tuple(archive["spacing"].tolist()) if "spacing" in archive.files else None
-    except (zipfile.BadZipFile, zlib.error) as error:
-        raise UnusableImageError("unreadable", "the archive is damaged") from error
-    shape = _three_axes(array.shape)
-    _require_plain(array, shape)
-    return Volume.from_array(array.reshape(shape), assumed.affine(shape, spacing) if affine is None else affine)
+            with archive.zip.open(f"{chosen}.npy") as file:
+                shape, kind = _array_header(file)
+            with _reserve(shape, kind.itemsize):
+                array = archive[chosen].reshape(shape)
+                affine = archive["affine"] if "affine" in archive.files else None
+                spacing = tuple(archive["spacing"].tolist()) if "spacing" in archive.files else None
+                return Volume.from_array(array, assumed.affine(shape, spacing) if affine is None else affine)
+    except (zipfile.BadZipFile, zlib.error, KeyError) as error:
+        raise UnusableImageError("unreadable", "the archive is damaged; copy the file again") from error
 
 
-def _require_plain(array: np.ndarray, shape: tuple[int, ...]) -> None:
-    if array.dtype.kind not in "biuf":
-        raise UnusableImageError("voxel type", f"the voxels are of type {array.dtype}; save one gray value per voxel")
-    _require_size(shape)
+def _array_header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype]:
+    """Shape, with three axes, and type of an array, before any of its values is read."""
+    version = np.lib.format.read_magic(file)
+    reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, kind = reader(file)
+    shape = _three_axes(shape)
+    if kind.kind not in "biuf":
+        raise UnusableImageError("voxel type", f"the voxels are of type {kind}; save one gray value per voxel")
+    return shape, kind
 
 
 def _alone(path: Path) -> list[Path]:
@@ -306,7 +417,7 @@ def _named_in_header(path: Path) -> list[Path]:
     if name.upper() == "LOCAL":
         return [path]
     if not name or name != PurePosixPath(name).name or name.upper().startswith("LIST"):
-        raise UnusableImageError("unreadable", "the header does not name one voxel file in the same folder")
+        raise UnusableImageError("unreadable", "its header does not name one voxel file in the same folder")
     return [path, path.with_name(name)]
 
 

@@ -245,13 +245,21 @@ class Predictions:
         Raises:
             UnknownNameError: The suffix is unknown.
         """
-        path = Path(path)
-        write = look_up(path.suffix.lower(), _WRITERS, "format of a predictions table")
         table = self.table[list(COLUMNS)].assign(predicted=pd.array(self.predicted_classes, dtype="string"))
         probabilities = self.probabilities
         columns = {PROBABILITY + name: probabilities[:, index] for index, name in enumerate(self.classes)}
-        with atomic_path(path) as temporary:
-            write(table.assign(**columns), temporary)
+        write_table(table.assign(**columns), Path(path))
+
+
+def write_table(table: pd.DataFrame, path: Path) -> None:
+    """Write a table in the format of its suffix, one of :data:`TABLES`.
+
+    Raises:
+        UnknownNameError: The suffix is unknown.
+    """
+    write = look_up(path.suffix.lower(), _WRITERS, "format of a predictions table")
+    with atomic_path(path) as temporary:
+        write(table, temporary)
 
 
 def _require_one_spelling(table: pd.DataFrame, path: Path) -> None:

@@ -15,6 +15,8 @@ from gyrus.errors import DataError
 PositiveInt = Annotated[int, Field(gt=0)]
 Size = tuple[PositiveInt, PositiveInt]
 
+_PIXELS_AT_ONCE = 1 << 20
+
 
 def steps_by_name(union: Any) -> dict[str, Any]:
     """The classes of a union of steps, ``Annotated[A | B, ...]``, by the names that configs use."""
@@ -70,9 +72,13 @@ class Grayscale(ImageStep):
         """(1 or 3, rows, columns) to (1, rows, columns)."""
         if image.shape[0] == 1:
             return image
-        red, green, blue = image.astype(np.int64)
-        luma = (red * 19595 + green * 38470 + blue * 7471 + 0x8000) >> 16
-        return luma[None].astype(image.dtype)
+        gray = np.empty_like(image[:1])
+        # A few rows at a time, because the integers take 32 bytes per pixel.
+        step = max(1, _PIXELS_AT_ONCE // image.shape[2])
+        for start in range(0, image.shape[1], step):
+            red, green, blue = image[:, start : start + step].astype(np.int64)
+            gray[0, start : start + step] = (red * 19595 + green * 38470 + blue * 7471 + 0x8000) >> 16
+        return gray
 
 
 class Rgb(ImageStep):

@@ -170,7 +170,9 @@ class IntensityStep(VolumeStep):
         low, high = self.bounds(volume)
         if not high > low:
             return volume.replaced(np.zeros_like(volume.array))
-        return volume.replaced(np.clip((volume.array - low) / (high - low), 0, 1))
+        scaled = volume.array - low
+        scaled /= high - low
+        return volume.replaced(np.clip(scaled, 0, 1, out=scaled))
 
 
 class Percentiles(IntensityStep):
@@ -235,7 +237,9 @@ def apply_steps(volume: Volume, steps: Sequence[VolumeStep]) -> Volume:
 
 def to_pixels(volume: Volume) -> np.ndarray:
     """uint8 (1, slices, rows, columns), bottom to top, of gray values in 0..1; values outside are clipped."""
-    return np.ascontiguousarray(np.rint(np.clip(volume.slices(), 0, 1) * 255).astype(np.uint8)[None])
+    levels = np.clip(volume.slices(), 0, 1)
+    levels *= 255
+    return np.ascontiguousarray(np.rint(levels, out=levels).astype(np.uint8)[None])
 
 
 def require_intensity(steps: Sequence[VolumeStep]) -> None:

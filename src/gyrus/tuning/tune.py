@@ -27,7 +27,7 @@ from gyrus.tuning.trial_storage import TrialQueue, open_storage, rank, storage_i
 from gyrus.tuning.worker import inner_splits, without_test, work
 from gyrus.workflows.display import SILENT, Display, show_notes
 from gyrus.workflows.experiment_config import ExperimentConfig, load_config
-from gyrus.workflows.load_data import scan_data
+from gyrus.workflows.load_data import scan_to_train
 from gyrus.workflows.training_plan import require_classes
 
 IRRELEVANT = (("data", "path"), ("training", "device"), ("training", "workers"))
@@ -74,7 +74,7 @@ def tune(
     settings = load_config(config, overrides, data=data)
 
     def load_data() -> tuple[Manifest, Split]:
-        manifest = scan_data(settings.data, display)
+        manifest = scan_to_train(settings, display)
         require_classes(manifest)
         return manifest, splits.split(manifest, settings.split, seed=settings.seed)
 

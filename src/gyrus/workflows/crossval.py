@@ -31,7 +31,7 @@ from gyrus.workflows.crossval_folder import (
 from gyrus.workflows.display import SILENT, Display, show_notes
 from gyrus.workflows.evaluate import evaluate_predictions, require_evaluable
 from gyrus.workflows.experiment_config import ExperimentConfig, load_config
-from gyrus.workflows.load_data import scan_data
+from gyrus.workflows.load_data import scan_to_train
 from gyrus.workflows.train import finish_run, train_on_split
 from gyrus.workflows.training_plan import require_classes, require_two_classes
 
@@ -100,7 +100,7 @@ def crossval(
     settings, folder = load_config(config, overrides, data=data), Path(out)
     if folds < 2 or repeats < 1:
         raise ConfigError(f"A cross-validation needs 2 or more folds and 1 or more repeats, got {folds} and {repeats}.")
-    manifest = scan_data(settings.data, display)
+    manifest = scan_to_train(settings, display)
     require_classes(manifest)
     require_evaluable(manifest, settings.evaluation)
     if choose:

@@ -68,6 +68,10 @@ class DataConfig(Section):
     spacing: tuple[float, float, float] | None = Field(
         None, description="their voxel spacing, mm along each array axis"
     )
+    window: tuple[float, float] | None = Field(
+        None,
+        description="gray values that become 0 and 255 in gray images with more than 8 bits, for example [0, 4095]",
+    )
 
     @field_validator("files", mode="before")
     @classmethod

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
-from gyrus.datasets.manifest import VOLUME_FILES, Manifest
+from gyrus.datasets.manifest import VOLUME_FILES, Manifest, Problem
 from gyrus.datasets.scan import scan
+from gyrus.datasets.store import without_unusable
 from gyrus.errors import ConfigError
 from gyrus.workflows.display import Display, show_notes
-from gyrus.workflows.experiment_config import DataConfig
+from gyrus.workflows.experiment_config import DataConfig, ExperimentConfig
 
 
 def scan_data(config: DataConfig, display: Display) -> Manifest:
@@ -32,6 +33,22 @@ def scan_data(config: DataConfig, display: Display) -> Manifest:
         with display.progress("Finding subjects") as progress:
             manifest = with_inferred_subjects(manifest, progress=progress)
     return _as_samples(manifest, config, display)
+
+
+def scan_to_train(settings: ExperimentConfig, display: Display) -> Manifest:
+    """As :func:`scan_data`; with ``on_bad_file: skip`` also without samples that the preprocessing cannot prepare.
+
+    Raises:
+        ConfigError: The config names no data.
+        DataError: The data cannot be read, or contain unusable files.
+    """
+    manifest = scan_data(settings.data, display)
+    if settings.data.on_bad_file == "fail":
+        return manifest
+    with display.progress("Preparing images") as progress:
+        usable = without_unusable(manifest, settings.preprocessing, progress=progress)
+    _show_skipped([problem for problem in usable.problems if problem not in manifest.problems], display)
+    return usable
 
 
 def scan_path(
@@ -72,6 +89,7 @@ def _scan(
         spacing=config.spacing,
         files=config.files,
         label_changes=config.label_changes,
+        window=config.window,
         labelled=labelled,
         progress=progress,
     )
@@ -93,6 +111,10 @@ def _as_samples(manifest: Manifest, config: DataConfig, display: Display) -> Man
         show_notes(display, [manifest.files.left_aside_note])
     if config.on_bad_file == "fail":
         manifest.require_clean()
-    for problem in manifest.problems:
-        display.say(f"Skipped: {problem}")
+    _show_skipped(manifest.problems, display)
     return manifest
+
+
+def _show_skipped(problems: Sequence[Problem], display: Display) -> None:
+    for problem in problems:
+        display.say(f"Skipped: {problem}")

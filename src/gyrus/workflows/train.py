@@ -24,7 +24,7 @@ from gyrus.workflows.data_module import DataModule, fit_model, new_model
 from gyrus.workflows.display import SILENT, Display, show_warnings
 from gyrus.workflows.evaluate import evaluate_run, require_evaluable
 from gyrus.workflows.experiment_config import ExperimentConfig, load_config
-from gyrus.workflows.load_data import scan_data
+from gyrus.workflows.load_data import scan_to_train
 from gyrus.workflows.saved_outputs import (
     save_embeddings,
     save_examples,
@@ -60,7 +60,7 @@ def train(
         GyrusError: The config, the data or the folder cannot be used. Most errors are raised before training starts.
     """
     settings = load_config(config, overrides, data=data)
-    manifest = scan_data(settings.data, display)
+    manifest = scan_to_train(settings, display)
     require_classes(manifest)
     require_evaluable(manifest, settings.evaluation)
     split = splits.split(manifest, settings.split, seed=settings.seed)
@@ -118,7 +118,7 @@ def resume(folder: str | Path, *, data: str | Path | None = None, display: Displ
                 manifest.save(run.manifest)
                 write_document(run.config, settings)
         else:  # killed before it was written
-            manifest = scan_data(settings.data, display)
+            manifest = scan_to_train(settings, display)
             split = splits.split(manifest, settings.split, seed=settings.seed)
             manifest.save(run.manifest)
             split.save(run.split)
@@ -183,7 +183,7 @@ def _find_again(manifest: Manifest, settings: ExperimentConfig, display: Display
     Raises:
         DataError: They are other data.
     """
-    found = scan_data(settings.data, display)
+    found = scan_to_train(settings, display)
     if found.digest != manifest.digest:
         columns = ["sample", "digest", "label", "subject"]
         before, now = (

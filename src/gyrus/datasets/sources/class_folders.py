@@ -15,7 +15,7 @@ import pandas as pd
 from gyrus.datasets.file_counts import LABEL_MAP
 from gyrus.datasets.identifiers import comparable_label
 from gyrus.datasets.manifest import VOLUME_FILES, Problem
-from gyrus.datasets.sample_files import ASSUMED, files_of, geometry_to_json, read_file
+from gyrus.datasets.sample_files import ASSUMED, assumed_to_json, files_of, read_file
 from gyrus.datasets.sources.listing import NOT_ASKED_FOR, SUBSET_NAMES, Listing, ScanRequest
 from gyrus.datasets.sources.side_by_side import label_maps, require_one_sequence
 from gyrus.datasets.sources.wrapper_folders import require_classes_at_the_top
@@ -218,7 +218,7 @@ def with_files(root: Path, rows: pd.DataFrame, request: ScanRequest) -> pd.DataF
         )
     files = pd.Series([_names(root, name) for name in rows["path"]], index=rows.index, dtype=object)
     # A number in the name of a volume is not a slice number.
-    return rows.assign(**{"slice": None, VOLUME_FILES: files, ASSUMED: geometry_to_json(request.assumed)})
+    return rows.assign(**{"slice": None, VOLUME_FILES: files, ASSUMED: assumed_to_json(request.assumed)})
 
 
 def _names(root: Path, name: str) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ import pandas as pd
 
 from gyrus.datasets.label_changes import LabelChanges
 from gyrus.datasets.manifest import Problem, SubjectKind
+from gyrus.imaging.decoding import GrayWindow
 from gyrus.imaging.orientation import AssumedGeometry
 from gyrus.types import Subset
 
@@ -36,7 +37,10 @@ NOT_ASKED_FOR = "not asked for"
 
 @dataclass(frozen=True)
 class ScanRequest:
-    """The options of :func:`gyrus.datasets.scan.scan`; ``assumed`` is for volumes whose header lacks a geometry."""
+    """The options of :func:`gyrus.datasets.scan.scan`.
+
+    ``assumed`` is for volumes whose header lacks a geometry, ``window`` for images with more than 8 bits.
+    """
 
     subject_rule: str | None = None
     subject_pattern: str | None = None
@@ -49,6 +53,7 @@ class ScanRequest:
     assumed: AssumedGeometry = field(default_factory=AssumedGeometry)
     files: tuple[str, ...] = ()
     label_changes: LabelChanges = "refuse"
+    window: GrayWindow | None = None
 
     def wants(self, *names: str) -> bool:
         """Whether one of the names, such as a path below the root, matches one of the patterns of ``files``.

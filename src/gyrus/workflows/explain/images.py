@@ -190,7 +190,7 @@ def images_of_inputs(
     """
     manifests, logits = [], []
     for path in inputs:
-        manifest = scan_unlabelled(path, config.model_copy(update=classifier.view), display)
+        manifest = classifier.require_dimensions(scan_unlabelled(path, classifier.reading(config), display))
         with temporary_folder() as cache, display.progress(f"Predicting {path}") as progress:
             logits.append(classifier.logits(manifest, cache, device, progress))
         manifests.append(manifest)
