@@ -101,7 +101,7 @@ def test_ids_that_differ_in_padding_are_joined_with_a_note(tmp_path):
     assert manifest.table["subject"].tolist() == ["sub-001", "sub-002", "sub-003"]
     assert [problem.kind for problem in manifest.problems] == ["label missing"]
     assert "'sub-001' is 'sub-01' there" in manifest.notes[0]
-    assert "1 subjects are not in participants.tsv: 'sub-004'" in manifest.notes[1]
+    assert "subjects that are not in participants.tsv (1): 'sub-004'" in manifest.notes[1]
 
 
 def test_a_join_that_fails_shows_ids_of_both_sides(tmp_path):

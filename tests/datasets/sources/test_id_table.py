@@ -2,10 +2,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from gyrus.datasets.scan import scan
 from gyrus.errors import DataError
+from tests.support.dicoms import write_series
 from tests.support.sources import write_images, write_table
 
 PEOPLE = {"1": "AD", "2": "NC", "3": "AD"}
@@ -64,7 +66,7 @@ def test_images_and_ids_without_a_partner_are_named(tmp_path: Path) -> None:
 
     assert [(problem.sample, problem.kind) for problem in manifest.problems] == [("img/9_0.png", "label missing")]
     assert "clinical.csv has no row with its id" in manifest.problems[0].message
-    assert "1 ids of clinical.csv have no image: '3'" in manifest.notes
+    assert "ids of clinical.csv without an image (1): '3'" in manifest.notes
 
 
 def test_a_join_that_finds_nothing_shows_both_sides(tmp_path: Path) -> None:
@@ -113,3 +115,16 @@ def test_folders_that_are_the_classes_stay_the_classes(tmp_path: Path) -> None:
 
     ages = scan(_clinical(tmp_path, *names, patient_id=[*PEOPLE], age=[70, 71, 72]))
     assert ages.classes == ("AD", "NC")
+
+
+def test_dicom_series_have_the_label_of_the_id_of_their_folder(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 2000, (4, 6, 7)).astype(np.uint16)
+    for number in range(4):
+        for part in ("FLAIR", "T1w"):
+            write_series(pixels + number, tmp_path / f"train/0{number}/{part}", PatientID=f"x{number}")
+    write_table(tmp_path / "train_labels.csv", {"BraTS21ID": [f"0{number}" for number in range(4)], "MGMT": [0, 1] * 2})
+
+    manifest = scan(tmp_path, files="*/T1w/*")
+    assert manifest.table["label"].to_list() == ["0", "1"] * 2
+    assert manifest.table["subject"].nunique() == 4
+    assert manifest.subject_rule.startswith("column PatientID")

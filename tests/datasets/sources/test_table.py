@@ -273,7 +273,7 @@ def test_paths_without_a_file_are_completed_by_name(tmp_path: Path) -> None:
 
     assert manifest.table["path"].to_list() == ["a/x.png", "b/Y.PNG", "b/x.png"]
     assert [problem.kind for problem in manifest.problems] == ["missing"]  # another extension is another file
-    assert manifest.notes == ("3 paths of the table have no file and were completed by name: x is a/x.png",)
+    assert manifest.notes == ("paths of the table without a file that were completed by name (3): x is a/x.png",)
 
 
 def test_tables_named_after_subsets_are_a_given_split(root: Path) -> None:

@@ -180,7 +180,7 @@ def with_table(samples: Listing, path: Path, request: ScanRequest) -> Listing:
     unused = [note for note in match_note(match, "ids", where) if note]
     notes += [f"labels are those of {where}: {column} is {way.description}", *keyed.notes, *unused]
     if match.unused:
-        notes.append(f"{len(match.unused)} ids of {where} have no image: {examples(match.unused)}")
+        notes.append(f"ids of {where} without an image ({len(match.unused)}): {examples(match.unused)}")
     return _without_row(replace(listing, notes=(*samples.notes, *notes), tables=tuple(files)), way, where, request)
 
 

@@ -311,7 +311,7 @@ def _complete(folder: Path, paths: list[str]) -> tuple[list[str], list[str]]:
         return paths, []
     first = missing[next(number for number, path in enumerate(missing) if path in completed)]
     note = (
-        f"{len(completed)} paths of the table have no file and were completed by name: "
+        f"paths of the table without a file that were completed by name ({len(completed)}): "
         f"{Path(first).name} is {Path(completed[first]).relative_to(folder).as_posix()}"
     )
     return [completed.get(path, path) for path in paths], [note]

@@ -140,7 +140,7 @@ def match_note(match: Match, what: str, where: str) -> list[str]:
         )
     if match.missing:
         unused = f"; rows of it that were not used: {examples(match.unused)}" if match.unused else ""
-        notes.append(f"{len(match.missing)} {what} are not in {where}: {examples(match.missing)}{unused}")
+        notes.append(f"{what} that are not in {where} ({len(match.missing)}): {examples(match.missing)}{unused}")
     return notes
 
 
