@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ from PIL import Image
 from gyrus.audit.checks import CHECKS, run_checks
 from gyrus.audit.context import AuditContext, gather
 from gyrus.audit.findings import SEVERITIES, Findings
+from gyrus.audit.subjects_from_pixels import with_inferred_subjects
 from gyrus.datasets.scan import scan
 from gyrus.errors import DataError, UnknownNameError
 from gyrus.reporting.audit_report import write_audit
@@ -67,10 +67,24 @@ def test_a_wrong_name_is_refused_with_the_nearest(context: AuditContext) -> None
         run_checks(context, title="phantom", checks=["leackage"])
 
 
-def test_volumes_are_refused(context: AuditContext) -> None:
-    table = context.manifest.table.assign(shape=[(8, 8, 8)] * len(context.manifest))
-    with pytest.raises(DataError, match="An audit works on slices"):
-        gather(replace(context.manifest, table=table))
+def test_volumes_are_audited_by_their_central_slices(tmp_path: Path) -> None:
+    phantom = generate(subjects=16, slices=4, classes=2, size=32, seed=0)
+    phantom.volumes[15] = phantom.volumes[13]
+    folder = write(phantom, tmp_path / "data", "nifti")
+    context = gather(scan(folder))
+    findings = run_checks(context, title="volumes")
+    assert {entry.check for entry in findings.entries} == set(CHECKS)
+    (subjects,) = findings.select("subjects")
+    assert subjects.severity == "note"
+    assert subjects.verdict.startswith("Not applicable to volumes")
+    assert any(entry.numbers.get("duplicate images") == 1 for entry in findings.select("duplicates"))
+    assert "JPEG quality" not in context.images.nuisance
+    assert (context.images.nuisance["slices"] == 4).all()
+    assert (context.images.nuisance["bytes"] > 0).all()
+    assert write_audit(tmp_path / "out", context, findings, maps=False).exists()
+    assert not (tmp_path / "out" / "subjects.csv").exists()
+    with pytest.raises(DataError, match="these data are volumes"):
+        with_inferred_subjects(context.manifest)
 
 
 def _one_slice(numbers: dict[str, range], height: int = 2) -> dict[str, np.ndarray]:

@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gyrus.audit.duplicates import DuplicatePair, align_candidates, find_duplicates
-from gyrus.audit.image_quality import ImageMeasurements, Progress, measure_images
+from gyrus.audit.image_quality import ImageMeasurements, Progress, is_volumetric, measure_images
 from gyrus.audit.nearest_neighbours import Neighbours, find_neighbours
 from gyrus.audit.single_linkage import connected_groups
 from gyrus.audit.subjects_from_pixels import SubjectGroups, find_groups
-from gyrus.datasets.manifest import MEMBERS, Manifest
+from gyrus.datasets.manifest import Manifest
 from gyrus.datasets.splits import Split
 from gyrus.errors import DataError
 from gyrus.types import Subset
@@ -85,18 +85,17 @@ def gather(
         progress: Called with the number of images done and the total.
 
     Raises:
-        DataError: There are fewer than two images, they are volumes, an image cannot be read, or the split belongs to
-            other data.
+        DataError: There are fewer than two images, one cannot be read, or the split belongs to other data.
     """
     if len(manifest) < 2:
         raise DataError(f"An audit compares images with each other, but the data have only {len(manifest)}.")
-    if MEMBERS in manifest.table or any(len(shape) != 2 for shape in manifest.table["shape"]):
-        raise DataError("An audit works on slices, but these data are volumes or stacks. Audit the slices themselves.")
     subsets = _subsets(manifest, split)
     images = measure_images(manifest, progress=progress)
     neighbours = find_neighbours(images.thumbnails, seed=seed)
     duplicates = find_duplicates(manifest, neighbours, align_candidates(images.thumbnails, seed=seed))
     grouping = find_groups(neighbours, images.thumbnails, duplicates, seed=seed)
+    if is_volumetric(manifest):
+        grouping = grouping.without_groups()
     return AuditContext(manifest, subsets, images, neighbours, grouping, duplicates, seed)
 
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from scipy import fft
 
 from gyrus.audit.findings import Finding, Flag, Number, counted
+from gyrus.audit.image_quality import is_volumetric
 from gyrus.audit.nearest_neighbours import BLOCK, EXACT_LIMIT, PARTITIONS, Neighbours, search, standardise
 from gyrus.datasets.manifest import Manifest
 
@@ -126,13 +127,16 @@ def check(manifest: Manifest, pairs: tuple[DuplicatePair, ...]) -> tuple[Finding
     """Report duplicates, those with conflicting labels, and those under different subject names."""
     counts = {kind: sum(pair.kind == kind for pair in pairs) for kind in KINDS}
     numbers: dict[str, Number] = {f"{kind} pairs": count for kind, count in counts.items()}
+    searched = (
+        f"{SEARCHED} Volumes were compared by their central axial slices." if is_volumetric(manifest) else SEARCHED
+    )
     if not pairs:
-        return (Finding("duplicates", "ok", f"No duplicate was found. {SEARCHED}", numbers),)
+        return (Finding("duplicates", "ok", f"No duplicate was found. {searched}", numbers),)
     duplicates = len({pair.second for pair in pairs})
     numbers["duplicate images"] = duplicates
     kinds = ", ".join(f"{counted(count, f'{kind} pair')}" for kind, count in counts.items() if count)
     are = "is a duplicate of another" if duplicates == 1 else "are duplicates of others"
-    verdict = f"{duplicates:,} of {len(manifest):,} images {are} ({kinds}). {SEARCHED}"
+    verdict = f"{duplicates:,} of {len(manifest):,} images {are} ({kinds}). {searched}"
     findings = [Finding("duplicates", "warning", verdict, numbers, _flags(manifest, pairs))]
     labels = manifest.targets.to_numpy()
     conflicting = tuple(pair for pair in pairs if labels[pair.first] != labels[pair.second])

@@ -4,6 +4,8 @@ The pass also keeps a thumbnail of each image, and properties of its file that a
 
 Mean, contrast, signal-to-noise ratio and entropy of the whole image are in common use for sets of slices, although they
 mostly depend on how much of the slice is head. The other measures treat head and background separately.
+
+A volume or stack is represented by its central axial slice, except for its size.
 """
 
 from __future__ import annotations
@@ -22,7 +24,8 @@ from PIL import Image
 from scipy import ndimage
 
 from gyrus.audit.findings import Finding, Flag, counted
-from gyrus.datasets.manifest import Manifest
+from gyrus.datasets.manifest import MEMBERS, VOLUME_FILES, Manifest
+from gyrus.datasets.reader import Reader
 from gyrus.datasets.sample_files import EncodedImages
 from gyrus.errors import DataError, UnusableImageError
 from gyrus.imaging.decoding import decode
@@ -171,19 +174,17 @@ def check(manifest: Manifest, quality: pd.DataFrame) -> tuple[Finding, ...]:
         "cropped": cropped,
         **{f"median {name}": float(quality[name].median()) for name in MEASURES},
     }
+    measured = " The central axial slice of each volume was measured." if is_volumetric(manifest) else ""
     if not flags and not empty and not cropped:
-        return (
-            Finding(
-                "quality", "ok", "No image is a quality outlier: no measure has a robust z-score of 5 or more.", numbers
-            ),
-        )
+        verdict = f"No image is a quality outlier: no measure has a robust z-score of 5 or more.{measured}"
+        return (Finding("quality", "ok", verdict, numbers),)
     verdict = f"{len(flags):,} of {counted(len(quality), 'image')} {'is a' if len(flags) == 1 else 'are'} quality "
     verdict += "outlier" if len(flags) == 1 else "outliers"
     verdict += f"; {counted(empty, 'image')} almost without a head" if empty else ""
     verdict += f"; {counted(cropped, 'image')} with the head cut off" if cropped else ""
     many = len(flags) > 0.02 * len(quality) or cropped > 0.02 * len(quality)
     severity: Literal["warning", "note"] = "warning" if many or empty else "note"
-    return (Finding("quality", severity, f"{verdict}.", numbers, flags),)
+    return (Finding("quality", severity, f"{verdict}.{measured}", numbers, flags),)
 
 
 def _head_measures(values: NDArray[np.float64], head: NDArray[np.bool_]) -> dict[str, float]:
@@ -231,6 +232,9 @@ THUMBNAIL_SIDE = 64
 CORNER_FRACTION = 16
 """A corner is one sixteenth of the image along each side."""
 
+VOLUMES_AT_ONCE = 2
+"""Number of volumes that are in memory at a time."""
+
 CHUNK = 256
 """Images that are decoded before the progress is reported."""
 
@@ -245,10 +249,11 @@ class ImageMeasurements:
     """Measurements of all images, in the order of the manifest.
 
     Attributes:
-        thumbnails: Gray, uint8 (N, 64, 64), stretched to a square.
+        thumbnails: Gray, uint8 (N, 64, 64), stretched to a square; of a volume its central axial slice.
         quality: The measures of :data:`gyrus.audit.image_quality.MEASURES`, one column each.
         nuisance: Properties that are not anatomy, one column each: ``rows``, ``columns``, ``bytes``,
-            ``bytes per pixel``, ``JPEG quality``, ``background``, ``background noise``, and the mean of each corner.
+            ``bytes per pixel``, ``JPEG quality``, ``background``, ``background noise``, and the mean of each corner. Of
+            volumes ``slices`` and ``voxel size`` (mm, the mean of the three axes) too, and no ``JPEG quality``.
     """
 
     thumbnails: NDArray[np.uint8]
@@ -266,12 +271,49 @@ def measure_images(manifest: Manifest, *, progress: Progress | None = None) -> I
     Raises:
         DataError: An image can no longer be read.
     """
-    encoded = EncodedImages(manifest.root, manifest.table)
+    read = _read_volumes(manifest) if is_sliced(manifest) else _read_images(manifest)
     thumbnails = np.empty((len(manifest), THUMBNAIL_SIDE, THUMBNAIL_SIDE), np.uint8)
     quality: list[dict[str, float]] = []
     nuisance: list[dict[str, float]] = []
 
-    def measure(position: int) -> tuple[NDArray[np.uint8], dict[str, float], dict[str, float]]:
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1) if not is_sliced(manifest) else VOLUMES_AT_ONCE) as pool:
+        for start in range(0, len(manifest), CHUNK):
+            chunk = range(start, min(start + CHUNK, len(manifest)))
+            for position, (thumbnail, measures, properties) in zip(chunk, pool.map(read, chunk), strict=True):
+                thumbnails[position] = thumbnail
+                quality.append(measures)
+                nuisance.append(properties)
+            if progress:
+                progress(chunk.stop, len(manifest))
+    return ImageMeasurements(thumbnails, pd.DataFrame(quality), pd.DataFrame(nuisance))
+
+
+def is_sliced(manifest: Manifest) -> bool:
+    """Whether samples are volumes, stacks, or slices of volumes, and not images in files of their own."""
+    return MEMBERS in manifest.table or VOLUME_FILES in manifest.table
+
+
+def is_volumetric(manifest: Manifest) -> bool:
+    """Whether each sample is a volume or a stack."""
+    return any(len(shape) == 3 for shape in manifest.table["shape"])
+
+
+def central_slice(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The gray image (rows, columns) that represents a sample.
+
+    Args:
+        pixels: (C, rows, columns), or (C, slices, rows, columns) of a volume, whose middle slice it is.
+    """
+    return Grayscale()(pixels[:, pixels.shape[1] // 2] if pixels.ndim == 4 else pixels)[0]
+
+
+_Measured = tuple[NDArray[np.uint8], dict[str, float], dict[str, float]]
+
+
+def _read_images(manifest: Manifest) -> Callable[[int], _Measured]:
+    encoded = EncodedImages(manifest.root, manifest.table)
+
+    def measure(position: int) -> _Measured:
         try:
             with reading_memory.task():
                 data = encoded.read(position)
@@ -280,16 +322,30 @@ def measure_images(manifest: Manifest, *, progress: Progress | None = None) -> I
             sample = manifest.table["sample"].iloc[position]
             raise DataError(f"{sample} below {manifest.root} cannot be read: {error.message}.") from error
 
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        for start in range(0, len(manifest), CHUNK):
-            chunk = range(start, min(start + CHUNK, len(manifest)))
-            for position, (thumbnail, measures, properties) in zip(chunk, pool.map(measure, chunk), strict=True):
-                thumbnails[position] = thumbnail
-                quality.append(measures)
-                nuisance.append(properties)
-            if progress:
-                progress(chunk.stop, len(manifest))
-    return ImageMeasurements(thumbnails, pd.DataFrame(quality), pd.DataFrame(nuisance))
+    return measure
+
+
+def _read_volumes(manifest: Manifest) -> Callable[[int], _Measured]:
+    reader = Reader(manifest)
+    spacings = manifest.table["spacing"].to_list()
+    files = [names or () for names in manifest.table[VOLUME_FILES]] if VOLUME_FILES in manifest.table else None
+
+    def measure(position: int) -> _Measured:
+        pixels = reader.read(position)
+        gray = central_slice(pixels)
+        properties = _nuisance(gray, b"")
+        del properties["JPEG quality"]
+        size = sum((manifest.root / name).stat().st_size for name in files[position]) if files else 0
+        spacing = spacings[position]
+        properties |= {
+            "slices": float(pixels.shape[1] if pixels.ndim == 4 else 1),
+            "voxel size": float(np.mean(spacing)) if spacing is not None else 0.0,
+            "bytes": float(size),
+            "bytes per pixel": size / pixels.size,
+        }
+        return make_thumbnail(gray), measure_quality(gray), properties
+
+    return measure
 
 
 def measure_image(

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from gyrus.audit.context import AuditContext
 from gyrus.audit.findings import Finding, Flag, Number, counted
+from gyrus.audit.image_quality import is_volumetric
 from gyrus.audit.nearest_neighbours import standardise
 
 Rows = NDArray[np.int64]
@@ -27,9 +28,6 @@ SHUFFLES = 20
 
 TEST_FRACTION = 0.2
 """Fraction of the images that is held out to try a split where the data have none."""
-
-POWER = "The pixels show it only where slices of the two names lie close together, a few millimetres apart."
-"""What a search for one person under two names can find, for readers."""
 
 LEAKAGE_THRESHOLD = 0.05
 """Leakage score from which a split leaks."""
@@ -125,10 +123,7 @@ def _given_split(context: AuditContext, train: Rows, test: Rows) -> Finding:
         "fraction of test images of these subjects": len(concerned) / len(test),
     }
     if not len(shared) and scored.score < LEAKAGE_THRESHOLD:
-        verdict = (
-            "By the names of the subjects, none is in both the training and the test set. One person under two names "
-            f"is searched for by the check subjects. {POWER}"
-        )
+        verdict = "By the names of the subjects, none is in both the training and the test set. " + _limits(context)
         return Finding("leakage", "ok", verdict, numbers)
     samples = context.manifest.table["sample"].to_numpy()
     flags = tuple(Flag(str(samples[row]), "its subject is also in the training set") for row in concerned)
@@ -166,7 +161,7 @@ def _random_split(context: AuditContext) -> tuple[Finding, ...]:
     if shared < LEAKAGE_THRESHOLD and scored.score < LEAKAGE_THRESHOLD:
         verdict = (
             "By the names of the subjects, hardly any has more than one image, so a random split by image separates "
-            f"them. One person under two names is searched for by the check subjects. {POWER}"
+            "them. " + _limits(context)
         )
         return (Finding("leakage", "ok", verdict, numbers),)
     verdict = (
@@ -203,6 +198,16 @@ def _duplicates_across_subsets(context: AuditContext) -> tuple[Finding, ...]:
         "out the training copies of identical files (--on-duplicates drop)."
     )
     return (Finding("leakage", "error", verdict, {"duplicate pairs across subsets": len(across)}, flags),)
+
+
+def _limits(context: AuditContext) -> str:
+    """What is known of one person under two names, for readers."""
+    if is_volumetric(context.manifest):
+        return "One person under two names was not searched for in volumes, except for duplicates."
+    return (
+        "One person under two names is searched for by the check subjects. The pixels show it only where slices of the "
+        "two names lie close together, a few millimetres apart."
+    )
 
 
 def _numbers(scored: LeakageScore) -> dict[str, Number]:

@@ -26,7 +26,8 @@ from gyrus.text import p_value_text
 Rows = NDArray[np.int64]
 
 NUISANCE_GROUPS: dict[str, tuple[str, ...]] = {
-    "image size": ("rows", "columns"),
+    "image size": ("rows", "columns", "slices"),
+    "voxel size": ("voxel size",),
     "file size": ("bytes", "bytes per pixel"),
     "JPEG quality": ("JPEG quality",),
     "background": ("background", "background noise"),
@@ -68,7 +69,8 @@ def check(context: AuditContext) -> tuple[Finding, ...]:
         if (finding := _shortcut(context, subjects, unit, name, columns))
     ]
     if not shortcuts:
-        *names, last = NUISANCE_GROUPS
+        measured = context.images.nuisance.columns
+        *names, last = (name for name, columns in NUISANCE_GROUPS.items() if set(columns) & set(measured))
         verdict = f"No shortcut was found: {', '.join(names)} and {last} do not predict the class (tested by {unit})."
         shortcuts = [Finding("shortcuts", "ok", verdict, {})]
     return (*shortcuts, *_confounders(context, subjects))
@@ -118,7 +120,8 @@ def association(values: pd.Series, targets: Rows) -> tuple[str, float, float]:
 
 
 def _shortcut(context: AuditContext, subjects: Rows, unit: str, name: str, columns: tuple[str, ...]) -> Finding | None:
-    nuisance = context.images.nuisance[list(columns)]
+    nuisance = context.images.nuisance.filter(items=columns)
+    columns = tuple(nuisance.columns)
     features = nuisance.groupby(subjects).mean().to_numpy(np.float64)
     targets = context.targets[np.unique(subjects, return_index=True)[1]]
     if np.ptp(features, axis=0).max(initial=0.0) < 1e-12:

@@ -22,7 +22,7 @@ from scipy.sparse.csgraph import laplacian
 
 from gyrus.audit.duplicates import DuplicatePair, align_candidates, find_duplicates
 from gyrus.audit.findings import Finding, Flag, Number, Severity, counted
-from gyrus.audit.image_quality import Progress, measure_images
+from gyrus.audit.image_quality import Progress, is_volumetric, measure_images
 from gyrus.audit.nearest_neighbours import SMALLEST_WHITENED, Neighbours, find_neighbours, standardise
 from gyrus.audit.single_linkage import (
     SMALLEST_CHAIN,
@@ -116,6 +116,11 @@ class SubjectGroups:
     def found(self) -> bool:
         """Whether there are groups that are subjects."""
         return self.strength in ("clear", "weak")
+
+    def without_groups(self) -> SubjectGroups:
+        """The same links between images, without groups."""
+        nothing = np.full(len(self.groups), -1, np.int64)
+        return replace(self, groups=nothing, order=nothing, confidence=np.zeros(0), strength="none", doubt="")
 
     @property
     def sizes(self) -> NDArray[np.int64]:
@@ -286,6 +291,8 @@ def with_inferred_subjects(manifest: Manifest, *, seed: int = 0, progress: Progr
     Raises:
         DataError: No subjects can be inferred.
     """
+    if is_volumetric(manifest):
+        raise DataError(f"Subjects are inferred from neighbouring slices, but these data are volumes. {WAYS_OUT}")
     images = measure_images(manifest, progress=progress)
     if len(manifest) < FEWEST_IMAGES:
         raise DataError(
@@ -330,6 +337,11 @@ def check(manifest: Manifest, grouping: SubjectGroups, neighbours: Neighbours) -
 
 
 def _from_groups(manifest: Manifest, grouping: SubjectGroups) -> tuple[Finding, ...]:
+    if is_volumetric(manifest):
+        verdict = (
+            "Not applicable to volumes: subjects are inferred from neighbouring slices, and each volume is one scan."
+        )
+        return (Finding("subjects", "note", verdict, {}),)
     if grouping.strength == "look-alike":
         return (_look_alike_groups(manifest, grouping),)
     if not grouping.found:
@@ -506,7 +518,12 @@ def resembling_names(neighbours: Neighbours, names: NDArray[np.int64]) -> tuple[
 
 def _one_person_under_two_names(manifest: Manifest, neighbours: Neighbours) -> tuple[Finding, ...]:
     names = manifest.table["subject"]
-    if manifest.subject_kind != "subject" or names.isna().any() or names.nunique() < FEWEST_NAMES:
+    if (
+        manifest.subject_kind != "subject"
+        or names.isna().any()
+        or names.nunique() < FEWEST_NAMES
+        or is_volumetric(manifest)
+    ):
         return ()
     known, numbers = np.unique(names.to_numpy(str), return_inverse=True)
     pairs, partnered = resembling_names(neighbours, numbers)

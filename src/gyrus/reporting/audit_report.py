@@ -16,7 +16,15 @@ from PIL import Image
 from gyrus.audit.context import AuditContext
 from gyrus.audit.embeddings import Clustering
 from gyrus.audit.findings import SEVERITY_TITLES, Findings, Number
-from gyrus.audit.image_quality import PLAIN_Z_THRESHOLD, fault_scores, flag_outliers, largest_plain_z, plain_z_scores
+from gyrus.audit.image_quality import (
+    PLAIN_Z_THRESHOLD,
+    central_slice,
+    fault_scores,
+    flag_outliers,
+    is_volumetric,
+    largest_plain_z,
+    plain_z_scores,
+)
 from gyrus.audit.subjects_from_pixels import group_names, required_width
 from gyrus.datasets.reader import Reader
 from gyrus.files import atomic_path, write_text
@@ -33,7 +41,6 @@ from gyrus.reporting.audit_maps import NO_MAPS, draw_maps
 from gyrus.reporting.figures import Drawing, Picture, save_drawings
 from gyrus.reporting.html import page_environment
 from gyrus.reporting.report_content import Facts
-from gyrus.transforms.preprocessing import Grayscale
 
 PLAIN_OUTLIERS_SHOWN = 10
 GROUPS_SHOWN, SLICES_SHOWN = 6, 12
@@ -236,7 +243,7 @@ def _draw_plain_outliers(context: AuditContext) -> tuple[Drawing, ...]:
 
 def _draw_subjects(context: AuditContext) -> tuple[Drawing, ...]:
     grouping, plateau = context.grouping, context.grouping.plateau
-    if len(grouping.dendrogram.similarity) < 2:
+    if len(grouping.dendrogram.similarity) < 2 or is_volumetric(context.manifest):
         return ()
     caption = "The number of groups changes at every threshold: one group gradually absorbs the others."
     if grouping.found:
@@ -326,8 +333,8 @@ def _duplicate_strips(context: AuditContext) -> tuple[ImageStrip, ...]:
 
 
 def _original(context: AuditContext, row: int) -> NDArray[np.uint8]:
-    """An image in its original size, gray."""
-    return Grayscale()(Reader(context.manifest).read(row))[0]
+    """An image in its original size, gray; of a volume its central slice."""
+    return central_slice(Reader(context.manifest).read(row))
 
 
 def _data_url(gray: NDArray[np.uint8]) -> str:
@@ -355,7 +362,9 @@ def _tiles(context: AuditContext, findings: Findings) -> tuple[tuple[str, str, s
         note = f"{len(grouping.sizes):,} look-alike groups; may be far fewer people"
         tiles.append(("Subjects or scans", "unknown", note))
     else:
-        tiles.append(("Subjects or scans", "unknown", "no groups of images are clearly separated"))
+        volumes = is_volumetric(context.manifest)
+        note = "not inferred from volumes" if volumes else "no groups of images are clearly separated"
+        tiles.append(("Subjects from the pixels", "not applicable" if volumes else "unknown", note))
     leakage = [entry.numbers for entry in findings.select("leakage") if "leakage score" in entry.numbers]
     score = leakage[0]["leakage score"] if leakage else None
     if isinstance(score, float) and score == score:
