@@ -39,6 +39,7 @@ def test_labels_are_joined_by_the_id_in_the_path(tmp_path: Path, pattern: str, p
     assert manifest.table["subject"].to_list() == ["1", "2", "3"]
     assert (manifest.subject_kind, manifest.problems) == ("subject", ())
     assert f"labels are those of clinical.csv: patient_id is {part}" in manifest.notes
+    assert any("ids that the paths write with other zeros" in note for note in manifest.notes) == ("00" in pattern)
 
 
 def test_a_pattern_says_which_part_of_the_path_is_the_id(tmp_path: Path) -> None:

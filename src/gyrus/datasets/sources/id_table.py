@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
-from gyrus.datasets.identifiers import comparable, examples
+from gyrus.datasets.identifiers import DIFFERENCES, comparable, examples
 from gyrus.datasets.label_changes import comparable_visit
 from gyrus.datasets.manifest import VOLUME_FILES, Problem
 from gyrus.datasets.sources.class_folders import walk
@@ -28,7 +28,7 @@ from gyrus.datasets.sources.table import (
     unreadable_tables,
     with_labels,
 )
-from gyrus.datasets.sources.table_rows import KeyedTable, match_note
+from gyrus.datasets.sources.table_rows import KeyedTable
 from gyrus.errors import DataError
 
 _ID_NAMES = (*COLUMN_NAMES["path"], *COLUMN_NAMES["subject"], "scan_id", "session_id", "name", "case")
@@ -145,7 +145,8 @@ def with_table(samples: Listing, path: Path, request: ScanRequest) -> Listing:
     files, notes = with_labels(files, request)
     notes += guessed
     base = path if path.is_dir() else path.parent
-    tables = [read_table(file)[0] for file in files]
+    read = [read_table(file) for file in files]
+    tables = [table for table, _ in read]
     table = pd.concat(tables, ignore_index=True)
     if len(files) > 1:
         subsets = [
@@ -176,12 +177,38 @@ def with_table(samples: Listing, path: Path, request: ScanRequest) -> Listing:
         rows["subset"] = pd.Series([_subset_of_folder(name) for name in samples.names], dtype="string")
     listing = replace(samples, rows=rows)
     listing = _with_subjects(listing, samples, found.get("subject"), column, way)
-    match = keyed.match([_bare(name) for name in dict.fromkeys(name for name in way.ids if name is not None)])
-    unused = [note for note in match_note(match, "ids", where) if note]
-    notes += [f"labels are those of {where}: {column} is {way.description}", *keyed.notes, *unused]
+    match = keyed.match([name for name in dict.fromkeys(way.ids) if name is not None])
+    notes += [f"labels are those of {where}: {column} is {way.description}"]
+    notes += [note for _, more in read for note in more] + _spelling_notes(
+        text_cells(table[column]), samples.names, way
+    )
     if match.unused:
         notes.append(f"ids of {where} without an image ({len(match.unused)}): {examples(match.unused)}")
     return _without_row(replace(listing, notes=(*samples.notes, *notes), tables=tuple(files)), way, where, request)
+
+
+def _spelling_notes(cells: Sequence[str | None], paths: Sequence[str], way: _Way) -> list[str]:
+    """A note on ids of the table that the paths write in another way."""
+    spellings: dict[str, set[str]] = {}
+    for cell in cells:
+        if cell is not None:
+            spellings.setdefault(_bare(cell), set()).add(cell)
+    other: dict[str, tuple[str, str]] = {}
+    for path, name in zip(paths, way.ids, strict=True):
+        if name is not None and not any(_is_part(cell, path) for cell in spellings[name]):
+            other[name] = min(spellings[name]), path
+    several = [sorted(names) for names in spellings.values() if len(names) > 1]
+    notes = []
+    if other:
+        cell, path = next(iter(other.values()))
+        notes.append(f"ids that the paths write with other {DIFFERENCES} ({len(other)}): '{cell}' is in '{path}'")
+    if several:
+        notes.append(f"ids that differ only in {DIFFERENCES} are the same ({len(several)}): {examples(several[0])}")
+    return notes
+
+
+def _is_part(cell: str, path: str) -> bool:
+    return re.search(rf"(?<![0-9A-Za-z]){re.escape(cell)}(?![0-9A-Za-z])", path) is not None
 
 
 def _present(names: Sequence[str], request: ScanRequest) -> dict[str, str]:
