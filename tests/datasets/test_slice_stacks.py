@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import json
+
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
@@ -10,8 +13,12 @@ from gyrus.datasets.scan import scan
 from gyrus.datasets.slice_stacks import StackConfig, choose_slices, stack_slices
 from gyrus.datasets.store import open_store
 from gyrus.errors import DataError
+from gyrus.explanation.heat_map_coordinates import slices_affine
+from gyrus.imaging.volume import Volume
 from gyrus.transforms.image_steps import Resize
 from gyrus.transforms.preprocessing import PreprocessingConfig
+from gyrus.workflows.explain.images import affine_of_stack
+from tests.support.heads import OBLIQUE, noise
 
 
 @pytest.fixture
@@ -81,3 +88,24 @@ def test_any_number_of_slices_gives_the_requested_number(present, choose):
     assert len(places) == 7
     assert kept == sorted(set(kept))
     assert len(kept) == min(present, 7)
+
+
+def test_a_stack_of_slices_of_a_volume_keeps_its_grid(tmp_path):
+    volume = Volume.from_array(noise((6, 7, 12)), OBLIQUE)
+    folder = tmp_path / "a"
+    folder.mkdir()
+    rows = []
+    for number in range(2, 12, 2):  # every second slice
+        pixels = volume.slices()[number].astype(np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+        affine = json.dumps(volume.affine.tolist())
+        rows.append({"path": f"a/{number}.png", "label": "AD", "subject": "s", "slice": number, "affine": affine})
+    pd.DataFrame(rows).to_csv(tmp_path / "labels.csv", index=False)
+
+    for config, first in ((StackConfig(slices=3), 4), (StackConfig(slices=7, short="pad"), 0)):
+        stack = stack_slices(scan(tmp_path), config)
+        found = affine_of_stack(stack, (config.slices, *volume.shape[1::-1]))
+        expected = slices_affine(volume) @ np.array([[2, 0, 0, first], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
+        np.testing.assert_allclose(found, expected, atol=1e-9)
+    uneven = stack_slices(scan(tmp_path), StackConfig(slices=4, choose="even"))
+    assert affine_of_stack(uneven, (4, 7, 6)) is None

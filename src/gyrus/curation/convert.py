@@ -19,14 +19,13 @@ import pandas as pd
 from PIL import Image
 
 from gyrus.curation.scan_volumes import (
-    AFFINE,
     OWN_COLUMNS,
     SLICE_NUMBERS,
     ConversionOptions,
     read_scans,
     with_progress,
 )
-from gyrus.datasets.manifest import MEMBERS, VIEW, VOLUME_FILES, Manifest
+from gyrus.datasets.manifest import AFFINE, MEMBERS, VIEW, VOLUME_FILES, Manifest
 from gyrus.datasets.reader import EncodedImages, Reader
 from gyrus.datasets.sources.bids import ORIGINAL
 from gyrus.errors import DataError

@@ -10,16 +10,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from gyrus.datasets.manifest import MEMBERS, VIEW, VOLUME_FILES, Manifest
+from gyrus.datasets.manifest import AFFINE, MEMBERS, VIEW, VOLUME_FILES, Manifest
 from gyrus.datasets.reader import PreparedVolumes, Reader
 from gyrus.datasets.sample_files import ASSUMED
 from gyrus.errors import DataError
 from gyrus.imaging.orientation import affine_from_slices, array_from_slices
 from gyrus.imaging.volume import Volume
 from gyrus.transforms.volume_steps import Percentiles, VolumeStep
-
-AFFINE = "affine"
-"""Column of slices that come from a volume: its affine as JSON, so that the volume can be reassembled."""
 
 SLICE_NUMBERS = "slice_numbers"
 """Column of volumes that were assembled from slices: the slice numbers, separated by spaces."""

@@ -43,6 +43,10 @@ without a path is black."""
 VOLUME_FILES = "files"
 """Additional column of volumes: the paths below the root of all files of each volume."""
 
+AFFINE = "affine"
+"""Additional column of slices that were cut from a volume, and of their stacks: the affine of the volume or the stack
+in RAS+, (4, 4), as JSON."""
+
 VIEW = "view"
 """Additional column of samples that show only some slices of a volume: which slices, as JSON; written by
 :mod:`gyrus.datasets.slice_stacks` and :mod:`gyrus.datasets.slices`."""

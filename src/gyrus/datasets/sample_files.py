@@ -8,6 +8,7 @@ import stat
 import threading
 from bisect import bisect_right
 from collections import OrderedDict
+from contextlib import ExitStack
 from itertools import accumulate
 from pathlib import Path
 
@@ -41,6 +42,9 @@ IMAGE_COLUMN_NAMES = ("image", "img", "image_bytes", "bytes", "jpeg", "png", "sc
 
 FEW_SLICES = 5
 """A volume with fewer slices along an axis is read, with a note: it is hardly a whole head."""
+
+_COPIES_OF_ROWS = 4
+"""Copies of a row group while it is read: decompressed, decoded, one row, and the content that is decoded."""
 
 
 class EncodedImages:
@@ -142,28 +146,37 @@ class _RowGroupCache:
     def __init__(self, budget: int) -> None:
         self._budget = budget
         self._lock = threading.Lock()
-        self._layouts: dict[tuple[Path, str | None], tuple[str, list[int]]] = {}
+        self._layouts: dict[tuple[Path, str | None], tuple[str, list[int], list[int]]] = {}
         self._groups: OrderedDict[tuple[Path, str | None, int], pa.ChunkedArray] = OrderedDict()
 
     def read(self, path: Path, named: str | None, row: int) -> bytes | None:
-        with self._lock:
+        with ExitStack() as reserved:
             try:
-                column, ends = self._layout(path, named)
-                number = bisect_right(ends, row)
-                group = self._group(path, named, column, number)
+                with self._lock:
+                    column, ends, sizes = self._layout(path, named)
+                    number = bisect_right(ends, row)
+                    known = (path, named, number) in self._groups
+                if not known:
+                    # Without the lock: whoever waits for memory must not hold what others need to release theirs.
+                    needed = sizes[number] * _COPIES_OF_ROWS
+                    reserved.enter_context(reading_memory.reserve(needed, f"the rows around row {row} of {path.name}"))
+                with self._lock:
+                    group = self._group(path, named, column, number)
             except (OSError, IndexError, pa.ArrowException) as error:
                 raise UnusableImageError("unreadable", f"the parquet file cannot be read: {error}") from error
-        value = group[row - (ends[number - 1] if number else 0)].as_py()
+            value = group[row - (ends[number - 1] if number else 0)].as_py()
         return value["bytes"] if isinstance(value, dict) else value
 
-    def _layout(self, path: Path, named: str | None) -> tuple[str, list[int]]:
+    def _layout(self, path: Path, named: str | None) -> tuple[str, list[int], list[int]]:
+        """The column of images, and of each row group the number of the row after it and its size in bytes."""
         if (path, named) not in self._layouts:
             with pq.ParquetFile(path) as file:
                 column = find_image_column(file.schema_arrow, named)
-                groups = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
+                groups = [file.metadata.row_group(i) for i in range(file.num_row_groups)]
             if column is None:
                 raise UnusableImageError("unreadable", "the parquet file has no column with image bytes")
-            self._layouts[path, named] = (column, list(accumulate(groups)))
+            ends = list(accumulate(group.num_rows for group in groups))
+            self._layouts[path, named] = (column, ends, [group.total_byte_size for group in groups])
         return self._layouts[path, named]
 
     def _group(self, path: Path, named: str | None, column: str, number: int) -> pa.ChunkedArray:

@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import Field
 
 from gyrus.configuration import Section
-from gyrus.datasets.manifest import MEMBERS, VIEW, VOLUME_FILES, Manifest, Problem
+from gyrus.datasets.manifest import AFFINE, MEMBERS, VIEW, VOLUME_FILES, Manifest, Problem
 from gyrus.errors import DataError, NothingUsableError
 from gyrus.files import digest
 
@@ -123,14 +123,37 @@ def _volume(scan: pd.DataFrame, config: StackConfig) -> dict[str, Any]:
     """The row of a volume; ``scan`` has its slices in order."""
     first = scan.iloc[0]
     black = {"path": None, "row": None, "digest": None}
-    members = [black if place is None else as_member(scan.iloc[place]) for place in choose_slices(len(scan), config)]
+    places = choose_slices(len(scan), config)
+    members = [black if place is None else as_member(scan.iloc[place]) for place in places]
     kept = first.drop(["row", "slice", "spacing"])
+    if AFFINE in kept:
+        kept[AFFINE] = _affine(scan, places)
     return {str(column): value for column, value in kept.items()} | {
         "sample": _name(scan["path"].tolist(), first),
         "shape": (config.slices, *first["shape"]),
         "digest": digest([member["digest"] for member in members]),
         MEMBERS: members,
     }
+
+
+def _affine(scan: pd.DataFrame, places: Sequence[int | None]) -> str | None:
+    """The affine of a stack whose slices were cut from one volume, as JSON; None if unknown or not evenly spaced."""
+    texts = scan[AFFINE].dropna().unique()
+    numbers = scan["slice"].to_numpy(np.int64)
+    chosen = [(position, numbers[place]) for position, place in enumerate(places) if place is not None]
+    if len(texts) != 1 or scan[AFFINE].isna().any():
+        return None
+    step = chosen[1][1] - chosen[0][1] if len(chosen) > 1 else 1
+    start = chosen[0][1] - chosen[0][0] * step
+    if any(number != start + position * step for position, number in chosen):
+        return None
+    try:
+        affine = np.array(json.loads(texts[0]), dtype=np.float64)
+        from_stack = np.diag([1.0, 1.0, step, 1.0])
+        from_stack[2, 3] = start
+        return json.dumps((affine @ from_stack).tolist())
+    except (TypeError, ValueError):  # a column of another content that has this name
+        return None
 
 
 def as_member(found: pd.Series) -> dict[str, Any]:

@@ -32,7 +32,7 @@ _SIGNATURES = {b"\x89PNG": "PNG", b"\xff\xd8\xff": "JPEG", b"GIF8": "GIF", b"II*
 _SIGNATURES |= {b"RIFF": "WEBP", b"BM": "BMP"}
 
 _BYTES_OF_GRAY, _BYTES_OF_COLOUR = 4, 16
-"""Largest memory per pixel while an image is decoded and prepared, with the buffers of Pillow; measured by
+"""Largest memory per pixel while an image is decoded and prepared, with the buffers of Pillow; see
 benchmarks/reading_memory.py."""
 
 # Tags of TIFF and EXIF.

@@ -28,7 +28,7 @@ LARGEST_VOXEL_COUNT = 1024**3 // 2
 
 BYTES_PER_VOXEL = 24
 """Largest memory per voxel while a volume is read and prepared, beyond its own file: float32 values, and copies of them
-in the steps; measured by benchmarks/reading_memory.py."""
+in the steps; see benchmarks/reading_memory.py."""
 
 _SAME_DIRECTION = 0.5
 """Smallest cosine between an axis by sform and by qform that counts as the same axis: 60 degrees."""

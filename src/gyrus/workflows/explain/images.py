@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from gyrus.datasets.manifest import VIEW, VOLUME_FILES, Manifest
+from gyrus.datasets.manifest import AFFINE, VIEW, VOLUME_FILES, Manifest
 from gyrus.datasets.reader import PreparedVolumes, Reader
 from gyrus.datasets.slice_stacks import StackConfig, choose_slices
 from gyrus.datasets.splits import Split
@@ -28,6 +28,7 @@ from gyrus.explanation.heat_map_coordinates import (
     slices_affine,
 )
 from gyrus.files import temporary_folder
+from gyrus.imaging.volume import Volume
 from gyrus.inference.predictions import Predictions
 from gyrus.runs.run_folder import Run
 from gyrus.transforms.volume_steps import Percentiles, apply_steps, to_pixels
@@ -136,6 +137,9 @@ class SelectedImages:
         placement = placement_of_slices(preprocessing.steps, pixels.shape, grid)
         if pixels.ndim == 2:
             return OriginalImage(pixels, placement)
+        known = affine_of_stack(manifest, pixels.shape)
+        if known is not None:
+            return OriginalImage(pixels, placement, known, True)
         spacing = manifest.table["spacing"].iloc[0]
         is_known = isinstance(spacing, Sequence) and len(spacing) == 3
         affine = affine_from_spacing(pixels.shape, spacing if is_known else (1.0, 1.0, 1.0))
@@ -286,6 +290,19 @@ def decode_images(
         candidates.truths[indices],
         classifier,
     )
+
+
+def affine_of_stack(manifest: Manifest, shape: tuple[int, ...]) -> Matrix | None:
+    """From (slice, row, column) to mm in RAS+, of a stack of slices that were cut from a volume; None if unknown.
+
+    Args:
+        manifest: One row, the stack.
+        shape: Slices, rows, columns.
+    """
+    text = manifest.table[AFFINE].iloc[0] if AFFINE in manifest.table else None
+    if not isinstance(text, str):
+        return None
+    return slices_affine(Volume(np.empty(shape[::-1], np.float32), np.array(json.loads(text))))
 
 
 def _first_slice(manifest: Manifest, count: int) -> int | None:
