@@ -1,6 +1,6 @@
 """Kill commands, fill their disk and damage their files, and count what can be continued, what is lost, and tracebacks.
 
-    python benchmarks/interruptions.py [--minutes 60] [--only kills disk damage] [--seed 0]
+    python benchmarks/interruptions.py [--minutes 60] [--only kills disk damage] [--commands train ...]
 
 Each trial runs a command in a process of its own on small phantom data, and is drawn at random with a fixed seed:
 
@@ -44,6 +44,9 @@ SETTINGS = {
     "evaluation.resamples": "20",
     "evaluation.baselines": "false",
 }
+COMMANDS = ("scan", "convert", "train", "predict", "tune", "crossval")
+"""What is killed, and what gets too little space."""
+
 CHANGES = {"os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.truncate", "tempfile.mkstemp", "tempfile.mkdtemp"}
 """Audit events of Python that change the file system, besides "open" for writing."""
 
@@ -84,7 +87,7 @@ class Place:
             "tune": ["tune", *experiment, "--trials", "2", "--range", "training.batch_size=8|16", "--lost-after", "1"],
             "predict": ["predict", str(self.folder / "run"), image, "--out", str(out / "new.csv"), "--quiet"],
             "scan": ["data", "scan", str(self.data), "--out", str(out / "scan.parquet")],
-            "convert": ["data", "convert", str(self.data), str(out), "--to", "parquet"],
+            "convert": ["data", "convert", str(self.data), "--out", str(out), "--to", "parquet"],
         }[name]
 
 
@@ -145,16 +148,14 @@ def run(
     child = os.fork()
     if child == 0:
         _run_here(words, place, log, counter, kill_at, limit)
-    while os.waitpid(child, os.WNOHANG)[0] == 0 if kill_after is not None else False:
-        if time.monotonic() - started > kill_after:
+    ended, status = os.waitpid(child, 0 if kill_after is None else os.WNOHANG)
+    while not ended:
+        if kill_after is not None and time.monotonic() - started > kill_after:
             os.kill(child, signal.SIGKILL)
             kill_after = None
-            break
-        time.sleep(0.01)
-    try:
-        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    except ChildProcessError:  # it ended before the time of its kill
-        code = 0
+        time.sleep(0.02)
+        ended, status = os.waitpid(child, os.WNOHANG)
+    code = os.waitstatus_to_exitcode(status)
     changes = counter.stat().st_size if counter.exists() else 0
     output = log.read_text(errors="replace") if log.exists() else ""
     return Outcome(code, output, time.monotonic() - started, changes)
@@ -242,10 +243,8 @@ def judge(table: Table, kind: str, place: Place, name: str, first: Outcome, then
 
 def kill_trials(trial: Trials) -> None:
     """SIGKILL at changes to the file system, and at random times."""
-    names = ("train", "scan", "predict", "convert", "crossval", "tune")
     whole: dict[str, Outcome] = {}
-    for number in trial.rounds():
-        name = names[number % len(names)]
+    for name in trial.rounds():
         with new_place(trial.work, trial.data, trial.finished) as place:
             if name not in whole:
                 whole[name] = run(place.command(name), place.folder)
@@ -263,10 +262,8 @@ def kill_trials(trial: Trials) -> None:
 
 def disk_trials(trial: Trials) -> None:
     """Too little space, by a limit of the size of files or on a small disk."""
-    names = ("train", "tune", "crossval", "predict", "convert", "scan")
-    for number in trial.rounds():
-        name = names[number % len(names)]
-        small_disk = os.geteuid() == 0 and number % 2 == 1
+    for name in trial.rounds():
+        small_disk = os.geteuid() == 0 and trial.random.random() < 0.5
         size = int(10 ** trial.random.uniform(3.5, 6.5)) if small_disk else 0
         with new_place(trial.work, trial.data, trial.finished, size) as place:
             limit = 0 if small_disk else int(10 ** trial.random.uniform(2, 4.5))
@@ -293,7 +290,7 @@ def damage_trials(trial: Trials) -> None:
             commands = {
                 "predict": ["predict", str(copy), image, "--out", f"{out}.csv", "--quiet"],
                 "evaluate": ["evaluate", str(copy), "--resamples", "0"],
-                "explain": ["explain", str(copy), "--methods", "gradcam", "--images", "1", "--out", out, "--quiet"],
+                "explain": ["explain", str(copy), "--no-checks", "--shown", "2", "--out", out, "--quiet"],
                 "compare": ["compare", str(copy), other, "--out", out],
                 "ensemble": ["ensemble", str(copy), other, "--out", out],
                 "runs list": ["runs", "list", str(place.folder)],
@@ -330,13 +327,15 @@ class Trials:
     table: Table
     random: random.Random
     seconds: float
+    commands: list[str]
 
-    def rounds(self) -> Iterator[int]:
-        """Numbers, until the time is over."""
-        end, number = time.monotonic() + self.seconds, 0
-        while time.monotonic() < end:
-            yield number
-            number += 1
+    def rounds(self) -> Iterator[str]:
+        """Commands, until the time is over: next is that which has taken the least time so far."""
+        end, spent = time.monotonic() + self.seconds, dict.fromkeys(self.commands, 0.0)
+        while (started := time.monotonic()) < end:
+            name = min(spent, key=lambda each: spent[each])
+            yield name
+            spent[name] += time.monotonic() - started
 
 
 GROUPS = {"damage": damage_trials, "kills": kill_trials, "disk": disk_trials}
@@ -347,14 +346,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--only", nargs="+", choices=GROUPS, default=list(GROUPS))
+    parser.add_argument("--commands", nargs="+", choices=COMMANDS, default=list(COMMANDS), help="not for damage")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     # One import serves all trials, which are forked from this process.
+    import gyrus.cli.app
+    import gyrus.curation.convert
     import gyrus.synthetic.phantom_layouts
-    import gyrus.tuning.tune
-    import gyrus.workflows.explain.explain
     from gyrus.synthetic.phantom import generate
+
+    needs_networks = "damage" in arguments.only or set(arguments.commands) - {"scan", "convert"}
+    if needs_networks:
+        import gyrus.tuning.tune
+        import gyrus.workflows.explain.explain
 
     with tempfile.TemporaryDirectory(prefix="interruptions-") as name:
         work = Path(name)
@@ -362,15 +367,17 @@ def main() -> None:
         data = gyrus.synthetic.phantom_layouts.write(phantom, work / "data")
         table = Table()
         seconds = 60 * arguments.minutes / len(arguments.only)
-        trials = Trials(work, data, work / "finished", table, random.Random(arguments.seed), seconds)
-        with new_place(work, data, work / "finished") as place:
-            outcome = run(place.command("train"), place.folder)
-            if outcome.code:
-                raise SystemExit(f"Training fails: {outcome.output}")
-            shutil.move(place.folder / "out", work / "finished")
+        trials = Trials(
+            work, data, work / "finished", table, random.Random(arguments.seed), seconds, arguments.commands
+        )
+        if needs_networks:
+            with new_place(work, data, work / "finished") as place:
+                outcome = run(place.command("train"), place.folder)
+                if outcome.code:
+                    raise SystemExit(f"Training fails: {outcome.output}")
+                shutil.move(place.folder / "out", work / "finished")
         for group in arguments.only:
             GROUPS[group](trials)
-            print(f"{group} done", file=sys.stderr, flush=True)
         print(table.text())
 
 

@@ -140,6 +140,13 @@ def test_files_of_another_machine_are_removed_after_days_only(tmp_path, abandone
     assert _names(tmp_path) == ["other.txt", "sub"]
 
 
+@pytest.mark.usefixtures("abandoned")
+def test_a_folder_with_nothing_but_abandoned_files_counts_as_empty(tmp_path):
+    with new_folder(tmp_path) as folder:
+        (folder / "image.png").write_text("whole")
+    assert _names(tmp_path) == ["image.png"]
+
+
 def test_links_under_the_name_of_a_temporary_file_are_not_followed(tmp_path, abandoned):
     (tmp_path / "scans").mkdir()
     (tmp_path / "scans" / "scan.nii").write_text("mine")

@@ -90,6 +90,7 @@ def new_folder(folder: Path) -> Iterator[Path]:
     """
     try:
         require_empty(folder, "Give a new folder, or remove this one first.")
+        remove_abandoned(folder)
         folder.parent.mkdir(parents=True, exist_ok=True)
         with temporary_folder(folder.parent, folder.name) as temporary:
             yield temporary
