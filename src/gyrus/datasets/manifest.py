@@ -51,6 +51,9 @@ VIEW = "view"
 """Additional column of samples that show only some slices of a volume: which slices, as JSON; written by
 :mod:`gyrus.datasets.slice_stacks` and :mod:`gyrus.datasets.slices`."""
 
+LONGEST_CLASS = 200
+"""Letters of the name of a class, at most: it stands in tables, figures and names of columns."""
+
 _TEXT = ("sample", "path", "label", "subject", "session", "subset", "digest")
 _NUMBER = ("row", "slice")
 _NUMERIC = re.compile(r"-?\d+(\.\d+)?")
@@ -187,6 +190,12 @@ class Manifest:
         if len(twice):
             raise DataError(f"Two rows are the same sample '{twice.iloc[0]}'. Remove one of them.")
         found = sorted(table["label"].dropna().unique())
+        endless = [name for name in found if len(name) > LONGEST_CLASS]
+        if endless:
+            raise DataError(
+                f"The name of a class has {len(endless[0]):,} letters: '{endless[0][:40]}...'; at most {LONGEST_CLASS} "
+                "are supported. Is this the column of the labels (--column label=NAME)? Otherwise give short names."
+            )
         names = tuple(classes) if classes is not None else tuple(found)
         strangers = [name for name in found if name not in names]
         if strangers:

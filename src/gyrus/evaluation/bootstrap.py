@@ -120,16 +120,24 @@ class ClusteredSamples:
             reference: From :func:`score_samples`.
             level: Confidence level.
         """
-        classes = len(self.rankings)
-        cells = self.cells.toarray().reshape(classes, classes, -1)
-        found, rows = cells > 0, cells.sum(axis=(0, 1))
-        correct = np.einsum("kks->s", cells)
+        classes, cells = len(self.rankings), self.cells.tocoo()  # a dense array would have K * K numbers per cluster
+        (true, predicted), clusters, rows = np.divmod(cells.row, classes), cells.col, cells.data
+
+        def clusters_of(*labels: Integers) -> Integers:
+            """The number of clusters in which each class occurs among the labels."""
+            pairs = np.concatenate([each.astype(np.int64) * self.clusters + clusters for each in labels])
+            return np.bincount(np.unique(pairs) // self.clusters, minlength=classes)
+
+        def sums(of: np.ndarray) -> Floats:
+            return np.bincount(clusters[of], rows[of], self.clusters).astype(np.float64)
+
+        majority = sums(true == reference.majority)
         return ConstantScores(
             {name: values[0] for name, values in point.by_class.items()},
-            true=found.any(axis=1).sum(axis=1),
-            predicted=found.any(axis=0).sum(axis=1),
-            involved=(found.any(axis=1) | found.any(axis=0)).sum(axis=1),
-            gains=(correct - cells[reference.majority].sum(axis=0)) / rows,
+            true=clusters_of(true),
+            predicted=clusters_of(predicted),
+            involved=clusters_of(true, predicted),
+            gains=(sums(true == predicted) - majority) / sums(np.ones(len(rows), dtype=bool)),
             reference=reference,
             level=level,
         )

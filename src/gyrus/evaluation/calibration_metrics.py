@@ -23,7 +23,7 @@ from gyrus.evaluation.bootstrap import (
     estimate_fractions,
     estimate_mean,
 )
-from gyrus.evaluation.result import Estimate
+from gyrus.evaluation.result import MOST_CLASSES_SHOWN, Estimate
 from gyrus.inference.predictions import Predictions
 from gyrus.serialisation import renamed
 
@@ -151,7 +151,7 @@ def measure_calibration(predictions: Predictions, bootstrap: BootstrapConfig = D
         errors={name: consistency_test(name, probabilities, targets, bootstrap) for name in CALIBRATION_ERRORS},
         diagrams=tuple(
             reliability_diagram(predictions, class_name=name, bootstrap=bootstrap)
-            for name in (None, *predictions.classes)
+            for name in (None, *predictions.classes[:MOST_CLASSES_SHOWN])
         ),
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import get_args
@@ -41,6 +41,9 @@ from gyrus.inference.pooling import pool_by_subject
 from gyrus.inference.predictions import Predictions
 from gyrus.registry import look_up
 
+MOST_CLASSES_RESAMPLED = 100
+"""With more classes there are no intervals: each resample has a confusion matrix of all pairs of classes."""
+
 
 def evaluate(
     predictions: Predictions,
@@ -72,6 +75,7 @@ def evaluate(
     if resamples < 0:
         raise ConfigError(f"`resamples` must not be negative, got {resamples}. 2000 is usual; 0 gives no intervals.")
     look_up(interval, dict.fromkeys(get_args(Interval)), "kind of interval")
+    many, resamples = _many_classes(predictions, resamples), affordable_resamples(resamples, predictions.classes)
     labelled = labelled_rows(predictions, "image")
     if not len(labelled):
         raise DataError(
@@ -96,7 +100,7 @@ def evaluate(
         resamples=resamples,
         seed=seed,
         unlabelled=len(predictions) - len(labelled),
-        notes=_unknown_subjects(labelled),
+        notes=(*_unknown_subjects(labelled), *many),
         interval=interval,
     )
 
@@ -140,6 +144,22 @@ def evaluate_baselines(
             {metric: each.p_value for metric, each in differences.items()},
         )
     return Baselines(unit, results, notes)
+
+
+def affordable_resamples(resamples: int, classes: Sequence[str]) -> int:
+    """The resamples of an evaluation: none of more than :data:`MOST_CLASSES_RESAMPLED` classes."""
+    return resamples if len(classes) <= MOST_CLASSES_RESAMPLED else 0
+
+
+def _many_classes(predictions: Predictions, resamples: int) -> tuple[str, ...]:
+    """A note where there are too many classes for intervals."""
+    number = len(predictions.classes)
+    if not resamples or number <= MOST_CLASSES_RESAMPLED:
+        return ()
+    return (
+        f"No intervals: the bootstrap takes time and memory with the square of the classes, and there are {number:,} "
+        f"(more than {MOST_CLASSES_RESAMPLED}). If these are subjects and not classes, name the labels in a table.",
+    )
 
 
 def _unknown_subjects(labelled: Predictions) -> tuple[str, ...]:

@@ -40,6 +40,10 @@ FEW_IN_ALL = 50
 """Below these numbers of subjects the report calls a score uncertain, whatever its interval."""
 
 
+MOST_CLASSES_SHOWN = 20
+"""Tables and figures show so many classes, the first; ``metrics.json`` has all."""
+
+
 @dataclass(frozen=True)
 class Estimate:
     """A score with its confidence interval.
@@ -243,7 +247,7 @@ def score_notes(evaluation: Evaluation) -> tuple[str, ...]:
     units: dict[str, list[str]] = {}
     for scores in evaluation.scores.values():
         for note, about in _notes_of(scores).items():
-            units.setdefault(f"{', '.join(about)}: {note}.", []).append(unit_name(evaluation, scores))
+            units.setdefault(f"{_first(about)}: {note}.", []).append(unit_name(evaluation, scores))
     return tuple(f"By {' and by '.join(names)}, {line}" for line, names in units.items())
 
 
@@ -350,6 +354,12 @@ def _roc_sentences(scores: Scores) -> list[str]:
     return [f"Ranking of the classes by probability is {shown} than chance (0.50): macro ROC AUC {area.text(2)}."]
 
 
+def _first(names: Sequence[str]) -> str:
+    """Names with commas; of very many, the first ones and how many more."""
+    more = len(names) - MOST_CLASSES_SHOWN
+    return ", ".join(names[:MOST_CLASSES_SHOWN]) + (f" and {more:,} more" if more > 0 else "")
+
+
 def _size_limitations(evaluation: Evaluation) -> list[str]:
     scores, found = evaluation.headline, []
     if scores.count < FEW_IN_ALL:
@@ -357,11 +367,11 @@ def _size_limitations(evaluation: Evaluation) -> list[str]:
         found.append(f"Only {scores.count} {units} were evaluated, so every score is uncertain.")
     few = {name: count for name, count in scores.class_counts.items() if 0 < count < FEW_OF_A_CLASS}
     if few:
-        counts = ", ".join(f"'{name}' {count}" for name, count in few.items())
+        counts = _first([f"'{name}' {count}" for name, count in few.items()])
         found.append(f"Few {unit_name(evaluation, scores, 0)} per class ({counts}): scores of these are unreliable.")
     absent = [f"'{name}'" for name, count in scores.class_counts.items() if not count]
     if absent:
-        found.append(f"No {unit_name(evaluation, scores)} of class {', '.join(absent)}: it could not be evaluated.")
+        found.append(f"No {unit_name(evaluation, scores)} of class {_first(absent)}: it could not be evaluated.")
     return found
 
 
@@ -396,14 +406,22 @@ def _by_note(estimates: Mapping[str, Estimate], titles: Mapping[str, str]) -> di
 def _class_rows(scores: Scores) -> list[str]:
     rows = [
         (name, *(estimates[metric].text(2) for metric in CLASS_METRIC_TITLES), str(scores.class_counts[name]))
-        for name, estimates in scores.by_class.items()
+        for name, estimates in list(scores.by_class.items())[:MOST_CLASSES_SHOWN]
     ]
-    return _aligned([("Class", *CLASS_METRIC_TITLES.values(), "Count"), *rows])
+    table = _aligned([("Class", *CLASS_METRIC_TITLES.values(), "Count"), *rows])
+    return [*table, *filter(None, [classes_not_shown(len(scores.by_class))])]
+
+
+def classes_not_shown(classes: int) -> str:
+    """What tables and figures of the first classes report about the others; empty if there are none."""
+    hidden = classes - MOST_CLASSES_SHOWN
+    return f"The first {MOST_CLASSES_SHOWN} classes; {hidden:,} more are in metrics.json." if hidden > 0 else ""
 
 
 def _confusion_rows(scores: Scores) -> list[str]:
-    classes = list(scores.class_counts)
-    rows = [(name, *map(str, row)) for name, row in zip(classes, scores.confusion, strict=True)]
+    classes = list(scores.class_counts)[:MOST_CLASSES_SHOWN]
+    cells = [row[: len(classes)] for row in scores.confusion[: len(classes)]]
+    rows = [(name, *map(str, row)) for name, row in zip(classes, cells, strict=True)]
     return ["Confusion matrix: true class in rows, predicted class in columns", *_aligned([("", *classes), *rows])]
 
 

@@ -6,7 +6,7 @@ no global state. After a split that is not by subject, the figure itself shows t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib as mpl
@@ -21,7 +21,7 @@ from gyrus.evaluation.calibration_metrics import Calibration
 from gyrus.evaluation.comparison import labelled_rows
 from gyrus.evaluation.decision_curve import DecisionCurve
 from gyrus.evaluation.metrics import METRICS
-from gyrus.evaluation.result import Estimate, Evaluation, Scores, Unit, percent, unit_name
+from gyrus.evaluation.result import MOST_CLASSES_SHOWN, Estimate, Evaluation, Unit, percent, unit_name
 from gyrus.evaluation.roc import roc_curve
 from gyrus.evaluation.selective_prediction import SelectivePrediction
 from gyrus.evaluation.subgroups import SubgroupTable
@@ -70,18 +70,26 @@ def draw_scores(predictions: Predictions, evaluation: Evaluation) -> tuple[Drawi
 def confusion_figure(evaluation: Evaluation, unit: Unit) -> Figure:
     """The confusion matrix of a unit: counts, and row percentages, which also set the shade."""
     scores = evaluation.scores[unit]
+    shown = tuple(scores.class_counts)[:MOST_CLASSES_SHOWN]
     counts = np.array(scores.confusion)
-    support = counts.sum(axis=1, keepdims=True)
+    support = counts.sum(axis=1, keepdims=True)[: len(shown)]
+    counts = counts[: len(shown), : len(shown)]
     fractions = np.divide(counts, support, out=np.zeros(counts.shape), where=support > 0)
     with mpl.rc_context(STYLE):
-        figure = new_figure(*_matrix_size(evaluation.classes), evaluation.warning)
+        figure = new_figure(*_matrix_size(shown), evaluation.warning)
         axes = figure.subplots()
         axes.set(xlim=(-0.5, len(counts) - 0.5), ylim=(len(counts) - 0.5, -0.5))
         for (row, column), fraction in np.ndenumerate(fractions):
             _cell(axes, row, column, int(counts[row, column]), float(fraction))
-        _label_classes(axes, scores)
-        axes.set_title(f"By {unit_name(evaluation, scores)}")
+        _label_classes(axes, {name: scores.class_counts[name] for name in shown})
+        axes.set_title(_title(f"By {unit_name(evaluation, scores)}", evaluation))
     return figure
+
+
+def _title(text: str, evaluation: Evaluation) -> str:
+    """A title with the classes that are not drawn, if any."""
+    number = len(evaluation.classes)
+    return f"{text}, first {MOST_CLASSES_SHOWN} of {number:,} classes" if number > MOST_CLASSES_SHOWN else text
 
 
 def roc_figure(predictions: Predictions, evaluation: Evaluation, unit: Unit) -> Figure:
@@ -89,19 +97,21 @@ def roc_figure(predictions: Predictions, evaluation: Evaluation, unit: Unit) -> 
     scores = evaluation.scores[unit]
     rows = labelled_rows(predictions, unit)
     with mpl.rc_context(STYLE):
-        legend = 0.16 * (len(predictions.classes) + 1)
+        shown = predictions.classes[:MOST_CLASSES_SHOWN]
+        probabilities = rows.probabilities
+        legend = 0.16 * (len(shown) + 1)
         figure = new_figure(COLUMN, COLUMN + 0.25 + legend, evaluation.warning)
         axes = figure.subplots()
         set_roc_axes(axes)
-        for index, (name, colour, dashes) in enumerate(line_styles(predictions.classes)):
+        for index, (name, colour, dashes) in enumerate(line_styles(shown)):
             estimate = scores.by_class[name]["roc_auc"]
             if estimate.value is None:
                 axes.plot([], [], color=colour, label=f"{escape_math(name)}: undefined, {estimate.note}")
                 continue
-            curve = roc_curve(rows.targets == index, rows.probabilities[:, index])
+            curve = roc_curve(rows.targets == index, probabilities[:, index])
             label = f"{escape_math(name)}  {estimate.text(2)}"
             axes.plot(*simplify_curve(curve[0], curve[1]), color=colour, linestyle=dashes, label=label)
-        axes.set_title(f"By {unit_name(evaluation, scores)} (n = {scores.count:,})")
+        axes.set_title(_title(f"By {unit_name(evaluation, scores)} (n = {scores.count:,})", evaluation))
         title = f"Class, ROC AUC [{100 * evaluation.level:g} % CI]"
         figure.legend(loc="outside lower left", title=title, alignment="left", title_fontsize=7)
     return figure
@@ -255,10 +265,10 @@ def _cell(axes: Axes, row: int, column: int, count: int, fraction: float) -> Non
     axes.annotate(percent(fraction), (column, row), (0, -7), fontsize=6.5, **style)
 
 
-def _label_classes(axes: Axes, scores: Scores) -> None:
-    names = [escape_math(name) for name in scores.class_counts]
-    counts = [f"{name}\n({count:,})" for name, count in zip(names, scores.class_counts.values(), strict=True)]
-    slanted = _is_slanted(tuple(scores.class_counts))
+def _label_classes(axes: Axes, class_counts: Mapping[str, int]) -> None:
+    names = [escape_math(name) for name in class_counts]
+    counts = [f"{name}\n({count:,})" for name, count in zip(names, class_counts.values(), strict=True)]
+    slanted = _is_slanted(tuple(class_counts))
     axes.set_xticks(range(len(names)), names, rotation=35 if slanted else 0, ha="right" if slanted else "center")
     axes.set_yticks(range(len(names)), counts)
     axes.set(xlabel="Predicted class", ylabel="True class (n)")

@@ -12,8 +12,10 @@ from gyrus.evaluation.metrics import CLASS_METRIC_TITLES, HEADLINE_METRICS, METR
 from gyrus.evaluation.result import (
     BASELINE_TITLES,
     INTERVAL_METHODS,
+    MOST_CLASSES_SHOWN,
     Estimate,
     Scores,
+    classes_not_shown,
     limitations,
     score_notes,
     subset_name,
@@ -63,6 +65,8 @@ def report_environment() -> jinja2.Environment:
     environment.globals |= {
         "titles": METRIC_TITLES,
         "class_titles": CLASS_METRIC_TITLES,
+        "most_classes": MOST_CLASSES_SHOWN,
+        "classes_not_shown": classes_not_shown,
         "interval_rules": INTERVAL_METHODS,
         "headlines": HEADLINE_METRICS,
         "verdict": verdict,

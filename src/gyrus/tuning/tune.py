@@ -75,7 +75,7 @@ def tune(
 
     def load_data() -> tuple[Manifest, Split]:
         manifest = scan_to_train(settings, display)
-        require_classes(manifest)
+        require_classes(manifest, display)
         return manifest, splits.split(manifest, settings.split, seed=settings.seed)
 
     result = _run_study(study, settings, load_data, StudyFolder(Path(out)), display)

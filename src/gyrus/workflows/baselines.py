@@ -40,6 +40,9 @@ MOST_NEIGHBOURS = 4000
 MOST_SVM_ROWS = 1500
 """Training rows of the support vector machine, at most; drawn at random."""
 
+MOST_SVM_CLASSES = 100
+"""With more classes there is no support vector machine: one is fitted for each class and each C."""
+
 C_VALUES = (1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2)
 """Values of C of the linear SVM; the best on the validation set is used."""
 
@@ -94,7 +97,11 @@ def predict_baselines(
     rows = _pooled(table, keys, _small(store))
     tested = rows.select("test")
     predictions: dict[str, tuple[str, Predictions]] = {}
+    notes: tuple[str, ...] = ()
     for name, fit_and_predict in PIXEL_BASELINES.items():
+        if name == "linear-svm" and len(manifest.classes) > MOST_SVM_CLASSES:
+            notes = (f"No linear SVM: it would be fitted once for each of the {len(manifest.classes):,} classes.",)
+            continue
         about, logits = fit_and_predict(rows, seed)
         size = f"{rows.features.shape[1]:,} means of pixels" + (" of each subject" if by_subject else "")
         predictions[name] = (
@@ -103,13 +110,16 @@ def predict_baselines(
         )
     columns = [column for column in table.columns if column.lower() in METADATA and table[column].nunique() > 1]
     if not columns:
-        return predictions, ("No baseline from metadata: the data contain no age, sex or site.",)
+        return predictions, (
+            *notes,
+            "No baseline from metadata: the data contain no age, sex or site.",
+        )
     logits = _from_metadata(_first_of(table, keys)[columns], rows)
     predictions["metadata"] = (
         ", ".join(columns),
         _predictions(tested, logits, manifest, split, by_subject=by_subject),
     )
-    return predictions, ()
+    return predictions, notes
 
 
 def memory_of_baselines(images: int, pixels: int) -> int:

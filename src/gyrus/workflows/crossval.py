@@ -101,7 +101,7 @@ def crossval(
     if folds < 2 or repeats < 1:
         raise ConfigError(f"A cross-validation needs 2 or more folds and 1 or more repeats, got {folds} and {repeats}.")
     manifest = scan_to_train(settings, display)
-    require_classes(manifest)
+    require_classes(manifest, display)
     require_evaluable(manifest, settings.evaluation)
     if choose:
         choose.check(settings)

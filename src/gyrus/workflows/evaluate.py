@@ -14,6 +14,7 @@ from gyrus.datasets.splits import Split
 from gyrus.errors import ConfigError, DataError
 from gyrus.evaluation.assessment import assess
 from gyrus.evaluation.bootstrap import BootstrapConfig
+from gyrus.evaluation.evaluate import affordable_resamples
 from gyrus.evaluation.evaluate import evaluate as measure
 from gyrus.evaluation.result import Evaluation, Interval
 from gyrus.evaluation.subgroups import Subgroups, evaluate_subgroups
@@ -128,6 +129,7 @@ def evaluate_run(
     config = settings.evaluation
     evaluation = evaluate_predictions(test, config, seed=settings.seed)
     evaluation.save(run.metrics)
+    config = config.model_copy(update={"resamples": affordable_resamples(config.resamples, test.classes)})
     baselines = evaluate_run_baselines(run, test, config, seed=settings.seed)
     healthy = config.healthy or healthy_class(test.classes)
     assessment = assess(val, test, healthy=healthy, resamples=config.resamples, seed=settings.seed, level=config.level)

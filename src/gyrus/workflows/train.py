@@ -61,7 +61,7 @@ def train(
     """
     settings = load_config(config, overrides, data=data)
     manifest = scan_to_train(settings, display)
-    require_classes(manifest)
+    require_classes(manifest, display)
     require_evaluable(manifest, settings.evaluation)
     split = splits.split(manifest, settings.split, seed=settings.seed)
     require_two_classes(manifest, split, "The split")

@@ -22,12 +22,15 @@ from gyrus.training.progress import FORWARD_SHARE, duration_text
 from gyrus.types import SUBSET_TITLES, SUBSETS
 from gyrus.workflows.baselines import memory_of_baselines
 from gyrus.workflows.data_module import DataModule, build_model
-from gyrus.workflows.display import SILENT, Display
+from gyrus.workflows.display import SILENT, Display, show_warnings
 from gyrus.workflows.evaluate import require_evaluable
 from gyrus.workflows.experiment_config import ExperimentConfig, load_config
 from gyrus.workflows.load_data import scan_data
 
 SMALLEST_BATCH = 2
+
+MANY_CLASSES = 100
+"""More classes than these are probably subjects."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +117,7 @@ def plan_training(
     """
     settings = load_config(config, overrides, data=data)
     manifest = scan_data(settings.data, display)
-    require_classes(manifest)
+    require_classes(manifest, display)
     require_evaluable(manifest, settings.evaluation)
     split = splits.split(manifest, settings.split, seed=settings.seed)
     require_two_classes(manifest, split, "The split")
@@ -133,12 +136,25 @@ def plan_training(
     )
 
 
-def require_classes(manifest: Manifest) -> None:
-    """Refuse data that no classifier can be trained on.
+def require_classes(manifest: Manifest, display: Display = SILENT) -> None:
+    """Refuse data that no classifier can be trained on, and warn of very many classes.
+
+    Args:
+        manifest: The data.
+        display: Where the warning is shown.
 
     Raises:
         DataError: There are fewer than two classes.
     """
+    if len(manifest.classes) > MANY_CLASSES:
+        each = len(manifest) / len(manifest.classes)
+        show_warnings(
+            display,
+            [
+                f"the data have {len(manifest.classes):,} classes of {each:.1f} images on average. If they are "
+                "subjects, name the labels in a table (--column label=NAME)"
+            ],
+        )
     if len(manifest.classes) > 1:
         return
     subjects = manifest.table["subject"].nunique()
@@ -197,7 +213,7 @@ def require_memory(settings: ExperimentConfig, image_shape: Sequence[int], class
         raise ConfigError(
             f"This training needs {forecast.text()} of memory, and {there} are available on {where}. What to change:\n"
             + "\n".join(f"  - {advice}" for advice in _advice(settings, shape, classes, device))
-            + "\nThe forecast may be wrong by a third; to train anyway, add --set training.check_memory=false."
+            + "\nThe forecast is often too high by a third; to train anyway, add --set training.check_memory=false."
         )
     baselines = memory_of_baselines(images, math.prod(shape))
     if settings.evaluation.baselines and not _fits(baselines, "cpu"):
