@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 
 READ = """
-import resource, sys, tempfile
+import re, sys, tempfile
 from pathlib import Path
 from gyrus.datasets.scan import scan
 from gyrus.datasets.store import open_store
@@ -20,7 +20,8 @@ from gyrus.errors import GyrusError
 from gyrus.transforms.preprocessing import PreprocessingConfig
 import nibabel, scipy.ndimage
 
-peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+# Not ru_maxrss, which a child process inherits.
+peak = lambda: int(re.search("VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) / 1024
 before = peak()
 steps = [{"step": "grayscale"}, {"step": "resize", "size": [64, 64]}]
 try:
