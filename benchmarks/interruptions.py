@@ -141,7 +141,7 @@ def run(
         kill_after: Kill it after these seconds.
         limit: Largest size of a file in bytes; 0: none.
     """
-    log, counter = place / "log", place / "changes"
+    log, counter = place.with_name(f"{place.name}.log"), place.with_name(f"{place.name}.changes")  # not on a full disk
     for path in (log, counter):
         path.unlink(missing_ok=True)
     started = time.monotonic()
@@ -266,7 +266,7 @@ def disk_trials(trial: Trials) -> None:
         small_disk = os.geteuid() == 0 and trial.random.random() < 0.5
         size = int(10 ** trial.random.uniform(3.5, 6.5)) if small_disk else 0
         with new_place(trial.work, trial.data, trial.finished, size) as place:
-            limit = 0 if small_disk else int(10 ** trial.random.uniform(2, 4.5))
+            limit = 0 if small_disk else int(10 ** trial.random.uniform(3, 5))
             first = run(place.command(name), place.folder, limit=limit)
             kind = f"{'small disk' if small_disk else 'limit of file size'}: {name}"
             if small_disk:
