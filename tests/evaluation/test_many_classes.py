@@ -48,7 +48,7 @@ def test_a_confusion_matrix_is_drawn_of_the_first_classes():
     found = evaluate(predictions_of(MOST_CLASSES_SHOWN + 5), resamples=0)
     axes = confusion_figure(found, "subject").axes[0]
     assert len(axes.get_xticklabels()) == MOST_CLASSES_SHOWN
-    assert f"first {MOST_CLASSES_SHOWN} of {MOST_CLASSES_SHOWN + 5} classes" in axes.get_title()
+    assert f"first {MOST_CLASSES_SHOWN} of {MOST_CLASSES_SHOWN + 5} classes" in axes.get_title("left")
 
 
 def test_a_class_with_an_endless_name_is_refused():
