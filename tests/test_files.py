@@ -17,7 +17,9 @@ from gyrus.files import (
     digest,
     new_folder,
     read_json,
+    refuse_links,
     remove_abandoned,
+    remove_files,
     temporary_folder,
     write_json,
     write_text,
@@ -175,3 +177,33 @@ def test_a_full_disk_is_told_with_a_way_out(tmp_path):
         ):
             raise OSError(errno.ENOSPC, "No space left on device")
     assert _names(tmp_path) == []
+
+
+def test_links_that_lead_out_are_refused_and_others_are_not(tmp_path: Path) -> None:
+    folder, outside = tmp_path / "run", tmp_path / "outside"
+    (folder / "deep" / "figures").mkdir(parents=True)
+    outside.mkdir()
+    (outside / "data.bin").touch()
+    refuse_links(tmp_path / "missing")
+    (folder / "inside").symlink_to(folder / "deep")
+    (folder / "data.bin").symlink_to(outside / "data.bin")  # is replaced, not written through
+    refuse_links(folder)
+    link = tmp_path / "link"
+    link.symlink_to(folder)
+    refuse_links(link)
+    for name in ("deep/figures/more", "deep/.lock"):
+        (folder / name).symlink_to(outside)
+        with pytest.raises(GyrusError, match="is a link that leads out of"):
+            refuse_links(folder)
+        (folder / name).unlink()
+
+
+def test_only_files_of_the_given_kinds_are_removed(tmp_path: Path) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    for name in ("a/one.png", "a/b/two.png", "a/notes.txt", "mine.png"):
+        (tmp_path / name).touch()
+    (tmp_path / "a" / "link").symlink_to(tmp_path)
+    remove_files(tmp_path / "a", (".png",))
+    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == ["link", "notes.txt"]
+    assert (tmp_path / "mine.png").exists()
+    remove_files(tmp_path / "missing", (".png",))

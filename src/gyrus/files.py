@@ -198,6 +198,39 @@ def _umask() -> int:
     return umask
 
 
+def refuse_links(folder: Path, *, error: type[GyrusError] = GyrusError) -> None:
+    """Refuse to write into a folder in which a link leads to another folder, where files would be changed.
+
+    A link to a file is replaced when the file is written, and does no harm. The folder itself may be a link.
+
+    Args:
+        folder: It may be missing.
+        error: The class of the error.
+
+    Raises:
+        GyrusError: A folder at any depth, or a lock file, is a link that leads out of ``folder``.
+    """
+    inside = folder.resolve()
+    for place, folders, files in os.walk(inside):
+        for name in [*folders, *(name for name in files if name.endswith(".lock"))]:
+            path = Path(place, name)
+            if path.is_symlink() and not path.resolve().is_relative_to(inside):
+                raise error(f"{path} is a link that leads out of {folder}. Remove it; links are not followed.")
+
+
+def remove_files(folder: Path, suffixes: Sequence[str]) -> None:
+    """Delete the files below a folder that end in one of the suffixes, and folders that are then empty.
+
+    Files of other kinds are kept, and links are not followed.
+    """
+    for place, _, files in os.walk(folder, topdown=False):
+        for name in files:
+            if name.endswith(tuple(suffixes)):
+                Path(place, name).unlink(missing_ok=True)
+        with suppress(OSError):  # other files are in it
+            Path(place).rmdir()
+
+
 def require_empty(
     folder: Path, advice: str, *, error: type[GyrusError] = GyrusError, ignored: Sequence[str] = ()
 ) -> None:

@@ -15,3 +15,14 @@ def p_value_text(p_value: float) -> str:
     if p_value > 0.99:
         return "p > 0.99"
     return f"p = {p_value:.2f}" if p_value >= 0.1 else f"p = {p_value:.3f}"
+
+
+def counted(count: int, one: str, several: str = "") -> str:
+    """A number with its noun, and its verb if any: "1 image", "2,000 images", "1 pair is", "3 pairs are".
+
+    Args:
+        count: The number.
+        one: What follows the number 1.
+        several: What follows other numbers; by default ``one`` with an s.
+    """
+    return f"{count:,} {one}" if count == 1 else f"{count:,} {several or one + 's'}"

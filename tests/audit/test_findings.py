@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from gyrus.audit.findings import Finding, Findings, Flag, counted
+from gyrus.audit.findings import Finding, Findings, Flag
 from gyrus.errors import DataError
+from gyrus.text import counted
 
 FINDINGS = Findings.from_entries(
     "data",

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from gyrus.errors import RunError
+from gyrus import audit, evaluate, explain
+from gyrus.errors import GyrusError, RunError
 from gyrus.evaluation.result import Evaluation
 from gyrus.runs.run_folder import Run
 from gyrus.workflows.manage_runs import diff_runs, list_runs, remove_run, show_run
+from gyrus.workflows.train import resume
 
 
 @pytest.fixture
@@ -69,3 +71,65 @@ def test_nothing_is_deleted_if_one_folder_is_no_run(runs, tmp_path):
     assert runs[0].exists()
     remove_run(runs[0], Run(runs[2]))
     assert [run.exists() for run in runs] == [False, True, False]
+
+
+def test_a_run_is_marked_and_holds_nothing_that_is_not_ours(finished_run, runs):
+    for folder in (finished_run, runs[2]):
+        assert Run(folder).is_marked
+        assert Run(folder).foreign_files == ()
+    facts = json.loads((runs[0] / "run.json").read_text())
+    del facts["schema"]  # version 0.1 wrote none
+    (runs[0] / "run.json").write_text(json.dumps(facts))
+    assert Run(runs[0]).is_marked
+
+
+def test_folders_of_other_programs_are_not_deleted(runs):
+    others = [
+        ("run.json", '{"status": "finished"}'),
+        ("run.json", '{"created": "", "updated": "", "command": [], "status": "finished", "schema": "other/1"}'),
+        ("run.json", "[]"),
+        ("run.json", "no JSON"),
+        ("environment.json", None),
+        ("environment.json", '{"name": "conda"}'),
+    ]
+    for number, (name, content) in enumerate(others):
+        folder = Run.create(runs[0].parent / f"other-{number}").folder
+        (folder / name).unlink() if content is None else (folder / name).write_text(content)
+        with pytest.raises(GyrusError):
+            remove_run(runs[2], folder, force=True)
+        assert folder.exists()
+        assert runs[2].exists()
+
+
+def test_files_of_users_in_a_run_are_named_and_not_deleted(runs, tmp_path):
+    own = ["notes.txt", "figures/slide.pptx", "explanation/notes.md", "deep/run/run.json", "model.safetensors.bak"]
+    for name in own:
+        (runs[0] / name).parent.mkdir(parents=True, exist_ok=True)
+        (runs[0] / name).write_text("mine")
+    (runs[0] / "linked").symlink_to(tmp_path)
+    with pytest.raises(RunError, match="6 files that Gyrus did not write") as caught:
+        remove_run(runs[2], runs[0])
+    assert all(name in str(caught.value) for name in [*own, "linked"])
+    assert runs[2].exists(), "nothing is deleted where one run must not be"
+    (runs[0] / "linked").unlink()
+    remove_run(runs[0], force=True)
+    assert not runs[0].exists()
+    link = tmp_path / "link"
+    link.symlink_to(runs[2])
+    with pytest.raises(RunError, match="is a link"):
+        remove_run(link)
+
+
+def test_nothing_is_written_through_links_that_lead_out_of_a_run(runs, tmp_path):
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    shutil.rmtree(runs[0] / "figures", ignore_errors=True)
+    (runs[0] / "figures").symlink_to(outside)
+    (runs[2] / "figures").symlink_to(outside)
+    with pytest.raises(RunError, match="is a link that leads out of"):
+        resume(runs[2])
+    for action in (evaluate, explain, lambda run: audit(run=run), lambda run: remove_run(run, force=True)):
+        with pytest.raises(GyrusError, match="is a link that leads out of"):
+            action(runs[0])
+    assert list(outside.iterdir()) == []
+    assert runs[0].exists()

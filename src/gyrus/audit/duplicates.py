@@ -16,10 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
-from gyrus.audit.findings import Finding, Flag, Number, counted
+from gyrus.audit.findings import Finding, Flag, Number
 from gyrus.audit.image_quality import is_volumetric
 from gyrus.audit.nearest_neighbours import BLOCK, EXACT_LIMIT, PARTITIONS, Neighbours, search, standardise
 from gyrus.datasets.manifest import Manifest
+from gyrus.text import counted
 
 Floats = NDArray[np.float32]
 Rows = NDArray[np.int64]

@@ -122,14 +122,3 @@ class Findings(Saved):
         table = pd.DataFrame(rows, columns=["check", "severity", "sample", "reason"])
         with atomic_path(path) as temporary:
             table.to_csv(temporary, index=False, lineterminator="\n")
-
-
-def counted(count: int, one: str, several: str = "") -> str:
-    """A number with its noun, and its verb if any: "1 image", "2,000 images", "1 pair is", "3 pairs are".
-
-    Args:
-        count: The number.
-        one: What follows the number 1.
-        several: What follows other numbers; by default ``one`` with an s.
-    """
-    return f"{count:,} {one}" if count == 1 else f"{count:,} {several or one + 's'}"

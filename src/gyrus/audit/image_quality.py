@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
-from gyrus.audit.findings import Finding, Flag, counted
+from gyrus.audit.findings import Finding, Flag
 from gyrus.datasets.manifest import MEMBERS, VOLUME_FILES, Manifest
 from gyrus.datasets.reader import Reader
 from gyrus.datasets.sample_files import EncodedImages
@@ -31,6 +31,7 @@ from gyrus.errors import DataError, UnusableImageError
 from gyrus.imaging.decoding import decode
 from gyrus.imaging.otsu import otsu_gray_value
 from gyrus.memory import reading_memory
+from gyrus.text import counted
 from gyrus.transforms.contrast_enhancement import estimate_noise
 from gyrus.transforms.image_steps import Grayscale
 

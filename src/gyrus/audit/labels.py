@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gyrus.audit.context import AuditContext
-from gyrus.audit.findings import Finding, Flag, Number, Severity, counted
+from gyrus.audit.findings import Finding, Flag, Number, Severity
 from gyrus.audit.nearest_neighbours import COMPONENTS
+from gyrus.text import counted
 
 Floats = NDArray[np.float64]
 Rows = NDArray[np.int64]

@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gyrus.audit.context import AuditContext
-from gyrus.audit.findings import Finding, Flag, Number, counted
+from gyrus.audit.findings import Finding, Flag, Number
 from gyrus.audit.image_quality import is_volumetric
 from gyrus.audit.nearest_neighbours import standardise
+from gyrus.text import counted
 
 Rows = NDArray[np.int64]
 

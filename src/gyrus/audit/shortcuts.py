@@ -17,11 +17,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from gyrus.audit.context import AuditContext
-from gyrus.audit.findings import Finding, Number, counted
+from gyrus.audit.findings import Finding, Number
 from gyrus.audit.labels import assign_folds
 from gyrus.datasets.manifest import COLUMNS, MEMBERS, VIEW, VOLUME_FILES
 from gyrus.datasets.sample_files import ASSUMED, IMAGE_COLUMN
-from gyrus.text import p_value_text
+from gyrus.text import counted, p_value_text
 
 Rows = NDArray[np.int64]
 

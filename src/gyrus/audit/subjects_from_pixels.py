@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from scipy.sparse.csgraph import laplacian
 
 from gyrus.audit.duplicates import DuplicatePair, align_candidates, find_duplicates
-from gyrus.audit.findings import Finding, Flag, Number, Severity, counted
+from gyrus.audit.findings import Finding, Flag, Number, Severity
 from gyrus.audit.image_quality import Progress, is_volumetric, measure_images
 from gyrus.audit.nearest_neighbours import SMALLEST_WHITENED, Neighbours, find_neighbours, standardise
 from gyrus.audit.single_linkage import (
@@ -36,6 +36,7 @@ from gyrus.audit.single_linkage import (
 )
 from gyrus.datasets.manifest import Manifest
 from gyrus.errors import DataError
+from gyrus.text import counted
 
 FEWEST_IMAGES = 12
 """Smallest number of images for which subjects are inferred."""

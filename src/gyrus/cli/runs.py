@@ -80,14 +80,19 @@ def diff_runs(
 def remove_run(
     runs: Annotated[list[Path], typer.Argument(help="Run folders.")],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Also delete files that Gyrus did not write.")] = False,
 ) -> None:
-    """Delete run folders with all their files."""
-    import gyrus
+    """Delete run folders with all their files.
 
-    opened = [gyrus.Run.open(folder, finished=False) for folder in runs]
+    A folder that Gyrus did not write is refused, and so is one that holds other files.
+    """
+    import gyrus
+    from gyrus.workflows.manage_runs import require_removable
+
+    opened = [require_removable(folder, force=force) for folder in runs]
     if not yes:
         typer.confirm(f"Delete {', '.join(str(run.folder) for run in opened)}?", abort=True)
-    gyrus.remove_run(*opened)
+    gyrus.remove_run(*opened, force=force)
     for run in opened:
         console.print(f"Deleted {run.folder}")
 

@@ -22,7 +22,6 @@ from PIL import Image
 from pydantic import Field, field_validator
 
 from gyrus.audit.duplicates import DUPLICATE_CORRELATION, DuplicatePair, align_candidates, find_duplicates
-from gyrus.audit.findings import counted
 from gyrus.audit.image_quality import (
     CHUNK,
     EMPTY_FOREGROUND,
@@ -43,6 +42,7 @@ from gyrus.datasets.sources.listing import SUBSET_NAMES
 from gyrus.errors import DataError
 from gyrus.files import new_folder, write_json, write_text
 from gyrus.registry import look_up
+from gyrus.text import counted
 from gyrus.transforms.preprocessing import IMAGE_STEPS, AnyImageStep, PreprocessingConfig
 
 _OTHER_SUBJECT = ", under the name of subject"

@@ -20,7 +20,7 @@ from gyrus.evaluation.leaderboard import Leaderboard, Standing, Table, describe
 from gyrus.evaluation.metrics import CLASS_METRICS, HEADLINE_METRICS, METRIC_TITLES, METRICS
 from gyrus.evaluation.result import Estimate, unit_name
 from gyrus.evaluation.roc import roc_curve
-from gyrus.files import write_text
+from gyrus.files import refuse_links, write_text
 from gyrus.reporting.evaluation_figures import set_roc_axes, simplify_curve
 from gyrus.reporting.figures import (
     COLOURS,
@@ -49,7 +49,11 @@ def write_leaderboard(folder: Path, board: Leaderboard) -> Path:
 
     Returns:
         The page.
+
+    Raises:
+        GyrusError: A link leads out of the folder.
     """
+    refuse_links(folder)
     views = []
     for number, table in enumerate(board.tables, 1):
         pictures = save_drawings(_drawings(number, table), folder / "figures")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import re
 from collections.abc import Iterator
@@ -16,12 +17,15 @@ from filelock import FileLock, Timeout
 from pydantic import BaseModel
 
 from gyrus.configuration import write_document
-from gyrus.errors import DataError, RunError
+from gyrus.errors import DataError, GyrusError, RunError
 from gyrus.extras import DISTRIBUTION
-from gyrus.files import cannot_write, make_folder, names_in, read_json, reading, require_empty, write_json
+from gyrus.files import cannot_write, make_folder, names_in, read_json, reading, refuse_links, require_empty, write_json
 from gyrus.redaction import command_line
 
 Status = Literal["started", "interrupted", "failed", "finished"]
+
+MARK = "gyrus.run/1"
+"""The schema of ``run.json``. It marks a folder as a run of Gyrus; version 0.1 wrote none."""
 
 LIBRARIES = (DISTRIBUTION, "torch", "torchvision", "lightning", "timm", "numpy", "pandas", "pillow", "scikit-learn")
 
@@ -41,6 +45,21 @@ class _File:
 
     def __get__(self, run: Run, _: type[Run] | None = None) -> Path:
         return run.folder / self.name
+
+
+_PICTURES = r"[^/]+\.(png|svg)"
+_OWN_FILES = re.compile(
+    r"(shuffled-labels/)?("
+    r"(config\.yaml|(manifest|predictions/[^/]+)\.parquet|model\.safetensors|model_card\.md|(history|quality)\.csv)"
+    r"|(predictions/[^/]+|run|environment|split|preprocessing|model|metrics|baselines|assessment|subgroups|tracking)\.json"
+    r"|(classification_report|history)\.txt|report\.html|(examples|embeddings)\.npz|(.+/)?(\..+)?\.lock"
+    rf"|figures/{_PICTURES}|checkpoints/[^/]+\.ckpt|(tensorboard|wandb)/.+"
+    rf"|audit/(figures/{_PICTURES}|audit\.html|findings\.(json|csv)|(quality|subjects|maps)\.csv)"
+    rf"|explanation/((figures|maps/[^/]+)/{_PICTURES}|(maps/[^/]+|means)/[^/]+\.(npz|nii|nii\.gz)|work/[^/]+\.(npy|json)"
+    r"|explanation\.html|(checks|explanation|album)\.json|regions\.csv)"
+    r")|(.+/)?\.gyrus-[^/]+"
+)
+"""Paths in a run folder that Gyrus writes."""
 
 
 @dataclass(frozen=True)
@@ -144,7 +163,28 @@ class Run:
     def mark(self, status: Status, **facts: Any) -> None:
         """Record the status of the run, and further facts."""
         known = self.facts if self.exists else {"created": _now()}
-        write_json(self.folder / "run.json", {**known, **facts, "status": status, "updated": _now()})
+        write_json(self.folder / "run.json", {"schema": MARK, **known, **facts, "status": status, "updated": _now()})
+
+    @property
+    def is_marked(self) -> bool:
+        """Whether Gyrus has written the folder: by the schema of ``run.json``, or by what version 0.1 wrote."""
+        try:
+            facts, environment = self.facts, self.environment
+        except GyrusError:
+            return False
+        if not isinstance(facts, dict) or not isinstance(environment, dict):
+            return False
+        known = {"created", "updated", "command"} <= facts.keys() and facts.get("status") in get_args(Status)
+        return known and "libraries" in environment and facts.get("schema", MARK) == MARK
+
+    @property
+    def foreign_files(self) -> tuple[Path, ...]:
+        """Files in the folder that Gyrus does not write, relative to it, sorted; links are never followed."""
+        found = []
+        for place, folders, files in os.walk(self.folder):
+            links = [name for name in folders if Path(place, name).is_symlink()]
+            found += [Path(place, name).relative_to(self.folder) for name in [*files, *links]]
+        return tuple(sorted(path for path in found if not _OWN_FILES.fullmatch(path.as_posix())))
 
     @property
     def is_half_made(self) -> bool:
@@ -214,6 +254,7 @@ class Run:
         Raises:
             RunError: Another process is writing into it.
         """
+        refuse_links(self.folder, error=RunError)
         lock = FileLock(self.folder / ".lock", timeout=0)
         try:
             lock.acquire()

@@ -16,7 +16,7 @@ from gyrus.datasets import splits
 from gyrus.datasets.manifest import Manifest
 from gyrus.datasets.splits import Split
 from gyrus.errors import ConfigError
-from gyrus.files import digest, make_folder
+from gyrus.files import digest, make_folder, refuse_links
 from gyrus.redaction import without_secrets
 from gyrus.tuning.final_training import train_best
 from gyrus.tuning.samplers_and_pruners import grid_size, make_pruner, make_sampler
@@ -161,6 +161,7 @@ def _prepare_folder(
 ) -> tuple[Manifest, Split]:
     """The data without the test set, loaded once; all workers and later calls use the same."""
     make_folder(folder.path)
+    refuse_links(folder.path)
     with FileLock(folder.path / ".lock"):
         if folder.split.exists():
             _require_same_settings(folder, study, settings)

@@ -12,6 +12,7 @@ from gyrus.audit.findings import Findings
 from gyrus.datasets.manifest import Manifest
 from gyrus.datasets.splits import Split
 from gyrus.errors import ConfigError
+from gyrus.files import refuse_links
 from gyrus.registry import look_up
 from gyrus.reporting.audit_report import write_audit
 from gyrus.runs.run_folder import Run
@@ -77,6 +78,8 @@ def audit(
     opened = Run.open(Path(run), finished=False) if run else None
     split_file = opened.split if opened else split
     subsets = Split.load(Path(split_file)) if split_file else None
+    folder = Path(out) if out else opened.audit if opened else Path("audit")
+    refuse_links(opened.folder if opened and not out else folder)  # before the measurements, which take long
     if opened and not path:
         manifest = Manifest.load(opened.manifest)
     else:
@@ -87,7 +90,6 @@ def audit(
     title = (Path(path).name if path else manifest.root.name) or "data"
     findings = run_checks(context, title=title, checks=checks)
 
-    folder = Path(out) if out else opened.audit if opened else Path("audit")
     page = write_audit(folder, context, findings, maps=maps, with_umap=umap)
     if opened and not out and opened.status == "finished":
         from gyrus.reporting.run_report import report_run

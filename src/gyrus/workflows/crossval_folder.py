@@ -14,7 +14,7 @@ from gyrus.configuration import differences
 from gyrus.errors import RunError
 from gyrus.evaluation.out_of_fold import summarise_folds, summary_text
 from gyrus.evaluation.result import Baselines, Evaluation
-from gyrus.files import make_folder, read_lines, reading, require_empty
+from gyrus.files import make_folder, read_lines, reading, refuse_links, require_empty
 from gyrus.inference.predictions import Predictions
 from gyrus.redaction import command_line
 from gyrus.runs.run_folder import Run, current_environment
@@ -146,6 +146,7 @@ def open_folder(folder: Path, plan: Mapping[str, Any], repeats: int) -> None:
     Raises:
         RunError: The folder holds other files, or a cross-validation with another plan or more repeats.
     """
+    refuse_links(folder, error=RunError)
     if not is_crossval(folder):
         advice = "It holds no cross-validation. Give a new folder with --out."
         require_empty(folder, advice, error=RunError, ignored=[".lock"])

@@ -12,7 +12,7 @@ from gyrus.datasets.manifest import Manifest
 from gyrus.datasets.splits import Split
 from gyrus.errors import ConfigError, DataError, LeakageError, RunError
 from gyrus.evaluation.result import Evaluation
-from gyrus.files import require_empty, write_text
+from gyrus.files import refuse_links, require_empty, write_text
 from gyrus.inference.pooling import average_predictions, fit_ensemble_weights
 from gyrus.inference.predictions import Predictions
 from gyrus.runs.run_folder import Run
@@ -135,6 +135,7 @@ def ensemble(
     members = _fold_members(runs) if _are_crossvals(runs) else _run_members(runs)
     if len(members.names) < 2:
         raise ConfigError(f"An ensemble needs two or more runs, got {len(members.names)}.")
+    refuse_links(folder, error=RunError)
     if not (folder / "ensemble.json").exists():
         require_empty(folder, "It holds no ensemble. Give a new folder with --out.", error=RunError)
     for sharing in members.sharing:

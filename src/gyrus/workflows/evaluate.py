@@ -11,14 +11,14 @@ import pandas as pd
 from gyrus.configuration import parse
 from gyrus.datasets.manifest import Manifest
 from gyrus.datasets.splits import Split
-from gyrus.errors import ConfigError, DataError
+from gyrus.errors import ConfigError, DataError, RunError
 from gyrus.evaluation.assessment import assess
 from gyrus.evaluation.bootstrap import BootstrapConfig
 from gyrus.evaluation.evaluate import affordable_resamples
 from gyrus.evaluation.evaluate import evaluate as measure
 from gyrus.evaluation.result import Evaluation, Interval
 from gyrus.evaluation.subgroups import Subgroups, evaluate_subgroups
-from gyrus.files import write_text
+from gyrus.files import refuse_links, write_text
 from gyrus.inference.predictions import TABLES, Predictions, is_saved_predictions
 from gyrus.reporting.run_report import RunResults, read_history, report_predictions, report_run
 from gyrus.runs.run_folder import Run
@@ -125,7 +125,9 @@ def evaluate_run(
 
     Raises:
         DataError: A file of the run is damaged.
+        RunError: A link leads out of its folder.
     """
+    refuse_links(run.folder, error=RunError)
     config = settings.evaluation
     evaluation = evaluate_predictions(test, config, seed=settings.seed)
     evaluation.save(run.metrics)

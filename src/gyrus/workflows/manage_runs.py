@@ -15,11 +15,16 @@ from gyrus.evaluation.result import Evaluation
 from gyrus.files import read_json, reading
 from gyrus.redaction import without_secrets
 from gyrus.runs.run_folder import Run
+from gyrus.text import counted
 from gyrus.types import SUBSETS
 
 if TYPE_CHECKING:
     from gyrus.datasets.manifest import Manifest
     from gyrus.datasets.splits import Split
+
+
+FOREIGN_SHOWN = 10
+"""How many files that Gyrus did not write a message names."""
 
 
 @dataclass(frozen=True)
@@ -131,15 +136,49 @@ def diff_runs(one: Run | str | Path, other: Run | str | Path) -> RunDifference:
     )
 
 
-def remove_run(*runs: Run | str | Path) -> None:
-    """Delete run folders with all their files. Nothing is deleted if one of them is not a run folder.
+def remove_run(*runs: Run | str | Path, force: bool = False) -> None:
+    """Delete run folders with all their files. Nothing is deleted if one of them must not be.
+
+    Args:
+        runs: The folders.
+        force: Also delete files in them that Gyrus did not write.
 
     Raises:
-        RunError: There is no run in a folder, or another process is writing into it.
+        RunError: A folder is no run of Gyrus, holds other files, or another process is writing into it.
     """
-    for run in [_opened(each) for each in runs]:
+    opened = [require_removable(each, force=force) for each in runs]
+    for run in opened:
         with run.locked():
             shutil.rmtree(run.folder)
+
+
+def require_removable(run: Run | str | Path, *, force: bool = False) -> Run:
+    """The run in a folder that may be deleted.
+
+    Args:
+        run: The folder.
+        force: Accept files that Gyrus did not write.
+
+    Raises:
+        RunError: The folder is a link, is no run of Gyrus, or holds other files.
+    """
+    run = _opened(run)
+    if run.folder.is_symlink():
+        raise RunError(f"{run.folder} is a link. Name the folder to which it leads.")
+    if not run.is_marked:
+        raise RunError(
+            f"Gyrus did not write {run.folder}: its run.json or environment.json is missing or of another program. "
+            "Nothing is deleted."
+        )
+    foreign = run.foreign_files
+    if foreign and not force:
+        names = "".join(f"\n  {path}" for path in foreign[:FOREIGN_SHOWN])
+        more = f"\n  and {len(foreign) - FOREIGN_SHOWN} more" if len(foreign) > FOREIGN_SHOWN else ""
+        raise RunError(
+            f"{run.folder} holds {counted(len(foreign), 'file')} that Gyrus did not write:{names}{more}\n"
+            "Nothing is deleted. Move them away, or delete them too with --force."
+        )
+    return run
 
 
 def _opened(run: Run | str | Path) -> Run:

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from gyrus.audit.findings import counted
 from gyrus.datasets import splits
 from gyrus.datasets.manifest import Manifest
 from gyrus.datasets.splits import Split, class_sizes
@@ -17,6 +16,7 @@ from gyrus.datasets.store import open_store, stored_shape
 from gyrus.errors import ConfigError, DataError, SplitError
 from gyrus.inference.predict import pick_device
 from gyrus.memory import available_memory, memory_text
+from gyrus.text import counted
 from gyrus.training.forecast import MemoryForecast, forecast_memory, time_of_step
 from gyrus.training.progress import FORWARD_SHARE, duration_text
 from gyrus.types import SUBSET_TITLES, SUBSETS

@@ -5,7 +5,6 @@ The output: maps on the original pixel grids, mean maps, regions, checks and the
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -23,7 +22,7 @@ from gyrus.explanation.methods import METHODS, MethodSpec
 from gyrus.explanation.randomisation_and_stability import agreement
 from gyrus.explanation.regions import region_table
 from gyrus.explanation.targets import Target, parse_target
-from gyrus.files import atomic_path
+from gyrus.files import atomic_path, refuse_links, remove_files
 from gyrus.imaging.volume_formats import write_nifti
 from gyrus.inference.predict import pick_device
 from gyrus.reporting.explanation_report import write_explanation
@@ -37,6 +36,21 @@ from gyrus.workflows.explain.compute import ExplanationTask, Regions
 from gyrus.workflows.explain.config import DEMENTIA_STAGES, FORMER_PRESET, ExplainConfig, emphasis_by_class
 from gyrus.workflows.explain.images import images_of_inputs, images_of_run
 from gyrus.workflows.predict import TrainedClassifier
+
+PARTS = frozenset(
+    {
+        "work",
+        "maps",
+        "means",
+        "figures",
+        "explanation.html",
+        "checks.json",
+        "explanation.json",
+        "album.json",
+        "regions.csv",
+    }
+)
+"""Names in the folder of an explanation."""
 
 
 def explain(
@@ -75,6 +89,7 @@ def explain(
     first, *others = open_runs([run] if isinstance(run, Run | str | Path) else run)
     folder = ExplanationFolder(Path(out) if out else first.explanation)
     require_explanation_folder(folder)
+    refuse_links(folder.folder if out else first.folder)
 
     classifier, device = TrainedClassifier.load(first), pick_device(config.device)
     target = parse_target(config.target, classifier.classes)
@@ -102,7 +117,9 @@ def require_explanation_folder(folder: ExplanationFolder) -> None:
         GyrusError: The folder holds something else.
     """
     path = folder.folder
-    if path.is_dir() and any(path.iterdir()) and not (folder.is_finished or folder.work.is_dir()):
+    names = {each.name for each in path.iterdir()} if path.is_dir() else set()
+    unfinished = "work" in names and names <= PARTS
+    if names and not (folder.is_finished or unfinished):
         raise GyrusError(f"{path} is not empty and holds no explanation. Give a new folder with --out.")
 
 
@@ -153,7 +170,7 @@ def _remove_earlier(folder: ExplanationFolder) -> None:
     """Remove the output of an earlier explanation; its computed results are kept."""
     folder.remove_displayed()
     for path in (folder.maps, folder.folder / "means", folder.figures):
-        shutil.rmtree(path, ignore_errors=True)
+        remove_files(path, (".npz", ".png", ".svg", ".nii", ".nii.gz"))
     for path in (folder.report, folder.checks, folder.regions):
         path.unlink(missing_ok=True)
 
