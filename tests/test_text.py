@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
+import pandas as pd
 import pytest
 
-from gyrus.text import p_value_text
+from gyrus.text import markdown, markdown_code, p_value_text, table_for_spreadsheets, visible
 
 
 @pytest.mark.parametrize(
@@ -13,3 +16,26 @@ from gyrus.text import p_value_text
 )
 def test_a_p_value_is_never_written_as_0_or_1(p_value: float, text: str) -> None:
     assert p_value_text(p_value) == text
+
+
+def test_control_characters_are_shown_and_everything_else_stays() -> None:
+    assert visible("a\x1b[31mb\nc\u202ed") == r"a\x1b[31mb\nc\u202ed"
+    assert visible("one\ntwo\x07", keep="\n") == "one\ntwo\\x07"
+    assert visible("阿尔茨海默 🧠 [/b] µ") == "阿尔茨海默 🧠 [/b] µ"
+
+
+def test_names_are_text_in_markdown() -> None:
+    shown = markdown("a|b `c` *d* <img src=x> ![x](http://y) [a](b)\n# title")
+    html = re.sub(r"\\(.)", "", shown)  # what remains has no special meaning
+    assert not re.search(r"[`*|<>]|!\[|\]\(|\n", html)
+    assert markdown("sub-01 = AD, 0.53 [0.41, 0.64] (95 %)") == "sub-01 = AD, 0.53 [0.41, 0.64] (95 %)"
+    assert markdown_code("a`b``c") == "``` a`b``c ```"
+    assert markdown_code("gyrus train") == "`gyrus train`"
+
+
+def test_spreadsheets_run_no_name_as_a_formula() -> None:
+    table = pd.DataFrame({"=cmd()": ["@SUM(A1)", "-1.5", "+x", "AD"], "number": [-1.0, 2.0, 3.0, 4.0]})
+    safe = table_for_spreadsheets(table)
+    assert list(safe.columns) == ["'=cmd()", "number"]
+    assert safe.iloc[:, 0].tolist() == ["'@SUM(A1)", "-1.5", "'+x", "AD"]
+    assert safe["number"].tolist() == [-1.0, 2.0, 3.0, 4.0]

@@ -24,3 +24,18 @@ def test_progress_goes_to_standard_error(capsys):
     assert captured.out == ""
     assert captured.err.startswith("Reading [x]\n")
     assert display_of(quiet=True) is gyrus.SILENT
+
+
+def test_hostile_names_do_not_reach_the_terminal_as_markup_or_escapes(capsys):
+    name = "[/b] \x1b[31mred\x07 :smile: \u202e"
+    console.print(name)
+    console.print(table([name, "n"], [[name, 1]], title=name))
+    display = display_of(quiet=False)
+    display.say(name)
+    with display.progress(name) as progress:
+        progress(1, 2)
+    captured = capsys.readouterr()
+    for text in (captured.out, captured.err):
+        assert "[/b]" in text
+        assert ":smile:" in text
+        assert not {"\x1b", "\x07", "\u202e"} & set(text)

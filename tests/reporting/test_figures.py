@@ -7,7 +7,15 @@ from PIL import Image
 
 from gyrus.evaluation.evaluate import evaluate
 from gyrus.reporting.evaluation_figures import draw_scores
-from gyrus.reporting.figures import Picture
+from gyrus.reporting.figures import (
+    Drawing,
+    Picture,
+    _glyphs,
+    _legible_texts,
+    font_family,
+    legible,
+    new_figure,
+)
 from tests.support.predictions import study
 from tests.support.report_contents import read
 
@@ -37,3 +45,33 @@ def test_a_matrix_of_many_classes_gets_the_whole_width() -> None:
     matrix, curves = map(Picture.from_drawing, draw_scores(predictions, evaluate(predictions, resamples=10))[:2])
     assert matrix.is_wide
     assert not curves.is_wide
+
+
+def test_names_without_a_glyph_are_codes_in_a_png_and_stay_names_in_a_page(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("gyrus.reporting.figures.OTHER_FONTS", ())  # as on a system with DejaVu Sans only
+    for cached in (font_family, _glyphs):
+        cached.cache_clear()
+    names = ["阿尔茨海默", "مرض", "🧠 tumour"]
+    figure = new_figure(3.0, 2.0)
+    axes = figure.subplots()
+    axes.plot([0, 1], [0, 1], label=names[2])
+    axes.set_xticks([0, 1], names[:2])
+    axes.legend()
+    png, svg = Drawing("names", "Names", "", figure).save(tmp_path)  # warnings are errors here
+    assert all(name in svg.read_text(encoding="utf-8") for name in names)
+    assert [label.get_text() for label in axes.get_xticklabels()] == names[:2], "the figure is as it was"
+    with _legible_texts(figure):
+        figure.canvas.draw()
+        assert axes.get_xticklabels()[0].get_text() == "U+963F U+5C14 U+8328 U+6D77 U+9ED8"
+        assert axes.get_legend().get_texts()[0].get_text() == "U+1F9E0 tumour"
+    assert png.exists()
+    assert legible("Alzheimer's (µ, é)") == "Alzheimer's (µ, é)"
+    for cached in (font_family, _glyphs):
+        cached.cache_clear()
+
+
+def test_classes_with_hostile_names_are_drawn(tmp_path) -> None:
+    classes = ("$x^{$", "阿尔茨海默", "[/b]", "<script>")
+    predictions = study(classes=classes)
+    for drawing in draw_scores(predictions, evaluate(predictions, resamples=10)):
+        drawing.save(tmp_path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gyrus.evaluation.result import verdict
+from gyrus.reporting.html import render
 from gyrus.reporting.model_card import render_card
 from tests.support.predictions import study
 from tests.support.report_contents import content, typical
@@ -42,3 +43,22 @@ def test_names_with_signs_are_not_escaped_as_in_a_page() -> None:
     predictions = study(classes=("A & B", "C < D", "E", "F"))
     assert "A & B" in render_card(content(predictions))
     assert "&amp;" not in render_card(content(predictions))
+
+
+HOSTILE = ("[/b]*x*", "a|b`c`", "![x](http://evil)", "<img src=x onerror=alert(1)>\n# Title\x1b[31m")
+
+
+def test_hostile_names_are_text_in_card_report_and_page() -> None:
+    hostile = content(study(classes=HOSTILE))
+    card = render_card(hostile)
+    assert "<img" not in card.replace("\\<img", "")
+    assert "![x](" not in card
+    assert "\n# Title" not in card
+    rows = [line for line in card.splitlines() if line.startswith("| a")]
+    assert len({line.replace("\\|", "").count("|") for line in rows}) == 1, "a name makes no columns"
+    text = hostile.evaluation.text()
+    page = render("report.html.j2", hostile)
+    assert "<img src=x" not in page
+    for output in (card, text):
+        assert "\x1b" not in output
+    assert "\n# Title" not in text

@@ -16,6 +16,7 @@ from gyrus.audit.subjects_from_pixels import SubjectGroups, find_groups
 from gyrus.datasets.manifest import Manifest
 from gyrus.datasets.splits import Split
 from gyrus.errors import DataError
+from gyrus.text import counted
 from gyrus.types import Subset
 
 
@@ -106,7 +107,8 @@ def _subsets(manifest: Manifest, split: Split | None) -> NDArray[np.str_]:
     missing = set(subset_of) - set(manifest.table["sample"])
     if missing:
         raise DataError(
-            f"The split contains {len(missing)} images that are not in the data, such as '{min(missing)}'. "
+            f"The split contains {counted(len(missing), 'image that is', 'images that are')} not in the data, such as "
+            f"'{min(missing)}'. "
             "Audit the data that the split was made from."
         )
     return np.array([subset_of.get(sample, "") for sample in manifest.table["sample"]])

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal, get_args
 
 from gyrus.files import atomic_path
 from gyrus.serialisation import Saved
+from gyrus.text import table_for_spreadsheets
 
 Severity = Literal["error", "warning", "note", "ok"]
 """Scores will be wrong; scores may be wrong; worth knowing; searched within the stated limits, and nothing found."""
@@ -121,4 +122,4 @@ class Findings(Saved):
         ]
         table = pd.DataFrame(rows, columns=["check", "severity", "sample", "reason"])
         with atomic_path(path) as temporary:
-            table.to_csv(temporary, index=False, lineterminator="\n")
+            table_for_spreadsheets(table).to_csv(temporary, index=False, lineterminator="\n")

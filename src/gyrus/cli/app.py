@@ -34,6 +34,7 @@ from gyrus.cli.signals import ended_by_signals
 from gyrus.errors import BadFilesError, GyrusError
 from gyrus.files import remove_abandoned
 from gyrus.redaction import without_secrets
+from gyrus.text import visible
 
 ABOUT = "Train brain-MRI classifiers whose scores you can trust."
 
@@ -119,9 +120,9 @@ def _exit_code() -> int | str | None:
 def _print_error(message: str, report: Sequence[str] = ()) -> None:
     with suppress(OSError):  # a closed terminal
         for line in report:
-            typer.echo(line, err=True)
+            typer.echo(visible(line, keep="\n\t"), err=True)
         typer.secho("Error: ", fg="red", bold=True, nl=False, err=True)
-        typer.echo(without_secrets(message), err=True)
+        typer.echo(visible(without_secrets(message), keep="\n\t"), err=True)
 
 
 def _drop_output() -> None:

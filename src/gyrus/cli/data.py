@@ -11,6 +11,7 @@ import typer
 from gyrus.cli.command import command, group
 from gyrus.cli.options import ConfigOptions, DataOptions, FigureFile, OnDuplicates, ReadingOptions, lengths
 from gyrus.cli.terminal import Terminal, console, table
+from gyrus.text import counted
 
 if TYPE_CHECKING:
     from gyrus.curation.cleaning import CleaningPlan
@@ -188,7 +189,7 @@ def convert(
     )
     for note in result.notes:
         console.print(f"Note: {note}")
-    console.print(f"{len(result.manifest)} samples as {to}: {result.folder}")
+    console.print(f"{counted(len(result.manifest), 'sample')} as {to}: {result.folder}")
 
 
 @command(app, "preview")

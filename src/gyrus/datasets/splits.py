@@ -19,6 +19,7 @@ from gyrus.configuration import Section
 from gyrus.datasets.copies import CopiesBetween, copies_between, group_units, shared_contents
 from gyrus.errors import LeakageError, SplitError
 from gyrus.serialisation import Saved
+from gyrus.text import counted
 from gyrus.types import SPLIT_WARNINGS, SUBSET_TITLES, SUBSETS, SplitUnit, Subset
 
 if TYPE_CHECKING:
@@ -249,7 +250,9 @@ def _units(manifest: Manifest, unit: str) -> pd.Series:
     table = manifest.table
     unlabelled = table["label"].isna().sum()
     if unlabelled:
-        raise SplitError(f"{unlabelled} samples have no label; a split for training needs all labels.")
+        raise SplitError(
+            f"{counted(unlabelled, 'sample has', 'samples have')} no label; a split for training needs all labels."
+        )
     if unit == "image":
         return table["sample"]
     _require_subjects(manifest)
@@ -392,10 +395,11 @@ def _dropped_notes(manifest: Manifest, subset_of_sample: pd.Series, unit: str) -
     for subset in SUBSETS:
         dropped = manifest.table[subset_of_sample.isna() & (manifest.table["subset"] == subset)]
         if len(dropped):
-            whose = f" of {dropped['subject'].nunique()} subjects" if unit == "subject" else ""
+            whose = f" of {counted(dropped['subject'].nunique(), 'subject')}" if unit == "subject" else ""
+            verb = "was" if len(dropped) == 1 else "were"
             notes.append(
-                f"{len(dropped)} images{whose} were dropped from the {SUBSET_TITLES[subset]}, because a later subset "
-                f"has copies of {'images of these subjects' if whose else 'them'}"
+                f"{counted(len(dropped), 'image')}{whose} {verb} dropped from the {SUBSET_TITLES[subset]}, because a "
+                f"later subset has copies of {'images of these subjects' if whose else 'them'}"
             )
     return tuple(notes)
 

@@ -23,7 +23,7 @@ from gyrus.evaluation.thresholds import GOALS, OperatingResult, choose_threshold
 from gyrus.inference.predictions import Predictions
 from gyrus.registry import look_up
 from gyrus.serialisation import Saved, renamed
-from gyrus.text import p_value_text
+from gyrus.text import counted, p_value_text
 from gyrus.types import SPLIT_WARNINGS, SplitUnit
 
 FEW = 50
@@ -280,4 +280,4 @@ def _percent(estimate: Estimate) -> str:
 
 
 def _count(count: int, group: Group) -> str:
-    return f"{count:,} {group}{'' if count == 1 else 's'}"
+    return counted(count, group)

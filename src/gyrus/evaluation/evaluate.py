@@ -40,6 +40,7 @@ from gyrus.evaluation.result import (
 from gyrus.inference.pooling import pool_by_subject
 from gyrus.inference.predictions import Predictions
 from gyrus.registry import look_up
+from gyrus.text import counted
 
 MOST_CLASSES_RESAMPLED = 100
 """With more classes there are no intervals: each resample has a confusion matrix of all pairs of classes."""
@@ -257,7 +258,7 @@ class _ClassSizes:
 
     def _size(self, index: int) -> str:
         count = self.counts[index]
-        return f"class '{self.classes[index]}' has {count} {self.group}{'' if count == 1 else 's'}"
+        return f"class '{self.classes[index]}' has {counted(count, self.group)}"
 
     def _single_class(self) -> str:
         return f"all are of class '{self.classes[self._rarest()]}'"

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from gyrus.evaluation.metrics import CLASS_METRIC_TITLES, METRIC_TITLES
 from gyrus.serialisation import Saved, renamed
+from gyrus.text import counted, visible
 from gyrus.types import SPLIT_WARNINGS, SplitUnit
 
 Unit = Literal["subject", "image"]
@@ -210,8 +211,12 @@ def limitations(evaluation: Evaluation) -> tuple[str, ...]:
         *([f"{leaky}. {leakage}"] if leaky else []),
         *evaluation.notes,
         *_size_limitations(evaluation),
-        *([f"{evaluation.unlabelled} images of unknown class were left out."] if evaluation.unlabelled else []),
+        *([f"{_unlabelled_images(evaluation)} left out."] if evaluation.unlabelled else []),
     )
+
+
+def _unlabelled_images(evaluation: Evaluation) -> str:
+    return counted(evaluation.unlabelled, "image of unknown class was", "images of unknown class were")
 
 
 def classification_report(evaluation: Evaluation, baselines: Baselines | None = None) -> str:
@@ -228,7 +233,7 @@ def classification_report(evaluation: Evaluation, baselines: Baselines | None = 
         lines += [*_aligned(overall), "", *_class_rows(scores), "", *_confusion_rows(scores)]
     lines += ["", interval_note(evaluation)]
     lines += [f"Note: {note}" for note in (*score_notes(evaluation), *limitations(evaluation))]
-    return "\n".join(lines) + "\n"
+    return "\n".join(visible(line) for line in lines) + "\n"
 
 
 def interval_note(evaluation: Evaluation) -> str:
@@ -426,5 +431,6 @@ def _confusion_rows(scores: Scores) -> list[str]:
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    rows = [[visible(cell) for cell in row] for row in rows]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]

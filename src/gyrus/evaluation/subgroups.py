@@ -25,7 +25,7 @@ from gyrus.inference.pooling import pool_by_subject
 from gyrus.inference.predictions import Predictions
 from gyrus.registry import look_up
 from gyrus.serialisation import Saved, renamed
-from gyrus.text import p_value_text
+from gyrus.text import counted, p_value_text
 
 BANDS = 3
 """Numeric columns are divided into this many bands with equal numbers of subjects, unless edges are given."""
@@ -87,7 +87,7 @@ class SubgroupTable:
         if not self.groups:
             return f"{self.column}: no image has a value."
         number, smallest = len(self.groups), self.smallest
-        sizes = f"{self.column}: {number} group{'' if number == 1 else 's'}, the smallest '{smallest.name}'"
+        sizes = f"{self.column}: {counted(number, 'group')}, the smallest '{smallest.name}'"
         few = ", too few for reliable scores" if smallest.count < FEW_OF_A_CLASS else ""
         return f"{sizes} with {smallest.count}{few}. {self._verdict(level)}".rstrip()
 

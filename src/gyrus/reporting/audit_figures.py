@@ -61,9 +61,10 @@ def sizes_figure(grouping: SubjectGroups) -> Figure:
         axes = figure.subplots()
         low, high = int(sizes.min()), int(sizes.max())
         step = max(1, (high - low) // 40)
-        bins = np.arange(low - 2.5, high + 2.5 + step, step).tolist()
+        bins = np.arange(low - 0.5, high + 0.5 + step, step).tolist()
         axes.hist(sizes, bins=bins, color=COLOURS[0], linewidth=0)
         axes.set(title="Images per group", xlabel="Images", ylabel="Groups")
+        axes.set_xlim(max(0.0, low - 2.5), max(high + 2.5, bins[-1]))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))
     return figure

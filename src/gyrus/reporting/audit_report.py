@@ -41,6 +41,8 @@ from gyrus.reporting.audit_maps import NO_MAPS, draw_maps
 from gyrus.reporting.figures import Drawing, Picture, save_drawings
 from gyrus.reporting.html import page_environment
 from gyrus.reporting.report_content import Facts
+from gyrus.text import counted, table_for_spreadsheets
+from gyrus.transforms.preprocessing import Grayscale
 
 PLAIN_OUTLIERS_SHOWN = 10
 GROUPS_SHOWN, SLICES_SHOWN = 6, 12
@@ -191,7 +193,7 @@ def _number_text(value: Number) -> str:
 def _write_table(path: Path, table: pd.DataFrame) -> None:
     columns = ["sample", *[name for name in table.columns if name != "sample"]]
     with atomic_path(path) as temporary:
-        table[columns].to_csv(temporary, index=False, lineterminator="\n", float_format="%.6g")
+        table_for_spreadsheets(table[columns]).to_csv(temporary, index=False, lineterminator="\n", float_format="%.6g")
 
 
 def _draw_quality(context: AuditContext) -> tuple[Drawing, ...]:
@@ -297,7 +299,8 @@ def _group_strips(context: AuditContext) -> tuple[ImageStrip, ...]:
         rows = rows[np.argsort(grouping.order[rows])]
         shown = rows[np.unique(np.linspace(0, len(rows) - 1, min(SLICES_SHOWN, len(rows))).astype(int))]
         name, labels = group_names([int(number)])[0], context.manifest.table["label"].iloc[rows].dropna().unique()
-        note = f"{len(rows)} images, {' and '.join(labels) or 'no label'}, confidence {grouping.confidence[number]:.2f}"
+        found = f"{counted(len(rows), 'image')}, {' and '.join(labels) or 'no label'}"
+        note = f"{found}, confidence {grouping.confidence[number]:.2f}"
         images = tuple(_data_url(context.images.thumbnails[row]) for row in shown)
         strips.append(ImageStrip(name, note, images, f"{len(shown)} images of group {name} in the order found"))
     return tuple(strips)

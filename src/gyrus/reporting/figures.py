@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterable, Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property, partial
 from itertools import cycle
 from pathlib import Path
 from typing import IO, Any
 
 import matplotlib as mpl
+from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.text import Text
+from matplotlib.ticker import Formatter, FuncFormatter
 
 from gyrus.evaluation.result import Estimate
 from gyrus.files import atomic_path, write_text
@@ -28,6 +33,14 @@ INK, MUTED, WARNING = "#1b1f23", "#767d86", "#c24a00"
 
 WARNING_HEIGHT = 0.32
 """Height in inches of a warning above a figure."""
+
+OTHER_FONTS = (
+    *("Noto Sans CJK SC", "Noto Sans CJK JP", "Source Han Sans SC", "WenQuanYi Micro Hei", "WenQuanYi Zen Hei"),
+    *("Droid Sans Fallback", "Microsoft YaHei", "SimHei", "PingFang SC", "Hiragino Sans GB", "Malgun Gothic"),
+    *("Noto Sans Arabic", "Noto Sans Hebrew", "Noto Sans Devanagari", "Noto Sans Thai", "Noto Emoji"),
+    *("Segoe UI Symbol", "Arial Unicode MS", "Unifont"),
+)
+"""Fonts of other scripts, tried in this order where DejaVu Sans has no glyph."""
 
 STYLE: Any = {
     "font.size": 8,
@@ -172,8 +185,78 @@ def _inline(svg: str, name: str) -> str:
     return re.sub(r'(url\(#|href="#)', rf"\g<1>{name}-", svg)
 
 
+def legible(text: str) -> str:
+    """A text in which characters without a glyph in the fonts of :func:`font_family` are replaced by their codes.
+
+    Example:
+        >>> legible("AD")
+        'AD'
+    """
+    glyphs = _glyphs()
+    parts = re.split(r"(\s)", text)
+    return "".join(part if part.isspace() else _with_codes(part, glyphs) for part in parts)
+
+
+def _with_codes(word: str, glyphs: frozenset[int]) -> str:
+    codes = "".join(
+        f"U+{ord(letter):04X} " if ord(letter) not in glyphs and letter != "\ufe0f" else letter.replace("\ufe0f", "")
+        for letter in word
+    )
+    return codes.rstrip()
+
+
+@cache
+def font_family() -> tuple[str, ...]:
+    """DejaVu Sans, which comes with matplotlib, and fonts for other scripts that are installed on this system."""
+    installed = set(font_manager.get_font_names())
+    return ("DejaVu Sans", *(name for name in OTHER_FONTS if name in installed))
+
+
+@cache
+def _glyphs() -> frozenset[int]:
+    """The characters that the fonts contain."""
+    paths = [font_manager.findfont(name) for name in font_family()]
+    return frozenset().union(*(font_manager.get_font(path).get_charmap() for path in paths))
+
+
+@contextmanager
+def _legible_texts(figure: Figure) -> Iterator[None]:
+    """Texts of the figure with codes for characters without a glyph, for the block.
+
+    Tick labels are made anew by their formatter at each drawing.
+    """
+    texts = [(each, each.get_text()) for each in figure.findobj(Text) if legible(each.get_text()) != each.get_text()]
+    axes = [axis for panel in figure.axes for axis in (panel.xaxis, panel.yaxis)]
+    labels = [(axis, axis.get_major_formatter()) for axis in axes]
+    try:
+        for each, text in texts:
+            each.set_text(legible(text))
+        for axis, formatter in labels:
+            if any(legible(text) != text for text in formatter.format_ticks(list(axis.get_majorticklocs()))):
+                axis.set_major_formatter(FuncFormatter(partial(_legible_tick, formatter)))
+        yield
+    finally:
+        for each, text in texts:
+            each.set_text(text)
+        for axis, formatter in labels:
+            if axis.get_major_formatter() is not formatter:
+                axis.set_major_formatter(formatter)
+
+
+def _legible_tick(formatter: Formatter, value: float, position: int | None = None) -> str:
+    return legible(formatter(value, position))
+
+
 def _draw(figure: Figure, target: Path | IO[str], **how: Any) -> None:
-    with mpl.rc_context(STYLE):
+    """Write a figure. In an SVG, names stay text, which the browser draws with its own fonts."""
+    vector = how.get("format") == "svg"
+    with (
+        mpl.rc_context({**STYLE, "font.family": font_family()}),
+        warnings.catch_warnings(),
+        nullcontext() if vector else _legible_texts(figure),
+    ):
+        # The layout of an SVG needs the width of every character, also of those that only the browser can draw.
+        warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from font", UserWarning)
         figure.savefig(target, **how)
     # The layout is fixed after the first drawing; computing it again would take half of the time of each drawing.
     figure.set_layout_engine("none")

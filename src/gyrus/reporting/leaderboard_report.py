@@ -37,7 +37,7 @@ from gyrus.reporting.figures import (
     save_drawings,
 )
 from gyrus.reporting.html import write_page
-from gyrus.text import p_value_text
+from gyrus.text import p_value_text, table_for_spreadsheets
 
 MOST_NAMES = 20
 MOST_CURVES = 7
@@ -59,8 +59,11 @@ def write_leaderboard(folder: Path, board: Leaderboard) -> Path:
         pictures = save_drawings(_drawings(number, table), folder / "figures")
         views.append(_View(table, _about(table), _cells(table), pictures, _notes(board, table)))
     frames = [frame(table) for table in board.tables]
-    write_text(folder / "leaderboard.csv", _stacked(frames).to_csv(index=False))
-    write_text(folder / "classes.csv", _stacked([class_frame(table) for table in board.tables]).to_csv(index=False))
+    write_text(folder / "leaderboard.csv", table_for_spreadsheets(_stacked(frames)).to_csv(index=False))
+    write_text(
+        folder / "classes.csv",
+        table_for_spreadsheets(_stacked([class_frame(table) for table in board.tables])).to_csv(index=False),
+    )
     write_text(folder / "leaderboard.md", "\n\n".join([*describe(board), *(_markdown(view) for view in views)]) + "\n")
     write_text(folder / "leaderboard.tex", "\n\n".join(_latex(view) for view in views) + "\n")
     content = _Page(folder.resolve().name, datetime.now(UTC).isoformat(timespec="seconds"), describe(board), views)

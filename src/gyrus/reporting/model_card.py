@@ -9,6 +9,7 @@ from gyrus.evaluation.result import interval_note, join_words
 from gyrus.files import write_text
 from gyrus.reporting.html import report_environment
 from gyrus.reporting.report_content import ReportContent
+from gyrus.text import markdown, markdown_code
 
 
 def write_card(path: Path, content: ReportContent) -> None:
@@ -16,9 +17,21 @@ def write_card(path: Path, content: ReportContent) -> None:
     write_text(path, render_card(content))
 
 
+def _shown(value: object) -> object:
+    """A value in Markdown: names of classes, files and subjects are text, whatever they contain."""
+    return markdown(value) if isinstance(value, str) and not isinstance(value, _Code) else value
+
+
+class _Code(str):
+    """Markdown that the template has made itself."""
+
+    __slots__ = ()
+
+
 def render_card(content: ReportContent) -> str:
     """The card as Markdown."""
-    environment = report_environment().overlay(autoescape=False)
+    environment = report_environment().overlay(autoescape=False, finalize=_shown)
+    environment.filters["code"] = lambda text: _Code(markdown_code(text))
     evaluation = content.evaluation
     return environment.get_template("model_card.md.j2").render(
         content=content,

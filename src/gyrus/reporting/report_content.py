@@ -14,6 +14,7 @@ from gyrus.evaluation.result import Baselines, Evaluation
 from gyrus.evaluation.subgroups import SubgroupTable
 from gyrus.redaction import without_secrets
 from gyrus.reporting.figures import Picture
+from gyrus.text import counted
 
 if TYPE_CHECKING:
     from gyrus.datasets.manifest import Manifest
@@ -84,11 +85,11 @@ def data_facts(manifest: Manifest) -> Facts:
         inside = manifest.table[manifest.table["label"] == name]
         noun = "scans" if manifest.subject_kind == "scan" else "subjects"
         subjects = "" if manifest.subject_kind == "unknown" else f"{inside['subject'].nunique():,} {noun}, "
-        counts.append((name, f"{subjects}{len(inside):,} images"))
+        counts.append((name, f"{subjects}{counted(len(inside), 'image')}"))
     return (
         *counts,
         ("Subject ids", rule if manifest.subject_kind != "scan" else f"{rule} (scan ids, not subjects)"),
-        ("Excluded", f"{len(manifest.problems)} samples"),
+        ("Excluded", counted(len(manifest.problems), "sample")),
         ("Digest", manifest.digest[:16]),
     )
 

@@ -27,6 +27,7 @@ from gyrus.reporting.report_content import Facts, ReportContent, command_text, d
 from gyrus.reporting.split_unit_report import shared_subjects
 from gyrus.reporting.training_figures import draw_training
 from gyrus.runs.run_folder import Run
+from gyrus.text import counted
 from gyrus.types import SUBSETS
 
 if TYPE_CHECKING:
@@ -145,8 +146,8 @@ def report_predictions(predictions: Predictions, evaluation: Evaluation, folder:
 def _split_facts(split: Split) -> Facts:
     sizes = []
     for subset in SUBSETS:
-        subjects = f"{len(split.subjects[subset]):,} subjects, " if split.subjects[subset] else ""
-        sizes.append((subset_title(subset), f"{subjects}{len(split.samples[subset]):,} images"))
+        subjects = f"{counted(len(split.subjects[subset]), 'subject')}, " if split.subjects[subset] else ""
+        sizes.append((subset_title(subset), f"{subjects}{counted(len(split.samples[subset]), 'image')}"))
     shared, tested = shared_subjects(split)
     method = split.method if split.fold is None else f"{split.method}, fold {split.fold}"
     facts = [("Split by", split.unit), ("Method", f"{method}, seed {split.seed}"), *sizes]

@@ -206,11 +206,11 @@ class TerminalBar(Lines):
         super().__init__(console, epochs, monitor, forecast)
         self._batches = batches
         self._bar = Bar(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[loss]}"),
-            TextColumn("{task.fields[left]}"),
+            TextColumn("{task.fields[loss]}", markup=False),
+            TextColumn("{task.fields[left]}", markup=False),
             console=console,
             transient=True,
             refresh_per_second=4,

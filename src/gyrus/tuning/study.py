@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 from gyrus.errors import ConfigError, RunError
 from gyrus.registry import look_up
 from gyrus.serialisation import Saved
+from gyrus.text import counted
 from gyrus.training.config import BestBy, Monitor
 from gyrus.tuning.search_space import SearchSpace, configure
 
@@ -258,10 +259,10 @@ class StudyResult:
         train, val = self.split.subjects["train"], self.split.subjects["val"]
         if self.study.folds:
             count = len(train) + len(val)
-            noun = f"{count} subjects" if count else f"{len(self.manifest)} images"
+            noun = counted(count, "subject") if count else counted(len(self.manifest), "image")
             return f"mean over {self.study.folds} inner folds of {noun}"
-        images = f"on {len(self.split.samples['val'])} images"
-        return f"{images} of {len(val)} subjects" if val else images
+        images = f"on {counted(len(self.split.samples['val']), 'image')}"
+        return f"{images} of {counted(len(val), 'subject')}" if val else images
 
     @property
     def sentences(self) -> list[str]:

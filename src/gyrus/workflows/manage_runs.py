@@ -105,9 +105,21 @@ def show_run(run: Run | str | Path) -> list[tuple[str, str]]:
 
         split = Split.load(run.split)
         lines.append(("Split", f"by {split.unit}, {split.method}, seed {split.seed}"))
-        lines.append(("Copies", f"{split.copies} images have copies in an earlier subset" if split.copies else ""))
+        lines.append(
+            (
+                "Copies",
+                counted(
+                    split.copies, "image has a copy in an earlier subset", "images have copies in an earlier subset"
+                )
+                if split.copies
+                else "",
+            )
+        )
         lines += [
-            (subset.capitalize(), f"{len(split.subjects[subset])} subjects, {len(split.samples[subset])} images")
+            (
+                subset.capitalize(),
+                f"{counted(len(split.subjects[subset]), 'subject')}, {counted(len(split.samples[subset]), 'image')}",
+            )
             for subset in SUBSETS
         ]
     if facts.get("best_epoch"):
@@ -239,11 +251,11 @@ def _row_differences(left: Manifest, right: Manifest) -> list[str]:
     lines = []
     for side, name in zip(sides, ("first", "second"), strict=True):
         if count := len(side.index.difference(shared)):
-            lines.append(f"{count} images are only in the {name} run")
+            lines.append(f"{counted(count, 'image is', 'images are')} only in the {name} run")
     for column, words in (("digest", "other pixels"), ("label", "another label"), ("subject", "another subject")):
         pair = [side.loc[shared, column].astype("string").fillna("") for side in sides]
         if changed := int((pair[0] != pair[1]).sum()):
-            lines.append(f"{changed} images have the same name, but {words}")
+            lines.append(f"{counted(changed, 'image has', 'images have')} the same name, but {words}")
     return lines or ["the images are the same, but their sessions, slices or given subsets differ"]
 
 

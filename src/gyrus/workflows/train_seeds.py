@@ -36,16 +36,22 @@ class SeedRuns:
 
     def text(self) -> str:
         """Mean, standard deviation and range of each score, and which to quote."""
-        lines = [f"{len(self.runs)} seeds, the same split"]
+        several = len(self.runs) > 1
+        lines = ["1 seed" if not several else f"{len(self.runs)} seeds, the same split"]
         for unit, scores in self.scores.groupby("unit", sort=False):
             lines.append(f"{f'By {unit}':26}{'mean':>8}{'SD':>8}{'lowest':>8}{'highest':>9}")
             for metric in HEADLINE_METRICS:
                 values = scores[metric].dropna()
                 if len(values):
-                    spread = values.std() if len(values) > 1 else float("nan")
-                    numbers = f"{values.mean():8.3f}{spread:8.3f}{values.min():8.3f}{values.max():9.3f}"
+                    spread = f"{values.std():8.3f}" if len(values) > 1 else f"{'-':>8}"
+                    numbers = f"{values.mean():8.3f}{spread}{values.min():8.3f}{values.max():9.3f}"
                     lines.append(f"{HEADLINE_METRICS[metric]:26}{numbers}")
-        return "\n".join([*lines, "Quote the mean: choosing the best of several seeds means choosing on the test set."])
+        advice = (
+            "Quote the mean: choosing the best of several seeds means choosing on the test set."
+            if several
+            else "One seed shows no variation: give several, such as --seeds 0,1,2."
+        )
+        return "\n".join([*lines, advice])
 
 
 def train_seeds(
