@@ -42,7 +42,6 @@ from gyrus.reporting.figures import Drawing, Picture, save_drawings
 from gyrus.reporting.html import page_environment
 from gyrus.reporting.report_content import Facts
 from gyrus.text import counted, table_for_spreadsheets
-from gyrus.transforms.preprocessing import Grayscale
 
 PLAIN_OUTLIERS_SHOWN = 10
 GROUPS_SHOWN, SLICES_SHOWN = 6, 12
