@@ -218,6 +218,9 @@ def test_constant_images_are_problems_but_constant_slices_of_a_scan_are_notes(tm
     assert [problem.sample for problem in slices.problems] == ["NC/sub-3_slice-0.png", "NC/sub-3_slice-1.png"]
     assert "AD/sub-1_slice-1.png" in slices.table["sample"].tolist()
     assert [note for note in slices.notes if "1 x the slice of a scan has the same value" in note]
+    slices.save(tmp_path / "manifest.parquet")
+    (black,) = Manifest.load(tmp_path / "manifest.parquet").constant
+    assert (slices.table["digest"] == black).sum() == 1
 
 
 def test_constant_volumes_are_problems_and_few_slices_a_note(tmp_path):

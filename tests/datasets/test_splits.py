@@ -294,3 +294,18 @@ def test_a_subject_whose_label_changes_between_visits_stays_in_one_subset():
     within = table.assign(session="m0")
     with pytest.raises(SplitError, match="more than one label: a000, a001"):
         split(replace(manifest, table=within))
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_constant_slices_do_not_link_subjects(given):
+    """The black ends of all scans have the same bytes."""
+    names = subjects_per_label(a=10, b=10)
+    subsets = {name: "test" if name[-1] in "89" else "train" for name in names} if given else None
+    manifest = manifest_of(names, subsets=subsets)
+    black = {sample: "a/a000_00.png" for sample in manifest.table["sample"] if sample.endswith("_00.png")}
+    copied = with_copies(manifest, black)
+    result = split(replace(copied, constant=("a000-0",)))
+    assert result.subjects == split(manifest).subjects
+    assert (result.copies, result.dropped, result.notes) == (0, (), ())
+    with pytest.raises((LeakageError, SplitError)):
+        split(copied)

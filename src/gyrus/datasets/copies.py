@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from gyrus.datasets.manifest import MEMBERS, VIEW
+from gyrus.datasets.manifest import MEMBERS, VIEW, Manifest
 from gyrus.types import SUBSET_TITLES, SUBSETS, Subset
 
 if TYPE_CHECKING:
@@ -46,11 +46,11 @@ class CopiesBetween:
         )
 
 
-def group_units(table: pd.DataFrame, units: pd.Series) -> pd.Series:
+def group_units(manifest: Manifest, units: pd.Series) -> pd.Series:
     """The group of each sample: units that share a copy, directly or through other units, have one group.
 
     Args:
-        table: The table of a manifest.
+        manifest: The samples.
         units: The unit of each sample, for example its subject.
 
     Returns:
@@ -63,22 +63,23 @@ def group_units(table: pd.DataFrame, units: pd.Series) -> pd.Series:
             unit = leaders[unit]
         return unit
 
-    shared = shared_contents(table)
+    shared = shared_contents(manifest)
     for _, sharing in units.loc[shared.index].groupby(shared.to_numpy(), sort=True):
         first, *others = sorted({leader(unit) for unit in sharing})
         leaders |= dict.fromkeys(others, first)
     return units.map(leader)
 
 
-def copies_between(table: pd.DataFrame, subsets: pd.Series) -> tuple[CopiesBetween, ...]:
+def copies_between(manifest: Manifest, subsets: pd.Series) -> tuple[CopiesBetween, ...]:
     """The copies that are in more than one subset.
 
     Args:
-        table: The table of a manifest.
+        manifest: The samples.
         subsets: The subset of each sample; any other value for samples in none.
     """
-    shared = shared_contents(table)
-    samples, inside = table["sample"].loc[shared.index].to_numpy(), subsets.loc[shared.index].to_numpy(dtype=object)
+    shared = shared_contents(manifest)
+    samples = manifest.table["sample"].loc[shared.index].to_numpy()
+    inside = subsets.loc[shared.index].to_numpy(dtype=object)
     members: dict[str, dict[str, list[str]]] = {subset: {} for subset in SUBSETS}
     for sample, content, subset in zip(samples, shared, inside, strict=True):
         if subset in members:
@@ -97,12 +98,15 @@ def copies_between(table: pd.DataFrame, subsets: pd.Series) -> tuple[CopiesBetwe
     return tuple(found)
 
 
-def shared_contents(table: pd.DataFrame) -> pd.Series:
+def shared_contents(manifest: Manifest) -> pd.Series:
     """The digests that several samples share: one entry per sample and digest, under the row label of the sample.
+
+    Constant slices do not count: the black ends of the scans of any two subjects are the same.
 
     The content of a stack is each of its slices; that of a slice with neighbours is the slice itself, since its
     neighbours are in other samples of the scan anyway.
     """
+    table = manifest.table
     digests = table["digest"]
     if MEMBERS in table:
         views = table[VIEW] if VIEW in table else [None] * len(table)
@@ -112,7 +116,7 @@ def shared_contents(table: pd.DataFrame) -> pd.Series:
             for own, members, view in zip(digests, table[MEMBERS], views, strict=True)
         ]
         digests = digests.explode()
-    digests = digests.dropna()
+    digests = digests[digests.notna() & ~digests.isin(manifest.constant)]
     named = digests.to_frame().assign(row=digests.index).drop_duplicates()
     return named.loc[named["digest"].duplicated(keep=False), "digest"]
 

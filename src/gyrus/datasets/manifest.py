@@ -141,6 +141,7 @@ class Manifest:
         problems: The samples that were excluded.
         notes: Decisions and oddities that exclude no sample.
         files: What became of every file below the root; None if that is not known.
+        constant: Digests of the slices that have one value everywhere. They are no sign that two samples are copies.
     """
 
     table: pd.DataFrame
@@ -151,6 +152,7 @@ class Manifest:
     problems: tuple[Problem, ...] = field(default=())
     notes: tuple[str, ...] = ()
     files: FileCounts | None = None
+    constant: tuple[str, ...] = ()
 
     @classmethod
     def from_rows(
@@ -164,6 +166,7 @@ class Manifest:
         problems: Sequence[Problem] = (),
         notes: Sequence[str] = (),
         files: FileCounts | None = None,
+        constant: Sequence[str] = (),
     ) -> Manifest:
         """Build a manifest from the rows of a source: columns, types and order.
 
@@ -203,7 +206,9 @@ class Manifest:
                 f"Labels {strangers} are not among the classes {list(names)}. "
                 "Name all classes in order, or omit the classes."
             )
-        return cls(table, names, Path(root), subject_kind, subject_rule, tuple(problems), tuple(notes), files)
+        return cls(
+            table, names, Path(root), subject_kind, subject_rule, tuple(problems), tuple(notes), files, tuple(constant)
+        )
 
     def derive(
         self, rows: Sequence[Mapping[str, Any]], *, problems: Sequence[Problem] | None = None, notes: Sequence[str] = ()
@@ -220,6 +225,7 @@ class Manifest:
             problems=self.problems if problems is None else problems,
             notes=(*self.notes, *notes),
             files=self.files,
+            constant=self.constant,
         )
 
     def __len__(self) -> int:
@@ -339,6 +345,7 @@ class Manifest:
             "problems": [[problem.sample, problem.kind, problem.message] for problem in self.problems],
             "notes": list(self.notes),
             "files": self.files.to_document() if self.files else None,
+            "constant": list(self.constant),
         }
         frame = self.table.copy()
         for column in _sequences(frame):
@@ -373,6 +380,7 @@ class Manifest:
             problems=[Problem(*problem) for problem in about["problems"]],
             notes=about.get("notes", ()),
             files=FileCounts(**about["files"]) if about.get("files") else None,
+            constant=about.get("constant", ()),
         )
 
 

@@ -307,6 +307,7 @@ def _build_manifest(listing: Listing, request: ScanRequest, location: Path) -> M
             *(f"{count} x {note}" for note, count in sorted(counts.items())),
         ],
         files=count_files(_accounted(location, listing), listing, set(rows["sample"]), problems),
+        constant=sorted({one.digest for one in findings if isinstance(one, Inspection) and one.constant}),
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -120,7 +120,7 @@ def split(manifest: Manifest, config: SplitConfig | None = None, *, seed: int = 
     config = config or SplitConfig()
     seed = seed if config.seed is None else config.seed
     table = manifest.table
-    groups = group_units(table, _units(manifest, config.unit))
+    groups = group_units(manifest, _units(manifest, config.unit))
     method = config.method
     if method == "auto":
         method = "given" if (table["subset"] == "test").any() else "holdout"
@@ -153,7 +153,7 @@ def split(manifest: Manifest, config: SplitConfig | None = None, *, seed: int = 
             *_class_notes(manifest, by_sample, config.unit),
             *map(str, copies),
             *_dropped_notes(manifest, by_sample, config.unit),
-            *_copy_notes(table, by_sample),
+            *_copy_notes(manifest, by_sample),
         ),
         fold=config.fold if method == "kfold" else None,
         copies=_count(copies),
@@ -206,7 +206,7 @@ def check_split(split: Split, manifest: Manifest) -> None:
     if split.unit != "image":
         _refuse_overlap({subset: set(split.subjects[subset]) for subset in SUBSETS})
     subset_of_sample = {sample: subset for subset in SUBSETS for sample in split.samples[subset]}
-    copies = copies_between(manifest.table, manifest.table["sample"].map(subset_of_sample))
+    copies = copies_between(manifest, manifest.table["sample"].map(subset_of_sample))
     if _count(copies) > split.copies:
         raise _copies_error(manifest, copies, split.unit)
 
@@ -351,7 +351,7 @@ def _given(
         names = table["subject"]
         whose = "inferred subjects" if manifest.subject_kind == "inferred" else "subjects"
         _refuse_overlap({subset: set(names[subsets == subset]) for subset in SUBSETS}, whose)
-    copies = copies_between(table, subsets)
+    copies = copies_between(manifest, subsets)
     if copies and config.on_duplicates == "stop":
         raise _copies_error(manifest, copies, config.unit)
     if copies and config.on_duplicates == "drop":
@@ -404,10 +404,10 @@ def _dropped_notes(manifest: Manifest, subset_of_sample: pd.Series, unit: str) -
     return tuple(notes)
 
 
-def _copy_notes(table: pd.DataFrame, subset_of_sample: pd.Series) -> tuple[str, ...]:
+def _copy_notes(manifest: Manifest, subset_of_sample: pd.Series) -> tuple[str, ...]:
     """Copies with other labels, and copies under the names of other subjects."""
-    shared = shared_contents(table[subset_of_sample.notna()])
-    copies = table.loc[shared.index].assign(content=shared.to_numpy()).reset_index(drop=True)
+    shared = shared_contents(replace(manifest, table=manifest.table[subset_of_sample.notna()]))
+    copies = manifest.table.loc[shared.index].assign(content=shared.to_numpy()).reset_index(drop=True)
     notes = []
     for column, consequence in (
         ("label", "at most one label of each is correct; gyrus audit lists them"),
