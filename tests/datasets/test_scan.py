@@ -148,7 +148,7 @@ def test_missing_paths_and_unknown_layouts_are_refused(tmp_path: Path) -> None:
 
     with pytest.raises(DataError, match="does not exist"):
         scan(tmp_path / "nowhere")
-    with pytest.raises(DataError, match=r"(?s)no known layout.*hf:owner/name"):
+    with pytest.raises(DataError, match=r"(?s)notes\.txt is not a file that Gyrus reads.*\.nii\.gz.*\.csv"):
         scan(tmp_path / "notes.txt")
 
 

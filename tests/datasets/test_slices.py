@@ -242,7 +242,7 @@ def test_missing_neighbours_are_reported_and_replaced_by_the_nearest(tmp_path):
     found = with_neighbours(manifest, BOTH)
     assert shown(found)["1_1"] == [10, 11, 11]
     assert shown(found)["1_3"] == [13, 13, 14]
-    assert [note for note in found.notes if "1 neighbouring slices are missing in 1 of 2 scans" in note]
+    assert [note for note in found.notes if "1 neighbouring slice is missing in 1 of 2 scans" in note]
 
 
 def test_regular_steps_above_one_are_not_gaps(tmp_path):

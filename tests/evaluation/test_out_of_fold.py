@@ -83,5 +83,5 @@ def test_out_of_fold_predictions_name_the_fold_and_hold_everyone_once():
     assert everybody.subset == "out-of-fold"
     with pytest.raises(DataError, match="more than once"):
         join_folds([RANKED_WITHIN[0], RANKED_WITHIN[0]])
-    with pytest.raises(DataError, match="1 samples are in the test set of no fold, the first is 'x'"):
+    with pytest.raises(DataError, match="1 sample is in the test set of no fold, the first is 'x'"):
         require_all_tested(everybody, [*everybody.table["sample"], "x"])

@@ -122,10 +122,10 @@ def test_logits_of_another_tool_are_taken_as_they_are(tmp_path) -> None:
         ({"AD": [0.9, np.nan]}, "'AD' has 1 values that are missing.*sample 'b'"),
         ({"AD": [0.9, "x"]}, "'AD' has 1 values that are missing or not finite numbers; the first is 'x'"),
         ({"AD": [0.5, 0.2]}, "first is 'a'.*sum to 0.59"),
-        ({"AD": [1.2, 0.2], "NC": [-0.2, 0.8]}, "1 rows are not probabilities; the first is 'a'"),
+        ({"AD": [1.2, 0.2], "NC": [-0.2, 0.8]}, "1 row is not probabilities; the first is 'a'"),
         ({"target": ["AD", "MCI"]}, "not among the classes.*'MCI' of sample 'b'"),
         ({"sample": ["a", "a"]}, "more than once.*'a'"),
-        ({"sample": ["a", None]}, "1 rows .* have no sample id"),
+        ({"sample": ["a", None]}, "1 row has no sample id"),
         ({"subject": ["007", "7"]}, "1 subjects that differ .*: '7' and '007'"),
     ],
 )

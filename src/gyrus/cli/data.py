@@ -251,7 +251,7 @@ def phantom(
     import gyrus
 
     gyrus.phantom(out, subjects=subjects, slices=slices, classes=classes, size=size, seed=seed, layout=layout)
-    console.print(f"{subjects} subjects with {slices} slices each: {out}")
+    console.print(f"{counted(subjects, 'subject')} with {counted(slices, 'slice')} each: {out}")
 
 
 def _print_plan(plan: CleaningPlan) -> None:
@@ -295,7 +295,8 @@ def _print_summary(manifest: Manifest) -> None:
     if manifest.problems:
         reasons = count_reasons(manifest.problems)
         console.print(
-            f"{len(manifest.problems)} samples cannot be used ({reasons}); by default, training stops at them."
+            f"{counted(len(manifest.problems), 'sample')} cannot be used ({reasons}); by default, training stops at "
+            "them."
         )
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from gyrus.datasets.identifiers import comparable, examples
 from gyrus.datasets.manifest import Problem
 from gyrus.errors import DataError
+from gyrus.text import counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -111,7 +112,7 @@ def _notes(changing: Sequence[str], policy: LabelChanges, left_out: int) -> list
         "last": "all images of a subject have the label of the last visit",
         "each": "each visit keeps its label, and scores are by visit; their intervals treat the visits of a subject as "
         "independent",
-        "exclude": f"these subjects and their {left_out} images were left out",
+        "exclude": f"these subjects and their {counted(left_out, 'image')} were left out",
     }[policy]
     count = len(changing)
     return [

@@ -14,6 +14,7 @@ from gyrus.datasets.file_counts import FileCounts
 from gyrus.datasets.identifiers import comparable_label
 from gyrus.errors import BadFilesError, DataError, NothingUsableError
 from gyrus.files import atomic_path, digest, reading
+from gyrus.text import counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -327,7 +328,8 @@ class Manifest:
         """
         if self.problems:
             raise BadFilesError(
-                f"{len(self.problems)} samples cannot be used ({count_reasons(self.problems)}). Fix or remove them, "
+                f"{counted(len(self.problems), 'sample')} cannot be used ({count_reasons(self.problems)}). Fix or "
+                "remove them, "
                 "or exclude them with --on-bad-file skip.",
                 [str(problem) for problem in commonest_first(self.problems)],
             )

@@ -21,7 +21,7 @@ from gyrus.datasets.sample_files import ASSUMED, EncodedImages, VolumeFiles, ass
 from gyrus.datasets.sources import bids, huggingface, id_table, parquet, table
 from gyrus.datasets.sources import dicom_series as dicom
 from gyrus.datasets.sources.accounting import count_files
-from gyrus.datasets.sources.class_folders import is_image, list_images, list_volumes, walk
+from gyrus.datasets.sources.class_folders import IMAGE_EXTENSIONS, is_image, list_images, list_volumes, walk
 from gyrus.datasets.sources.listing import Listing, Progress, ScanRequest
 from gyrus.datasets.sources.scan_evidence import reason_to_doubt
 from gyrus.datasets.sources.subject_rules import SUBJECT_RULES, SubjectNames, subjects_from_names, unknown_subjects
@@ -30,7 +30,7 @@ from gyrus.errors import ConfigError, DataError, UnusableImageError
 from gyrus.imaging.decoding import GrayWindow, Inspection
 from gyrus.imaging.dicom import DICOM_EXTENSIONS, is_dicom
 from gyrus.imaging.orientation import AssumedGeometry
-from gyrus.imaging.volume_formats import is_volume
+from gyrus.imaging.volume_formats import FORMATS, is_volume
 from gyrus.registry import look_up
 
 _CHUNK = 64
@@ -217,8 +217,16 @@ def _recognise(path: str | Path, request: ScanRequest) -> str:
         if parquet.holds_images(place, request.columns.get("image")):
             return "parquet"
         return "ids" if id_table.has_ids(place, request) else "table"
-    known = "".join(f"\n  {name}: {layout.description}" for name, layout in SOURCES.items())
-    raise DataError(f"{place} has no known layout. Known layouts:{known}")
+    known = {
+        "images": IMAGE_EXTENSIONS,
+        "volumes": FORMATS,
+        "DICOM": DICOM_EXTENSIONS,
+        "tables": table.TABLE_EXTENSIONS,
+    }
+    raise DataError(
+        f"{place} is not a file that Gyrus reads. Convert it to one of these, or name the folder of the data:"
+        + "".join(f"\n  {kind}: {' '.join(extensions)}" for kind, extensions in known.items())
+    )
 
 
 def _recognise_folder(path: Path, request: ScanRequest) -> str:

@@ -15,6 +15,7 @@ from gyrus.configuration import Section
 from gyrus.datasets.manifest import AFFINE, MEMBERS, VIEW, VOLUME_FILES, Manifest, Problem
 from gyrus.errors import DataError, NothingUsableError
 from gyrus.files import digest
+from gyrus.text import counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -53,7 +54,8 @@ def stack_slices(manifest: Manifest, config: StackConfig) -> Manifest:
     for scan in scans:
         volume = _volume(scan, config)
         if len(scan) < config.slices and config.short == "refuse":
-            message = f"{len(scan)} slices, but the stack needs {config.slices} (data.stack.slices, data.stack.short)"
+            has = counted(len(scan), "slice")
+            message = f"{has}, but the stack needs {config.slices} (data.stack.slices, data.stack.short)"
             problems.append(Problem(volume["sample"], "too few slices", message))
         else:
             rows.append(volume)

@@ -16,6 +16,7 @@ from gyrus.datasets.slice_stacks import StackConfig, as_member, choose_slices, g
 from gyrus.errors import DataError, UnusableSampleError
 from gyrus.files import digest
 from gyrus.imaging.orientation import Plane, slices_along
+from gyrus.text import counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -106,7 +107,7 @@ def _stack(pixels: np.ndarray, config: StackConfig, sample: str) -> np.ndarray:
     present = pixels.shape[1]
     if present < config.slices and config.short == "refuse":
         reason = (
-            f"{present} slices after the steps of preprocessing.volume, but the stack needs {config.slices} "
+            f"{counted(present, 'slice')} after the steps of preprocessing.volume, but the stack needs {config.slices} "
             "(data.stack.slices, data.stack.short)"
         )
         raise UnusableSampleError("too few slices", reason, f"{sample} has {reason}.")
@@ -260,7 +261,8 @@ def _notes(scans: Sequence[_Scan], neighbours: int) -> tuple[str, ...]:
     if with_gaps:
         missing = sum(scan.gaps(neighbours) for scan in with_gaps)
         notes.append(
-            f"{missing} neighbouring slices are missing in {len(with_gaps)} of {len(scans)} scans, first at "
+            f"{counted(missing, 'neighbouring slice is', 'neighbouring slices are')} missing in {len(with_gaps)} of "
+            f"{len(scans)} scans, first at "
             f"{with_gaps[0].table['sample'].iloc[0]}; the nearest slice replaces each"
         )
     single = [scan for scan in scans if len(scan.numbers) == 1]

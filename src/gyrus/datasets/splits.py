@@ -179,7 +179,11 @@ def class_sizes(manifest: Manifest, unit: Literal["image", "subject"], most: int
     names = table["sample"] if unit == "image" else table["subject"]
     counts = names.groupby(table["label"]).nunique()
     sizes = [f"{counts.get(label, 0)} {label}" for label in manifest.classes[:most]]
-    more = f" and {len(manifest.classes) - most} more classes" if len(manifest.classes) > most else ""
+    more = (
+        f" and {counted(len(manifest.classes) - most, 'more class', 'more classes')}"
+        if len(manifest.classes) > most
+        else ""
+    )
     total = names.nunique()
     return f"{total} {unit}{'s' if total != 1 else ''} ({', '.join(sizes)}{more})"
 
@@ -195,8 +199,9 @@ def check_split(split: Split, manifest: Manifest) -> None:
     unit: Literal["image", "subject"] = "image" if split.unit == "image" else "subject"
     for subset in SUBSETS:
         if not split.samples[subset]:
-            after = f" after {len(split.dropped)} images with copies in a later subset were dropped" * bool(
-                split.dropped
+            after = (
+                f" after {counted(len(split.dropped), 'image')} with copies in a later subset had to be dropped"
+                * bool(split.dropped)
             )
             raise SplitError(
                 f"The {SUBSET_TITLES[subset]} would be empty{after}. The data have "

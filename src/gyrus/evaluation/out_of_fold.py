@@ -15,6 +15,7 @@ from gyrus.errors import DataError
 from gyrus.evaluation.metrics import METRICS
 from gyrus.evaluation.result import Evaluation, unit_name
 from gyrus.inference.predictions import Predictions
+from gyrus.text import counted
 
 OUT_OF_FOLD = "out-of-fold"
 """The subset of out-of-fold predictions."""
@@ -167,4 +168,7 @@ def require_all_tested(tested: Predictions, samples: Sequence[str]) -> None:
     """Raise DataError where a sample is in the test set of no fold."""
     missing = sorted(set(samples) - set(tested.table["sample"]))
     if missing:
-        raise DataError(f"{len(missing)} samples are in the test set of no fold, the first is '{missing[0]}'.")
+        raise DataError(
+            f"{counted(len(missing), 'sample is', 'samples are')} in the test set of no fold, the first is "
+            f"'{missing[0]}'."
+        )

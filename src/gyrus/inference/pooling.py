@@ -12,6 +12,7 @@ import pandas as pd
 from gyrus.datasets.identifiers import examples
 from gyrus.errors import DataError
 from gyrus.inference.predictions import COLUMNS, Predictions
+from gyrus.text import counted
 from gyrus.types import SplitUnit
 
 ENOUGH_STEPS = 2000
@@ -162,7 +163,8 @@ def _targets_by_group(predictions: Predictions, codes: npt.NDArray[np.intp], sub
         first = subjects[conflicting[0]]
         labels = sorted(predictions.table["target"][codes == conflicting[0]].dropna().unique())
         raise DataError(
-            f"{len(conflicting)} subjects have samples of more than one class; the first is '{first}' with {labels}. "
+            f"{counted(len(conflicting), 'subject has', 'subjects have')} samples of more than one class; the first "
+            f"is '{first}' with {labels}. "
             "Give each subject one class, or use sessions as subjects."
         )
     return [None if index < 0 else predictions.classes[index] for index in highest]

@@ -18,6 +18,7 @@ from gyrus.datasets.text_tables import open_table
 from gyrus.errors import DataError
 from gyrus.files import atomic_path, reading
 from gyrus.registry import look_up
+from gyrus.text import counted
 from gyrus.types import SPLIT_WARNINGS, SplitUnit
 
 COLUMNS = (
@@ -270,18 +271,22 @@ def _require_one_spelling(table: pd.DataFrame, path: Path) -> None:
     if changed:
         pairs = ", ".join(f"'{one}' and '{other}'" for one, other in list(changed.items())[:3])
         raise DataError(
-            f"{path} has {len(changed)} subjects that differ from others only in {DIFFERENCES}: {pairs}. "
+            f"{path} has {counted(len(changed), 'subject')} written otherwise than in other rows, only by "
+            f"{DIFFERENCES}: {pairs}. "
             "Write each subject in one way."
         )
 
 
 def _check_samples(samples: pd.Series) -> None:
     if samples.isna().any():
-        raise DataError(f"{int(samples.isna().sum())} rows of the predictions table have no sample id.")
+        raise DataError(
+            f"{counted(int(samples.isna().sum()), 'row has', 'rows have')} no sample id in the predictions table."
+        )
     twice = samples[samples.duplicated()]
     if len(twice):
         raise DataError(
-            f"{len(twice)} samples occur more than once in the predictions table; the first is '{twice.iloc[0]}'. "
+            f"{counted(len(twice), 'sample occurs', 'samples occur')} more than once in the predictions table; the "
+            f"first is '{twice.iloc[0]}'. "
             "Keep one row per sample."
         )
 
@@ -411,7 +416,8 @@ def _logits_of(columns: Sequence[str], table: pd.DataFrame) -> npt.NDArray[np.fl
     if bad.any():
         row = int(np.flatnonzero(bad)[0])
         raise DataError(
-            f"{int(bad.sum())} rows are not probabilities; the first is '{table['sample'].iloc[row]}' with "
+            f"{counted(int(bad.sum()), 'row is', 'rows are')} not probabilities; the first is "
+            f"'{table['sample'].iloc[row]}' with "
             f"{values[row].tolist()}, which sum to {sums[row]:.6g}. Each must lie in [0, 1] and each row sum to 1."
         )
     return np.asarray(np.log(np.maximum(values, np.finfo(np.float64).tiny)))

@@ -281,7 +281,7 @@ class StudyResult:
         ]
         if lost := abandoned(self.optuna_study.get_trials(deepcopy=False)):
             numbers = ", ".join(str(trial.number) for trial in lost)
-            sentences.append(f"{len(lost)} trials were lost in every attempt: {numbers}.")
+            sentences.append(f"{counted(len(lost), 'trial was', 'trials were')} lost in every attempt: {numbers}.")
         return sentences
 
     def text(self) -> str:

@@ -36,6 +36,7 @@ from gyrus.reporting.figures import (
 )
 from gyrus.reporting.html import write_page
 from gyrus.reporting.report_content import Facts
+from gyrus.text import counted
 from gyrus.tuning.search_space import Parameter
 from gyrus.tuning.study import FAILED, SCORE_TITLES, StudyResult, score
 from gyrus.tuning.trial_storage import origin
@@ -203,7 +204,7 @@ def _outcome(trial: FrozenTrial) -> str:
     if FAILED in trial.user_attrs:
         return f"could not be trained: {trial.user_attrs[FAILED]}"
     if trial.state == TrialState.PRUNED:
-        return f"stopped early after {len(trial.intermediate_values)} epochs"
+        return f"stopped early after {counted(len(trial.intermediate_values), 'epoch')}"
     return f"{trial.user_attrs['seconds']:.0f} s, {trial.user_attrs['parameters']:,} weights"
 
 

@@ -12,6 +12,7 @@ from gyrus.evaluation.result import Unit
 from gyrus.inference.predictions import TABLES, Predictions
 from gyrus.reporting import leaderboard_report
 from gyrus.runs.run_folder import Run
+from gyrus.text import counted
 from gyrus.types import SplitUnit
 from gyrus.workflows.crossval_folder import CrossValidation, is_crossval, read_facts
 from gyrus.workflows.ensemble import Ensemble
@@ -147,7 +148,7 @@ def read_entry(path: Path, name: str, split_unit: SplitUnit | None = None) -> En
         return Entry(name, first, facts={"Model": f"{model}, {facts.folds} folds{repeats}"})
     if (path / "ensemble.json").is_file():
         ensemble = Ensemble.load(path)
-        about = {"Model": f"mean of {len(ensemble.members)} runs"}
+        about = {"Model": f"mean of {counted(len(ensemble.members), 'run')}"}
         return Entry(name, Predictions.load(ensemble.predictions), facts=about)
     run = Run.open(path)
     test, validation = run.predictions("test"), run.predictions("val")

@@ -75,7 +75,8 @@ class TrainingPlan:
         lines |= {
             "Input": f"{size}, {channels}",
             "Network": f"{settings.model.name}, {self.memory.parameters:,} weights",
-            "Training": f"{epochs} epochs of {steps} steps, batches of {settings.training.batch_size}, {self.device}",
+            "Training": f"{counted(epochs, 'epoch')} of {counted(steps, 'step')}, "
+            f"batches of {settings.training.batch_size}, {self.device}",
             "Memory": f"{self.memory.text()}; available: {memory_text(self.available)}",
             "Time": self._time(),
         }

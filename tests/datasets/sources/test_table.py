@@ -79,7 +79,7 @@ def test_unknown_columns_and_roles_are_refused(root: Path, columns: dict[str, st
         ({"x": FILES, "label": LABELS}, "no column of paths; it has x, label. Rename one of them to path or file"),
         ({"path": FILES, "x": LABELS}, "no column of labels; it has path, x"),
         ({"path": [], "label": []}, "has no row"),
-        ({"path": ["img/a.png", None, "img/c.png"], "label": LABELS}, "1 rows without a path, first: row 2"),
+        ({"path": ["img/a.png", None, "img/c.png"], "label": LABELS}, "1 row without a path, first: row 2"),
         ({"path": FILES, "label": LABELS, "slice": ["1", "2", "x"]}, "whole numbers, but has 'x'"),
         ({"path": FILES, "label": LABELS, "slice": ["1", "2", "2.5"]}, "whole numbers, but has '2.5'"),
         ({"path": FILES, "label": LABELS, "split": ["train", "fold2", "test"]}, "unknown subsets: fold2"),

@@ -22,6 +22,7 @@ from gyrus.datasets.sources.wrapper_folders import require_classes_at_the_top
 from gyrus.errors import DataError, UnusableImageError
 from gyrus.imaging.decoding import decode
 from gyrus.imaging.volume_formats import FORMATS, is_volume, read_volume
+from gyrus.text import counted
 from gyrus.types import Subset
 
 IMAGE_EXTENSIONS = (
@@ -164,7 +165,8 @@ def _labels_and_subsets(root: Path, names: list[str], request: ScanRequest) -> d
     outside = [name for name, subset in zip(names, subsets, strict=True) if subset is None]
     if depth and outside:
         raise DataError(
-            f"{root} has folders of subsets such as train/ and test/, but also {len(outside)} images outside of "
+            f"{root} has folders of subsets such as train/ and test/, but also {counted(len(outside), 'image')} "
+            "outside of "
             f"them, first: {outside[0]}. Move them into a subset, or remove them."
         )
     require_classes_at_the_top(root, [folders[depth:] for folders in parents], request)
@@ -176,7 +178,8 @@ def _require_same_classes(root: Path, rows: pd.DataFrame, request: ScanRequest) 
     labelled = rows.dropna(subset=["label"])
     if labelled.empty:
         raise DataError(
-            f"{root} has {len(rows)} images, but no folders of classes. Put the images of each class into a folder "
+            f"{root} has {counted(len(rows), 'image')}, but no folders of classes. Put the images of each class "
+            "into a folder "
             "with its name, or give a table with the columns path and label."
         )
     classes = {str(subset): sorted(set(group)) for subset, group in labelled.groupby("subset")["label"]}
@@ -213,7 +216,8 @@ def with_files(root: Path, rows: pd.DataFrame, request: ScanRequest) -> pd.DataF
     if not all(volumes):
         first = rows["path"][[not volume for volume in volumes]].iloc[0]
         raise DataError(
-            f"{root} has {sum(volumes)} volumes and {len(volumes) - sum(volumes)} other files, the first: {first}. "
+            f"{root} has {counted(sum(volumes), 'volume')} and "
+            f"{counted(len(volumes) - sum(volumes), 'other file')}, the first: {first}. "
             "A data set must be of one kind: list only the volumes, or only the images."
         )
     files = pd.Series([_names(root, name) for name in rows["path"]], index=rows.index, dtype=object)

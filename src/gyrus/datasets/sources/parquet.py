@@ -18,6 +18,7 @@ from gyrus.datasets.sample_files import IMAGE_COLUMN, byte_columns, find_image_c
 from gyrus.datasets.sources.listing import SUBSET_NAMES, Listing, ScanRequest
 from gyrus.datasets.sources.table import add_columns, find_columns, in_pandas, text_cells
 from gyrus.errors import ConfigError, DataError
+from gyrus.text import counted
 
 _BELOW = (".", "data")
 """Where a folder may hold the files; the first place with any is used."""
@@ -110,7 +111,7 @@ def _only_asked_for(file: Path, listing: Listing, request: ScanRequest) -> Listi
     if not listing.names:
         raise DataError(f"The images of {file} have no file names, so --files cannot select them.")
     chosen = [request.wants(name) for name in listing.names]
-    note = f"{chosen.count(False)} rows of {file.name} do not match --files"
+    note = f"{counted(chosen.count(False), 'row')} of {file.name} left out by --files"
     return replace(
         listing,
         rows=listing.rows[chosen].reset_index(drop=True),

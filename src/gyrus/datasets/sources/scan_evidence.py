@@ -20,6 +20,7 @@ from PIL import Image
 from gyrus.datasets.sources.subject_rules import SubjectNames
 from gyrus.errors import UnusableImageError
 from gyrus.imaging.decoding import decode
+from gyrus.text import counted
 
 MOST_SLICES = 600
 """Most slices of a scan that are possible; thin slices of a whole head are about 350."""
@@ -64,7 +65,7 @@ def reason_to_doubt(names: SubjectNames, files: Sequence[str], read: Callable[[i
 def _impossible_counts(scans: Mapping[str, Sequence[int]], slices: Sequence[int | None]) -> str:
     largest = max(scans, key=lambda scan: len(scans[scan]))
     if len(scans[largest]) > MOST_SLICES:
-        return f"'{largest}' would be a scan of {len(scans[largest])} slices"
+        return f"'{largest}' would be a scan of {counted(len(scans[largest]), 'slice')}"
     repeated = [
         scan for scan, positions in scans.items() if max(Counter(slices[place] for place in positions).values()) > 1
     ]

@@ -23,6 +23,7 @@ from gyrus.datasets.text_tables import TEXT_EXTENSIONS, read_text_table
 from gyrus.errors import ConfigError, DataError
 from gyrus.imaging.volume_formats import extension_of, is_volume
 from gyrus.registry import look_up
+from gyrus.text import counted
 
 TABLE_EXTENSIONS = (*TEXT_EXTENSIONS, ".parquet")
 """Extensions of tables, in any case."""
@@ -284,7 +285,7 @@ def _absolute(file: Path, cells: pd.Series) -> list[str]:
     texts = text_cells(cells.to_list())
     nameless = [number for number, text in enumerate(texts) if text is None]
     if nameless:
-        raise DataError(f"{file} has {len(nameless)} rows without a path, first: row {nameless[0] + 1}.")
+        raise DataError(f"{file} has {counted(len(nameless), 'row')} without a path, first: row {nameless[0] + 1}.")
     # Tables written on Windows have backslashes; slashes work everywhere.
     return [os.path.normpath(file.parent.absolute() / str(text).replace("\\", "/")) for text in texts]
 

@@ -12,6 +12,7 @@ from gyrus.datasets.identifiers import DIFFERENCES, Match, examples, match_ident
 from gyrus.datasets.label_changes import LabelChanges, comparable_visit, visit_order
 from gyrus.datasets.sources.table import text_cells
 from gyrus.errors import DataError
+from gyrus.text import counted
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,8 @@ class KeyedTable:
             return row
         if label_changes not in ("baseline", "last") or self.visits is None:
             raise DataError(
-                f"{self.where} has {len(places)} rows of '{name}' with different labels, and the visit of an image is "
+                f"{self.where} has {counted(len(places), 'row')} of '{name}' with different labels, and the visit "
+                "of an image is "
                 "unknown. Name the visits in the files and in the table (session), or use the label of one visit with "
                 "--label-changes baseline or last."
             )
