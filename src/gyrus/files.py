@@ -312,6 +312,15 @@ def reading(path: Path, kind: str) -> Iterator[None]:
         raise DataError(f"{path} is damaged or not {kind} ({reason}).") from error
 
 
+@contextmanager
+def open_arrays(path: Path) -> Iterator[Any]:
+    """The arrays of an .npz file, without pickled objects; the file is closed even if it is damaged."""
+    import numpy as np
+
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+        yield arrays
+
+
 def read_lines(path: Path) -> io.StringIO:
     """A text file that ends with a newline, as every table that Gyrus writes.
 

@@ -61,7 +61,7 @@ def test_seeds_both_and_resume_have_functions_of_their_own(tmp_path):
     assert "resume" in refused("train", "--resume", tmp_path)
 
 
-@pytest.mark.parametrize("more", [["--seed", 1], ["--data", "x"], ["--shuffled-labels"], ["--classes", "A"]])
+@pytest.mark.parametrize("more", [["--seed", 1], ["--column", "label=x"], ["--shuffled-labels"], ["--classes", "A"]])
 def test_a_run_is_resumed_with_its_own_config(tmp_path, more):
     assert "no other option" in refused("train", "--resume", tmp_path, *more)
 

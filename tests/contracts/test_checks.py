@@ -110,7 +110,6 @@ DEGENERATE: dict[str, dict[str, np.ndarray]] = {
     "one subject in each of three classes": _one_slice({"a": range(1), "b": range(1, 2), "c": range(2, 3)}),
     "a third class of one subject": _one_slice({"a": range(8), "b": range(8, 15), "c": range(15, 16)}),
     "equal images": _equal(20),
-    "black images": _equal(100, 0),
 }
 """Sets that are too small or too uniform for some of the checks."""
 

@@ -248,7 +248,7 @@ def test_missing_neighbours_are_reported_and_replaced_by_the_nearest(tmp_path):
 def test_regular_steps_above_one_are_not_gaps(tmp_path):
     found = with_neighbours(folder_of(tmp_path, {1: ("AD", [0, 2, 4]), 2: ("NC", [1, 3, 5])}), BOTH)
     assert shown(found)["1_2"] == [10, 12, 14]
-    assert not [note for note in found.notes if "neighbour" in note]
+    assert not [note for note in found.notes if "neighbouring slice" in note and "missing" in note]
 
 
 def test_a_single_slice_is_its_own_neighbour_and_reported(tmp_path):
@@ -327,7 +327,7 @@ def test_neighbours_of_real_slices(shared_data):
     manifest = manifest.select(manifest.table["sample"][manifest.table["subject"].isin(subjects)].tolist())
     found = with_neighbours(manifest, BOTH)
     assert len(found) == len(manifest) == 64
-    assert not [note for note in found.notes if "neighbour" in note]
+    assert not [note for note in found.notes if "neighbouring slice" in note and "missing" in note]
     table = manifest.table[manifest.table["subject"] == subjects[0]].sort_values("slice")
     own = [decode((folder / path).read_bytes())[0] for path in table["path"]]
     reader, rows = Reader(found), found.table.reset_index().set_index("sample")["index"]

@@ -126,7 +126,7 @@ def test_logits_of_another_tool_are_taken_as_they_are(tmp_path) -> None:
         ({"target": ["AD", "MCI"]}, "not among the classes.*'MCI' of sample 'b'"),
         ({"sample": ["a", "a"]}, "more than once.*'a'"),
         ({"sample": ["a", None]}, "1 row has no sample id"),
-        ({"subject": ["007", "7"]}, "1 subjects that differ .*: '7' and '007'"),
+        ({"subject": ["007", "7"]}, "1 subject written otherwise .*: '7' and '007'"),
     ],
 )
 def test_what_is_wrong_with_a_table_is_named(changes: dict, words: str, tmp_path) -> None:

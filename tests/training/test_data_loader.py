@@ -211,7 +211,7 @@ def test_copies_written_by_other_tools_stay_in_the_subset_of_their_subject(layou
             stem, _, number = path.stem.rpartition("_")
             name = f"{path.stem}_aug_0.png" if layout == "folder" else f"{stem}_{number}00.png"
             Image.open(path).transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(path.with_name(name))
-    manifest = scan(data)
+    manifest = scan(data, subject_rule="id-slice" if layout == "id-slice" else None)
     subsets = split(manifest, SplitConfig(), seed=3)
     subset_of = {sample: subset for subset, samples in subsets.samples.items() for sample in samples}
     table = manifest.table.assign(subset=[subset_of[sample] for sample in manifest.table["sample"]])

@@ -32,8 +32,8 @@ def test_the_test_set_is_scored_once_and_closes_the_study(phantom_folder, tmp_pa
         assert Run.open(repeats.runs[3].folder).status == "finished"
     best = load_config(final.tuned.runs[3].config)
     assert best.training.optimiser.lr == tuned.values(tuned.best)["training.optimiser.lr"]
-    assert "Tuned: 1 seeds" in tuned.text()
-    assert "Before tuning: 1 seeds" in tuned.text()
+    assert "Tuned: 1 seed" in tuned.text()
+    assert "Before tuning: 1 seed" in tuned.text()
     with pytest.raises(ConfigError, match="chosen by it"):
         run_study(phantom_folder, out, 2)
     assert run_study(phantom_folder, out, 1).best.number == tuned.best.number  # finished trials can still be read

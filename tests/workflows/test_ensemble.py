@@ -108,11 +108,11 @@ def test_a_run_trained_on_a_test_subject_is_refused(finished_run, copy, tmp_path
     split = Split.load(copy.split)
     stranger = split.subjects["test"][0]
     changed_split(copy, val=[*split.subjects["val"], stranger])
-    with pytest.raises(LeakageError, match=f"1 subjects of the test set.*{stranger}"):
+    with pytest.raises(LeakageError, match=f"1 subject of the test set.*{stranger}"):
         ensemble([finished_run, copy], out=tmp_path / "x")
     assert not (tmp_path / "x").exists()
     changed_split(copy, val=[*split.subjects["val"], f" {stranger.upper()} "])  # another spelling of the same subject
-    with pytest.raises(LeakageError, match=f"1 subjects of the test set.*{stranger}"):
+    with pytest.raises(LeakageError, match=f"1 subject of the test set.*{stranger}"):
         ensemble([finished_run, copy], out=tmp_path / "x")
 
 

@@ -104,7 +104,7 @@ def test_a_split_that_leaks_is_named_in_every_result(phantom_folder, copied_test
 
 def test_copies_of_test_images_in_the_training_set_stop_the_run(copied_test_images, tmp_path):
     overrides = {**SMALL, "split.unit": "image", "data.subject_rule": "none"}
-    with pytest.raises(LeakageError, match=r"6 of 24 images of the test set are copies.*--on-duplicates drop"):
+    with pytest.raises(LeakageError, match=r"(?s)6 of 24 images of the test set are copies.*--on-duplicates drop"):
         train("dementia-baseline", data=copied_test_images, out=tmp_path / "run", overrides=overrides)
     assert not (tmp_path / "run").exists()
 
@@ -210,7 +210,7 @@ def unfinished(finished_run, tmp_path, monkeypatch) -> Run:
 def test_a_run_is_not_resumed_with_another_config(unfinished, field, value):
     before = load_config(unfinished.config)
     write_document(unfinished.config, load_config(before, {field: value}))
-    with pytest.raises(RunError, match=rf"started with other settings: {field.partition('.')[0]}"):
+    with pytest.raises(RunError, match=rf"started with other settings \(config.yaml\): {field.partition('.')[0]}"):
         resume(unfinished.folder)
     write_document(unfinished.config, load_config(before, {"training.workers": 1, "evaluation.level": 0.9}))
     assert resume(unfinished.folder).folder == unfinished.folder

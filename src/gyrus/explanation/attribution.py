@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gyrus.files import atomic_path, reading
+from gyrus.files import atomic_path, open_arrays, reading
 
 SATURATED_FRACTION = 0.005
 """Fraction of the pixels of a map without a layer that are displayed at full heat; 82 of 128 x 128 pixels."""
@@ -80,7 +80,7 @@ class Attribution:
             DataError: The file is missing, or was not written by :meth:`save`.
         """
         with reading(path, "a heat map saved by Gyrus"):
-            with np.load(path, allow_pickle=False) as saved:
+            with open_arrays(path) as saved:
                 about = json.loads(str(saved["about"]))
                 arrays = {name: saved[name] for name in saved.files if name != "about"}
             return cls(**(about | {"classes": tuple(about["classes"])}), **arrays)
@@ -116,7 +116,7 @@ class MeanMaps:
         Raises:
             DataError: The file is missing or damaged.
         """
-        with reading(path, "mean heat maps saved by Gyrus"), np.load(path, allow_pickle=False) as saved:
+        with reading(path, "mean heat maps saved by Gyrus"), open_arrays(path) as saved:
             names = tuple(str(name) for name in saved["classes"])
             return cls(names, tuple(map(int, saved["counts"])), saved["images"], saved["maps"])
 

@@ -230,7 +230,7 @@ class Predictions:
         """
         import pyarrow.parquet as pq
 
-        with reading(path, "a table of predictions written by Gyrus"):
+        with reading(path, "a table written by Predictions.save; Predictions.from_file reads others"):
             content = pq.read_table(path)
             about = json.loads((content.schema.metadata or {})[b"gyrus"])
             about.setdefault("subset", about.get("part"))  # the name before version 0.2

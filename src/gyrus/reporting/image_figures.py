@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from gyrus.evaluation.result import percent
-from gyrus.files import reading
+from gyrus.files import open_arrays, reading
 from gyrus.inference.predictions import Predictions
 from gyrus.reporting.figures import (
     COLUMN,
@@ -43,7 +43,7 @@ def draw_images(
     """
     drawings = []
     if examples.is_file():
-        with reading(examples, "example images of these predictions"), np.load(examples) as saved:
+        with reading(examples, "example images of these predictions"), open_arrays(examples) as saved:
             figure = examples_figure(predictions, saved["images"], saved["rows"], maps)
         caption = (
             "At most one image per subject, with the probability of the predicted class. Orange: wrong predictions "
@@ -51,7 +51,7 @@ def draw_images(
         )
         drawings.append(Drawing("examples", "Most confident correct and wrong predictions", caption, figure))
     if embeddings.is_file():
-        with reading(embeddings, "embeddings of these predictions"), np.load(embeddings) as saved:
+        with reading(embeddings, "embeddings of these predictions"), open_arrays(embeddings) as saved:
             figure = map_figure(predictions, saved["map"], saved["rows"])
         caption = (
             "t-SNE of the feature vectors before the last layer, one point per image. Tight clusters of one colour on "

@@ -17,16 +17,13 @@ import torch
 from gyrus.errors import RunError
 from gyrus.files import atomic_path, digest, reading, write_text
 from gyrus.runs.run_folder import Run
-from gyrus.training.config import EMA, TrainingConfig
+from gyrus.training.config import EMA, MAY_CHANGE, TrainingConfig
 from gyrus.training.data_loader import BatchDataset
 from gyrus.training.history import History
 from gyrus.training.progress import epoch_line
 
 FORMAT = 1
 """Version of the content of a checkpoint."""
-
-MAY_CHANGE = frozenset({"workers", "device", "check_memory", "loggers", "tracking"})
-"""Settings that may change when a training is resumed."""
 
 Snapshot = dict[str, Any]
 """Everything that the next epoch depends on."""

@@ -14,6 +14,9 @@ Monitor = Literal["val_loss", "val_accuracy", "val_balanced_accuracy", "val_macr
 BestBy = Monitor | Literal["epoch"]
 """How the best epoch is selected: by a score, or by its number, which keeps the last epoch."""
 
+MAY_CHANGE = frozenset({"workers", "device", "check_memory", "loggers", "tracking"})
+"""Settings that may change when a training is resumed."""
+
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
 

@@ -17,7 +17,7 @@ from gyrus.types import SplitUnit
 from gyrus.workflows.crossval_folder import CrossValidation, is_crossval, read_facts
 from gyrus.workflows.ensemble import Ensemble
 from gyrus.workflows.evaluate import read_predictions
-from gyrus.workflows.experiment_config import load_config
+from gyrus.workflows.experiment_config import load_config, load_run_config
 
 
 @dataclass(frozen=True)
@@ -172,7 +172,7 @@ def _named(paths: Sequence[Path]) -> dict[str, Path]:
 
 
 def _facts(run: Run) -> dict[str, str]:
-    model, settings = run.description, load_config(run.config)
+    model, settings = run.description, load_run_config(run)
     size = " x ".join(map(str, model["image_size"]))
     return {
         "Model": str(model["model"]["name"]),

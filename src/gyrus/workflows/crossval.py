@@ -15,7 +15,6 @@ from gyrus.evaluation.out_of_fold import fold_notes, fold_scores, join_folds, re
 from gyrus.evaluation.result import Evaluation
 from gyrus.files import write_text
 from gyrus.inference.predictions import Predictions
-from gyrus.redaction import document_without_secrets
 from gyrus.reporting.crossval_report import report_folds
 from gyrus.runs.run_folder import Run
 from gyrus.workflows.baselines import evaluate_fold_baselines
@@ -25,6 +24,7 @@ from gyrus.workflows.crossval_folder import (
     fold_runs,
     metrics_path,
     open_folder,
+    planned_config,
     predictions_path,
     write_facts,
 )
@@ -211,15 +211,9 @@ def _evaluate_folds(
 
 def _plan(settings: ExperimentConfig, manifest: Manifest, folds: int, choose: NestedChoice | None) -> dict[str, Any]:
     """All that determines the networks. If it differs, a folder holds another cross-validation."""
-    # New folds keep copies together, whatever is asked for given subsets.
-    document = settings.model_dump(
-        mode="json", exclude={"about": True, "data": {"path", "merge_missing"}, "split": {"on_duplicates"}}
-    )
-    config = document_without_secrets(document)
-    config["evaluation"] = {"tta": settings.evaluation.tta}
     return {
         "folds": folds,
         "nested": choose.describe() if choose else None,
         "manifest": manifest.digest,
-        "config": config,
+        "config": planned_config(settings),
     }

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import pandas as pd
 
-from gyrus.configuration import differences
+from gyrus.configuration import differences, parse
 from gyrus.errors import RunError
 from gyrus.evaluation.out_of_fold import summarise_folds, summary_text
 from gyrus.evaluation.result import Baselines, Evaluation
@@ -19,6 +19,7 @@ from gyrus.inference.predictions import Predictions
 from gyrus.redaction import command_line
 from gyrus.runs.run_folder import Run, current_environment
 from gyrus.serialisation import Saved
+from gyrus.workflows.experiment_config import ExperimentConfig, lasting_fields
 
 
 @dataclass(frozen=True)
@@ -140,6 +141,16 @@ def write_facts(folder: Path, plan: Mapping[str, Any], *, folds: int, repeats: i
     facts.save(folder / "crossval.json")
 
 
+def planned_config(settings: ExperimentConfig) -> dict[str, Any]:
+    """The part of a config that determines the networks of all folds."""
+    config = lasting_fields(settings)
+    # New folds keep copies together, whatever is asked for given subsets.
+    for section, name in (("data", "merge_missing"), ("split", "on_duplicates")):
+        del config[section][name]
+    config["evaluation"] = {"tta": settings.evaluation.tta}
+    return config
+
+
 def open_folder(folder: Path, plan: Mapping[str, Any], repeats: int) -> None:
     """Create the folder of a cross-validation. Temporary files of a killed process count as nothing.
 
@@ -153,7 +164,10 @@ def open_folder(folder: Path, plan: Mapping[str, Any], repeats: int) -> None:
         make_folder(folder)
         return
     known = read_facts(folder)
-    changed = [name.removeprefix("config.") for name, _, _ in differences(known.plan, plan)]
+    # The plan of an earlier version lacks the fields that were added since.
+    config = planned_config(parse(ExperimentConfig, known.plan["config"], where=str(folder / "crossval.json")))
+    before = {**known.plan, "config": config}
+    changed = [name.removeprefix("config.") for name, _, _ in differences(before, plan)]
     if changed:
         raise RunError(
             f"{folder} holds another cross-validation, which differs in {', '.join(changed)}. Give a new folder with "

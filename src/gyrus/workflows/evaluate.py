@@ -24,7 +24,7 @@ from gyrus.reporting.run_report import RunResults, read_history, report_predicti
 from gyrus.runs.run_folder import Run
 from gyrus.types import SplitUnit, Subset
 from gyrus.workflows.baselines import evaluate_run_baselines
-from gyrus.workflows.experiment_config import EvaluationConfig, ExperimentConfig, load_config
+from gyrus.workflows.experiment_config import EvaluationConfig, ExperimentConfig, load_run_config
 from gyrus.workflows.saved_outputs import QUALITY, load_quality
 
 GROUP_COLUMNS = ("age", "sex", "gender", "m/f", "site", "scanner", "manufacturer", "field_strength", "slice")
@@ -72,7 +72,7 @@ def evaluate(
     if out or split_unit:
         raise ConfigError("--out and --split-unit are for tables of predictions: a run records its split and folder.")
     run = source if isinstance(source, Run) else Run.open(Path(source))
-    experiment = load_config(run.config)
+    experiment = load_run_config(run)
     settings = _changed(config or experiment.evaluation, given)
     manifest, split = Manifest.load(run.manifest), Split.load(run.split)
     val, test = (_predictions_of(run, manifest, split, subset) for subset in ("val", "test"))

@@ -9,17 +9,19 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AliasChoices, BeforeValidator, Field, field_validator, model_validator
 
-from gyrus.configuration import Section, overlaid, parse, read_document, with_overrides
+from gyrus.configuration import Section, differences, overlaid, parse, read_document, with_overrides
 from gyrus.datasets.label_changes import LabelChanges
 from gyrus.datasets.patches import PatchConfig
 from gyrus.datasets.slice_stacks import StackConfig
 from gyrus.datasets.slices import SliceConfig
 from gyrus.datasets.splits import SplitConfig
-from gyrus.errors import ConfigError
+from gyrus.errors import ConfigError, RunError
 from gyrus.evaluation.result import Interval
 from gyrus.models.config import ModelConfig
+from gyrus.redaction import document_without_secrets
 from gyrus.registry import look_up
-from gyrus.training.config import TrainingConfig
+from gyrus.runs.run_folder import Run
+from gyrus.training.config import MAY_CHANGE, TrainingConfig
 from gyrus.transforms.augmentation.config import AugmentationConfig
 from gyrus.transforms.preprocessing import PreprocessingConfig
 
@@ -136,6 +138,41 @@ def recipes() -> dict[str, Path]:
     """The configs that come with Gyrus, by name."""
     folder = Path(str(resources.files("gyrus") / "recipes"))
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
+def lasting_fields(settings: ExperimentConfig) -> dict[str, Any]:
+    """The part of a config that must not change while a run continues: all that its data and weights depend on."""
+    free: Any = {"about": True, "evaluation": True, "data": {"path"}, "training": set(MAY_CHANGE)}
+    fields: dict[str, Any] = document_without_secrets(settings.model_dump(mode="json", exclude=free))
+    return fields
+
+
+def load_run_config(run: Run) -> ExperimentConfig:
+    """The config of a run, if it is still what the run was started with.
+
+    Raises:
+        ConfigError: The file cannot be read.
+        RunError: It is damaged, or was changed after the start.
+    """
+    settings = load_config(run.config)
+    if (started_with := run.facts.get("settings")) is not None:  # absent in runs of version 0.1
+        before = parse(ExperimentConfig, started_with, where="run.json")
+        require_same_settings(run, lasting_fields(before), settings)
+    return settings
+
+
+def require_same_settings(run: Run, before: Mapping[str, Any], settings: ExperimentConfig) -> None:
+    """Refuse a config that differs from what a run was started with.
+
+    Raises:
+        RunError: It differs in :func:`lasting_fields`.
+    """
+    changes = [f"{name} was {old!r}, is {new!r}" for name, old, new in differences(before, lasting_fields(settings))]
+    if changes:
+        raise RunError(
+            f"The run in {run.folder} was started with other settings ({run.config.name}): {'; '.join(changes)}. "
+            "Restore them, or start a new run in another folder."
+        )
 
 
 def load_config(

@@ -27,7 +27,7 @@ from gyrus.types import SplitUnit
 from gyrus.workflows.data_module import build_model
 from gyrus.workflows.display import SILENT, Display
 from gyrus.workflows.ensemble import Weighting, member_weights, open_runs
-from gyrus.workflows.experiment_config import DataConfig, ExperimentConfig, load_config
+from gyrus.workflows.experiment_config import DataConfig, ExperimentConfig, load_run_config
 from gyrus.workflows.load_data import scan_unlabelled
 
 
@@ -137,7 +137,7 @@ class TrainedClassifier:
         Raises:
             GyrusError: A file of the run is missing, damaged or of another run.
         """
-        about, settings = run.description, load_config(run.config)
+        about, settings = run.description, load_run_config(run)
         channels = about["in_channels"]
         with reading(run.model, f"the description of the network in {run.config.name}"):
             model = build_model(settings, channels, len(about["classes"]), about["image_size"])

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from gyrus.configuration import differences, parse, stored_document, write_document
+from gyrus.configuration import stored_document, write_document
 from gyrus.datasets import splits
 from gyrus.datasets.manifest import Manifest
 from gyrus.datasets.splits import Split
@@ -15,15 +15,19 @@ from gyrus.errors import DataError, RunError
 from gyrus.evaluation.result import Evaluation
 from gyrus.extras import DISTRIBUTION
 from gyrus.inference.predict import pick_device
-from gyrus.redaction import document_without_secrets
 from gyrus.runs.run_folder import Run, installed_version
-from gyrus.training.checkpointing import MAY_CHANGE
 from gyrus.training.loggers import RunLogger, open_log, require_loggers
 from gyrus.workflows.baselines import predict_baselines, save_baseline_predictions, shuffle_labels
 from gyrus.workflows.data_module import DataModule, fit_model, new_model
 from gyrus.workflows.display import SILENT, Display, show_warnings
 from gyrus.workflows.evaluate import evaluate_run, require_evaluable
-from gyrus.workflows.experiment_config import ExperimentConfig, load_config
+from gyrus.workflows.experiment_config import (
+    ExperimentConfig,
+    lasting_fields,
+    load_config,
+    load_run_config,
+    require_same_settings,
+)
 from gyrus.workflows.load_data import scan_to_train
 from gyrus.workflows.saved_outputs import (
     save_embeddings,
@@ -82,7 +86,7 @@ def train_on_split(
     """
     require_loggers(settings.training.loggers)
     _require_memory(settings, manifest)
-    run = Run.create(Path(out), settings, settings=_lasting(settings))
+    run = Run.create(Path(out), settings, settings=lasting_fields(settings))
     with run.locked():
         manifest.save(run.manifest)
         split.save(run.split)
@@ -105,9 +109,7 @@ def resume(folder: str | Path, *, data: str | Path | None = None, display: Displ
     if run.status == "finished":
         raise RunError(f"The run in {run.folder} has finished; there is nothing to resume. Its report: {run.report}")
     with run.locked():
-        settings = load_config(run.config)
-        if (started_with := run.facts.get("settings")) is not None:  # absent in runs of version 0.1
-            _require_same_settings(run, _lasting(parse(ExperimentConfig, started_with, where="run.json")), settings)
+        settings = load_run_config(run)
         moved = data is not None and str(data) != settings.data.path
         if moved:
             settings = load_config(settings, data=data)
@@ -146,7 +148,7 @@ def finish_run(
         run = start()
     else:
         if settings:
-            _require_same_settings(run, _lasting(load_config(run.config)), settings)
+            require_same_settings(run, lasting_fields(load_config(run.config)), settings)
         if run.status != "finished":
             run = resume(folder, data=settings.data.path if settings else None, display=display)
     if run.status == "interrupted":
@@ -159,22 +161,6 @@ def _require_memory(settings: ExperimentConfig, manifest: Manifest) -> None:
     if settings.training.check_memory:
         shape = stored_shape(manifest, settings.preprocessing)
         require_memory(settings, shape, len(manifest.classes), len(manifest))
-
-
-def _lasting(settings: ExperimentConfig) -> dict[str, Any]:
-    """The part of a config that must not change during a run: all that its data and weights depend on."""
-    free: Any = {"about": True, "evaluation": True, "data": {"path"}, "training": set(MAY_CHANGE)}
-    lasting: dict[str, Any] = document_without_secrets(settings.model_dump(mode="json", exclude=free))
-    return lasting
-
-
-def _require_same_settings(run: Run, before: Mapping[str, Any], settings: ExperimentConfig) -> None:
-    changes = [f"{name} was {old!r}, is {new!r}" for name, old, new in differences(before, _lasting(settings))]
-    if changes:
-        raise RunError(
-            f"The run in {run.folder} was started with other settings: {'; '.join(changes)}. Restore them, or start a "
-            "new run in another folder."
-        )
 
 
 def _find_again(manifest: Manifest, settings: ExperimentConfig, display: Display) -> Manifest:
@@ -265,7 +251,7 @@ def _train_on_shuffled_labels(
     training = settings.training.model_copy(update={"loggers": ()})  # one run, one entry in each logger
     control = settings.model_copy(update={"evaluation": evaluation, "training": training})
     if not inner.exists or inner.is_half_made:
-        Run.create(inner.folder, control, settings=_lasting(control))
+        Run.create(inner.folder, control, settings=lasting_fields(control))
     if not inner.split.exists() or Manifest.load(inner.manifest).root != manifest.root:  # new, or the data have moved
         shuffled_manifest, shuffled_split = shuffle_labels(manifest, split, seed=settings.seed)
         shuffled_manifest.save(inner.manifest)
