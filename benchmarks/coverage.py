@@ -6,8 +6,8 @@ same made-up population; the truth is what a very large study of it says.
 Further tables: studies in which a class has one or two people (resampled within the classes, with and without added
 subjects), and classifiers so good that many studies have a perfect score (exact intervals and bounds).
 
-Run: ``python benchmarks/coverage.py``; ``--studies``, ``--resamples`` and ``--seed`` change the size, ``--people`` without a
-number leaves out the first tables.
+Run: ``python benchmarks/coverage.py``; ``--studies``, ``--resamples`` and ``--seed`` change the size, ``--people``
+without a number leaves out the first tables.
 """
 
 from __future__ import annotations
