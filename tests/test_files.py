@@ -149,6 +149,13 @@ def test_a_folder_with_nothing_but_abandoned_files_counts_as_empty(tmp_path):
     assert _names(tmp_path) == ["image.png"]
 
 
+def test_abandoned_files_are_removed_where_the_new_folder_is_refused(tmp_path, abandoned):
+    write_text(tmp_path / "copy" / "image.png", "whole")
+    with pytest.raises(GyrusError, match="not an empty folder"), new_folder(tmp_path / "copy"):
+        pass
+    assert not any(path.exists() for path in abandoned)
+
+
 def test_links_under_the_name_of_a_temporary_file_are_not_followed(tmp_path, abandoned):
     (tmp_path / "scans").mkdir()
     (tmp_path / "scans" / "scan.nii").write_text("mine")

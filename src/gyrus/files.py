@@ -89,6 +89,7 @@ def new_folder(folder: Path) -> Iterator[Path]:
         GyrusError: ``folder`` is not empty or not a folder, or cannot be written to.
     """
     try:
+        remove_abandoned(folder.parent)  # also where the folder is refused
         require_empty(folder, "Give a new folder, or remove this one first.")
         remove_abandoned(folder)
         folder.parent.mkdir(parents=True, exist_ok=True)
