@@ -17,7 +17,7 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-TESTS = "tests/contracts/test_guards.py"
+TESTS = ("tests/contracts/test_guards.py", "tests/datasets/test_splits.py")
 
 FAULTS = (
     (
@@ -27,7 +27,19 @@ FAULTS = (
         "    if False:\n        named",
     ),
     ("datasets/splits.py", "overlap with validation ignored", "combinations(SUBSETS, 2)", '[("train", "test")]'),
-    ("datasets/splits.py", "only units by subject checked", 'if split.unit == "image":', 'if split.unit != "subject":'),
+    ("datasets/splits.py", "only units by subject checked", 'if split.unit != "image":', 'if split.unit == "subject":'),
+    (
+        "datasets/copies.py",
+        "copies in two subsets not found",
+        "            if content in members[earlier]",
+        "            if content in members[earlier] and False",
+    ),
+    (
+        "datasets/splits.py",
+        "copies dealt to two subsets",
+        "groups = group_units(manifest, _units(manifest, config.unit))",
+        "groups = _units(manifest, config.unit)",
+    ),
     (
         "workflows/data_module.py",
         "scaling fitted on all rows",
@@ -49,8 +61,8 @@ FAULTS = (
     (
         "datasets/splits.py",
         "folds not stratified",
-        '_by_label(units["label"], seed) for name in names]\n    # Taking',
-        '_by_label(units["label"].map(lambda _: "all"), seed) for name in names]\n    # Taking',
+        "for names in _by_label(labels, seed) for name in names]",
+        'for names in _by_label(labels.map(lambda _: "all"), seed) for name in names]',
     ),
     (
         "workflows/baselines.py",
@@ -130,7 +142,18 @@ def main() -> None:
             if text.count(original) != 1:
                 sys.exit(f"{file}: '{original}' occurs {text.count(original)} times, not once; update FAULTS")
             path.write_text(text.replace(original, fault), encoding="utf-8")
-            command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:randomly", "-p", "no:cacheprovider", TESTS]
+            command = [
+                sys.executable,
+                "-m",
+                "pytest",
+                "-q",
+                "-x",
+                "-p",
+                "no:randomly",
+                "-p",
+                "no:cacheprovider",
+                *TESTS,
+            ]
             environment = os.environ | {"PYTHONPATH": str(copy), "OMP_NUM_THREADS": "1"}
             done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
             path.write_text(text, encoding="utf-8")
