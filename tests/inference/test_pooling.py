@@ -63,7 +63,7 @@ def test_a_slice_without_a_target_is_ignored() -> None:
 
 
 def test_a_subject_of_two_classes_is_named() -> None:
-    with pytest.raises(DataError, match=r"1 subjects have .* the first is 'p' with \['a', 'b'\]"):
+    with pytest.raises(DataError, match=r"1 subject has .* the first is 'p' with \['a', 'b'\]"):
         pool_by_subject(make(np.zeros((3, 3)), ["p", "p", "q"], ["a", "b", "a"]))
 
 

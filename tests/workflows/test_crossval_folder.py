@@ -7,9 +7,22 @@ import json
 import pytest
 
 from gyrus.errors import DataError, RunError
-from gyrus.workflows.crossval_folder import CrossValidation, fold_runs, open_folder, read_facts, write_facts
+from gyrus.workflows.crossval_folder import (
+    CrossValidation,
+    fold_runs,
+    open_folder,
+    planned_config,
+    read_facts,
+    write_facts,
+)
+from gyrus.workflows.experiment_config import ExperimentConfig
 
-PLAN = {"folds": 2, "nested": None, "config": {"training": {"epochs": 3}}}
+
+def config(epochs: int) -> dict[str, object]:
+    return planned_config(ExperimentConfig.model_validate({"training": {"epochs": epochs}}))
+
+
+PLAN = {"folds": 2, "nested": None, "config": config(3)}
 
 
 def test_facts_are_saved_and_the_start_is_kept(tmp_path):
@@ -29,8 +42,11 @@ def test_only_the_folder_of_the_same_cross_validation_is_opened(tmp_path):
     open_folder(folder, PLAN, 1)
     write_facts(folder, PLAN, folds=2, repeats=2, status="started")
     open_folder(folder, PLAN, 2)
+    earlier = {**PLAN, "config": {"training": {"epochs": 3}}}  # as of a version with fewer fields
+    write_facts(folder, earlier, folds=2, repeats=2, status="started")
+    open_folder(folder, PLAN, 2)
     with pytest.raises(RunError, match=r"which differs in training\.epochs"):
-        open_folder(folder, {**PLAN, "config": {"training": {"epochs": 4}}}, 2)
+        open_folder(folder, {**PLAN, "config": config(4)}, 2)
     with pytest.raises(RunError, match="holds 2 repeats"):
         open_folder(folder, PLAN, 1)
     with pytest.raises(RunError, match=r"not an empty folder\. It holds no cross-validation"):

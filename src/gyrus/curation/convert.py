@@ -25,6 +25,7 @@ from gyrus.curation.scan_volumes import (
     read_scans,
     with_progress,
 )
+from gyrus.datasets.identifiers import comparable
 from gyrus.datasets.manifest import AFFINE, MEMBERS, VIEW, VOLUME_FILES, Manifest
 from gyrus.datasets.reader import EncodedImages, Reader
 from gyrus.datasets.sources.bids import ORIGINAL
@@ -315,10 +316,10 @@ def _bids_names(values: pd.Series, entity: str) -> dict[str, str]:
     for value in sorted(values.dropna().unique()):
         plain = re.sub(r"[^A-Za-z0-9]", "", value.removeprefix(f"{entity}-")) or "unnamed"
         candidate, number = plain, 1
-        while candidate.lower() in taken:
+        while comparable(candidate) in taken:
             number += 1
             candidate = f"{plain}x{number}"
-        taken.add(candidate.lower())
+        taken.add(comparable(candidate))
         names[value] = f"{entity}-{candidate}"
     return names
 

@@ -72,7 +72,7 @@ def test_folder_names_give_the_subset(tmp_path: Path, val: str) -> None:
 
 
 def test_images_outside_the_subsets_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"1 images outside of them, first: extra/AD/x\.png"):
+    with pytest.raises(DataError, match=r"1 image outside of them, first: extra/AD/x\.png"):
         scan(write_images(tmp_path, "train/AD/x.png", "train/NC/x.png", "extra/AD/x.png"))
 
 
