@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -37,6 +38,17 @@ def counted(count: int, one: str, several: str = "") -> str:
         several: What follows other numbers; by default ``one`` with an s.
     """
     return f"{count:,} {one}" if count == 1 else f"{count:,} {several or one + 's'}"
+
+
+def listed(names: Sequence[str], most: int = 10) -> str:
+    """Names with commas between them; of many the first, and how many more there are.
+
+    Example:
+        >>> listed(["a", "b", "c"], most=2)
+        'a, b and 1 more'
+    """
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def visible(text: str, *, keep: str = "") -> str:

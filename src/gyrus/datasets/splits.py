@@ -19,7 +19,7 @@ from gyrus.configuration import Section
 from gyrus.datasets.copies import CopiesBetween, copies_between, group_units, shared_contents
 from gyrus.errors import LeakageError, SplitError
 from gyrus.serialisation import Saved
-from gyrus.text import counted
+from gyrus.text import counted, listed
 from gyrus.types import SPLIT_WARNINGS, SUBSET_TITLES, SUBSETS, SplitUnit, Subset
 
 if TYPE_CHECKING:
@@ -219,10 +219,9 @@ def check_split(split: Split, manifest: Manifest) -> None:
 def _refuse_overlap(members: Mapping[Subset, set[str]], whose: str = "subjects") -> None:
     shared = sorted(set().union(*(members[one] & members[other] for one, other in combinations(SUBSETS, 2))))
     if shared:
-        named = ", ".join(shared[:10]) + (f" and {len(shared) - 10} more" if len(shared) > 10 else "")
         raise LeakageError(
-            f"{len(shared)} {whose} are in more than one subset: {named}. Scores on such subsets are inflated. "
-            "Ignore the subsets of the data with --set split.method=holdout, or correct them.",
+            f"{len(shared)} {whose} are in more than one subset: {listed(shared)}. Scores on such subsets are "
+            "inflated. Ignore the subsets of the data with --set split.method=holdout, or correct them.",
             shared,
         )
 

@@ -261,11 +261,13 @@ _WHOLE: dict[Path, tuple[tuple[str, int, int], ...]] = {}
 
 def _checksums(path: Path) -> list[int]:
     """The checksum of each block of a file."""
-    with path.open("rb", buffering=0) as file, ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
 
-        def checksum(start: int) -> int:
-            return zlib.crc32(os.pread(file.fileno(), BLOCK, start))
+    def checksum(start: int) -> int:
+        with path.open("rb", buffering=0) as file:
+            file.seek(start)
+            return zlib.crc32(file.read(BLOCK))
 
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         return list(pool.map(checksum, range(0, path.stat().st_size, BLOCK)))
 
 

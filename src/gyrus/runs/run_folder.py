@@ -172,9 +172,7 @@ class Run:
             facts, environment = self.facts, self.environment
         except GyrusError:
             return False
-        if not isinstance(facts, dict) or not isinstance(environment, dict):
-            return False
-        known = {"created", "updated", "command"} <= facts.keys() and facts.get("status") in get_args(Status)
+        known = {"created", "updated", "command"} <= facts.keys()
         return known and "libraries" in environment and facts.get("schema", MARK) == MARK
 
     @property

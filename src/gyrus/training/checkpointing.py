@@ -80,6 +80,11 @@ class CheckpointWriter:
         """``last.ckpt``."""
         return self._last
 
+    @property
+    def best_path(self) -> Path:
+        """``best.ckpt``."""
+        return self._best
+
     def save(self, snapshot: Snapshot) -> None:
         """Write all files after an epoch."""
         save_checkpoint(self._last, snapshot | {"settings": self._settings})

@@ -250,7 +250,7 @@ def _result(
         swa = checkpoints.swa()
         if swa and goodness(swa["scores"], config.monitor) >= goodness(row, config.monitor):
             best, score, source = swa["model"], swa["scores"][config.monitor], "swa"
-        with reading(checkpoints.path.with_name("best.ckpt"), "the weights of this network"):
+        with reading(checkpoints.best_path, "the weights of this network"):
             model.load_state_dict(best)
     _clean_up(model)
     stopped: Stopped = "finished" if len(history) == config.epochs else "early"

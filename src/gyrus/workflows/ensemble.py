@@ -17,7 +17,7 @@ from gyrus.inference.pooling import average_predictions, fit_ensemble_weights
 from gyrus.inference.predictions import Predictions
 from gyrus.runs.run_folder import Run
 from gyrus.serialisation import Saved
-from gyrus.text import counted
+from gyrus.text import counted, listed
 from gyrus.workflows.crossval_folder import CrossValidation, fold_runs, is_crossval
 from gyrus.workflows.experiment_config import EvaluationConfig
 
@@ -285,10 +285,9 @@ def _refuse_leakage(run: Run, split: Split, tested: Split) -> None:
     known |= set(copies["subject"].dropna())
     if known:
         names = sorted(known)
-        more = f" and {len(names) - 10} more" if len(names) > 10 else ""
         raise LeakageError(
             f"{counted(len(names), 'subject')} of the test set, or copies of their images, were in the training or "
-            f"validation set of {run.folder}: {', '.join(names[:10])}{more}. An ensemble with this run cannot be "
+            f"validation set of {run.folder}: {listed(names)}. An ensemble with this run cannot be "
             "evaluated on them.",
             names,
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +13,10 @@ from gyrus.datasets.manifest import Manifest
 from gyrus.datasets.splits import Split, class_sizes
 from gyrus.datasets.store import open_store, stored_shape
 from gyrus.errors import ConfigError, DataError, SplitError
+from gyrus.files import temporary_folder
 from gyrus.inference.predict import pick_device
 from gyrus.memory import available_memory, memory_text
-from gyrus.text import counted
+from gyrus.text import counted, listed
 from gyrus.training.forecast import MemoryForecast, forecast_memory, time_of_step
 from gyrus.training.progress import FORWARD_SHARE, duration_text
 from gyrus.types import SUBSET_TITLES, SUBSETS
@@ -63,7 +63,7 @@ class TrainingPlan:
         classes = table["label"].value_counts()
         lines = {
             "Data": f"{self.manifest.root}, {counted(len(table), 'image')}",
-            "Classes": _listed([f"{name} ({classes.get(name, 0)})" for name in self.manifest.classes]),
+            "Classes": listed([f"{name} ({classes.get(name, 0)})" for name in self.manifest.classes]),
         }
         for subset in SUBSETS:
             subjects = len(self.split.subjects[subset])
@@ -304,8 +304,8 @@ def _seconds(
     training = settings.training
     chosen = split.samples["train"][: training.batch_size]
     few = manifest.select(chosen)
-    with tempfile.TemporaryDirectory() as cache_folder:
-        store = open_store(few, settings.preprocessing, cache=Path(cache_folder))
+    with temporary_folder() as cache:
+        store = open_store(few, settings.preprocessing, cache=cache)
         only = Split(
             samples={"train": chosen, "val": (), "test": ()},
             subjects={"train": (), "val": (), "test": ()},
@@ -325,8 +325,3 @@ def _steps_per_epoch(split: Split, settings: ExperimentConfig) -> int:
     patches = settings.data.patches
     images = len(split.samples["train"]) * (patches.per_volume if patches else 1)
     return math.ceil(images / settings.training.batch_size)
-
-
-def _listed(names: Sequence[str], most: int = 10) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more

@@ -21,6 +21,7 @@ from gyrus.datasets.sources.table import (
     column_names,
     find_columns,
     read_table,
+    roles_present,
     stem_of,
     subset_of_name,
     tables_in,
@@ -88,7 +89,7 @@ def _names_files(file: Path, folder: Path, samples: Sequence[str], request: Scan
         return False
     _, way = _best(table, samples, request)
     names = list(map(str, table.columns))
-    if not way.score[0] or not request.labelled or "label" in find_columns(names, _present(names, request)):
+    if not way.score[0] or not request.labelled or "label" in roles_present(names, request.columns):
         return bool(way.score[0])
     classes = _class_folders(folder)
     return "label" in _with_guessed_label([file], request)[0].columns and (
@@ -100,7 +101,7 @@ def unused_tables(folder: Path, request: ScanRequest) -> dict[str, str]:
     """The tables of a folder that seem to hold its labels and are not used, with the reason."""
     reasons = unreadable_tables(folder)
     for file in tables_in(folder) if request.labelled else ():
-        if file.name in reasons or "label" not in find_columns(column_names(file), _present_in(file, request)):
+        if file.name in reasons or "label" not in roles_present(column_names(file), request.columns):
             continue
         table, _ = read_table(file)
         columns = _id_columns(list(map(str, table.columns)), request)
@@ -119,7 +120,7 @@ def unused_tables(folder: Path, request: ScanRequest) -> dict[str, str]:
 def has_ids(file: Path, request: ScanRequest) -> bool:
     """Whether a table has no column of paths, but columns of ids and labels."""
     names = column_names(file)
-    paths = "image" in request.columns or "path" in find_columns(names, _present(names, request))
+    paths = "image" in request.columns or "path" in roles_present(names, request.columns)
     return not paths and _may_have_ids(file, request)
 
 
@@ -211,20 +212,12 @@ def _is_part(cell: str, path: str) -> bool:
     return re.search(rf"(?<![0-9A-Za-z]){re.escape(cell)}(?![0-9A-Za-z])", path) is not None
 
 
-def _present(names: Sequence[str], request: ScanRequest) -> dict[str, str]:
-    return {role: name for role, name in request.columns.items() if name in names}
-
-
-def _present_in(file: Path, request: ScanRequest) -> dict[str, str]:
-    return _present(column_names(file), request)
-
-
 def _may_have_ids(file: Path, request: ScanRequest) -> bool:
     try:
         names = column_names(file)
     except DataError:
         return False
-    labelled = "label" in find_columns(names, _present(names, request)) or not request.labelled
+    labelled = "label" in roles_present(names, request.columns) or not request.labelled
     return bool(_id_columns(names, request)) and (labelled or _only_other(names, request) is not None)
 
 
@@ -239,7 +232,7 @@ def _with_guessed_label(files: Sequence[Path], request: ScanRequest) -> tuple[Sc
     """The request with the column of labels of a table that has only one column besides ids, and a note on it."""
     tables = [read_table(file)[0] for file in files]
     names = [list(map(str, table.columns)) for table in tables]
-    if not request.labelled or any("label" in find_columns(each, _present(each, request)) for each in names):
+    if not request.labelled or any("label" in roles_present(each, request.columns) for each in names):
         return request, []
     for table, each in zip(tables, names, strict=True):
         other = _only_other(each, request)
@@ -254,7 +247,7 @@ def _id_columns(names: Sequence[str], request: ScanRequest) -> list[str]:
     """The columns that may hold ids: the one that the user names as path, else those with such a name."""
     if "path" in request.columns:
         return [request.columns["path"]]
-    label = find_columns(names, _present(names, request)).get("label")
+    label = roles_present(names, request.columns).get("label")
     named = {request.columns.get("subject")}
     return [
         name
@@ -407,7 +400,7 @@ def folders_are_labels(path: Path, files: Sequence[Path], request: ScanRequest) 
     labels: set[str] = set()
     for file in files:
         table, _ = read_table(file)
-        names: Mapping[str, str] = find_columns(list(table.columns), _present(list(table.columns), request))
+        names: Mapping[str, str] = roles_present(list(table.columns), request.columns)
         if "label" in names:
             labels |= {label.casefold() for label in text_cells(table[names["label"]]) if label is not None}
     classes = {name.casefold() for name in _class_folders(path)}

@@ -147,7 +147,7 @@ def with_labels(files: Sequence[Path], request: ScanRequest) -> tuple[list[Path]
     """
     if not request.labelled:
         return list(files), []
-    found = {file: "label" in find_columns(column_names(file), _present(request.columns, file)) for file in files}
+    found = {file: "label" in roles_present(column_names(file), request.columns) for file in files}
     if not any(found.values()):
         table, _ = read_table(files[0])
         find_columns(list(table.columns), request.columns)  # a column that the user names may not exist
@@ -157,15 +157,15 @@ def with_labels(files: Sequence[Path], request: ScanRequest) -> tuple[list[Path]
     return [file for file, has in found.items() if has], [note] if without else []
 
 
-def _present(asked: Mapping[str, str], file: Path) -> dict[str, str]:
-    names = column_names(file)
-    return {role: name for role, name in asked.items() if name in names}
+def roles_present(names: Sequence[str], asked: Mapping[str, str]) -> dict[str, str]:
+    """As :func:`find_columns`, in a table that may lack columns that the user names."""
+    return find_columns(list(names), {role: name for role, name in asked.items() if name in names})
 
 
 def has_paths(file: Path, asked: Mapping[str, str]) -> bool:
     """Whether a table can be read and has a text column that may hold paths."""
     try:
-        return "path" in find_columns(_text_columns(file), _present(asked, file))
+        return "path" in roles_present(_text_columns(file), asked)
     except _READ_ERRORS:
         return False
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from gyrus.datasets.identifiers import comparable_label
 from gyrus.datasets.sources.listing import SUBSET_NAMES, ScanRequest
 from gyrus.datasets.sources.side_by_side import LABEL_WORDS, SEQUENCES
 from gyrus.errors import DataError
+from gyrus.text import listed
 
 _NO_CLASSES = {
     *SUBSET_NAMES,
@@ -36,7 +38,7 @@ _NO_CLASSES = {
 """Names of folders inside of classes that are no classes themselves, in lower case."""
 
 _MOST_CLASSES = 20
-_NAMES_SHOWN = 6
+_listed = partial(listed, most=6)
 
 
 def require_classes_at_the_top(root: Path, folders: Sequence[Sequence[str]], request: ScanRequest) -> None:
@@ -120,8 +122,3 @@ def _class_like(children: Mapping[str, int]) -> list[str]:
 def _original(folders: Sequence[str]) -> str:
     """The folder that is most likely not augmented."""
     return min(folders, key=lambda name: ("aug" in name.lower(), "orig" not in name.lower(), name))
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
-    return f"{', '.join(names[:_NAMES_SHOWN])}{more}"
