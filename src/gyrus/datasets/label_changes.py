@@ -114,8 +114,7 @@ def _notes(changing: Sequence[str], policy: LabelChanges, left_out: int) -> list
         "independent",
         "exclude": f"these subjects and their {counted(left_out, 'image')} were left out",
     }[policy]
-    count = len(changing)
     return [
-        f"the label of {count} subject{'' if count == 1 else 's'} changes between visits: {examples(changing)}; "
+        f"the label of {counted(len(changing), 'subject')} changes between visits: {examples(changing)}; "
         f"{consequence} (data.label_changes={policy})"
     ]

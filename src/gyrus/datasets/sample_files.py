@@ -26,6 +26,7 @@ from gyrus.imaging.orientation import AssumedGeometry
 from gyrus.imaging.volume import Volume
 from gyrus.imaging.volume_formats import FORMATS, extension_of, is_volume, read_volume
 from gyrus.memory import reading_memory
+from gyrus.text import counted
 
 ROW_CACHE_BYTES = 256 * 1024**2
 """Memory for row groups of parquet files, so that rows can be read in any order."""
@@ -225,7 +226,7 @@ class VolumeFiles:
                 raise UnusableImageError("constant", "every voxel has the same value; export the volume again")
         x, y, z = volume.spacing
         few = min(volume.shape)
-        notes = (f"the volume has {few} slice{'s'[: few > 1]} along one axis",) if few < FEW_SLICES else ()
+        notes = (f"the volume has {counted(few, 'slice')} along one axis",) if few < FEW_SLICES else ()
         return Inspection(volume.shape[::-1], self.digest(position), (z, y, x), (*volume.notes, *notes))
 
     def digest(self, position: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -29,6 +30,12 @@ SUBSET_NAMES: dict[str, Subset] = {
     "testing": "test",
 }
 """Names of subsets in folders, files and table cells, in any case."""
+
+
+def subset_named(text: str) -> Subset | None:
+    """The subset that the first word of a name stands for: "train-00000.parquet" is of the training set."""
+    word = re.match(r"[A-Za-z]+", text)
+    return SUBSET_NAMES.get(word[0].lower()) if word else None
 
 
 NOT_ASKED_FOR = "not asked for"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import replace
 from itertools import compress
 from pathlib import Path
@@ -15,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from gyrus.datasets.sample_files import IMAGE_COLUMN, byte_columns, find_image_column
-from gyrus.datasets.sources.listing import SUBSET_NAMES, Listing, ScanRequest
+from gyrus.datasets.sources.listing import Listing, ScanRequest, subset_named
 from gyrus.datasets.sources.table import add_columns, find_columns, in_pandas, text_cells
 from gyrus.errors import ConfigError, DataError
 from gyrus.text import counted
@@ -24,8 +23,6 @@ _BELOW = (".", "data")
 """Where a folder may hold the files; the first place with any is used."""
 
 _INNER_PATH = " path inside the image"
-
-_FIRST_WORD = re.compile(r"[A-Za-z]+")
 
 
 def list_samples(path: Path, request: ScanRequest) -> Listing:
@@ -101,8 +98,7 @@ def _list_file(file: Path, root: Path, request: ScanRequest, *, with_subset: boo
     if "image" in request.columns:
         rows[IMAGE_COLUMN] = image
     if with_subset and "subset" not in found and request.labelled:
-        word = _FIRST_WORD.match(file.name)
-        rows["subset"] = SUBSET_NAMES.get(word[0].lower()) if word else None
+        rows["subset"] = subset_named(file.name)
     listing = Listing(root, rows, names, classes, found.get("subject"))
     return _only_asked_for(file, listing, request) if request.files else listing
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import os
-import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import takewhile
@@ -18,7 +17,7 @@ import pyarrow.parquet as pq
 from gyrus.datasets.manifest import COLUMNS
 from gyrus.datasets.sample_files import IMAGE_COLUMN, IMAGE_COLUMN_NAMES
 from gyrus.datasets.sources.class_folders import is_image, walk, with_files
-from gyrus.datasets.sources.listing import NOT_ASKED_FOR, SUBSET_NAMES, Listing, ScanRequest
+from gyrus.datasets.sources.listing import NOT_ASKED_FOR, SUBSET_NAMES, Listing, ScanRequest, subset_named
 from gyrus.datasets.text_tables import TEXT_EXTENSIONS, read_text_table
 from gyrus.errors import ConfigError, DataError
 from gyrus.imaging.volume_formats import extension_of, is_volume
@@ -34,7 +33,6 @@ _SPREADSHEETS = (".xlsx", ".xls", ".ods", ".numbers")
 _READ_ERRORS = (OSError, ValueError, csv.Error, pa.ArrowException)
 _TAKEN = (*COLUMNS, IMAGE_COLUMN)
 _DECIMAL_COMMA = r"\s*-?\d+(,\d+)?\s*"
-_FIRST_WORD = re.compile(r"[A-Za-z]+")
 
 
 def list_samples(path: Path, request: ScanRequest) -> Listing:
@@ -135,8 +133,7 @@ def _subset_folders(folder: Path) -> list[Path]:
 
 def subset_of_name(folder: Path, file: Path) -> str | None:
     """The subset that a table is named after, or the folder that it is in."""
-    word = _FIRST_WORD.match(file.name) if file.parent == folder else _FIRST_WORD.match(file.parent.name)
-    return SUBSET_NAMES.get(word[0].lower()) if word else None
+    return subset_named(file.name if file.parent == folder else file.parent.name)
 
 
 def with_labels(files: Sequence[Path], request: ScanRequest) -> tuple[list[Path], list[str]]:
