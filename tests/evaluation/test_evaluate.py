@@ -226,10 +226,19 @@ def test_a_perfect_score_has_an_interval_and_the_text_names_its_kind(people: tup
         assert scores.metrics["accuracy"].method == "exact"
         assert scores.metrics["macro_roc_auc"].method == "bound"
     text = evaluation.text()
-    assert "Accuracy" in text.split("exact interval of Clopper and Pearson, because all resamples are equal")[0]
+    assert "Accuracy" in text.split("exact interval of Clopper and Pearson, because the fraction is 0 or 1")[0]
     assert "conservative bound" in text
     if people == (4, 4):
         assert "Accuracy on 8 unseen subjects: 100 % (95 % CI 63 % to 100 %)." in text
+
+
+def test_a_perfect_precision_is_uncertain_although_some_resamples_lack_a_prediction_of_the_class() -> None:
+    targets = np.repeat([0, 1], [6, 18])
+    predicted = np.where(np.arange(24) == 0, 1, targets)  # the first class is predicted 5 times, always rightly
+    evaluation = evaluate(as_predictions(np.eye(2)[predicted], targets), resamples=300)
+    precision = evaluation.headline.by_class["class 0"]["precision"]
+    assert (precision.value, precision.high, precision.method) == (1, 1, "exact")
+    assert precision.low == pytest.approx(0.025 ** (1 / 5))
 
 
 def test_a_classifier_that_always_answers_the_majority_is_not_better_than_it() -> None:

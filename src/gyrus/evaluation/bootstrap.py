@@ -384,18 +384,23 @@ def estimate(
         level: Confidence level.
         notes: The notes for a missing value or interval.
         left_out: The score without each cluster, for a BCa interval instead of a percentile interval.
-        fallbacks: Where all resamples are equal, or too many have no value.
+        fallbacks: Where the score is 0 or 1, all resamples are equal, or too many have no value.
     """
     if np.isnan(value):
         return Estimate(None, note=notes.undefined)
     defined = resampled[~np.isnan(resampled)]
     missed = len(resampled) - len(defined)
     undefined = f"{missed} of {len(resampled)} resamples have no value ({notes.scarce})" if missed else ""
+    constant = not len(defined) or defined.min() == defined.max()
+    # A perfect precision is 0 in the few resamples without a prediction of its class, and 1 in all others.
+    exact = fallbacks.constant() if constant or value in (0.0, 1.0) else None
     if not len(resampled):
         found = Estimate(None, note="no interval: no resamples were requested")
-    elif not len(defined) or defined.min() == defined.max():
+    elif exact is not None:
+        found = exact
+    elif constant:
         same = "every resample gives the same value, which does not measure the uncertainty"
-        found = fallbacks.constant() or Estimate(None, note=f"no interval: {same if len(defined) else undefined}")
+        found = Estimate(None, note=f"no interval: {same if len(defined) else undefined}")
     elif len(defined) < DEFINED_FRACTION * len(resampled):
         found = _within_classes(value, fallbacks.within_classes(), level, undefined)
     else:
@@ -479,8 +484,8 @@ def estimate_fraction(
 ) -> Estimate:
     """A fraction of rows, such as the sensitivity.
 
-    Where it is 0 or 1 all resamples are equal, and the exact interval of Clopper and Pearson replaces the bootstrap:
-    10 detected of 10 do not rule out a sensitivity of 70 %.
+    Where it is 0 or 1 all resamples are equal or without a value, and the exact interval of Clopper and Pearson
+    replaces the bootstrap: 10 detected of 10 do not rule out a sensitivity of 70 %.
 
     Args:
         hits: The rows that count, shape (N,).

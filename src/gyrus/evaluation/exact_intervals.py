@@ -26,8 +26,8 @@ Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 Limits = tuple[float, float]
 
-EXACT_NOTE = "exact interval of Clopper and Pearson, because all resamples are equal"
-BOUND_NOTE = "conservative bound, because all resamples are equal"
+EXACT_NOTE = "exact interval of Clopper and Pearson, because the fraction is 0 or 1"
+BOUND_NOTE = "conservative bound, because resampling does not measure the uncertainty here"
 
 
 def smallest_probability(number: float, level: float) -> float:
