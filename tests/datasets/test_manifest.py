@@ -76,7 +76,7 @@ def test_scores_are_by_visit_where_the_label_of_a_subject_changes() -> None:
     }
     manifest = Manifest.from_rows(pd.DataFrame({**rows, "label": ["MCI", "AD", "NC"]}), root=Path())
     units, kind = manifest.scored_units
-    assert (units.to_list(), kind) == (["a, visit 0", "a, visit 12", "b, visit "], "scan")
+    assert (units.to_list(), kind) == (["a, visit 0", "a, visit 12", "b, visit "], "visit")
 
     constant = Manifest.from_rows(pd.DataFrame({**rows, "label": ["AD", "AD", "NC"]}), root=Path())
     units, kind = constant.scored_units

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,9 @@ import pandas as pd
 import pytest
 from sklearn import metrics as sklearn_metrics
 
-from gyrus.errors import ConfigError, DataError, UnknownNameError
+from gyrus.errors import ConfigError, DataError, LeakageError, UnknownNameError
+from gyrus.evaluation.assessment import assess
+from gyrus.evaluation.comparison import compare
 from gyrus.evaluation.evaluate import evaluate, evaluate_baselines
 from gyrus.evaluation.metrics import HEADLINE_METRICS, METRICS
 from gyrus.evaluation.result import Baselines, Evaluation, verdict
@@ -263,3 +266,59 @@ def test_a_class_of_one_subject_gets_wide_intervals_by_resampling_within_the_cla
         assert scores.metrics["accuracy"].method == "bootstrap"
     two = evaluate(study((20, 10, 6, 3)), resamples=300).headline.metrics["macro_roc_auc"]
     assert two.method == "bootstrap"
+
+
+def _visits(*, by_subject: bool, shift: float = 0.0) -> Predictions:
+    """24 subjects with 5 visits of two images each, all predicted alike; the last visits of two subjects are AD."""
+    rows = [(subject, visit, image) for subject in range(24) for visit in range(5) for image in range(2)]
+    names = [f"s{subject:02d}" for subject, _, _ in rows]
+    targets = ["AD" if subject % 2 or (subject < 4 and visit == 4) else "NC" for subject, visit, _ in rows]
+    margins = np.random.default_rng(3).normal(0.8, 1.5, 24) + shift * np.random.default_rng(4).normal(0.8, 1, 24)
+    logits = [[margins[subject] * (1 if subject % 2 else -1), 0.0] for subject, _, _ in rows]
+    return Predictions.from_logits(
+        [f"{subject}/{visit}/{image}.png" for subject, visit, image in rows],
+        logits,
+        classes=("AD", "NC"),
+        split_unit="subject",
+        subjects=[f"{name}, visit {visit}" for name, (_, visit, _) in zip(names, rows, strict=True)],
+        targets=targets,
+        subjects_of_visits=names if by_subject else None,
+    )
+
+
+def test_visits_with_labels_of_their_own_are_resampled_by_subject(tmp_path: Path) -> None:
+    visits, naive = _visits(by_subject=True), _visits(by_subject=False)
+    found, too_narrow = evaluate(visits, resamples=400), evaluate(naive, resamples=400)
+
+    assert found.group == "visit"
+    assert found.headline.count == 120
+    assert "resamples of subjects, each with all its visits" in found.text()
+    for unit, least in (("subject", 1.7), ("image", 1.7)):
+        for name in ("accuracy", "balanced_accuracy", "macro_roc_auc"):
+            ours, theirs = (each.scores[unit].metrics[name] for each in (found, too_narrow))
+            assert ours.value == pytest.approx(theirs.value)
+            # Five visits that are predicted alike are one observation: the interval is wider by the root of five.
+            assert (ours.high - ours.low) > least * (theirs.high - theirs.low), name
+
+    better = [_visits(by_subject=by_subject, shift=1.0) for by_subject in (True, False)]
+    ours, theirs = (
+        compare(one, other, metric="accuracy", resamples=400)
+        for one, other in zip(better, (visits, naive), strict=True)
+    )
+    assert ours.p_value > 2 * theirs.p_value
+
+    visits.export(tmp_path / "visits.csv")
+    again = Predictions.from_file(tmp_path / "visits.csv", split_unit="subject")
+    assert evaluate(again, resamples=400).headline == found.headline
+
+
+def test_a_subject_with_visits_in_two_subsets_is_found(tmp_path: Path) -> None:
+    visits = _visits(by_subject=True)
+    val, test = (visits.select(visits.table["subject"].str.endswith(tuple(ends))) for ends in ("01", "234"))
+    val.save(tmp_path / "val.parquet")
+    with pytest.raises(LeakageError, match="24 subjects are in the validation and in the test set"):
+        assess(replace(Predictions.load(tmp_path / "val.parquet"), subset="val"), test)
+
+    early = visits.table["subject_of_visit"] < "s12"
+    result = assess(replace(visits.select(early), subset="val"), visits.select(~early), healthy="NC", resamples=50)
+    assert "evaluated on 60 visits of the test set" in result.text()

@@ -110,8 +110,8 @@ def _notes(changing: Sequence[str], policy: LabelChanges, left_out: int) -> list
         "refuse": "",
         "baseline": "all images of a subject have the label of the first visit",
         "last": "all images of a subject have the label of the last visit",
-        "each": "each visit keeps its label, and scores are by visit; their intervals treat the visits of a subject as "
-        "independent",
+        "each": "each visit keeps its label, and scores are by visit; their intervals resample subjects, each with all "
+        "its visits",
         "exclude": f"these subjects and their {counted(left_out, 'image')} were left out",
     }[policy]
     return [

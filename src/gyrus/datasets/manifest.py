@@ -246,16 +246,16 @@ class Manifest:
         return self.table["label"].map(index).fillna(-1).astype("int64")
 
     @property
-    def scored_units(self) -> tuple[pd.Series, Literal["subject", "scan"]]:
-        """What predictions are pooled and scored by, and its kind: the subject of each row, or its scan.
+    def scored_units(self) -> tuple[pd.Series, Literal["subject", "scan", "visit"]]:
+        """What predictions are pooled and scored by, and its kind: the subject of each row, its scan or its visit.
 
         Where the label of a subject changes between visits, it is the subject and its visit, because one subject has
-        no single class.
+        no single class; the subject remains what intervals resample.
         """
         subjects = self.table["subject"]
         if not (self.table["label"].groupby(subjects).nunique() > 1).any():
             return subjects, "scan" if self.subject_kind == "scan" else "subject"
-        return subjects.str.cat(self.table["session"], sep=", visit ", na_rep=""), "scan"
+        return subjects.str.cat(self.table["session"], sep=", visit ", na_rep=""), "visit"
 
     @property
     def spatial_dims(self) -> int:

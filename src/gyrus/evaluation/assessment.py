@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, TypeVar
 
+import pandas as pd
+
 from gyrus.errors import DataError, LeakageError
 from gyrus.evaluation.bootstrap import BootstrapConfig
 from gyrus.evaluation.calibration_metrics import Calibration, measure_calibration
@@ -47,7 +49,7 @@ class Assessment(Saved):
         healthy: The negative class; all others are positive. None if none was given.
         split_unit: What was kept whole when the data were split.
         unit: What was scored.
-        group: What was resampled.
+        group: What was scored; intervals resample subjects where it is visits.
         validation_count: The number of subjects or images in the validation set.
         test_count: The number of them in the test set.
         before: Calibration of the probabilities on the test set before ``calibrator``.
@@ -191,13 +193,15 @@ def _require_pair(val: Predictions, test: Predictions) -> None:
         raise DataError(
             f"The validation set comes from a split by {val.split_unit}, the test set from one by {test.split_unit}."
         )
-    _require_disjoint(val, test, "sample", "images")
+    _require_disjoint(val.table["sample"], test.table["sample"], "images")
     if test.split_unit not in ("image", "copy"):
-        _require_disjoint(val, test, "subject", "subjects")
+        known = val.subjects_known and test.subjects_known
+        people = [each.independent_units if known else each.table["subject"] for each in (val, test)]
+        _require_disjoint(people[0], people[1], "subjects")
 
 
-def _require_disjoint(val: Predictions, test: Predictions, column: str, units: str) -> None:
-    both = sorted(set(val.table[column].dropna()) & set(test.table[column].dropna()))
+def _require_disjoint(val: pd.Series, test: pd.Series, units: str) -> None:
+    both = sorted(set(val.dropna()) & set(test.dropna()))
     if both:
         raise LeakageError(
             f"{len(both)} {units} are in the validation and in the test set, the first is '{both[0]}'. "

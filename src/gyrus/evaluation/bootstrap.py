@@ -265,7 +265,7 @@ class Strata:
         predicted: Predicted class, shape (N,).
         scores: One score per class, shape (N, K).
         clusters: The cluster of each row, shape (N,).
-        classes: The class of each cluster, shape (S,).
+        classes: The class of each cluster, or one of its classes, shape (S,).
         sizes: How many clusters of each class are drawn: those that are not added, shape (K,).
         weights: How many rows one row of a cluster stands for, shape (S,).
     """
@@ -278,11 +278,17 @@ class Strata:
     sizes: Integers
     weights: Floats
 
+    @property
+    def mixed(self) -> bool:
+        """Whether a cluster has rows of two classes, as a subject whose label changes between visits."""
+        return bool((self.classes[self.clusters] != self.targets).any())
+
     def counts(self, resamples: int, seed: int) -> Iterator[Floats]:
-        """Resamples in blocks that fit into memory: how often each cluster counts, (S, b)."""
+        """Resamples in blocks that fit into memory: how often each cluster counts, (S, b); b = 0 if ``mixed``."""
+        resamples = 0 if self.mixed else resamples
         members = [np.flatnonzero(self.classes == index) for index in range(len(self.sizes))]
         step = int(np.clip(COUNTS_AT_ONCE // len(self.classes), 1, RESAMPLES_AT_ONCE))
-        for start in range(0, resamples, step):
+        for start in range(0, max(resamples, 1), step):
             drawn = np.zeros((len(self.classes), min(step, resamples - start)))
             random = np.random.default_rng((seed, start, 0x57A7A))
             for rows, size in zip(members, self.sizes, strict=True):
@@ -291,7 +297,7 @@ class Strata:
             yield drawn * self.weights[:, None]
 
     def metrics(self, reference: Reference, *, resamples: int, seed: int) -> MetricValues:
-        """The metrics of resamples within the classes."""
+        """The metrics of resamples within the classes; of none if clusters have several classes."""
         samples = cluster_samples(self.targets, self.predicted, self.scores, self.clusters)
         return _concatenated([_values(samples.weighted(counts), reference) for counts in self.counts(resamples, seed)])
 
@@ -305,7 +311,7 @@ def stratify(
         targets: True class of each sample, shape (N,).
         predicted: Predicted class of each sample, shape (N,).
         probabilities: Shape (N, K).
-        clusters: The cluster of each sample, all of [0, S) in use, each of one class, shape (N,).
+        clusters: The cluster of each sample, all of [0, S) in use, shape (N,).
         wrong_first: The order of the two added subjects of a class. The second of two classifiers gets the other
             order, so that the added subjects are those on which the two differ.
     """
@@ -422,13 +428,12 @@ def _within_classes(value: float, resampled: Floats, level: float, undefined: st
 
 
 def cluster_indices(predictions: Predictions) -> Integers:
-    """The cluster of each row: its subject, or the row itself where subjects are unknown.
+    """The cluster of each row: its subject, with all visits, or the row itself where subjects are unknown.
 
     Returns:
         Indices in the order of the names, all of [0, S) in use, shape (N,).
     """
-    names = predictions.table["subject" if predictions.subjects_known else "sample"]
-    return np.asarray(pd.factorize(names, sort=True)[0], dtype=np.int64)
+    return np.asarray(pd.factorize(predictions.independent_units, sort=True)[0], dtype=np.int64)
 
 
 def estimate_from_sums(

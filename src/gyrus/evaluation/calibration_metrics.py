@@ -142,7 +142,7 @@ def measure_calibration(predictions: Predictions, bootstrap: BootstrapConfig = D
     """
     probabilities, targets = predictions.probabilities, predictions.targets
     clusters = cluster_indices(predictions)
-    _require_single(predictions, clusters)
+    _require_single(predictions)
     return Calibration(
         count=len(predictions),
         brier=estimate_mean(brier_losses(probabilities, targets), clusters, bootstrap),
@@ -396,8 +396,8 @@ def _by_bin(values: Floats, index: Integers) -> Floats:
     return np.asarray(inside @ values)
 
 
-def _require_single(predictions: Predictions, clusters: Integers) -> None:
+def _require_single(predictions: Predictions) -> None:
     if (predictions.targets < 0).any():
         raise DataError("Calibration can be measured only on rows with a true class. Leave the others out.")
-    if len(np.unique(clusters)) < len(clusters):
+    if predictions.subjects_known and predictions.table["subject"].duplicated().any():
         raise DataError("A subject has several rows: pool them first (gyrus.inference.pooling.pool_by_subject).")

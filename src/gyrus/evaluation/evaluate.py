@@ -35,6 +35,7 @@ from gyrus.evaluation.result import (
     Interval,
     Scores,
     Unit,
+    resampled_group,
     subset_name,
 )
 from gyrus.inference.pooling import pool_by_subject
@@ -88,7 +89,7 @@ def evaluate(
     rows: dict[Unit, tuple[Predictions, Integers]] = {}
     if known:
         pooled = pool_by_subject(labelled)
-        rows["subject"] = pooled, np.arange(len(pooled))
+        rows["subject"] = pooled, cluster_indices(pooled)
     rows["image"] = labelled, cluster_indices(labelled)
     bootstrap = BootstrapConfig(resamples, seed, level)
     return Evaluation(
@@ -188,7 +189,7 @@ def _scores(
     resampled = bootstrap_metrics(samples, reference, resamples=bootstrap.resamples, seed=bootstrap.seed)
     left_out = jackknife_metrics(samples, reference) if interval == "bca" and bootstrap.resamples else None
     constant = samples.constant_scores(point, reference, bootstrap.level)
-    sizes = _ClassSizes.from_predictions(predictions, clusters, group)
+    sizes = _ClassSizes.from_predictions(predictions, clusters, resampled_group(group))
     support = confusion.sum(axis=1)
 
     @cache
@@ -224,7 +225,7 @@ def _scores(
 
 @dataclass(frozen=True)
 class _ClassSizes:
-    """The number of subjects (scans, images) of each class, and the notes that follow from it."""
+    """The number of independent units (subjects, scans, images) of each class, and the notes that follow from it."""
 
     group: Group
     classes: tuple[str, ...]

@@ -17,8 +17,8 @@ from gyrus.types import SPLIT_WARNINGS, SplitUnit
 Unit = Literal["subject", "image"]
 """What is scored: each subject by all its images together, or each image by itself."""
 
-Group = Literal["subject", "scan", "image"]
-"""What the bootstrap resamples."""
+Group = Literal["subject", "scan", "visit", "image"]
+"""What is scored as one unit; :func:`resampled_group` returns what the bootstrap resamples."""
 
 Interval = Literal["percentile", "bca"]
 """How a confidence interval is computed from the resamples."""
@@ -107,7 +107,7 @@ class Evaluation(Saved):
         classes: The class names in the order of the model's outputs.
         subset: The subset that was evaluated.
         split_unit: What was kept whole when the data were split.
-        group: What the intervals resample.
+        group: What the scores by subject are by, or "image" where subjects are unknown.
         level: Confidence level of the intervals.
         resamples: The number of bootstrap resamples.
         seed: Seed of the resamples.
@@ -236,13 +236,24 @@ def classification_report(evaluation: Evaluation, baselines: Baselines | None = 
     return "\n".join(visible(line) for line in lines) + "\n"
 
 
+def resampled_group(group: Group) -> Group:
+    """What the bootstrap resamples: visits of one subject are not independent, so it resamples subjects."""
+    return "subject" if group == "visit" else group
+
+
+def resampled_units(group: Group) -> str:
+    """What the bootstrap resamples, in prose and in the plural."""
+    return "subjects, each with all its visits" if group == "visit" else f"{group}s"
+
+
 def interval_note(evaluation: Evaluation) -> str:
     """How the confidence intervals were computed."""
     if not evaluation.resamples:
         return "No confidence intervals: no resamples were requested."
     return (
         f"In brackets: {100 * evaluation.level:g} % confidence intervals, {INTERVAL_METHODS[evaluation.interval]}, "
-        f"from {evaluation.resamples:,} bootstrap resamples of {evaluation.group}s, seed {evaluation.seed}; "
+        f"from {evaluation.resamples:,} bootstrap resamples of {resampled_units(evaluation.group)}, "
+        f"seed {evaluation.seed}; "
         "notes name the intervals of another kind."
     )
 
@@ -257,7 +268,7 @@ def score_notes(evaluation: Evaluation) -> tuple[str, ...]:
 
 
 def unit_name(evaluation: Evaluation, scores: Scores, number: int = 1) -> str:
-    """The name of one scored unit: "subject", "scan" or "image", in the plural unless ``number`` is 1."""
+    """The name of one scored unit: "subject", "scan", "visit" or "image", in the plural unless ``number`` is 1."""
     name = "image" if scores.unit == "image" else evaluation.group
     return name if number == 1 else f"{name}s"
 

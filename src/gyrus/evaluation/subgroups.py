@@ -64,7 +64,8 @@ class SubgroupTable:
         groups: In the order of the values.
         unknown: The number of images without a value, or missing from the table of groups.
         p_value: Of equal accuracy of the groups within each class, by permuting the groups among the subjects of each
-            class, corrected by Holm's method for the number of columns; None by image, and for a single group.
+            class, corrected by Holm's method for the number of columns; None by image, by visit, and for a single
+            group.
     """
 
     column: str
@@ -146,7 +147,8 @@ def evaluate_subgroups(
         names = _banded(values, labelled, (edges or {}).get(column), column)
         unit: Unit = "subject" if _is_constant_in_subjects(names, labelled) else "image"
         found.append((str(column), unit, names))
-        tested = unit == "subject" or not labelled.subjects_known
+        # Visits of one subject are not exchangeable with those of others.
+        tested = (unit == "subject" or not labelled.subjects_known) and labelled.subject_kind != "visit"
         p_values.append(_p_value(labelled, names, bootstrap) if tested else None)
     return tuple(
         SubgroupTable(column, unit, _groups(labelled, names, metrics, bootstrap), int(names.isna().sum()), p_value)

@@ -11,7 +11,7 @@ import pandas as pd
 
 from gyrus.datasets.identifiers import examples
 from gyrus.errors import DataError
-from gyrus.inference.predictions import COLUMNS, Predictions
+from gyrus.inference.predictions import COLUMNS, SUBJECT_OF_VISIT, Predictions
 from gyrus.text import counted
 from gyrus.types import SplitUnit
 
@@ -41,6 +41,7 @@ def pool_by_subject(predictions: Predictions) -> Predictions:
     sums = [np.bincount(codes, weights=column, minlength=len(subjects)) for column in predictions.probabilities.T]
     mean = np.column_stack(sums) / np.bincount(codes, minlength=len(subjects))[:, None]
     names = [str(subject) for subject in subjects]
+    first_rows = np.unique(codes, return_index=True)[1]
     return Predictions.from_logits(
         names,
         np.log(np.maximum(mean, np.finfo(np.float64).tiny)),
@@ -50,6 +51,7 @@ def pool_by_subject(predictions: Predictions) -> Predictions:
         subjects=names,
         targets=_targets_by_group(predictions, codes, names),
         subject_kind=predictions.subject_kind,
+        subjects_of_visits=_subjects_of_visits(predictions.select(first_rows)),
     )
 
 
@@ -82,6 +84,7 @@ def average_predictions(members: Sequence[Predictions], weights: Sequence[float]
         subjects=[None if pd.isna(name) else name for name in subjects],
         targets=[None if pd.isna(name) else name for name in targets],
         subject_kind=first.subject_kind,
+        subjects_of_visits=_subjects_of_visits(first),
     )
 
 
@@ -141,6 +144,13 @@ def _aligned(member: Predictions, first: Predictions, number: int) -> npt.NDArra
     rows = pd.Index(member.table["sample"]).get_indexer(first.table["sample"])
     columns = [member.classes.index(name) for name in first.classes]
     return np.asarray(member.probabilities[rows][:, columns])
+
+
+def _subjects_of_visits(predictions: Predictions) -> list[str] | None:
+    """The subject of each row, where the subject column holds visits."""
+    if SUBJECT_OF_VISIT not in predictions.table:
+        return None
+    return [str(name) for name in predictions.table[SUBJECT_OF_VISIT]]
 
 
 def _require_subjects(predictions: Predictions) -> None:

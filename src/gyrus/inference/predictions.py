@@ -27,6 +27,9 @@ COLUMNS = (
     "target",  # str, one of the classes; NA where the true class is unknown
 )
 
+SUBJECT_OF_VISIT = "subject_of_visit"
+"""Optional column where ``subject`` holds visits: the subject of each visit, which is what intervals resample."""
+
 LOGIT = "logit:"
 PROBABILITY = "probability:"
 """Prefixes of the columns of scores; the class name follows."""
@@ -34,8 +37,9 @@ PROBABILITY = "probability:"
 SUM_TOLERANCE = 0.01
 """How far the sum of a row of probabilities may be from 1: room for tables rounded to two or three digits."""
 
-SubjectKind = Literal["subject", "scan"]
-"""What the subject column holds: subjects, or scans, of which a subject may have several."""
+SubjectKind = Literal["subject", "scan", "visit"]
+"""What the subject column holds: subjects; scans, of which a subject may have several; or visits, with their subjects
+in :data:`SUBJECT_OF_VISIT`."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +79,8 @@ class Predictions:
             classes: The class names in the order of the model's outputs.
             split_unit: What was kept whole when the data were split.
             subset: The subset that was predicted.
-            subject_kind: What the subject column holds; a split by scan always holds scans.
+            subject_kind: What the subject column holds; a split by scan always holds scans, and a table with
+                :data:`SUBJECT_OF_VISIT` always visits.
 
         Raises:
             DataError: A column is missing, a logit is not finite, a sample occurs twice, or a target is no class.
@@ -89,13 +94,17 @@ class Predictions:
         table = table.copy()
         for column in COLUMNS:
             table[column] = (table[column] if column in table else pd.Series(pd.NA, table.index)).astype("string")
+        if SUBJECT_OF_VISIT in table:
+            table[SUBJECT_OF_VISIT] = table[SUBJECT_OF_VISIT].astype("string")
         for column in logits:
             table[column] = _numbers(table, column)
         further = [column for column in table.columns if column not in {*COLUMNS, *logits}]
         table = table[[*COLUMNS, *logits, *further]].reset_index(drop=True)
         _check_samples(table["sample"])
         _check_targets(table, classes)
-        return cls(table, classes, split_unit, subset, "scan" if split_unit == "scan" else subject_kind)
+        _check_visits(table)
+        by_visit: SubjectKind | None = "visit" if SUBJECT_OF_VISIT in table else None
+        return cls(table, classes, split_unit, subset, by_visit or ("scan" if split_unit == "scan" else subject_kind))
 
     @classmethod
     def from_logits(
@@ -109,6 +118,7 @@ class Predictions:
         subjects: Sequence[str | None] | None = None,
         targets: Sequence[str | None] | None = None,
         subject_kind: SubjectKind = "subject",
+        subjects_of_visits: Sequence[str] | None = None,
     ) -> Predictions:
         """Predictions from the logits of a model.
 
@@ -121,6 +131,7 @@ class Predictions:
             subjects: The subject of each sample, where known.
             targets: The true class names, where known.
             subject_kind: What ``subjects`` holds.
+            subjects_of_visits: The subject of each visit, where ``subjects`` holds visits.
 
         Raises:
             DataError: The shapes do not match, or as in :meth:`from_table`.
@@ -133,6 +144,7 @@ class Predictions:
         columns: dict[str, Any] = {"sample": list(samples)}
         columns |= {} if subjects is None else {"subject": list(subjects)}
         columns |= {} if targets is None else {"target": list(targets)}
+        columns |= {} if subjects_of_visits is None else {SUBJECT_OF_VISIT: list(subjects_of_visits)}
         columns |= {LOGIT + name: values[:, index] for index, name in enumerate(classes)}
         return cls.from_table(
             pd.DataFrame(columns), classes=classes, split_unit=split_unit, subset=subset, subject_kind=subject_kind
@@ -197,6 +209,16 @@ class Predictions:
         return len(self) > 0 and bool(self.table["subject"].notna().all())
 
     @property
+    def independent_units(self) -> pd.Series:
+        """The independent unit of each row, which is resampled as a whole: its subject, also where visits are scored.
+
+        Scans where subjects are unknown but scans known; the sample itself where neither is known.
+        """
+        if SUBJECT_OF_VISIT in self.table:
+            return self.table[SUBJECT_OF_VISIT]
+        return self.table["subject" if self.subjects_known else "sample"]
+
+    @property
     def warning(self) -> str:
         """The warning about the split that goes with every result; empty after a split by subject."""
         return SPLIT_WARNINGS[self.split_unit]
@@ -246,7 +268,8 @@ class Predictions:
         Raises:
             UnknownNameError: The suffix is unknown.
         """
-        table = self.table[list(COLUMNS)].assign(predicted=pd.array(self.predicted_classes, dtype="string"))
+        visits = [SUBJECT_OF_VISIT] if SUBJECT_OF_VISIT in self.table else []
+        table = self.table[[*COLUMNS, *visits]].assign(predicted=pd.array(self.predicted_classes, dtype="string"))
         probabilities = self.probabilities
         columns = {PROBABILITY + name: probabilities[:, index] for index, name in enumerate(self.classes)}
         write_table(table.assign(**columns), Path(path))
@@ -289,6 +312,18 @@ def _check_samples(samples: pd.Series) -> None:
             f"first is '{twice.iloc[0]}'. "
             "Keep one row per sample."
         )
+
+
+def _check_visits(table: pd.DataFrame) -> None:
+    """Refuse visits of unknown subjects, or of several: they could not be resampled by subject."""
+    if SUBJECT_OF_VISIT not in table:
+        return
+    subjects = table[SUBJECT_OF_VISIT]
+    if table["subject"].isna().any() or subjects.isna().any():
+        raise DataError(f"The predictions table has rows without subject or {SUBJECT_OF_VISIT}. Fill in both columns.")
+    several = subjects.groupby(table["subject"]).nunique()
+    if (several > 1).any():
+        raise DataError(f"The visit '{several.index[several > 1][0]}' has more than one {SUBJECT_OF_VISIT}.")
 
 
 def _check_targets(table: pd.DataFrame, classes: tuple[str, ...]) -> None:
@@ -353,7 +388,7 @@ _WRITERS: dict[str, Callable[[pd.DataFrame, Path], object]] = {
     ".json": lambda table, path: table.to_json(path, orient="records", indent=1, double_precision=15),
 }
 
-_TEXT = {"sample": "string", "subject": "string", "target": "string"}
+_TEXT = {"sample": "string", "subject": "string", "target": "string", SUBJECT_OF_VISIT: "string"}
 
 
 def _read_csv(path: Path) -> pd.DataFrame:

@@ -18,7 +18,7 @@ from matplotlib.patches import Rectangle
 from gyrus.evaluation.comparison import labelled_rows
 from gyrus.evaluation.leaderboard import Leaderboard, Standing, Table, describe
 from gyrus.evaluation.metrics import CLASS_METRICS, HEADLINE_METRICS, METRIC_TITLES, METRICS
-from gyrus.evaluation.result import Estimate, unit_name
+from gyrus.evaluation.result import Estimate, resampled_group, resampled_units, unit_name
 from gyrus.evaluation.roc import roc_curve
 from gyrus.files import refuse_links, write_text
 from gyrus.reporting.evaluation_figures import set_roc_axes, simplify_curve
@@ -37,7 +37,7 @@ from gyrus.reporting.figures import (
     save_drawings,
 )
 from gyrus.reporting.html import write_page
-from gyrus.text import p_value_text, table_for_spreadsheets
+from gyrus.text import counted, p_value_text, table_for_spreadsheets
 
 MOST_NAMES = 20
 MOST_CURVES = 7
@@ -227,13 +227,13 @@ def _notes(board: Leaderboard, table: Table) -> tuple[str, ...]:
     notes = []
     group, level = table.evaluation.group, f"{100 * board.level:g} %"
     if board.resamples:
-        resamples = f"{board.resamples:,} bootstrap resamples of {group}s, the same for all classifiers"
+        resamples = f"{board.resamples:,} bootstrap resamples of {resampled_units(group)}, the same for all classifiers"
         notes.append(f"Intervals: {level} confidence intervals from {resamples}.")
     if board.resamples and len(table.standings) > 1:
         number = len(table.standings) - 1
         notes[0] += (
             f" Interval of the rank: {level} of the resamples. Difference: paired difference from the first. p: paired "
-            f"permutation test by {group}, corrected for {number} comparison{'' if number == 1 else 's'} (Holm)."
+            f"permutation test by {resampled_group(group)}, corrected for {counted(number, 'comparison')} (Holm)."
         )
     if len(table.standings) > 1:
         unit = unit_name(table.evaluation, table.evaluation.scores[table.unit], table.count)

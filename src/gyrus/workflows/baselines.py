@@ -395,6 +395,7 @@ def _predictions(
     names = [str(name) for name in rows.names]
     units, kind = manifest.scored_units
     known = dict(zip(manifest.table["sample"], units, strict=True))
+    people = dict(zip(units if by_subject else manifest.table["sample"], manifest.table["subject"], strict=True))
     return Predictions.from_logits(
         names,
         padded,
@@ -403,6 +404,7 @@ def _predictions(
         subset="test",
         subjects=names if by_subject else [None if pd.isna(known[name]) else str(known[name]) for name in names],
         subject_kind=kind,
+        subjects_of_visits=[people[name] for name in names] if kind == "visit" else None,
         targets=[manifest.classes[index] for index in rows.targets],
     )
 

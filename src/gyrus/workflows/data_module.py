@@ -104,6 +104,7 @@ class DataModule:
             subset=subset,
             subjects=units.loc[table.index].tolist(),
             subject_kind=kind,
+            subjects_of_visits=table["subject"].tolist() if kind == "visit" else None,
             targets=table["label"].tolist(),
         )
 

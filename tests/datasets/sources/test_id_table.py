@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from gyrus.datasets.manifest import Manifest
 from gyrus.datasets.scan import scan
 from gyrus.errors import DataError
 from tests.support.dicoms import write_series
@@ -129,3 +130,30 @@ def test_dicom_series_have_the_label_of_the_id_of_their_folder(tmp_path: Path) -
     assert manifest.table["label"].to_list() == ["0", "1"] * 2
     assert manifest.table["subject"].nunique() == 4
     assert manifest.subject_rule.startswith("column PatientID")
+
+
+def test_dicom_series_have_the_label_of_their_patientid_which_is_not_kept(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 2000, (2, 6, 7)).astype(np.uint16)
+    for number in range(4):
+        for visit in range(2):
+            write_series(
+                pixels + number + 10 * visit,
+                tmp_path / f"data/exam{number}/{visit}",
+                PatientID=f"HOSPITAL{70 + number}",
+                StudyInstanceUID=f"1.2.{number}.{visit}",
+            )
+    ids = [f" hospital{70 + number}" for number in range(5)]
+    table = write_table(tmp_path / "data/clinic.csv", {"PatientID": ids, "diagnosis": ["AD", "NC"] * 2 + ["AD"]})
+
+    manifest = scan(tmp_path / "data")
+    assert manifest.table["label"].to_list() == [name for name in ["AD", "NC"] * 2 for _ in range(2)]
+    assert manifest.table["subject"].to_list() == [f"exam{number}" for number in range(4) for _ in range(2)]
+    assert "labels are those of clinic.csv: PatientID is the PatientID of the headers" in manifest.notes
+    assert "ids of clinic.csv without an image (1)" in manifest.notes
+    manifest.save(tmp_path / "manifest.parquet")
+    again = Manifest.load(tmp_path / "manifest.parquet")
+    assert "hospital" not in f"{again.table.to_csv()} {again.notes} {again.problems}".lower()
+
+    table.write_text("PatientID,diagnosis\nsomebody,AD\nelse,NC\n")
+    with pytest.raises(DataError, match="is part of the name of a file or the PatientID of a header"):
+        scan(tmp_path / "data", source="ids", columns={"subject": "PatientID", "label": "diagnosis"})

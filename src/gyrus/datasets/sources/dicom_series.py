@@ -7,6 +7,7 @@ import os
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
@@ -23,6 +24,9 @@ from gyrus.errors import DataError, UnusableImageError
 from gyrus.imaging.dicom import DICOM_EXTENSIONS, Header, is_dicom, read_header
 
 _SUBJECT_COLUMN = "PatientID of the headers, replaced by the name of a folder"
+
+FILES_TO_JUDGE_BY = 32
+"""So many headers are read to find out whether a table holds PatientIDs."""
 
 Found = list[tuple[str, Header]]
 """File names below the root, with their headers."""
@@ -71,7 +75,24 @@ def list_samples(path: Path, request: ScanRequest) -> Listing:
         problems=problems,
         notes=spellings,
         left_aside=left_aside,
+        header_ids=tuple(group[0][1].patient or None for group in series),
     )
+
+
+def some_patients(folder: Path, names: Sequence[str]) -> list[str]:
+    """The PatientIDs of a few DICOM files of a folder, evenly spaced over the names, to judge whether a table has them.
+
+    Args:
+        folder: The folder.
+        names: Paths below it, of files of any kind.
+    """
+    candidates = [name for name in sorted(names) if _is_wanted(folder / name)]
+    chosen = candidates[:: max(1, -(-len(candidates) // FILES_TO_JUDGE_BY))]
+    patients = []
+    for name in chosen:
+        with suppress(UnusableImageError):
+            patients.append(read_header(folder / name).patient)
+    return [patient for patient in patients if patient]
 
 
 def _is_asked_for(group: Found, request: ScanRequest) -> bool:

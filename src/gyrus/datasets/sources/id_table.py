@@ -1,4 +1,4 @@
-"""A table of ids and labels beside images, volumes or DICOM series whose names contain the ids."""
+"""A table of ids and labels beside images, volumes or DICOM series whose names or headers contain the ids."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from gyrus.datasets.identifiers import DIFFERENCES, comparable, examples
 from gyrus.datasets.label_changes import comparable_visit
 from gyrus.datasets.manifest import VOLUME_FILES, Problem
 from gyrus.datasets.sources.class_folders import walk
+from gyrus.datasets.sources.dicom_series import some_patients
 from gyrus.datasets.sources.listing import SUBSET_NAMES, Listing, ScanRequest
 from gyrus.datasets.sources.subject_rules import SUBJECT_RULES, subjects_from_names
 from gyrus.datasets.sources.table import (
@@ -47,10 +48,12 @@ class _Way:
     Attributes:
         description: The part of the path, for messages.
         ids: The id of each sample in the spelling of the table, or None.
+        of_headers: Whether the ids are those of headers, which are not stored.
     """
 
     description: str
     ids: tuple[str | None, ...]
+    of_headers: bool = False
 
     @property
     def score(self) -> tuple[int, int]:
@@ -60,7 +63,7 @@ class _Way:
 
 
 def id_tables(folder: Path, request: ScanRequest) -> list[Path]:
-    """The tables of a folder with labels and with ids that name its files; judged by the names alone.
+    """The tables of a folder with labels and with ids that name its files; judged by the names, and by few headers.
 
     Raises:
         DataError: There are several, and not each is named after a subset.
@@ -88,6 +91,9 @@ def _names_files(file: Path, folder: Path, samples: Sequence[str], request: Scan
     except DataError:
         return False
     _, way = _best(table, samples, request)
+    if not way.score[0]:
+        patients = some_patients(folder, samples)
+        way = _best(table, [f"{number}" for number in range(len(patients))], request, patients)[1]
     names = list(map(str, table.columns))
     if not way.score[0] or not request.labelled or "label" in roles_present(names, request.columns):
         return bool(way.score[0])
@@ -128,7 +134,8 @@ def with_table(samples: Listing, path: Path, request: ScanRequest) -> Listing:
     """Samples with the labels, subjects and other columns of the row that has their id.
 
     The id is the name of the file, its beginning up to a separator, the name of a folder, or what a subject rule
-    extracts: whichever is found in the table for most samples.
+    extracts, or the PatientID of the header: whichever is found in the table for most samples. A PatientID is not
+    stored, so subjects keep the names of folders.
 
     Args:
         samples: The files of the folder, without labels.
@@ -156,14 +163,17 @@ def with_table(samples: Listing, path: Path, request: ScanRequest) -> Listing:
         table["subset"] = pd.Series(subsets, dtype="string")
     where = " and ".join(file.name for file in files)
     found = find_columns(list(table.columns), request.columns)
-    column, way = _best(table, samples.names, request)
+    column, way = _best(table, samples.names, request, samples.header_ids)
     if not way.score[0]:
         ids = text_cells(table[column]) if column else []
+        headers = " or the PatientID of a header" if any(samples.header_ids) else ""
         raise DataError(
-            f"No id of {where} is part of the name of a file. Ids there: {examples(filter(None, ids))}; files: "
-            f"{examples(samples.names)}. {_WAY_OUT}"
+            f"No id of {where} is part of the name of a file{headers}. Ids there: {examples(filter(None, ids))}; "
+            f"files: {examples(samples.names)}. {_WAY_OUT}"
         )
     found = {role: name for role, name in found.items() if role != "path"}
+    if way.of_headers and found.get("subject") == column:
+        del found["subject"]
     keyed = _keyed(table, column, visit=found.get("session"), label=found.get("label"), where=where)
     samples = _with_slices(samples)
     visits = _visits(samples, way.ids, keyed)
@@ -180,11 +190,12 @@ def with_table(samples: Listing, path: Path, request: ScanRequest) -> Listing:
     listing = _with_subjects(listing, samples, found.get("subject"), column, way)
     match = keyed.match([name for name in dict.fromkeys(way.ids) if name is not None])
     notes += [f"labels are those of {where}: {column} is {way.description}"]
-    notes += [note for _, more in read for note in more] + _spelling_notes(
-        text_cells(table[column]), samples.names, way
-    )
+    notes += [note for _, more in read for note in more]
+    if not way.of_headers:
+        notes += _spelling_notes(text_cells(table[column]), samples.names, way)
     if match.unused:
-        notes.append(f"ids of {where} without an image ({len(match.unused)}): {examples(match.unused)}")
+        which = "" if way.of_headers else f": {examples(match.unused)}"
+        notes.append(f"ids of {where} without an image ({len(match.unused)}){which}")
     return _without_row(replace(listing, notes=(*samples.notes, *notes), tables=tuple(files)), way, where, request)
 
 
@@ -266,8 +277,10 @@ def _keyed(table: pd.DataFrame, column: str, *, visit: str | None, label: str | 
     return KeyedTable.from_table(table, ids, visit=visit, label=label, where=where)
 
 
-def _best(table: pd.DataFrame, names: Sequence[str], request: ScanRequest) -> tuple[str, _Way]:
-    """The column of ids and the part of the path that name most samples.
+def _best(
+    table: pd.DataFrame, names: Sequence[str], request: ScanRequest, header_ids: Sequence[str | None] = ()
+) -> tuple[str, _Way]:
+    """The column of ids and the part of the path that name most samples; or the headers, if no part of the path does.
 
     Raises:
         DataError: Two parts of the path name all of them with different ids.
@@ -276,6 +289,10 @@ def _best(table: pd.DataFrame, names: Sequence[str], request: ScanRequest) -> tu
     for column in _id_columns(list(map(str, table.columns)), request):
         ids = {_bare(name) for name in text_cells(table[column]) if name is not None}
         ways = [way for way in _ways(names, ids, request) if way.score[0]]
+        if not ways and any(header_ids):
+            keys = [_bare(name) if name is not None else "" for name in header_ids]
+            found = tuple(key if key in ids else None for key in keys)
+            ways = [_Way("the PatientID of the headers", found, of_headers=True)] if any(found) else []
         if not ways:
             best = best if best[0] else (column, best[1])
             continue
@@ -364,6 +381,8 @@ def _with_subjects(listing: Listing, samples: Listing, named: str | None, column
     if named is not None:
         return replace(listing, subject_column=named, subject_kind="subject")
     if samples.subject_column is not None or way.score[0] == way.score[1]:
+        return listing
+    if way.of_headers:
         return listing
     # The name of the column does not tell whether an id is that of a person or of a scan.
     rows = listing.rows.assign(subject=pd.Series(way.ids, dtype="string"))

@@ -89,6 +89,7 @@ class Listing:
         subject_kind: What the subject column holds.
         tables: Tables that were read.
         left_aside: Why a file is no sample, by path below the root; other files are counted by extension.
+        header_ids: The PatientID of each row, or None, to join a table with; never stored. Empty without headers.
     """
 
     root: Path
@@ -101,3 +102,4 @@ class Listing:
     subject_kind: SubjectKind = "subject"
     tables: tuple[Path, ...] = ()
     left_aside: Mapping[str, str] = field(default_factory=dict)
+    header_ids: tuple[str | None, ...] = ()
