@@ -147,8 +147,11 @@ class ClusteredSamples:
         classes = len(self.rankings)
         # NumPy and SciPy release the interpreter lock, so that many samples profit from threads; few do not.
         workers = min(classes, os.cpu_count() or 1) if self.cells.data.sum() >= MANY else 1
-        with ThreadPoolExecutor(workers) as pool:
-            areas = list(pool.map(lambda ranking: ranking.areas(counts), self.rankings))
+        if workers == 1:  # starting a thread takes longer than the areas of few samples
+            areas = [ranking.areas(counts) for ranking in self.rankings]
+        else:
+            with ThreadPoolExecutor(workers) as pool:
+                areas = list(pool.map(lambda ranking: ranking.areas(counts), self.rankings))
         return MetricInputs(
             confusion=(self.cells @ counts).T.reshape(-1, classes, classes),
             roc_auc=np.stack([area.roc for area in areas], axis=-1),

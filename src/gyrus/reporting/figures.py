@@ -67,6 +67,8 @@ STYLE: Any = {
     "ytick.major.width": 0.7,
     "lines.linewidth": 1.25,
     "svg.fonttype": "none",
+    "figure.autolayout": False,
+    "figure.constrained_layout.use": False,
     "svg.hashsalt": "gyrus",
 }
 
@@ -258,5 +260,6 @@ def _draw(figure: Figure, target: Path | IO[str], **how: Any) -> None:
         # The layout of an SVG needs the width of every character, also of those that only the browser can draw.
         warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from font", UserWarning)
         figure.savefig(target, **how)
-    # The layout is fixed after the first drawing; computing it again would take half of the time of each drawing.
-    figure.set_layout_engine("none")
+        # The layout is fixed after the first drawing; computing it again would take half of the time of each drawing.
+        # None, and not "none": for the latter matplotlib draws every figure once more without an output.
+        figure.set_layout_engine(None)
