@@ -178,10 +178,20 @@ def test_float64_images_stay_float64():
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 @each_shape
-def test_a_gpu_gives_the_same_images(shape):
+def test_a_gpu_gives_the_same_images_without_a_wait(shape):
+    """Also where products of matrices are rounded to TF32, as during training."""
     images = heads(shape)
+    there = images.cuda()
+    precision = torch.get_float32_matmul_precision()
     for name, step in STEPS.items():
         draw = step.draw(Streams.at(2, np.arange(6)), shape)
-        on_gpu = step.apply(images.cuda(), draw)
+        step.apply(there, draw)  # the first call may wait: libraries are loaded, and memory is requested
+        torch.set_float32_matmul_precision("high")
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            on_gpu = step.apply(there, draw)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+            torch.set_float32_matmul_precision(precision)
         assert on_gpu.is_cuda
         torch.testing.assert_close(on_gpu.cpu(), step.apply(images, draw), atol=1e-4, rtol=0, msg=name)

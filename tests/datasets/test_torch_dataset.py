@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gyrus.datasets import torch_dataset
+from gyrus.datasets.patches import PatchConfig
 from gyrus.datasets.store import Store
-from gyrus.datasets.torch_dataset import PixelDataset
+from gyrus.datasets.torch_dataset import RESIDENT_FRACTION, PixelDataset
 from gyrus.synthetic.phantom import generate
 from gyrus.training.data_loader import Loader
 from gyrus.transforms.augmentation.config import AUGMENTATIONS, AugmentationConfig
@@ -30,9 +33,10 @@ def store(request, tmp_path_factory) -> Store:
     return store_of(pixels, tmp_path_factory.mktemp("store"))
 
 
-def store_of(pixels: np.ndarray, folder: Path) -> Store:
+def store_of(pixels: np.ndarray, folder: Path, intensity: IntensityScaling | None = None) -> Store:
     np.save(folder / "pixels.npy", pixels)
-    np.save(folder / "statistics.npy", np.stack([image_statistics(image, IntensityScaling()) for image in pixels]))
+    intensity = intensity or IntensityScaling()
+    np.save(folder / "statistics.npy", np.stack([image_statistics(image, intensity) for image in pixels]))
     return Store(folder)
 
 
@@ -89,6 +93,66 @@ def test_workers_and_a_resumed_training_see_the_same_images(store, workers):
     for got, wanted in zip(epochs[1], expected, strict=True):
         torch.testing.assert_close(got, wanted, atol=1e-5, rtol=0)
     assert not torch.equal(epochs[0][0], epochs[1][0])
+
+
+CUDA = pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU"))
+
+
+@pytest.mark.parametrize("device", ["cpu", CUDA])
+@pytest.mark.parametrize("method", ["fixed", "zscore", "dataset", "percentile", "histogram"])
+def test_every_road_to_the_device_gives_the_same_images(tmp_path, monkeypatch, method, device):
+    """One image at a time on the CPU; a whole batch, in pinned or resident memory, on the device that trains."""
+    intensity = IntensityScaling(method=method, mean=(0.3, 0.1), std=(0.5, 0.2))
+    volumes = generate(subjects=COUNT, slices=6, classes=2, size=32, seed=1).volumes
+    shapes = {"2d": volumes[:, [3, 4]], "3d": np.stack([volumes, 255 - volumes], axis=1)}
+    for name, pixels in shapes.items():
+        (tmp_path / name).mkdir()
+        store = store_of(pixels, tmp_path / name, intensity)
+        normalisation = Normalisation.fit(intensity, store.statistics)
+        patches = PatchConfig(size=tuple(length // 2 for length in pixels.shape[2:]))
+        for chain, patch in ((None, None), (CHAIN, None), (None, patches), (CHAIN, patches)):
+            subset = PixelDataset(
+                store, np.arange(COUNT), np.arange(COUNT), normalisation, augmentation=chain, patches=patch, seed=3
+            )
+            order = [7, 2, 2 + COUNT, 5]
+            alone = torch.cat([subset[position].images for position in order])
+            stored = subset.read(order)
+            assert isinstance(stored.gathered().pixels, torch.Tensor)
+            assert stored.gathered().pixels.dtype == torch.uint8
+            batches = [stored, stored.gathered(), pickle.loads(pickle.dumps(stored.gathered()))]
+            monkeypatch.setattr(torch_dataset, "LARGE", 1)
+            batches.append(subset.__getitems__(order))
+            monkeypatch.undo()
+            if device == "cuda":
+                batches.append(stored.pin_memory())
+                assert subset.keep_on(torch.device(device)) == (patch is None)
+                batches.append(subset.read(order))
+                batches.append(pickle.loads(pickle.dumps(subset)).read(order))
+            for batch in batches:
+                there = batch.on(torch.device(device))
+                assert there.images.device.type == device
+                assert there.images.dtype == torch.float32
+                torch.testing.assert_close(there.images.cpu(), alone, atol=1e-4 / normalisation.std[0], rtol=1e-4)
+                assert there.positions.tolist() == [7, 2, 2, 5]
+                assert there.targets.tolist() == [7, 2, 2, 5]
+
+
+def test_pixels_are_kept_on_a_gpu_up_to_a_fraction_of_its_free_memory(store, monkeypatch):
+    subset, needed = dataset(store), store.pixels.nbytes
+    copies = []
+    empty = torch.empty
+    monkeypatch.setattr(
+        torch, "empty", lambda shape, *, dtype, device: copies.append(device) or empty(shape, dtype=dtype)
+    )
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (int(needed / RESIDENT_FRACTION) - 1, 0))
+    assert not subset.keep_on(torch.device("cuda"))
+    assert not subset.keep_on(torch.device("cpu"))
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (int(needed / RESIDENT_FRACTION) + 4, 0))
+    assert subset.keep_on(torch.device("cuda"))
+    assert subset.keep_on(torch.device("cuda"))
+    assert copies == [torch.device("cuda")]
+    torch.testing.assert_close(subset.read([3, 1]).on(torch.device("cpu")).images, subset.__getitems__([3, 1]).images)
+    assert isinstance(pickle.loads(pickle.dumps(subset)).read([3]).pixels, list)
 
 
 def test_a_repeated_image_has_another_augmentation_in_any_batch(store):

@@ -23,7 +23,7 @@ from gyrus.datasets.torch_dataset import Batch, PixelDataset
 from gyrus.errors import ConfigError
 from gyrus.synthetic.phantom import generate
 from gyrus.synthetic.phantom_layouts import write
-from gyrus.training.data_loader import SAMPLERS, Loader, balanced, batches, check_main_guard, shuffle
+from gyrus.training.data_loader import SAMPLERS, Loader, _AsStored, ahead, balanced, batches, check_main_guard, shuffle
 from gyrus.transforms.augmentation.config import AugmentationConfig
 from gyrus.transforms.normalisation import Normalisation
 from gyrus.workflows.experiment_config import load_config
@@ -45,6 +45,70 @@ def test_gives_whole_batches_in_order(loader):
     subset = ToyDataset(10, seed=1)
     assert torch.equal(batches[0].images, subset.images[[7, 3, 1]])
     assert batches[1].targets.tolist() == subset.targets[[5, 4]].tolist()
+
+
+class FakeStream:
+    """A CUDA stream and its events: what was asked of them, in a list."""
+
+    def __init__(self, name: str, asked: list[str]) -> None:
+        self.name, self.asked, self.events = name, asked, 0
+
+    def __enter__(self) -> None:
+        self.asked.append(f"begin {self.name}")
+
+    def __exit__(self, *_: object) -> None:
+        self.asked.append(f"end {self.name}")
+
+    def record_event(self) -> SimpleNamespace:
+        name = f"{self.name} {self.events}"
+        self.events += 1
+        return SimpleNamespace(name=name, synchronize=lambda: self.asked.append(f"CPU waits for {name}"))
+
+    def wait_event(self, event: SimpleNamespace) -> None:
+        self.asked.append(f"{self.name} wait for {event.name}")
+
+
+def test_batches_are_prepared_one_ahead_on_a_stream_of_their_own(monkeypatch):
+    """Without a GPU, by the order of what is asked of CUDA."""
+    asked: list[str] = []
+    steps, road = FakeStream("steps", asked), FakeStream("road", asked)
+    monkeypatch.setattr(torch.cuda, "Stream", lambda _: road)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda _: steps)
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: stream)
+
+    def stored(number: int) -> SimpleNamespace:
+        tensor = SimpleNamespace(record_stream=lambda stream: asked.append(f"{number} is used by {stream.name}"))
+        return SimpleNamespace(on=lambda _: asked.append(f"prepare {number}") or [tensor])
+
+    for number, _ in enumerate(ahead((stored(number) for number in range(4)), torch.device("cuda"))):
+        asked.append(f"step {number}")
+    assert asked.index("prepare 1") < asked.index("step 0") < asked.index("prepare 2") < asked.index("step 1")
+    before = asked[: asked.index("step 1")]
+    assert before[-2:] == ["steps wait for road 1", "1 is used by steps"]
+    assert [what for what in asked if "CPU" in what] == ["CPU waits for steps 0", "CPU waits for steps 1"]
+    assert asked[-3:] == ["3 is used by steps", "CPU waits for steps 1", "step 3"]
+    assert all(asked[asked.index(f"prepare {number}") - 1] == "begin road" for number in range(4))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_gpu_gets_the_same_batches(workers):
+    subset, order = ToyDataset(40, seed=1), [list(range(start, start + 4)) for start in range(0, 40, 4)]
+    batches = list(Loader(subset, lambda _: order, workers=workers, device=torch.device("cuda")))
+    assert all(tensor.is_cuda for batch in batches for tensor in batch)
+    for batch, expected in zip(batches, Loader(subset, lambda _: order), strict=True):
+        assert all(torch.equal(one.cpu(), other) for one, other in zip(batch, expected, strict=True))
+
+
+def test_workers_for_a_gpu_send_batches_as_they_are_stored(tmp_path):
+    np.save(
+        tmp_path / "pixels.npy", np.arange(10, dtype=np.uint8)[:, None, None, None] + np.zeros((1, 1, 4, 4), np.uint8)
+    )
+    np.save(tmp_path / "statistics.npy", np.zeros((10, 1, 4), np.float32))
+    subset = PixelDataset(Store(tmp_path), np.arange(10), np.arange(10), Normalisation("fixed", (0.0,), (1 / 255,)))
+    [batch] = Loader(subset, lambda _: [[4, 2]], workers=1)._worker_batches(_AsStored(subset), [[4, 2]])
+    assert batch.pixels.dtype == torch.uint8
+    assert batch.on(torch.device("cpu")).images[:, 0, 0, 0].tolist() == [4, 2]
 
 
 def test_draws_nothing_from_the_global_generator(loader):

@@ -1,10 +1,15 @@
-"""Batches of a data subset, sampled in the order of the epoch, optionally loaded by worker processes."""
+"""Batches of a data subset on the device that trains, in the order of the epoch; optionally read by worker processes.
+
+On a GPU, batches are prepared one ahead of the step that uses them, on a CUDA stream of their own: the copy from pinned
+memory, the random steps and the normalisation run beside the step before. Elsewhere the CPU prepares each batch.
+"""
 
 from __future__ import annotations
 
 import multiprocessing
 import sys
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,7 +17,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from gyrus.datasets.torch_dataset import Batch
+from gyrus.datasets.torch_dataset import Batch, StoredBatch
 from gyrus.errors import ConfigError
 from gyrus.training.random_state import generator
 
@@ -50,8 +55,15 @@ def batches(order: np.ndarray, batch_size: int) -> list[list[int]]:
     return result
 
 
+STEPS_QUEUED = 2
+"""Steps of which a GPU may be behind before the CPU waits, so that it does not fill the memory with batches."""
+
+
 class BatchDataset(Protocol):
-    """A dataset that returns batches. A training set may also have ``set_epoch(epoch)``."""
+    """A dataset that returns batches. A training set may also have ``set_epoch(epoch)``.
+
+    A dataset with ``read(positions)`` returns a :class:`StoredBatch` there, which the device prepares.
+    """
 
     targets: np.ndarray
 
@@ -62,27 +74,36 @@ class BatchDataset(Protocol):
     def __getitems__(self, positions: list[int]) -> Batch: ...
 
 
+def read(dataset: BatchDataset, positions: list[int]) -> StoredBatch | Batch:
+    """A batch as it is stored, if the dataset can give it; else a finished one."""
+    reader: Callable[[list[int]], StoredBatch | Batch] = getattr(dataset, "read", dataset.__getitems__)
+    return reader(positions)
+
+
 class Loader:
-    """Yields every batch of one epoch whenever it is iterated.
+    """Yields every batch of one epoch, on the device, whenever it is iterated.
 
     Attributes:
         epoch: The epoch, from 0, of the next iteration.
     """
 
-    def __init__(self, dataset: BatchDataset, order: Order, *, workers: int = 0, pinned: bool = False) -> None:
+    def __init__(
+        self, dataset: BatchDataset, order: Order, *, workers: int = 0, device: torch.device | None = None
+    ) -> None:
         """Store the arguments.
 
         Args:
             dataset: The source of the batches.
             order: The batches of each epoch; their number is the same in every epoch.
-            workers: Number of loader processes; 0 loads in this process.
-            pinned: Whether to put batches into pinned memory, from which copies to a GPU are faster.
+            workers: Number of loader processes; 0 loads in this process. Not used by a subset that fits into the memory
+                of the GPU.
+            device: Where the batches are needed; by default the CPU.
         """
         self.epoch = 0
         self._dataset = dataset
         self._order = order
         self._workers = workers
-        self._pinned = pinned
+        self._device = device or torch.device("cpu")
         self._length = len(order(0))
 
     def __len__(self) -> int:
@@ -97,23 +118,80 @@ class Loader:
         number_visits = getattr(self._dataset, "number_visits", None)
         if number_visits is not None:
             batches = number_visits(batches)
-        if self._workers:
-            yield from self._worker_batches(batches)
+        if self._device.type == "cuda":
+            yield from ahead(self._stored_batches(batches), self._device)
+        elif self._workers:
+            yield from (batch.on(self._device) for batch in self._worker_batches(self._dataset, batches))
         else:
-            for positions in batches:
-                batch = self._dataset.__getitems__(positions)
-                yield Batch(*(tensor.pin_memory() for tensor in batch)) if self._pinned else batch
+            yield from (self._dataset.__getitems__(positions).on(self._device) for positions in batches)
 
-    def _worker_batches(self, batches: list[list[int]]) -> DataLoader[Batch]:
+    def _stored_batches(self, batches: list[list[int]]) -> Iterable[StoredBatch | Batch]:
+        """Batches in pinned memory, or in that of the GPU."""
+        keep_on = getattr(self._dataset, "keep_on", None)
+        resident = keep_on is not None and keep_on(self._device)
+        if self._workers and not resident:
+            return self._worker_batches(_AsStored(self._dataset), batches)
+        return (read(self._dataset, positions).pin_memory() for positions in batches)
+
+    def _worker_batches(self, dataset: Any, batches: list[list[int]]) -> DataLoader[Any]:
         return DataLoader(
-            self._dataset,  # type: ignore[arg-type]
+            dataset,
             batch_sampler=batches,
             num_workers=self._workers,
             collate_fn=_unchanged,
-            pin_memory=self._pinned,
+            pin_memory=self._device.type == "cuda",
             # A separate generator: otherwise the loader draws from PyTorch's, and results depend on `workers`.
             generator=torch.Generator(),
         )
+
+
+class _AsStored:
+    """A dataset of stored batches for worker processes."""
+
+    def __init__(self, dataset: BatchDataset) -> None:
+        self._dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def __getitems__(self, positions: list[int]) -> StoredBatch | Batch:
+        batch = read(self._dataset, positions)
+        return batch.gathered() if isinstance(batch, StoredBatch) else batch
+
+
+def ahead(batches: Iterable[StoredBatch | Batch], device: torch.device) -> Iterator[Batch]:
+    """Batches on a GPU, each prepared on a stream of its own while the GPU works on the batch before.
+
+    The CPU waits only while the GPU is more than :data:`STEPS_QUEUED` steps behind.
+
+    Args:
+        batches: In pinned memory, or in that of the GPU.
+        device: The GPU.
+    """
+    stream, steps = torch.cuda.Stream(device), torch.cuda.current_stream(device)
+    begun: deque[torch.cuda.Event] = deque()
+
+    def prepare(batch: StoredBatch | Batch) -> tuple[Batch, torch.cuda.Event]:
+        with torch.cuda.stream(stream):
+            return batch.on(device), stream.record_event()
+
+    def handed_over(batch: Batch, ready: torch.cuda.Event) -> Batch:
+        steps.wait_event(ready)
+        for tensor in batch:
+            tensor.record_stream(steps)  # its memory is not given to the next batch before the step has used it
+        begun.append(steps.record_event())
+        if len(begun) > STEPS_QUEUED:
+            begun.popleft().synchronize()
+        return batch
+
+    waiting: tuple[Batch, torch.cuda.Event] | None = None
+    for batch in batches:
+        prepared = prepare(batch)
+        if waiting is not None:
+            yield handed_over(*waiting)
+        waiting = prepared
+    if waiting is not None:
+        yield handed_over(*waiting)
 
 
 def check_main_guard(workers: int) -> None:

@@ -118,7 +118,7 @@ def fit(
         train,
         lambda epoch: batches(sampler(targets, seed, epoch), config.batch_size),
         workers=config.workers,
-        pinned=device == "cuda",
+        device=torch.device(device),
     )
     done = len(resumed["history"]) if resumed else 0
     display = choose_progress(
@@ -158,7 +158,7 @@ def fit(
                 module.restore(resumed)
         with logged:
             cut = batches(np.arange(len(val)), config.batch_size)
-            val_loader = Loader(val, lambda _: cut, workers=config.workers, pinned=device == "cuda")
+            val_loader = Loader(val, lambda _: cut, workers=config.workers, device=torch.device(device))
             interrupted = not module.is_over and run_epochs(module, loader, val_loader, device, folder)
         if isinstance(config.averaging, SWA) and not interrupted:
             interrupted = not _average_last_epochs(model, checkpoints, loader, val, config, classes, seed, device)

@@ -93,7 +93,7 @@ class Objective(nn.Module):
         self, network: Callable[[Tensor], Tensor], images: Tensor, targets: Tensor, mix: Mix
     ) -> tuple[Tensor, Tensor]:
         logits = network(mix_images(images, mix))
-        others = targets[torch.tensor(mix.order, device=targets.device)]
+        others = targets[mix.partners(targets.device)]
         own, other = (reduce(self._per_image(logits, labels), labels, self.weights) for labels in (targets, others))
         return mix.fraction * own + (1 - mix.fraction) * other, logits
 

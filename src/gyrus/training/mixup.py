@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from gyrus.training.config import Mixing, MixingSchedule, MixingStrength
+from gyrus.transforms.augmentation.random_step import on_device
 
 OFF = MixingStrength(probability=0.0)
 
@@ -26,6 +27,10 @@ class Mix:
     order: tuple[int, ...]
     fraction: float
     box: tuple[tuple[int, int], ...] | None = None
+
+    def partners(self, device: torch.device) -> Tensor:
+        """``order``, int64 (B,), on a device."""
+        return on_device(torch.tensor(self.order), device)
 
 
 def strength(mixing: Mixing | None, epoch: int, epochs: int) -> MixingStrength:
@@ -61,7 +66,7 @@ def draw_mix(mixing: MixingStrength, size: tuple[int, ...], random: np.random.Ge
 
 def mix_images(images: Tensor, mix: Mix) -> Tensor:
     """Mixed images; the given batch is not changed."""
-    others = images[torch.tensor(mix.order, device=images.device)]
+    others = images[mix.partners(images.device)]
     if mix.box is None:
         return images * mix.fraction + others * (1 - mix.fraction)
     mixed = images.clone()

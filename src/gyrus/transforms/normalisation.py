@@ -126,19 +126,21 @@ class Normalisation:
         standard = tuple(map(tuple, document.get("standard", ())))
         return cls(document["method"], tuple(document["mean"]), tuple(document["std"]), standard)
 
-    def to_standard_scale(self, images: np.ndarray, statistics: np.ndarray) -> np.ndarray:
-        """Map pixels (N, C, *spatial) to the histogram of the training set, if the method is "histogram".
+    def gray_values(self, statistics: np.ndarray) -> np.ndarray | None:
+        """What each of the 256 gray values becomes before scaling; None if it stays value / 255.
 
-        The statistics are (N, C, 4 + landmarks).
+        Args:
+            statistics: (N, C, 4 + landmarks), of some images.
+
+        Returns:
+            float32 (N, C, 256): the map to the histogram of the training set, with the method "histogram".
         """
         if not self.standard:
-            return images
+            return None
+        values = np.arange(256, dtype=np.float32) / np.float32(255)
         own = statistics[..., len(STATISTICS) :]
         return np.stack(
-            [
-                [map_to_scale(*one) for one in zip(image, landmarks, self.standard, strict=True)]
-                for image, landmarks in zip(images, own, strict=True)
-            ]
+            [[map_to_scale(values, *one) for one in zip(landmarks, self.standard, strict=True)] for landmarks in own]
         )
 
     def shift_and_scale(self, statistics: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import numpy as np
@@ -15,6 +16,7 @@ from gyrus.transforms.augmentation.random_step import (
     Fraction,
     FractionRange,
     RandomStep,
+    along_axis,
     between,
     in_order,
 )
@@ -34,11 +36,11 @@ class _BoxStep(RandomStep):
     value: float = Field(0.0, description="value inside the boxes; 0 is black")
 
     def _changed(self, images: Tensor, draw: Draw) -> Tensor:
-        images = images.clone()
-        for image, starts, stops in zip(images, draw["starts"].tolist(), draw["stops"].tolist(), strict=True):
-            for start, stop in zip(starts, stops, strict=True):
-                image[(..., *map(slice, start, stop))] = self.value
-        return images
+        import torch
+
+        boxes = zip(*(draw[name].swapaxes(0, 1) for name in ("starts", "stops")), strict=True)
+        inside = reduce(torch.logical_or, (_inside(images, *box) for box in boxes))
+        return images.masked_fill(inside, self.value)
 
 
 class RandomErasing(_BoxStep):
@@ -84,3 +86,15 @@ def _placed(streams: Streams, sides: Floats, shape: Sequence[int]) -> tuple[np.n
     places = streams.uniforms(lengths.shape[1] * lengths.shape[2]).reshape(lengths.shape)
     starts = (places * (np.array(shape) - lengths + 1)).astype(np.int64)
     return starts, starts + lengths
+
+
+def _inside(images: Tensor, starts: np.ndarray, stops: np.ndarray) -> Tensor:
+    """Whether a voxel is inside of the box of its image, bool (B, 1, *spatial); starts and stops are (B, D)."""
+    inside: Tensor | None = None
+    for axis, length in enumerate(images.shape[2:]):
+        places = np.arange(length)
+        within = (places >= starts[:, axis, None]) & (places < stops[:, axis, None])
+        along = along_axis(within, images, axis) > 0
+        inside = along if inside is None else inside & along
+    assert inside is not None
+    return inside

@@ -25,7 +25,10 @@ from gyrus.transforms.augmentation.random_step import (
     around,
     axes_of,
     between,
+    like,
     one_between,
+    rows_of,
+    with_rows,
 )
 from gyrus.transforms.augmentation.random_streams import Floats, Streams
 
@@ -250,7 +253,7 @@ def resample(images: Tensor, matrices: Floats) -> Tensor:
     moved = images.new_empty(images.shape)
     for number, kind in enumerate(kinds):
         rows = np.flatnonzero(which.ravel() == number)
-        moved[rows] = _moved(images[rows], matrices[rows], kind)
+        with_rows(moved, rows, _moved(rows_of(images, rows), matrices[rows], kind))
     return moved
 
 
@@ -279,23 +282,22 @@ def _moved(images: Tensor, matrices: Floats, kind: NDArray[np.int8]) -> Tensor:
 def _interpolated(images: Tensor, matrices: Floats) -> Tensor:
     from torch.nn import functional
 
-    grid = _grid(matrices, images.shape[2:]).to(images)
+    grid = _grid(matrices, images)
     return functional.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
 
 
-def _grid(matrices: Floats, shape: Sequence[int]) -> Tensor:
+def _grid(matrices: Floats, images: Tensor) -> Tensor:
     """The source of each new voxel, in the units and order of PyTorch's grid sampling, (B, *spatial, D)."""
-    import torch
-
+    shape = images.shape[2:]
     dimensions = len(shape)
     units = matrices[:, :-1] * (2 / np.array(shape))[:, None]
-    grid = torch.from_numpy(units[:, ::-1, -1].copy()).float().view(-1, *[1] * dimensions, dimensions)
+    grid = like(units[:, ::-1, -1].copy(), images).view(-1, *[1] * dimensions, dimensions)
     for axis, length in enumerate(shape):
         places = np.arange(length) - (length - 1) / 2
         offset = places[:, None] * units[:, None, ::-1, axis]
         view = [len(matrices), *[1] * dimensions, dimensions]
         view[axis + 1] = length
-        grid = grid + torch.from_numpy(offset).float().view(view)
+        grid = grid + like(offset, images).view(view)
     return grid
 
 

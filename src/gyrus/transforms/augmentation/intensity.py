@@ -18,6 +18,8 @@ from gyrus.transforms.augmentation.random_step import (
     RandomStep,
     Range,
     axes_of,
+    like,
+    on_device,
     one_between,
     per_image,
 )
@@ -111,7 +113,7 @@ class RandomNoise(RandomStep):
 
     def _changed(self, images: Tensor, draw: Draw) -> Tensor:
         fields = 1 if self.distribution == "gaussian" else 2
-        noise = _standard_normal(draw["seed"], (fields, *images.shape[1:])).to(images)
+        noise = standard_normal(draw["seed"], (fields, *images.shape[1:]), images)
         std = per_image(draw["std"], images)
         real = images.addcmul(noise[:, 0], std)
         return real if self.distribution == "gaussian" else real.hypot(noise[:, 1] * std)
@@ -167,13 +169,48 @@ class RandomSharpness(RandomStep):
         return images.lerp(means, per_image((1 - draw["factor"]) * 9 / 13, images))
 
 
-def _standard_normal(seeds: np.ndarray, shape: Sequence[int]) -> Tensor:
+def standard_normal(seeds: np.ndarray, shape: Sequence[int], images: Tensor) -> Tensor:
+    """Standard normal numbers on the device of the images: the same ones on every device, within rounding.
+
+    PyTorch's generators give other numbers on a GPU than on the CPU. Here the bits are a hash of the seed and the place
+    in the image, as counter-based generators work (Salmon et al.: Parallel random numbers: as easy as 1, 2, 3, 2011):
+    integers of 32 bits, three rounds of multiply and xor-shift with the constants of ``triple32`` (Wellons: Prospecting
+    for hash functions, 2018). Each hash gives two numbers by the Box-Muller method, with 16 bits for the radius and 16
+    for the angle, so that the largest number is 4.9.
+
+    Args:
+        seeds: int64 (B,), one per image; independent random bits.
+        shape: The shape of the numbers of one image.
+        images: Gives device and type.
+
+    Returns:
+        (B, *shape).
+    """
     import torch
 
-    noise = torch.empty(len(seeds), *shape)
-    for row, seed in zip(noise, seeds.tolist(), strict=True):
-        row.normal_(generator=torch.Generator().manual_seed(seed))
-    return noise
+    count = math.prod(shape)
+    half = -(-count // 2)
+    keys = on_device(torch.from_numpy(seeds.view(np.int32).reshape(-1, 2).copy()), images.device)
+    bits = torch.arange(half, dtype=torch.int32, device=images.device) ^ keys[:, :1]
+    _fold(bits, 17).mul_(_ROUNDS[0]).bitwise_xor_(keys[:, 1:])
+    _fold(bits, 11).mul_(_ROUNDS[1])
+    _fold(bits, 15).mul_(_ROUNDS[2])
+    _fold(bits, 14)
+    uniform = (bits >> 16).bitwise_and_(0xFFFF).to(images.dtype).add_(0.5).mul_(2.0**-16)
+    radius = uniform.log_().mul_(-2).sqrt_()
+    angle = bits.bitwise_and_(0xFFFF).to(images.dtype).mul_(math.pi * 2.0**-15)
+    numbers = images.new_empty(len(seeds), 2, half)
+    torch.mul(radius, angle.cos(), out=numbers[:, 0])
+    torch.mul(radius, angle.sin_(), out=numbers[:, 1])
+    return numbers.flatten(1)[:, :count].reshape(-1, *shape)
+
+
+_ROUNDS = tuple(np.array([0xED5AD4BB, 0xAC4C1B51, 0x31848BAB], dtype=np.uint32).view(np.int32).tolist())
+
+
+def _fold(bits: Tensor, places: int) -> Tensor:
+    """``bits ^= bits >> places`` without the sign, in place."""
+    return bits.bitwise_xor_((bits >> places).bitwise_and_((1 << (32 - places)) - 1))
 
 
 def _gaussians(sigma: Floats, reach: int) -> Floats:
@@ -191,7 +228,7 @@ def _smoothed(images: Tensor, kernels: Floats, axis: int) -> Tensor:
     ends = [images.narrow(axis, place, 1) for place in (0, length - 1)]
     sizes = [reach if number == axis else -1 for number in range(images.ndim)]
     padded = torch.cat([ends[0].expand(sizes), images, ends[1].expand(sizes)], dim=axis)
-    weights = [per_image(weight, images) for weight in kernels.T]
+    weights = like(kernels.T, images).view(kernels.shape[1], -1, *[1] * (images.ndim - 1)).unbind()
     smoothed = padded.narrow(axis, 0, length) * weights[0]
     for start, weight in enumerate(weights[1:], start=1):
         smoothed.addcmul_(padded.narrow(axis, start, length), weight)

@@ -25,8 +25,11 @@ from gyrus.transforms.augmentation.random_step import (
     along_axis,
     axes_of,
     between,
+    like,
     one_between,
     per_image,
+    rows_of,
+    with_rows,
 )
 from gyrus.transforms.augmentation.random_streams import Floats, Streams
 
@@ -54,17 +57,20 @@ class RandomBiasField(RandomStep):
         return {"coefficients": between(streams, ends, strength, neutral=0.0, count=count)}
 
     def _changed(self, images: Tensor, draw: Draw) -> Tensor:
-        import torch
-
         shape = images.shape[2:]
         powers = monomials(self.order, len(shape))
         cube = np.zeros((len(images), *[self.order + 1] * len(shape)))
         cube[(slice(None), *np.transpose(powers))] = draw["coefficients"]
-        logs = torch.from_numpy(cube).to(images)
-        # Each contraction removes the first axis of powers and appends an axis of voxels.
+        logs = like(cube, images)
+        # Each contraction removes the first axis of powers and appends an axis of voxels. Not as a product of matrices,
+        # which a GPU may round to TF32.
         for length in shape:
-            places = np.vander(np.linspace(-1, 1, length), self.order + 1, increasing=True).T
-            logs = torch.tensordot(logs, torch.from_numpy(places.copy()).to(images), dims=([1], [0]))
+            places = like(np.vander(np.linspace(-1, 1, length), self.order + 1, increasing=True).T.copy(), images)
+            terms = zip(logs.unbind(dim=1), places, strict=True)
+            constant, row = next(terms)
+            logs = constant[..., None] * row
+            for coefficients, row in terms:
+                logs.addcmul_(coefficients[..., None], row)
         logs -= logs.mean(dim=list(range(1, logs.ndim)), keepdim=True)
         return images * logs.exp_()[:, None]
 
@@ -124,8 +130,8 @@ class RandomGhosting(RandomStep):
             lines = np.fft.fftfreq(images.shape[axis + 2], 1 / images.shape[axis + 2])
             angles = 2 * math.pi * lines * draw["distance"][rows, None] + draw["phase"][rows, None]
             height = 1 + 2 * draw["intensity"][rows, None] * np.cos(angles)
-            spectrum = fft.fft(images[rows], dim=axis + 2) * along_axis(height, images, axis)
-            changed[rows] = fft.ifft(spectrum, dim=axis + 2).abs()
+            spectrum = fft.fft(rows_of(images, rows), dim=axis + 2) * along_axis(height, images, axis)
+            with_rows(changed, rows, fft.ifft(spectrum, dim=axis + 2).abs())
         return changed
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from pydantic import Field
 
 from gyrus.transforms.augmentation import geometry, intensity
-from gyrus.transforms.augmentation.random_step import Draw, RandomStep
+from gyrus.transforms.augmentation.random_step import Draw, RandomStep, rows_of, with_rows
 from gyrus.transforms.augmentation.random_streams import Streams
 
 if TYPE_CHECKING:
@@ -85,8 +85,8 @@ class RandAugment(RandomStep):
             rows = np.flatnonzero(operation == chosen)
             step = STRONGEST.get(self.operations[chosen])
             if step is None:
-                changed[rows] = images[rows]
+                with_rows(changed, rows, rows_of(images, rows))
                 continue
             amounts = step.draw(Streams(key[rows]), images.shape[2:], float(strength[rows[0]]))
-            changed[rows] = step.apply(images[rows], amounts)
+            with_rows(changed, rows, step.apply(rows_of(images, rows), amounts))
         return changed

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from gyrus.transforms.augmentation.random_streams import Floats, Streams
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
 Draw = Mapping[str, np.ndarray]
@@ -82,9 +83,8 @@ class RandomStep(BaseModel):
             return images
         if len(rows) == len(images):
             return self._changed(images, draw)
-        changed = images.clone()
-        changed[rows] = self._changed(images[rows], {name: values[rows] for name, values in draw.items()})
-        return changed
+        some = {name: values[rows] for name, values in draw.items()}
+        return with_rows(images.clone(), rows, self._changed(rows_of(images, rows), some))
 
     def _amounts(self, streams: Streams, shape: Sequence[int], strength: float | None) -> dict[str, np.ndarray]:
         """The values of a draw except ``applied``; every row draws the same number of values."""
@@ -126,12 +126,12 @@ def around(streams: Streams, most: float, strength: float | None, count: int) ->
 
 def per_image(values: np.ndarray, images: Tensor) -> Tensor:
     """One value per image, (B,), as a tensor that broadcasts over images (B, C, *spatial)."""
-    return _tensor(values, images).view(-1, *[1] * (images.ndim - 1))
+    return like(values, images).view(-1, *[1] * (images.ndim - 1))
 
 
 def along_axis(values: Any, images: Tensor, axis: int) -> Tensor:
     """Values (B, n) or (n,) along a spatial axis, broadcasting over images (B, C, *spatial)."""
-    tensor = _tensor(values, images)
+    tensor = like(values, images)
     shape = [tensor.shape[0] if tensor.ndim == 2 else 1, *[1] * (images.ndim - 1)]
     shape[axis + 2] = tensor.shape[-1]
     return tensor.view(shape)
@@ -142,7 +142,29 @@ def axes_of(axes: Axes, dimensions: int) -> range:
     return range(dimensions - 2, dimensions) if axes == "in-plane" else range(dimensions)
 
 
-def _tensor(values: Any, images: Tensor) -> Tensor:
+def like(values: Any, images: Tensor) -> Tensor:
+    """Numbers as a tensor of the type of the images, on their device."""
     import torch
 
-    return torch.as_tensor(values, device=images.device).to(images.dtype)
+    return on_device(torch.as_tensor(values).to(images.dtype), images.device)
+
+
+def on_device(values: Tensor, device: torch.device) -> Tensor:
+    """Move a tensor from the CPU to a device. The CPU does not wait for the GPU, as it does without pinned memory."""
+    return values.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else values.to(device)
+
+
+def rows_of(images: Tensor, rows: np.ndarray) -> Tensor:
+    """Some images of a batch, in new memory."""
+    return images.index_select(0, _index(rows, images.device))
+
+
+def with_rows(images: Tensor, rows: np.ndarray, values: Tensor) -> Tensor:
+    """The same tensor after some of its images were replaced."""
+    return images.index_copy_(0, _index(rows, images.device), values)
+
+
+def _index(rows: np.ndarray, device: torch.device) -> Tensor:
+    import torch
+
+    return on_device(torch.from_numpy(rows), device)
