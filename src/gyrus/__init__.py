@@ -51,6 +51,7 @@ _PUBLIC = {
     "leaderboard": "gyrus.workflows.compare",
     "ensemble": "gyrus.workflows.ensemble",
     "predict": "gyrus.workflows.predict",
+    "Predictor": "gyrus.workflows.predict",
     "explain": "gyrus.workflows.explain.explain",
     "Predictions": "gyrus.inference.predictions",
     "Evaluation": "gyrus.evaluation.result",

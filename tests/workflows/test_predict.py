@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import shutil
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
 
+from gyrus.datasets.store import Store, open_store
 from gyrus.errors import ConfigError, DataError
 from gyrus.inference.predictions import Predictions
 from gyrus.runs.run_folder import Run
+from gyrus.workflows import predict as workflow
 from gyrus.workflows.experiment_config import DataConfig
-from gyrus.workflows.predict import predict
+from gyrus.workflows.predict import Predictor, predict
 from tests.support.heads import nifti, noise
 
 
@@ -30,6 +33,46 @@ def test_prediction_needs_only_the_run_and_gives_the_same_predictions(finished_r
     np.testing.assert_allclose(
         folder.loc[answers.table["sample"], "logit:Dementia"], answers.table["logit:Dementia"], atol=1e-5
     )
+
+
+def test_a_predictor_is_loaded_once_and_reads_images_in_parts(finished_run, phantom_folder, monkeypatch):
+    images = sorted(phantom_folder.rglob("*.png"))[:7]
+    together = predict(finished_run, images, engine="torch")
+    assert together.engines == ("PyTorch",)
+
+    monkeypatch.setattr(workflow, "IMAGES_AT_ONCE", 3)
+    opened = []
+
+    def record(*arguments: Any, **options: Any) -> Store:
+        opened.append(open_store(*arguments, **options))
+        return opened[-1]
+
+    monkeypatch.setattr(workflow, "open_store", record)
+    predictor = Predictor([finished_run], engine="torch", tta=1)
+    plain = Predictor(finished_run, engine="torch")
+    assert predictor.engines == ()
+    monkeypatch.setattr(workflow, "TrainedClassifier", None)
+    folder = predictor.predict([phantom_folder])
+    assert len(opened) == 96 / 3
+    assert not any(store.folder.exists() for store in opened)
+    np.testing.assert_allclose(
+        predictor.predict(images).logits,
+        folder.table.set_index("sample").loc[list(map(str, images))].filter(like="logit:"),
+        atol=1e-5,
+    )
+    np.testing.assert_allclose(plain.predict(images).logits, together.logits, atol=1e-5)
+
+
+def test_images_of_another_size_than_those_before_are_refused(finished_run, tmp_path, monkeypatch):
+    for name, side in (("a", 32), ("b", 40)):
+        pixels = np.random.default_rng(0).integers(0, 256, (side, side), np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{name}.png")
+    monkeypatch.setattr(workflow, "IMAGES_AT_ONCE", 1)
+    predictor = Predictor(finished_run)
+    settings = predictor._members[0].classifier.settings
+    monkeypatch.setitem(vars(settings.preprocessing), "steps", settings.preprocessing.steps[:1])  # no resize
+    with pytest.raises(DataError, match=r"b\.png has shape \[1, 40, 40\] .* images before it have \[1, 32, 32\]"):
+        predictor.predict([tmp_path])
 
 
 def test_prediction_takes_images_of_another_size_and_colour(finished_run, tmp_path):

@@ -45,6 +45,10 @@ OnBadFile = Annotated[
     typer.Option("--on-bad-file", help="At unusable files: fail (default), or skip them."),
 ]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")]
+Engine = Annotated[
+    Literal["auto", "torch", "openvino"],
+    typer.Option("--engine", help="What runs the network: torch, openvino (CPU), or auto: the one that is faster."),
+]
 Weights = Annotated[
     Literal["equal", "validation"],
     typer.Option("--weights", help="Weights of several runs: equal, or fitted on the validation set that they share."),

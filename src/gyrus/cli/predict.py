@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from gyrus.cli.options import Device, NewDataOptions, Quiet, Weights
+from gyrus.cli.options import Device, Engine, NewDataOptions, Quiet, Weights
 from gyrus.cli.terminal import console, display_of
 
 
@@ -17,6 +17,7 @@ def predict(
     inputs: Annotated[list[str], typer.Argument(help="Image files, folders or tables.")],
     out: Annotated[Path, typer.Option("--out", help="File to write: .csv, .parquet or .json.")],
     device: Device = "auto",
+    engine: Engine = "auto",
     others: Annotated[
         list[Path] | None, typer.Option("--with", help="Another run, to average with the first. Repeatable.")
     ] = None,
@@ -32,6 +33,7 @@ def predict(
 ) -> None:
     """Predict new images with a trained classifier or an ensemble."""
     import gyrus
+    from gyrus.text import counted
 
     predictions = gyrus.predict(
         [run, *(others or [])],
@@ -39,10 +41,12 @@ def predict(
         out=out,
         data=reading.config(),
         device=device,
+        engine=engine,
         tta=tta,
         weights=weights,
         display=display_of(quiet=quiet),
     )
     if predictions.warning:
         console.print(f"Note on the scores of this classifier: {predictions.warning}.")
-    console.print(f"{len(predictions.table)} predictions: {out}")
+    by = f" by {', '.join(predictions.engines)}" if predictions.engines else ""
+    console.print(f"{counted(len(predictions), 'prediction')}{by}: {out}")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import numpy as np
 import scipy  # loads its submodules on first use
@@ -12,8 +14,11 @@ from torch import nn
 
 from gyrus.datasets.torch_dataset import PixelDataset
 from gyrus.errors import ConfigError
+from gyrus.inference.engines import Engine
 from gyrus.transforms.augmentation.config import AugmentationConfig
 from gyrus.transforms.augmentation.geometry import RandomFlip, RandomTranslation
+
+Item = TypeVar("Item")
 
 IMAGES_AT_ONCE = 64
 VOXELS_AT_ONCE = 1 << 21
@@ -44,38 +49,65 @@ def pick_device(name: str = "auto") -> torch.device:
     return torch.device(name)
 
 
-@torch.inference_mode()
 def predict_logits(
-    model: nn.Module,
+    model: nn.Module | Engine,
     dataset: PixelDataset,
     *,
     batch_size: int = IMAGES_AT_ONCE,
     device: torch.device | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> np.ndarray:
-    """Run a network over a data set, in order.
+    """Run a network over a data set, in order. The next batch is read while the network runs.
 
     Args:
-        model: From images to logits (B, K); set to evaluation mode and moved to ``device``.
+        model: From images to logits (B, K): a module, which is set to evaluation mode and moved to ``device``, or an
+            engine.
         dataset: N images.
         batch_size: Images per batch, fewer of large volumes; changes the result by rounding only.
-        device: By default that of the model.
+        device: By default that of the model. Engines have their own.
         progress: Called with the number of images done and in total.
 
     Returns:
         float32 (N, K).
     """
-    device = device or next(model.parameters()).device
-    model = model.to(device).eval()
-    batch_size = images_at_once(dataset[0].images.shape, batch_size)
-    batches = []
-    for start in range(0, len(dataset), batch_size):
-        positions = list(range(start, min(start + batch_size, len(dataset))))
-        images = dataset.__getitems__(positions).images
-        batches.append(model(images.to(device)).float().cpu().numpy())
+    run = _on_device(model, device) if isinstance(model, nn.Module) else _by_engine(model)
+    total, batch_size = len(dataset), images_at_once(dataset[0].images.shape, batch_size)
+    positions = (range(start, min(start + batch_size, total)) for start in range(0, total, batch_size))
+    logits: list[np.ndarray] = []
+    done = 0
+    for batch in one_ahead(dataset.__getitems__(list(some)) for some in positions):
+        logits.append(run(batch.images))
+        done += len(batch.images)
         if progress:
-            progress(positions[-1] + 1, len(dataset))
-    return np.concatenate(batches)
+            progress(done, total)
+    return np.concatenate(logits)
+
+
+def _on_device(model: nn.Module, device: torch.device | None) -> Callable[[torch.Tensor], np.ndarray]:
+    place = device or next(model.parameters()).device
+    model = model.to(place).eval()
+
+    @torch.inference_mode()
+    def run(images: torch.Tensor) -> np.ndarray:
+        logits: np.ndarray = model(images.to(place)).float().cpu().numpy()
+        return logits
+
+    return run
+
+
+def _by_engine(engine: Engine) -> Callable[[torch.Tensor], np.ndarray]:
+    return lambda images: engine(images.cpu().numpy())
+
+
+def one_ahead(items: Iterable[Item]) -> Generator[Item, None, None]:
+    """The items, each computed in a thread while the caller uses the one before."""
+    iterator = iter(items)
+    end = object()
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(next, iterator, end)
+        while (item := coming.result()) is not end:
+            coming = pool.submit(next, iterator, end)
+            yield item  # type: ignore[misc]
 
 
 def tta_augmentation(training: AugmentationConfig) -> AugmentationConfig:
@@ -89,7 +121,7 @@ def keys_from_digests(digests: Sequence[str]) -> np.ndarray:
 
 
 def predict_with_tta(
-    model: nn.Module,
+    model: nn.Module | Engine,
     plain: PixelDataset,
     augmented: PixelDataset,
     *,

@@ -53,6 +53,7 @@ class Predictions:
         split_unit: What was kept whole when the data were split; decides the warning that goes with every result.
         subset: "train", "val", "test", or another name.
         subject_kind: What the subject column holds.
+        engines: What ran the networks ("PyTorch", "OpenVINO"), where known.
     """
 
     table: pd.DataFrame
@@ -60,6 +61,7 @@ class Predictions:
     split_unit: SplitUnit
     subset: str = "test"
     subject_kind: SubjectKind = "subject"
+    engines: tuple[str, ...] = ()
 
     @classmethod
     def from_table(

@@ -17,6 +17,7 @@ OPTIONAL = {
     "SimpleITK": ("volumes", "NRRD and MetaImage, the step n4"),
     "pydicom": ("dicom", "DICOM"),
     "python-gdcm": ("dicom", "compressed DICOM"),
+    "openvino": ("openvino", "faster prediction on the CPU"),
     "optuna": ("tuning", "gyrus tune"),
     "cmaes": ("tuning", "gyrus tune --sampler cma-es"),
     "psycopg": ("postgresql", "gyrus tune --storage postgresql://..."),

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
@@ -13,14 +16,16 @@ import torch
 from safetensors.torch import load_file
 
 from gyrus.datasets.manifest import Manifest, Problem, nothing_usable
-from gyrus.datasets.store import open_store, without_unusable
+from gyrus.datasets.store import Store, open_store, without_unusable
 from gyrus.datasets.torch_dataset import PixelDataset
 from gyrus.errors import ConfigError, DataError, NothingUsableError
-from gyrus.files import read_json, reading, temporary_folder
+from gyrus.files import file_digest, read_json, reading, temporary_folder
+from gyrus.inference.engines import PROBE, ChosenEngine, EngineName, TorchEngine, choose_engine
 from gyrus.inference.pooling import average_predictions
-from gyrus.inference.predict import keys_from_digests, pick_device, predict_with_tta, tta_augmentation
+from gyrus.inference.predict import keys_from_digests, one_ahead, pick_device, predict_with_tta, tta_augmentation
 from gyrus.inference.predictions import TABLES, Predictions, write_table
 from gyrus.models.classifier import Classifier
+from gyrus.registry import look_up
 from gyrus.runs.run_folder import Run
 from gyrus.transforms.normalisation import Normalisation
 from gyrus.types import SplitUnit
@@ -30,6 +35,10 @@ from gyrus.workflows.ensemble import Weighting, member_weights, open_runs
 from gyrus.workflows.experiment_config import DataConfig, ExperimentConfig, load_run_config
 from gyrus.workflows.load_data import scan_unlabelled
 
+IMAGES_AT_ONCE = 512
+VOLUMES_AT_ONCE = 8
+"""Images and volumes that are decoded together while the network runs on those before."""
+
 
 def predict(
     run: Run | str | Path | Sequence[Run | str | Path],
@@ -38,11 +47,14 @@ def predict(
     out: str | Path | None = None,
     data: DataConfig | None = None,
     device: str = "auto",
+    engine: EngineName = "auto",
     tta: int | None = None,
     weights: Weighting = "equal",
     display: Display = SILENT,
 ) -> Predictions:
     """Predict new images with a trained classifier or an ensemble. Needs the run folders, not the training data.
+
+    To predict several times, use a :class:`Predictor`, which loads the networks once.
 
     Args:
         run: The run, or its folder. Several runs, or the folder of a cross-validation, are an ensemble: the mean of
@@ -52,6 +64,7 @@ def predict(
             skipped is written beside it as ``<name>-skipped``, with the reason.
         data: How to read the inputs; labels are not needed.
         device: "auto", "cpu", "cuda" or "mps".
+        engine: "torch", "openvino" (on the CPU), or "auto": see :func:`gyrus.inference.engines.choose_engine`.
         tta: Augmented copies of each image to average over; by default as in the evaluation of each run.
         weights: For an ensemble: "equal" or "validation"; see :func:`gyrus.workflows.ensemble.member_weights`.
         display: Where progress is shown.
@@ -62,46 +75,174 @@ def predict(
     Raises:
         RunError: There is no finished run.
         DataError: An input cannot be read.
-        ConfigError: The runs cannot be combined, or ``out`` has another suffix.
+        ConfigError: The runs cannot be combined, ``out`` has another suffix, or the engine does not fit the device.
+        MissingDependencyError: The engine is not installed.
     """
+    _require_suffix(out)
+    sources = [run] if isinstance(run, Run | str | Path) else run
+    predictor = Predictor(sources, device=device, engine=engine, tta=tta, weights=weights, display=display)
+    return predictor.predict(inputs, out=out, data=data)
+
+
+class Predictor:
+    """A trained classifier or an ensemble, loaded once, that predicts any number of times.
+
+    Example:
+        >>> predictor = Predictor("run")                              # doctest: +SKIP
+        >>> predictor.predict(["slice.png"]).predicted_classes        # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        run: Run | str | Path | Sequence[Run | str | Path],
+        *,
+        device: str = "auto",
+        engine: EngineName = "auto",
+        tta: int | None = None,
+        weights: Weighting = "equal",
+        display: Display = SILENT,
+    ) -> None:
+        """Load the networks. The arguments are those of :func:`predict`.
+
+        Raises:
+            GyrusError: As for :func:`predict`.
+        """
+        runs = open_runs([run] if isinstance(run, Run | str | Path) else run)
+        look_up(engine, dict.fromkeys(get_args(EngineName)), "engine")
+        place = pick_device("cpu" if engine == "openvino" and device == "auto" else device)
+        members = tuple(TrainedClassifier.load(each, tta) for each in runs)
+        _require_compatible(members)
+        self._members = tuple(
+            _Member(member, file_digest(each.weights), place, engine)
+            for member, each in zip(members, runs, strict=True)
+        )
+        self._weights = member_weights(runs, weights)
+        self._display = display
+
+    @property
+    def engines(self) -> tuple[str, ...]:
+        """The engines of the last prediction, with the reason where there is one; empty before the first."""
+        return tuple(dict.fromkeys(member.chosen.text() for member in self._members if member.chosen))
+
+    def predict(
+        self, inputs: Sequence[str | Path], *, out: str | Path | None = None, data: DataConfig | None = None
+    ) -> Predictions:
+        """Predict new images. The arguments are those of :func:`predict`.
+
+        Raises:
+            GyrusError: As for :func:`predict`.
+        """
+        _require_suffix(out)
+        if not inputs:
+            raise DataError("Nothing to predict: name at least one image, folder or table.")
+        found, skipped = self._predict_all(inputs, data or DataConfig())
+        first = found[0]
+        table = first.table if len(found) == 1 else pd.concat([each.table for each in found], ignore_index=True)
+        table = table.drop_duplicates("sample")
+        predictions = Predictions.from_table(table, classes=first.classes, split_unit=first.split_unit, subset="new")
+        predictions = replace(predictions, engines=self.engines)
+        if out is not None:
+            predictions.export(Path(out))
+            _write_skipped(skipped, Path(out), self._display)
+        return predictions
+
+    def _predict_all(self, inputs: Sequence[str | Path], config: DataConfig) -> tuple[list[Predictions], list[Problem]]:
+        """The predictions of each input, and what was skipped, under the same names.
+
+        Raises:
+            DataError: An input cannot be read, or nothing is left after skipping.
+        """
+        found, skipped, last = [], list[Problem](), None
+        for path in inputs:
+            try:
+                predictions, problems, root = self._predict_input(path, config)
+                found.append(predictions)
+            except NothingUsableError as error:
+                if config.on_bad_file == "fail":
+                    raise
+                problems, root, last = error.problems, error.root, error
+            skipped += [replace(problem, sample=str(root / problem.sample)) for problem in problems]
+        if last is not None and not found:
+            raise last
+        return found, skipped
+
+    def _predict_input(self, path: str | Path, config: DataConfig) -> tuple[Predictions, tuple[Problem, ...], Path]:
+        """The predictions for an input, what was skipped, and the folder of the names."""
+        first = self._members[0].classifier
+        manifest = first.require_dimensions(scan_unlabelled(path, first.reading(config), self._display))
+        with temporary_folder() as cache:
+            if config.on_bad_file == "skip":
+                for member in self._members:
+                    manifest = member.classifier.usable(manifest, cache)
+            # Images that were prepared to find unusable ones are not prepared again.
+            in_parts = config.on_bad_file == "fail"
+            found = [
+                Predictions.from_logits(
+                    [str(manifest.root / sample) for sample in manifest.table["sample"]],
+                    logits,
+                    classes=member.classifier.classes,
+                    split_unit=member.classifier.split_unit,
+                    subset="new",
+                    subjects=manifest.table["subject"].tolist(),
+                )
+                for member, logits in zip(
+                    self._members, self._logits(manifest, path, cache, in_parts=in_parts), strict=True
+                )
+            ]
+        together = average_predictions(found, self._weights) if len(found) > 1 else found[0]
+        return together, manifest.problems, manifest.root
+
+    def _logits(self, manifest: Manifest, path: str | Path, cache: Path, *, in_parts: bool) -> list[np.ndarray]:
+        """The logits (N, K) of each network; the next images are decoded while the networks run.
+
+        Args:
+            manifest: N images.
+            path: Their input.
+            cache: Folder of stores.
+            in_parts: Decode and forget a part of the images at a time, so that the disk never holds all of them.
+        """
+        found: list[list[np.ndarray]] = [[] for _ in self._members]
+        done, total = 0, len(manifest) * sum(member.classifier.tta + 1 for member in self._members)
+        shapes: list[tuple[int, ...]] = []
+        parts = one_ahead(self._decoded(manifest, cache, in_parts=in_parts))
+        with self._display.progress(f"Predicting {path}") as progress, closing(parts):
+            for part, stores in parts:
+                shapes = shapes or [store.pixels.shape[1:] for store in stores]
+                for member, store, shape, logits in zip(self._members, stores, shapes, found, strict=True):
+                    _require_shape(part, store, shape)
+                    advance = partial(_advance, progress, done, total)
+                    logits.append(member.logits(part, store, len(manifest), advance))
+                    done += len(part) * (member.classifier.tta + 1)
+                for folder in {store.folder for store in stores} if in_parts else ():
+                    shutil.rmtree(folder, ignore_errors=True)
+        return [np.concatenate(each) for each in found]
+
+    def _decoded(self, manifest: Manifest, cache: Path, *, in_parts: bool) -> Iterator[tuple[Manifest, list[Store]]]:
+        """Parts of the images, and their pixels as each network takes them; networks may share them."""
+        at_once = VOLUMES_AT_ONCE if manifest.spatial_dims == 3 else IMAGES_AT_ONCE
+        for start in range(0, len(manifest), at_once if in_parts else len(manifest)):
+            rows = slice(start, start + at_once if in_parts else None)
+            part = replace(manifest, table=manifest.table.iloc[rows].reset_index(drop=True))
+            configs = [member.classifier.settings.preprocessing for member in self._members]
+            yield part, [open_store(part, config, cache=cache) for config in configs]
+
+
+def _advance(progress: Callable[[int, int], None], before: int, total: int, done: int, _: int) -> None:
+    progress(before + done, total)
+
+
+def _require_suffix(out: str | Path | None) -> None:
     if out is not None and Path(out).suffix not in TABLES:
         raise ConfigError(f"--out must end in {', '.join(TABLES)}, got '{out}'.")
-    runs = open_runs([run] if isinstance(run, Run | str | Path) else run)
-    if not inputs:
-        raise DataError("Nothing to predict: name at least one image, folder or table.")
-    members = [TrainedClassifier.load(each, tta) for each in runs]
-    _require_compatible(members)
-    ensemble = _LoadedEnsemble(tuple(members), member_weights(runs, weights), pick_device(device), display)
-    found, skipped = _predict_all(ensemble, inputs, data or DataConfig())
-    table = pd.concat([each.table for each in found], ignore_index=True).drop_duplicates("sample")
-    predictions = Predictions.from_table(table, classes=found[0].classes, split_unit=found[0].split_unit, subset="new")
-    if out is not None:
-        predictions.export(Path(out))
-        _write_skipped(skipped, Path(out), display)
-    return predictions
 
 
-def _predict_all(
-    ensemble: _LoadedEnsemble, inputs: Sequence[str | Path], config: DataConfig
-) -> tuple[list[Predictions], list[Problem]]:
-    """The predictions of each input, and what was skipped, under the same names.
-
-    Raises:
-        DataError: An input cannot be read, or nothing is left after skipping.
-    """
-    found, skipped, last = [], list[Problem](), None
-    for path in inputs:
-        try:
-            predictions, problems, root = ensemble.predict(path, config)
-            found.append(predictions)
-        except NothingUsableError as error:
-            if config.on_bad_file == "fail":
-                raise
-            problems, root, last = error.problems, error.root, error
-        skipped += [replace(problem, sample=str(root / problem.sample)) for problem in problems]
-    if last is not None and not found:
-        raise last
-    return found, skipped
+def _require_shape(part: Manifest, store: Store, shape: tuple[int, ...]) -> None:
+    """Refuse images of another size than those before; within a store all have the same."""
+    if store.pixels.shape[1:] != shape:
+        raise DataError(
+            f"{part.table['sample'][0]} has shape {list(store.pixels.shape[1:])} after the steps, but images before it "
+            f"have {list(shape)}. Predict them in separate calls."
+        )
 
 
 def _write_skipped(skipped: Sequence[Problem], out: Path, display: Display) -> None:
@@ -185,8 +326,12 @@ class TrainedClassifier:
     def logits(
         self, manifest: Manifest, cache: Path, device: torch.device, progress: Callable[[int, int], None]
     ) -> np.ndarray:
-        """The logits of each image, (N, K)."""
-        store = open_store(manifest, self.settings.preprocessing, cache=cache)
+        """The logits of each image by PyTorch, (N, K)."""
+        plain, augmented = self.datasets(manifest, open_store(manifest, self.settings.preprocessing, cache=cache))
+        return predict_with_tta(self.model, plain, augmented, copies=self.tta, device=device, progress=progress)
+
+    def datasets(self, manifest: Manifest, store: Store) -> tuple[PixelDataset, PixelDataset]:
+        """The images of a store, and the same with the random steps of test-time copies."""
         arguments = store, np.arange(len(manifest)), np.full(len(manifest), -1), self.normalisation
         augmented = PixelDataset(
             *arguments,
@@ -194,44 +339,46 @@ class TrainedClassifier:
             seed=self.settings.seed,
             keys=keys_from_digests(manifest.table["digest"].tolist()),
         )
-        plain = PixelDataset(*arguments)
-        return predict_with_tta(self.model, plain, augmented, copies=self.tta, device=device, progress=progress)
+        return PixelDataset(*arguments), augmented
 
 
-@dataclass(frozen=True)
-class _LoadedEnsemble:
-    """The networks of an ensemble, and the device that they run on."""
+class _Member:
+    """A network of an ensemble on its device, and the engine that it has been given."""
 
-    members: tuple[TrainedClassifier, ...]
-    weights: tuple[float, ...]
-    device: torch.device
-    display: Display
+    def __init__(self, classifier: TrainedClassifier, key: str, device: torch.device, engine: EngineName) -> None:
+        self.classifier = classifier
+        self.chosen: ChosenEngine | None = None
+        classifier.model.to(device).eval()
+        self._asked = 0
+        self._key = key
+        self._device = device
+        self._engine = engine
+        if classifier.settings.data.patches:
+            if engine == "openvino":
+                raise ConfigError("OpenVINO cannot run networks that predict by patches. Use --engine torch.")
+            self._engine = "torch"
 
-    def predict(self, path: str | Path, config: DataConfig) -> tuple[Predictions, tuple[Problem, ...], Path]:
-        """The predictions for an input, what was skipped, and the folder of the names."""
-        manifest = self.members[0].require_dimensions(
-            scan_unlabelled(path, self.members[0].reading(config), self.display)
+    def logits(self, manifest: Manifest, store: Store, images: int, progress: Callable[[int, int], None]) -> np.ndarray:
+        """The logits (n, K) of some of ``images`` images."""
+        plain, augmented = self.classifier.datasets(manifest, store)
+        self.chosen = self._choose(plain, images * (self.classifier.tta + 1))
+        engine = self.chosen.engine
+        return predict_with_tta(
+            self.classifier.model if isinstance(engine, TorchEngine) else engine,
+            plain,
+            augmented,
+            copies=self.classifier.tta,
+            device=self._device,
+            progress=progress,
         )
-        found = []
-        with temporary_folder() as cache:
-            for member in self.members if config.on_bad_file == "skip" else ():
-                manifest = member.usable(manifest, cache)
-            for number, member in enumerate(self.members, 1):
-                which = f", classifier {number} of {len(self.members)}" if len(self.members) > 1 else ""
-                with self.display.progress(f"Predicting {path}{which}") as progress:
-                    logits = member.logits(manifest, cache, self.device, progress)
-                found.append(
-                    Predictions.from_logits(
-                        [str(manifest.root / sample) for sample in manifest.table["sample"]],
-                        logits,
-                        classes=member.classes,
-                        split_unit=member.split_unit,
-                        subset="new",
-                        subjects=manifest.table["subject"].tolist(),
-                    )
-                )
-        together = average_predictions(found, self.weights) if len(found) > 1 else found[0]
-        return together, manifest.problems, manifest.root
+
+    def _choose(self, dataset: PixelDataset, images: int) -> ChosenEngine:
+        """The engine. One of OpenVINO is kept; whether it would pay is asked again where there are more images."""
+        if self.chosen and (images <= self._asked or not isinstance(self.chosen.engine, TorchEngine)):
+            return self.chosen
+        self._asked = images
+        probe = dataset.__getitems__(list(range(min(PROBE, len(dataset))))).images.numpy()
+        return choose_engine(self._engine, self.classifier.model, probe, images=images, key=self._key)
 
 
 def _require_compatible(members: Sequence[TrainedClassifier]) -> None:
