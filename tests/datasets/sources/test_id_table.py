@@ -156,4 +156,4 @@ def test_dicom_series_have_the_label_of_their_patientid_which_is_not_kept(tmp_pa
 
     table.write_text("PatientID,diagnosis\nsomebody,AD\nelse,NC\n")
     with pytest.raises(DataError, match="is part of the name of a file or the PatientID of a header"):
-        scan(tmp_path / "data", source="ids", columns={"subject": "PatientID", "label": "diagnosis"})
+        scan(table)
