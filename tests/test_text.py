@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 
-import pandas as pd
 import pytest
 
-from gyrus.text import markdown, markdown_code, p_value_text, table_for_spreadsheets, visible
+from gyrus.text import markdown, markdown_code, p_value_text, visible
 
 
 @pytest.mark.parametrize(
@@ -31,11 +30,3 @@ def test_names_are_text_in_markdown() -> None:
     assert markdown("sub-01 = AD, 0.53 [0.41, 0.64] (95 %)") == "sub-01 = AD, 0.53 [0.41, 0.64] (95 %)"
     assert markdown_code("a`b``c") == "``` a`b``c ```"
     assert markdown_code("gyrus train") == "`gyrus train`"
-
-
-def test_spreadsheets_run_no_name_as_a_formula() -> None:
-    table = pd.DataFrame({"=cmd()": ["@SUM(A1)", "-1.5", "+x", "AD"], "number": [-1.0, 2.0, 3.0, 4.0]})
-    safe = table_for_spreadsheets(table)
-    assert list(safe.columns) == ["'=cmd()", "number"]
-    assert safe.iloc[:, 0].tolist() == ["'@SUM(A1)", "-1.5", "'+x", "AD"]
-    assert safe["number"].tolist() == [-1.0, 2.0, 3.0, 4.0]

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    import pandas as pd
+from collections.abc import Iterable, Sequence
 
 _INVISIBLE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
 """Control characters, among them the start of the escape sequences of terminals, and marks that turn the direction."""
+
+_FORMULA = re.compile("'*[=+@\t\r-]")
+"""What spreadsheets take as the start of a formula, also after the apostrophes that prevent it."""
 
 _MARKDOWN = re.compile(r"[\\`*|<>]|!(?=\[)|(?<=\])(?=\()")
 
@@ -61,6 +60,11 @@ def visible(text: str, *, keep: str = "") -> str:
     return _INVISIBLE.sub(lambda found: found[0] if found[0] in keep else _escaped(found[0]), text)
 
 
+def one_per_line(lines: Iterable[str]) -> str:
+    """Lines as a text, in which no name begins a line of its own."""
+    return "\n".join(visible(line) for line in lines)
+
+
 def _escaped(character: str) -> str:
     return character.encode("unicode_escape").decode("ascii")
 
@@ -80,21 +84,29 @@ def markdown_code(text: str) -> str:
 def for_spreadsheets(text: str) -> str:
     """A text that spreadsheets do not run as a formula: with an apostrophe before a leading =, +, - or @.
 
-    Numbers stay as they are.
+    Numbers stay as they are. :func:`from_spreadsheets` returns the text as it was; so a text that begins with
+    apostrophes and such a sign gets one more.
+
+    Example:
+        >>> [for_spreadsheets(text) for text in ("=1+1", "-1", "'=1+1", "NC")]
+        ["'=1+1", '-1', "''=1+1", 'NC']
     """
-    if not text.startswith(("=", "+", "-", "@", "\t", "\r")):
-        return text
+    return f"'{text}" if _FORMULA.match(text) and not _is_number(text) else text
+
+
+def from_spreadsheets(text: str) -> str:
+    """The text that :func:`for_spreadsheets` was given.
+
+    Example:
+        >>> [from_spreadsheets(text) for text in ("'=1+1", "-1", "''=1+1", "NC")]
+        ['=1+1', '-1', "'=1+1", 'NC']
+    """
+    return text[1:] if text.startswith("'") and _FORMULA.match(text) else text
+
+
+def _is_number(text: str) -> bool:
     try:
         float(text)
     except ValueError:
-        return f"'{text}"
-    return text
-
-
-def table_for_spreadsheets(table: pd.DataFrame) -> pd.DataFrame:
-    """A table for people, whose texts and names of columns no spreadsheet runs as a formula."""
-
-    def safe(value: object) -> object:
-        return for_spreadsheets(value) if isinstance(value, str) else value
-
-    return table.map(safe).rename(columns=safe)
+        return False
+    return True

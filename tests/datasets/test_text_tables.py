@@ -1,10 +1,15 @@
 from __future__ import annotations
 
+import csv
+import io
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 
-from gyrus.datasets.text_tables import open_table, read_text_table
+import gyrus
+from gyrus.datasets.text_tables import open_table, read_text_table, write_csv
 
 TEXT = "path;site;age\na.png;Orléans;70,5\n"
 
@@ -70,3 +75,32 @@ def test_what_is_no_table_is_refused_with_the_reason(tmp_path: Path, name: str, 
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ValueError, match=words):
         read_text_table(tmp_path / name)
+
+
+HOSTILE = (
+    *("=cmd()", "+1+x", "@x", "-a", "\t=x", "\r=x", "'=cmd()", "''@x", "'a'"),
+    *("a,b", 'a"b', "a\nb", "a\rb", "-1.5", "+1"),
+)
+"""Names that a spreadsheet runs, that break a line of CSV, or that look like ones that were made safe."""
+
+
+@pytest.mark.parametrize("separator", [",", "\t"])
+def test_spreadsheets_run_no_cell_and_the_names_come_back(tmp_path: Path, separator: str) -> None:
+    table = pd.DataFrame({"name": HOSTILE, "number": np.arange(len(HOSTILE)) - 1.5, "=cmd()": "x"})
+    file = tmp_path / "table.csv"
+    write_csv(table, file, separator=separator)
+
+    cells = list(csv.reader(io.StringIO(file.read_bytes().decode(), newline=""), delimiter=separator))
+    for cell in (cell for row in cells for cell in row):
+        assert not cell.startswith(("=", "@", "+", "-", "\t", "\r")) or float(cell) is not None
+    again, _ = read_text_table(file)
+    assert list(again.columns) == ["name", "number", "=cmd()"]
+    assert again["name"].to_list() == list(HOSTILE)
+    assert again["number"].astype(float).to_list() == table["number"].to_list()
+
+
+def test_all_tables_are_written_in_one_place() -> None:
+    own = {"datasets/text_tables.py", "synthetic/phantom_layouts.py"}  # the names of a phantom are its own
+    root = Path(gyrus.__file__).parent
+    found = {str(path.relative_to(root)) for path in root.rglob("*.py") if ".to_csv(" in path.read_text("utf-8")}
+    assert found == own

@@ -60,5 +60,5 @@ def test_names_with_signs_survive_in_every_format(tmp_path):
     assert "<i>" not in page.read_text()
     assert "a_b &amp; &lt;i&gt;" in page.read_text()
     assert r"a\_b \& $<$i>|50\%" in (tmp_path / "leaderboard.tex").read_text()
-    assert r"a_b & <i>\|50%" in (tmp_path / "leaderboard.md").read_text()
+    assert r"a_b & \<i\>\|50%" in (tmp_path / "leaderboard.md").read_text()
     assert set(pd.read_csv(tmp_path / "leaderboard.csv")["name"]) == {"a_b & <i>|50%", "$x$"}

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
 
-from gyrus.files import atomic_path
 from gyrus.serialisation import Saved
-from gyrus.text import table_for_spreadsheets
+from gyrus.text import one_per_line
 
 Severity = Literal["error", "warning", "note", "ok"]
 """Scores will be wrong; scores may be wrong; worth knowing; searched within the stated limits, and nothing found."""
@@ -102,7 +101,7 @@ class Findings(Saved):
 
     def text(self) -> str:
         """All verdicts, one per line, for the terminal."""
-        return "\n".join(
+        return one_per_line(
             f"{SEVERITY_TITLES[entry.severity]:11}{entry.check:14}{entry.verdict}" for entry in self.entries
         )
 
@@ -115,11 +114,12 @@ class Findings(Saved):
         """Write as a table, one row per sample concerned; a finding without samples has one row."""
         import pandas as pd
 
+        from gyrus.datasets.text_tables import write_csv  # imports pandas
+
         rows = [
             {"check": entry.check, "severity": entry.severity, "sample": flag.sample, "reason": flag.reason}
             for entry in self.entries
             for flag in entry.samples or (Flag("", entry.verdict),)
         ]
         table = pd.DataFrame(rows, columns=["check", "severity", "sample", "reason"])
-        with atomic_path(path) as temporary:
-            table_for_spreadsheets(table).to_csv(temporary, index=False, lineterminator="\n")
+        write_csv(table, path)

@@ -10,6 +10,7 @@ import typer
 
 from gyrus.cli.command import command, group
 from gyrus.cli.terminal import console
+from gyrus.text import one_per_line, visible
 
 app = group("List, show, compare and delete run folders.")
 
@@ -56,7 +57,7 @@ def show_run(run: Folder) -> None:
 
     facts = gyrus.show_run(run)
     width = max(len(title) for title, _ in facts)
-    console.print("\n".join(f"{title:{width}}  {text}" for title, text in facts))
+    console.print(one_per_line(f"{title:{width}}  {text}" for title, text in facts))
 
 
 @command(app, "diff")
@@ -70,7 +71,7 @@ def diff_runs(
 
     found = gyrus.diff_runs(one, other)
     console.print("Settings\n" + _lines(found.settings))
-    console.print("Data\n" + ("\n".join(f"  {line}" for line in found.data) or "  the same"))
+    console.print("Data\n" + (one_per_line(f"  {line}" for line in found.data) or "  the same"))
     if every:
         console.print("Environment\n" + _lines(found.environment))
     console.print("Scores on the test set\n" + _lines(found.scores))
@@ -99,13 +100,15 @@ def remove_run(
 
 def _aligned(rows: list[list[str]]) -> str:
     """Columns of equal width, however wide the terminal is, so that the output can be searched by line."""
+    rows = [[visible(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)) for row in rows]
-    return "\n".join(line.rstrip() for line in lines)
+    return one_per_line(line.rstrip() for line in lines)
 
 
 def _lines(differences: Iterable[tuple[str, Any, Any]]) -> str:
-    return "\n".join(f"  {name}: {_shown(one)} | {_shown(other)}" for name, one, other in differences) or "  the same"
+    lines = (f"  {name}: {_shown(one)} | {_shown(other)}" for name, one, other in differences)
+    return one_per_line(lines) or "  the same"
 
 
 def _shown(value: Any) -> str:

@@ -39,8 +39,9 @@ from gyrus.datasets.manifest import COLUMNS, MEMBERS, Manifest, order_classes
 from gyrus.datasets.reader import Reader
 from gyrus.datasets.sample_files import IMAGE_COLUMN, EncodedImages
 from gyrus.datasets.sources.listing import SUBSET_NAMES
+from gyrus.datasets.text_tables import write_csv
 from gyrus.errors import DataError
-from gyrus.files import new_folder, write_json, write_text
+from gyrus.files import new_folder, write_json
 from gyrus.registry import look_up
 from gyrus.text import counted
 from gyrus.transforms.preprocessing import IMAGE_STEPS, AnyImageStep, PreprocessingConfig
@@ -475,7 +476,7 @@ def _write_tables(
 
 
 def _write_csv(path: Path, table: pd.DataFrame) -> None:
-    write_text(path, table.to_csv(index=False, lineterminator="\n"))
+    write_csv(table, path)
 
 
 def _as_source(cleaned: Manifest, paths: Sequence[str]) -> pd.DataFrame:

@@ -29,6 +29,7 @@ from gyrus.datasets.identifiers import comparable
 from gyrus.datasets.manifest import AFFINE, MEMBERS, VIEW, VOLUME_FILES, Manifest
 from gyrus.datasets.reader import EncodedImages, Reader
 from gyrus.datasets.sources.bids import ORIGINAL
+from gyrus.datasets.text_tables import write_csv
 from gyrus.errors import DataError
 from gyrus.files import new_folder, write_json
 from gyrus.imaging.volume_formats import write_nifti
@@ -229,7 +230,7 @@ def _metadata(row: pd.Series) -> dict[str, Any]:
 
 
 def _write_table(path: Path, rows: Sequence[dict[str, Any]], manifest: Manifest) -> None:
-    _readable(pd.DataFrame(rows), manifest).to_csv(path, index=False, lineterminator="\n")
+    write_csv(_readable(pd.DataFrame(rows), manifest), path)
 
 
 def _readable(table: pd.DataFrame, manifest: Manifest) -> pd.DataFrame:
@@ -339,9 +340,9 @@ def _write_participants(
         names = list(dict.fromkeys(scan["session"] for scan in scans_of_subject if scan["session"] is not None))
         if names:
             table = pd.DataFrame({"session_id": [sessions[name] for name in names], ORIGINAL: names})
-            table.to_csv(folder / subject / f"{subject}_sessions.tsv", sep="\t", index=False, lineterminator="\n")
+            write_csv(table, folder / subject / f"{subject}_sessions.tsv", separator="\t")
     table = pd.DataFrame(rows).dropna(axis=1, how="all")
-    table.to_csv(folder / "participants.tsv", sep="\t", index=False, na_rep="n/a", lineterminator="\n")
+    write_csv(table, folder / "participants.tsv", separator="\t", missing="n/a")
     return tuple(f"Column {name} differs between the scans of a subject and is not written." for name in sorted(lost))
 
 

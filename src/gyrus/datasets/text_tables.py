@@ -1,4 +1,8 @@
-"""Tables in text files, as spreadsheets and other tools write them: encoding, separator, header, JSON lines."""
+"""Tables in text files: those of spreadsheets and other tools are read in any form, and all that Gyrus writes are here.
+
+Names of classes, subjects and files are of strangers. Where one begins with a sign of formulas, it is written with an
+apostrophe, so that spreadsheets show it as text; reading removes the apostrophe again.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +14,12 @@ import re
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
+
+from gyrus.files import write_text
+from gyrus.text import for_spreadsheets, from_spreadsheets
 
 TEXT_EXTENSIONS = (".csv", ".tsv", ".jsonl")
 """Extensions of tables in text files, in any case."""
@@ -139,7 +146,43 @@ def read_text_table(file: Path, rows: int | None = None) -> tuple[pd.DataFrame, 
     names = [names[place] for place in kept]
     if len(set(names)) < len(names):
         raise ValueError("two columns have the same name")
-    return table[kept].set_axis(names, axis=1), source.notes(file.name)
+    return restored(table[kept].set_axis(names, axis=1)), source.notes(file.name)
+
+
+def write_csv(
+    table: pd.DataFrame, path: Path, *, separator: str = ",", float_format: str | None = None, missing: str = ""
+) -> None:
+    """Write a table without its index, atomically, so that spreadsheets run no cell and no name of a column.
+
+    Args:
+        table: The table.
+        path: The file.
+        separator: What stands between two cells.
+        float_format: Format of floats, such as "%.6g"; by default all digits.
+        missing: What stands for missing values.
+
+    Raises:
+        GyrusError: The file cannot be written.
+    """
+    safe = table.map(_safe).rename(columns=_safe)
+    # A carriage return ends a line unless it is quoted, which pandas does for line feeds only.
+    returns = any("\r" in text for column in safe for text in [column, *safe[column]] if isinstance(text, str))
+    quoting: Literal[0, 2] = csv.QUOTE_NONNUMERIC if returns else csv.QUOTE_MINIMAL
+    text = safe.to_csv(
+        index=False, sep=separator, float_format=float_format, na_rep=missing, lineterminator="\n", quoting=quoting
+    )
+    write_text(path, text)
+
+
+def restored(table: pd.DataFrame) -> pd.DataFrame:
+    """A table that was read, without the apostrophes that :func:`write_csv` added to texts and names of columns."""
+    texts = [name for name in table.columns if pd.api.types.is_string_dtype(table[name])]
+    back = {name: table[name].map(from_spreadsheets, na_action="ignore").astype(table[name].dtype) for name in texts}
+    return table.assign(**back).rename(columns=lambda name: from_spreadsheets(name) if isinstance(name, str) else name)
+
+
+def _safe(value: object) -> object:
+    return for_spreadsheets(value) if isinstance(value, str) else value
 
 
 def _read_json_lines(file: Path, rows: int | None) -> pd.DataFrame:

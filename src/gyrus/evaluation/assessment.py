@@ -25,7 +25,7 @@ from gyrus.evaluation.thresholds import GOALS, OperatingResult, choose_threshold
 from gyrus.inference.predictions import Predictions
 from gyrus.registry import look_up
 from gyrus.serialisation import Saved, renamed
-from gyrus.text import counted, p_value_text
+from gyrus.text import counted, one_per_line, p_value_text
 from gyrus.types import SPLIT_WARNINGS, SplitUnit
 
 FEW = 50
@@ -95,7 +95,7 @@ class Assessment(Saved):
         """The results in about ten lines; the warning about the split first."""
         lines = [f"WARNING: {self.warning}"] if self.warning else []
         lines += [*assessment_sentences(self), *[f"Note: {note}" for note in self.notes]]
-        return "\n".join(lines) + "\n"
+        return one_per_line(lines) + "\n"
 
 
 def assess(

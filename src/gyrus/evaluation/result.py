@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from gyrus.evaluation.metrics import CLASS_METRIC_TITLES, METRIC_TITLES
 from gyrus.serialisation import Saved, renamed
-from gyrus.text import counted, visible
+from gyrus.text import counted, one_per_line, visible
 from gyrus.types import SPLIT_WARNINGS, SplitUnit
 
 Unit = Literal["subject", "image"]
@@ -233,7 +233,7 @@ def classification_report(evaluation: Evaluation, baselines: Baselines | None = 
         lines += [*_aligned(overall), "", *_class_rows(scores), "", *_confusion_rows(scores)]
     lines += ["", interval_note(evaluation)]
     lines += [f"Note: {note}" for note in (*score_notes(evaluation), *limitations(evaluation))]
-    return "\n".join(visible(line) for line in lines) + "\n"
+    return one_per_line(lines) + "\n"
 
 
 def resampled_group(group: Group) -> Group:

@@ -10,6 +10,7 @@ from gyrus.errors import DataError
 from gyrus.explanation.attribution import Attribution
 from gyrus.explanation.checks import ExplanationChecks
 from gyrus.serialisation import Saved
+from gyrus.text import one_per_line
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,7 @@ class ExplanationFolder:
         """The findings of the checks, the notes, and where the maps and the report are."""
         lines = list(ExplanationChecks.load(self.checks).sentences) if self.checks.is_file() else []
         lines += [f"Note: {note}" for note in self.displayed.notes]
-        return "\n".join([*lines, f"Maps: {self.maps}", f"Report: {self.report}"])
+        return one_per_line([*lines, f"Maps: {self.maps}", f"Report: {self.report}"])
 
     @property
     def _descriptions(self) -> tuple[Path, Path]:

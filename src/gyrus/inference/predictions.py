@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from gyrus.datasets.identifiers import DIFFERENCES, unify_spellings
-from gyrus.datasets.text_tables import open_table
+from gyrus.datasets.text_tables import open_table, restored, write_csv
 from gyrus.errors import DataError
 from gyrus.files import atomic_path, reading
 from gyrus.registry import look_up
@@ -385,7 +385,7 @@ def _require_columns(table: pd.DataFrame, columns: Sequence[str]) -> None:
 
 
 _WRITERS: dict[str, Callable[[pd.DataFrame, Path], object]] = {
-    ".csv": lambda table, path: table.to_csv(path, index=False),
+    ".csv": write_csv,
     ".parquet": lambda table, path: table.to_parquet(path, index=False),
     ".json": lambda table, path: table.to_json(path, orient="records", indent=1, double_precision=15),
 }
@@ -395,7 +395,7 @@ _TEXT = {"sample": "string", "subject": "string", "target": "string", SUBJECT_OF
 
 def _read_csv(path: Path) -> pd.DataFrame:
     source = open_table(path)
-    return pd.read_csv(
+    table = pd.read_csv(
         io.StringIO(source.text, newline=""),
         sep=source.separator,
         decimal=source.decimal,
@@ -403,6 +403,7 @@ def _read_csv(path: Path) -> pd.DataFrame:
         keep_default_na=False,
         na_values=[""],
     )
+    return restored(table)
 
 
 _READERS: dict[str, Callable[[Path], pd.DataFrame]] = {

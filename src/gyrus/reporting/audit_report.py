@@ -27,7 +27,8 @@ from gyrus.audit.image_quality import (
 )
 from gyrus.audit.subjects_from_pixels import group_names, required_width
 from gyrus.datasets.reader import Reader
-from gyrus.files import atomic_path, write_text
+from gyrus.datasets.text_tables import write_csv
+from gyrus.files import write_text
 from gyrus.reporting.audit_figures import (
     boxes_figure,
     correlation_figure,
@@ -41,7 +42,7 @@ from gyrus.reporting.audit_maps import NO_MAPS, draw_maps
 from gyrus.reporting.figures import Drawing, Picture, save_drawings
 from gyrus.reporting.html import page_environment
 from gyrus.reporting.report_content import Facts
-from gyrus.text import counted, table_for_spreadsheets
+from gyrus.text import counted
 
 PLAIN_OUTLIERS_SHOWN = 10
 GROUPS_SHOWN, SLICES_SHOWN = 6, 12
@@ -191,8 +192,7 @@ def _number_text(value: Number) -> str:
 
 def _write_table(path: Path, table: pd.DataFrame) -> None:
     columns = ["sample", *[name for name in table.columns if name != "sample"]]
-    with atomic_path(path) as temporary:
-        table_for_spreadsheets(table[columns]).to_csv(temporary, index=False, lineterminator="\n", float_format="%.6g")
+    write_csv(table[columns], path, float_format="%.6g")
 
 
 def _draw_quality(context: AuditContext) -> tuple[Drawing, ...]:

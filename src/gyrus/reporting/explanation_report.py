@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from gyrus.datasets.text_tables import restored
 from gyrus.explanation.attribution import Attribution, MeanMaps
 from gyrus.explanation.checks import SAME_MAP, STABLE, ExplanationChecks, MethodReport
 from gyrus.explanation.explanation_folder import DisplayedMaps, ExplanationFolder
@@ -340,7 +341,7 @@ def _regions(path: Path) -> tuple[tuple[str, ...], ...]:
     if not path.is_file():
         return ()
     rows = []
-    for method, regions in pd.read_csv(path).groupby("method", sort=False):
+    for method, regions in restored(pd.read_csv(path)).groupby("method", sort=False):
         for _, row in regions.head(REGIONS_SHOWN).iterrows():
             fractions = (f"{100 * row[name]:.1f} %" for name in ("map_fraction", "image_fraction"))
             rows.append((METHODS[str(method)].title, str(row["name"]), *fractions, f"{row['concentration']:.2f}"))

@@ -25,6 +25,7 @@ from gyrus.evaluation.result import (
 )
 from gyrus.evaluation.thresholds import RATES
 from gyrus.files import write_text
+from gyrus.text import visible
 
 
 def render(template: str, content: object) -> str:
@@ -55,9 +56,15 @@ def page_environment() -> jinja2.Environment:
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        finalize=_without_controls,
     )
     environment.filters["drawn"] = Markup
     return environment
+
+
+def _without_controls(value: object) -> object:
+    """A value as pages show it: control characters of names, which a browser would leave out, as escapes."""
+    return visible(value, keep="\n\t") if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def report_environment() -> jinja2.Environment:

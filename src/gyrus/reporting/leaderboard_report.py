@@ -15,6 +15,7 @@ from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from gyrus.datasets.text_tables import write_csv
 from gyrus.evaluation.comparison import labelled_rows
 from gyrus.evaluation.leaderboard import Leaderboard, Standing, Table, describe
 from gyrus.evaluation.metrics import CLASS_METRICS, HEADLINE_METRICS, METRIC_TITLES, METRICS
@@ -37,7 +38,7 @@ from gyrus.reporting.figures import (
     save_drawings,
 )
 from gyrus.reporting.html import write_page
-from gyrus.text import counted, p_value_text, table_for_spreadsheets
+from gyrus.text import counted, markdown, p_value_text, visible
 
 MOST_NAMES = 20
 MOST_CURVES = 7
@@ -59,12 +60,9 @@ def write_leaderboard(folder: Path, board: Leaderboard) -> Path:
         pictures = save_drawings(_drawings(number, table), folder / "figures")
         views.append(_View(table, _about(table), _cells(table), pictures, _notes(board, table)))
     frames = [frame(table) for table in board.tables]
-    write_text(folder / "leaderboard.csv", table_for_spreadsheets(_stacked(frames)).to_csv(index=False))
-    write_text(
-        folder / "classes.csv",
-        table_for_spreadsheets(_stacked([class_frame(table) for table in board.tables])).to_csv(index=False),
-    )
-    write_text(folder / "leaderboard.md", "\n\n".join([*describe(board), *(_markdown(view) for view in views)]) + "\n")
+    write_csv(_stacked(frames), folder / "leaderboard.csv")
+    write_csv(_stacked([class_frame(table) for table in board.tables]), folder / "classes.csv")
+    write_text(folder / "leaderboard.md", "\n\n".join([*map(markdown, describe(board)), *map(_markdown, views)]) + "\n")
     write_text(folder / "leaderboard.tex", "\n\n".join(_latex(view) for view in views) + "\n")
     content = _Page(folder.resolve().name, datetime.now(UTC).isoformat(timespec="seconds"), describe(board), views)
     return write_page(folder / "leaderboard.html", "leaderboard.html.j2", content)
@@ -90,13 +88,13 @@ def class_frame(table: Table) -> pd.DataFrame:
 
 def text(board: Leaderboard) -> str:
     """The leaderboard for a terminal."""
-    blocks = [*describe(board), ""]
+    blocks = [*map(visible, describe(board)), ""]
     for number, table in enumerate(board.tables, 1):
         if len(board.tables) > 1:
-            blocks.append(f"Table {number}: {_about(table)}")
+            blocks.append(visible(f"Table {number}: {_about(table)}"))
         if table.evaluation.warning:
             blocks.append(f"WARNING: {table.evaluation.warning}")
-        blocks += [_cells(table).to_string(index=False), ""]
+        blocks += [_cells(table).map(visible).to_string(index=False), ""]
     return "\n".join(blocks).rstrip()
 
 
@@ -298,11 +296,12 @@ def _stacked(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
 
 
 def _markdown(view: _View) -> str:
-    cells = view.cells.map(lambda cell: cell.replace("|", "\\|"))
+    cells = view.cells.map(markdown)
     lines = ["| " + " | ".join(row) + " |" for row in [list(cells.columns), ["---"] * len(cells.columns)]]
     lines += ["| " + " | ".join(row) + " |" for row in cells.itertuples(index=False)]
-    statement = [f"**{view.table.evaluation.warning}**"] if view.table.evaluation.warning else []
-    return "\n\n".join([f"Evaluated on {view.about}.", *statement, "\n".join(lines), *view.notes])
+    statement = [f"**{markdown(view.table.evaluation.warning)}**"] if view.table.evaluation.warning else []
+    notes = [markdown(note) for note in view.notes]
+    return "\n\n".join([markdown(f"Evaluated on {view.about}."), *statement, "\n".join(lines), *notes])
 
 
 def _latex(view: _View) -> str:
@@ -322,7 +321,7 @@ _LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasci
 
 
 def _for_latex(text: str) -> str:
-    return "".join(_LATEX.get(letter, f"\\{letter}" if letter in "&%$#_{}" else letter) for letter in text)
+    return "".join(_LATEX.get(letter, f"\\{letter}" if letter in "&%$#_{}" else letter) for letter in visible(text))
 
 
 def _key(table: Table) -> str:

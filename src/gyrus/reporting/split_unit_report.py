@@ -29,6 +29,7 @@ from gyrus.reporting.figures import (
 )
 from gyrus.reporting.html import write_page
 from gyrus.reporting.report_content import command_text
+from gyrus.text import one_per_line
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,7 +93,7 @@ def report_comparison(runs: Sequence[ComparedRun], path: Path) -> str:
     figures = save_drawings([draw_comparison(evaluations)], path.parent / "figures")
     write_page(path, "comparison.html.j2", Comparison(path.parent.resolve().name, tuple(shown), figures))
     overlaps = [_overlap_sentence(run.name, run.split) for run in runs if run.split and run.split.subjects["test"]]
-    return "\n".join([*_score_lines(evaluations), "", *overlaps, *reasons(evaluations)])
+    return one_per_line([*_score_lines(evaluations), "", *overlaps, *reasons(evaluations)])
 
 
 def shared_subjects(split: Split) -> tuple[int, int]:

@@ -17,6 +17,7 @@ import torch
 from gyrus.errors import RunError
 from gyrus.files import atomic_path, digest, reading, write_text
 from gyrus.runs.run_folder import Run
+from gyrus.text import one_per_line
 from gyrus.training.config import EMA, MAY_CHANGE, TrainingConfig
 from gyrus.training.data_loader import BatchDataset
 from gyrus.training.history import History
@@ -117,7 +118,7 @@ class CheckpointWriter:
             save_checkpoint(self._best, {"model": weights, "classes": self._settings["classes"], **facts})
         history.write_csv(self.history)
         lines = [epoch_line(row, self._config.epochs, monitor) for row in history.rows]
-        write_text(self.folder / "history.txt", "\n".join(lines) + "\n")
+        write_text(self.folder / "history.txt", one_per_line(lines) + "\n")
 
 
 def settings_of(

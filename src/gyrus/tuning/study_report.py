@@ -21,7 +21,7 @@ from optuna.importance import get_param_importances
 from optuna.trial import FrozenTrial, TrialState
 
 from gyrus.configuration import write_document
-from gyrus.files import write_text
+from gyrus.datasets.text_tables import write_csv
 from gyrus.reporting.figures import (
     COLOURS,
     COLUMN,
@@ -89,7 +89,7 @@ def write_report(result: StudyResult) -> None:
     write_document(folder.best, best_recipe(result, best))
     for trial in result.front[1:]:
         write_document(folder.path / "front" / f"trial-{trial.number:04d}.yaml", best_recipe(result, trial))
-    write_text(folder.trials, trial_table(result).to_csv(index=False))
+    write_csv(trial_table(result), folder.trials)
     page = StudyPage(
         title=folder.path.resolve().name,
         sentences=tuple(result.sentences),

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from gyrus.configuration import write_document
 from gyrus.datasets.manifest import Manifest
 from gyrus.datasets.splits import Split, kfold
+from gyrus.datasets.text_tables import write_csv
 from gyrus.errors import ConfigError, RunError
 from gyrus.evaluation.out_of_fold import fold_notes, fold_scores, join_folds, require_all_tested, summarise_folds
 from gyrus.evaluation.result import Evaluation
@@ -203,8 +204,8 @@ def _evaluate_folds(
     found = CrossValidation(folder, folds, tuple(pooled), scores, baselines)
     for repeat, evaluation in enumerate(pooled):
         evaluation.save(metrics_path(folder, repeat))
-    write_text(found.table, scores.to_csv(index=False))
-    write_text(folder / "summary.csv", found.summary.to_csv(index=False))
+    write_csv(scores, found.table)
+    write_csv(found.summary, folder / "summary.csv")
     write_text(folder / "classification_report.txt", found.text())
     return found
 

@@ -17,7 +17,7 @@ from gyrus.inference.pooling import average_predictions, fit_ensemble_weights
 from gyrus.inference.predictions import Predictions
 from gyrus.runs.run_folder import Run
 from gyrus.serialisation import Saved
-from gyrus.text import counted, listed
+from gyrus.text import counted, listed, visible
 from gyrus.workflows.crossval_folder import CrossValidation, fold_runs, is_crossval
 from gyrus.workflows.experiment_config import EvaluationConfig
 
@@ -80,9 +80,10 @@ class Ensemble:
 
     def text(self) -> str:
         """Members and weights with their own scores, then the classification report of the ensemble."""
-        width = max(map(len, self.members), default=0) + 2
+        names = [visible(name) for name in self.members]
+        width = max(map(len, names), default=0) + 2
         lines = [f"{'Member':{width}}{'weight':>7}  {'accuracy':22}macro ROC AUC"]
-        for name, weight, evaluation in zip(self.members, self.weights, self.alone, strict=True):
+        for name, weight, evaluation in zip(names, self.weights, self.alone, strict=True):
             metrics = evaluation.headline.metrics
             cells = f"{metrics['accuracy'].text():22}{metrics['macro_roc_auc'].text()}"
             lines.append(f"{name:{width}}{weight:7.3f}  {cells}")

@@ -13,6 +13,7 @@ from gyrus.audit.image_quality import measure_quality
 from gyrus.datasets.manifest import Manifest
 from gyrus.datasets.splits import Split
 from gyrus.datasets.store import Store
+from gyrus.datasets.text_tables import restored, write_csv
 from gyrus.files import atomic_path, read_lines, reading, write_json
 from gyrus.inference.predictions import Predictions
 from gyrus.models.config import ModelConfig
@@ -124,8 +125,7 @@ def save_quality(run: Run, manifest: Manifest, split: Split, store: Store) -> No
     measured = pd.DataFrame([measure_quality(_gray(store.pixels[row])) for row in tested.tolist()])[list(QUALITY)]
     subjects = table["subject"].fillna(table["sample"]).iloc[tested].to_numpy()
     quality = measured.groupby(subjects).transform("mean").set_index(table["sample"].iloc[tested])
-    with atomic_path(run.quality) as temporary:
-        quality.to_csv(temporary, float_format="%.3g", lineterminator="\n")
+    write_csv(quality.reset_index(), run.quality, float_format="%.3g")
 
 
 def load_quality(run: Run) -> pd.DataFrame:
@@ -133,7 +133,8 @@ def load_quality(run: Run) -> pd.DataFrame:
     if not run.quality.is_file():
         return pd.DataFrame(index=pd.Index([], dtype="str", name="sample"))
     with reading(run.quality, "a table of image quality"):
-        return pd.read_csv(read_lines(run.quality), dtype={"sample": "str"}).set_index("sample").astype(float)
+        table = restored(pd.read_csv(read_lines(run.quality), dtype={"sample": "str"}))
+        return table.set_index("sample").astype(float)
 
 
 def _most_confident(predictions: Predictions, confidence: np.ndarray, mask: np.ndarray) -> np.ndarray:

@@ -10,10 +10,10 @@ from typing import Any
 
 import pandas as pd
 
+from gyrus.datasets.text_tables import write_csv
 from gyrus.errors import ConfigError
 from gyrus.evaluation.metrics import HEADLINE_METRICS
 from gyrus.evaluation.result import Evaluation
-from gyrus.files import write_text
 from gyrus.runs.run_folder import Run
 from gyrus.workflows.display import SILENT, Display
 from gyrus.workflows.experiment_config import ExperimentConfig, load_config
@@ -97,5 +97,5 @@ def train_seeds(
         for unit, scores in Evaluation.load(run.metrics).scores.items()
     ]
     found = SeedRuns(runs, pd.DataFrame(rows), Path(out) / "seeds.csv")
-    write_text(found.table, found.scores.to_csv(index=False))
+    write_csv(found.scores, found.table)
     return found

@@ -16,7 +16,7 @@ from gyrus.errors import ConfigError, DataError, SplitError
 from gyrus.files import temporary_folder
 from gyrus.inference.predict import pick_device
 from gyrus.memory import available_memory, memory_text
-from gyrus.text import counted, listed
+from gyrus.text import counted, listed, one_per_line
 from gyrus.training.forecast import MemoryForecast, forecast_memory, time_of_step
 from gyrus.training.progress import FORWARD_SHARE, duration_text
 from gyrus.types import SUBSET_TITLES, SUBSETS
@@ -80,7 +80,7 @@ class TrainingPlan:
             "Memory": f"{self.memory.text()}; available: {memory_text(self.available)}",
             "Time": self._time(),
         }
-        return "\n".join([*(f"{name + ':':15} {text}" for name, text in lines.items()), "Nothing was written."])
+        return one_per_line([*(f"{name + ':':15} {text}" for name, text in lines.items()), "Nothing was written."])
 
     def require_memory(self) -> None:
         """Refuse it if it needs more memory than there is; see :func:`require_memory`.

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from gyrus.datasets.text_tables import write_csv
 from gyrus.errors import GyrusError
 from gyrus.explanation.attribution import Attribution, MeanMaps, scaled
 from gyrus.explanation.background_reliance import swap_backgrounds
@@ -22,7 +23,7 @@ from gyrus.explanation.methods import METHODS, MethodSpec
 from gyrus.explanation.randomisation_and_stability import agreement
 from gyrus.explanation.regions import region_table
 from gyrus.explanation.targets import Target, parse_target
-from gyrus.files import atomic_path, refuse_links, remove_files
+from gyrus.files import refuse_links, remove_files
 from gyrus.imaging.volume_formats import write_nifti
 from gyrus.inference.predict import pick_device
 from gyrus.reporting.explanation_report import write_explanation
@@ -237,10 +238,8 @@ def _write_regions(task: ExplanationTask, regions: Regions, maps: Mapping[str, n
         for method, values in maps.items()
     ]
     table = pd.concat(tables, ignore_index=True)
-    with atomic_path(task.folder.regions) as temporary:
-        table[["method", *[name for name in table.columns if name != "method"]]].to_csv(
-            temporary, index=False, lineterminator="\n", float_format="%.6g"
-        )
+    columns = ["method", *[name for name in table.columns if name != "method"]]
+    write_csv(table[columns], task.folder.regions, float_format="%.6g")
 
 
 def _explanation_checks(
