@@ -30,7 +30,7 @@ def test_equals_a_hand_written_loop(tmp_path):
     train(tmp_path, config, model=without_dropout())
     model = without_dropout().train()
     subset, _ = subsets()
-    optimiser = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    optimiser = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, fused=True)
     for epoch in range(2):
         for positions in batches(shuffle(subset.targets, SEED, epoch), 8):
             batch = subset.__getitems__(positions)

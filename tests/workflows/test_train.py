@@ -216,6 +216,18 @@ def test_a_run_is_not_resumed_with_another_config(unfinished, field, value):
     assert resume(unfinished.folder).folder == unfinished.folder
 
 
+def test_a_run_that_states_what_is_automatic_now_is_resumed(unfinished):
+    """As runs do that were started before the defaults of precision and determinism were ``auto``."""
+    settings = dict(unfinished.facts["settings"])
+    settings["training"] = {**settings["training"], "precision": "32-true", "deterministic": True}
+    unfinished.mark("interrupted", settings=settings)
+    assert load_config(unfinished.config).training.precision == "auto"
+    assert resume(unfinished.folder).folder == unfinished.folder
+    write_document(unfinished.config, load_config(unfinished.config, {"training.precision": "bf16-mixed"}))
+    with pytest.raises(RunError, match=r"training\.precision was '32-true', is 'bf16-mixed'"):
+        resume(unfinished.folder)
+
+
 def test_runs_of_a_group_are_not_continued_with_another_config(unfinished):
     settings = load_config(unfinished.config)
     unfinished.mark("finished")

@@ -184,4 +184,5 @@ def _training_facts(facts: Mapping[str, Any], model: Mapping[str, Any]) -> Facts
         ("Input", f"{model['in_channels']} x {size}"),
         ("Initial weights", (model.get("pretrained") or {}).get("source", "random")),
         ("Best epoch", f"{facts.get('best_epoch')}, chosen on the validation set"),
+        *((("Trained on", facts["trained_with"]["text"]),) if "trained_with" in facts else ()),
     )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,8 +58,12 @@ class CheckpointWriter:
         self._config = config
         self._settings = settings
 
-    def begin(self, *, resume: bool) -> Snapshot | None:
+    def begin(self, *, resume: bool, automatic: Iterable[str] = ()) -> Snapshot | None:
         """The snapshot from which to continue, or None to start from the beginning.
+
+        Args:
+            resume: Whether a training in the folder is continued.
+            automatic: Settings of the training that are chosen for the device; a snapshot decides them.
 
         Raises:
             RunError: The folder contains a training that is not to be resumed, or one with other settings.
@@ -72,6 +76,8 @@ class CheckpointWriter:
         missing = {"settings", "history", "model", "optimiser"} - snapshot.keys()
         if missing:
             raise RunError(f"{self._last} is not the state of a training: it lacks {', '.join(sorted(missing))}.")
+        before = {name: snapshot["settings"].get(name) for name in map("training.{}".format, automatic)}
+        self._settings = {**self._settings, **before}
         _refuse_other_settings(snapshot["settings"], self._settings)
         self._write_derived_files(snapshot)
         return snapshot

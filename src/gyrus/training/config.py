@@ -17,6 +17,9 @@ BestBy = Monitor | Literal["epoch"]
 MAY_CHANGE = frozenset({"workers", "device", "check_memory", "loggers", "tracking"})
 """Settings that may change when a training is resumed."""
 
+AUTOMATIC = ("precision", "deterministic")
+"""Settings that may be ``auto``: chosen for the device when a training begins, and kept when it is resumed."""
+
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -245,14 +248,18 @@ class TrainingConfig(Section):
     monitor: BestBy = Field(
         "val_balanced_accuracy", description="The score that selects the best epoch; epoch: keep the last one."
     )
-    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = Field(
-        "32-true", description="Precision of the forward and backward pass; 16-mixed needs a GPU."
+    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = Field(
+        "auto",
+        description="Precision of the forward and backward pass; auto: bf16-mixed where the device computes it "
+        "natively, else 32-true; 16-mixed needs a GPU.",
     )
     gradient_clip: float | None = Field(None, gt=0, description="Maximum norm of the gradient; null: no clipping.")
     accumulate: int = Field(1, ge=1, description="Batches per step, whose gradients are averaged.")
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="The device.")
     workers: int = Field(0, ge=0, description="Processes that load batches; 0: the main process loads them.")
-    deterministic: bool = Field(True, description="Refuse operations that are not deterministic on the device.")
+    deterministic: Literal["auto"] | bool = Field(
+        "auto", description="Refuse operations that are not deterministic on the device; auto: except on CUDA."
+    )
     channels_last: bool = Field(True, description="Memory format that is faster for 2D convolutions.")
     compile: bool = Field(False, description="Compile the model with torch.compile; slow to start.")
     check_memory: bool = Field(True, description="Refuse a training that needs more memory than is available.")

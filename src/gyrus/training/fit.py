@@ -26,6 +26,7 @@ from gyrus.training.loggers import RunLogger, open_log, require_loggers
 from gyrus.training.losses import class_weights
 from gyrus.training.malloc import keep_freed_memory
 from gyrus.training.metrics import validation_scores
+from gyrus.training.precision import DeviceSettings, device_settings
 from gyrus.training.progress import FORWARD_SHARE, LoggedProgress, choose_progress
 from gyrus.training.random_state import restored_torch_state, seed_torch
 from gyrus.training.weight_averaging import WeightAverage
@@ -50,6 +51,7 @@ class Fitted:
         stopped: How the training ended. After "interrupted" it can be resumed.
         history: The CSV file with one row per epoch.
         warnings: Problems of data and settings that the user should know.
+        device_settings: Device, precision and determinism, and why they were chosen.
     """
 
     best_epoch: int | None
@@ -60,6 +62,7 @@ class Fitted:
     stopped: Stopped
     history: Path
     warnings: tuple[str, ...]
+    device_settings: DeviceSettings
 
 
 def fit(
@@ -79,9 +82,10 @@ def fit(
 ) -> Fitted:
     """Train ``model``, which then has its best weights, on the CPU, in evaluation mode.
 
-    The same arguments on the same machine produce the same weights, bit for bit on the CPU, even if the training was
-    interrupted and resumed. All random numbers depend on ``seed`` and the number of the epoch only, so an interrupted
-    epoch is repeated identically. PyTorch's global random state is restored at the end.
+    The same arguments on the same machine produce the same weights, bit for bit where algorithms are deterministic (by
+    default on the CPU), even if the training was interrupted and resumed. All random numbers depend on ``seed`` and the
+    number of the epoch only, so an interrupted epoch is repeated identically. PyTorch's global random state is restored
+    at the end.
 
     Args:
         model: From images float32 (B, C, *spatial) to logits (B, K).
@@ -110,10 +114,14 @@ def fit(
     warnings = (*config.warnings(), *_check_subsets(train, val, classes))
     _check_batch_norm(model, train, config)
     require_loggers(config.loggers)
+    chosen = device_settings(config, model, device)
     targets, sampler = np.asarray(train.targets), SAMPLERS[config.sampler]
     weights = class_weights(config.loss.class_weights, targets, classes)
-    checkpoints = CheckpointWriter(folder, config, settings_of(config, train, val, classes, seed))
-    resumed = checkpoints.begin(resume=resume)
+    checkpoints = CheckpointWriter(folder, config, settings_of(chosen.applied_to(config), train, val, classes, seed))
+    resumed = checkpoints.begin(resume=resume, automatic=chosen.reasons)
+    if resumed:
+        chosen = chosen.begun_with(resumed["settings"])
+    config = chosen.applied_to(config)
     loader = Loader(
         train,
         lambda epoch: batches(sampler(targets, seed, epoch), config.batch_size),
@@ -157,12 +165,13 @@ def fit(
             with reading(checkpoints.path, "the state of a training of this network"):
                 module.restore(resumed)
         with logged:
+            logged.say(chosen.text())
             cut = batches(np.arange(len(val)), config.batch_size)
             val_loader = Loader(val, lambda _: cut, workers=config.workers, device=torch.device(device))
             interrupted = not module.is_over and run_epochs(module, loader, val_loader, device, folder)
         if isinstance(config.averaging, SWA) and not interrupted:
             interrupted = not _average_last_epochs(model, checkpoints, loader, val, config, classes, seed, device)
-    return _result(model, module.history, config, checkpoints, interrupted=interrupted, warnings=warnings)
+    return _result(model, module.history, config, checkpoints, chosen, interrupted=interrupted, warnings=warnings)
 
 
 def _check_subsets(train: BatchDataset, val: BatchDataset, classes: Sequence[str]) -> tuple[str, ...]:
@@ -237,6 +246,7 @@ def _result(
     history: History,
     config: TrainingConfig,
     checkpoints: CheckpointWriter,
+    chosen: DeviceSettings,
     *,
     interrupted: bool,
     warnings: tuple[str, ...],
@@ -263,6 +273,7 @@ def _result(
         stopped="interrupted" if interrupted else stopped,
         history=checkpoints.history,
         warnings=warnings,
+        device_settings=chosen,
     )
 
 

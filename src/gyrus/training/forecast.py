@@ -13,12 +13,13 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from gyrus.inference.predict import images_at_once
+from gyrus.inference.predict import images_at_once, pick_device
 from gyrus.memory import memory_text
 from gyrus.training.config import SGD, Adam, AdamW, RMSprop, TrainingConfig
-from gyrus.training.data_loader import BatchDataset
+from gyrus.training.data_loader import BatchDataset, read
 from gyrus.training.losses import Objective
 from gyrus.training.optimisers import build_optimiser
+from gyrus.training.precision import device_settings
 
 LIBRARIES = 400 << 20
 """Bytes of libraries that are loaded during training and evaluation."""
@@ -103,6 +104,7 @@ def forecast_memory(
         trained = sum(_bytes(value) for value in model.parameters() if value.requires_grad)
         step = _peak_of_steps(model, images) - trained
         prediction = _peak_of_prediction(model, image_shape) if predicts else 0
+        config = device_settings(config, model, pick_device(config.device).type).applied_to(config)
     copies = 0
     if config.precision != "32-true":  # activations are halved, and copies of the weights in half precision are kept
         step, prediction, copies = step // 2, prediction // 2, weights // 2
@@ -128,16 +130,17 @@ def time_of_step(model: nn.Module, train: BatchDataset, config: TrainingConfig, 
         config: The settings.
         device: Type of the device.
     """
+    config = device_settings(config, model, device).applied_to(config)
     model = model.to(device).train()
-    optimiser = build_optimiser(model, config.optimiser)
+    optimiser = build_optimiser(model, config.optimiser, scaled=config.precision == "16-mixed")
     objective = Objective(config, None).to(device)
     half = torch.float16 if config.precision == "16-mixed" else torch.bfloat16
     seconds: list[float] = []
     while len(seconds) <= STEPS_TIMED and not (seconds and seconds[-1] > LONG_STEP):
         start = time.perf_counter()
-        batch = train.__getitems__([position % len(train) for position in range(config.batch_size)])
+        batch = read(train, [position % len(train) for position in range(config.batch_size)]).on(torch.device(device))
         with torch.autocast(device, dtype=half, enabled=config.precision != "32-true"):
-            loss, _ = objective(model, model, batch.images.to(device), batch.targets.to(device), None)
+            loss, _ = objective(model, model, batch.images, batch.targets, None)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()

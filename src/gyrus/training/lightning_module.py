@@ -119,7 +119,7 @@ class TrainingModule(LightningModule):
 
     def configure_optimizers(self) -> Optimizer:
         """Called by Lightning when the model is on its device."""
-        optimiser = build_optimiser(self.model, self.config.optimiser)
+        optimiser = build_optimiser(self.model, self.config.optimiser, scaled=self.config.precision == "16-mixed")
         if self._resumed is not None:
             optimiser.load_state_dict(self._resumed["optimiser"])
         return optimiser

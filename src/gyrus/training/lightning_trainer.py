@@ -93,15 +93,15 @@ def run_epochs(module: TrainingModule, train: Loader, val: Loader, device: str, 
 
 
 def _trainer(module: TrainingModule, device: str, folder: Path) -> Trainer:
-    config = module.config
+    config = module.config  # nothing is auto any more
     return Trainer(
         accelerator={"cuda": "gpu"}.get(device, device),
         devices=1,
-        precision=config.precision,
+        precision=config.precision,  # type: ignore[arg-type]
         max_epochs=config.epochs - len(module.history),
         gradient_clip_val=config.gradient_clip,
         accumulate_grad_batches=config.accumulate,
-        deterministic=config.deterministic,
+        deterministic=config.deterministic,  # type: ignore[arg-type]
         callbacks=[Interruption()],
         # One process on one device, also on a cluster.
         plugins=[LightningEnvironment()],

@@ -15,21 +15,32 @@ PEAK = "peak_lr"
 
 Groups = list[dict[str, Any]]
 
-OPTIMISERS: dict[str, Callable[[Groups, Any], optim.Optimizer]] = {
-    "adam": lambda groups, config: optim.Adam(groups, betas=(config.beta1, config.beta2)),
-    "adamw": lambda groups, config: optim.AdamW(groups, betas=(config.beta1, config.beta2)),
-    "sgd": lambda groups, config: optim.SGD(groups, momentum=config.momentum, nesterov=config.nesterov),
-    "rmsprop": lambda groups, config: optim.RMSprop(groups, momentum=config.momentum, alpha=config.alpha),
+OPTIMISERS: dict[str, Callable[[Groups, Any, bool], optim.Optimizer]] = {
+    "adam": lambda groups, config, fused: optim.Adam(groups, betas=(config.beta1, config.beta2), fused=fused),
+    "adamw": lambda groups, config, fused: optim.AdamW(groups, betas=(config.beta1, config.beta2), fused=fused),
+    "sgd": lambda groups, config, fused: optim.SGD(
+        groups, momentum=config.momentum, nesterov=config.nesterov, fused=fused
+    ),
+    "rmsprop": lambda groups, config, _: optim.RMSprop(groups, momentum=config.momentum, alpha=config.alpha),
 }
+"""By name: from groups, settings, and whether all arithmetic of a step is done in one pass over memory."""
+
+FUSED_ON = frozenset({"cpu", "cuda"})
 
 
-def build_optimiser(model: nn.Module, config: Optimiser) -> optim.Optimizer:
+def build_optimiser(model: nn.Module, config: Optimiser, *, scaled: bool = False) -> optim.Optimizer:
     """The optimiser of all parameters, including frozen ones, so that they can be unfrozen later.
+
+    Args:
+        model: On the device on which it is trained.
+        config: The settings.
+        scaled: Whether gradients are scaled for float16, which excludes the fused form if gradients are also clipped.
 
     Raises:
         ConfigError: Layer-wise learning rates are requested, but the model does not define its stages.
     """
-    return OPTIMISERS[config.name](parameter_groups(model, config), config)
+    fused = not scaled and all(parameter.device.type in FUSED_ON for parameter in model.parameters())
+    return OPTIMISERS[config.name](parameter_groups(model, config), config, fused)
 
 
 def parameter_groups(model: nn.Module, config: Optimiser) -> Groups:

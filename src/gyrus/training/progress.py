@@ -32,6 +32,9 @@ class Progress:
 
     def __exit__(self, *_: object) -> None: ...
 
+    def say(self, line: str) -> None:
+        """Show a line."""
+
     def begin_epoch(self, epoch: int) -> None:
         """An epoch, counted from 1, starts."""
 
@@ -64,6 +67,10 @@ class LoggedProgress(Progress):
 
     def __exit__(self, *details: object) -> None:
         self._inner.__exit__(*details)
+
+    def say(self, line: str) -> None:
+        """Show the line."""
+        self._inner.say(line)
 
     def begin_epoch(self, epoch: int) -> None:
         """Set the step to that at the start of the epoch."""
@@ -171,7 +178,7 @@ class Lines(Progress):
             return
         self._announced = True
         if left >= WORTH_SAYING:
-            self._write(
+            self.say(
                 f"about {duration_text(epoch)} per epoch, {duration_text(left)} until the end of epoch {self._epochs}"
             )
 
@@ -181,9 +188,10 @@ class Lines(Progress):
         self._announced = True
         left = self._forecast.left or 0.0
         line = epoch_line(row, self._epochs, self._monitor)
-        self._write(f"{line}  about {duration_text(left)} left" if left >= WORTH_SAYING else line)
+        self.say(f"{line}  about {duration_text(left)} left" if left >= WORTH_SAYING else line)
 
-    def _write(self, line: str) -> None:
+    def say(self, line: str) -> None:
+        """Write a line."""
         self._console.print(line, highlight=False, soft_wrap=True)
 
 

@@ -65,9 +65,12 @@ class WeightAverage:
 
     @torch.no_grad()
     def _move(self, model: nn.Module, fraction: float) -> None:
-        for average, latest in zip(self.model.state_dict().values(), model.state_dict().values(), strict=True):
-            if average.is_floating_point():
-                average.lerp_(latest, fraction)
-            else:
-                average.copy_(latest)
+        pairs = list(zip(self.model.state_dict().values(), model.state_dict().values(), strict=True))
+        floats = [pair for pair in pairs if pair[0].is_floating_point()]
+        if floats:
+            averages, latest = zip(*floats, strict=True)
+            torch._foreach_lerp_(averages, latest, fraction)  # a few calls for all weights instead of one for each
+        for average, value in pairs:
+            if not average.is_floating_point():
+                average.copy_(value)
         self.count += 1

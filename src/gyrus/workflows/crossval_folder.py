@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import pandas as pd
 
-from gyrus.configuration import differences, parse
+from gyrus.configuration import parse
 from gyrus.errors import RunError
 from gyrus.evaluation.out_of_fold import summarise_folds, summary_text
 from gyrus.evaluation.result import Baselines, Evaluation
@@ -19,7 +19,7 @@ from gyrus.inference.predictions import Predictions
 from gyrus.redaction import command_line
 from gyrus.runs.run_folder import Run, current_environment
 from gyrus.serialisation import Saved
-from gyrus.workflows.experiment_config import ExperimentConfig, lasting_fields
+from gyrus.workflows.experiment_config import ExperimentConfig, changed_fields, lasting_fields
 
 
 @dataclass(frozen=True)
@@ -167,7 +167,7 @@ def open_folder(folder: Path, plan: Mapping[str, Any], repeats: int) -> None:
     # The plan of an earlier version lacks the fields that were added since.
     config = planned_config(parse(ExperimentConfig, known.plan["config"], where=str(folder / "crossval.json")))
     before = {**known.plan, "config": config}
-    changed = [name.removeprefix("config.") for name, _, _ in differences(before, plan)]
+    changed = [name.removeprefix("config.") for name, _, _ in changed_fields(before, plan)]
     if changed:
         raise RunError(
             f"{folder} holds another cross-validation, which differs in {', '.join(changed)}. Give a new folder with "

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AliasChoices, BeforeValidator, Field, field_validator, model_validator
 
-from gyrus.configuration import Section, differences, overlaid, parse, read_document, with_overrides
+from gyrus.configuration import Difference, Section, differences, overlaid, parse, read_document, with_overrides
 from gyrus.datasets.label_changes import LabelChanges
 from gyrus.datasets.patches import PatchConfig
 from gyrus.datasets.slice_stacks import StackConfig
@@ -21,7 +21,7 @@ from gyrus.models.config import ModelConfig
 from gyrus.redaction import document_without_secrets
 from gyrus.registry import look_up
 from gyrus.runs.run_folder import Run
-from gyrus.training.config import MAY_CHANGE, TrainingConfig
+from gyrus.training.config import AUTOMATIC, MAY_CHANGE, TrainingConfig
 from gyrus.transforms.augmentation.config import AugmentationConfig
 from gyrus.transforms.preprocessing import PreprocessingConfig
 
@@ -167,12 +167,18 @@ def require_same_settings(run: Run, before: Mapping[str, Any], settings: Experim
     Raises:
         RunError: It differs in :func:`lasting_fields`.
     """
-    changes = [f"{name} was {old!r}, is {new!r}" for name, old, new in differences(before, lasting_fields(settings))]
+    changes = [f"{name} was {old!r}, is {new!r}" for name, old, new in changed_fields(before, lasting_fields(settings))]
     if changes:
         raise RunError(
             f"The run in {run.folder} was started with other settings ({run.config.name}): {'; '.join(changes)}. "
             "Restore them, or start a new run in another folder."
         )
+
+
+def changed_fields(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[Difference]:
+    """The fields that differ from what was started. A setting that is ``auto`` now keeps what was used then."""
+    kept = tuple(f"training.{name}" for name in AUTOMATIC)
+    return [one for one in differences(before, now) if not (one[0].endswith(kept) and one[2] == "auto")]
 
 
 def load_config(

@@ -213,6 +213,7 @@ def _train(
         save_model_description(run, settings.model, model, manifest.classes, split.kept_together)
     fitted = fit_model(model, data, run.folder, resume=resuming, display=display, log=log)
     show_warnings(display, fitted.warnings)
+    run.mark("started", trained_with=fitted.device_settings.to_document())
     if fitted.stopped == "interrupted":
         run.mark("interrupted")
         return None
