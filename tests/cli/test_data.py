@@ -10,7 +10,7 @@ import pytest
 
 from gyrus.datasets.manifest import Manifest
 from gyrus.datasets.splits import Split
-from tests.support.command_line import SETTINGS, gyrus, refused
+from tests.support.command_line import SETTINGS, gyrus, refused, succeeded
 from tests.support.heads import nifti, noise
 from tests.support.sources import write_images
 
@@ -114,6 +114,16 @@ def test_scan_names_every_bad_file(phantom_folder, tmp_path):
     message = refused("data", "split", bad, "--out", tmp_path / "split.json")
     assert message.count("slice-") == 2
     assert "--on-bad-file skip" in message
+    skip = ("--on-bad-file", "skip")
+    succeeded("data", "split", bad, "--out", tmp_path / "split.json", *skip)
+    assert sum(map(len, Split.load(tmp_path / "split.json").samples.values())) == 24 * 4 - 2
+    assert "94 samples" in succeeded("data", "convert", bad, "--to", "folder", "--out", tmp_path / "converted", *skip)
+
+
+def test_split_knows_the_ways_out_that_its_errors_name(phantom_folder, tmp_path):
+    unknown = ("data", "split", phantom_folder, "--out", tmp_path / "split.json", "--subject-rule", "none")
+    assert "--subjects inferred" in refused(*unknown)
+    assert "Subjects cannot be inferred from the pixels" in refused(*unknown, "--subjects", "inferred")
 
 
 def test_split_writes_what_it_shows(phantom_folder, tmp_path):

@@ -243,3 +243,16 @@ def test_corrected_t_is_the_formula_and_wider_than_the_plain_test() -> None:
     assert corrected_resampled_t(differences, train_size=10**9, test_size=1).p_value == pytest.approx(plain.pvalue)
     with pytest.raises(DataError, match="at least two differences"):
         corrected_resampled_t([0.1], train_size=9, test_size=1)
+
+
+def test_no_p_value_is_zero() -> None:
+    cases = np.repeat([True, False], [4, 5])
+    perfect_and_useless = delong(cases, [cases.astype(float), np.zeros(9)])
+    assert perfect_and_useless.p_value() == pytest.approx(2 / 126)  # of the 126 ways to draw 4 of 9
+
+    many = np.repeat([True, False], 5000)
+    scores = np.random.default_rng(0).normal(size=(2, 10_000))
+    assert 0 < delong(many, [scores[0] + 5 * many, scores[1]]).p_value() < 1e-15
+
+    assert corrected_resampled_t([0.1] * 5, train_size=80, test_size=20).p_value == 1 / 16
+    assert 0 < corrected_resampled_t(0.5 + 1e-9 * np.arange(60), train_size=80, test_size=20).p_value < 1e-15

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gyrus.errors import DataError
-from gyrus.explanation.regions import estimate_brain, fraction_inside, region_table
+from gyrus.explanation.regions import Atlas, estimate_brain, fraction_inside, region_table
 from gyrus.imaging.volume_formats import read_volume
 from gyrus.synthetic.phantom import generate
 
@@ -69,6 +69,19 @@ def test_regions_add_up() -> None:
 def test_regions_on_another_grid_are_refused() -> None:
     with pytest.raises(DataError, match=r"the shape \(3, 3\), but the maps have \(4, 4\)"):
         region_table(np.zeros((2, 4, 4)), np.zeros((3, 3), int))
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding"),
+    [
+        ("number;name\n1;Hippocampe\n2;Région é\n", "utf-16"),
+        ("number,name\n1,Hippocampe\n2,Région é\n", "cp1252"),
+        ("number name\n1   Hippocampe\n2   Région é\n", "utf-8"),
+    ],
+)
+def test_names_of_regions_are_read_from_any_table(tmp_path: Path, text: str, encoding: str) -> None:
+    (tmp_path / "names.csv").write_bytes(text.encode(encoding))
+    assert Atlas("atlas.png", tmp_path / "names.csv").read_names() == {1: "Hippocampe", 2: "Région é"}
 
 
 def test_the_brain_of_a_real_head_is_found_in_its_volume_and_in_its_slices(shared_data: Path) -> None:

@@ -290,3 +290,17 @@ def test_a_script_with_worker_processes_needs_a_main_guard(phantom_folder, tmp_p
         assert "script.py has no main guard" in process.stderr
     else:
         assert process.stdout.strip().endswith("finished"), process.stderr
+
+
+def test_a_training_that_fails_is_marked_and_can_be_resumed(phantom_folder, tmp_path, monkeypatch):
+    def fail(*_: object, **__: object) -> None:
+        raise DataError("something is wrong")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("gyrus.workflows.train._train", fail)
+        with pytest.raises(DataError, match="something"):
+            train("dementia-baseline", data=phantom_folder, out=tmp_path / "run", overrides=SMALL)
+    assert Run(tmp_path / "run").status == "failed"
+
+    monkeypatch.setattr("gyrus.workflows.train._train", lambda run, *_: run.mark("finished"))
+    assert resume(tmp_path / "run").status == "finished"

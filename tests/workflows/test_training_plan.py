@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from gyrus.datasets import splits
 from gyrus.datasets.splits import SplitConfig
@@ -12,9 +14,11 @@ from gyrus.errors import ConfigError, DataError, SplitError
 from gyrus.synthetic.phantom import generate
 from gyrus.synthetic.phantom_layouts import write
 from gyrus.workflows import training_plan
+from gyrus.workflows.display import SILENT
 from gyrus.workflows.train import train
 from gyrus.workflows.training_plan import (
     TrainingPlan,
+    data_to_train,
     plan_training,
     require_classes,
     require_memory,
@@ -127,3 +131,21 @@ def test_a_training_set_of_one_class_is_refused_before_training():
         SplitError, match=r"only class 'AD' in its validation set; the data have 7 subjects \(6 AD, 1 CN"
     ):
         require_two_classes(uneven, splits.split(uneven), "The split")
+
+
+def test_a_plan_leaves_out_the_samples_that_training_leaves_out(cache, tmp_path, monkeypatch):
+    monkeypatch.setattr("gyrus.workflows.training_plan._seconds", lambda *_: 0.0)
+    for number in range(13):
+        size = 20 if number == 12 else 16  # without a step that resizes, one image of another size cannot be used
+        folder = tmp_path / "data" / "ab"[number % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        pixels = np.random.default_rng(number).integers(0, 255, (size, size)).astype(np.uint8)
+        Image.fromarray(pixels).save(folder / f"sub-{number:02d}.png")
+    changes = {"preprocessing.steps": [{"step": "grayscale"}], "data.on_bad_file": "skip", "training.device": "cpu"}
+
+    plan = plan_training(data=tmp_path / "data", overrides=changes)
+    assert len(plan.manifest) == 12
+    assert not list(cache.rglob("*.npy"))
+    trained, split = data_to_train(plan.settings, SILENT)
+    assert trained.digest == plan.manifest.digest
+    assert split == plan.split

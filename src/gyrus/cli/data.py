@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from gyrus.cli.command import command, group
-from gyrus.cli.options import ConfigOptions, DataOptions, FigureFile, OnDuplicates, ReadingOptions, lengths
+from gyrus.cli.options import (
+    ConfigOptions,
+    DataOptions,
+    FigureFile,
+    OnDuplicates,
+    ReadingOptions,
+    TrainingDataOptions,
+    lengths,
+)
 from gyrus.cli.terminal import Terminal, console, table
 from gyrus.text import counted
 
@@ -69,7 +77,7 @@ def split(
     fold: Annotated[int, typer.Option("--fold", help="Fold that is the test set, from 0 (kfold).")] = 0,
     seed: Annotated[int, typer.Option("--seed", help="Seed of the split.")] = 0,
     on_duplicates: OnDuplicates = None,
-    reading: DataOptions,
+    reading: TrainingDataOptions,
 ) -> None:
     """Split a data set, by subject.
 
@@ -169,7 +177,7 @@ def convert(
         ),
     ] = None,
     experiment: ConfigOptions,
-    reading: DataOptions,
+    reading: TrainingDataOptions,
 ) -> None:
     """Convert a data set to another layout.
 

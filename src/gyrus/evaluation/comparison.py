@@ -7,6 +7,7 @@ and McNemar, and the corrected resampled t-test.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -35,6 +36,9 @@ from gyrus.inference.predictions import Predictions
 from gyrus.registry import look_up
 
 Floats = npt.NDArray[np.float64]
+
+LEAST_P = float(np.finfo(np.float64).eps)
+"""P-values of approximations are not lower (2.2e-16): their tails mean nothing there, and no p-value is 0."""
 
 AT_ONCE = 64
 """Resamples that are in memory at a time."""
@@ -182,12 +186,17 @@ class DeLong:
         return value, value - half, value + half
 
     def p_value(self, first: int = 0, second: int = 1) -> float:
-        """Of no difference between two areas, two-sided; 1 where both rank all subjects alike."""
+        """Of no difference between two areas, two-sided; 1 where both rank all subjects alike, and never 0.
+
+        Where areas differ without any variance, the normal approximation fails; the p-value is then the least one that
+        a permutation of the classes among the subjects can have.
+        """
         variance = self._variance(first, second)
         difference = float(self.values[first] - self.values[second])
         if variance <= 1e-15:
-            return 1.0 if abs(difference) <= 1e-12 else 0.0
-        return float(2 * scipy.stats.norm.sf(abs(difference) / np.sqrt(variance)))
+            least = min(1.0, 2 / math.comb(self.cases + self.others, self.cases))
+            return 1.0 if abs(difference) <= 1e-12 else max(least, LEAST_P)
+        return max(float(2 * scipy.stats.norm.sf(abs(difference) / np.sqrt(variance))), LEAST_P)
 
     def _variance(self, first: int, second: int) -> float:
         one = self.covariance
@@ -268,7 +277,7 @@ class ResampledT:
     Attributes:
         mean: The mean difference.
         statistic: t, with one degree of freedom fewer than differences.
-        p_value: Two-sided.
+        p_value: Two-sided. Where all differences are equal there is no t, and the p-value is that of a sign test.
     """
 
     mean: float
@@ -295,9 +304,12 @@ def corrected_resampled_t(differences: npt.ArrayLike, *, train_size: int, test_s
         raise DataError(f"A t-test over folds needs at least two differences, got {len(values)}.")
     mean, variance = float(values.mean()), float(values.var(ddof=1))
     if variance == 0:
-        return ResampledT(mean, float(np.sign(mean) * np.inf) if mean else 0.0, 0.0 if mean else 1.0)
+        return ResampledT(
+            mean, float(np.sign(mean) * np.inf) if mean else 0.0, 0.5 ** (len(values) - 1) if mean else 1.0
+        )
     statistic = mean / np.sqrt((1 / len(values) + test_size / train_size) * variance)
-    return ResampledT(mean, float(statistic), float(2 * scipy.stats.t.sf(abs(statistic), len(values) - 1)))
+    p_value = float(2 * scipy.stats.t.sf(abs(statistic), len(values) - 1))
+    return ResampledT(mean, float(statistic), max(p_value, LEAST_P))
 
 
 @dataclass(frozen=True)

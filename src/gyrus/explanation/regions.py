@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
+from gyrus.datasets.text_tables import read_text_table
 from gyrus.errors import DataError
 from gyrus.explanation.heat_map_coordinates import Matrix, Placement, slices_affine
 from gyrus.imaging.brain_masks import brain_mask
@@ -207,10 +209,12 @@ class Atlas:
         if self.names is None:
             return {}
         try:
-            table = pd.read_csv(self.names, sep=None, engine="python", dtype=str)
+            table, _ = read_text_table(self.names)
+            if len(table.columns) == 1:  # numbers and names with spaces between them
+                table = table.iloc[:, 0].str.strip().str.split(n=1, expand=True)
             numbers = table.iloc[:, 0].astype(int)
             return dict(zip(numbers.tolist(), table.iloc[:, 1].astype(str).tolist(), strict=True))
-        except (OSError, ValueError, IndexError) as error:
+        except (OSError, ValueError, IndexError, csv.Error) as error:
             raise DataError(
                 f"{self.names} is not a table of regions: its columns must be numbers, then names ({error})."
             ) from error

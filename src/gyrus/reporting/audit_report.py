@@ -387,7 +387,8 @@ def _data_facts(context: AuditContext) -> Facts:
         ("Classes", ", ".join(f"{name} ({count:,})" for name, count in counts)),
         ("Subjects in the data", "unknown" if manifest.subject_kind == "unknown" else subjects),
         ("Subsets", ", ".join(f"{name or 'none'} ({count:,})" for name, count in subsets.items())),
-        ("Excluded", f"{len(manifest.problems):,} unusable files"),
+        ("Excluded", counted(len(manifest.problems), "unusable sample")),
+        *((("Files", manifest.files.summary),) if manifest.files else ()),
         ("Digest", manifest.digest[:16]),
         ("Seed", str(context.seed)),
     )

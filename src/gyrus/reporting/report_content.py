@@ -90,6 +90,7 @@ def data_facts(manifest: Manifest) -> Facts:
         *counts,
         ("Subject ids", rule if manifest.subject_kind != "scan" else f"{rule} (scan ids, not subjects)"),
         ("Excluded", counted(len(manifest.problems), "sample")),
+        *((("Files", manifest.files.summary),) if manifest.files else ()),
         ("Digest", manifest.digest[:16]),
     )
 

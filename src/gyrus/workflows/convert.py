@@ -62,7 +62,7 @@ def convert(
         GyrusError: The folder is not empty, or cannot be written to.
     """
     steps = load_config(config, overrides).preprocessing.volume
-    manifest = scan_path(path, data, display, on_bad_file="fail")
+    manifest = scan_path(path, data, display)
     show_warnings(display, privacy_warnings(manifest))
     with display.progress("Converting") as progress:
         notes = convert_manifest(manifest, to, Path(out), ConversionOptions(slice_spacing, steps, progress))

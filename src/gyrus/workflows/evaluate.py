@@ -22,6 +22,7 @@ from gyrus.files import refuse_links, write_text
 from gyrus.inference.predictions import TABLES, Predictions, is_saved_predictions
 from gyrus.reporting.run_report import RunResults, read_history, report_predictions, report_run
 from gyrus.runs.run_folder import Run
+from gyrus.text import one_per_line
 from gyrus.types import SplitUnit, Subset
 from gyrus.workflows.baselines import evaluate_run_baselines
 from gyrus.workflows.experiment_config import EvaluationConfig, ExperimentConfig, load_run_config
@@ -140,7 +141,8 @@ def evaluate_run(
     sampling = BootstrapConfig(config.resamples, settings.seed, config.level)
     groups = Subgroups(evaluate_subgroups(test, columns, bootstrap=sampling))
     groups.save(run.subgroups)
-    write_text(run.classification_report, "\n".join([evaluation.text(baselines), assessment.text()]))
+    files = [one_per_line([f"Files of the data: {manifest.files.summary}."]) + "\n"] if manifest.files else []
+    write_text(run.classification_report, "\n".join([evaluation.text(baselines), assessment.text(), *files]))
     results = RunResults(
         predictions=test,
         evaluation=evaluation,

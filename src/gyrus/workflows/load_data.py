@@ -35,8 +35,13 @@ def scan_data(config: DataConfig, display: Display) -> Manifest:
     return _as_samples(manifest, config, display)
 
 
-def scan_to_train(settings: ExperimentConfig, display: Display) -> Manifest:
+def scan_to_train(settings: ExperimentConfig, display: Display, *, cache: Path | None = None) -> Manifest:
     """As :func:`scan_data`; with ``on_bad_file: skip`` also without samples that the preprocessing cannot prepare.
+
+    Args:
+        settings: The config.
+        display: Where progress and notes are shown.
+        cache: Where prepared images are kept; by default in the cache.
 
     Raises:
         ConfigError: The config names no data.
@@ -46,20 +51,26 @@ def scan_to_train(settings: ExperimentConfig, display: Display) -> Manifest:
     if settings.data.on_bad_file == "fail":
         return manifest
     with display.progress("Preparing images") as progress:
-        usable = without_unusable(manifest, settings.preprocessing, progress=progress)
+        usable = without_unusable(manifest, settings.preprocessing, cache=cache, progress=progress)
     _show_skipped([problem for problem in usable.problems if problem not in manifest.problems], display)
     return usable
 
 
 def scan_path(
-    path: str | Path, config: DataConfig | None, display: Display, *, on_bad_file: Literal["fail", "skip"]
+    path: str | Path, config: DataConfig | None, display: Display, *, on_bad_file: Literal["fail", "skip"] | None = None
 ) -> Manifest:
     """The manifest of the labelled data at a path, read as the config describes.
+
+    Args:
+        path: The data.
+        config: How to read them.
+        display: Where progress and notes are shown.
+        on_bad_file: Instead of that of the config.
 
     Raises:
         DataError: As :func:`scan_data`.
     """
-    changes = {"path": str(path), "on_bad_file": on_bad_file}
+    changes = {"path": str(path)} | ({"on_bad_file": on_bad_file} if on_bad_file else {})
     return scan_data((config or DataConfig()).model_copy(update=changes), display)
 
 

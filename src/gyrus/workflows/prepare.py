@@ -106,7 +106,7 @@ def write_split(
         DataError: The data cannot be read or split.
     """
     config = split if isinstance(split, SplitConfig) else parse(SplitConfig, split or {}, where="The split")
-    manifest = scan_path(path, data, display, on_bad_file="fail")
+    manifest = scan_path(path, data, display)
     result = split_manifest(manifest, config, seed=seed)
     result.save(Path(out))
     return manifest, result

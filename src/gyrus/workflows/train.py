@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from gyrus.datasets import splits
 from gyrus.datasets.manifest import Manifest
 from gyrus.datasets.splits import Split
 from gyrus.datasets.store import open_store, stored_shape
-from gyrus.errors import DataError, RunError
+from gyrus.errors import DataError, GyrusError, RunError
 from gyrus.evaluation.result import Evaluation
 from gyrus.extras import DISTRIBUTION
 from gyrus.inference.predict import pick_device
@@ -20,7 +21,7 @@ from gyrus.training.loggers import RunLogger, open_log, require_loggers
 from gyrus.workflows.baselines import predict_baselines, save_baseline_predictions, shuffle_labels
 from gyrus.workflows.data_module import DataModule, fit_model, new_model
 from gyrus.workflows.display import SILENT, Display, show_warnings
-from gyrus.workflows.evaluate import evaluate_run, require_evaluable
+from gyrus.workflows.evaluate import evaluate_run
 from gyrus.workflows.experiment_config import (
     ExperimentConfig,
     lasting_fields,
@@ -37,7 +38,7 @@ from gyrus.workflows.saved_outputs import (
     save_quality,
     save_weights,
 )
-from gyrus.workflows.training_plan import require_classes, require_memory, require_two_classes
+from gyrus.workflows.training_plan import data_to_train, require_memory
 
 
 def train(
@@ -64,11 +65,7 @@ def train(
         GyrusError: The config, the data or the folder cannot be used. Most errors are raised before training starts.
     """
     settings = load_config(config, overrides, data=data)
-    manifest = scan_to_train(settings, display)
-    require_classes(manifest, display)
-    require_evaluable(manifest, settings.evaluation)
-    split = splits.split(manifest, settings.split, seed=settings.seed)
-    require_two_classes(manifest, split, "The split")
+    manifest, split = data_to_train(settings, display)
     return train_on_split(manifest, split, settings, out=out, display=display)
 
 
@@ -186,11 +183,17 @@ def _find_again(manifest: Manifest, settings: ExperimentConfig, display: Display
 
 def _train_with_logs(run: Run, settings: ExperimentConfig, manifest: Manifest, split: Split, display: Display) -> Run:
     """Train and evaluate, and report to the loggers of the config."""
-    with open_log(settings.training.loggers, settings.training.tracking, run.folder) as log:
-        log.describe(stored_document(settings), _tags(manifest, split))
-        evaluation = _train(run, settings, manifest, split, display, log)
-        if evaluation:
-            _log_results(log, run, evaluation)
+    try:
+        with open_log(settings.training.loggers, settings.training.tracking, run.folder) as log:
+            log.describe(stored_document(settings), _tags(manifest, split))
+            evaluation = _train(run, settings, manifest, split, display, log)
+            if evaluation:
+                _log_results(log, run, evaluation)
+    except Exception:
+        with suppress(GyrusError, OSError):  # the first error is reported, not that of a full disk here
+            if run.status != "finished":
+                run.mark("failed")
+        raise
     return run
 
 

@@ -25,7 +25,7 @@ from gyrus.workflows.data_module import DataModule, build_model
 from gyrus.workflows.display import SILENT, Display, show_warnings
 from gyrus.workflows.evaluate import require_evaluable
 from gyrus.workflows.experiment_config import ExperimentConfig, load_config
-from gyrus.workflows.load_data import scan_data
+from gyrus.workflows.load_data import scan_to_train
 
 SMALLEST_BATCH = 2
 
@@ -117,11 +117,8 @@ def plan_training(
         GyrusError: As :func:`gyrus.workflows.train.train`, except that too little memory is no error.
     """
     settings = load_config(config, overrides, data=data)
-    manifest = scan_data(settings.data, display)
-    require_classes(manifest, display)
-    require_evaluable(manifest, settings.evaluation)
-    split = splits.split(manifest, settings.split, seed=settings.seed)
-    require_two_classes(manifest, split, "The split")
+    with temporary_folder() as cache:
+        manifest, split = data_to_train(settings, display, cache=cache)
     device = pick_device(settings.training.device).type
     shape = stored_shape(manifest, settings.preprocessing)
     memory, available = _forecast(settings, shape, len(manifest.classes)), memory_of_device(device)
@@ -135,6 +132,25 @@ def plan_training(
         device=device,
         seconds=_seconds(settings, manifest, split, shape, device) if memory.total <= available else None,
     )
+
+
+def data_to_train(settings: ExperimentConfig, display: Display, *, cache: Path | None = None) -> tuple[Manifest, Split]:
+    """The data of a config and their split, after all checks that need no training.
+
+    Args:
+        settings: The config.
+        display: Where progress, notes and warnings are shown.
+        cache: Where prepared images are kept; by default in the cache.
+
+    Raises:
+        GyrusError: The data cannot be used.
+    """
+    manifest = scan_to_train(settings, display, cache=cache)
+    require_classes(manifest, display)
+    require_evaluable(manifest, settings.evaluation)
+    split = splits.split(manifest, settings.split, seed=settings.seed)
+    require_two_classes(manifest, split, "The split")
+    return manifest, split
 
 
 def require_classes(manifest: Manifest, display: Display = SILENT) -> None:

@@ -71,6 +71,17 @@ def test_folder_names_give_the_subset(tmp_path: Path, val: str) -> None:
     assert [table.loc[name, "label"] for name in names] == ["AD", "NC"] * 3
 
 
+def test_subsets_inside_of_each_class_are_a_given_split(tmp_path: Path) -> None:
+    names = [f"{label}/{subset}/{label}{subset}.png" for label in ("AD", "NC") for subset in ("train", "Test")]
+    table = scan(write_images(tmp_path / "all", *names)).table.set_index("sample")
+    assert [table.loc[name, "label"] for name in names] == ["AD", "AD", "NC", "NC"]
+    assert [table.loc[name, "subset"] for name in names] == ["train", "test"] * 2
+
+    # Of folders that are not all subsets, "test" may be a subject.
+    some = scan(write_images(tmp_path / "some", *names, "AD/anna/x.png")).table
+    assert some["subset"].isna().all()
+
+
 def test_images_outside_the_subsets_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"1 image outside of them, first: extra/AD/x\.png"):
         scan(write_images(tmp_path, "train/AD/x.png", "train/NC/x.png", "extra/AD/x.png"))

@@ -160,7 +160,10 @@ def shown(name: str) -> str:
 def _labels_and_subsets(root: Path, names: list[str], request: ScanRequest) -> dict[str, Any]:
     parents = [PurePosixPath(name).parent.parts for name in names]
     subsets: list[Subset | None] = [SUBSET_NAMES.get(folders[0].lower()) if folders else None for folders in parents]
-    # The class folder is the first one, or the one below the subset's.
+    # The class folder is the first one, or the one below the subset's; subsets may also be inside each class.
+    inside = [SUBSET_NAMES.get(folders[1].lower()) if len(folders) > 1 else None for folders in parents]
+    if not any(subsets) and all(inside) and len(set(inside)) > 1:
+        subsets, parents = inside, [(folders[1], folders[0], *folders[2:]) for folders in parents]
     depth = int(any(subsets))
     outside = [name for name, subset in zip(names, subsets, strict=True) if subset is None]
     if depth and outside:

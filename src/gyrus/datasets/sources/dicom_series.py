@@ -171,7 +171,7 @@ def _image_series(found: Found) -> tuple[list[Found], dict[str, str]]:
 
 def _class_and_subset(name: str) -> tuple[str, ...]:
     folders = PurePosixPath(name).parent.parts
-    return folders[:2] if folders and folders[0].lower() in SUBSET_NAMES else folders[:1]
+    return folders[:2] if any(folder.lower() in SUBSET_NAMES for folder in folders[:2]) else folders[:1]
 
 
 def _rows(series: Sequence[Found]) -> pd.DataFrame:

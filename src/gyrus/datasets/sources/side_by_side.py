@@ -124,7 +124,7 @@ def refuse_several(where: str, counts: Mapping[str, int], patterns: Mapping[str,
 def _label_word(name: str) -> str | None:
     """The word by which a file is named as a label map: the last one of its name, or of a folder."""
     path = PurePosixPath(name.lower())
-    for part in (path.name[: -len(extension_of(path.name)) or None], *path.parts[:-1]):
+    for part in (_stem_and_extension(path)[0], *path.parts[:-1]):
         words = [word for word in _WORD.findall(part) if not word.isdecimal()]
         if words and words[-1] in LABEL_WORDS:
             return words[-1]
@@ -180,11 +180,16 @@ def _side_by_side(endings: Iterable[_Ending], count: int, *, fewest_groups: int)
     return chosen if fits and 2 * len(chosen) >= count else []
 
 
+def _stem_and_extension(path: PurePosixPath) -> tuple[str, str]:
+    """The name of a file in two parts, as they are written; of "a.nii.gz", the extension is ".nii.gz"."""
+    end = len(path.name) - len(extension_of(path.name))
+    return path.name[:end], path.name[end:]
+
+
 def _last_word(name: str) -> _Ending | None:
     """The last word of a file name; None if it is a number, or all of the name of a file in a folder of a class."""
     path = PurePosixPath(name)
-    extension = path.name[len(path.name) - len(extension_of(path.name)) :]
-    stem = path.name[: len(path.name) - len(extension)]
+    stem, extension = _stem_and_extension(path)
     words = list(_WORD.finditer(stem))
     if not words:
         return None
@@ -208,8 +213,7 @@ def _sequences_in(name: str) -> list[_Ending]:
         if number >= first and folder.lower() in SEQUENCES:
             scan = "/".join([*folders[:number], "*", *folders[number + 1 :], path.name])
             found.append(_Ending(scan, folder.lower(), f"*/{folder}/*"))
-    ending = path.name[len(path.name) - len(extension_of(path.name)) :]
-    stem = path.name[: len(path.name) - len(ending)]
+    stem, ending = _stem_and_extension(path)
     for word in _WORD.finditer(stem):
         if word[0].lower() in SEQUENCES:
             before = f"*{stem[word.start() - 1]}" if word.start() else ""
