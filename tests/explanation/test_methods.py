@@ -42,6 +42,45 @@ def test_a_map_depends_on_its_image_alone(method: str, dims: int) -> None:
     np.testing.assert_allclose(together[1:2], alone, atol=1e-5 * np.abs(alone).max())
 
 
+@both
+@every_method
+def test_contract_another_engine_gives_the_same_maps_and_runs_only_what_needs_no_gradients(
+    method: str, dims: int
+) -> None:
+    """The network itself in another guise; that engines give its logits is a contract of theirs."""
+    network, spec, passed, asked = Network(dims).eval(), METHODS[method], [0], []
+
+    class Other:
+        name = "other"
+
+        def __call__(self, batch: np.ndarray) -> np.ndarray:
+            passed[0] += len(batch)
+            with torch.no_grad():
+                return network(torch.from_numpy(batch)).numpy() + np.float32(1e-7)
+
+    def choose(asking: nn.Module, batch: Tensor, passes: int) -> Other:
+        assert asking is network
+        assert len(batch)
+        asked.append(passes)
+        return Other()
+
+    shown: list[tuple[int, int]] = []
+    expected = compute_heat_maps(network, images(dims), about(0, 1, 2), method, settings=FAST)
+    found = compute_heat_maps(
+        network,
+        images(dims),
+        about(0, 1, 2),
+        method,
+        settings=FAST,
+        choose=choose,
+        progress=lambda *numbers: shown.append(numbers),
+    )
+    np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
+    assert shown[-1][0] == shown[-1][1] == (passed[0] or shown[-1][1])
+    assert asked == ([passed[0]] if spec.any_engine else [])
+    assert spec.passes is None or len(shown) > 1
+
+
 @every_method
 def test_a_network_is_left_as_it_was(method: str) -> None:
     network = Network(2).train()

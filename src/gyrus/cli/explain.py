@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from gyrus.cli.options import Device, NewDataOptions, Quiet
+from gyrus.cli.options import Device, Engine, NewDataOptions, Quiet
 from gyrus.cli.terminal import console, display_of
 
 
@@ -68,6 +68,13 @@ def explain(
     ] = "blur",
     seed: Annotated[int, typer.Option("--seed", help="Seed of the choice of images and of random methods.")] = 0,
     device: Device = "auto",
+    engine: Engine = "auto",
+    minutes: Annotated[
+        float | None,
+        typer.Option(
+            "--minutes", help="Time limit. Methods and checks that would exceed it are left out, which is reported."
+        ),
+    ] = None,
     reading: NewDataOptions,
     quiet: Quiet = False,
 ) -> None:
@@ -88,6 +95,8 @@ def explain(
         atlas=gyrus.Atlas(atlas, region_names) if atlas else None,
         settings=gyrus.MethodSettings(seed=seed, eraser=eraser),
         device=device,
+        engine=engine,
+        minutes=minutes,
     )
     folder = gyrus.explain(
         [run, *(others or [])],

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from gyrus.explanation.methods import predict_probabilities
+from gyrus.inference.engines import Engine
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class BackgroundReliance:
 
 
 def swap_backgrounds(
-    model: nn.Module, images: Tensor, masks: np.ndarray, *, seed: int = 0, batch: int = 64
+    model: nn.Module | Engine, images: Tensor, masks: np.ndarray, *, seed: int = 0, batch: int = 64
 ) -> BackgroundReliance | None:
     """Combine the brain of each image with the background of another one, and the reverse.
 

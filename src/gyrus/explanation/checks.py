@@ -19,12 +19,14 @@ from gyrus.explanation.randomisation_and_stability import (
     Stability,
     WeightRandomisation,
     agreement_between_models,
+    network_parts,
     randomise_weights,
     similarity,
     stability,
 )
 from gyrus.explanation.regions import fraction_inside
 from gyrus.explanation.targets import ClassContrast
+from gyrus.inference.engines import Engine
 from gyrus.serialisation import Saved, renamed
 
 Verdict = Literal["passes all checks", "fails some checks", "not better than an edge detector"]
@@ -130,6 +132,7 @@ class CheckRunner:
         shuffled: A network trained on shuffled labels; None without one.
         sampling: Bootstrap of the confidence intervals.
         seed: Seed of everything random.
+        engine: Runs the network where no gradients are needed; None for the network itself.
     """
 
     model: nn.Module
@@ -143,6 +146,7 @@ class CheckRunner:
     shuffled: nn.Module | None = None
     sampling: BootstrapConfig = field(default_factory=BootstrapConfig)
     seed: int = 0
+    engine: Engine | None = None
 
     @classmethod
     def prepare(
@@ -153,14 +157,25 @@ class CheckRunner:
         subjects: np.ndarray,
         *,
         seed: int = 0,
+        engine: Engine | None = None,
+        advance: Callable[[int], None] = lambda _: None,
         **attributes: Any,
     ) -> CheckRunner:
-        """Compute the curves that every method is compared with; ``attributes`` are the remaining attributes."""
+        """Compute the curves that every method is compared with; ``attributes`` are the remaining attributes.
+
+        ``advance`` is called with the number of images of each pass, twice those of a map.
+        """
         random = random_maps(len(images), tuple(images.shape[2:]), seed)
         edges, chance = (
-            deletion_insertion(model, images, contrast, maps, seed=seed) for maps in (edge_maps(images), random)
+            deletion_insertion(engine or model, images, contrast, maps, seed=seed, advance=advance)
+            for maps in (edge_maps(images), random)
         )
-        return cls(model, images, contrast, subjects, edges, chance, seed=seed, **attributes)
+        return cls(model, images, contrast, subjects, edges, chance, seed=seed, engine=engine, **attributes)
+
+    @property
+    def maps_needed(self) -> int:
+        """How often a check computes the maps of all images: for each randomised network and changed image."""
+        return len(network_parts(self.model)) + 2 + (self.shuffled is not None)
 
     def run(
         self,
@@ -170,7 +185,7 @@ class CheckRunner:
         *,
         layer: str | None = None,
         folds: Sequence[np.ndarray] = (),
-        progress: Callable[[int, int], None] = lambda _done, _total: None,
+        advance: Callable[[int], None] = lambda _: None,
     ) -> MethodReport:
         """Run all checks of one method.
 
@@ -180,16 +195,14 @@ class CheckRunner:
             maps_of: Computes its maps for another network or other images.
             layer: Its layer, for the report.
             folds: Maps of the same images by other networks, each with its own preprocessing.
-            progress: Called with the number of finished checks and of all.
+            advance: Called with the number of images of each pass of deletion and insertion.
         """
-        curves = deletion_insertion(self.model, self.images, self.contrast, maps, seed=self.seed)
-        progress(1, 4)
+        curves = deletion_insertion(
+            self.engine or self.model, self.images, self.contrast, maps, seed=self.seed, advance=advance
+        )
         weights = randomise_weights(self.model, self.images, maps, maps_of, seed=self.seed)
-        progress(2, 4)
         steady = stability(self.model, self.images, maps, maps_of, seed=self.seed)
-        progress(3, 4)
         labels = float(similarity(maps, maps_of(self.shuffled, self.images)).mean()) if self.shuffled else None
-        progress(4, 4)
         above = curves.gain - self.edges.gain
         return MethodReport(
             method=method,

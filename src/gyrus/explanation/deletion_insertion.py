@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,8 +14,12 @@ from torch import Tensor, nn
 from gyrus.explanation.method_input import erased
 from gyrus.explanation.methods import predict_probabilities
 from gyrus.explanation.targets import ClassContrast
+from gyrus.inference.engines import Engine
 
 STEPS = 16
+
+PASSES = 2 * (STEPS + 1)
+"""Passes of the network for one image."""
 
 _RANDOM_WIDTH = 1 / 12
 """Standard deviation of the smoothing of a random map, as a fraction of the image; about that of a class activation
@@ -52,7 +57,14 @@ class DeletionInsertion:
 
 
 def deletion_insertion(
-    model: nn.Module, images: Tensor, contrast: ClassContrast, maps: np.ndarray, *, seed: int = 0, batch: int = 64
+    model: nn.Module | Engine,
+    images: Tensor,
+    contrast: ClassContrast,
+    maps: np.ndarray,
+    *,
+    seed: int = 0,
+    batch: int = 64,
+    advance: Callable[[int], None] = lambda _: None,
 ) -> DeletionInsertion:
     """Delete and insert pixels in the order of maps, and predict after each step.
 
@@ -64,7 +76,8 @@ def deletion_insertion(
         contrast: The class that each map is about.
         maps: (N, *spatial); pixels of equal heat are in random order.
         seed: Seed of that order.
-        batch: Images per forward pass.
+        batch: Images per forward pass, fewer of large volumes.
+        advance: Called with the number of images of each pass; in total :data:`PASSES` per image.
     """
     fractions = np.linspace(0, 1, STEPS + 1)
     blurred = erased(images)
@@ -75,7 +88,7 @@ def deletion_insertion(
         image, empty = images[number], blurred[number]
         for row, (before, after) in enumerate(((image, empty), (empty, image))):
             steps = torch.where(changed[:, None].to(images.device), after, before)
-            curves[row, number] = repeated.scores(predict_probabilities(model, steps, batch)).numpy()
+            curves[row, number] = repeated.scores(predict_probabilities(model, steps, batch, advance)).numpy()
     return DeletionInsertion(fractions, curves[0], curves[1])
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
@@ -89,7 +89,7 @@ def guided_gradients(inputs: MethodInput) -> Tensor:
     return gradients
 
 
-def score_function(model: nn.Module) -> Callable[[Tensor, Tensor, Tensor | None], Tensor]:
+def score_function(model: Callable[[Tensor], Tensor]) -> Callable[[Tensor, Tensor, Tensor | None], Tensor]:
     """The network in the form that Captum needs: from images and classes to one score per image."""
 
     def forward(images: Tensor, plus: Tensor, minus: Tensor | None) -> Tensor:

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from gyrus.errors import ConfigError
 from gyrus.explanation.targets import ClassContrast
+from gyrus.inference.engines import Engine
+from gyrus.inference.predict import images_at_once
 
 Eraser = Literal["blur", "black", "mean"]
 """What replaces erased content: a blurred copy of the image, its darkest value, or its mean. In brain images black is
@@ -32,7 +34,8 @@ class MethodSettings:
         steps: Steps of integrated gradients from the erased image to the image.
         samples: Noisy copies of SmoothGrad.
         noise: Standard deviation of their noise, as a fraction of the image's range.
-        window: Width of the occluding square, as a fraction of the image.
+        window: Width of the occluding square, as a fraction of the image; by default 1/8, and 1/5 in volumes, where
+            squares of 1/8 at half their width take several thousand passes of the network for one volume.
         stride: Step of the square, as a fraction of its width.
         masks: Masks of RISE.
         cells: Cells of a mask along each axis.
@@ -48,7 +51,7 @@ class MethodSettings:
     steps: int = 32
     samples: int = 16
     noise: float = 0.15
-    window: float = 0.125
+    window: float | None = None
     stride: float = 0.5
     masks: int = 512
     cells: int = 8
@@ -57,6 +60,7 @@ class MethodSettings:
     def __post_init__(self) -> None:
         counts = {name: getattr(self, name) for name in ("batch", "steps", "samples", "masks", "cells")}
         fractions = {name: getattr(self, name) for name in ("noise", "window", "stride", "visible")}
+        fractions = {name: value for name, value in fractions.items() if value is not None}
         mistakes = []
         if self.eraser not in get_args(Eraser):
             mistakes.append(f"`eraser` must be one of {', '.join(get_args(Eraser))}, got '{self.eraser}'.")
@@ -80,6 +84,8 @@ class MethodInput:
         contrast: The class that each map is about.
         layer: Name of the layer of class activation maps; None for methods that need none.
         settings: Numerical settings.
+        engine: Runs the network where no gradients are needed; None for the network itself.
+        advance: Called with the number of images that :meth:`predict` has passed through the network.
     """
 
     model: nn.Module
@@ -87,6 +93,32 @@ class MethodInput:
     contrast: ClassContrast
     layer: str | None = None
     settings: MethodSettings = MethodSettings()
+    engine: Engine | None = None
+    advance: Callable[[int], None] = lambda _: None
+
+    def predict(self, images: Tensor) -> Tensor:
+        """The logits (N, K) of images, without gradients, in batches that fit into memory."""
+        chunks = []
+        for chunk in images.split(self.at_once):
+            chunks.append(logits_of(self.engine or self.model, chunk))
+            self.advance(len(chunk))
+        return torch.cat(chunks).to(images.device)
+
+    @property
+    def at_once(self) -> int:
+        """Images per forward pass: fewer of large volumes."""
+        return images_at_once(self.images.shape[1:], self.settings.batch)
+
+    @property
+    def window(self) -> tuple[int, ...]:
+        """Pixels of the occluding square along each axis."""
+        fraction = self.settings.window or (1 / 8 if len(self.spatial) == 2 else 1 / 5)
+        return tuple(min(length, max(2, round(fraction * length))) for length in self.spatial)
+
+    @property
+    def step(self) -> tuple[int, ...]:
+        """Pixels from one occluding square to the next along each axis."""
+        return tuple(max(1, round(self.settings.stride * width)) for width in self.window)
 
     @property
     def spatial(self) -> tuple[int, ...]:
@@ -107,6 +139,15 @@ class MethodInput:
 
 Method = Callable[[MethodInput], Tensor]
 """Computes maps (B, *spatial); several methods give them on the coarser grid of a layer."""
+
+
+def logits_of(network: nn.Module | Engine, images: Tensor) -> Tensor:
+    """The logits (N, K) of one batch of images, without gradients; a network must be in evaluation mode."""
+    if not isinstance(network, nn.Module):
+        return torch.from_numpy(network(images.cpu().numpy()))
+    with torch.no_grad():
+        logits: Tensor = network(images.to(next(iter(network.parameters()), images).device))
+    return logits
 
 
 def erased(images: Tensor, eraser: Eraser = "blur") -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,9 +14,14 @@ from gyrus.explanation import class_activation_maps as cam
 from gyrus.explanation import gradient_methods as gradients
 from gyrus.explanation import perturbation_methods as perturbation
 from gyrus.explanation.layers import choose_layer, evaluation_mode
-from gyrus.explanation.method_input import Method, MethodInput, MethodSettings
+from gyrus.explanation.method_input import Method, MethodInput, MethodSettings, logits_of
 from gyrus.explanation.targets import ClassContrast
+from gyrus.inference.engines import Engine
+from gyrus.inference.predict import images_at_once
 from gyrus.registry import look_up
+
+EngineChoice = Callable[[nn.Module, Tensor, int], Engine | None]
+"""From a network, images and a number of passes to the engine that runs them, or None for the network itself."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +36,8 @@ class MethodSpec:
         needs_layer: Whether it uses a layer.
         is_signed: Whether negative values are evidence against the class.
         depends_on_class: Whether the map depends on the class at all.
+        passes: Passes of the network for one map without gradients, where there are many; None for other methods.
+        any_engine: Whether an engine that gives logits only can run them.
     """
 
     compute: Method
@@ -39,6 +47,8 @@ class MethodSpec:
     needs_layer: bool = False
     is_signed: bool = False
     depends_on_class: bool = True
+    passes: Callable[[MethodInput], int] | None = None
+    any_engine: bool = False
 
 
 def _cam(rule: cam.Rule, title: str, summary: str, source: str) -> MethodSpec:
@@ -70,6 +80,8 @@ METHODS: dict[str, MethodSpec] = {
         "channels weighted by the class score of the image masked with them",
         "Wang et al. 2020",
         needs_layer=True,
+        passes=perturbation.channel_passes,
+        any_engine=True,
     ),
     "ablation-cam": MethodSpec(
         perturbation.ablation_cam,
@@ -77,6 +89,7 @@ METHODS: dict[str, MethodSpec] = {
         "channels weighted by the decrease of the class score without them",
         "Desai and Ramaswamy 2020",
         needs_layer=True,
+        passes=perturbation.channel_passes,
     ),
     "integrated-gradients": MethodSpec(
         gradients.integrated_gradients,
@@ -110,9 +123,16 @@ METHODS: dict[str, MethodSpec] = {
         "decrease of the class score when a square is erased",
         "Zeiler and Fergus 2014",
         is_signed=True,
+        passes=perturbation.occlusion_passes,
+        any_engine=True,
     ),
     "rise": MethodSpec(
-        perturbation.rise, "RISE", "random masks weighted by the class probability", "Petsiuk et al. 2018"
+        perturbation.rise,
+        "RISE",
+        "random masks weighted by the class probability",
+        "Petsiuk et al. 2018",
+        passes=perturbation.rise_passes,
+        any_engine=True,
     ),
 }
 
@@ -126,6 +146,7 @@ def compute_heat_maps(
     layer: str | None = None,
     settings: MethodSettings = MethodSettings(),  # noqa: B008
     progress: Callable[[int, int], None] | None = None,
+    choose: EngineChoice | None = None,
 ) -> np.ndarray:
     """Heat maps of images, on the network's pixel grid.
 
@@ -137,7 +158,9 @@ def compute_heat_maps(
         layer: A name in ``model.named_modules()``; by default that of
             :func:`gyrus.explanation.layers.choose_layer`.
         settings: Numerical settings.
-        progress: Called with the number of finished images and of all.
+        progress: Called with the number of finished passes of the network and of all: those of ``spec.passes``, or one
+            per image.
+        choose: Chooses what runs the network where logits alone are needed; by default the network itself.
 
     Returns:
         float32 (B, *spatial).
@@ -152,28 +175,60 @@ def compute_heat_maps(
     """
     spec = look_up(method, METHODS, "method")
     device = next(iter(model.parameters()), images).device
+    done = 0
     maps = []
+
+    def advance(passes: int) -> None:
+        nonlocal done
+        done += passes
+        if progress:
+            progress(min(done, total), total)
+
     with evaluation_mode(model):
         chosen = choose_layer(model, images[:1].to(device), layer) if spec.needs_layer else None
-        for start in range(0, len(images), settings.batch):
-            rows = slice(start, start + settings.batch)
-            inputs = MethodInput(model, images[rows].to(device), contrast.select(rows).to(device), chosen, settings)
+        first = MethodInput(model, images[:1].to(device), contrast.select(slice(1)).to(device), chosen, settings)
+        passes = spec.passes(first) if spec.passes else 1
+        total = passes * len(images)
+        engine = choose(model, images, total) if choose and spec.any_engine else None
+        for start in range(0, len(images), first.at_once):
+            rows = slice(start, start + first.at_once)
+            inputs = MethodInput(
+                model,
+                images[rows].to(device),
+                contrast.select(rows).to(device),
+                chosen,
+                settings,
+                engine,
+                advance if spec.passes else lambda _: None,
+            )
             computed = perturbation.to_size(spec.compute(inputs), inputs.spatial)
             maps.append(computed.detach().float().cpu().numpy())
-            if progress:
-                progress(min(start + settings.batch, len(images)), len(images))
+            if not spec.passes:
+                advance(len(inputs.images))
     return np.concatenate(maps)
 
 
-def predict_logits(model: nn.Module, images: Tensor, batch: int = 64) -> np.ndarray:
-    """The logits of images, float32 (N, K), in evaluation mode."""
-    device = next(iter(model.parameters()), images).device
-    with evaluation_mode(model), torch.no_grad():
-        return torch.cat([model(chunk.to(device)).float().cpu() for chunk in images.split(batch)]).numpy()
+def predict_logits(
+    model: nn.Module | Engine, images: Tensor, batch: int = 64, advance: Callable[[int], None] = lambda _: None
+) -> np.ndarray:
+    """The logits of images, float32 (N, K), in evaluation mode.
+
+    Args:
+        model: Gives logits (B, K).
+        images: float32 (N, C, *spatial).
+        batch: Images per forward pass, fewer of large volumes.
+        advance: Called with the number of images of each pass.
+    """
+    logits = []
+    with evaluation_mode(model) if isinstance(model, nn.Module) else nullcontext():
+        for chunk in images.split(images_at_once(images.shape[1:], batch)):
+            logits.append(logits_of(model, chunk).float().cpu())
+            advance(len(chunk))
+    return torch.cat(logits).numpy()
 
 
-def predict_probabilities(model: nn.Module, images: Tensor, batch: int = 64) -> Tensor:
-    """The class probabilities of images, float64 (N, K), in evaluation mode."""
-    device = next(iter(model.parameters()), images).device
-    with evaluation_mode(model), torch.no_grad():
-        return torch.cat([model(chunk.to(device)).softmax(1).double().cpu() for chunk in images.split(batch)])
+def predict_probabilities(
+    model: nn.Module | Engine, images: Tensor, batch: int = 64, advance: Callable[[int], None] = lambda _: None
+) -> Tensor:
+    """The class probabilities of images, float64 (N, K); the arguments are those of :func:`predict_logits`."""
+    return torch.from_numpy(predict_logits(model, images, batch, advance)).softmax(1).double()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import torch
@@ -23,20 +24,24 @@ def occlusion(inputs: MethodInput) -> Tensor:
     """
     from captum.attr import Occlusion
 
-    settings, contrast, images = inputs.settings, inputs.contrast, inputs.images
-    window = tuple(min(length, max(2, round(settings.window * length))) for length in inputs.spatial)
-    stride = tuple(max(1, round(settings.stride * width)) for width in window)
+    contrast, images = inputs.contrast, inputs.images
     channels = images.shape[1]
     with torch.no_grad():
-        values = Occlusion(score_function(inputs.model)).attribute(
+        values = Occlusion(score_function(inputs.predict)).attribute(
             images,
-            sliding_window_shapes=(channels, *window),
-            strides=(channels, *stride),
+            sliding_window_shapes=(channels, *inputs.window),
+            strides=(channels, *inputs.step),
             baselines=inputs.erased,
             additional_forward_args=(contrast.plus, contrast.minus),
-            perturbations_per_eval=max(1, settings.batch // len(images)),
+            perturbations_per_eval=max(1, inputs.at_once // len(images)),
         )
     return values.float().sum(1) / channels
+
+
+def occlusion_passes(inputs: MethodInput) -> int:
+    """Passes of the network for one map: one per square, and one of the whole image."""
+    places = zip(inputs.spatial, inputs.window, inputs.step, strict=True)
+    return 1 + math.prod(-(-(length - width) // step) + 1 for length, width, step in places)
 
 
 def rise(inputs: MethodInput) -> Tensor:
@@ -48,6 +53,11 @@ def rise(inputs: MethodInput) -> Tensor:
     return maps - maps.flatten(1).amin(1).reshape(-1, *(1,) * len(inputs.spatial))
 
 
+def rise_passes(inputs: MethodInput) -> int:
+    """Passes of the network for one map: one per mask."""
+    return inputs.settings.masks
+
+
 def mean_masks(inputs: MethodInput) -> Tensor:
     """Petsiuk et al. 2018, https://arxiv.org/abs/1806.07421, equation 6; masked content is erased."""
     settings = inputs.settings
@@ -55,9 +65,7 @@ def mean_masks(inputs: MethodInput) -> Tensor:
     total = torch.zeros(len(inputs.images), *inputs.spatial, device=inputs.images.device)
     for masks in _random_masks(inputs):
         for number, image in enumerate(inputs.images):
-            visible = image * masks + empty[number] * (1 - masks)
-            with torch.no_grad():
-                logits = torch.cat([inputs.model(chunk) for chunk in visible.split(settings.batch)])
+            logits = inputs.predict(image * masks + empty[number] * (1 - masks))
             scores = inputs.contrast.select(slice(number, number + 1)).repeat(len(masks)).scores(logits.softmax(1))
             total[number] += torch.einsum("n,n...->...", scores, masks[:, 0])
     return total / (settings.masks * settings.visible)
@@ -72,6 +80,11 @@ def score_cam(inputs: MethodInput) -> Tensor:
     activations = _activations(inputs)
     weights = [_scores_masked(inputs, number, channels) for number, channels in enumerate(activations)]
     return weighted_sum(activations, _as_weights(torch.stack(weights).softmax(1), activations)).relu()
+
+
+def channel_passes(inputs: MethodInput) -> int:
+    """Passes of the network for one map: one per channel of the layer."""
+    return int(_activations(inputs).shape[1])
 
 
 def ablation_cam(inputs: MethodInput) -> Tensor:
@@ -112,8 +125,7 @@ def _scores_masked(inputs: MethodInput, number: int, channels: Tensor) -> Tensor
         flat = masks.flatten(1)
         low, high = (edge.reshape(-1, *(1,) * len(inputs.spatial)) for edge in (flat.amin(1), flat.amax(1)))
         masks = (masks - low) / (high - low + 1e-8)
-        with torch.no_grad():
-            logits = inputs.model(inputs.images[number] * masks[:, None])
+        logits = inputs.predict(inputs.images[number] * masks[:, None])
         scores.append(contrast.repeat(len(chunk)).scores(logits))
     return torch.cat(scores)
 
@@ -129,6 +141,7 @@ def _scores_without(inputs: MethodInput, number: int, activations: Tensor) -> Te
         images = inputs.images[number].expand(len(channels), *inputs.images.shape[1:])
         with torch.no_grad(), replace_output(inputs.model, inputs.required_layer, without):
             scores.append(contrast.repeat(len(channels)).scores(inputs.model(images)))
+        inputs.advance(len(channels))
     return torch.cat(scores)
 
 

@@ -136,11 +136,7 @@ class Predictor:
         if not inputs:
             raise DataError("Nothing to predict: name at least one image, folder or table.")
         found, skipped = self._predict_all(inputs, data or DataConfig())
-        first = found[0]
-        table = first.table if len(found) == 1 else pd.concat([each.table for each in found], ignore_index=True)
-        table = table.drop_duplicates("sample")
-        predictions = Predictions.from_table(table, classes=first.classes, split_unit=first.split_unit, subset="new")
-        predictions = replace(predictions, engines=self.engines)
+        predictions = replace(_together(found), engines=self.engines)
         if out is not None:
             predictions.export(Path(out))
             _write_skipped(skipped, Path(out), self._display)
@@ -225,6 +221,15 @@ class Predictor:
             part = replace(manifest, table=manifest.table.iloc[rows].reset_index(drop=True))
             configs = [member.classifier.settings.preprocessing for member in self._members]
             yield part, [open_store(part, config, cache=cache) for config in configs]
+
+
+def _together(found: Sequence[Predictions]) -> Predictions:
+    """The predictions of all inputs; an image that is in several counts once."""
+    first = found[0]
+    if len(found) == 1:
+        return first
+    table = pd.concat([each.table for each in found], ignore_index=True).drop_duplicates("sample")
+    return Predictions.from_table(table, classes=first.classes, split_unit=first.split_unit, subset="new")
 
 
 def _advance(progress: Callable[[int, int], None], before: int, total: int, done: int, _: int) -> None:

@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import nibabel
@@ -13,23 +14,29 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from torch import Tensor
 
 import gyrus.workflows.explain.compute as computation
+import gyrus.workflows.explain.explain as workflow
 from gyrus.audit.image_quality import measure_quality
 from gyrus.datasets.manifest import Manifest
 from gyrus.datasets.splits import Split
 from gyrus.errors import DataError, GyrusError
+from gyrus.explanation import perturbation_methods as perturbation
 from gyrus.explanation.attribution import Attribution, MeanMaps
 from gyrus.explanation.checks import ExplanationChecks
 from gyrus.explanation.explanation_folder import ExplanationFolder
+from gyrus.explanation.method_input import MethodInput
+from gyrus.explanation.methods import METHODS
 from gyrus.explanation.regions import Atlas
 from gyrus.runs.run_folder import Run
 from gyrus.synthetic.phantom import generate
 from gyrus.synthetic.phantom_layouts import write
-from gyrus.workflows.display import SILENT
+from gyrus.workflows.display import SILENT, Silent
 from gyrus.workflows.explain.config import ExplainConfig
 from gyrus.workflows.explain.explain import explain
 from gyrus.workflows.explain.images import decode_images, images_of_run
+from gyrus.workflows.explain.time_budget import TimeBudget
 from gyrus.workflows.predict import TrainedClassifier
 from gyrus.workflows.saved_outputs import load_quality
 from gyrus.workflows.train import train
@@ -119,6 +126,44 @@ def test_each_grid_selects_its_images(finished_run: Path, tmp_path: Path, grid: 
     for each in shown:
         assert each.map.shape == each.image.shape == (32, 32)
         assert each.probabilities.sum() == pytest.approx(1)
+
+
+def test_what_exceeds_the_time_limit_is_left_out_and_reported(
+    finished_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each pass of occlusion takes a minute of an artificial clock."""
+    now = [0.0]
+    real = perturbation.occlusion
+
+    def slow(inputs: MethodInput) -> Tensor:
+        def advance(passes: int) -> None:
+            now[0] += 60.0 * passes
+            inputs.advance(passes)
+
+        return real(replace(inputs, advance=advance))
+
+    monkeypatch.setitem(METHODS, "occlusion", replace(METHODS["occlusion"], compute=slow))
+    monkeypatch.setattr(workflow, "TimeBudget", partial(TimeBudget, clock=lambda: now[0]))
+    lines: list[str] = []
+    display = Silent()
+    monkeypatch.setattr(display, "say", lines.append, raising=False)
+    both = replace(FEW, methods=("grad-cam", "occlusion"), minutes=60.0, checks=True)
+
+    folder = explain(finished_run, config=both, out=tmp_path / "e", display=display)
+
+    (note,) = (line for line in lines if "left out" in line)
+    assert note.startswith("Warning: Occlusion is left out: it needs ")
+    assert "higher --minutes" in note
+    assert note.removeprefix("Warning: ").removesuffix(".") in folder.report.read_text(encoding="utf-8")
+    assert [path.name for path in sorted(folder.maps.iterdir())] == ["grad-cam"]
+    assert [report.method for report in ExplanationChecks.load(folder.checks).methods] == ["grad-cam"]
+
+    with pytest.raises(GyrusError, match=r"No method fits into the time limit of 0\.5 minutes"):
+        explain(finished_run, config=replace(both, methods=("occlusion",), minutes=0.5), out=tmp_path / "f")
+
+    monkeypatch.setitem(METHODS, "occlusion", replace(METHODS["occlusion"], compute=real))
+    folder = explain(finished_run, config=replace(both, checks=False), out=tmp_path / "e")
+    assert len(list(folder.maps.iterdir())) == 2
 
 
 def test_computed_maps_are_reused(finished_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cached_property
 
@@ -12,13 +13,17 @@ import torch
 from torch import Tensor, nn
 
 from gyrus.datasets.manifest import VOLUME_FILES
+from gyrus.errors import ConfigError
 from gyrus.explanation.checks import CheckRunner, MethodReport
+from gyrus.explanation.deletion_insertion import PASSES
 from gyrus.explanation.explanation_folder import ExplanationFolder
 from gyrus.explanation.layers import choose_layer, evaluation_mode
 from gyrus.explanation.methods import METHODS, compute_heat_maps, predict_logits
 from gyrus.explanation.regions import Atlas, estimate_brain
 from gyrus.explanation.targets import ClassContrast, Target
 from gyrus.files import atomic_path, digest, file_digest, read_json, write_json
+from gyrus.inference.engines import PROBE, Engine, TorchEngine, choose_engine
+from gyrus.inference.patchwise import PatchwiseClassifier
 from gyrus.runs.run_folder import Run
 from gyrus.workflows.display import Display
 from gyrus.workflows.explain.config import ExplainConfig
@@ -29,6 +34,7 @@ from gyrus.workflows.explain.images import (
     select_checked,
     select_displayed,
 )
+from gyrus.workflows.explain.time_budget import TimeBudget
 from gyrus.workflows.predict import TrainedClassifier
 
 
@@ -62,6 +68,7 @@ class ExplanationTask:
         layer: Layer of class activation maps; None if no method needs one.
         folder: The output folder.
         display: Where progress is shown.
+        budget: The time that is left.
     """
 
     config: ExplainConfig
@@ -76,6 +83,7 @@ class ExplanationTask:
     layer: str | None
     folder: ExplanationFolder
     display: Display
+    budget: TimeBudget
 
     @classmethod
     def prepare(
@@ -88,6 +96,7 @@ class ExplanationTask:
         folder: ExplanationFolder,
         device: torch.device,
         display: Display,
+        budget: TimeBudget,
     ) -> ExplanationTask:
         """Select and decode the images, and find the layer.
 
@@ -118,12 +127,18 @@ class ExplanationTask:
             layer,
             folder,
             display,
+            budget,
         )
 
     @property
     def model(self) -> nn.Module:
         """The network that is explained."""
         return self.classifier.model
+
+    @property
+    def network(self) -> nn.Module | Engine:
+        """What gives its logits fastest: the engine that it has been given, or itself."""
+        return self._own_engine[0] if self._own_engine else self.model
 
     @cached_property
     def contrast(self) -> ClassContrast:
@@ -143,20 +158,23 @@ class ExplanationTask:
     @cached_property
     def check_runner(self) -> CheckRunner:
         """The checks, set up for the images that they use."""
-        with self.display.progress("Preparing the checks"):
+        with self._watched("The preparation of the checks") as progress:
             shuffled = None
             shuffled_run = Run(self.run.shuffled)
             if shuffled_run.exists and shuffled_run.status == "finished":
                 other = TrainedClassifier.load(shuffled_run)
                 shuffled = other.model.to(next(self.model.parameters()).device).eval()
+            images = self.selected.images[self.checked]
             return CheckRunner.prepare(
                 self.model,
-                self.selected.images[self.checked],
+                images,
                 self.contrast.select(self.checked),
                 np.unique(self.selected.subjects[self.checked], return_inverse=True)[1],
                 brains=self.brains,
                 shuffled=shuffled,
                 seed=self.config.settings.seed,
+                engine=self._choose_engine(self.model, images, 2 * PASSES * len(images)),
+                advance=_counting(progress, 2 * PASSES * len(images)),
             )
 
     @cached_property
@@ -173,11 +191,15 @@ class ExplanationTask:
         return Regions(np.stack(labels), atlas.read_names())
 
     def heat_maps(self, method: str) -> np.ndarray:
-        """The maps of all selected images by one method, float32 (M, *spatial); computed once."""
+        """The maps of all selected images by one method, float32 (M, *spatial); computed once.
+
+        Raises:
+            OutOfTimeError: They would exceed the time limit.
+        """
         path = self.folder.work / f"{self._key(method)}.npy"
         if path.is_file():
             return np.asarray(np.load(path, allow_pickle=False))
-        with self.display.progress(METHODS[method].title) as progress:
+        with self._watched(METHODS[method].title) as progress:
             maps = self._compute(method, self.model, self.selected.images, self.contrast, progress)
         with atomic_path(path) as temporary, temporary.open("wb") as file:
             np.save(file, maps)
@@ -190,19 +212,39 @@ class ExplanationTask:
             method: Its name.
             maps: Its maps of all selected images.
             others: Runs whose maps are compared.
+
+        Raises:
+            OutOfTimeError: It would exceed the time limit.
         """
         path = self.folder.work / f"{self._key(method, [str(run.folder.resolve()) for run in others])}.json"
         if path.is_file():
             return MethodReport.from_document(read_json(path))
         contrast = self.contrast.select(self.checked)
-
-        def maps_of(model: nn.Module, images: Tensor) -> np.ndarray:
-            return self._compute(method, model, images, contrast)
-
         runner, folds = self.check_runner, [self._maps_of_run(run, method) for run in others]
-        with self.display.progress(f"Checking {METHODS[method].title}") as progress:
-            own, layer = maps[self.checked], self.layer_of(method)
-            report = runner.run(method, own, maps_of, layer=layer, folds=folds, progress=progress)
+        title, count = f"The check of {METHODS[method].title}", len(runner.images)
+        with self.display.progress(title) as show:
+            of_curves, of_maps = self.budget.watch(title, show), self.budget.watch(title, show)
+            done = 0
+
+            def maps_of(model: nn.Module, images: Tensor) -> np.ndarray:
+                nonlocal done
+                before = done
+
+                def advance(passes: int, total: int) -> None:
+                    nonlocal done
+                    done = before + passes
+                    of_maps(done, total * runner.maps_needed)
+
+                return self._compute(method, model, images, contrast, advance)
+
+            report = runner.run(
+                method,
+                maps[self.checked],
+                maps_of,
+                layer=self.layer_of(method),
+                folds=folds,
+                advance=_counting(of_curves, PASSES * count),
+            )
         write_json(path, report.to_document())
         return report
 
@@ -218,8 +260,52 @@ class ExplanationTask:
         contrast: ClassContrast,
         progress: Callable[[int, int], None] | None = None,
     ) -> np.ndarray:
-        layer, settings = self.layer_of(method), self.config.settings
-        return compute_heat_maps(model, images, contrast, method, layer=layer, settings=settings, progress=progress)
+        return compute_heat_maps(
+            model,
+            images,
+            contrast,
+            method,
+            layer=self.layer_of(method),
+            settings=self.config.settings,
+            progress=progress,
+            choose=self._choose_engine,
+        )
+
+    def _choose_engine(self, model: nn.Module, images: Tensor, passes: int) -> Engine | None:
+        """What runs a network for a number of passes; None for the network itself.
+
+        Raises:
+            GyrusError: The engine of the config cannot run it.
+        """
+        own = model is self.model
+        if own and self._own_engine:
+            return self._own_engine[0]
+        if isinstance(model, PatchwiseClassifier):
+            if self.config.engine == "openvino":
+                raise ConfigError("OpenVINO cannot run networks that predict by patches. Use --engine torch.")
+            return None
+        chosen = choose_engine(
+            self.config.engine,
+            model,
+            images[:PROBE].cpu().numpy(),
+            images=passes,
+            key=self._weights if own else None,
+        )
+        if isinstance(chosen.engine, TorchEngine):
+            return None
+        if own:
+            self._own_engine.append(chosen.engine)
+        return chosen.engine
+
+    @cached_property
+    def _own_engine(self) -> list[Engine]:
+        """The engine of the network that is explained, once it has been given one other than PyTorch."""
+        return []
+
+    @contextmanager
+    def _watched(self, title: str) -> Iterator[Callable[[int, int], None]]:
+        with self.display.progress(title) as show:
+            yield self.budget.watch(title, show)
 
     def _maps_of_run(self, run: Run, method: str) -> np.ndarray:
         """The maps of another network, with its own preprocessing, of the images that the checks use."""
@@ -228,7 +314,7 @@ class ExplanationTask:
             selected = decode_images(self.candidates, self.indices[self.checked], other, self.display)
             self._others[run] = other.model.to(next(self.model.parameters()).device), selected.images
         model, images = self._others[run]
-        with self.display.progress(f"{METHODS[method].title} of {run.title}") as progress:
+        with self._watched(f"{METHODS[method].title} of {run.title}") as progress:
             return self._compute(method, model, images, self.contrast.select(self.checked), progress)
 
     @cached_property
@@ -269,3 +355,15 @@ class ExplanationTask:
     @cached_property
     def _weights(self) -> str:
         return file_digest(self.run.weights)
+
+
+def _counting(progress: Callable[[int, int], None], total: int) -> Callable[[int], None]:
+    """A function of further passes that reports how many are done."""
+    done = 0
+
+    def advance(passes: int) -> None:
+        nonlocal done
+        done += passes
+        progress(done, total)
+
+    return advance

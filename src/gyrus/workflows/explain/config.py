@@ -10,6 +10,7 @@ from gyrus.errors import ConfigError
 from gyrus.explanation.method_input import MethodSettings
 from gyrus.explanation.methods import METHODS
 from gyrus.explanation.regions import Atlas
+from gyrus.inference.engines import EngineName
 from gyrus.registry import look_up
 from gyrus.reporting.heat_map_figures import COLOUR_MAPS
 
@@ -44,6 +45,8 @@ class ExplainConfig:
         atlas: Regions by which the attribution is summarised.
         settings: Numerical settings of the methods.
         device: "auto", "cpu", "cuda" or "mps".
+        engine: What runs the network where no gradients are needed: "torch", "openvino" (on the CPU), or "auto".
+        minutes: Time limit. Methods and checks whose forecast exceeds it are left out, with a note; None for none.
 
     Raises:
         ConfigError: A name is unknown, or a number is out of range.
@@ -61,6 +64,8 @@ class ExplainConfig:
     atlas: Atlas | None = None
     settings: MethodSettings = field(default_factory=MethodSettings)
     device: str = "auto"
+    engine: EngineName = "auto"
+    minutes: float | None = None
 
     def __post_init__(self) -> None:
         if self.methods == ("all",):
@@ -68,6 +73,9 @@ class ExplainConfig:
         for method in self.methods:
             look_up(method, METHODS, "method")
         look_up(self.grid, dict.fromkeys(get_args(Grid)), "grid")
+        look_up(self.engine, dict.fromkeys(get_args(EngineName)), "engine")
+        if self.minutes is not None and not self.minutes > 0:
+            raise ConfigError(f"`minutes` must be above 0, got {self.minutes:g}.")
         look_up(self.colours, COLOUR_MAPS, "colour map")
         if not self.methods:
             raise ConfigError(f"Name at least one method: {', '.join(METHODS)}.")

@@ -5,8 +5,9 @@ The output: maps on the original pixel grids, mean maps, regions, checks and the
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
@@ -30,13 +31,16 @@ from gyrus.reporting.explanation_report import write_explanation
 from gyrus.reporting.run_report import report_run
 from gyrus.runs.run_folder import Run
 from gyrus.types import SPLIT_WARNINGS
-from gyrus.workflows.display import SILENT, Display
+from gyrus.workflows.display import SILENT, Display, show_warnings
 from gyrus.workflows.ensemble import open_runs
 from gyrus.workflows.experiment_config import DataConfig
 from gyrus.workflows.explain.compute import ExplanationTask, Regions
 from gyrus.workflows.explain.config import DEMENTIA_STAGES, FORMER_PRESET, ExplainConfig, emphasis_by_class
 from gyrus.workflows.explain.images import images_of_inputs, images_of_run
+from gyrus.workflows.explain.time_budget import OutOfTimeError, TimeBudget
 from gyrus.workflows.predict import TrainedClassifier
+
+Result = TypeVar("Result")
 
 PARTS = frozenset(
     {
@@ -85,6 +89,7 @@ def explain(
         DataError: An image cannot be read, or labels are needed and not known.
     """
     config = config or ExplainConfig()
+    budget = TimeBudget(config.minutes, display)
     if FORMER_PRESET in config.emphasis:
         display.say(f"Note: the emphasis '{FORMER_PRESET}' is called '{DEMENTIA_STAGES}' now.")
     first, *others = open_runs([run] if isinstance(run, Run | str | Path) else run)
@@ -100,15 +105,33 @@ def explain(
     else:
         candidates = images_of_run(first, classifier.classes)
 
-    task = ExplanationTask.prepare(config, first, classifier, candidates, target, folder, device, display)
+    task = ExplanationTask.prepare(config, first, classifier, candidates, target, folder, device, display, budget)
     regions = task.regions
-    maps = {method: task.heat_maps(method) for method in config.methods}
-    reports = [task.check(method, maps[method], others) for method in config.methods] if config.checks else []
-
-    save_explanation(task, maps, reports, regions, emphasis)
+    left_out: list[str] = []
+    maps = _in_time(lambda method: task.heat_maps(method), config.methods, left_out)
+    checked = maps if config.checks else ()
+    reports = _in_time(lambda method: task.check(method, maps[method], others), checked, left_out)
+    show_warnings(display, left_out)
+    if not maps:
+        raise GyrusError(
+            f"No method fits into the time limit of {config.minutes:g} minutes. Raise --minutes, or use fewer --images "
+            "or another --method; grad-cam takes one pass of the network per image."
+        )
+    save_explanation(task, maps, list(reports.values()), regions, emphasis, left_out)
     if out is None:
         report_run(first)
     return folder
+
+
+def _in_time(compute: Callable[[str], Result], methods: Iterable[str], left_out: list[str]) -> dict[str, Result]:
+    """The results of the methods that the time limit allows; what is left out is appended to ``left_out``."""
+    results = {}
+    for method in methods:
+        try:
+            results[method] = compute(method)
+        except OutOfTimeError as error:
+            left_out.append(f"{error}. To complete it, repeat the command with a higher --minutes")
+    return results
 
 
 def require_explanation_folder(folder: ExplanationFolder) -> None:
@@ -130,6 +153,7 @@ def save_explanation(
     reports: Sequence[MethodReport],
     regions: Regions | None,
     emphasis: Mapping[str, float],
+    left_out: Sequence[str] = (),
 ) -> None:
     """Write all output; an earlier explanation in the folder is replaced.
 
@@ -139,10 +163,11 @@ def save_explanation(
         reports: The checks of each method; empty if they were not run.
         regions: Regions by which the attribution is summarised, if any.
         emphasis: Power of each class's maps, if any.
+        left_out: What exceeds the time limit, in words.
     """
     config, folder = task.config, task.folder
     _remove_earlier(folder)
-    notes = list(dict.fromkeys([*_write_maps(task, maps, emphasis), *_split_warning(task)]))
+    notes = list(dict.fromkeys([*_write_maps(task, maps, emphasis), *_split_warning(task), *left_out]))
     for method, values in maps.items():
         _mean_maps(task, METHODS[method], values[task.checked]).save(folder.means(method))
     if regions:
@@ -154,7 +179,7 @@ def save_explanation(
             title=task.run.title,
             grid=config.grid,
             target=str(task.target),
-            methods=config.methods,
+            methods=tuple(maps),
             shown=task.selected.names[: task.displayed],
             colours=config.colours,
             layer=task.layer,
@@ -246,7 +271,7 @@ def _explanation_checks(
     task: ExplanationTask, maps: Mapping[str, np.ndarray], reports: Sequence[MethodReport], notes: Sequence[str]
 ) -> ExplanationChecks:
     images = task.selected.images[task.checked]
-    similarities = agreement({method: values[task.checked] for method, values in maps.items()})
+    similarities = agreement({report.method: maps[report.method][task.checked] for report in reports})
     return ExplanationChecks(
         title=task.run.title,
         target=str(task.target),
@@ -255,7 +280,7 @@ def _explanation_checks(
         methods=tuple(reports),
         agreement=tuple(map(tuple, similarities.tolist())),
         brain_area=float(task.brains.mean()),
-        reliance=swap_backgrounds(task.model, images, task.brains, seed=task.config.settings.seed),
+        reliance=swap_backgrounds(task.network, images, task.brains, seed=task.config.settings.seed),
         notes=tuple(notes),
     )
 
