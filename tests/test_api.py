@@ -48,6 +48,9 @@ SHARED = {
 }
 """Options with another name in Python, for every command."""
 
+WORKERS = {"jobs", "cluster"}
+"""Options of the commands whose work splits into tasks; in Python ``with gyrus.workers(jobs=2):``."""
+
 CONFIGS: dict[str, list[type]] = {
     "tune": [gyrus.StudyConfig],
     "explain": [gyrus.ExplainConfig, gyrus.MethodSettings],
@@ -126,7 +129,7 @@ def test_every_command_has_a_function(command):
 def test_options_and_keywords_agree(command):
     keywords = set(inspect.signature(getattr(gyrus, function_of(command))).parameters)
     settings = {name for config in CONFIGS.get(command, []) for name in inspect.signature(config).parameters}
-    options = {parameter.name for parameter in COMMANDS[command].params} - {"help"}
+    options = {parameter.name for parameter in COMMANDS[command].params} - {"help"} - WORKERS
     exceptions = set(EXCEPTIONS.get(command, {}))
     assert exceptions <= options, "an exception that is none"
     if {"data", "overrides", "manifest"} & keywords:

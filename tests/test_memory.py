@@ -102,3 +102,31 @@ def test_a_container_may_have_less_memory_than_its_machine(tmp_path: Path) -> No
 
     (tmp_path / "memory.max").write_text("max\n")
     assert available_memory(tmp_path) > 1000
+
+
+def test_processes_share_a_budget(tmp_path: Path) -> None:
+    """One of them at a time may use more than its part, so the same images are too large as for one process."""
+    budgets = [MemoryBudget(), MemoryBudget()]
+    for budget in budgets:
+        budget.share(100, 2, tmp_path / "turn")
+    order: list[str] = []
+
+    def work() -> None:
+        with budgets[1].reserve(40, "pixels"):
+            order.append("a small one")
+        with budgets[1].reserve(80, "pixels"):
+            order.append("a large one")
+
+    with budgets[0].task():
+        with budgets[0].reserve(90, "pixels"):
+            thread = threading.Thread(target=work)
+            thread.start()
+            while not order:
+                pass
+        thread.join(0.1)
+        assert order == ["a small one"]
+        order.append("the turn ends with the task")
+    thread.join()
+    assert order == ["a small one", "the turn ends with the task", "a large one"]
+    with pytest.raises(UnusableImageError, match="too large"), budgets[0].reserve(101, "pixels"):
+        pass

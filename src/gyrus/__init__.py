@@ -73,6 +73,8 @@ _PUBLIC = {
     "DataConfig": "gyrus.workflows.experiment_config",
     "EvaluationConfig": "gyrus.workflows.experiment_config",
     "ExperimentConfig": "gyrus.workflows.experiment_config",
+    # Where tasks run
+    "workers": "gyrus.executor",
     # The installation, progress and errors
     "doctor": "gyrus.workflows.doctor",
     "Display": "gyrus.workflows.display",

@@ -25,7 +25,17 @@ from typing import Any
 
 
 class GyrusError(Exception):
-    """A mistake that the user can correct. The message has what was wrong, where, and what to do."""
+    """A mistake that the user can correct. The message has what was wrong, where, and what to do.
+
+    It can be pickled, so that an error in a worker process is raised in the process of the user.
+    """
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Causes of other kinds belong to libraries, and cannot always be pickled.
+        known = isinstance(self.__cause__, GyrusError) or (
+            isinstance(self.__cause__, OSError) and type(self.__cause__).__module__ == "builtins"
+        )
+        return _restored, (type(self), self.args, vars(self), self.__cause__ if known else None)
 
 
 class ConfigError(GyrusError):
@@ -120,3 +130,13 @@ class WeightsError(GyrusError):
 
 class MissingDependencyError(GyrusError):
     """An optional library is not installed."""
+
+
+def _restored(
+    kind: type[GyrusError], args: tuple[Any, ...], fields: dict[str, Any], cause: BaseException | None
+) -> GyrusError:
+    """A pickled error. Its class is not called, because constructors have other arguments than the message."""
+    error = kind.__new__(kind, *args)
+    vars(error).update(fields)
+    error.__cause__ = cause
+    return error

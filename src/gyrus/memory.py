@@ -1,4 +1,4 @@
-"""Memory: how much is available, and a budget that all threads that read images share."""
+"""Memory: how much is available, and a budget that all threads and processes that read images share."""
 
 from __future__ import annotations
 
@@ -58,11 +58,15 @@ class MemoryBudget:
     A thread reserves what an image needs once its header tells the size, before anything is decoded. It waits until
     others have released enough, in the order of requests, so that a large image is not overtaken for ever. A thread
     that already holds a reservation never waits, so threads cannot wait for each other in a circle.
+
+    Several processes may share a budget; see :meth:`share`.
     """
 
     def __init__(self, total: int | None = None) -> None:
         """A budget of ``total`` bytes; None for that of :data:`VARIABLE`, determined at the first reservation."""
         self._total = total
+        self._part: int | None = None
+        self._turn: Path | None = None
         self._used = 0
         self._changed = threading.Condition()
         self._waiting: deque[object] = deque()
@@ -79,6 +83,22 @@ class MemoryBudget:
             self._total = _budget_of_environment()
         return self._total
 
+    def limit(self, total: int) -> None:
+        """Set the budget to ``total`` bytes."""
+        self._total = total
+
+    def share(self, total: int, processes: int, turn: Path) -> None:
+        """Share the budget with other processes: each uses its part freely, and one at a time more than that.
+
+        So the same images are too large for one and for many processes.
+
+        Args:
+            total: Bytes of all processes.
+            processes: Their number.
+            turn: A file that a process locks while it uses more than its part.
+        """
+        self._total, self._part, self._turn = total, total // processes, turn
+
     @contextmanager
     def task(self) -> Iterator[None]:
         """Keep what this thread reserves until the end of the outermost block: for work on an image after decoding."""
@@ -89,6 +109,8 @@ class MemoryBudget:
             self._own.depth -= 1
             if not self._own.depth:
                 self._grow_to(0)
+                if turn := self._own.__dict__.pop("turn", None):
+                    turn.release()
 
     @contextmanager
     def reserve(self, needed: int, what: str) -> Iterator[None]:
@@ -115,14 +137,17 @@ class MemoryBudget:
     def _grow_to(self, needed: int) -> None:
         """Hold ``needed`` bytes in this thread instead of what it holds now."""
         held = getattr(self._own, "held", 0)
+        if self._turn and self._part is not None and needed > self._part and not held:
+            from filelock import FileLock
+
+            self._own.turn = FileLock(self._turn)
+            self._own.turn.acquire()
         with self._changed:
             if needed and not held:
-                ticket = object()
+                ticket, most = object(), max(self._part or self.total, needed)
                 self._waiting.append(ticket)
                 try:
-                    self._changed.wait_for(
-                        lambda: self._waiting[0] is ticket and self._used + needed <= max(self.total, needed)
-                    )
+                    self._changed.wait_for(lambda: self._waiting[0] is ticket and self._used + needed <= most)
                 finally:
                     self._waiting.remove(ticket)
             self._used += needed - held

@@ -4,6 +4,7 @@ import json
 import os
 import pickle
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -152,7 +153,10 @@ BUILD = """
     from gyrus.datasets.store import open_store
     from gyrus.errors import GyrusError
 
+    from gyrus.datasets import store_shards
+
     slices, cache, action = sys.argv[1:]
+    store_shards.IMAGES = 4
     manifest = scan(slices)
     if action == "full":
         resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))
@@ -172,14 +176,38 @@ def _build(slices: Path, cache: Path, action: str) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
 
 
-def test_a_killed_build_leaves_no_store_and_the_next_build_cleans_up(slices, tmp_path):
-    process = _build(slices, tmp_path / "cache", "kill")
+def test_a_killed_build_leaves_no_store_and_the_next_build_continues_it(slices, tmp_path, monkeypatch):
+    monkeypatch.setattr("gyrus.datasets.store_shards.IMAGES", 4)
+    manifest = scan(slices)
+    expected = open_store(manifest, PREPROCESSING, cache=tmp_path / "whole").folder
+    process = _build(slices, tmp_path / "killed", "kill")  # at the tenth image, in the third shard
     process.communicate(timeout=60)
     assert process.returncode == -signal.SIGKILL
-    assert len(_entries(tmp_path / "cache")) == 2  # a temporary folder and its mark
-    store = open_store(scan(slices), PREPROCESSING, cache=tmp_path / "cache")
-    assert len(store) == 24
-    assert _entries(tmp_path / "cache") == [store.folder.name]
+    (building,) = _entries(tmp_path / "killed")
+    read = []
+    monkeypatch.setattr(Reader, "read", lambda *given, old=Reader.read: read.append(given[1]) or old(*given))
+
+    # Of shards that were appended, that wait in their own file, and that were damaged by a failing disk.
+    for damage, images in {"nothing": 16, "appended": 24, "waiting": 20, "mark": 24}.items():
+        cache = tmp_path / damage
+        shutil.copytree(tmp_path / "killed", cache)
+        folder = cache / "stores" / building
+        second = 128 + 4 * 24 * 24
+        if damage == "appended":
+            _damage(folder / "pixels.npy", "zeros")
+        elif damage == "waiting":
+            content = (folder / "pixels.npy").read_bytes()
+            os.truncate(folder / "pixels.npy", second)
+            (folder / "shards" / "000001.pixels").write_bytes(content[second:][::-1])
+        elif damage == "mark":
+            _damage(folder / "shards" / "000000.npz", "one bit")
+        read.clear()
+        store = open_store(manifest, PREPROCESSING, cache=cache)
+        assert len(read) == images, damage
+        assert _entries(cache) == [store.folder.name]
+        assert sorted(path.name for path in store.folder.iterdir()) == ["pixels.npy", "statistics.npy", "store.json"]
+        for path in store.folder.iterdir():
+            assert path.read_bytes() == (expected / path.name).read_bytes()
 
 
 @pytest.mark.skipif(not hasattr(resource, "RLIMIT_FSIZE"), reason="needs a limit of the size of files")

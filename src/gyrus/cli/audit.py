@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from gyrus.cli.options import DataOptions
+from gyrus.cli.options import DataOptions, WorkerOptions
 from gyrus.cli.terminal import Terminal, console
 
 
@@ -37,22 +37,24 @@ def audit(
     ] = False,
     seed: Annotated[int, typer.Option("--seed", help="Seed of everything random.")] = 0,
     reading: DataOptions,
+    workers: WorkerOptions,
 ) -> None:
     """Find leakage, duplicates, shortcuts and bad images."""
     import gyrus
 
-    result = gyrus.audit(
-        path,
-        split=split,
-        run=run,
-        out=out,
-        checks=check,
-        maps=maps,
-        umap=umap,
-        seed=seed,
-        data=reading.config(),
-        display=Terminal(),
-    )
+    with workers.running():
+        result = gyrus.audit(
+            path,
+            split=split,
+            run=run,
+            out=out,
+            checks=check,
+            maps=maps,
+            umap=umap,
+            seed=seed,
+            data=reading.config(),
+            display=Terminal(),
+        )
     console.print(result.findings.verdict)
     console.print(result.findings.text())
     console.print(f"Page: {result.page}")

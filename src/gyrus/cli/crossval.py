@@ -15,6 +15,7 @@ from gyrus.cli.options import (
     TrainingDataOptions,
     TrainingSplitUnit,
     Weights,
+    WorkerOptions,
 )
 from gyrus.cli.terminal import console, display_of
 
@@ -35,6 +36,7 @@ def crossval(
         typer.Option("--inner-folds", help="Folds within each fold to tune by; 0: tune by its validation set."),
     ] = 0,
     reading: TrainingDataOptions,
+    workers: WorkerOptions,
     quiet: Quiet = False,
 ) -> None:
     """Cross-validate by subject.
@@ -57,16 +59,17 @@ def crossval(
         )
     verb = gyrus.crossval_both if split_unit == "both" else gyrus.crossval
     try:
-        found = verb(
-            experiment.chosen,
-            data=experiment.data,
-            out=out,
-            folds=folds,
-            repeats=repeats,
-            overrides=experiment.overrides(reading, **fields),
-            choose=choose,
-            display=display_of(quiet=quiet),
-        )
+        with workers.running():
+            found = verb(
+                experiment.chosen,
+                data=experiment.data,
+                out=out,
+                folds=folds,
+                repeats=repeats,
+                overrides=experiment.overrides(reading, **fields),
+                choose=choose,
+                display=display_of(quiet=quiet),
+            )
     except KeyboardInterrupt:
         console.print("Interrupted. The same command continues it.")
         raise typer.Exit(130) from None

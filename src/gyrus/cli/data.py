@@ -16,6 +16,7 @@ from gyrus.cli.options import (
     OnDuplicates,
     ReadingOptions,
     TrainingDataOptions,
+    WorkerOptions,
     lengths,
 )
 from gyrus.cli.terminal import Terminal, console, table
@@ -39,13 +40,14 @@ def scan(
     *,
     path: DataSet,
     reading: DataOptions,
+    workers: WorkerOptions,
     out: Annotated[Path | None, typer.Option("--out", help="Also write the manifest to this Parquet file.")] = None,
 ) -> None:
     """Summarise a data set and list unusable files."""
     import gyrus
     from gyrus.curation.privacy import privacy_warnings
 
-    with Terminal().progress("Reading files") as progress:
+    with workers.running(), Terminal().progress("Reading files") as progress:
         manifest = gyrus.scan(path, **reading.fields(), progress=progress)
     _print_summary(manifest)
     for note in manifest.notes:
@@ -78,6 +80,7 @@ def split(
     seed: Annotated[int, typer.Option("--seed", help="Seed of the split.")] = 0,
     on_duplicates: OnDuplicates = None,
     reading: TrainingDataOptions,
+    workers: WorkerOptions,
 ) -> None:
     """Split a data set, by subject.
 
@@ -87,7 +90,8 @@ def split(
 
     fields: dict[str, Any] = {"unit": split_unit, "method": method, "val": val, "test": test}
     fields |= {"folds": folds, "fold": fold, **({"on_duplicates": on_duplicates} if on_duplicates else {})}
-    manifest, result = write_split(path, out, split=fields, seed=seed, data=reading.config(), display=Terminal())
+    with workers.running():
+        manifest, result = write_split(path, out, split=fields, seed=seed, data=reading.config(), display=Terminal())
     labels = manifest.table.set_index("sample")["label"]
     rows = [
         [subset, len(result.subjects[subset]) or "-", len(samples)]
@@ -130,6 +134,7 @@ def prepare(
     balance: Annotated[bool, typer.Option("--balance", help="Refused; the message explains the alternative.")] = False,
     seed: Seed = 0,
     reading: DataOptions,
+    workers: WorkerOptions,
 ) -> None:
     """Write a cleaned copy without bad images and duplicates."""
     import gyrus
@@ -143,17 +148,18 @@ def prepare(
             "training.sampler=balanced, with augmentation, draws rare classes more often and augments every draw."
         )
     display = Terminal()
-    result = gyrus.prepare(
-        path,
-        out=out,
-        rules=parse_rules(rule or [], display.say),
-        steps=parse_steps(step or []),
-        manifest_only=manifest_only,
-        dry_run=dry_run,
-        seed=seed,
-        data=reading.config(),
-        display=display,
-    )
+    with workers.running():
+        result = gyrus.prepare(
+            path,
+            out=out,
+            rules=parse_rules(rule or [], display.say),
+            steps=parse_steps(step or []),
+            manifest_only=manifest_only,
+            dry_run=dry_run,
+            seed=seed,
+            data=reading.config(),
+            display=display,
+        )
     _print_plan(result.plan)
     if result.folder is None:
         console.print("Dry run: nothing was written.")

@@ -6,6 +6,7 @@ A group is a frozen dataclass whose fields are options. A command takes a group 
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -63,6 +64,34 @@ Ranges = Annotated[
 ]
 FigureFile = Annotated[Path, typer.Option("--out", help="Figure to write: .png, .svg or .pdf.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
+
+
+@dataclass(frozen=True)
+class WorkerOptions:
+    """Where the work runs. Results do not depend on it."""
+
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            "--jobs",
+            help="Number of processes of this machine. By default images are read by threads of one process, and "
+            "networks are trained one after the other.",
+        ),
+    ] = None
+    cluster: Annotated[
+        str | None,
+        typer.Option("--cluster", help="Address of a Dask scheduler whose workers do the work: tcp://host:8786."),
+    ] = None
+
+    def running(self) -> AbstractContextManager[None]:
+        """The work of a ``with`` block runs there.
+
+        Raises:
+            GyrusError: An option is wrong, or the cluster cannot be used.
+        """
+        from gyrus.executor import workers
+
+        return workers(self.jobs, self.cluster)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from gyrus.cli.options import Device, Engine, NewDataOptions, Quiet, Weights
+from gyrus.cli.options import Device, Engine, NewDataOptions, Quiet, Weights, WorkerOptions
 from gyrus.cli.terminal import console, display_of
 
 
@@ -29,23 +29,25 @@ def predict(
         ),
     ] = None,
     reading: NewDataOptions,
+    workers: WorkerOptions,
     quiet: Quiet = False,
 ) -> None:
     """Predict new images with a trained classifier or an ensemble."""
     import gyrus
     from gyrus.text import counted
 
-    predictions = gyrus.predict(
-        [run, *(others or [])],
-        inputs,
-        out=out,
-        data=reading.config(),
-        device=device,
-        engine=engine,
-        tta=tta,
-        weights=weights,
-        display=display_of(quiet=quiet),
-    )
+    with workers.running():
+        predictions = gyrus.predict(
+            [run, *(others or [])],
+            inputs,
+            out=out,
+            data=reading.config(),
+            device=device,
+            engine=engine,
+            tta=tta,
+            weights=weights,
+            display=display_of(quiet=quiet),
+        )
     if predictions.warning:
         console.print(f"Note on the scores of this classifier: {predictions.warning}.")
     by = f" by {', '.join(predictions.engines)}" if predictions.engines else ""

@@ -14,6 +14,7 @@ from gyrus.cli.options import (
     Quiet,
     TrainingDataOptions,
     TrainingSplitUnit,
+    WorkerOptions,
     whole_numbers,
 )
 from gyrus.cli.terminal import console, display_of
@@ -44,6 +45,7 @@ def train(
         Path | None, typer.Option("--resume", help="Continue the run in this folder; give --data if its data moved.")
     ] = None,
     reading: TrainingDataOptions,
+    workers: WorkerOptions,
     quiet: Quiet = False,
 ) -> None:
     """Train a classifier and evaluate it on unseen subjects."""
@@ -58,7 +60,9 @@ def train(
                 "--resume continues a run with its own config; give no other option with it, except --data if the data "
                 "have moved."
             )
-        _print_result(gyrus.resume(resume, data=experiment.data, display=display))
+        with workers.running():
+            run = gyrus.resume(resume, data=experiment.data, display=display)
+        _print_result(run)
         return
     if out is None and not dry_run:
         raise ConfigError("Name the run folder with --out.")
@@ -78,15 +82,19 @@ def train(
         return
     arguments = {"data": experiment.data, "out": out, "overrides": overrides, "display": display}
     if seeds:
-        repeats = gyrus.train_seeds(experiment.chosen, seeds=whole_numbers(seeds, "--seeds"), **arguments)
+        with workers.running():
+            repeats = gyrus.train_seeds(experiment.chosen, seeds=whole_numbers(seeds, "--seeds"), **arguments)
         console.print(repeats.text())
         console.print(f"Scores of each seed: {repeats.table}")
     elif split_unit == "both":
-        comparison = gyrus.train_both(experiment.chosen, **arguments)
+        with workers.running():
+            comparison = gyrus.train_both(experiment.chosen, **arguments)
         console.print(comparison.text())
         console.print(f"Report: {comparison.report}")
     else:
-        _print_result(gyrus.train(experiment.chosen, **arguments))
+        with workers.running():
+            run = gyrus.train(experiment.chosen, **arguments)
+        _print_result(run)
 
 
 def _print_result(run: Run) -> None:

@@ -6,8 +6,8 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from pathlib import Path, PurePosixPath
 from typing import Any, get_args
 
@@ -17,7 +17,7 @@ import pandas as pd
 from gyrus.datasets.identifiers import comparable_label, spelling_note, unify_spellings
 from gyrus.datasets.label_changes import LabelChanges, settle_labels
 from gyrus.datasets.manifest import VOLUME_FILES, Manifest, Problem, SubjectKind, nothing_usable, order_classes
-from gyrus.datasets.sample_files import ASSUMED, EncodedImages, VolumeFiles, assumed_to_json, may_be_dicom
+from gyrus.datasets.sample_files import ASSUMED, IMAGE_COLUMN, EncodedImages, VolumeFiles, assumed_to_json, may_be_dicom
 from gyrus.datasets.sources import bids, huggingface, id_table, parquet, table
 from gyrus.datasets.sources import dicom_series as dicom
 from gyrus.datasets.sources.accounting import count_files
@@ -27,6 +27,7 @@ from gyrus.datasets.sources.scan_evidence import reason_to_doubt
 from gyrus.datasets.sources.subject_rules import SUBJECT_RULES, SubjectNames, subjects_from_names, unknown_subjects
 from gyrus.datasets.sources.table import FORMER_ROLES, current_roles
 from gyrus.errors import ConfigError, DataError, UnusableImageError
+from gyrus.executor import map_tasks, runs_here
 from gyrus.imaging.decoding import GrayWindow, Inspection
 from gyrus.imaging.dicom import DICOM_EXTENSIONS, is_dicom
 from gyrus.imaging.orientation import AssumedGeometry
@@ -34,7 +35,8 @@ from gyrus.imaging.volume_formats import FORMATS, is_volume
 from gyrus.registry import look_up
 
 _CHUNK = 64
-_MOST_THREADS = 8
+_PARQUET_CHUNK = 1024
+"""Images that one task checks."""
 
 _ARRAYS = (".npy", ".npz")
 """Arrays may hold anything; they are read as volumes only if the source is named."""
@@ -277,7 +279,7 @@ def _build_manifest(listing: Listing, request: ScanRequest, location: Path) -> M
     rows = listing.rows.assign(**{"subject": names.subjects, **missing})
     if request.window is not None and VOLUME_FILES not in rows:
         rows[ASSUMED] = assumed_to_json(request.assumed, request.window)
-    findings = _without_constant(rows, _inspect_all(_inspector(listing.root, rows), len(rows), request))
+    findings = _without_constant(rows, _inspect_all(listing.root, rows, request))
     problems = [*listing.problems, *_bad_files(rows["sample"], findings)]
     rows = _with_findings(rows, findings)
     changes: list[str] = []
@@ -420,27 +422,43 @@ def _labels(rows: pd.DataFrame) -> list[str | None]:
     return rows["label"].to_list() if "label" in rows else [None] * len(rows)
 
 
-def _inspector(root: Path, rows: pd.DataFrame) -> Callable[[int], Inspection]:
-    """How a row is checked: as a volume, or as an image."""
-    return (VolumeFiles if VOLUME_FILES in rows else EncodedImages)(root, rows).inspect
+@dataclass(frozen=True, repr=False)
+class _Inspect:
+    """Checks rows by opening their files: as volumes, or as images."""
 
+    root: Path
+    rows: pd.DataFrame
 
-def _inspect_all(inspect_one: Callable[[int], Inspection], count: int, request: ScanRequest) -> list[Finding]:
-    def finding(position: int) -> Finding:
+    @cached_property
+    def _inspect(self) -> Callable[[int], Inspection]:
+        return (VolumeFiles if VOLUME_FILES in self.rows else EncodedImages)(self.root, self.rows).inspect
+
+    def __call__(self, chunk: range) -> list[Finding]:
+        return [self._finding(position) for position in chunk]
+
+    def _finding(self, position: int) -> Finding:
         try:
-            return inspect_one(position)
+            return self._inspect(position)
         except UnusableImageError as error:
             return error
 
-    def inspect_chunk(start: int) -> list[Finding]:
-        return [finding(position) for position in range(start, min(start + _CHUNK, count))]
+    def part(self, chunk: range) -> Callable[[], list[Finding]]:
+        """The call for a chunk, for another process: with its own rows and the columns that are read."""
+        columns = [name for name in ("path", "row", VOLUME_FILES, ASSUMED, IMAGE_COLUMN) if name in self.rows]
+        few = self.rows[columns].iloc[chunk.start : chunk.stop]
+        return partial(_Inspect(self.root, few), range(len(few)))
 
+
+def _inspect_all(root: Path, rows: pd.DataFrame, request: ScanRequest) -> list[Finding]:
+    inspect = _Inspect(root, rows)
+    # Volumes take long; and rows of parquet files are read in groups, which other processes would read once more.
+    length = 1 if VOLUME_FILES in rows else _CHUNK if runs_here() or rows["row"].isna().all() else _PARQUET_CHUNK
+    chunks = [range(start, min(start + length, len(rows))) for start in range(0, len(rows), length)]
     findings: list[Finding] = []
-    with ThreadPoolExecutor(min(_MOST_THREADS, os.cpu_count() or 1)) as pool:
-        for chunk in pool.map(inspect_chunk, range(0, count, _CHUNK)):
-            findings += chunk
-            if request.progress is not None:
-                request.progress(len(findings), count)
+    for found in map_tasks(inspect, chunks, part=inspect.part):
+        findings += found
+        if request.progress is not None:
+            request.progress(len(findings), len(rows))
     return findings
 
 

@@ -1,8 +1,9 @@
 """The cache of decoded and preprocessed images: a memory-mapped file that all later runs read.
 
-A store is a folder named by the digest of image contents and steps. It is built under a temporary name and renamed when
+A store is a folder named by the digest of image contents and steps. It is built under another name and renamed when
 complete, so a killed build, a full disk or two concurrent runs never leave a broken store behind. A store that is
-damaged later is noticed by its checksums, and built again.
+damaged later is noticed by its checksums, and built again. Many processes may build it together, also on several
+machines that share the file system; see :mod:`gyrus.executor` and :mod:`gyrus.datasets.store_shards`.
 """
 
 from __future__ import annotations
@@ -10,30 +11,34 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import time
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, nullcontext, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from gyrus.datasets.manifest import VIEW, VOLUME_FILES, Manifest, Problem
 from gyrus.datasets.reader import Reader
 from gyrus.datasets.sample_files import ASSUMED
+from gyrus.datasets.store_shards import Found, Shard, ShardTask, append, recover, rows_of, shard_rows
 from gyrus.errors import DataError, GyrusError, UnusableSampleError
-from gyrus.files import FULL, cache_folder, digest, make_folder, new_folder, read_json, write_json
-from gyrus.memory import reading_memory
+from gyrus.executor import map_tasks, runs_here
+from gyrus.files import FOREIGN_AGE, FULL, cache_folder, digest, make_folder, read_json, write_json
 from gyrus.transforms.image_steps import Grayscale, Rgb
-from gyrus.transforms.normalisation import image_statistics
 from gyrus.transforms.preprocessing import PreprocessingConfig
 
 FORMAT = 1
-CHUNK = 256
+
+BUILDING = ".building"
+"""Suffix of the folder in which a store is built."""
 
 BLOCK = 16 * 2**20
 """Bytes with one checksum, CRC-32: it finds accidental damage. Two busy cores check 0.5 GB per second."""
@@ -106,8 +111,8 @@ def open_store(
             with FileLock(folder.with_suffix(".lock")):
                 if not _is_whole(folder):
                     shutil.rmtree(folder, ignore_errors=True)
-                    with new_folder(folder) as partial:
-                        _fill(partial, manifest, preprocessing, progress, sizes)
+                    _remove_old_builds(folder.parent)
+                    _build(folder, manifest, preprocessing, progress, sizes)
     except (OSError, GyrusError) as error:
         reason = error if isinstance(error, OSError) else error.__cause__
         if not isinstance(reason, OSError):
@@ -206,14 +211,10 @@ class _Sizes:
         self._found: dict[str, tuple[int, ...] | Problem] = {}
         self.differ = False
 
-    def add(self, sample: str, image: np.ndarray | UnusableSampleError) -> None:
-        if isinstance(image, UnusableSampleError):
-            # Not the error itself, whose traceback holds the pixels.
-            self._found[sample] = Problem(sample, image.kind, image.reason)
-        else:
-            self._found[sample] = image.shape
-        self.differ = self.differ or self._found[sample] != next(iter(self._found.values()))
-        self.differ = self.differ or isinstance(self._found[sample], Problem)
+    def add(self, sample: str, found: Found) -> None:
+        assert not isinstance(found, UnusableSampleError)
+        self._found[sample] = found
+        self.differ = self.differ or found != next(iter(self._found.values())) or isinstance(found, Problem)
 
     def problems(self, wanted: tuple[int, ...] | None) -> list[Problem]:
         """Samples that failed, or have another size than the wanted one; if none has that, than the commonest."""
@@ -271,6 +272,39 @@ def _checksums(path: Path) -> list[int]:
         return list(pool.map(checksum, range(0, path.stat().st_size, BLOCK)))
 
 
+def _build(
+    folder: Path,
+    manifest: Manifest,
+    preprocessing: PreprocessingConfig,
+    progress: Progress | None,
+    sizes: _Sizes | None,
+) -> None:
+    """Build a store under another name. The next call uses what an interrupted or killed one has finished."""
+    building = folder.with_suffix(BUILDING)
+    make_folder(building)
+    try:
+        if not _is_whole(building):
+            _fill(building, manifest, preprocessing, progress, sizes)
+        shutil.rmtree(building / "shards", ignore_errors=True)
+        building.rename(folder)
+    except (DataError, OSError, _SomeUnusableError):
+        shutil.rmtree(building, ignore_errors=True)
+        raise
+    except GyrusError as error:
+        if isinstance(error.__cause__, OSError):
+            shutil.rmtree(building, ignore_errors=True)
+        raise
+
+
+def _remove_old_builds(stores: Path) -> None:
+    """Remove builds that nobody has continued for a week."""
+    for building in stores.glob(f"*{BUILDING}"):
+        with suppress(OSError, Timeout), FileLock(building.with_suffix(".lock"), timeout=0):
+            touched = max(path.stat().st_mtime for path in (building, *building.glob("*")))
+            if time.time() - touched > FOREIGN_AGE:
+                shutil.rmtree(building, ignore_errors=True)
+
+
 def _fill(
     folder: Path,
     manifest: Manifest,
@@ -278,31 +312,46 @@ def _fill(
     progress: Progress | None,
     sizes: _Sizes | None,
 ) -> None:
-    statistics = []
-    first: np.ndarray | None = None
-    with (folder / "pixels.npy").open("wb") as file:
-        for number, image in enumerate(_images(manifest, preprocessing)):
-            if progress:
-                progress(number + 1, len(manifest))
-            if sizes is not None:
-                sizes.add(manifest.table["sample"][number], image)
-                if sizes.differ:  # nothing is written any more, because samples will be left out
-                    continue
-            if isinstance(image, UnusableSampleError):
-                raise image
-            if first is None:
-                first = image
-                shape, kind = (len(manifest), *image.shape), np.lib.format.dtype_to_descr(image.dtype)
-                np.lib.format.write_array_header_2_0(file, {"descr": kind, "fortran_order": False, "shape": shape})
-            _require_same_shape(image, first, manifest, number)
-            # Not written through a memory map, where a full disk would kill the process instead of raising an error.
-            file.write(image.tobytes())
-            statistics.append(image_statistics(image, preprocessing.intensity))
-        file.flush()
-        os.fsync(file.fileno())
+    """Write the files of a store into a folder, which may hold shards of a killed build."""
+    rows, pixels = shard_rows(manifest), folder / "pixels.npy"
+    make_folder(folder / "shards")
+    paths = [folder / "shards" / f"{number:06d}.pixels" for number in range(len(rows))]
+    known, appended = recover(pixels, paths, rows)
+
+    def task(number: int) -> ShardTask:
+        return ShardTask(rows_of(manifest, rows[number]), preprocessing, paths[number], all_problems=sizes is not None)
+
+    def here(number: int) -> Shard:
+        start = rows[number].start
+        return task(number)(progress and (lambda done: progress(start + done, len(manifest))))
+
+    missing = [number for number in range(len(rows)) if number not in known]
+    # In this process the samples of a shard are prepared by all threads, and shown one by one.
+    results = map(here, missing) if runs_here() else map_tasks(here, missing, part=task)
+    statistics, samples, shape = [], manifest.table["sample"], None
+    with closing(results) if isinstance(results, Generator) else nullcontext():
+        for number, path in enumerate(paths):
+            shard = known[number] if number in known else next(results)
+            if progress and (number in known or not runs_here()):
+                progress(rows[number].stop, len(manifest))
+            for row, found in zip(rows[number], shard.found, strict=False):
+                if sizes is not None:
+                    sizes.add(samples.iloc[row], found)
+                    if sizes.differ:  # nothing is written any more, because samples will be left out
+                        continue
+                if isinstance(found, UnusableSampleError):
+                    raise found
+                shape = shape or found
+                _require_same_shape(found, shape, manifest, row)
+            if sizes is None or not sizes.differ:
+                if number >= appended:
+                    append(pixels, shard, path, first=number == 0, total=len(manifest))
+                statistics.append(shard.statistics)
     if sizes is not None and sizes.differ:
         raise _SomeUnusableError
-    np.save(folder / "statistics.npy", np.stack(statistics))
+    with pixels.open("rb") as file:
+        os.fsync(file.fileno())
+    np.save(folder / "statistics.npy", np.concatenate(statistics))
     files = [folder / name for name in ("pixels.npy", "statistics.npy")]
     about = {
         "format": FORMAT,
@@ -313,38 +362,15 @@ def _fill(
     write_json(folder / "store.json", about)
 
 
-def _images(manifest: Manifest, preprocessing: PreprocessingConfig) -> Iterator[np.ndarray | UnusableSampleError]:
-    """Preprocessed images in the order of the manifest, decoded by threads in chunks; or why one cannot be prepared."""
-    reader = Reader(manifest, preprocessing.volume)
-    samples = manifest.table["sample"]
-
-    def prepare(position: int) -> np.ndarray | UnusableSampleError:
-        try:
-            with reading_memory.task():
-                return preprocessing.apply(reader.read(position))
-        except UnusableSampleError as error:
-            return error
-        except DataError as error:
-            return UnusableSampleError("not prepared", str(error), f"{samples[position]}: {error}")
-
-    threads = min(8, os.cpu_count() or 1)
-    # Volumes are large: hold only as many as are being processed.
-    length = threads if VOLUME_FILES in manifest.table else CHUNK
-    with ThreadPoolExecutor(threads) as pool:
-        for start in range(0, len(manifest), length):
-            chunk = range(start, min(start + length, len(manifest)))
-            yield from pool.map(prepare, chunk)
-
-
-def _require_same_shape(image: np.ndarray, first: np.ndarray, manifest: Manifest, number: int) -> None:
-    if image.shape != first.shape or image.dtype != first.dtype:
+def _require_same_shape(shape: Found, first: Found, manifest: Manifest, row: int) -> None:
+    if shape != first:
         samples = manifest.table["sample"]
         steps = "a grayscale or rgb step and a resize step"
         if VOLUME_FILES in manifest.table:
             steps = "the steps resample and shape to preprocessing.volume"
         raise DataError(
-            f"{samples[number]} has shape {json.dumps(image.shape)} after the steps, but {samples[0]} has "
-            f"{json.dumps(first.shape)}. Add {steps}."
+            f"{samples.iloc[row]} has shape {json.dumps(shape)} after the steps, but {samples.iloc[0]} has "
+            f"{json.dumps(first)}. Add {steps}."
         )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from typing import TypeVar
 
 import numpy as np
@@ -103,10 +104,11 @@ def one_ahead(items: Iterable[Item]) -> Generator[Item, None, None]:
     """The items, each computed in a thread while the caller uses the one before."""
     iterator = iter(items)
     end = object()
+    context = copy_context()  # where tasks run, for example
     with ThreadPoolExecutor(1) as pool:
-        coming = pool.submit(next, iterator, end)
+        coming = pool.submit(lambda: context.run(next, iterator, end))
         while (item := coming.result()) is not end:
-            coming = pool.submit(next, iterator, end)
+            coming = pool.submit(lambda: context.run(next, iterator, end))
             yield item  # type: ignore[misc]
 
 

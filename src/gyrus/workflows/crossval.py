@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 from gyrus.configuration import write_document
+from gyrus.datasets import splits
 from gyrus.datasets.manifest import Manifest
 from gyrus.datasets.splits import Split, kfold
 from gyrus.datasets.text_tables import write_csv
@@ -33,6 +35,7 @@ from gyrus.workflows.display import SILENT, Display, show_notes
 from gyrus.workflows.evaluate import evaluate_predictions, require_evaluable
 from gyrus.workflows.experiment_config import ExperimentConfig, load_config
 from gyrus.workflows.load_data import scan_to_train
+from gyrus.workflows.parallel_training import train_all
 from gyrus.workflows.train import finish_run, train_on_split
 from gyrus.workflows.training_plan import require_classes, require_two_classes
 
@@ -106,7 +109,7 @@ def crossval(
     require_evaluable(manifest, settings.evaluation)
     if choose:
         choose.check(settings)
-    splits = assign_folds(settings, manifest, folds=folds, repeats=repeats)
+    assigned = assign_folds(settings, manifest, folds=folds, repeats=repeats)
     plan = _plan(settings, manifest, folds, choose)
     open_folder(folder, plan, repeats)
     with Run(folder).locked():
@@ -116,9 +119,16 @@ def crossval(
         manifest.save(folder / "manifest.parquet")
         if manifest.table["subset"].notna().any():
             show_notes(display, ["the subsets that the data define are not used; all samples are assigned to folds"])
-        for (repeat, fold), (fold_settings, split) in splits.items():
-            display.say(f"Repeat {repeat + 1} of {repeats}, fold {fold + 1} of {folds}:")
-            _run_fold(fold_folder(folder, repeat, fold), fold_settings, manifest, split, choose, display)
+        saved = (folder / "manifest.parquet").absolute()
+        trainings = {
+            f"Repeat {repeat + 1} of {repeats}, fold {fold + 1} of {folds}": partial(
+                _run_fold, fold_folder(folder, repeat, fold).absolute(), fold_settings, saved, choose
+            )
+            for (repeat, fold), (fold_settings, _) in assigned.items()
+        }
+        train_all(trainings, manifest, settings.preprocessing, display)
+        for (repeat, fold), (_, split) in assigned.items():
+            _require_split(fold_folder(folder, repeat, fold), split)
         found = _evaluate_folds(folder, settings, manifest, folds, repeats)
         report_folds(
             folder,
@@ -154,14 +164,13 @@ def assign_folds(
 
 
 def _run_fold(
-    folder: Path,
-    settings: ExperimentConfig,
-    manifest: Manifest,
-    split: Split,
-    choose: NestedChoice | None,
-    display: Display,
+    folder: Path, settings: ExperimentConfig, manifest_file: Path, choose: NestedChoice | None, display: Display
 ) -> None:
+    """Train a fold, or continue it. Another process gets the name of the manifest's file."""
+
     def start() -> Run:
+        manifest = Manifest.load(manifest_file)
+        split = splits.split(manifest, settings.split, seed=settings.seed)
         chosen = settings
         if choose:
             known = manifest.select([*split.samples["train"], *split.samples["val"]])
@@ -174,8 +183,11 @@ def _run_fold(
                 raise ConfigError("`choose` must not change `data` or `split`: the fold determines the training set.")
         return train_on_split(manifest, split, chosen, out=folder, display=display)
 
-    run = finish_run(folder, start, settings=None if choose else settings, display=display)
-    if Split.load(run.split) != split:
+    finish_run(folder, start, settings=None if choose else settings, display=display)
+
+
+def _require_split(folder: Path, split: Split) -> None:
+    if Split.load(Run(folder).split) != split:
         raise RunError(f"{folder} holds a run with another split. Give a new folder with --out.")
 
 

@@ -19,6 +19,7 @@ from gyrus.datasets.manifest import Manifest, Problem, nothing_usable
 from gyrus.datasets.store import Store, open_store, without_unusable
 from gyrus.datasets.torch_dataset import PixelDataset
 from gyrus.errors import ConfigError, DataError, NothingUsableError
+from gyrus.executor import folder_for_temporary_files
 from gyrus.files import file_digest, read_json, reading, temporary_folder
 from gyrus.inference.engines import PROBE, ChosenEngine, EngineName, TorchEngine, choose_engine
 from gyrus.inference.pooling import average_predictions
@@ -166,7 +167,7 @@ class Predictor:
         """The predictions for an input, what was skipped, and the folder of the names."""
         first = self._members[0].classifier
         manifest = first.require_dimensions(scan_unlabelled(path, first.reading(config), self._display))
-        with temporary_folder() as cache:
+        with temporary_folder(folder_for_temporary_files()) as cache:
             if config.on_bad_file == "skip":
                 for member in self._members:
                     manifest = member.classifier.usable(manifest, cache)

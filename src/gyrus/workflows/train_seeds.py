@@ -10,14 +10,20 @@ from typing import Any
 
 import pandas as pd
 
+from gyrus.datasets.manifest import Manifest
+from gyrus.datasets.splits import Split
 from gyrus.datasets.text_tables import write_csv
 from gyrus.errors import ConfigError
 from gyrus.evaluation.metrics import HEADLINE_METRICS
 from gyrus.evaluation.result import Evaluation
+from gyrus.executor import folder_for_temporary_files
+from gyrus.files import temporary_folder
 from gyrus.runs.run_folder import Run
 from gyrus.workflows.display import SILENT, Display
 from gyrus.workflows.experiment_config import ExperimentConfig, load_config
-from gyrus.workflows.train import finish_run, train
+from gyrus.workflows.parallel_training import train_all
+from gyrus.workflows.train import finish_run, train_on_split
+from gyrus.workflows.training_plan import data_to_train
 
 
 @dataclass(frozen=True)
@@ -81,16 +87,19 @@ def train_seeds(
     """
     if not seeds:
         raise ConfigError("Name at least one seed, for example 0,1,2.")
-    settings = load_config(config, overrides)
+    settings = load_config(config, overrides, data=data)
     split_seed = settings.seed if settings.split.seed is None else settings.split.seed
-    runs = {}
-    for seed in dict.fromkeys(seeds):
-        display.say(f"Seed {seed}:")
-        folder = Path(out) / f"seed-{seed}"
-        changes = {**(overrides or {}), "split.seed": split_seed, "seed": seed}
-        start = partial(train, config, data=data, out=folder, overrides=changes, display=display)
-        wanted = load_config(config, changes, data=data)
-        runs[seed] = finish_run(folder, start, settings=wanted, display=display)
+    manifest, split = data_to_train(settings, display)
+    runs = {seed: Run(Path(out) / f"seed-{seed}") for seed in dict.fromkeys(seeds)}
+    with temporary_folder(folder_for_temporary_files()) as shared:
+        saved = shared.absolute() / "manifest.parquet"
+        manifest.save(saved)
+        trainings = {}
+        for seed, run in runs.items():
+            changes = {**(overrides or {}), "split.seed": split_seed, "seed": seed}
+            wanted = load_config(config, changes, data=data)
+            trainings[f"Seed {seed}"] = partial(_train_seed, run.folder.absolute(), wanted, saved, split)
+        train_all(trainings, manifest, settings.preprocessing, display)
     rows = [
         {"seed": seed, "unit": unit} | {name: estimate.value for name, estimate in scores.metrics.items()}
         for seed, run in runs.items()
@@ -99,3 +108,12 @@ def train_seeds(
     found = SeedRuns(runs, pd.DataFrame(rows), Path(out) / "seeds.csv")
     write_csv(found.scores, found.table)
     return found
+
+
+def _train_seed(folder: Path, settings: ExperimentConfig, manifest_file: Path, split: Split, display: Display) -> None:
+    """Train with one seed, or continue it. Another process gets the name of the manifest's file."""
+
+    def start() -> Run:
+        return train_on_split(Manifest.load(manifest_file), split, settings, out=folder, display=display)
+
+    finish_run(folder, start, settings=settings, display=display)

@@ -6,9 +6,9 @@ import glob
 import os
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 import pandas as pd
@@ -21,7 +21,11 @@ from gyrus.datasets.sources.class_folders import is_text, walk, with_labels_and_
 from gyrus.datasets.sources.listing import NOT_ASKED_FOR, SUBSET_NAMES, Listing, ScanRequest
 from gyrus.datasets.sources.side_by_side import refuse_several, require_one_sequence
 from gyrus.errors import DataError, UnusableImageError
+from gyrus.executor import map_tasks
 from gyrus.imaging.dicom import DICOM_EXTENSIONS, Header, is_dicom, read_header
+
+_CHUNK = 64
+"""Files whose headers one task reads."""
 
 _SUBJECT_COLUMN = "PatientID of the headers, replaced by the name of a folder"
 
@@ -122,23 +126,28 @@ def _is_wanted(path: Path) -> bool:
 
 
 def _headers(root: Path, names: Sequence[str], request: ScanRequest) -> tuple[Found, tuple[Problem, ...]]:
-    def header(name: str) -> Header | Problem:
-        try:
-            return read_header(root / name)
-        except UnusableImageError as error:
-            return Problem(name, error.kind, error.message)
-
     found: Found = []
-    problems = []
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        for number, (name, result) in enumerate(zip(names, pool.map(header, names), strict=True), 1):
+    problems: list[Problem] = []
+    chunks = [names[start : start + _CHUNK] for start in range(0, len(names), _CHUNK)]
+    for chunk, headers in zip(chunks, map_tasks(partial(_read_headers, root), chunks), strict=True):
+        for name, result in zip(chunk, headers, strict=True):
             if isinstance(result, Problem):
                 problems.append(result)
             else:
                 found.append((name, result))
-            if request.progress is not None:
-                request.progress(number, len(names))
+        if request.progress is not None:
+            request.progress(len(found) + len(problems), len(names))
     return found, tuple(problems)
+
+
+def _read_headers(root: Path, names: Sequence[str]) -> list[Header | Problem]:
+    headers: list[Header | Problem] = []
+    for name in names:
+        try:
+            headers.append(read_header(root / name))
+        except UnusableImageError as error:
+            headers.append(Problem(name, error.kind, error.message))
+    return headers
 
 
 def _one_spelling_per_patient(found: Found) -> tuple[Found, tuple[str, ...]]:
