@@ -5,7 +5,8 @@
 Each trial runs a command in a process of its own on small phantom data, and is drawn at random with a fixed seed:
 
 - kills: SIGKILL before the n-th change to the file system (a file opened for writing, created, renamed or removed), or
-  at a random time; then the same command, or ``gyrus train --resume``, must finish. No temporary files may be left.
+  after some time; then the same command, or ``gyrus train --resume``, must finish. No temporary files may be left. The
+  moments are spread evenly over the whole course of each command, which an uninterrupted run of it measures first.
 - disk: a limit of the size of files, or a small tmpfs where mounting is allowed (root); the command must end with one
   message and exit code 2, and finish when there is space.
 - damage: a file of a run folder is missing, truncated, zeroed, of another shape or of another kind; a command that
@@ -15,6 +16,8 @@ Each trial runs a command in a process of its own on small phantom data, and is 
 from __future__ import annotations
 
 import argparse
+import gc
+import importlib
 import json
 import os
 import random
@@ -28,7 +31,7 @@ import time
 import traceback
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -46,6 +49,9 @@ SETTINGS = {
 }
 COMMANDS = ("scan", "convert", "train", "predict", "tune", "crossval")
 """What is killed, and what gets too little space."""
+
+SHARES = {"train": 4, "tune": 4, "crossval": 4}
+"""Shares of the time; 1 for all others, which end in a second."""
 
 CHANGES = {"os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.truncate", "tempfile.mkstemp", "tempfile.mkdtemp"}
 """Audit events of Python that change the file system, besides "open" for writing."""
@@ -112,6 +118,7 @@ class Table:
 
     counts: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     examples: list[str] = field(default_factory=list)
+    moments: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
 
     def add(self, kind: str, outcome: str, words: list[str], text: str = "") -> None:
         """Count a trial; bad outcomes are listed below the table."""
@@ -121,11 +128,13 @@ class Table:
             self.examples.append(f"{kind}: {outcome}: gyrus {' '.join(words)[:200]}\n    {text[-400:]}")
 
     def text(self) -> str:
-        """The table, then the bad outcomes."""
+        """The table, the moments of the kills, then the bad outcomes."""
         columns = list(dict.fromkeys(["trials", *(name for counts in self.counts.values() for name in counts)]))
         lines = [f"{'':34}" + "".join(f"{name:>14}" for name in columns)]
         for kind, counts in sorted(self.counts.items()):
             lines.append(f"{kind:34}" + "".join(f"{counts[name]:>14}" for name in columns))
+        for kind, moments in sorted(self.moments.items()):
+            lines.append(f"{kind}, % of its course: {', '.join(map(str, sorted(moments)))}")
         return "\n".join([*lines, *self.examples])
 
 
@@ -196,7 +205,17 @@ def _run_here(words: list[str], place: Path, log: Path, counter: Path, kill_at: 
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
+        place.with_name(f"{place.name}.modules").write_text("\n".join(sys.modules))
         os._exit(code)
+
+
+def import_modules_of(place: Path) -> None:
+    """Import what a command imported, so that the forks of this process need not."""
+    for name in place.with_name(f"{place.name}.modules").read_text().split("\n"):
+        with suppress(Exception):
+            importlib.import_module(name)
+    gc.collect()
+    gc.freeze()  # a collection in a fork would copy every page
 
 
 @contextmanager
@@ -241,8 +260,13 @@ def judge(table: Table, kind: str, place: Place, name: str, first: Outcome, then
         table.add(kind, "continued", place.command(name))
 
 
+def spread(number: int) -> float:
+    """The n-th of a sequence of fractions that is even at every length: multiples of the golden ratio."""
+    return (number + 0.5) * 0.6180339887498949 % 1
+
+
 def kill_trials(trial: Trials) -> None:
-    """SIGKILL at changes to the file system, and at random times."""
+    """SIGKILL at changes to the file system, and after some time."""
     whole: dict[str, Outcome] = {}
     for name in trial.rounds():
         with new_place(trial.work, trial.data, trial.finished) as place:
@@ -253,10 +277,16 @@ def kill_trials(trial: Trials) -> None:
                 continue
             if trial.random.random() < 0.7:
                 kind = f"kill at a file event: {name}"
-                first = run(place.command(name), place.folder, kill_at=trial.random.randrange(whole[name].changes))
+                moment = spread(len(trial.table.moments[kind]))
+                first = run(place.command(name), place.folder, kill_at=int(moment * whole[name].changes))
             else:
-                kind = f"kill at a random time: {name}"
-                first = run(place.command(name), place.folder, kill_after=trial.random.random() * whole[name].seconds)
+                kind = f"kill at a time: {name}"
+                moment = spread(len(trial.table.moments[kind]))
+                first = run(place.command(name), place.folder, kill_after=moment * whole[name].seconds)
+            trial.table.moments[kind].append(round(100 * moment))
+            if first.code == 0:
+                trial.table.add(kind, "ended before", place.command(name))
+                continue
             judge(trial.table, kind, place, name, first, finish(place, name))
 
 
@@ -332,10 +362,10 @@ class Trials:
     commands: list[str]
 
     def rounds(self) -> Iterator[str]:
-        """Commands, until the time is over: next is that which has taken the least time so far."""
+        """Commands, until the time is over: next is that which has taken the least of its share so far."""
         end, spent = time.monotonic() + self.seconds, dict.fromkeys(self.commands, 0.0)
         while (started := time.monotonic()) < end:
-            name = min(spent, key=lambda each: spent[each])
+            name = min(spent, key=lambda each: spent[each] / SHARES.get(each, 1))
             yield name
             spent[name] += time.monotonic() - started
 
@@ -377,6 +407,7 @@ def main() -> None:
                 outcome = run(place.command("train"), place.folder)
                 if outcome.code:
                     raise SystemExit(f"Training fails: {outcome.output}")
+                import_modules_of(place.folder)
                 shutil.move(place.folder / "out", work / "finished")
         for group in arguments.only:
             GROUPS[group](trials)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import gyrus.audit.leakage as leakage_module
 from gyrus.audit.checks import run_checks
 from gyrus.audit.context import gather
 from gyrus.audit.findings import Finding
@@ -79,6 +80,44 @@ def test_duplicates_across_subsets_are_found_under_different_names(tmp_path: Pat
     across = next(entry for entry in found.entries if "duplicate pairs across subsets" in entry.numbers)
     assert across.severity == "error"
     assert any(flag.sample.endswith(test_image.name) or "P999" in flag.sample for flag in across.samples)
+
+
+def test_leakage_score_counts_the_nearest_images() -> None:
+    """The nearest image, and that of another subject, are known by construction; one is in the first row."""
+    one, other = np.random.default_rng(0).integers(0, 255, (2, 16, 16)).astype(float)
+    near = [one, other, 0.8 * other + 0.2 * one, 0.9 * one + 0.1 * other, 0.8 * one + 0.2 * other]
+    pictures = np.array(near).round().astype(np.uint8)
+    targets, subjects = np.array([0, 1, 1, 0, 0]), np.array([0, 1, 1, 2, 3])
+    train, test = np.array([0, 1]), np.array([2, 3, 4])
+    scored = leakage_score(pictures, targets, subjects, train, test)
+    assert (scored.score, scored.accuracy, scored.other_subjects) == pytest.approx((1 / 3, 1, 2 / 3))
+    assert (scored.majority, scored.images) == (pytest.approx(2 / 3), 3)
+    unknown = leakage_score(pictures, targets, None, train, test)
+    assert (unknown.accuracy, unknown.majority, unknown.images) == (1, pytest.approx(2 / 3), 3)
+    assert np.isnan([unknown.score, unknown.other_subjects, unknown.shuffled, unknown.chance]).all()
+    alone = leakage_score(pictures, targets, subjects, train[1:], test[:1])
+    assert (alone.score, alone.accuracy) == (1, 1)
+    assert np.isnan(alone.other_subjects)
+
+
+def test_among_many_test_images_some_are_drawn_once_each_by_the_seed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gyrus.audit.leakage.MAX_TEST_IMAGES", 10)
+    pictures = np.random.default_rng(0).integers(0, 255, (60, 16, 16)).astype(np.uint8)
+    drawn = []
+    nearest = leakage_module._nearest
+
+    def seen(thumbnails: np.ndarray, subjects: np.ndarray, train: np.ndarray, test: np.ndarray) -> object:
+        drawn.append(tuple(test))
+        return nearest(thumbnails, subjects, train, test)
+
+    monkeypatch.setattr("gyrus.audit.leakage._nearest", seen)
+    arguments = (pictures, np.arange(60) % 2, np.arange(60), np.arange(45), np.arange(45, 60))
+    scores = [leakage_score(*arguments, seed=seed) for seed in (1, 1, 2)]
+    assert scores[0] == scores[1]
+    assert drawn[0] == drawn[1] != drawn[2]
+    assert len(set(drawn[0])) == scores[0].images == 10
+    assert set(drawn[0]) <= set(range(45, 60))
+    assert drawn[0] == tuple(sorted(drawn[0]))
 
 
 def test_leakage_score_of_random_images() -> None:

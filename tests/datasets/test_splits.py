@@ -41,6 +41,66 @@ def test_reference_split_is_the_same_on_every_machine():
     result = split(manifest_of(subjects_per_label(a=5, b=5), slices=1), SplitConfig(val=0.2, test=0.2), seed=0)
     assert result.subjects["test"] == ("a003", "b000")
     assert result.subjects["val"] == ("a001", "b004")
+    assert result == split(manifest_of(subjects_per_label(a=5, b=5), slices=1), SplitConfig(val=0.2, test=0.2))
+    assert result.fold is None
+
+
+def test_reference_folds_are_the_same_on_every_machine():
+    """Labels that sort in another order than the names that have them, so that the order of classes shows."""
+    manifest = manifest_of({f"p{number:02}": "ba"[number % 3 == 2] for number in range(12)}, slices=1)
+    folds = kfold(manifest, SplitConfig(folds=3, val=0.2), seed=3)
+    assert [(fold.subjects["test"], fold.subjects["val"]) for fold in folds] == [
+        (("p00", "p03", "p08", "p11"), ("p02", "p09")),
+        (("p02", "p06", "p09", "p10"), ("p04", "p11")),
+        (("p01", "p04", "p05", "p07"), ("p09", "p11")),
+    ]
+    assert folds[2] == split(manifest, SplitConfig(method="kfold", folds=3, fold=2, val=0.2), seed=3)
+    assert kfold(manifest) == kfold(manifest, seed=0)
+    assert len(kfold(manifest, SplitConfig(folds=12))) == 12
+
+
+def test_the_seed_of_the_config_comes_first_and_that_of_the_call_is_used_everywhere():
+    names = subjects_per_label(a=12, b=12)
+    given = manifest_of(names, subsets={name: "test" if name[-1] in "89" else "train" for name in names})
+    for manifest, method in ((manifest_of(names), "holdout"), (manifest_of(names), "kfold"), (given, "given")):
+        config = SplitConfig(method=method)
+        results = [split(manifest, config, seed=seed) for seed in range(4)]
+        assert len({result.subjects["val"] for result in results}) > 1
+        assert split(manifest, config.model_copy(update={"seed": 3}), seed=1) == results[3]
+
+
+def test_a_given_validation_set_is_kept():
+    names = subjects_per_label(a=10, b=10)
+    places = {"8": "val", "9": "test"}
+    result = split(manifest_of(names, subsets={name: places.get(name[-1], "train") for name in names}))
+    assert (result.subjects["val"], result.subjects["test"]) == (("a008", "b008"), ("a009", "b009"))
+
+
+def test_data_with_subsets_but_no_test_set_are_split_anew():
+    names = subjects_per_label(a=10, b=10)
+    manifest = manifest_of(names, subsets={name: "val" if name[-1] == "9" else "train" for name in names})
+    assert split(manifest).method == "holdout"
+    assert split(manifest).subjects == split(manifest_of(names)).subjects
+    with pytest.raises(SplitError, match="needs a subset for every sample, and a test set"):
+        split(manifest, SplitConfig(method="given"))
+
+
+def test_a_given_split_with_a_sample_in_no_subset_is_refused():
+    names = subjects_per_label(a=10, b=10)
+    manifest = manifest_of(names, subsets={name: "test" if name[-1] in "89" else "train" for name in names})
+    table = manifest.table.assign(subset=manifest.table["subset"].mask(manifest.table["subject"] == "a000"))
+    with pytest.raises(SplitError, match="needs a subset for every sample"):
+        split(replace(manifest, table=table))
+
+
+def test_a_group_counts_to_the_class_of_most_of_its_samples():
+    """A class of one subject is in the training set; the subject with more visits of the other does not count."""
+    manifest = manifest_of(subjects_per_label(a=2, b=9))
+    sessions = [f"m{number}" for number in manifest.table["slice"]]
+    changed = (manifest.table["subject"] == "a000") & (manifest.table["slice"] > 0)
+    table = manifest.table.assign(session=sessions, label=manifest.table["label"].mask(changed, "b"))
+    for seed in range(6):
+        assert "a001" in split(replace(manifest, table=table), seed=seed).subjects["train"]
 
 
 def test_every_class_keeps_its_fraction():
@@ -91,6 +151,7 @@ def test_only_an_image_level_split_may_share_subjects_and_warns():
     manifest = manifest_of(subjects_per_label(a=6, b=6), slices=10)
     result = split(manifest, SplitConfig(unit="image"))
     assert result.warning == "image-level split: subjects may be in both training and test sets"
+    assert result.to_document()["warning"] == result.warning
     assert set(result.subjects["train"]) & set(result.subjects["test"])
 
 
@@ -98,6 +159,8 @@ def test_scan_ids_are_not_reported_as_subjects():
     result = split(manifest_of(subjects_per_label(a=6, b=6), subject_kind="scan"))
     assert result.unit == "scan"
     assert "repeat scans" in result.warning
+    by_image = split(manifest_of(subjects_per_label(a=6, b=6), subject_kind="scan"), SplitConfig(unit="image"))
+    assert by_image.unit == "image"
 
 
 def test_unknown_subjects_are_refused_with_all_ways_out():
@@ -107,6 +170,10 @@ def test_unknown_subjects_are_refused_with_all_ways_out():
     for way in ("--subject-pattern", "--subject-rule", "a table with", "--subjects inferred", "--split-unit image"):
         assert way in str(caught.value)
     assert split(manifest, SplitConfig(unit="image")).unit == "image"
+    known = manifest_of(subjects_per_label(a=6, b=6))
+    table = known.table.assign(subject=known.table["subject"].mask(known.table["sample"] == "a/a000_00.png"))
+    with pytest.raises(SplitError, match="The subject of 1 of 36 samples is unknown"):
+        split(replace(known, table=table))
 
 
 def test_a_given_test_set_that_shares_inferred_subjects_names_the_new_split():

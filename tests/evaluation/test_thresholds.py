@@ -149,6 +149,22 @@ def test_slices_of_a_subject_stay_together() -> None:
     assert known.high - known.low > 1.7 * (naive.high - naive.low)
 
 
+def test_a_probability_equal_to_the_threshold_is_positive() -> None:
+    """Of a positive whose probability is exactly 0, too."""
+    logits, targets = np.array([[0.0, -2000.0], [0.0, 1.0], [0.0, -1.0]]), np.array([1, 1, 0])
+    val = as_predictions(logits, targets, subset="val")
+    point = choose_threshold(val, ["class 1"], "sensitivity", target=1.0)
+    assert (point.threshold, point.validation["sensitivity"]) == (0.0, 1.0)
+    assert point.predict_positive(val).all()
+
+
+def test_images_of_unknown_subjects_are_the_unit() -> None:
+    val = validation()
+    table = val.table.drop(columns="subject")
+    images = Predictions.from_table(table, classes=CLASSES, split_unit="image", subset="val")
+    assert (choose_threshold(images, SICK).unit, choose_threshold(images, SICK).count) == ("image", len(val))
+
+
 def test_what_cannot_be_chosen_is_refused() -> None:
     val = validation()
     with pytest.raises(DataError, match="test set"):

@@ -92,6 +92,26 @@ def test_the_mean_of_classifiers_is_that_of_their_probabilities_by_name() -> Non
         assert mean.table["target"].tolist() == first.table["target"].tolist()
 
 
+def test_the_mean_keeps_what_is_known_of_the_samples() -> None:
+    subjects, targets = ["p", None, "q"], [None, "b", "c"]
+    first, second = (
+        make(np.log(some(seed, 3)), subjects, targets, subset="val", split_unit="scan", subject_kind="scan")
+        for seed in (0, 1)
+    )
+    mean = average_predictions([first, second])
+    assert mean.table["subject"].fillna("?").tolist() == ["p", "?", "q"]
+    assert mean.table["target"].fillna("?").tolist() == ["?", "b", "c"]
+    assert (mean.subset, mean.subject_kind, mean.split_unit) == ("val", "scan", "scan")
+    np.testing.assert_allclose(mean.probabilities, (some(0, 3) + some(1, 3)) / 2, atol=1e-12)
+
+
+def test_weights_of_samples_without_subjects_are_fitted_by_sample() -> None:
+    known, other = classifier(some(0)), classifier(some(1))
+    one, two = (replace(each, table=each.table.assign(subject=None)) for each in (known, other))
+    expected = fit_ensemble_weights([known, other])
+    assert fit_ensemble_weights([one, two.select(np.arange(9)[::-1])]) == pytest.approx(expected, abs=1e-6)
+
+
 def test_an_ensemble_carries_the_warning_of_its_leakiest_member() -> None:
     members = [classifier(some(0), split_unit=unit) for unit in ("subject", "image", "scan")]
     assert average_predictions(members).split_unit == "image"
