@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import json
 import os
 import signal
 from pathlib import Path
@@ -18,6 +20,34 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Several test processes share the cores; threads of their own would only wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+SLOW_FOR_MUTANTS = 1.0
+"""Seconds from which a test is left out of mutation runs."""
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """In a mutation run (`make mutants`) leave out tests that train or are slow, and run the fastest first.
+
+    mutmut runs the tests of a function for each of its mutants: thousands of times.
+    """
+    measured = Path("mutmut-stats.json")
+    if "MUTANT_UNDER_TEST" not in os.environ or config.option.collectonly or not measured.is_file():
+        return
+    seconds = json.loads(measured.read_text())["duration_by_test"]
+    slow = [
+        item
+        for item in items
+        if "finished_run" in getattr(item, "fixturenames", ()) or seconds.get(item.nodeid, 0) > SLOW_FOR_MUTANTS
+    ]
+    config.hook.pytest_deselected(items=slow)
+    items[:] = sorted((item for item in items if item not in slow), key=lambda item: seconds.get(item.nodeid, 0))
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Let the forks of a mutation run share the memory of the modules: a collection of garbage would copy it."""
+    if "MUTANT_UNDER_TEST" in os.environ and session.config.option.collectonly:
+        gc.collect()
+        gc.freeze()
 
 
 @pytest.fixture(scope="session")

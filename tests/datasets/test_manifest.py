@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from gyrus.datasets.manifest import Manifest, Problem, count_reasons, describe_reasons
-from gyrus.errors import BadFilesError, DataError
+from gyrus.datasets.file_counts import FileCounts
+from gyrus.datasets.manifest import COLUMNS, Manifest, Problem, count_reasons, describe_reasons, order_classes
+from gyrus.errors import BadFilesError, DataError, NothingUsableError
 from tests.support.manifests import manifest_of, subjects_per_label
 
 
@@ -91,3 +93,83 @@ def test_reasons_are_counted_and_the_commonest_comes_first():
     with pytest.raises(BadFilesError, match=r"3 samples cannot be used \(2 x truncated, 1 x empty\)") as caught:
         manifest.require_clean()
     assert [line[0] for line in caught.value.report] == ["b", "c", "a"]
+
+
+def test_rows_become_a_sorted_table_with_all_columns(tmp_path):
+    rows = pd.DataFrame({"sample": ["b", "a"], "path": ["b", "a"], "label": ["y", "x"], "Age": [70, 60], "row": [2, 1]})
+    made = Manifest.from_rows(rows, root=tmp_path)
+    assert made.table["sample"].tolist() == ["a", "b"]
+    assert list(made.table) == [*COLUMNS, "Age"]
+    assert made.table.index.tolist() == [0, 1]
+    assert (made.classes, made.subject_kind, made.subject_rule) == (("x", "y"), "unknown", "none")
+    assert made.table["subject"].isna().all()
+    assert (str(made.table["row"].dtype), str(made.table["label"].dtype)) == ("Int64", "string")
+    assert list(rows) == ["sample", "path", "label", "Age", "row"]
+    assert Manifest.from_rows(rows, root=tmp_path, classes=["y", "x"]).targets.tolist() == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("changed", "classes", "words"),
+    [
+        ({"sample": ["a", "a"]}, None, "Two rows are the same sample 'a'"),
+        ({"label": ["x", "z"]}, ["x", "y"], r"Labels \['z'\] are not among the classes \['x', 'y'\]"),
+        ({"label": ["x", "n" * 201]}, None, "The name of a class has 201 letters"),
+    ],
+)
+def test_impossible_rows_are_refused(changed, classes, words):
+    rows = pd.DataFrame({"sample": ["a", "b"], "path": ["a", "b"], "label": ["x", "n" * 200]})
+    assert Manifest.from_rows(rows, root=Path()).classes == ("n" * 200, "x")
+    with pytest.raises(DataError, match=words):
+        Manifest.from_rows(rows.assign(**changed), root=Path(), classes=classes)
+
+
+def test_all_of_a_manifest_is_saved(tmp_path):
+    rows = pd.DataFrame({
+        "sample": ["a", "b"], "path": ["a", "b"], "label": ["y", None], "shape": [(3, 4), None],
+        "members": [({"path": "p", "row": None, "digest": "d"},), None], "files": [("f", "g"), None],
+        "Sex": ["F", None],
+    })  # fmt: skip
+    whole = Manifest.from_rows(
+        rows, root=tmp_path, classes=["z", "y"], subject_kind="scan", subject_rule="bids", notes=["one"],
+        problems=[Problem("c", "empty", "no bytes")], files=FileCounts(2, left_aside={".gif": 1}), constant=["d0"],
+    )  # fmt: skip
+    whole.save(tmp_path / "manifest.parquet")
+    loaded = Manifest.load(tmp_path / "manifest.parquet")
+    pd.testing.assert_frame_equal(loaded.table, whole.table)
+    assert replace(loaded, table=whole.table) == whole
+    former = whole.table.rename(columns={"subset": "part"})
+    about = {"classes": ["z", "y"], "root": ".", "subject_kind": "scan", "subject_rule": "bids", "problems": []}
+    old = Manifest._from_saved(former.assign(part="test"), json.loads(json.dumps(about)))
+    assert old.table["subset"].tolist() == ["test", "test"]
+    assert (old.notes, old.files, old.constant) == ((), None, ())
+    with pytest.raises(DataError):
+        Manifest.load(tmp_path / "none.parquet")
+
+
+def test_samples_with_problems_leave_the_table_and_are_added_to_the_problems(manifest):
+    first = replace(manifest, problems=(Problem("x", "empty", "no bytes"),))
+    problems = [Problem("d", "constant", "one value"), Problem("b", "constant", "one value")]
+    left = first.without(problems)
+    assert left.table["sample"].tolist() == ["a", "c", "e"]
+    assert left.table.index.tolist() == [0, 1, 2]
+    assert [problem.sample for problem in left.problems] == ["b", "d", "x"]
+    with pytest.raises(NothingUsableError, match="None of the 5 images"):
+        manifest.without([Problem(name, "constant", "one value") for name in "abcde"])
+    assert manifest.select(["d", "a", "?"]).table["sample"].tolist() == ["a", "d"]
+    assert manifest.select(["d"]).table.index.tolist() == [0]
+
+
+def test_a_derived_manifest_keeps_all_but_the_rows(manifest):
+    full = replace(
+        manifest, subject_kind="scan", subject_rule="bids", notes=("one",), files=FileCounts(5), constant=("d",),
+        problems=(Problem("x", "empty", "no bytes"),), root=Path("data"),
+    )  # fmt: skip
+    derived = full.derive([{"sample": "n", "path": "n", "label": "Mild"}], notes=["two"])
+    assert derived.table["sample"].tolist() == ["n"]
+    assert replace(derived, table=full.table) == replace(full, notes=("one", "two"))
+    assert full.derive([{"sample": "n", "path": "n"}], problems=[]).problems == ()
+
+
+def test_classes_are_in_the_order_of_numbers_or_of_letters():
+    assert order_classes(["10", "9", "-1", "9"]) == ("-1", "9", "10")
+    assert order_classes(["10", "9", "a"]) == ("10", "9", "a")

@@ -11,7 +11,9 @@ from sklearn import metrics as sklearn_metrics
 
 from gyrus.evaluation import bootstrap
 from gyrus.evaluation.bootstrap import (
+    DEFINED_FRACTION,
     BootstrapConfig,
+    Fallbacks,
     IntervalNotes,
     bca_interval,
     bootstrap_metrics,
@@ -24,6 +26,7 @@ from gyrus.evaluation.bootstrap import (
     jackknife_metrics,
     resample_counts,
     score_samples,
+    stratify,
 )
 from gyrus.evaluation.metrics import CLASS_METRICS, METRICS
 
@@ -214,3 +217,82 @@ def test_a_fraction_of_no_rows_is_undefined() -> None:
     found = estimate_fraction(np.ones(4), np.zeros(4), np.arange(4), BootstrapConfig(), IntervalNotes("nobody", "few"))
     assert (found.value, found.note) == (None, "nobody")
     assert np.isnan(divide([0.0], [0.0]))[0]
+
+
+def strata_study() -> tuple[np.ndarray, ...]:
+    """Subjects of three of four classes, 5, 3 and 2 of each; subjects 5 and 8 have two and four rows."""
+    classes = np.array([0, 0, 0, 0, 0, 1, 1, 1, 2, 2])
+    clusters = np.repeat(np.arange(10), [1, 1, 1, 1, 1, 2, 1, 1, 4, 1])
+    probabilities = np.random.default_rng(0).dirichlet(np.ones(4), size=len(clusters))
+    return classes[clusters], probabilities.argmax(axis=1), probabilities, clusters
+
+
+def test_small_classes_get_one_subject_that_is_right_and_one_that_is_wrong() -> None:
+    targets, predicted, probabilities, clusters = strata_study()
+    strata = stratify(targets, predicted, probabilities, clusters)
+    assert strata.targets.tolist() == [*targets, 1, 1, 2, 2]
+    assert strata.predicted.tolist() == [*predicted, 1, 0, 2, 0]  # wrong: the largest of the other classes
+    assert strata.scores.tolist() == [*probabilities.tolist(), *np.eye(4)[[1, 0, 2, 0]].tolist()]
+    assert strata.clusters.tolist() == [*clusters, 10, 11, 12, 13]
+    assert strata.classes.tolist() == [0, 0, 0, 0, 0, 1, 1, 1, 2, 2, 1, 1, 2, 2]
+    assert strata.sizes.tolist() == [5, 3, 2, 0]
+    assert strata.weights.tolist() == pytest.approx([*[1.0] * 10, 4 / 3, 4 / 3, 2.5, 2.5])
+    turned = stratify(targets, predicted, probabilities, clusters, wrong_first=True)
+    assert turned.predicted.tolist() == [*predicted, 0, 1, 0, 2]
+    large = stratify(targets[:5], predicted[:5], probabilities[:5], clusters[:5])
+    assert (len(large.targets), large.sizes.tolist()) == (5, [5, 0, 0, 0])
+
+
+def test_resamples_within_classes_draw_as_many_of_each_class_as_there_are() -> None:
+    strata = stratify(*strata_study())
+    counts = np.concatenate(list(strata.counts(70, seed=3)), axis=1)
+    drawn = counts / strata.weights[:, None]
+    assert counts.shape == (14, 70)
+    for index, size in enumerate(strata.sizes):
+        assert drawn[strata.classes == index].sum(axis=0).tolist() == [size] * 70
+    assert (drawn[10:].sum(axis=1) > 0).all()
+    assert 0.3 < (drawn[8:10].sum() / 140) < 0.7  # two of the class and two added ones
+    same = np.concatenate(list(strata.counts(70, seed=3)), axis=1)
+    other = np.concatenate(list(strata.counts(70, seed=4)), axis=1)
+    assert (same == counts).all()
+    assert (other != counts).any()
+    assert (counts[:, :32] != counts[:, 32:64]).any()
+
+    _, reference, _ = score_samples(cluster_samples(*strata_study()))
+    values = strata.metrics(reference, resamples=70, seed=3)
+    expected = cluster_samples(strata.targets, strata.predicted, strata.scores, strata.clusters).weighted(counts)
+    correct = np.trace(expected.confusion, axis1=1, axis2=2) / expected.confusion.sum(axis=(1, 2))
+    np.testing.assert_allclose(values.overall["accuracy"], correct)
+
+
+@pytest.mark.parametrize("missing", [10, 11])
+def test_where_more_than_a_tenth_of_the_resamples_have_no_value_they_are_drawn_within_classes(missing: int) -> None:
+    assert pytest.approx(0.9) == DEFINED_FRACTION
+    resampled = np.append(np.linspace(0.4, 0.6, 100 - missing), np.full(missing, np.nan))
+    within = np.append(np.linspace(0.0, 0.8, 81), np.nan)
+    found = estimate(0.9, resampled, 0.9, NOTES, fallbacks=Fallbacks(within_classes=lambda: within))
+    if missing == 10:
+        ends = np.quantile(resampled[:90], [0.05, 0.95])
+        assert (found.low, found.high, found.method) == (pytest.approx(ends[0]), pytest.approx(ends[1]), "bootstrap")
+    else:
+        assert (found.value, found.low, found.high) == (0.9, pytest.approx(0.04), 0.9)
+        assert found.method == "stratified"
+        assert "resampled within classes, because 11 of 100 resamples have no value" in found.note
+    nothing = estimate(0.9, resampled, 0.9, NOTES, fallbacks=Fallbacks(within_classes=lambda: np.full(3, np.nan)))
+    assert (nothing.low is None) == (missing == 11)
+
+
+def test_the_mean_of_equal_values_has_the_interval_of_its_bounds() -> None:
+    clusters, config = np.repeat(np.arange(6), 2), BootstrapConfig(resamples=50)
+    bounded = estimate_mean(np.full(12, 0.5), clusters, config, (0.0, 1.0))
+    other = estimate_mean(np.full(12, 0.5), np.arange(12), config, (0.0, 1.0))
+    assert bounded.low < 0.5 < bounded.high
+    assert bounded.high - bounded.low > other.high - other.low  # six subjects tell less than twelve
+    assert estimate_mean(np.full(12, 0.5), clusters, config).low is None
+    assert estimate_mean(np.full(12, 0.5), clusters, BootstrapConfig(resamples=0), (0.0, 1.0)).low is None
+    varied = np.r_[0.5, np.full(11, 0.25)]
+    assert estimate_mean(varied, clusters, config, (0.0, 1.0)) == estimate_mean(varied, clusters, config)
+
+
+def test_divide_is_undefined_where_nothing_is_counted() -> None:
+    np.testing.assert_array_equal(divide([1, 2, 3], [2.0, 0.0, -1.0]), [0.5, np.nan, np.nan])

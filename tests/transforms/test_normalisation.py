@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -85,3 +88,50 @@ def test_histogram_standardisation_undoes_a_stretch():
     back = map_to_scale(stretched, landmarks_of(stretched), standard_scale(np.stack([own, own])))
     np.testing.assert_allclose(back, image, atol=1e-3)
     assert len(own) == len(PERCENTILES)
+
+
+def test_the_standard_scale_is_the_mean_of_landmarks_between_the_mean_ends():
+    landmarks = np.array([[0.0, 0.25, 1.0], [0.2, 0.6, 0.8]])
+    np.testing.assert_allclose(standard_scale(landmarks), [0.1, 0.1 + 0.8 * (0.25 + 2 / 3) / 2, 0.9])
+    constant = np.full((1, 3), 0.3)
+    np.testing.assert_allclose(standard_scale(constant), constant[0])
+
+
+def test_values_are_mapped_linearly_between_landmarks_and_beyond_them():
+    values = np.array([0.1, 0.17, 0.2, 0.3, 0.6, 0.8, 0.85, 1.0], np.float32)
+    mapped = map_to_scale(values, [0.2, 0.4, 0.8], [0.1, 0.5, 0.9])
+    np.testing.assert_allclose(mapped, [0, 0.06, 0.1, 0.3, 0.7, 0.9, 0.9 + 0.05 * 4 / 3, 1], atol=1e-6)
+    assert mapped.dtype == np.float32
+    np.testing.assert_allclose(
+        map_to_scale(values[3:5], [0.2, 0.2, 0.8], [0.1, 0.4, 0.9]), [0.7 / 3, 1.9 / 3], atol=1e-6
+    )
+    np.testing.assert_array_equal(map_to_scale(values, [0.2, 0.2], [0.1, 0.9]), values)
+
+
+def test_landmarks_are_percentiles_of_what_is_above_the_mean():
+    values = np.concatenate([np.zeros(300), np.linspace(0.5, 1, 101)])
+    np.testing.assert_allclose(landmarks_of(values), 0.5 + 0.5 * np.array(PERCENTILES) / 100)
+    np.testing.assert_allclose(landmarks_of(np.full(9, 0.25)), 0.25)
+
+
+def test_histogram_scaling_uses_the_landmarks_of_the_training_set_then_the_given_values(images):
+    intensity = IntensityScaling(method="histogram", mean=(0.5, 0.25), std=(0.125,))
+    statistics = np.stack([image_statistics(image, intensity) for image in images])
+    fitted = Normalisation.fit(intensity, statistics[:3])
+    np.testing.assert_allclose(fitted.standard, standard_scale(statistics[:3, :, 4:]))
+    np.testing.assert_allclose(statistics[4, 1, 4:], landmarks_of(images[4, 1] / 255), atol=1e-6)
+    pixels = (images / 255).astype(np.float32)
+    mapped = fitted.to_standard_scale(pixels, statistics)
+    np.testing.assert_allclose(mapped[4, 1], map_to_scale(pixels[4, 1], statistics[4, 1, 4:], fitted.standard[1]))
+    shift, scale = fitted.shift_and_scale(statistics)
+    assert (shift.tolist(), scale.tolist()) == ([[0.5, 0.25]] * 5, [[0.125, 0.125]] * 5)
+    assert Normalisation.from_document(json.loads(json.dumps(asdict(fitted)))) == fitted
+    other = Normalisation.fit(IntensityScaling(method="zscore"), statistics[:3, :, :4])
+    assert other.to_standard_scale(pixels, statistics) is pixels
+    assert (fitted.clips, other.clips) == (False, False)
+
+
+def test_an_image_of_many_pixels_is_counted_whole():
+    image = np.random.default_rng(0).integers(0, 256, (1, 300, 300)).astype(np.uint8)
+    found = image_statistics(image, IntensityScaling())[0]
+    np.testing.assert_allclose(found[:2], [(image / 255).mean(), (image / 255).std()], atol=1e-6)

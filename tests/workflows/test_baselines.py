@@ -104,6 +104,16 @@ def test_small_images_are_means_over_blocks(tmp_path, shape) -> None:
     assert np.unique(made._small(Store(tmp_path))).tolist() == [7.0]
 
 
+def test_features_are_means_over_the_blocks_of_each_channel(tmp_path, monkeypatch) -> None:
+    """Also where the images are read in several blocks."""
+    monkeypatch.setattr(made, "MOST_PIXELS", 8)
+    monkeypatch.setattr(made, "BLOCK", 2 * 2 * 4 * 6)
+    pixels = np.random.default_rng(0).integers(0, 256, size=(5, 2, 4, 6), dtype=np.uint8)
+    np.save(tmp_path / "pixels.npy", pixels)
+    expected = pixels.reshape(5, 2, 2, 2, 2, 3).mean(axis=(3, 5)).reshape(5, 8)
+    np.testing.assert_allclose(made._small(Store(tmp_path)), expected)
+
+
 def test_shuffled_labels_keep_counts_subjects_and_the_test_set(subsets) -> None:
     manifest, of, _ = subsets
     shuffled, parts_of_it = made.shuffle_labels(manifest, of, seed=1)
@@ -146,3 +156,84 @@ def test_shuffled_labels_are_trained_beside_the_run(phantom_folder, tmp_path) ->
 def test_predictions_of_a_baseline_are_ordinary_predictions(finished_run) -> None:
     said = Predictions.load(Run(finished_run).predictions("baseline-linear-svm"))
     assert evaluate(said, resamples=0).headline.count == len(said)
+
+
+def few_rows() -> made.BaselineData:
+    """Training rows of classes 0 and 2, validation rows and test rows, in two features."""
+    features = np.array([[0.0, 0], [0, 2], [9, 9], [9, 7], [1, 1], [8, 8], [0, 1], [9, 8]])
+    subsets = np.array(["train"] * 4 + ["val"] * 2 + ["test"] * 2, dtype=object)
+    return made.BaselineData(
+        features, np.array([0, 0, 2, 2, 0, 2, 0, 2]), np.arange(8).astype(str).astype(object), subsets
+    )
+
+
+def test_the_score_of_a_class_is_minus_the_distance_to_its_nearest_row() -> None:
+    about, scores = made.PIXEL_BASELINES["nearest-neighbour"](few_rows(), 0)
+    near, far = 1.0, np.array([np.hypot(9, 6), np.hypot(9, 6)])
+    distances = [1, 1, np.hypot(9, 8), np.hypot(9, 6), np.hypot(9, 8), np.hypot(9, 6), 1, 1]
+    unit = np.median(distances) / 10
+    assert about == ""
+    np.testing.assert_allclose(scores, [[-near / unit, -100, -far[0] / unit], [-far[1] / unit, -100, -near / unit]])
+
+
+def test_a_class_that_is_not_in_training_is_never_the_answer_of_a_baseline() -> None:
+    for name in made.PIXEL_BASELINES:
+        scores = made.PIXEL_BASELINES[name](few_rows(), 0)[1]
+        assert scores.argmax(axis=1).tolist() == [0, 2]
+        assert (scores[:, 1] == -100).all()
+
+
+def test_of_many_training_rows_some_are_drawn_by_the_seed() -> None:
+    rows = few_rows()
+    assert made._drawn(rows, 8, 0) is rows
+    drawn = made._drawn(rows, 5, 1)
+    assert len(set(drawn.names)) == 5
+    assert drawn.names.tolist() == sorted(drawn.names)
+    assert any(made._drawn(rows, 5, seed).names.tolist() != drawn.names.tolist() for seed in range(5))
+    assert made._drawn(rows, 5, 1).names.tolist() == drawn.names.tolist()
+
+
+def test_metadata_are_numbers_or_names_and_may_be_missing() -> None:
+    """The class depends on the site alone; the age is no help, and both have gaps."""
+    subsets = np.array((["train"] * 16 + ["test"] * 4), dtype=object)
+    targets = np.tile([0, 2], 10)
+    table = pd.DataFrame({"age": [60.0, 60.0, 80.0, 80.0] * 5, "site": ["a", "b"] * 10})
+    rows = made.BaselineData(np.zeros((20, 1)), targets, np.arange(20).astype(object), subsets)
+    logits = made._from_metadata(table, rows)
+    assert logits.argmax(axis=1).tolist() == [0, 2, 0, 2]
+    np.testing.assert_allclose(np.exp(logits).sum(axis=1), 1)
+    assert (logits[:, 1] == -100).all()
+    gaps = table.assign(age=table["age"].mask(table.index % 5 == 0), site=table["site"].mask(table.index == 18))
+    gaps.loc[19, "site"] = "never seen"
+    assert np.isfinite(made._from_metadata(gaps, rows)).all()
+    words = table.assign(age=[str(age) for age in table["age"]])
+    np.testing.assert_allclose(made._from_metadata(words, rows), logits)
+
+
+def test_a_subject_is_the_mean_of_its_images_in_a_subset() -> None:
+    table = pd.DataFrame({"subset_": ["test", "train", None, "train"], "target_": [1, 0, 1, 0]})
+    rows = made._pooled(table, np.array(["q", "p", "p", "p"], object), np.array([[1.0], [2.0], [90.0], [4.0]]))
+    assert rows.names.tolist() == ["p", "q"]
+    assert rows.features.tolist() == [[3.0], [1.0]]
+    assert (rows.targets.tolist(), rows.subsets.tolist()) == ([0, 1], ["train", "test"])
+
+
+def test_of_too_many_classes_there_is_no_support_vector_machine(subsets, monkeypatch) -> None:
+    manifest, of, store = subsets
+    monkeypatch.setattr(made, "MOST_SVM_CLASSES", 2)
+    assert "linear-svm" in made.predict_baselines(manifest, of, store, seed=0)[0]
+    monkeypatch.setattr(made, "MOST_SVM_CLASSES", 1)
+    answers, notes = made.predict_baselines(manifest, of, store, seed=0)
+    assert list(answers) == ["nearest-neighbour"]
+    assert notes[0].startswith("No linear SVM")
+    assert len(notes) == 2
+
+
+def test_shuffled_labels_are_another_order_of_each_subset_by_the_seed(subsets) -> None:
+    manifest, of, _ = subsets
+    first, other = (made.shuffle_labels(manifest, of, seed=seed)[0] for seed in (1, 2))
+    assert made.shuffle_labels(manifest, of, seed=1)[0].table["label"].tolist() == first.table["label"].tolist()
+    assert (first.table["label"] != other.table["label"]).any()
+    by_image = replace(of, unit="image")
+    labels = made.shuffle_labels(manifest, by_image, seed=1)[0].table.groupby("subject")["label"]
+    assert labels.nunique().max() == 2
