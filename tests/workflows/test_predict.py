@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,10 @@ from PIL import Image
 from gyrus.datasets.store import Store, open_store
 from gyrus.errors import ConfigError, DataError
 from gyrus.inference.predictions import Predictions
+from gyrus.inference.unlike_training import UnlikeTraining
 from gyrus.runs.run_folder import Run
 from gyrus.workflows import predict as workflow
+from gyrus.workflows.display import SILENT
 from gyrus.workflows.experiment_config import DataConfig
 from gyrus.workflows.predict import Predictor, predict
 from tests.support.heads import nifti, noise
@@ -122,3 +125,30 @@ def test_what_is_skipped_stands_in_a_second_table(finished_run, phantom_folder, 
     with pytest.raises(DataError, match="it is a volume, and this run classifies 2D images"):
         predict(finished_run, [tmp_path / "head.nii.gz"])
     assert not (tmp_path / "none.csv").exists()
+
+
+def test_predictions_carry_a_p_value_of_being_like_the_training_data(finished_run, phantom_folder, tmp_path):
+    said: list[str] = []
+    shown = SimpleNamespace(say=said.append, progress=SILENT.progress)
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)).save(tmp_path / "noise.png")
+    predictions = predict(finished_run, [tmp_path / "noise.png"], out=tmp_path / "new.csv", display=shown)
+    table = pd.read_csv(tmp_path / "new.csv")
+    smallest = 1 / (UnlikeTraining.load(Run(finished_run).unlike_training).count + 1)
+    assert (
+        table["p_like_training"].tolist() == predictions.table["p_like_training"].tolist() == [pytest.approx(smallest)]
+    )
+    assert any(text.startswith("1 of 1 image is unlike the training data") for text in said)
+    known = predict(finished_run, [phantom_folder]).table
+    assert known["p_like_training"].median() > 0.3
+    assert known["subject_p_like_training"].groupby(known["subject"]).nunique().max() == 1
+
+
+def test_a_run_without_a_reference_says_so_and_an_ensemble_needs_one_member_with_it(finished_run, tmp_path):
+    run = shutil.copytree(finished_run, tmp_path / "run")
+    (run / "unlike_training.npz").unlink()
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64), np.uint8)).save(tmp_path / "noise.png")
+    said: list[str] = []
+    shown = SimpleNamespace(say=said.append, progress=SILENT.progress)
+    assert "p_like_training" not in predict(run, [tmp_path / "noise.png"], display=shown).table
+    assert any("holds no reference of its training data" in text for text in said)
+    assert "p_like_training" in predict([run, finished_run], [tmp_path / "noise.png"], tta=1).table

@@ -73,6 +73,26 @@ class Reader:
         gray = [None if slice_ is None else Grayscale()(slice_) for slice_ in decoded]
         return np.ascontiguousarray(_stack(gray, self._samples[position])[0])
 
+    def read_stored(self, position: int) -> tuple[np.ndarray, tuple[float, ...] | None]:
+        """The gray values in row ``position`` as stored, before any step, and the voxel size in mm.
+
+        Returns:
+            Of a volume (X, Y, Z) in RAS+ with its spacing, also where the sample shows only some of its slices; of an
+            image (rows, columns) and of a stack (slices, rows, columns), without a spacing. Colours are averaged.
+
+        Raises:
+            UnusableImageError: As :meth:`read`.
+            UnusableSampleError: As :meth:`read`.
+        """
+        if self._volumes is not None:
+            with reading_memory.task():
+                volume = self._volumes.volume(position)
+            return volume.array, volume.spacing
+        pixels = self.read(position)
+        if self._as_channels:  # neighbours, of which the middle one is the sample
+            return pixels[len(pixels) // 2].astype(np.float32), None
+        return pixels.mean(axis=0, dtype=np.float32), None
+
     def _decode(self, number: int) -> np.ndarray | None:
         """One slice; None for a black one."""
         if self._digests[number] is None:

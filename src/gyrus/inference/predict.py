@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
+from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
@@ -16,6 +17,7 @@ from torch import nn
 from gyrus.datasets.torch_dataset import PixelDataset
 from gyrus.errors import ConfigError
 from gyrus.inference.engines import Engine
+from gyrus.models.classifier import Classifier
 from gyrus.transforms.augmentation.config import AugmentationConfig
 from gyrus.transforms.augmentation.geometry import RandomFlip, RandomTranslation
 
@@ -156,3 +158,59 @@ def predict_with_tta(
             progress(len(plain) * (copy + 1), len(plain) * (copies + 1))
     mean = np.mean(probabilities, axis=0)
     return np.log(np.maximum(mean, np.finfo(np.float32).tiny)).astype(np.float32)
+
+
+class WithEmbedding(nn.Module):
+    """A classifier that gives its logits and the input of its last layer in one pass, side by side (B, K + F)."""
+
+    def __init__(self, model: Classifier) -> None:
+        """Wrap a network, whose weights are shared."""
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Logits and embedding ``(B, K + F)`` of images ``(B, C, *spatial)``."""
+        vectors = self.model.embedding(images)
+        return torch.cat([self.model.head.classify(vectors), vectors], dim=1)
+
+
+@dataclass(frozen=True)
+class FirstOutputs:
+    """An engine that drops all but the first outputs of another.
+
+    Attributes:
+        engine: The other engine.
+        count: Number of outputs.
+    """
+
+    engine: Engine
+    count: int
+
+    @property
+    def name(self) -> str:
+        """The name of the other engine."""
+        return self.engine.name
+
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        """The first outputs (B, count) of images float32 (B, C, *spatial)."""
+        return self.engine(images)[:, : self.count]
+
+
+@torch.inference_mode()
+def predict_embeddings(model: Classifier, dataset: PixelDataset, rows: np.ndarray) -> np.ndarray:
+    """The inputs of the last layer for some images.
+
+    Args:
+        model: The network; set to evaluation mode.
+        dataset: Images without random augmentation.
+        rows: Positions in the data set (N,).
+
+    Returns:
+        float32 (N, F).
+    """
+    model.eval()
+    device = next(model.parameters()).device
+    batch_size = images_at_once(dataset[0].images.shape)
+    blocks = np.array_split(rows, max(1, -(-len(rows) // batch_size)))
+    vectors = [model.embedding(dataset.__getitems__(block.tolist()).images.to(device)) for block in blocks]
+    return np.concatenate([each.float().cpu().numpy() for each in vectors])

@@ -30,6 +30,18 @@ COLUMNS = (
 SUBJECT_OF_VISIT = "subject_of_visit"
 """Optional column where ``subject`` holds visits: the subject of each visit, which is what intervals resample."""
 
+LIKE_TRAINING = "p_like_training"
+"""Column: p-value of an image; small if it is unlike the training data (:mod:`gyrus.inference.unlike_training`)."""
+
+SUBJECT_LIKE_TRAINING = "subject_p_like_training"
+"""The same for all images of its subject together; only where a subject has several."""
+
+MOST_UNLIKE = "most_unlike_in"
+"""Column: where an image differs most from the training data."""
+
+EXPORTED = (LIKE_TRAINING, SUBJECT_LIKE_TRAINING, MOST_UNLIKE)
+"""Further columns that are exported, if there are any."""
+
 LOGIT = "logit:"
 PROBABILITY = "probability:"
 """Prefixes of the columns of scores; the class name follows."""
@@ -262,7 +274,7 @@ class Predictions:
             return cls.from_table(content.to_pandas(), **keywords)
 
     def export(self, path: Path) -> None:
-        """Write a table for other tools: sample, subject, target, predicted, ``probability:<class>``.
+        """Write a table for other tools: sample, subject, target, predicted, ``probability:<class>``, :data:`EXPORTED`.
 
         Args:
             path: The suffix determines the format: .csv, .parquet or .json (a list of objects).
@@ -274,7 +286,8 @@ class Predictions:
         table = self.table[[*COLUMNS, *visits]].assign(predicted=pd.array(self.predicted_classes, dtype="string"))
         probabilities = self.probabilities
         columns = {PROBABILITY + name: probabilities[:, index] for index, name in enumerate(self.classes)}
-        write_table(table.assign(**columns), Path(path))
+        further = {name: self.table[name] for name in EXPORTED if name in self.table}
+        write_table(table.assign(**columns, **further), Path(path))
 
 
 def write_table(table: pd.DataFrame, path: Path) -> None:

@@ -12,6 +12,7 @@ from gyrus.audit.findings import Findings
 from gyrus.evaluation.assessment import Assessment
 from gyrus.evaluation.result import Baselines, Evaluation
 from gyrus.evaluation.subgroups import SubgroupTable
+from gyrus.inference.unlike_training import LikenessSummary
 from gyrus.redaction import without_secrets
 from gyrus.reporting.figures import Picture
 from gyrus.text import counted
@@ -40,6 +41,7 @@ class ReportContent:
         fold_pictures: Figures of the folds.
         assessment_pictures: Figures of the assessment.
         subgroup_pictures: Figures of the subgroups.
+        likeness: How many test subjects are unlike the training data; None in runs that did not compare them.
         image_pictures: Figures of the images themselves.
         explanation: Heat maps and their checks; None where the run was not explained.
         training_pictures: Figures of the training.
@@ -64,6 +66,7 @@ class ReportContent:
     fold_pictures: tuple[Picture, ...] = ()
     assessment_pictures: tuple[Picture, ...] = ()
     subgroup_pictures: tuple[Picture, ...] = ()
+    likeness: LikenessSummary | None = None
     image_pictures: tuple[Picture, ...] = ()
     explanation: ExplanationContent | None = None
     training_pictures: tuple[Picture, ...] = ()

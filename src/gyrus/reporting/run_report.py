@@ -18,6 +18,7 @@ from gyrus.evaluation.result import Baselines, Evaluation
 from gyrus.evaluation.subgroups import Subgroups
 from gyrus.files import read_lines, reading
 from gyrus.inference.predictions import Predictions
+from gyrus.inference.unlike_training import LikenessSummary
 from gyrus.reporting.evaluation_figures import draw_assessment, draw_scores, draw_subgroups
 from gyrus.reporting.figures import save_drawings
 from gyrus.reporting.html import subset_title, write_page
@@ -116,6 +117,7 @@ def report_run(run: Run, results: RunResults | None = None) -> None:
         score_pictures=save_drawings(draw_scores(predictions, evaluation), run.figures),
         assessment_pictures=save_drawings(draw_assessment(assessment), run.figures) if assessment else (),
         subgroup_pictures=save_drawings(draw_subgroups(subgroups, evaluation.warning), run.figures),
+        likeness=LikenessSummary.load(run.likeness) if run.likeness.is_file() else None,
         image_pictures=save_drawings(images, run.figures),
         explanation=explanation,
         training_pictures=save_drawings(training, run.figures),

@@ -51,8 +51,8 @@ _PICTURES = r"[^/]+\.(png|svg)"
 _OWN_FILES = re.compile(
     r"(shuffled-labels/)?("
     r"(config\.yaml|(manifest|predictions/[^/]+)\.parquet|model\.safetensors|model_card\.md|(history|quality)\.csv)"
-    r"|(predictions/[^/]+|run|environment|split|preprocessing|model|metrics|baselines|assessment|subgroups|tracking)\.json"
-    r"|(classification_report|history)\.txt|report\.html|(examples|embeddings)\.npz|(.+/)?(\..+)?\.lock"
+    r"|(predictions/[^/]+|run|environment|split|preprocessing|model|metrics|baselines|assessment|subgroups|likeness|tracking)\.json"
+    r"|(classification_report|history)\.txt|report\.html|(examples|embeddings|unlike_training)\.npz|(.+/)?(\..+)?\.lock"
     rf"|figures/{_PICTURES}|checkpoints/[^/]+\.ckpt|(tensorboard|wandb)/.+"
     rf"|audit/(figures/{_PICTURES}|audit\.html|findings\.(json|csv)|(quality|subjects|maps)\.csv)"
     rf"|explanation/((figures|maps/[^/]+)/{_PICTURES}|(maps/[^/]+|means)/[^/]+\.(npz|nii|nii\.gz)|work/[^/]+\.(npy|json)"
@@ -120,6 +120,10 @@ class Run:
     """The images of the test set with the most confident correct and wrong predictions, NumPy."""
     embeddings = _File("embeddings.npz")
     """Embeddings of images of the test set, and their t-SNE map, NumPy."""
+    unlike_training = _File("unlike_training.npz")
+    """The reference by which scans unlike the training data are recognised, NumPy."""
+    likeness = _File("likeness.json")
+    """How many subjects of the test set are unlike the training data, JSON."""
     checkpoint = _File("checkpoints/last.ckpt")
     """The state of training after the last finished epoch; resuming starts from it."""
 

@@ -80,6 +80,11 @@ class DataModule:
             patches=patches,
         )
 
+    def all_images(self) -> PixelDataset:
+        """The images of all subsets, in the order of the manifest."""
+        rows = np.arange(len(self.manifest))
+        return PixelDataset(self.store, rows, self.manifest.targets.to_numpy(), self.normalisation)
+
     def predict(self, subset: Subset, model: Classifier, device: torch.device, display: Display) -> Predictions:
         """The predictions of a network for a subset."""
         table = self.manifest.table.iloc[self.rows(subset)]

@@ -101,6 +101,9 @@ class EvaluationConfig(Section):
         None, description="columns of subgroups; null: age, sex, site, scanner, slice if known, and image quality"
     )
     interval: Interval = Field("bca", description="bca: corrected for bias and skewness; or percentile")
+    unlike_training: bool = Field(
+        True, description="also fit a reference of the training data, by which new scans unlike them are recognised"
+    )
     tta: int = Field(0, ge=0, description="augmented copies of each image to average over (test-time augmentation)")
 
 

@@ -23,8 +23,18 @@ from gyrus.executor import folder_for_temporary_files
 from gyrus.files import file_digest, read_json, reading, temporary_folder
 from gyrus.inference.engines import PROBE, ChosenEngine, EngineName, TorchEngine, choose_engine
 from gyrus.inference.pooling import average_predictions
-from gyrus.inference.predict import keys_from_digests, one_ahead, pick_device, predict_with_tta, tta_augmentation
+from gyrus.inference.predict import (
+    FirstOutputs,
+    WithEmbedding,
+    keys_from_digests,
+    one_ahead,
+    pick_device,
+    predict_logits,
+    predict_with_tta,
+    tta_augmentation,
+)
 from gyrus.inference.predictions import TABLES, Predictions, write_table
+from gyrus.inference.unlike_training import UnlikeTraining, likeness_columns, summarise_likeness
 from gyrus.models.classifier import Classifier
 from gyrus.registry import look_up
 from gyrus.runs.run_folder import Run
@@ -34,6 +44,7 @@ from gyrus.workflows.data_module import build_model
 from gyrus.workflows.display import SILENT, Display
 from gyrus.workflows.ensemble import Weighting, member_weights, open_runs
 from gyrus.workflows.experiment_config import DataConfig, ExperimentConfig, load_run_config
+from gyrus.workflows.likeness import NO_REFERENCE, load_unlike_training, measure_images, with_likeness
 from gyrus.workflows.load_data import scan_unlabelled
 
 IMAGES_AT_ONCE = 512
@@ -138,10 +149,21 @@ class Predictor:
             raise DataError("Nothing to predict: name at least one image, folder or table.")
         found, skipped = self._predict_all(inputs, data or DataConfig())
         predictions = replace(_together(found), engines=self.engines)
+        self._display.say(self._likeness_sentence(predictions))
         if out is not None:
             predictions.export(Path(out))
             _write_skipped(skipped, Path(out), self._display)
         return predictions
+
+    @property
+    def reference_count(self) -> int:
+        """The validation subjects that p-values of being like the training data are ranks among; 0 without any."""
+        return min((each.classifier.unlike.count for each in self._members if each.classifier.unlike), default=0)
+
+    def _likeness_sentence(self, predictions: Predictions) -> str:
+        """How many of the new scans are unlike the training data, or why that is not known."""
+        summary = summarise_likeness(predictions, self.reference_count)
+        return summary.text() if summary else NO_REFERENCE
 
     def _predict_all(self, inputs: Sequence[str | Path], config: DataConfig) -> tuple[list[Predictions], list[Problem]]:
         """The predictions of each input, and what was skipped, under the same names.
@@ -173,6 +195,7 @@ class Predictor:
                     manifest = member.classifier.usable(manifest, cache)
             # Images that were prepared to find unusable ones are not prepared again.
             in_parts = config.on_bad_file == "fail"
+            logits_of, distances_of = self._outputs(manifest, path, cache, in_parts=in_parts)
             found = [
                 Predictions.from_logits(
                     [str(manifest.root / sample) for sample in manifest.table["sample"]],
@@ -182,15 +205,24 @@ class Predictor:
                     subset="new",
                     subjects=manifest.table["subject"].tolist(),
                 )
-                for member, logits in zip(
-                    self._members, self._logits(manifest, path, cache, in_parts=in_parts), strict=True
-                )
+                for member, logits in zip(self._members, logits_of, strict=True)
             ]
         together = average_predictions(found, self._weights) if len(found) > 1 else found[0]
+        subjects = manifest.table["subject"].tolist()
+        alike = [
+            likeness_columns(member.classifier.unlike, distances, subjects)
+            for member, distances in zip(self._members, distances_of, strict=True)
+            if member.classifier.unlike and distances is not None
+        ]
+        together = with_likeness(together, alike) if alike else together
         return together, manifest.problems, manifest.root
 
-    def _logits(self, manifest: Manifest, path: str | Path, cache: Path, *, in_parts: bool) -> list[np.ndarray]:
-        """The logits (N, K) of each network; the next images are decoded while the networks run.
+    def _outputs(
+        self, manifest: Manifest, path: str | Path, cache: Path, *, in_parts: bool
+    ) -> tuple[list[np.ndarray], list[np.ndarray | None]]:
+        """The logits (N, K) of each network, and the distances to its training data (N, 3) where it has a reference.
+
+        The next images are decoded while the networks run.
 
         Args:
             manifest: N images.
@@ -199,20 +231,27 @@ class Predictor:
             in_parts: Decode and forget a part of the images at a time, so that the disk never holds all of them.
         """
         found: list[list[np.ndarray]] = [[] for _ in self._members]
+        distances: list[list[np.ndarray]] = [[] for _ in self._members]
         done, total = 0, len(manifest) * sum(member.classifier.tta + 1 for member in self._members)
         shapes: list[tuple[int, ...]] = []
         parts = one_ahead(self._decoded(manifest, cache, in_parts=in_parts))
         with self._display.progress(f"Predicting {path}") as progress, closing(parts):
             for part, stores in parts:
                 shapes = shapes or [store.pixels.shape[1:] for store in stores]
-                for member, store, shape, logits in zip(self._members, stores, shapes, found, strict=True):
+                for member, store, shape, logits, far in zip(
+                    self._members, stores, shapes, found, distances, strict=True
+                ):
                     _require_shape(part, store, shape)
                     advance = partial(_advance, progress, done, total)
-                    logits.append(member.logits(part, store, len(manifest), advance))
+                    outputs, vectors = member.outputs(part, store, len(manifest), advance)
+                    logits.append(outputs)
+                    if vectors is not None and member.classifier.unlike:
+                        measured = measure_images(part, store, vectors, np.arange(len(part)))
+                        far.append(member.classifier.unlike.distances(measured))
                     done += len(part) * (member.classifier.tta + 1)
                 for folder in {store.folder for store in stores} if in_parts else ():
                     shutil.rmtree(folder, ignore_errors=True)
-        return [np.concatenate(each) for each in found]
+        return [np.concatenate(each) for each in found], [np.concatenate(far) if far else None for far in distances]
 
     def _decoded(self, manifest: Manifest, cache: Path, *, in_parts: bool) -> Iterator[tuple[Manifest, list[Store]]]:
         """Parts of the images, and their pixels as each network takes them; networks may share them."""
@@ -272,6 +311,7 @@ class TrainedClassifier:
     normalisation: Normalisation
     settings: ExperimentConfig
     tta: int
+    unlike: UnlikeTraining | None = None
 
     @classmethod
     def load(cls, run: Run, tta: int | None = None) -> TrainedClassifier:
@@ -294,7 +334,8 @@ class TrainedClassifier:
             normalisation = Normalisation.from_document(read_json(run.preprocessing)["normalisation"])
             normalisation.shift_and_scale(np.ones((1, channels, 4)))
         copies = settings.evaluation.tta if tta is None else tta
-        return cls(model, tuple(about["classes"]), about["split_unit"], normalisation, settings, copies)
+        unlike = load_unlike_training(run)
+        return cls(model, tuple(about["classes"]), about["split_unit"], normalisation, settings, copies, unlike)
 
     @property
     def view(self) -> dict[str, Any]:
@@ -356,7 +397,9 @@ class _Member:
         self.chosen: ChosenEngine | None = None
         classifier.model.to(device).eval()
         self._asked = 0
-        self._key = key
+        # One pass gives the embeddings too, by which scans are compared with the training data.
+        self._network = WithEmbedding(classifier.model).eval() if classifier.unlike else classifier.model
+        self._key = f"{key} with embedding" if classifier.unlike else key
         self._device = device
         self._engine = engine
         if classifier.settings.data.patches:
@@ -364,19 +407,23 @@ class _Member:
                 raise ConfigError("OpenVINO cannot run networks that predict by patches. Use --engine torch.")
             self._engine = "torch"
 
-    def logits(self, manifest: Manifest, store: Store, images: int, progress: Callable[[int, int], None]) -> np.ndarray:
-        """The logits (n, K) of some of ``images`` images."""
+    def outputs(
+        self, manifest: Manifest, store: Store, images: int, progress: Callable[[int, int], None]
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """The logits (n, K) of some of ``images`` images, and their embeddings (n, F) if they are compared."""
         plain, augmented = self.classifier.datasets(manifest, store)
         self.chosen = self._choose(plain, images * (self.classifier.tta + 1))
-        engine = self.chosen.engine
-        return predict_with_tta(
-            self.classifier.model if isinstance(engine, TorchEngine) else engine,
-            plain,
-            augmented,
-            copies=self.classifier.tta,
-            device=self._device,
-            progress=progress,
-        )
+        engine, classes, copies = self.chosen.engine, len(self.classifier.classes), self.classifier.tta
+        in_torch = isinstance(engine, TorchEngine)
+        network = self._network if in_torch else engine
+        if not copies:
+            both = predict_logits(network, plain, device=self._device, progress=progress)
+            return both[:, :classes], both[:, classes:] if self.classifier.unlike else None
+        slim = self.classifier.model if in_torch else FirstOutputs(engine, classes)
+        logits = predict_with_tta(slim, plain, augmented, copies=copies, device=self._device, progress=progress)
+        if not self.classifier.unlike:
+            return logits, None
+        return logits, predict_logits(network, plain, device=self._device)[:, classes:]
 
     def _choose(self, dataset: PixelDataset, images: int) -> ChosenEngine:
         """The engine. One of OpenVINO is kept; whether it would pay is asked again where there are more images."""
@@ -384,7 +431,7 @@ class _Member:
             return self.chosen
         self._asked = images
         probe = dataset.__getitems__(list(range(min(PROBE, len(dataset))))).images.numpy()
-        return choose_engine(self._engine, self.classifier.model, probe, images=images, key=self._key)
+        return choose_engine(self._engine, self._network, probe, images=images, key=self._key)
 
 
 def _require_compatible(members: Sequence[TrainedClassifier]) -> None:

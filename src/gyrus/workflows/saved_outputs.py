@@ -100,10 +100,11 @@ def save_embeddings(run: Run, model: Classifier, dataset: PixelDataset, *, seed:
         seed: Seed of the draw and of the map.
     """
     from gyrus.audit.embeddings import tsne
+    from gyrus.inference.predict import predict_embeddings
 
     random = np.random.default_rng(seed)
     rows = np.sort(random.permutation(len(dataset))[:MOST_EMBEDDINGS])
-    vectors = _embed(model, dataset, rows)
+    vectors = predict_embeddings(model, dataset, rows)
     if len(rows) < 5 or not np.ptp(vectors, axis=0).any():
         return
     points = tsne(vectors, seed=seed)
@@ -144,24 +145,6 @@ def _most_confident(predictions: Predictions, confidence: np.ndarray, mask: np.n
     subjects = predictions.table["subject"].fillna(predictions.table["sample"]).to_numpy()[rows]
     _, first = np.unique(subjects.astype(str), return_index=True)
     return np.asarray(rows[np.sort(first)][:EXAMPLES], dtype=np.int64)
-
-
-def _embed(model: Classifier, dataset: PixelDataset, rows: np.ndarray) -> np.ndarray:
-    import torch
-
-    from gyrus.inference.predict import images_at_once
-
-    model.eval()
-    device = next(model.parameters()).device
-    batch_size = images_at_once(dataset[0].images.shape)
-    blocks = np.array_split(rows, max(1, -(-len(rows) // batch_size)))
-    with torch.inference_mode():
-        return np.concatenate(
-            [
-                model.embedding(dataset.__getitems__(block.tolist()).images.to(device)).float().cpu().numpy()
-                for block in blocks
-            ]
-        )
 
 
 def _gray(pixels: np.ndarray) -> np.ndarray:

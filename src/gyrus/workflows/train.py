@@ -29,6 +29,7 @@ from gyrus.workflows.experiment_config import (
     load_run_config,
     require_same_settings,
 )
+from gyrus.workflows.likeness import save_unlike_training
 from gyrus.workflows.load_data import scan_to_train
 from gyrus.workflows.saved_outputs import (
     save_embeddings,
@@ -229,6 +230,8 @@ def _train(
 
     save_examples(run, test, data.dataset("test"))
     save_embeddings(run, model, data.dataset("test"), seed=settings.seed)
+    if settings.evaluation.unlike_training:
+        save_unlike_training(run, model, data, test, display)
     heads = settings.preprocessing.showing_the_head()
     save_quality(run, manifest, split, store if heads is settings.preprocessing else open_store(manifest, heads))
     if settings.evaluation.baselines:
@@ -251,7 +254,8 @@ def _train_on_shuffled_labels(
     inner = Run(run.shuffled)
     if inner.exists and inner.status == "finished":
         return True
-    evaluation = settings.evaluation.model_copy(update={"shuffled_labels": False, "baselines": False})
+    off = dict.fromkeys(("shuffled_labels", "baselines", "unlike_training"), False)
+    evaluation = settings.evaluation.model_copy(update=off)
     training = settings.training.model_copy(update={"loggers": ()})  # one run, one entry in each logger
     control = settings.model_copy(update={"evaluation": evaluation, "training": training})
     if not inner.exists or inner.is_half_made:

@@ -1,0 +1,391 @@
+"""Is a scan like those that a classifier was trained on? A p-value for each image and each subject.
+
+Three distances to the training set are measured: of the network's features, of a coarse picture of the prepared image,
+and of facts of the stored file (:mod:`gyrus.inference.acquisition_facts`). Each is a Mahalanobis distance in the main
+directions of the training set, together with what lies outside of them (Lee et al. 2018, "A simple unified framework
+for detecting out-of-distribution samples"). The largest of the three, in units of their spread, is the strangeness of
+an image. A scan is as strange as its rank among subjects of the validation set says: a conformal p-value (Vovk,
+Gammerman and Shafer 2005), in which each subject counts once however many images it has (Lee, Barber and Willett 2023,
+"Distribution-free inference with hierarchical data"). Without torch: everything here is NumPy.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from gyrus.files import atomic_path, reading
+from gyrus.inference.predictions import LIKE_TRAINING, MOST_UNLIKE, SUBJECT_LIKE_TRAINING, Predictions
+from gyrus.serialisation import Saved
+from gyrus.text import counted
+
+Floats = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
+
+ALARM = 0.05
+"""A scan is called unlike the training data up to this p-value, or up to the smallest one that is possible."""
+
+PARTS = {
+    "features": "features of the network",
+    "picture": "coarse picture",
+    "facts": "acquisition",
+}
+"""What is compared with the training set, by name."""
+
+MOST_DIRECTIONS = 48
+"""Main directions of a part, at most; and no more than a third of the training subjects."""
+
+COARSE_SIDE = 12
+"""Blocks of a coarse picture along each axis."""
+
+MOST_OF_A_SUBJECT = 16
+"""Images of a training or validation subject that are measured, evenly spread."""
+
+MOST_TRAINING_SUBJECTS = 200
+MOST_VALIDATION_SUBJECTS = 500
+"""Subjects that are measured, drawn at random."""
+
+
+@dataclass(frozen=True)
+class DistanceModel:
+    """A Mahalanobis distance in the main directions of the training set, and outside of them.
+
+    Attributes:
+        mean: Of the columns (D,).
+        scale: Their standard deviation, at least what is negligible (D,).
+        directions: Main directions of the scaled columns (K, D).
+        variances: Of the training set along each direction (K,).
+        rest: Mean squared length outside of the directions.
+    """
+
+    mean: Floats
+    scale: Floats
+    directions: Floats
+    variances: Floats
+    rest: float
+
+    @classmethod
+    def fit(cls, values: Floats, subjects: Integers, negligible: float | None = None) -> DistanceModel:
+        """Fit to the training set; each subject has the same weight.
+
+        Args:
+            values: (N, D), without NaN.
+            subjects: The subject of each row (N,).
+            negligible: A standard deviation of a column that is negligible; by default a tenth of the mean one.
+        """
+        weights = 1.0 / np.bincount(subjects)[subjects]
+        weights /= weights.sum()
+        mean = weights @ values
+        spread = np.sqrt(weights @ (values - mean) ** 2)
+        floor = max(0.1 * float(spread.mean()), 1e-9) if negligible is None else negligible
+        scale = np.maximum(spread, floor)
+        scaled = (values - mean) / scale
+        number = len(np.unique(subjects))
+        most = max(1, min(MOST_DIRECTIONS, number // 3, values.shape[1]))
+        _, lengths, directions = np.linalg.svd(scaled * np.sqrt(weights)[:, None], full_matrices=False)
+        kept = slice(0, max(1, min(most, int((lengths > 1e-6 * max(lengths[0], 1e-12)).sum()))))
+        outside = scaled - scaled @ directions[kept].T @ directions[kept]
+        rest = float(weights @ (outside**2).sum(axis=1))
+        return cls(mean, scale, directions[kept], lengths[kept] ** 2, max(rest, 0.01 * values.shape[1] / 100))
+
+    def __call__(self, values: Floats) -> Floats:
+        """The logarithm of the mean squared distance of each row (N,); columns that are NaN do not count."""
+        scaled = np.clip(np.nan_to_num((values - self.mean) / self.scale, nan=0.0), -1e6, 1e6)
+        along = scaled @ self.directions.T
+        outside = np.maximum((scaled**2).sum(axis=1) - (along**2).sum(axis=1), 0.0)
+        inside = (along**2 / np.maximum(self.variances, 1e-12)).mean(axis=1)
+        return np.asarray(np.log(1e-6 + inside + outside / self.rest))
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What is compared with the training set, one row per image.
+
+    Attributes:
+        features: Of the network, before its last layer (N, F).
+        pictures: Coarse pictures of the prepared images (N, P); see :func:`coarse_pictures`.
+        facts: Facts of the stored files (N, A).
+        fact_names: Their names.
+    """
+
+    features: Floats
+    pictures: Floats
+    facts: Floats
+    fact_names: tuple[str, ...]
+
+    def facts_named(self, names: Sequence[str]) -> Floats:
+        """The facts with these names in this order; NaN where they were not measured."""
+        places = {name: number for number, name in enumerate(self.fact_names)}
+        missing = np.full(len(self.facts), np.nan)
+        return np.column_stack([self.facts[:, places[name]] if name in places else missing for name in names])
+
+
+@dataclass(frozen=True, eq=False)
+class UnlikeTraining:
+    """The distances to a training set, and those of the validation subjects, which make them comparable.
+
+    Attributes:
+        models: By name of :data:`PARTS`.
+        fact_names: The facts that were measured.
+        reference: The distances of images of the validation set (M, 3).
+        subjects: The subject of each of them, from 0 (M,).
+        by_subject: Whether these are subjects; False where subjects are unknown, and each image counts as one.
+    """
+
+    SCHEMA: ClassVar[str] = "gyrus.unlike-training/1"
+
+    models: Mapping[str, DistanceModel]
+    fact_names: tuple[str, ...]
+    reference: Floats
+    subjects: Integers
+    by_subject: bool
+
+    @classmethod
+    def fit(
+        cls, train: Measured, train_subjects: Integers, val: Measured, val_subjects: Integers, *, by_subject: bool
+    ) -> UnlikeTraining:
+        """Fit the distances to the training set, and measure the validation set, which must be other subjects.
+
+        Args:
+            train: Images of the training set.
+            train_subjects: The subject of each (N,), numbered from 0.
+            val: Images of the validation set.
+            val_subjects: The subject of each (M,), numbered from 0.
+            by_subject: Whether the subjects are known.
+        """
+        from gyrus.inference.acquisition_facts import TOLERANCE
+
+        names = tuple(name for name in train.fact_names if not np.isnan(train.facts_named([name])).any())
+        models = {
+            "features": DistanceModel.fit(train.features, train_subjects),
+            "picture": DistanceModel.fit(train.pictures, train_subjects),
+            "facts": DistanceModel.fit(train.facts_named(names), train_subjects, TOLERANCE),
+        }
+        unfitted = cls(models, names, np.zeros((0, len(PARTS))), np.zeros(0, np.int64), by_subject)
+        return cls(models, names, unfitted.distances(val), np.asarray(val_subjects, np.int64), by_subject)
+
+    @property
+    def count(self) -> int:
+        """The number of validation subjects (of images, where subjects are unknown)."""
+        return int(self.subjects.max(initial=-1)) + 1
+
+    @property
+    def smallest(self) -> float:
+        """The smallest p-value that is possible: 1 / (n + 1) of n validation subjects."""
+        return 1.0 / (self.count + 1)
+
+    @property
+    def alarm(self) -> float:
+        """The p-value up to which a scan is called unlike: the expected fraction of false alarms."""
+        return max(ALARM, self.smallest)
+
+    def distances(self, measured: Measured) -> Floats:
+        """The distance of each image in each part (N, 3)."""
+        parts = {
+            "features": measured.features,
+            "picture": measured.pictures,
+            "facts": measured.facts_named(self.fact_names),
+        }
+        return np.column_stack([self.models[name](np.asarray(parts[name], np.float64)) for name in PARTS])
+
+    def p_values(self, distances: Floats) -> Floats:
+        """The p-value of each image by itself (N,), from :meth:`distances`."""
+        return self._ranks(_strangeness(distances, *self._scales), _strangeness(self.reference, *self._scales))
+
+    def most_unlike(self, distances: Floats) -> list[str]:
+        """The part in which each image differs most from the validation set, as a key of :data:`PARTS`."""
+        centre, scale = self._scales
+        return [list(PARTS)[number] for number in ((distances - centre) / scale).argmax(axis=1)]
+
+    def subject_p_values(self, distances: Floats, subjects: Integers) -> Floats:
+        """The p-value of each subject by the mean distances of its images (S,).
+
+        Args:
+            distances: From :meth:`distances`.
+            subjects: The subject of each image (N,), numbered from 0.
+        """
+        reference = _means(self.reference, self.subjects)
+        centre, scale = _centre_and_scale(reference)
+        new, known = (_strangeness(each, centre, scale) for each in (_means(distances, subjects), reference))
+        above = (known[None] >= new[:, None] - 1e-12).sum(axis=1)
+        return np.asarray((1 + above) / (1 + self.count))
+
+    @cached_property
+    def _scales(self) -> tuple[Floats, Floats]:
+        return _centre_and_scale(self.reference)
+
+    def _ranks(self, new: Floats, known: Floats) -> Floats:
+        weights = 1.0 / np.bincount(self.subjects)[self.subjects]
+        order = np.argsort(known)
+        at_least = np.append(np.cumsum(weights[order][::-1])[::-1], 0.0)
+        above = at_least[np.searchsorted(known[order], new - 1e-12, side="left")]
+        return np.asarray((1 + above) / (1 + self.count))
+
+    def save(self, path: Path) -> None:
+        """Write as .npz: plain arrays, and one of text."""
+        arrays: dict[str, Any] = {
+            f"{name} {field}": np.asarray(getattr(model, field), np.float32)
+            for name, model in self.models.items()
+            for field in ("mean", "scale", "directions", "variances", "rest")
+        }
+        about = {"schema": self.SCHEMA, "facts": self.fact_names, "by_subject": self.by_subject}
+        arrays |= {"about": np.asarray(json.dumps(about)), "reference": self.reference, "subjects": self.subjects}
+        with atomic_path(Path(path)) as temporary, temporary.open("wb") as file:
+            np.savez_compressed(file, **arrays)
+
+    @classmethod
+    def load(cls, path: Path) -> UnlikeTraining:
+        """Read what :meth:`save` wrote.
+
+        Raises:
+            DataError: The file is missing or damaged.
+        """
+        with reading(path, "a reference of training data"), np.load(path, allow_pickle=False) as content:
+            about = json.loads(str(content["about"]))
+            if about["schema"] != cls.SCHEMA:
+                raise ValueError(f"its schema is {about['schema']}")
+            models = {
+                name: DistanceModel(
+                    mean=content[f"{name} mean"].astype(np.float64),
+                    scale=content[f"{name} scale"].astype(np.float64),
+                    directions=content[f"{name} directions"].astype(np.float64),
+                    variances=content[f"{name} variances"].astype(np.float64),
+                    rest=float(content[f"{name} rest"]),
+                )
+                for name in PARTS
+            }
+            return cls(
+                models, tuple(about["facts"]), content["reference"], content["subjects"], bool(about["by_subject"])
+            )
+
+
+@dataclass(frozen=True)
+class LikenessSummary(Saved):
+    """How many scans of a set are unlike the training data.
+
+    Attributes:
+        count: Subjects (images, where subjects are unknown).
+        unlike: How many of them are unlike.
+        alarm: The p-value up to which they are called so: the fraction that is expected of scans like the training
+            data.
+        reference_count: The validation subjects (images) that p-values are ranks among.
+        by_subject: Whether subjects are counted.
+        names: The unlike ones, the smallest p-value first.
+        parts: How many of the unlike ones differ most in each part, by name of :data:`PARTS`.
+    """
+
+    SCHEMA = "gyrus.likeness/1"
+
+    count: int
+    unlike: int
+    alarm: float
+    reference_count: int
+    by_subject: bool
+    names: tuple[str, ...]
+    parts: Mapping[str, int]
+
+    def text(self) -> str:
+        """The numbers in a sentence or two."""
+        of = counted(self.count, "subject" if self.by_subject else "image")
+        verb = "is" if self.unlike == 1 else "are"
+        chance = f"p up to {self.alarm:.2g}; about {self.alarm * self.count:.1f} expected by chance"
+        found = f"{self.unlike} of {of} {verb} unlike the training data ({chance})."
+        where = [f"{PARTS[name]} {number}" for name, number in self.parts.items() if number]
+        found += f" They differ most in: {', '.join(where)}." if where else ""
+        if 1 / (self.reference_count + 1) > ALARM:
+            smallest = f"{1 / (self.reference_count + 1):.2g}"
+            found += f" With a validation set of {self.reference_count} no p-value can be smaller than {smallest}."
+        return found
+
+
+def summarise_likeness(predictions: Predictions, reference_count: int) -> LikenessSummary | None:
+    """How many subjects of predictions are unlike the training data; by image where subjects are unknown.
+
+    Args:
+        predictions: With the columns that :func:`with_likeness` adds; None is returned without them.
+        reference_count: The validation subjects behind the p-values.
+    """
+    table = predictions.table
+    if LIKE_TRAINING not in table or table[LIKE_TRAINING].isna().all():
+        return None
+    by_subject = predictions.subjects_known
+    column = SUBJECT_LIKE_TRAINING if SUBJECT_LIKE_TRAINING in table else LIKE_TRAINING
+    units = table["subject"] if by_subject else table["sample"]
+    p_values = table[column if by_subject else LIKE_TRAINING].groupby(units.to_numpy()).min().sort_values(kind="stable")
+    alarm = max(ALARM, 1.0 / (reference_count + 1))
+    unlike = p_values[p_values <= alarm + 1e-9]
+    rows = table[units.isin(unlike.index).to_numpy()]
+    rows = rows.sort_values(LIKE_TRAINING, kind="stable").drop_duplicates("subject" if by_subject else "sample")
+    parts = rows[MOST_UNLIKE].value_counts()
+    return LikenessSummary(
+        count=len(p_values),
+        unlike=len(unlike),
+        alarm=alarm,
+        reference_count=reference_count,
+        by_subject=by_subject,
+        names=tuple(str(name) for name in unlike.index),
+        parts={name: int(parts.get(name, 0)) for name in PARTS},
+    )
+
+
+def likeness_columns(unlike: UnlikeTraining, distances: Floats, subjects: Sequence[str | None]) -> pd.DataFrame:
+    """The columns of predictions about images: p-values, and the part in which they differ most.
+
+    Args:
+        unlike: The reference.
+        distances: Of the images (N, 3), from :meth:`UnlikeTraining.distances`.
+        subjects: The subject of each, None where it is unknown.
+    """
+    columns = {LIKE_TRAINING: unlike.p_values(distances), MOST_UNLIKE: unlike.most_unlike(distances)}
+    known = pd.Series(list(subjects), dtype="string")
+    if len(known) and known.notna().all() and known.duplicated().any() and unlike.by_subject:
+        codes, _ = pd.factorize(known)
+        columns[SUBJECT_LIKE_TRAINING] = unlike.subject_p_values(distances, codes.astype(np.int64))[codes]
+    return pd.DataFrame(columns)
+
+
+def coarse_pictures(pixels: np.ndarray, most: int = COARSE_SIDE) -> Floats:
+    """Means of blocks of prepared images (N, C, *spatial), as (N, C times at most ``most`` blocks along each axis)."""
+    found: npt.NDArray[Any] = np.asarray(pixels, np.float32)
+    for axis in range(2, pixels.ndim):
+        length = found.shape[axis]
+        starts = np.unique(np.linspace(0, length, min(most, length), endpoint=False).astype(int))
+        sizes = np.diff(np.append(starts, length)).reshape((-1,) + (1,) * (found.ndim - axis - 1))
+        found = np.add.reduceat(found, starts, axis=axis) / sizes
+    return found.reshape(len(found), -1).astype(np.float64)
+
+
+def some_of_each(subjects: npt.NDArray[np.object_], most_subjects: int, seed: int) -> Integers:
+    """Positions of images to measure: of at most so many subjects, drawn at random, evenly spread over each."""
+    names = np.unique(subjects.astype(str))
+    chosen = set(np.random.default_rng(seed).permutation(names)[:most_subjects])
+    rows = pd.Series(np.arange(len(subjects))).groupby(subjects.astype(str)).agg(list)
+    picked = [
+        np.asarray(group)[np.unique(np.linspace(0, len(group) - 1, MOST_OF_A_SUBJECT).astype(int))]
+        for name, group in rows.items()
+        if name in chosen
+    ]
+    return np.sort(np.concatenate(picked)).astype(np.int64)
+
+
+def _means(values: Floats, groups: Integers) -> Floats:
+    sums = np.stack([np.bincount(groups, column) for column in values.T], axis=1)
+    return np.asarray(sums / np.bincount(groups)[:, None])
+
+
+def _centre_and_scale(values: Floats) -> tuple[Floats, Floats]:
+    """Median and robust spread of each column."""
+    centre = np.median(values, axis=0)
+    return centre, np.maximum(1.4826 * np.median(np.abs(values - centre), axis=0), 0.05)
+
+
+def _strangeness(distances: Floats, centre: Floats, scale: Floats) -> Floats:
+    return np.asarray(((distances - centre) / scale).max(axis=1))
