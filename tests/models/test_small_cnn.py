@@ -10,6 +10,7 @@ from gyrus.errors import ConfigError, DataError
 from gyrus.models.build import build
 from gyrus.models.classifier import Classifier
 from gyrus.models.config import ModelConfig
+from gyrus.models.small_cnn import conv_unit
 
 LETTERS = {
     nn.Conv2d: "C",
@@ -48,12 +49,27 @@ def layers(classifier: Classifier) -> str:
     ],
 )
 def test_order_of_layers(name: str, expected: str) -> None:
-    assert layers(make(name)) == expected.replace(" ", "")
+    """In the published order, but for ReLU, which stands after the pooling where nothing lies between them."""
+    assert layers(make(name)) == expected.replace(" ", "").replace("rP", "Pr")
+
+
+@pytest.mark.parametrize("dimensions", [2, 3])
+def test_relu_after_pooling_gives_the_bits_of_relu_before_it(dimensions: int) -> None:
+    torch.manual_seed(0)
+    unit = conv_unit(dimensions, 2, 4, 3, norm="after pooling", convolutions=2)
+    first, between, second, pool, relu, norm = unit
+    assert isinstance(relu, nn.ReLU)
+    images = torch.randn(3, 2, *[8] * dimensions).round(decimals=1)  # with ties
+    results = []
+    for order in (unit, nn.Sequential(first, between, second, relu, pool, norm)):
+        output = order(images)
+        results.append([output, *torch.autograd.grad(output.square().sum(), list(order.parameters()))])
+    assert all(torch.equal(one, other) for one, other in zip(*results, strict=True))
 
 
 def test_norm_before_activation() -> None:
     model = make("conv5-cnn", options={"norm": ["before activation", "none"]})
-    assert layers(model) == "CBrPCrPFrF"
+    assert layers(model) == "CBPrCPrFrF"
 
 
 def test_dropout_rates_of_the_heaviest_variant() -> None:
