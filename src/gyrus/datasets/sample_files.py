@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gyrus.datasets.manifest import VOLUME_FILES
+from gyrus.datasets.parquet_columns import dictionary_leaves
 from gyrus.errors import UnusableImageError
 from gyrus.files import digest, file_digest
 from gyrus.imaging.decoding import GrayWindow, Inspection, decode, inspect
@@ -184,6 +185,8 @@ class _RowGroupCache:
         key = (path, named, number)
         if key not in self._groups:
             with pq.ParquetFile(path) as file:
+                leaves = [leaf for leaf in dictionary_leaves(file) if leaf in (column, f"{column}.bytes")]
+            with pq.ParquetFile(path, read_dictionary=leaves) as file:  # equal images are in memory once
                 self._groups[key] = file.read_row_group(number, columns=[column]).column(0)
             while len(self._groups) > 1 and sum(group.nbytes for group in self._groups.values()) > self._budget:
                 self._groups.popitem(last=False)

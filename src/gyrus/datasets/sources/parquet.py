@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from gyrus.datasets.parquet_columns import read_columns
 from gyrus.datasets.sample_files import IMAGE_COLUMN, byte_columns, find_image_column
 from gyrus.datasets.sources.listing import Listing, ScanRequest, subset_named
 from gyrus.datasets.sources.table import add_columns, find_columns, in_pandas, text_cells
@@ -122,7 +123,7 @@ def _without_pixels(file: Path, named: str | None) -> tuple[pa.Table, str]:
         schema = pq.read_schema(file)
         image = _image_column(file, schema, named)
         others = [field.name for field in schema if field.name != image]
-        content = pq.read_table(file, columns=others)
+        content = read_columns(file, others)
         paths = _inner_paths(file, schema.field(image).type, image, len(content))
     except (OSError, pa.ArrowException) as error:
         raise DataError(f"{file} cannot be read as parquet: {error}") from error

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gyrus.datasets.manifest import COLUMNS
+from gyrus.datasets.parquet_columns import read_columns
 from gyrus.datasets.sample_files import IMAGE_COLUMN, IMAGE_COLUMN_NAMES
 from gyrus.datasets.sources.class_folders import is_image, walk, with_files
 from gyrus.datasets.sources.listing import NOT_ASKED_FOR, SUBSET_NAMES, Listing, ScanRequest, subset_named
@@ -190,7 +191,7 @@ def read_table(file: Path) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """
     try:
         if file.suffix.lower() == ".parquet":
-            return in_pandas(pq.read_table(file)), ()
+            return in_pandas(read_columns(file)), ()
         return read_text_table(file)
     except _READ_ERRORS as error:
         raise DataError(f"{file} cannot be read as a table: {error}") from error
