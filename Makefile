@@ -8,7 +8,7 @@ BIN := .venv/bin
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow mutants lint format docs clean
+.PHONY: help demo test test-slow bench mutants lint format docs clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -22,6 +22,9 @@ test: .venv/.ready-dev  ## run the quick tests
 
 test-slow: .venv/.ready-dev  ## run all tests
 	$(BIN)/python -m pytest
+
+bench: .venv/.ready-dev  ## measure speed against other libraries and write benchmarks/results/peers.json (BENCH=--quick: 5 minutes)
+	$(BIN)/python benchmarks/peers.py $(BENCH) --out benchmarks/results/peers.json --picture docs/images/speed.png
 
 mutants: .venv/.ready-mutants  ## change the guarded modules in small ways, and list the changes that no test notices (hours)
 	$(BIN)/mutmut run $(MUTANTS)
