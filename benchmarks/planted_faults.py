@@ -85,10 +85,10 @@ FAULTS = (
         '"volume": [step.step for step in preprocessing.volume]',
     ),
     (
-        "datasets/store.py",
-        "rows after the first chunk are wrong",
-        "range(start, min(start + length, len(manifest)))",
-        "range(0, min(length, len(manifest) - start))",
+        "datasets/store_shards.py",
+        "rows after the first shard are wrong",
+        "manifest.table.iloc[rows.start : rows.stop]",
+        "manifest.table.iloc[: len(rows)]",
     ),
     ("datasets/manifest.py", "digest without label", '"sample", "label", "subject"', '"sample", "subject"'),
     (

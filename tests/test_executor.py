@@ -18,11 +18,13 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import psutil
 import pytest
 from PIL import Image
 
 from gyrus import executor
+from gyrus.audit.image_quality import ImageMeasurements, measure_images
 from gyrus.datasets.manifest import Manifest
 from gyrus.datasets.scan import scan
 from gyrus.datasets.store import open_store
@@ -68,9 +70,10 @@ def slices(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def expected(slices, tmp_path_factory) -> tuple[Manifest, Path]:
+def expected(slices, tmp_path_factory) -> tuple[Manifest, Path, ImageMeasurements]:
     manifest = scan(slices)
-    return manifest, open_store(manifest, PREPROCESSING, cache=tmp_path_factory.mktemp("expected")).folder
+    folder = open_store(manifest, PREPROCESSING, cache=tmp_path_factory.mktemp("expected")).folder
+    return manifest, folder, measure_images(manifest)
 
 
 def _square(number: int) -> int:
@@ -140,7 +143,7 @@ def test_the_contract_of_executors(kind, slices, expected, tmp_path, monkeypatch
     assert list(map_tasks(_square, [])) == []
 
     # The manifest and the bytes of the store are the same, and progress is shown.
-    manifest, folder = expected
+    manifest, folder, measurements = expected
     shown: list[tuple[int, int]] = []
     found = scan(slices, progress=lambda *counts: shown.append(counts))
     assert (found.digest, found.problems, found.notes) == (manifest.digest, manifest.problems, manifest.notes)
@@ -149,6 +152,10 @@ def test_the_contract_of_executors(kind, slices, expected, tmp_path, monkeypatch
     shown.clear()
     store = open_store(found, PREPROCESSING, cache=tmp_path / "cache", progress=lambda *counts: shown.append(counts))
     _require_same_files(store.folder, folder)
+    measured = measure_images(found)
+    np.testing.assert_array_equal(measured.thumbnails, measurements.thumbnails)
+    pd.testing.assert_frame_equal(measured.quality, measurements.quality, check_exact=True)
+    pd.testing.assert_frame_equal(measured.nuisance, measurements.nuisance, check_exact=True)
     assert shown == sorted(shown)
     assert shown[-1] == (48, 48)
 

@@ -60,17 +60,22 @@ def make_folder(path: Path) -> None:
 
 
 @contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
+def atomic_path(path: Path, *, parents: bool = True) -> Iterator[Path]:
     """A temporary path beside ``path`` that takes its place when the block ends well.
 
     A reader, a crash or a full disk never sees half a file: the old one stays until the new one is whole. What killed
     processes have left in the same folder is removed.
 
+    Args:
+        path: The file.
+        parents: Whether to create its folder.
+
     Raises:
         GyrusError: The folder cannot be written to, or the disk is full.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        if parents:
+            path.parent.mkdir(parents=True, exist_ok=True)
         with _temporary_file(path.parent, path.name) as temporary:
             yield temporary
             temporary.chmod(0o666 & ~_umask())

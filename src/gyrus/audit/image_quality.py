@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Literal
 
@@ -27,7 +28,9 @@ from gyrus.audit.findings import Finding, Flag
 from gyrus.datasets.manifest import MEMBERS, VOLUME_FILES, Manifest
 from gyrus.datasets.reader import Reader
 from gyrus.datasets.sample_files import EncodedImages
+from gyrus.datasets.store_shards import rows_of, shard_rows
 from gyrus.errors import DataError, UnusableImageError
+from gyrus.executor import map_tasks, runs_here
 from gyrus.imaging.decoding import decode
 from gyrus.imaging.otsu import otsu_gray_value
 from gyrus.memory import reading_memory
@@ -272,21 +275,37 @@ def measure_images(manifest: Manifest, *, progress: Progress | None = None) -> I
     Raises:
         DataError: An image can no longer be read.
     """
-    read = _read_volumes(manifest) if is_sliced(manifest) else _read_images(manifest)
     thumbnails = np.empty((len(manifest), THUMBNAIL_SIDE, THUMBNAIL_SIDE), np.uint8)
     quality: list[dict[str, float]] = []
     nuisance: list[dict[str, float]] = []
+    with closing(_measure_here(manifest) if runs_here() else _measure_by_workers(manifest)) as measured:
+        for position, (thumbnail, measures, properties) in enumerate(measured):
+            thumbnails[position] = thumbnail
+            quality.append(measures)
+            nuisance.append(properties)
+            if progress and (position + 1 == len(manifest) or (position + 1) % CHUNK == 0):
+                progress(position + 1, len(manifest))
+    return ImageMeasurements(thumbnails, pd.DataFrame(quality), pd.DataFrame(nuisance))
 
+
+def _reader(manifest: Manifest) -> Callable[[int], _Measured]:
+    return _read_volumes(manifest) if is_sliced(manifest) else _read_images(manifest)
+
+
+def _measure_here(manifest: Manifest) -> Generator[_Measured]:
+    read = _reader(manifest)
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1) if not is_sliced(manifest) else VOLUMES_AT_ONCE) as pool:
         for start in range(0, len(manifest), CHUNK):
-            chunk = range(start, min(start + CHUNK, len(manifest)))
-            for position, (thumbnail, measures, properties) in zip(chunk, pool.map(read, chunk), strict=True):
-                thumbnails[position] = thumbnail
-                quality.append(measures)
-                nuisance.append(properties)
-            if progress:
-                progress(chunk.stop, len(manifest))
-    return ImageMeasurements(thumbnails, pd.DataFrame(quality), pd.DataFrame(nuisance))
+            yield from pool.map(read, range(start, min(start + CHUNK, len(manifest))))
+
+
+def _measure_by_workers(manifest: Manifest) -> Generator[_Measured]:
+    for measured in map_tasks(_measure_all, [rows_of(manifest, rows) for rows in shard_rows(manifest)]):
+        yield from measured
+
+
+def _measure_all(manifest: Manifest) -> list[_Measured]:
+    return list(map(_reader(manifest), range(len(manifest))))
 
 
 def is_sliced(manifest: Manifest) -> bool:

@@ -288,12 +288,21 @@ def _build(
         shutil.rmtree(building / "shards", ignore_errors=True)
         building.rename(folder)
     except (DataError, OSError, _SomeUnusableError):
-        shutil.rmtree(building, ignore_errors=True)
+        _remove(building)
         raise
     except GyrusError as error:
         if isinstance(error.__cause__, OSError):
-            shutil.rmtree(building, ignore_errors=True)
+            _remove(building)
         raise
+
+
+def _remove(building: Path) -> None:
+    """Remove a build. It is renamed first, so that workers that are still busy with it write nothing any more."""
+    gone = building.with_suffix(".removed")
+    with suppress(OSError):
+        building.rename(gone)
+    for folder in (building, gone):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _remove_old_builds(stores: Path) -> None:

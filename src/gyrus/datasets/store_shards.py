@@ -76,7 +76,7 @@ class Shard:
     def save(self, path: Path) -> None:
         """Write the mark."""
         about = {"samples": len(self.found), "shape": self.shape, "kind": self.kind, "checksum": self.checksum}
-        with atomic_path(path) as temporary, temporary.open("wb") as file:
+        with atomic_path(path, parents=False) as temporary, temporary.open("wb") as file:
             np.savez(file, about=np.array(json.dumps(about)), statistics=self.statistics)
 
     @classmethod
@@ -128,7 +128,7 @@ class ShardTask:
             )
         found: list[Found] = []
         try:
-            with atomic_path(self.path) as temporary, temporary.open("wb") as file:
+            with atomic_path(self.path, parents=False) as temporary, temporary.open("wb") as file:
                 shard = self._write(file, found, progress)
         except _NotAlikeError:
             return Shard(found)
