@@ -203,9 +203,10 @@ def _run_here(words: list[str], place: Path, log: Path, counter: Path, kill_at: 
     except BaseException:
         traceback.print_exc()
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        place.with_name(f"{place.name}.modules").write_text("\n".join(sys.modules))
+        with suppress(Exception):  # an exception would leave this function, and the fork would go on as its parent
+            sys.stdout.flush()
+            sys.stderr.flush()
+            place.with_name(f"{place.name}.modules").write_text("\n".join(sys.modules))
         os._exit(code)
 
 
@@ -409,9 +410,11 @@ def main() -> None:
                     raise SystemExit(f"Training fails: {outcome.output}")
                 import_modules_of(place.folder)
                 shutil.move(place.folder / "out", work / "finished")
-        for group in arguments.only:
-            GROUPS[group](trials)
-        print(table.text())
+        try:
+            for group in arguments.only:
+                GROUPS[group](trials)
+        finally:
+            print(table.text(), flush=True)
 
 
 if __name__ == "__main__":

@@ -158,6 +158,16 @@ def test_a_probability_equal_to_the_threshold_is_positive() -> None:
     assert point.predict_positive(val).all()
 
 
+def test_where_none_may_be_positive_the_threshold_is_half_way_from_the_highest_probability_to_1() -> None:
+    scores = np.array([0.2, 0.4, 0.8])
+    val = as_predictions(np.log(np.column_stack([1 - scores, scores])), np.array([0, 1, 0]), subset="val")
+    assert choose_threshold(val, ["class 1"], "specificity", target=1.0).threshold == pytest.approx(0.9)
+    certain = as_predictions(np.array([[0.0, 1], [0, 0.5], [-2000, 0]]), np.array([1, 1, 0]), subset="val")
+    point = choose_threshold(certain, ["class 1"], "specificity", target=1.0)
+    assert point.threshold > 1
+    assert not point.predict_positive(certain).any()
+
+
 def test_images_of_unknown_subjects_are_the_unit() -> None:
     val = validation()
     table = val.table.drop(columns="subject")
@@ -181,6 +191,8 @@ def test_what_cannot_be_chosen_is_refused() -> None:
         choose_threshold(val, SICK, target=0.9)
     with pytest.raises(ConfigError, match=r"in \(0, 1\]"):
         choose_threshold(val, SICK, "sensitivity", target=90)
+    with pytest.raises(ConfigError, match=r"in \(0, 1\]"):
+        choose_threshold(val, SICK, "sensitivity", target=0)
     with pytest.raises(DataError, match="none is positive"):
         choose_threshold(study((9, 0, 0, 0), subset="val"), SICK)
     with pytest.raises(DataError, match="is for classes"):

@@ -56,6 +56,8 @@ def test_the_pooled_table_keeps_targets_and_warning() -> None:
     pooled = pool_by_subject(predictions)
     assert pooled.table["target"].fillna("?").tolist() == ["?", "b"]
     assert (pooled.subset, pooled.warning, pooled.subject_kind) == ("val", predictions.warning, "scan")
+    assert pooled.table["subject"].tolist() == pooled.table["sample"].tolist() == ["p", "q"]
+    assert pool_by_subject(make(np.zeros((2, 3)), ["p", "p"], subject_kind="scan")).subject_kind == "scan"
 
 
 def test_a_slice_without_a_target_is_ignored() -> None:
