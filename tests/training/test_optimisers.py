@@ -77,3 +77,18 @@ def test_the_factor_scales_every_group(classifier):
 def test_layer_decay_needs_stages():
     with pytest.raises(ConfigError, match="needs a model with stages"):
         build_optimiser(nn.Linear(2, 2), AdamW(layer_decay=0.5))
+
+
+@pytest.mark.parametrize("name", OPTIMISER_NAMES)
+def test_weights_that_are_unfrozen_later_are_trained(name):
+    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 1))
+    config = {"adam": Adam, "adamw": AdamW, "sgd": SGD, "rmsprop": RMSprop}[name]()
+    optimiser = build_optimiser(model, config)
+    for trained in (False, True):
+        model[0].requires_grad_(trained)
+        before = model[0].weight.clone()
+        for _ in range(2):
+            optimiser.zero_grad()
+            model(torch.ones(3, 2)).sum().backward()
+            optimiser.step()
+        assert torch.equal(before, model[0].weight) is not trained

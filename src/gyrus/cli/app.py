@@ -7,6 +7,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -35,6 +36,10 @@ from gyrus.errors import BadFilesError, GyrusError
 from gyrus.files import remove_abandoned
 from gyrus.redaction import without_secrets
 from gyrus.text import visible
+from gyrus.training.worker import run_command
+
+TRAINING = frozenset({"train", "crossval", "tune", "demo"})
+"""Commands that train, which torchrun and SLURM may start in several processes."""
 
 ABOUT = "Train brain-MRI classifiers whose scores you can trust."
 
@@ -96,7 +101,10 @@ def _exit_code() -> int | str | None:
     """Run the command; its exit code, after all of its output is written."""
     try:
         try:
-            app(prog_name="gyrus")
+            if sys.argv[1:] and sys.argv[1] in TRAINING:
+                run_command(partial(app, prog_name="gyrus"))
+            else:
+                app(prog_name="gyrus")
         finally:
             sys.stdout.flush()
     except SystemExit as end:

@@ -14,7 +14,9 @@ Monitor = Literal["val_loss", "val_accuracy", "val_balanced_accuracy", "val_macr
 BestBy = Monitor | Literal["epoch"]
 """How the best epoch is selected: by a score, or by its number, which keeps the last epoch."""
 
-MAY_CHANGE = frozenset({"workers", "device", "check_memory", "loggers", "tracking"})
+MAY_CHANGE = frozenset(
+    {"workers", "device", "devices", "nodes", "sync_batch_norm", "check_memory", "loggers", "tracking"}
+)
 """Settings that may change when a training is resumed."""
 
 AUTOMATIC = ("precision", "deterministic")
@@ -256,6 +258,13 @@ class TrainingConfig(Section):
     gradient_clip: float | None = Field(None, gt=0, description="Maximum norm of the gradient; null: no clipping.")
     accumulate: int = Field(1, ge=1, description="Batches per step, whose gradients are averaged.")
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="The device.")
+    devices: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
+        1, description="Processes per machine, each with its own GPU; auto: one per GPU. They divide every batch."
+    )
+    nodes: int = Field(1, ge=1, description="Machines; more than one are started by srun or torchrun.")
+    sync_batch_norm: bool = Field(
+        True, description="With several processes: batch norms use the whole batch, not the share of a process."
+    )
     workers: int = Field(0, ge=0, description="Processes that load batches; 0: the main process loads them.")
     deterministic: Literal["auto"] | bool = Field(
         "auto", description="Refuse operations that are not deterministic on the device; auto: except on CUDA."

@@ -19,6 +19,8 @@ from torch.utils.data import DataLoader
 
 from gyrus.datasets.torch_dataset import Batch, StoredBatch
 from gyrus.errors import ConfigError
+from gyrus.processes import ALONE, Process
+from gyrus.training.global_batch import Share, share
 from gyrus.training.random_state import generator
 
 Order = Callable[[int], list[list[int]]]
@@ -88,26 +90,38 @@ class Loader:
     """
 
     def __init__(
-        self, dataset: BatchDataset, order: Order, *, workers: int = 0, device: torch.device | None = None
+        self,
+        dataset: BatchDataset,
+        order: Order,
+        *,
+        workers: int = 0,
+        device: torch.device | None = None,
+        process: Process = ALONE,
     ) -> None:
         """Store the arguments.
 
         Args:
             dataset: The source of the batches.
-            order: The batches of each epoch; their number is the same in every epoch.
+            order: The batches of each epoch; their number and sizes are the same in every epoch.
             workers: Number of loader processes; 0 loads in this process. Not used by a subset that fits into the memory
                 of the GPU.
             device: Where the batches are needed; by default the CPU.
+            process: Yield the share of this process in every batch.
         """
         self.epoch = 0
         self._dataset = dataset
         self._order = order
         self._workers = workers
         self._device = device or torch.device("cpu")
-        self._length = len(order(0))
+        self._process = process
+        self._sizes = [len(batch) for batch in order(0)]
 
     def __len__(self) -> int:
-        return self._length
+        return len(self._sizes)
+
+    def share(self, number: int) -> Share:
+        """The images of batch ``number`` that are in this process."""
+        return share(self._sizes[number], self._process.rank, self._process.world)
 
     def __iter__(self) -> Iterator[Batch]:
         # A generator: nothing runs before the first batch is requested, so the epoch may still be set.
@@ -118,6 +132,7 @@ class Loader:
         number_visits = getattr(self._dataset, "number_visits", None)
         if number_visits is not None:
             batches = number_visits(batches)
+        batches = [self.share(number).of(batch) for number, batch in enumerate(batches)]
         if self._device.type == "cuda":
             yield from ahead(self._stored_batches(batches), self._device)
         elif self._workers:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import socket
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -10,24 +12,26 @@ from typing import Literal
 
 import numpy as np
 import torch
-from torch import nn
+from torch import distributed, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from gyrus.errors import ConfigError, DataError
+from gyrus.errors import ConfigError, DataError, RunError
 from gyrus.files import reading
 from gyrus.inference.predict import pick_device, predict_logits
+from gyrus.processes import ALONE, Process
 from gyrus.training.checkpointing import CheckpointWriter, Snapshot, settings_of
 from gyrus.training.config import SWA, BestBy, TrainingConfig
-from gyrus.training.data_loader import SAMPLERS, BatchDataset, Loader, batches, check_main_guard
+from gyrus.training.data_loader import SAMPLERS, BatchDataset, Loader, Order, batches, check_main_guard
+from gyrus.training.distributed import device_of, planned_processes, team_of
 from gyrus.training.history import History, goodness
-from gyrus.training.lightning_module import BeforeEpoch, TrainingModule
-from gyrus.training.lightning_trainer import run_epochs
+from gyrus.training.lightning_module import BeforeEpoch, SaveEpoch, TrainingModule
+from gyrus.training.lightning_trainer import InterruptedTraining, run_epochs
 from gyrus.training.loggers import RunLogger, open_log, require_loggers
 from gyrus.training.losses import class_weights
 from gyrus.training.malloc import keep_freed_memory
 from gyrus.training.metrics import validation_scores
 from gyrus.training.precision import DeviceSettings, device_settings
-from gyrus.training.progress import FORWARD_SHARE, LoggedProgress, choose_progress
+from gyrus.training.progress import FORWARD_SHARE, LoggedProgress, Progress, choose_progress
 from gyrus.training.random_state import restored_torch_state, seed_torch
 from gyrus.training.weight_averaging import WeightAverage
 
@@ -63,6 +67,67 @@ class Fitted:
     history: Path
     warnings: tuple[str, ...]
     device_settings: DeviceSettings
+
+
+@dataclass(frozen=True)
+class Job:
+    """All that a process needs to train, besides its place among the others.
+
+    Attributes:
+        model: The network with its initial weights.
+        train: The training set.
+        val: The validation set.
+        config: All settings.
+        classes: The K class names.
+        seed: Seed of all random numbers.
+        class_weights: float32 (K,) or None.
+        resumed: The snapshot from which to continue, or None.
+        before_epoch: As for :func:`fit`.
+    """
+
+    model: nn.Module
+    train: BatchDataset
+    val: BatchDataset
+    config: TrainingConfig
+    classes: tuple[str, ...]
+    seed: int
+    class_weights: np.ndarray | None
+    resumed: Snapshot | None
+    before_epoch: BeforeEpoch | None
+
+    def packed(self) -> bytes:
+        """The job as bytes, for :meth:`unpacked` in another process.
+
+        Raises:
+            ConfigError: A part of it cannot be sent to another process.
+        """
+        content = io.BytesIO()
+        try:
+            torch.save(self, content)
+        except Exception as error:  # pickling raises many kinds
+            raise ConfigError(
+                f"This training cannot be sent to other processes: {error}. Define its network, data set and functions "
+                "at the top level of a module, or set training.devices to 1."
+            ) from error
+        return content.getvalue()
+
+    @classmethod
+    def unpacked(cls, content: bytes) -> Job:
+        """The job that process 0 of this training has packed."""
+        job = torch.load(io.BytesIO(content), weights_only=False, map_location="cpu")
+        assert isinstance(job, cls)
+        return job
+
+    def loader(self, dataset: BatchDataset, order: Order, process: Process, device: str) -> Loader:
+        """The batches of this process."""
+        there = device_of(process, device)
+        return Loader(dataset, order, workers=self.config.workers, device=there, process=process)
+
+    def train_loader(self, process: Process, device: str) -> Loader:
+        """The batches of the training set."""
+        targets, sampler = np.asarray(self.train.targets), SAMPLERS[self.config.sampler]
+        order = lambda epoch: batches(sampler(targets, self.seed, epoch), self.config.batch_size)  # noqa: E731
+        return self.loader(self.train, order, process, device)
 
 
 def fit(
@@ -112,22 +177,18 @@ def fit(
     check_main_guard(config.workers)
     device = _check_device(config)
     warnings = (*config.warnings(), *_check_subsets(train, val, classes))
-    _check_batch_norm(model, train, config)
+    process = planned_processes(config, device)
+    _check_batch_norm(model, train, config, process)
     require_loggers(config.loggers)
     chosen = device_settings(config, model, device)
-    targets, sampler = np.asarray(train.targets), SAMPLERS[config.sampler]
-    weights = class_weights(config.loss.class_weights, targets, classes)
     checkpoints = CheckpointWriter(folder, config, settings_of(chosen.applied_to(config), train, val, classes, seed))
     resumed = checkpoints.begin(resume=resume, automatic=chosen.reasons)
     if resumed:
         chosen = chosen.begun_with(resumed["settings"])
     config = chosen.applied_to(config)
-    loader = Loader(
-        train,
-        lambda epoch: batches(sampler(targets, seed, epoch), config.batch_size),
-        workers=config.workers,
-        device=torch.device(device),
-    )
+    weights = class_weights(config.loss.class_weights, np.asarray(train.targets), classes)
+    job = Job(model, train, val, config, tuple(classes), seed, weights, resumed, before_epoch)
+    loader = job.train_loader(ALONE, device)
     done = len(resumed["history"]) if resumed else 0
     display = choose_progress(
         epochs=config.epochs,
@@ -150,28 +211,96 @@ def fit(
                 after_epoch(History(tuple(snapshot["history"])))
 
         logged = LoggedProgress(display, run_log.step, len(loader))
-        module = TrainingModule(
-            _in_memory_format(model, config),
-            loader,
-            config,
-            class_weights=weights,
-            classes=classes,
-            seed=seed,
-            progress=logged,
-            save_epoch=save_epoch,
-            before_epoch=before_epoch,
-        )
+        module = _module(job, process, device, logged, _saved_by_process_0(save_epoch, process))
         if resumed:
             with reading(checkpoints.path, "the state of a training of this network"):
                 module.restore(resumed)
         with logged:
             logged.say(chosen.text())
-            cut = batches(np.arange(len(val)), config.batch_size)
-            val_loader = Loader(val, lambda _: cut, workers=config.workers, device=torch.device(device))
-            interrupted = not module.is_over and run_epochs(module, loader, val_loader, device, folder)
+            interrupted = not module.is_over and _train_with_all(module, job, process, device, folder)
         if isinstance(config.averaging, SWA) and not interrupted:
             interrupted = not _average_last_epochs(model, checkpoints, loader, val, config, classes, seed, device)
     return _result(model, module.history, config, checkpoints, chosen, interrupted=interrupted, warnings=warnings)
+
+
+def follow_training(content: bytes, process: Process) -> None:
+    """Train with process 0, from the job that it has packed; nothing is written.
+
+    Args:
+        content: The job.
+        process: This process.
+    """
+    job = Job.unpacked(content)
+    for dataset in (job.train, job.val):
+        store = getattr(dataset, "store", None)
+        if store is not None and not store.folder.exists():
+            raise RunError(
+                f"The decoded images in {store.folder} are not on the machine {socket.gethostname()}. Set the "
+                "environment variable GYRUS_CACHE to a folder that all machines share."
+            )
+    device = _check_device(job.config)
+    with restored_torch_state(cuda=device == "cuda"), keep_freed_memory(wanted=device == "cpu"):
+        module = _module(job, process, device, Progress(), lambda _: _end_if_process_0_fails())
+        if job.resumed:
+            module.restore(job.resumed)
+        _run_epochs(module, job, process, device, Path())
+
+
+def _module(job: Job, process: Process, device: str, progress: Progress, save_epoch: SaveEpoch) -> TrainingModule:
+    return TrainingModule(
+        _in_memory_format(job.model, job.config),
+        job.train_loader(process, device),
+        job.config,
+        class_weights=job.class_weights,
+        classes=job.classes,
+        seed=job.seed,
+        progress=progress,
+        save_epoch=save_epoch,
+        before_epoch=job.before_epoch,
+        process=process,
+    )
+
+
+def _train_with_all(module: TrainingModule, job: Job, process: Process, device: str, folder: Path) -> bool:
+    """In process 0: train with all processes. Returns whether a signal requested the end."""
+    with team_of(process, device) as team:
+        if team is None:
+            return _run_epochs(module, job, process, device, folder)
+        with team.training(job.packed(), device):
+            return _run_epochs(module, job, process, device, folder)
+
+
+def _run_epochs(module: TrainingModule, job: Job, process: Process, device: str, folder: Path) -> bool:
+    """In every process: train the remaining epochs. Returns whether a signal requested the end."""
+    cut = batches(np.arange(len(job.val)), job.config.batch_size)
+    val = job.loader(job.val, lambda _: cut, process, device)
+    return run_epochs(module, module.loader, val, device, folder, process)
+
+
+def _saved_by_process_0(save_epoch: SaveEpoch, process: Process) -> SaveEpoch:
+    """Save an epoch while the others wait, and let them know if that ends the training."""
+
+    def save(snapshot: Snapshot) -> None:
+        failed = torch.ones(1)
+        try:
+            save_epoch(snapshot)
+            failed.zero_()
+        finally:
+            distributed.broadcast(failed, 0)
+
+    return save if process.world > 1 else save_epoch
+
+
+def _end_if_process_0_fails() -> None:
+    """In another process: wait until process 0 has saved the epoch.
+
+    Raises:
+        InterruptedTraining: It could not, or it has ended the training.
+    """
+    failed = torch.ones(1)
+    distributed.broadcast(failed, 0)
+    if failed:
+        raise InterruptedTraining
 
 
 def _check_subsets(train: BatchDataset, val: BatchDataset, classes: Sequence[str]) -> tuple[str, ...]:
@@ -194,11 +323,17 @@ def _check_subsets(train: BatchDataset, val: BatchDataset, classes: Sequence[str
     return tuple(warnings)
 
 
-def _check_batch_norm(model: nn.Module, train: BatchDataset, config: TrainingConfig) -> None:
-    """Refuse batches of one image for a model with batch normalisation."""
+def _check_batch_norm(model: nn.Module, train: BatchDataset, config: TrainingConfig, process: Process) -> None:
+    """Refuse batches, or shares of batches, of one image for a model with batch normalisation."""
     has_norm = any(isinstance(layer, _BatchNorm) for layer in model.modules())
     if has_norm and min(config.batch_size, len(train)) == 1:
         raise ConfigError("training.batch_size is 1, but the model has batch normalisation. Use 2 or more.")
+    smallest = min(map(len, batches(np.arange(len(train)), config.batch_size))) // process.world
+    if has_norm and process.world > 1 and not config.sync_batch_norm and smallest < 2:
+        raise ConfigError(
+            f"The smallest batch leaves {smallest} of its images for one of {process.world} processes, but batch "
+            "normalisation needs two. Set training.sync_batch_norm to true, or change training.batch_size."
+        )
 
 
 def _check_device(config: TrainingConfig) -> str:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from gyrus.training.config import HardExamples
+from gyrus.training.global_batch import WholeBatch
 
 
 def hardest(losses: Tensor, mining: HardExamples) -> Tensor:
@@ -28,7 +29,8 @@ def second_pass(
     images: Tensor,
     losses_of: Callable[[Tensor, Tensor | slice], Tensor],
     mining: HardExamples,
-) -> tuple[Tensor, Tensor, Tensor]:
+    batch: WholeBatch,
+) -> tuple[Tensor, Tensor, Tensor, WholeBatch]:
     """Select images by one forward pass without gradient, and pass the selected images through the network again.
 
     The selected images are normalised among themselves. Only the first pass updates the batch norms' statistics.
@@ -39,16 +41,19 @@ def second_pass(
         images: float32 (B, C, *spatial).
         losses_of: From logits and the positions that they belong to, to the loss of each image.
         mining: The settings.
+        batch: How the images are divided among processes.
 
     Returns:
-        The losses of the selected images with gradient, their positions, and the logits (B, K) of the first pass.
+        The losses of the selected images with gradient, their positions, the logits (B, K) of the first pass, and the
+        batch of the selected images.
     """
-    with torch.no_grad():
+    with torch.no_grad(), batch.computing():
         logits = network(images)
-    selected = hardest(losses_of(logits, slice(None)), mining)
-    with _frozen_statistics(model, single=len(selected) == 1):
+    hard = hardest(batch.gathered(losses_of(logits, slice(None))), mining)
+    selected, smaller = batch.selected(hard)
+    with _frozen_statistics(model, single=len(hard) == 1), smaller.computing():
         losses = losses_of(network(images[selected]), selected)
-    return losses, selected, logits
+    return losses, selected, logits, smaller
 
 
 @contextmanager

@@ -5,18 +5,20 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from lightning.pytorch import LightningModule
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 from torch.optim import Optimizer
 
 from gyrus.datasets.torch_dataset import Batch
-from gyrus.errors import RunError
+from gyrus.processes import ALONE, Process
 from gyrus.training.config import EMA, SWA, TrainingConfig
 from gyrus.training.data_loader import Loader
+from gyrus.training.distributed import SharedError
+from gyrus.training.global_batch import PartOfBatch, WholeBatch
 from gyrus.training.history import History
 from gyrus.training.losses import Objective
 from gyrus.training.metrics import EpochMetrics, validation_scores
@@ -37,12 +39,21 @@ SaveEpoch = Callable[[dict[str, Any]], None]
 """Called with a snapshot after each epoch."""
 
 
+@runtime_checkable
+class FollowsFreezing(Protocol):
+    """A strategy of Lightning that must know which weights are trained."""
+
+    def follow_freezing(self) -> None:
+        """Called when the model may have other trained weights than before."""
+
+
 class TrainingModule(LightningModule):
     """A model in training.
 
     Attributes:
         model: The model that is trained.
         history: The complete epochs. The current epoch is number ``len(history)``, counted from 0.
+        loader: The training set.
     """
 
     def __init__(
@@ -57,6 +68,7 @@ class TrainingModule(LightningModule):
         progress: Progress,
         save_epoch: SaveEpoch,
         before_epoch: BeforeEpoch | None = None,
+        process: Process = ALONE,
     ) -> None:
         """Store the arguments.
 
@@ -70,18 +82,20 @@ class TrainingModule(LightningModule):
             progress: Shows the progress.
             save_epoch: Saves the snapshot.
             before_epoch: Called at the start of every epoch.
+            process: This process among those that train together; ``loader`` yields its share of each batch.
         """
         super().__init__()
         self.model = model
         self.config = config
         self.history = History()
         self._objective = Objective(config, class_weights)
-        self._loader = loader
+        self.loader = loader
         self._classes = classes
         self._seed = seed
         self._progress = progress
         self._save_epoch = save_epoch
         self._before_epoch = before_epoch
+        self._process = process
         self._network: Callable[[Tensor], Tensor] = torch.compile(model) if config.compile else model
         self._average: WeightAverage | None = None
         self._resumed: dict[str, Any] | None = None
@@ -90,6 +104,7 @@ class TrainingModule(LightningModule):
         self._metrics = EpochMetrics()
         self._val_logits: list[Tensor] = []
         self._val_targets: list[Tensor] = []
+        self._val_positions: list[Tensor] = []
         self._val_scores: dict[str, float] = {}
         self._started = 0.0
 
@@ -139,11 +154,13 @@ class TrainingModule(LightningModule):
     def on_train_epoch_start(self) -> None:
         """Called by Lightning before the first batch is fetched."""
         epoch = len(self.history)
-        self._loader.epoch = epoch
+        self.loader.epoch = epoch
         seed_torch(self._seed, epoch)
         self.model.train()
         if self._before_epoch is not None:
             self._before_epoch(epoch, self.model)
+            if isinstance(self.trainer.strategy, FollowsFreezing):
+                self.trainer.strategy.follow_freezing()
         self._mixing = strength(self.config.mixing, epoch + 1, self.config.epochs)
         self._steps = epoch * self._steps_per_epoch
         self._metrics = EpochMetrics(with_accuracy=self._mixing.probability == 0)
@@ -153,9 +170,10 @@ class TrainingModule(LightningModule):
     def training_step(self, batch: Batch, index: int) -> Tensor:
         """The loss of a batch."""
         images = self._in_memory_format(batch.images)
-        mix = self._draw_mix(images, index)
-        loss, logits = self._objective(self._network, self.model, images, batch.targets, mix)
-        self._metrics.add(loss, logits, batch.targets)
+        whole = self._whole_batch(index)
+        mix = self._draw_mix((whole.total or len(images), *images.shape[1:]), index)
+        loss, logits = self._objective(self._network, self.model, images, batch.targets, mix, whole)
+        self._metrics.add(loss, whole.used(logits), whole.used(batch.targets), whole.total)
         return loss
 
     def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None) -> None:
@@ -177,7 +195,7 @@ class TrainingModule(LightningModule):
         row = {
             "epoch": len(self.history) + 1,
             "lr": max(group["lr"] for group in self._optimiser.param_groups),
-            **self._metrics.means(),
+            **self._metrics.means(self._sum_over_processes),
             **self._val_scores,
             "seconds": time.perf_counter() - self._started,
         }
@@ -193,7 +211,11 @@ class TrainingModule(LightningModule):
     def on_validation_epoch_start(self) -> None:
         """Called by Lightning before the validation set."""
         self._checked_loss()
-        self._val_logits, self._val_targets = [], []
+        self._val_logits, self._val_targets, self._val_positions = [], [], []
+        if self._process.world > 1:  # without synchronised batch norms, each process has its own statistics
+            for network in (self.model, self._average.model if self._average else None):
+                for buffer in network.buffers() if network else ():
+                    distributed.broadcast(buffer, 0)
 
     def validation_step(self, batch: Batch, _: int) -> None:
         """Collect the logits of a batch; with EMA, those of the averaged weights."""
@@ -201,13 +223,14 @@ class TrainingModule(LightningModule):
         network = self._average.model if self._average is not None and averaged else self._network
         self._val_logits.append(network(self._in_memory_format(batch.images)).float())
         self._val_targets.append(batch.targets)
+        self._val_positions.append(batch.positions)
 
     def on_validation_epoch_end(self) -> None:
         """Called by Lightning after the validation set."""
-        logits = torch.cat(self._val_logits).cpu().numpy()
+        logits, targets = self._val_of_all_processes()
         if not np.isfinite(logits).all():
             raise _not_finite("output for the validation set", f"after epoch {len(self.history) + 1}")
-        self._val_scores = validation_scores(logits, torch.cat(self._val_targets).cpu().numpy(), self._classes)
+        self._val_scores = validation_scores(logits, targets, self._classes)
 
     # Helpers
 
@@ -217,7 +240,7 @@ class TrainingModule(LightningModule):
 
     @property
     def _steps_per_epoch(self) -> int:
-        return math.ceil(len(self._loader) / self.config.accumulate)
+        return math.ceil(len(self.loader) / self.config.accumulate)
 
     def _in_memory_format(self, images: Tensor) -> Tensor:
         # Slices only: for volumes this format halved the speed of 3D ResNets on the CPU.
@@ -229,16 +252,43 @@ class TrainingModule(LightningModule):
         averaging = self.config.averaging
         return isinstance(averaging, SWA) and len(self.history) >= first_swa_epoch(averaging, self.config.epochs)
 
-    def _draw_mix(self, images: Tensor, batch: int) -> Mix | None:
+    def _whole_batch(self, index: int) -> WholeBatch:
+        """The batch that this process has a share of."""
+        if self._process.world == 1:
+            return WholeBatch()
+        return PartOfBatch.of_share(
+            self.loader.share(index),
+            self._process.world,
+            self.device,
+            sync_batch_norm=self.config.sync_batch_norm,
+        )
+
+    def _sum_over_processes(self, own: Tensor) -> Tensor:
+        if self._process.world > 1:
+            distributed.all_reduce(own)
+        return own
+
+    def _val_of_all_processes(self) -> tuple[np.ndarray, np.ndarray]:
+        """Logits float32 (N, K) and targets (N,) of the validation set, each image once, in its order."""
+        own = tuple(torch.cat(each).cpu() for each in (self._val_positions, self._val_logits, self._val_targets))
+        parts: list[Any] = [own] * self._process.world
+        if self._process.world > 1:
+            distributed.all_gather_object(parts, own)
+        positions, logits, targets = (torch.cat(each).numpy() for each in zip(*parts, strict=True))
+        # A small batch leaves a process without an image of its own, and it repeats one.
+        _, first = np.unique(positions, return_index=True)
+        return logits[first], targets[first]
+
+    def _draw_mix(self, size: tuple[int, ...], batch: int) -> Mix | None:
         if self._mixing.probability == 0:
             return None
-        return draw_mix(self._mixing, tuple(images.shape), generator(self._seed, "mixing", len(self.history), batch))
+        return draw_mix(self._mixing, size, generator(self._seed, "mixing", len(self.history), batch))
 
     def _checked_loss(self) -> float:
         """The mean loss of the latest batches.
 
         Raises:
-            RunError: The loss of a batch is NaN or infinite.
+            SharedError: The loss of a batch is NaN or infinite.
         """
         losses = self._metrics.latest_losses(LOSS_INTERVAL)
         bad = np.flatnonzero(~np.isfinite(losses))
@@ -248,8 +298,8 @@ class TrainingModule(LightningModule):
         return float(losses.mean())
 
 
-def _not_finite(what: str, where: str) -> RunError:
-    return RunError(
+def _not_finite(what: str, where: str) -> SharedError:
+    return SharedError(
         f"The {what} became NaN or infinite {where}. Try a lower learning rate (training.optimiser.lr), "
         "training.gradient_clip 1.0, a longer warm-up, or precision 32-true, and check the images for extreme values."
     )

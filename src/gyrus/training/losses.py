@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from gyrus.errors import ConfigError
 from gyrus.training.config import ClassWeights, CrossEntropy, Focal, TrainingConfig
+from gyrus.training.global_batch import WholeBatch
 from gyrus.training.hard_example_mining import hardest, second_pass
 from gyrus.training.mixup import Mix, mix_images
 
@@ -37,9 +38,11 @@ def focal(config: Focal, logits: Tensor, targets: Tensor, weights: Tensor | None
 LOSSES: dict[str, Loss] = {"cross_entropy": cross_entropy, "focal": focal}
 
 
-def reduce(values: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:
-    """The weighted mean loss: divided by the sum of the weights of the images, as in PyTorch."""
-    return values.mean() if weights is None else values.sum() / weights[targets].sum()
+def reduce(values: Tensor, targets: Tensor, weights: Tensor | None, batch: WholeBatch | None = None) -> Tensor:
+    """The weighted mean loss over a batch: divided by the sum of the weights of the images, as in PyTorch."""
+    batch = batch or WholeBatch()
+    values, targets = batch.used(values), batch.used(targets)
+    return batch.mean(values, None if weights is None else weights[targets])
 
 
 class Objective(nn.Module):
@@ -61,7 +64,13 @@ class Objective(nn.Module):
         self.weights: Tensor | None
 
     def forward(
-        self, network: Callable[[Tensor], Tensor], model: nn.Module, images: Tensor, targets: Tensor, mix: Mix | None
+        self,
+        network: Callable[[Tensor], Tensor],
+        model: nn.Module,
+        images: Tensor,
+        targets: Tensor,
+        mix: Mix | None,
+        batch: WholeBatch | None = None,
     ) -> tuple[Tensor, Tensor]:
         """The loss of a batch and the logits (B, K).
 
@@ -71,30 +80,40 @@ class Objective(nn.Module):
             images: float32 (B, C, *spatial).
             targets: int64 (B,).
             mix: How the batch is mixed, or None.
+            batch: How the batch is divided among processes; None: not at all.
         """
+        batch = batch or WholeBatch()
         if mix is not None:
-            return self._mixed(network, images, targets, mix)
+            return self._mixed(network, images, targets, mix, batch)
         if self._mining is not None and self._mining.passes == 2:
 
             def losses_of(logits: Tensor, positions: Tensor | slice) -> Tensor:
                 return self._per_image(logits, targets[positions])
 
-            values, selected, logits = second_pass(network, model, images, losses_of, self._mining)
-            return reduce(values, targets[selected], self.weights), logits
-        logits = network(images)
+            values, selected, logits, batch = second_pass(network, model, images, losses_of, self._mining, batch)
+            return reduce(values, targets[selected], self.weights, batch), logits
+        with batch.computing():
+            logits = network(images)
         values = self._per_image(logits, targets)
-        chosen = slice(None) if self._mining is None else hardest(values, self._mining)
-        return reduce(values[chosen], targets[chosen], self.weights), logits
+        if self._mining is not None:
+            chosen, batch = batch.selected(hardest(batch.gathered(values), self._mining))
+            values, targets = values[chosen], targets[chosen]
+        return reduce(values, targets, self.weights, batch), logits
 
     def _per_image(self, logits: Tensor, targets: Tensor) -> Tensor:
         return self._loss(self._config, logits, targets, self.weights)
 
     def _mixed(
-        self, network: Callable[[Tensor], Tensor], images: Tensor, targets: Tensor, mix: Mix
+        self, network: Callable[[Tensor], Tensor], images: Tensor, targets: Tensor, mix: Mix, batch: WholeBatch
     ) -> tuple[Tensor, Tensor]:
-        logits = network(mix_images(images, mix))
-        others = targets[mix.partners(targets.device)]
-        own, other = (reduce(self._per_image(logits, labels), labels, self.weights) for labels in (targets, others))
+        order = mix.partners(targets.device)
+        mixed = mix_images(images, mix, batch.own(batch.gathered(images)[order]))
+        with batch.computing():
+            logits = network(mixed)
+        others = batch.own(batch.gathered(targets)[order])
+        own, other = (
+            reduce(self._per_image(logits, labels), labels, self.weights, batch) for labels in (targets, others)
+        )
         return mix.fraction * own + (1 - mix.fraction) * other, logits
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -32,22 +32,26 @@ class EpochMetrics:
         """Batches so far."""
         return len(self._sizes)
 
-    def add(self, loss: Tensor, logits: Tensor, targets: Tensor) -> None:
-        """Add a batch: its loss, logits (B, K) and targets (B,)."""
+    def add(self, loss: Tensor, logits: Tensor, targets: Tensor, total: int | None = None) -> None:
+        """Add a batch: its loss, logits (B, K), targets (B,), and its size if only a part of it is given."""
         self._losses.append(loss.detach())
         if self._with_accuracy:
             self._correct.append((logits.detach().argmax(dim=1) == targets).sum())
-        self._sizes.append(len(targets))
+        self._sizes.append(len(targets) if total is None else total)
 
     def latest_losses(self, count: int) -> np.ndarray:
         """The losses of the latest ``count`` batches, float64."""
         return torch.stack(self._losses[-count:]).double().cpu().numpy()
 
-    def means(self) -> dict[str, float]:
-        """Loss and accuracy, averaged over images; an undefined accuracy is NaN."""
+    def means(self, over_all: Callable[[Tensor], Tensor] = lambda own: own) -> dict[str, float]:
+        """Loss and accuracy, averaged over images; an undefined accuracy is NaN.
+
+        Args:
+            over_all: From the number of correct images of this process to that of all processes.
+        """
         sizes = np.array(self._sizes)
         losses = self.latest_losses(self.batches)
-        correct = int(torch.stack(self._correct).sum()) if self._with_accuracy else float("nan")
+        correct = int(over_all(torch.stack(self._correct).sum())) if self._with_accuracy else float("nan")
         return {
             "train_loss": float((losses * sizes).sum() / sizes.sum()),
             "train_accuracy": correct / int(sizes.sum()),

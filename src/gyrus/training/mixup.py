@@ -64,9 +64,16 @@ def draw_mix(mixing: MixingStrength, size: tuple[int, ...], random: np.random.Ge
     return Mix(order, 1 - float(covered), box)
 
 
-def mix_images(images: Tensor, mix: Mix) -> Tensor:
-    """Mixed images; the given batch is not changed."""
-    others = images[mix.partners(images.device)]
+def mix_images(images: Tensor, mix: Mix, others: Tensor | None = None) -> Tensor:
+    """Mixed images; the given batch is not changed.
+
+    Args:
+        images: float32 (B, C, *spatial).
+        mix: How they are mixed.
+        others: The images that are mixed into them, by default those of the same batch.
+    """
+    if others is None:
+        others = images[mix.partners(images.device)]
     if mix.box is None:
         return images * mix.fraction + others * (1 - mix.fraction)
     mixed = images.clone()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import nn, optim
 
 from gyrus.errors import ConfigError
@@ -40,7 +41,18 @@ def build_optimiser(model: nn.Module, config: Optimiser, *, scaled: bool = False
         ConfigError: Layer-wise learning rates are requested, but the model does not define its stages.
     """
     fused = not scaled and all(parameter.device.type in FUSED_ON for parameter in model.parameters())
-    return OPTIMISERS[config.name](parameter_groups(model, config), config, fused)
+    optimiser = OPTIMISERS[config.name](parameter_groups(model, config), config, fused)
+    if fused and isinstance(optimiser, optim.SGD):
+        optimiser.register_step_pre_hook(_begin_momentum)
+    return optimiser
+
+
+def _begin_momentum(optimiser: optim.Optimizer, *_: Any) -> None:
+    """Give unfrozen weights a momentum of zero: the fused form of SGD needs that of all weights or of none."""
+    for group in optimiser.param_groups:
+        for parameter in group["params"] if group["momentum"] else ():
+            if parameter.grad is not None and optimiser.state[parameter].get("momentum_buffer") is None:
+                optimiser.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
 
 
 def parameter_groups(model: nn.Module, config: Optimiser) -> Groups:

@@ -18,6 +18,7 @@ from gyrus.datasets.splits import Split
 from gyrus.errors import ConfigError
 from gyrus.files import digest, make_folder, refuse_links
 from gyrus.redaction import without_secrets
+from gyrus.training.worker import by_process_0
 from gyrus.tuning.final_training import train_best
 from gyrus.tuning.samplers_and_pruners import grid_size, make_pruner, make_sampler
 from gyrus.tuning.search_space import SearchSpace
@@ -34,6 +35,7 @@ IRRELEVANT = (("data", "path"), ("training", "device"), ("training", "workers"))
 """Fields of the config in which the calls of one study may differ."""
 
 
+@by_process_0
 def tune(
     config: ExperimentConfig | str | Path | None = None,
     *,

@@ -20,6 +20,7 @@ from gyrus.files import write_text
 from gyrus.inference.predictions import Predictions
 from gyrus.reporting.crossval_report import report_folds
 from gyrus.runs.run_folder import Run
+from gyrus.training.worker import by_process_0
 from gyrus.workflows.baselines import evaluate_fold_baselines
 from gyrus.workflows.crossval_folder import (
     CrossValidation,
@@ -67,6 +68,7 @@ class NestedChoice(Protocol):
         """All that determines the choice, as plain values. If it changes, it is another cross-validation."""
 
 
+@by_process_0
 def crossval(
     config: ExperimentConfig | str | Path | None = None,
     *,

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
+from torch import nn
 
 from gyrus.datasets.manifest import Manifest
 from gyrus.datasets.patches import PatchConfig
@@ -20,7 +22,7 @@ from gyrus.inference.predict import keys_from_digests, predict_with_tta, tta_aug
 from gyrus.inference.predictions import Predictions
 from gyrus.models.build import build
 from gyrus.models.classifier import Classifier
-from gyrus.models.freezing import apply_freezing
+from gyrus.models.freezing import FreezeConfig, apply_freezing
 from gyrus.training.loggers import RunLogger
 from gyrus.transforms.augmentation.config import AugmentationConfig
 from gyrus.transforms.normalisation import Normalisation
@@ -171,7 +173,12 @@ def fit_model(
         seed=settings.seed,
         resume=resume,
         progress=not isinstance(display, Silent),
-        before_epoch=lambda epoch, network: apply_freezing(cast(Classifier, network), settings.model.freezing, epoch),
+        before_epoch=partial(_freeze, settings.model.freezing),
         after_epoch=after_epoch,
         log=log,
     )
+
+
+def _freeze(freezing: FreezeConfig, epoch: int, model: nn.Module) -> None:
+    """Freeze or unfreeze stages at the start of an epoch; a function that can be sent to other processes."""
+    apply_freezing(cast(Classifier, model), freezing, epoch)

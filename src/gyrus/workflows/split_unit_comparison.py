@@ -13,6 +13,7 @@ from gyrus.evaluation.result import Evaluation
 from gyrus.inference.predictions import Predictions
 from gyrus.reporting.split_unit_report import ComparedRun, report_comparison
 from gyrus.runs.run_folder import Run
+from gyrus.training.worker import by_process_0
 from gyrus.types import SplitUnit
 from gyrus.workflows.crossval import NestedChoice, crossval
 from gyrus.workflows.crossval_folder import CrossValidation, read_facts
@@ -46,6 +47,7 @@ class SplitUnitComparison(Generic[Result]):
         return self.summary
 
 
+@by_process_0
 def train_both(
     config: ExperimentConfig | str | Path | None = None,
     *,
@@ -87,6 +89,7 @@ def train_both(
     return SplitUnitComparison(runs["subject"], runs["image"], summary, report)
 
 
+@by_process_0
 def crossval_both(
     config: ExperimentConfig | str | Path | None = None,
     *,

@@ -18,6 +18,7 @@ from gyrus.extras import DISTRIBUTION
 from gyrus.inference.predict import pick_device
 from gyrus.runs.run_folder import Run, installed_version
 from gyrus.training.loggers import RunLogger, open_log, require_loggers
+from gyrus.training.worker import by_process_0
 from gyrus.workflows.baselines import predict_baselines, save_baseline_predictions, shuffle_labels
 from gyrus.workflows.data_module import DataModule, fit_model, new_model
 from gyrus.workflows.display import SILENT, Display, show_warnings
@@ -42,6 +43,7 @@ from gyrus.workflows.saved_outputs import (
 from gyrus.workflows.training_plan import data_to_train, require_memory
 
 
+@by_process_0
 def train(
     config: ExperimentConfig | str | Path | None = None,
     *,
@@ -91,6 +93,7 @@ def train_on_split(
         return _train_with_logs(run, settings, manifest, split, display)
 
 
+@by_process_0
 def resume(folder: str | Path, *, data: str | Path | None = None, display: Display = SILENT) -> Run:
     """Continue a run that was killed or interrupted. The final weights are those of an uninterrupted run.
 

@@ -19,6 +19,7 @@ from gyrus.evaluation.result import Evaluation
 from gyrus.executor import folder_for_temporary_files
 from gyrus.files import temporary_folder
 from gyrus.runs.run_folder import Run
+from gyrus.training.worker import by_process_0
 from gyrus.workflows.display import SILENT, Display
 from gyrus.workflows.experiment_config import ExperimentConfig, load_config
 from gyrus.workflows.parallel_training import train_all
@@ -60,6 +61,7 @@ class SeedRuns:
         return "\n".join([*lines, advice])
 
 
+@by_process_0
 def train_seeds(
     config: ExperimentConfig | str | Path | None = None,
     *,
