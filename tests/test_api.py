@@ -21,6 +21,7 @@ from gyrus.cli.options import TrainingDataOptions
 API = (Path(__file__).parents[1] / "docs" / "api.md").read_text(encoding="utf-8")
 
 FUNCTIONS = {
+    "test": "external_validation",
     "recipes": "recipes",
     "recipes show": "load_config",
     "runs list": "list_runs",

@@ -52,6 +52,8 @@ _PUBLIC = {
     "ensemble": "gyrus.workflows.ensemble",
     "predict": "gyrus.workflows.predict",
     "Predictor": "gyrus.workflows.predict",
+    "external_validation": "gyrus.workflows.external_validation",
+    "ExternalValidation": "gyrus.evaluation.external_validation",
     "explain": "gyrus.workflows.explain.explain",
     "Predictions": "gyrus.inference.predictions",
     "Evaluation": "gyrus.evaluation.result",

@@ -23,6 +23,7 @@ from gyrus.cli import (
     doctor,
     evaluate,
     explain,
+    external_validation,
     models,
     predict,
     recipes,
@@ -61,6 +62,7 @@ command(app, "compare")(compare.compare)
 command(app, "leaderboard")(compare.leaderboard)
 command(app, "ensemble")(crossval.ensemble)
 command(app, "predict")(predict.predict)
+command(app, "test")(external_validation.external_validation)
 command(app, "explain")(explain.explain)
 command(app, "models")(models.models)
 app.add_typer(recipes.app, name="recipes")

@@ -294,8 +294,23 @@ def evaluate_threshold(
         DataError: The classes differ.
     """
     predicted, positive = point.predict_positive(test), is_positive(test, point.positive)
-    clusters = cluster_indices(test)
-    rates = {
+    rates = evaluate_decisions(predicted, positive, cluster_indices(test), bootstrap)
+    counts = (predicted & positive, predicted & ~positive, ~predicted & positive, ~predicted & ~positive)
+    return OperatingResult(point, rates, *(int(count.sum()) for count in counts))
+
+
+def evaluate_decisions(
+    predicted: Bools, positive: Bools, clusters: npt.NDArray[np.int64], bootstrap: BootstrapConfig
+) -> dict[str, Estimate]:
+    """The rates of decisions, by name of :data:`RATES`.
+
+    Args:
+        predicted: Which rows are predicted positive (N,).
+        positive: Which rows are positive (N,).
+        clusters: The subject of each row (N,).
+        bootstrap: How intervals are computed.
+    """
+    return {
         name: estimate_fraction(
             predicted == positive,
             rate.among(predicted, positive),
@@ -305,8 +320,6 @@ def evaluate_threshold(
         )
         for name, rate in RATES.items()
     }
-    counts = (predicted & positive, predicted & ~positive, ~predicted & positive, ~predicted & ~positive)
-    return OperatingResult(point, rates, *(int(count.sum()) for count in counts))
 
 
 def positive_scores(predictions: Predictions, positive: Sequence[str]) -> Floats:

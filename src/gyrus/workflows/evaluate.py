@@ -137,7 +137,7 @@ def evaluate_run(
     healthy = config.healthy or healthy_class(test.classes)
     assessment = assess(val, test, healthy=healthy, resamples=config.resamples, seed=settings.seed, level=config.level)
     assessment.save(run.assessment)
-    columns = _group_columns(manifest, load_quality(run), config.groups)
+    columns = group_columns(manifest, load_quality(run), config.groups)
     sampling = BootstrapConfig(config.resamples, settings.seed, config.level)
     groups = Subgroups(evaluate_subgroups(test, columns, bootstrap=sampling))
     groups.save(run.subgroups)
@@ -222,7 +222,7 @@ def _evaluate_table(path: Path, folder: Path, split_unit: SplitUnit | None, conf
     return evaluation
 
 
-def _group_columns(manifest: Manifest, quality: pd.DataFrame, asked: Sequence[str] | None) -> pd.DataFrame:
+def group_columns(manifest: Manifest, quality: pd.DataFrame, asked: Sequence[str] | None) -> pd.DataFrame:
     """The columns that define subgroups, indexed by sample."""
     measured = [column for column in quality if column not in manifest.table]
     table = manifest.table.set_index("sample").join(quality[measured])

@@ -1,0 +1,618 @@
+"""External validation: a trained classifier on subjects of another cohort, beside its own test set.
+
+Nothing is chosen on the cohort. The only fits to it are calibration lines, which describe it, and a recalibration that
+is cross-fitted: each subject is predicted with what was fitted on others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal
+
+import numpy as np
+import numpy.typing as npt
+import scipy  # loads its submodules on first use
+
+from gyrus.errors import DataError
+from gyrus.evaluation.assessment import Assessment
+from gyrus.evaluation.bootstrap import BootstrapConfig, cluster_indices
+from gyrus.evaluation.calibration_metrics import Calibration, measure_calibration
+from gyrus.evaluation.calibrators import Calibrator, fit_calibrator
+from gyrus.evaluation.comparison import labelled_rows
+from gyrus.evaluation.metrics import METRICS
+from gyrus.evaluation.result import Estimate, Evaluation, Unit, percent
+from gyrus.evaluation.subgroups import SubgroupTable
+from gyrus.evaluation.thresholds import (
+    OperatingPoint,
+    choose_threshold,
+    evaluate_decisions,
+    evaluate_threshold,
+    is_positive,
+)
+from gyrus.inference.predictions import Predictions
+from gyrus.inference.unlike_training import LikenessSummary
+from gyrus.serialisation import Saved
+from gyrus.text import counted, listed, p_value_text
+
+Floats = npt.NDArray[np.float64]
+
+COMPARED = ("accuracy", "balanced_accuracy", "macro_f1", "macro_roc_auc")
+"""Scores that are compared with those of the internal test set."""
+
+POINT_RATES = ("sensitivity", "specificity", "ppv", "npv")
+"""Rates of operating points that are compared."""
+
+FOLDS = 5
+"""Parts of the cohort for the recalibration by cross-fitting."""
+
+RECALIBRATOR = "vector"
+"""A map with an offset per class, because another prevalence shifts the probabilities."""
+
+Reason = Literal["id", "file", "pixels"]
+"""How a person of the cohort was recognised as one of the data of the run."""
+
+REASONS: dict[Reason, str] = {
+    "file": "the same files",
+    "pixels": "near-identical pixels",
+    "id": "the same identifier only",
+}
+
+
+@dataclass(frozen=True)
+class SetAside:
+    """A subject of the cohort who is also in the data of the run.
+
+    Attributes:
+        subject: In the cohort.
+        known_as: In the data of the run.
+        subset: Where the run used this subject: "train", "val", "test".
+        reason: How the subject was recognised, the surest way.
+        images: Images of the cohort that are set aside.
+    """
+
+    subject: str
+    known_as: str
+    subset: str
+    reason: Reason
+    images: int
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A score on the cohort beside the internal one.
+
+    Attributes:
+        internal: On the test set of the run.
+        external: On the cohort.
+        difference: The second minus the first.
+    """
+
+    internal: Estimate
+    external: Estimate
+    difference: Estimate
+
+
+@dataclass(frozen=True)
+class CalibrationLine:
+    """Calibration of the probability of one class, or of the positive classes: a logistic line (Cox 1958).
+
+    Attributes:
+        name: The class; "positive" for the positive classes together.
+        predicted: The mean probability.
+        observed: The fraction that is of the class.
+        in_the_large: The offset with a slope of 1, in log odds: 0 if calibrated, above 0 if probabilities are too low.
+        slope: 1 if calibrated; below 1 if probabilities are too extreme.
+    """
+
+    name: str
+    predicted: float
+    observed: float
+    in_the_large: Estimate
+    slope: Estimate
+
+
+@dataclass(frozen=True)
+class ClassFraction:
+    """How frequent a class is."""
+
+    name: str
+    internal: float
+    external: float
+
+
+@dataclass(frozen=True)
+class PointComparison:
+    """The shipped operating point.
+
+    Attributes:
+        point: As the run ships it.
+        rates: As shipped: internal, external and the difference, by name of :data:`POINT_RATES`.
+        recalibrated: Rates on the cohort if probabilities and threshold are fitted on other subjects of the cohort;
+            None where that is impossible.
+    """
+
+    point: OperatingPoint
+    rates: Mapping[str, Compared]
+    recalibrated: Mapping[str, Estimate] | None
+
+
+@dataclass(frozen=True)
+class WantedSize:
+    """Subjects that a cohort needs for intervals of a wanted width.
+
+    Attributes:
+        score: The score.
+        expected: The value that is expected: that on the cohort.
+        subjects: In all, at the prevalence of the cohort.
+        source: The formula.
+    """
+
+    score: str
+    expected: float
+    subjects: int
+    source: str
+
+
+@dataclass(frozen=True)
+class ExternalValidation(Saved):
+    """A trained classifier on another cohort.
+
+    Attributes:
+        run: Name of the run.
+        cohort: Name of the cohort.
+        internal: Scores on the test set of the run.
+        external: Scores on the cohort, without the subjects that are set aside.
+        unit: What is compared.
+        scores: By name of :data:`COMPARED`.
+        expected_accuracy: The accuracy that the internal recall of each class gives at the class frequencies of the
+            cohort: what a shift of prevalence alone would do. None where a class is missing in the test set.
+        set_aside: Subjects who are also in the data of the run.
+        pixels_compared: Whether pixels were compared; the data of the run must be in their place.
+        fractions: Frequencies of the classes.
+        prevalence_p: p-value of equal frequencies (chi-squared test); None where it is undefined.
+        calibration: On the cohort, with the calibrator of the run.
+        calibration_lines: Per class, or of the positive classes.
+        recalibrated: Calibration on the cohort after cross-fitted recalibration; None where that is impossible.
+        points: Operating points.
+        groups: Scores of groups.
+        likeness: How many subjects are unlike the training data; None where the run has no reference.
+        sizes: Subjects needed.
+        width: Wanted width of the intervals in ``sizes``.
+        notes: What else a reader must know.
+    """
+
+    SCHEMA: ClassVar[str] = "gyrus.external-validation/1"
+
+    run: str
+    cohort: str
+    internal: Evaluation
+    external: Evaluation
+    unit: Unit
+    scores: Mapping[str, Compared]
+    expected_accuracy: float | None
+    set_aside: tuple[SetAside, ...]
+    pixels_compared: bool
+    fractions: tuple[ClassFraction, ...]
+    prevalence_p: float | None
+    calibration: Calibration
+    calibration_lines: tuple[CalibrationLine, ...]
+    recalibrated: Calibration | None
+    points: tuple[PointComparison, ...]
+    groups: tuple[SubgroupTable, ...]
+    likeness: LikenessSummary | None
+    sizes: tuple[WantedSize, ...]
+    width: float
+    notes: tuple[str, ...]
+
+    def verdict(self) -> tuple[str, ...]:
+        """What the cohort shows, in sentences: discrimination, calibration, prevalence, operating point, scans."""
+        return (
+            _people_sentence(self),
+            *_score_sentences(self),
+            *_shift_sentences(self),
+            *_calibration_sentences(self),
+            *_other_sentences(self),
+        )
+
+    def text(self) -> str:
+        """The verdict, a table of scores, and notes."""
+        unit = self.external.group if self.unit == "subject" else "image"
+        lines = [f"External validation of {self.run} on {self.cohort}", "", *self.verdict(), ""]
+        level = 100 * self.external.level
+        numbers = self.internal.scores[self.unit].count, self.external.scores[self.unit].count
+        lines.append(
+            f"In brackets {level:g} % confidence intervals; internal {counted(numbers[0], unit)}, external "
+            f"{counted(numbers[1], unit)}. Difference: external minus internal, for independent samples."
+        )
+        rows: list[tuple[str, ...]] = [("", "internal", "external", "difference")]
+        rows += [
+            (METRICS[name].title, *(each.text(2) for each in (one.internal, one.external, one.difference)))
+            for name, one in self.scores.items()
+        ]
+        for point in self.points[:1]:
+            rows.append((f"{point.point.title}:", "", "", ""))
+            rows += [
+                (f"  {name}", *(each.text(2) for each in (one.internal, one.external, one.difference)))
+                for name, one in point.rates.items()
+            ]
+        widths = [max(len(row[column]) for row in rows) for column in range(4)]
+        lines += [
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+        ]
+        lines += ["", *[f"Note: {note}" for note in self.notes]]
+        return "\n".join(lines).rstrip() + "\n"
+
+
+def validate_externally(
+    internal: Evaluation,
+    test: Predictions,
+    external: Evaluation,
+    cohort: Predictions,
+    assessment: Assessment,
+    bootstrap: BootstrapConfig,
+) -> dict[str, object]:
+    """The comparisons of a cohort with the internal test set: fields of :class:`ExternalValidation`.
+
+    Args:
+        internal: Scores on the test set of the run.
+        test: Predictions for it.
+        external: Scores on the cohort.
+        cohort: Predictions for it; some rows have a true class.
+        assessment: What the run chose on its validation set.
+        bootstrap: How intervals are computed.
+    """
+    unit: Unit = "subject" if "subject" in external.scores and "subject" in internal.scores else "image"
+    inside, outside = labelled_rows(test, unit), labelled_rows(cohort, unit)
+    one, other = internal.scores[unit], external.scores[unit]
+    calibrated = [assessment.calibrator.apply(each) if assessment.calibrator else each for each in (inside, outside)]
+    notes: list[str] = []
+    missing = [name for name, count in other.class_counts.items() if not count]
+    if missing:
+        notes.append(
+            f"The cohort has no {unit} of class {listed(missing)}: averages over the classes leave it out, and are not "
+            "comparable with the internal ones."
+        )
+    recalibrated = _cross_fitted(outside, unit, notes)
+    single = unit == "subject" or not cohort.table["subject"].duplicated().any()
+    measured = calibrated[1] if single else calibrated[1].select(~calibrated[1].table["subject"].duplicated())
+    return {
+        "unit": unit,
+        "scores": {
+            name: _compared(one.metrics[name], other.metrics[name]) for name in COMPARED if name in other.metrics
+        },
+        "expected_accuracy": _expected_accuracy(inside, outside),
+        "fractions": tuple(
+            ClassFraction(name, one.class_counts[name] / one.count, other.class_counts[name] / other.count)
+            for name in external.classes
+        ),
+        "prevalence_p": _prevalence_p(one.class_counts, other.class_counts),
+        "calibration": measure_calibration(measured, bootstrap),
+        "calibration_lines": calibration_lines(calibrated[1], assessment.healthy, bootstrap.level),
+        "recalibrated": measure_calibration(recalibrated[0], bootstrap) if recalibrated and single else None,
+        "points": tuple(
+            _compare_point(result.point, calibrated, outside, recalibrated, bootstrap) for result in assessment.points
+        ),
+        "notes": tuple(notes),
+    }
+
+
+def difference_of_independent(first: Estimate, second: Estimate) -> Estimate:
+    """The second score minus the first, of independent subjects.
+
+    The interval comes from those of the two scores (MOVER: Zou and Donner 2008; Newcombe 1998, method 10, for two
+    proportions).
+    """
+    if first.value is None or second.value is None:
+        return Estimate(None, note="one of the two scores is undefined")
+    value = second.value - first.value
+    if None in (first.low, first.high, second.low, second.high):
+        return Estimate(value, note="no interval: one of the two scores has none")
+    low_1, high_1, low_2, high_2 = (float(end or 0.0) for end in (first.low, first.high, second.low, second.high))
+    low = value - float(np.hypot(second.value - low_2, high_1 - first.value))
+    high = value + float(np.hypot(high_2 - second.value, first.value - low_1))
+    return Estimate(value, low, high)
+
+
+def calibration_lines(
+    predictions: Predictions, healthy: str | None = None, level: float = 0.95
+) -> tuple[CalibrationLine, ...]:
+    """Calibration in the large and slope, with Wald intervals (Steyerberg et al. 2010, Van Calster et al. 2016).
+
+    Args:
+        predictions: One row per subject, all with a true class.
+        healthy: The negative class: then one line, of all other classes together; None for one line per class, and
+            with two classes for the second one only.
+        level: Confidence level.
+    """
+    if healthy is not None:
+        wanted = {
+            "positive" if len(predictions.classes) > 2 else _other(predictions.classes, healthy): [
+                index for index, name in enumerate(predictions.classes) if name != healthy
+            ]
+        }
+    else:
+        wanted = {name: [index] for index, name in enumerate(predictions.classes)}
+        wanted = dict(list(wanted.items())[1:]) if len(wanted) == 2 else wanted
+    lines = []
+    for name, columns in wanted.items():
+        probability = np.clip(predictions.probabilities[:, columns].sum(axis=1), 1e-6, 1 - 1e-6)
+        event = np.isin(predictions.targets, columns).astype(np.float64)
+        odds = np.asarray(scipy.special.logit(probability))
+        ones = np.ones_like(odds)
+        lines.append(
+            CalibrationLine(
+                name,
+                float(probability.mean()),
+                float(event.mean()),
+                _logistic_estimate(ones[:, None], event, odds, 0, level),
+                _logistic_estimate(np.column_stack([ones, odds]), event, np.zeros_like(odds), 1, level),
+            )
+        )
+    return tuple(lines)
+
+
+def wanted_sizes(
+    external: Evaluation, unit: Unit, points: Sequence[PointComparison], width: float
+) -> tuple[WantedSize, ...]:
+    """Subjects that a cohort needs, so that the intervals have at most a width.
+
+    Proportions: Buderer 1996, "Statistical methodology: I. Incorporating the prevalence of disease into the sample size
+    calculation for sensitivity and specificity". Area under the ROC curve: the standard error of Hanley and McNeil
+    1982, as in Riley et al. 2021, "Minimum sample size for external validation of a clinical prediction model".
+
+    Args:
+        external: Scores on the cohort, whose values and prevalence are expected.
+        unit: What is scored.
+        points: Operating points; the first gives sensitivity and specificity.
+        width: Of the interval, from end to end.
+    """
+    scores, z = external.scores[unit], float(scipy.stats.norm.ppf((1 + external.level) / 2))
+    sizes = []
+
+    def proportion(title: str, value: float | None, fraction: float) -> None:
+        if value is not None and fraction > 0:
+            cautious = float(np.clip(value, 0.05, 0.95))
+            number = cautious * (1 - cautious) * (2 * z / width) ** 2 / fraction
+            sizes.append(WantedSize(title, cautious, int(np.ceil(number)), "Buderer 1996"))
+
+    proportion("accuracy", scores.metrics["accuracy"].value, 1.0)
+    if points:
+        positive = sum(scores.class_counts[name] for name in points[0].point.positive) / scores.count
+        for name, fraction in (("sensitivity", positive), ("specificity", 1 - positive)):
+            proportion(name, points[0].rates[name].external.value, fraction)
+    if len(external.classes) == 2 and scores.metrics["macro_roc_auc"].value is not None:
+        area = float(np.clip(scores.metrics["macro_roc_auc"].value or 0.5, 0.5, 0.99))
+        fraction = scores.class_counts[external.classes[1]] / scores.count
+        for number in range(10, 1_000_000):
+            if 2 * z * _area_error(area, number * fraction, number * (1 - fraction)) <= width:
+                sizes.append(WantedSize("ROC AUC", area, number, "Hanley and McNeil 1982, Riley et al. 2021"))
+                break
+    return tuple(sizes)
+
+
+def _area_error(area: float, positives: float, negatives: float) -> float:
+    first, second = area / (2 - area), 2 * area**2 / (1 + area)
+    variance = area * (1 - area) + (positives - 1) * (first - area**2) + (negatives - 1) * (second - area**2)
+    return float(np.sqrt(variance / (positives * negatives)))
+
+
+def _other(classes: Sequence[str], healthy: str) -> str:
+    return next(name for name in classes if name != healthy)
+
+
+def _compared(internal: Estimate, external: Estimate) -> Compared:
+    return Compared(internal, external, difference_of_independent(internal, external))
+
+
+def _expected_accuracy(inside: Predictions, outside: Predictions) -> float | None:
+    number = len(inside.classes)
+    size = np.bincount(inside.targets, minlength=number)
+    right = np.bincount(inside.targets, inside.predicted == inside.targets, minlength=number)
+    wanted = np.bincount(outside.targets, minlength=number) / len(outside)
+    if (size[wanted > 0] == 0).any():
+        return None
+    return float((wanted * right / np.maximum(size, 1)).sum())
+
+
+def _prevalence_p(internal: Mapping[str, int], external: Mapping[str, int]) -> float | None:
+    table = np.array([[counts[name] for name in internal] for counts in (internal, external)])
+    table = table[:, table.sum(axis=0) > 0]
+    if table.shape[1] < 2:
+        return None
+    return float(scipy.stats.chi2_contingency(table, correction=False).pvalue)
+
+
+def _logistic_estimate(design: Floats, event: Floats, offset: Floats, column: int, level: float) -> Estimate:
+    """A coefficient of a logistic regression by Newton's method, with a Wald interval."""
+    if event.min() == event.max():
+        return Estimate(None, note="all are of one class")
+    weights = np.zeros(design.shape[1])
+    for _ in range(50):
+        probability = scipy.special.expit(design @ weights + offset)
+        information = design.T @ (design * (probability * (1 - probability))[:, None])
+        if np.linalg.cond(information) > 1e10:
+            return Estimate(None, note="the classes are separated, or all probabilities are equal")
+        step = np.linalg.solve(information, design.T @ (event - probability))
+        weights = weights + step
+        if np.abs(step).max() < 1e-8:
+            break
+    half = float(scipy.stats.norm.ppf((1 + level) / 2) * np.sqrt(np.linalg.inv(information)[column, column]))
+    if not np.isfinite(weights).all() or np.abs(weights[column]) > 50:
+        return Estimate(None, note="the classes are separated")
+    value = float(weights[column])
+    return Estimate(value, value - half, value + half)
+
+
+def _folds(targets: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """The fold of each row, stratified by class."""
+    folds = np.empty(len(targets), np.int64)
+    start = 0
+    for index in np.unique(targets):
+        rows = np.random.default_rng((int(index), 0xF01D)).permutation(np.flatnonzero(targets == index))
+        folds[rows] = (np.arange(len(rows)) + start) % FOLDS
+        start += len(rows)
+    return folds
+
+
+def _cross_fitted(
+    rows: Predictions, unit: Unit, notes: list[str]
+) -> tuple[Predictions, tuple[Predictions, ...], npt.NDArray[np.int64]] | None:
+    """The cohort recalibrated: each row with a map that was fitted on the other folds.
+
+    Returns:
+        The recalibrated rows, the other rows as each fold recalibrates them, and the folds; None with a note where a
+        class is too small.
+    """
+    clusters = rows.table["subject"].fillna(rows.table["sample"]).to_numpy()
+    names, first = np.unique(clusters.astype(str), return_index=True)
+    of_subject = dict(zip(names, _folds(rows.targets[first]), strict=True))
+    folds = np.array([of_subject[str(name)] for name in clusters])
+    fitted: list[Calibrator] = []
+    try:
+        for fold in range(FOLDS):
+            fitted.append(fit_calibrator(replace(rows.select(folds != fold), subset="val"), RECALIBRATOR, unit=unit))
+    except DataError as error:
+        notes.append(
+            f"No recalibration on the cohort: {str(error).replace('the validation set', 'a part of the cohort')}"
+        )
+        return None
+    whole = rows.table.copy()
+    for fold, calibrator in enumerate(fitted):
+        inside = folds == fold
+        if inside.any():
+            logits = calibrator.apply(rows.select(inside)).logits
+            whole.loc[inside, [f"logit:{name}" for name in rows.classes]] = logits
+    others = tuple(each.apply(replace(rows.select(folds != fold), subset="val")) for fold, each in enumerate(fitted))
+    return replace(rows, table=whole), others, folds
+
+
+def _compare_point(
+    point: OperatingPoint,
+    calibrated: Sequence[Predictions],
+    outside: Predictions,
+    recalibrated: tuple[Predictions, tuple[Predictions, ...], npt.NDArray[np.int64]] | None,
+    bootstrap: BootstrapConfig,
+) -> PointComparison:
+    inside_rates, outside_rates = (evaluate_threshold(point, each, bootstrap).rates for each in calibrated)
+    rates = {name: _compared(inside_rates[name], outside_rates[name]) for name in POINT_RATES}
+    again = None
+    if recalibrated:
+        rows, others, folds = recalibrated
+        predicted = np.zeros(len(rows), bool)
+        try:
+            for fold, fitted_on in enumerate(others):
+                chosen = choose_threshold(fitted_on, point.positive, point.goal, target=point.target, unit=point.unit)
+                inside = folds == fold
+                predicted[inside] = chosen.predict_positive(rows)[inside]
+            positive = is_positive(outside, point.positive)
+            found = evaluate_decisions(predicted, positive, cluster_indices(outside), bootstrap)
+            again = {name: found[name] for name in POINT_RATES}
+        except DataError:  # a part of the cohort lacks the positive or the negative classes
+            again = None
+    return PointComparison(point, rates, again)
+
+
+def _score_sentences(found: ExternalValidation) -> list[str]:
+    one = found.scores["balanced_accuracy"]
+    area = found.scores["macro_roc_auc"]
+    sentences = []
+    for compared, title in ((area, "Discrimination (macro ROC AUC)"), (one, "Balanced accuracy")):
+        gap = compared.difference
+        if gap.value is None or gap.low is None or gap.high is None:
+            sentences.append(f"{title}: cannot be compared ({gap.note or compared.external.note}).")
+            continue
+        verb = "is lower than" if gap.high < 0 else "is higher than" if gap.low > 0 else "is not shown to differ from"
+        sentences.append(
+            f"{title} on the cohort {verb} on the internal test set: {compared.external.text(2)} against "
+            f"{compared.internal.text(2)}, difference {gap.text(2)}."
+        )
+    return sentences
+
+
+def _shift_sentences(found: ExternalValidation) -> list[str]:
+    shift = ", ".join(
+        f"{each.name} {percent(each.external)} (internal {percent(each.internal)})" for each in found.fractions
+    )
+    if found.prevalence_p is None:
+        return [f"Classes: {shift}."]
+    differ = found.prevalence_p < 1 - found.external.level
+    sentence = (
+        f"Prevalence {'differs' if differ else 'is not shown to differ'} ({p_value_text(found.prevalence_p)}): {shift}."
+    )
+    accuracy = found.scores["accuracy"]
+    if found.expected_accuracy is not None and differ and accuracy.external.value is not None:
+        sentence += (
+            " With the internal recall of each class, accuracy at this prevalence would be "
+            f"{found.expected_accuracy:.2f}; it is {accuracy.external.text(2)} (internal {accuracy.internal.text(2)})."
+        )
+    return [sentence]
+
+
+def _calibration_sentences(found: ExternalValidation) -> list[str]:
+    sentences = []
+    for line in found.calibration_lines:
+        offset, slope = line.in_the_large, line.slope
+        wrong = []
+        if offset.low is not None and offset.low > 0:
+            wrong.append("probabilities are too low")
+        if offset.high is not None and offset.high < 0:
+            wrong.append("probabilities are too high")
+        if slope.high is not None and slope.high < 1:
+            wrong.append("too extreme")
+        if slope.low is not None and slope.low > 1:
+            wrong.append("not extreme enough")
+        verdict = " and ".join(wrong) or "no miscalibration shown"
+        sentences.append(
+            f"Calibration of '{line.name}': {verdict}; mean probability {line.predicted:.2f}, observed "
+            f"{line.observed:.2f}, calibration in the large {offset.text(2)} (0 is right), slope {slope.text(2)} "
+            "(1 is right)."
+        )
+    error = found.calibration.errors["equal_mass"]
+    text = f"ECE {error.value:.3f}"
+    text += (
+        f" ({error.expected:.3f} expected if calibrated, {p_value_text(error.p_value)})"
+        if error.p_value is not None and error.expected is not None
+        else ""
+    )
+    if found.recalibrated:
+        text += (
+            f"; {found.recalibrated.errors['equal_mass'].value:.3f} after recalibration on other subjects of the cohort"
+        )
+    return [*sentences[:4], f"{text}."]
+
+
+def _other_sentences(found: ExternalValidation) -> list[str]:
+    sentences = []
+    for point in found.points[:1]:
+        parts = []
+        for name in ("sensitivity", "specificity"):
+            rate = point.rates[name]
+            again = f", after recalibration {point.recalibrated[name].text(2)}" if point.recalibrated else ""
+            parts.append(f"{name} {rate.external.text(2)} (internal {rate.internal.text(2)}{again})")
+        sentences.append(
+            f"Shipped operating point, {point.point.title[:1].lower()}{point.point.title[1:]}: {'; '.join(parts)}."
+        )
+    if found.likeness:
+        sentences.append(found.likeness.text())
+    unit = "subject" if found.unit == "subject" else "image"
+    count = found.external.scores[found.unit].count
+    large = [each for each in found.sizes if each.subjects > count]
+    if large:
+        most = max(large, key=lambda each: each.subjects)
+        sentences.append(
+            f"The cohort is small: {counted(count, unit)}. For an interval of {most.score} no wider than "
+            f"{found.width:g}, about {most.subjects:,} are needed."
+        )
+    return sentences
+
+
+def _people_sentence(found: ExternalValidation) -> str:
+    if not found.set_aside:
+        how = "identifiers, files and pixels" if found.pixels_compared else "identifiers and files"
+        return f"No subject of the cohort was found in the data of the run, by {how}."
+    counts = {text: sum(each.reason == reason for each in found.set_aside) for reason, text in REASONS.items()}
+    ways = ", ".join(f"{count} by {text}" for text, count in counts.items() if count)
+    learnt = sum(each.subset in ("train", "val") for each in found.set_aside)
+    people = counted(len(found.set_aside), "subject of the cohort is", "subjects of the cohort are")
+    return f"{people} also in the data of the run ({learnt} in training or validation) and set aside: {ways}."

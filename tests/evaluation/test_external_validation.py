@@ -1,0 +1,38 @@
+"""Comparison of independent samples, calibration lines, and sizes of cohorts: against worked examples."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.special import expit, logit
+
+from gyrus.evaluation.external_validation import calibration_lines, difference_of_independent
+from gyrus.evaluation.result import Estimate
+from gyrus.inference.predictions import Predictions
+
+
+def test_difference_of_proportions_agrees_with_newcombe():
+    """Newcombe 1998, table II, row (a): 56/70 against 48/80, method 10: 0.0524 to 0.3339."""
+    first, second = Estimate(0.6, 0.4905, 0.7000), Estimate(0.8, 0.6918, 0.8769)  # Wilson intervals
+    found = difference_of_independent(first, second)
+    assert (found.value, found.low, found.high) == pytest.approx((0.2, 0.0524, 0.3339), abs=2e-3)
+
+
+@pytest.mark.parametrize(("shift", "slope"), [(0.0, 1.0), (1.0, 1.0), (0.0, 0.5)])
+def test_calibration_lines_find_what_was_built_in(shift, slope):
+    generator = np.random.default_rng(0)
+    true = np.clip(generator.normal(0, 1.2, 6000), -4, 4)
+    event = generator.random(6000) < expit(true)
+    stated = expit((true - shift) / slope)
+    predictions = Predictions.from_logits(
+        [str(number) for number in range(6000)],
+        np.column_stack([np.zeros(6000), logit(stated)]),
+        classes=["healthy", "ill"],
+        split_unit="subject",
+        targets=["ill" if each else "healthy" for each in event],
+    )
+    (line,) = calibration_lines(predictions, "healthy")
+    assert line.slope.low < slope < line.slope.high
+    assert line.slope.high - line.slope.low < 0.2
+    if slope == 1.0:
+        assert line.in_the_large.low < shift < line.in_the_large.high
