@@ -148,7 +148,8 @@ def monai_loader(folder: Path, augmented: bool, cache: Path | None) -> Batches:
 
     def batches() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         for batch in loader:
-            yield batch["image"].as_tensor(), batch["target"]
+            images = batch["image"]  # a tensor with metadata, which slows down each operation, or a plain one
+            yield (images.as_tensor() if hasattr(images, "as_tensor") else images), batch["target"]
 
     return batches
 
