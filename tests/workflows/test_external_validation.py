@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gyrus.errors import ConfigError, DataError
+from gyrus.errors import ConfigError, DataError, GyrusError
 from gyrus.evaluation.external_validation import ExternalValidation
 from gyrus.synthetic.phantom import generate
 from gyrus.synthetic.phantom_layouts import write
@@ -44,7 +44,7 @@ def test_people_of_the_run_are_set_aside_and_the_others_evaluated(finished_run, 
     assert again.verdict() == found.verdict()
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert "also in the data of the run" in page
-    with pytest.raises(Exception, match="not empty"):
+    with pytest.raises(GyrusError, match="is not an empty folder"):
         external_validation(finished_run, cohort, out=tmp_path / "out")
 
 
