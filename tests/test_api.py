@@ -29,6 +29,8 @@ FUNCTIONS = {
     "runs diff": "diff_runs",
     "runs rm": "remove_run",
     "config import": "import_config",
+    "export bundle": "export",
+    "export verify": "verify_bundle",
 }
 """Commands whose function has another name: in Python the name of the group belongs to the name of the function."""
 

@@ -14,6 +14,7 @@ import yaml
 
 ROOT = Path(__file__).parents[1]
 DOCKERFILES = ("Dockerfile", "Dockerfile.cuda")
+RUNTIME = "Dockerfile.runtime"
 COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text(encoding="utf-8"))
 
 
@@ -35,7 +36,7 @@ def reaches_the_image(path: str) -> bool:
     return allowed
 
 
-@pytest.mark.parametrize("name", DOCKERFILES)
+@pytest.mark.parametrize("name", [*DOCKERFILES, RUNTIME])
 def test_the_image_runs_gyrus_and_not_as_root(name):
     last = instructions(name)
     stage = last[max(number for number, (word, _) in enumerate(last) if word == "FROM") :]
@@ -46,7 +47,7 @@ def test_the_image_runs_gyrus_and_not_as_root(name):
     assert not any(word == "ADD" for word, _ in last)
 
 
-@pytest.mark.parametrize("name", DOCKERFILES)
+@pytest.mark.parametrize("name", [*DOCKERFILES, RUNTIME])
 def test_what_is_copied_is_there_and_code_comes_after_the_libraries(name):
     copied = [rest.split() for word, rest in instructions(name) if word == "COPY" and "--from" not in rest]
     sources = [source for *several, _ in copied for source in several]
@@ -61,6 +62,17 @@ def test_what_is_installed_is_declared(name):
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
     (named,) = re.findall(r'"\.\[(.*?)\]"', (ROOT / name).read_text(encoding="utf-8"))
     assert set(named.split(",")) <= set(extras)
+
+
+def test_the_small_image_the_page_and_the_extra_name_the_same_libraries():
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    declared = {re.split(r"[>=<]", name)[0] for name in extras["runtime"]}
+    (page,) = re.findall(r"^pip install (filelock .*)$", (ROOT / "docs" / "export.md").read_text("utf-8"), re.MULTILINE)
+    (installed,) = [rest for word, rest in instructions(RUNTIME) if word == "RUN" and "--constraint" in rest]
+    named = installed.split("constraints.txt", 1)[1].split()
+    assert {*page.split()} == declared
+    assert {*named} == {*declared, "pydicom"}
+    assert not {"torch", "lightning", "timm", "monai"} & declared
 
 
 def test_both_images_are_built_alike():

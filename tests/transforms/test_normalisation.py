@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+from gyrus.datasets.store import Store
 from gyrus.errors import DataError
 from gyrus.transforms.normalisation import (
     PERCENTILES,
@@ -135,3 +137,22 @@ def test_an_image_of_many_pixels_is_counted_whole():
     image = np.random.default_rng(0).integers(0, 256, (1, 300, 300)).astype(np.uint8)
     found = image_statistics(image, IntensityScaling())[0]
     np.testing.assert_allclose(found[:2], [(image / 255).mean(), (image / 255).std()], atol=1e-6)
+
+
+@pytest.mark.parametrize("method", get_args(IntensityScaling.model_fields["method"].annotation))
+def test_numpy_and_the_torch_data_set_give_the_same_network_input(method, tmp_path):
+    from gyrus.datasets.torch_dataset import PixelDataset
+
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 200, (3, 2, 5, 6), dtype=np.uint8) + np.uint8(20)
+    config = IntensityScaling(method=method, mean=(0.1, 0.2), std=(0.3, 0.4), low=10, high=90)
+    statistics = np.stack([image_statistics(image, config) for image in pixels])
+    fitted = Normalisation.fit(config, statistics)
+    for name, array in (("pixels", pixels), ("statistics", statistics)):
+        np.save(tmp_path / f"{name}.npy", array)
+    dataset = PixelDataset(Store(tmp_path), np.arange(3), np.full(3, -1), fitted)
+    found = fitted.apply(pixels, statistics)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(
+        found, dataset.__getitems__([0, 1, 2]).images.numpy(), rtol=0, atol=1e-6 * np.abs(found).max()
+    )

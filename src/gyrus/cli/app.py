@@ -23,6 +23,7 @@ from gyrus.cli import (
     doctor,
     evaluate,
     explain,
+    export,
     external_validation,
     models,
     predict,
@@ -63,6 +64,7 @@ command(app, "leaderboard")(compare.leaderboard)
 command(app, "ensemble")(crossval.ensemble)
 command(app, "predict")(predict.predict)
 command(app, "test")(external_validation.external_validation)
+app.add_typer(export.app, name="export")
 command(app, "explain")(explain.explain)
 command(app, "models")(models.models)
 app.add_typer(recipes.app, name="recipes")

@@ -47,8 +47,11 @@ OnBadFile = Annotated[
 ]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")]
 Engine = Annotated[
-    Literal["auto", "torch", "openvino"],
-    typer.Option("--engine", help="What runs the network: torch, openvino (CPU), or auto: the one that is faster."),
+    Literal["auto", "torch", "openvino", "onnxruntime"],
+    typer.Option(
+        "--engine",
+        help="What runs the network: torch, openvino (CPU), onnxruntime (bundles), or auto: the one that is faster.",
+    ),
 ]
 Weights = Annotated[
     Literal["equal", "validation"],

@@ -13,7 +13,12 @@ from gyrus.cli.terminal import console, display_of
 
 def predict(
     *,
-    run: Annotated[Path, typer.Argument(help="Run folder, or folder of gyrus crossval (an ensemble of its folds).")],
+    run: Annotated[
+        Path,
+        typer.Argument(
+            help="Run folder, folder of gyrus crossval (an ensemble of its folds), or bundle of gyrus export."
+        ),
+    ],
     inputs: Annotated[list[str], typer.Argument(help="Image files, folders or tables.")],
     out: Annotated[Path, typer.Option("--out", help="File to write: .csv, .parquet or .json.")],
     device: Device = "auto",
@@ -32,10 +37,26 @@ def predict(
     workers: WorkerOptions,
     quiet: Quiet = False,
 ) -> None:
-    """Predict new images with a trained classifier or an ensemble."""
+    """Predict new images with a trained classifier, an ensemble or a bundle."""
     import gyrus
+    from gyrus.export.manifest import is_bundle
     from gyrus.text import counted
 
+    if is_bundle(run):
+        from gyrus.workflows.predict_bundle import refuse_options_of_runs
+
+        refuse_options_of_runs(several=bool(others), tta=tta, weights=weights, device=device)
+        with workers.running():
+            answers = gyrus.predict_bundle(
+                run,
+                inputs,
+                out=out,
+                data=reading.config() if reading.fields() else None,
+                engine=engine,
+                display=display_of(quiet=quiet),
+            )
+        _report(answers.warning, f"{counted(len(answers), 'prediction')} by {', '.join(answers.engines)}: {out}")
+        return
     with workers.running():
         predictions = gyrus.predict(
             [run, *(others or [])],
@@ -48,7 +69,11 @@ def predict(
             weights=weights,
             display=display_of(quiet=quiet),
         )
-    if predictions.warning:
-        console.print(f"Note on the scores of this classifier: {predictions.warning}.")
     by = f" by {', '.join(predictions.engines)}" if predictions.engines else ""
-    console.print(f"{counted(len(predictions), 'prediction')}{by}: {out}")
+    _report(predictions.warning, f"{counted(len(predictions), 'prediction')}{by}: {out}")
+
+
+def _report(warning: str, result: str) -> None:
+    if warning:
+        console.print(f"Note on the scores of this classifier: {warning}.")
+    console.print(result)

@@ -21,14 +21,14 @@ from gyrus.datasets.sample_files import ASSUMED, IMAGE_COLUMN, EncodedImages, Vo
 from gyrus.datasets.sources import bids, huggingface, id_table, parquet, table
 from gyrus.datasets.sources import dicom_series as dicom
 from gyrus.datasets.sources.accounting import count_files
-from gyrus.datasets.sources.class_folders import IMAGE_EXTENSIONS, is_image, list_images, list_volumes, walk
+from gyrus.datasets.sources.class_folders import list_images, list_volumes, walk
 from gyrus.datasets.sources.listing import Listing, Progress, ScanRequest
 from gyrus.datasets.sources.scan_evidence import reason_to_doubt
 from gyrus.datasets.sources.subject_rules import SUBJECT_RULES, SubjectNames, subjects_from_names, unknown_subjects
 from gyrus.datasets.sources.table import FORMER_ROLES, current_roles
 from gyrus.errors import ConfigError, DataError, UnusableImageError
 from gyrus.executor import map_tasks, runs_here
-from gyrus.imaging.decoding import GrayWindow, Inspection
+from gyrus.imaging.decoding import IMAGE_EXTENSIONS, GrayWindow, Inspection, is_image
 from gyrus.imaging.dicom import DICOM_EXTENSIONS, is_dicom
 from gyrus.imaging.orientation import AssumedGeometry
 from gyrus.imaging.volume_formats import FORMATS, is_volume

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,12 @@ from gyrus.memory import reading_memory
 READABLE_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "ICO", "TGA", "TIFF", "WEBP")
 """Formats that Pillow may decode, in the order of trial. Formats that run programs or fetch files are excluded. The
 first five need no import of all plugins of Pillow, which takes 0.3 s."""
+
+IMAGE_EXTENSIONS = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".bmp", ".tif", ".tiff", ".gif", ".webp"),
+    *(".ppm", ".pgm", ".pbm", ".pnm", ".pfm", ".tga", ".icb", ".vda", ".vst", ".ico"),
+)
+"""Extensions of images in a folder, in any case: those of :data:`READABLE_FORMATS`."""
 
 LARGEST_PIXEL_COUNT = 1024**3 // 12
 """Most pixels that a header may announce: a quarter of a gigabyte as RGB, Pillow's own limit."""
@@ -94,6 +101,11 @@ class Inspection:
     spacing: tuple[float, ...] | None = None
     notes: tuple[str, ...] = ()
     constant: bool = False
+
+
+def is_image(name: str) -> bool:
+    """Whether the extension is that of an image."""
+    return PurePosixPath(name).suffix.lower() in IMAGE_EXTENSIONS
 
 
 def inspect(data: bytes, window: GrayWindow | None = None) -> Inspection:

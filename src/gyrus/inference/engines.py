@@ -93,7 +93,7 @@ class OpenVinoEngine:
         threads = threads or int(os.environ.get("OMP_NUM_THREADS", "0").split(",")[0] or 0)
         # Processors with bfloat16 would use it by default, and the logits would differ in the third digit.
         options = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads}
-        self._compiled = _openvino().Core().compile_model(network, "CPU", options)
+        self._compiled = openvino_library().Core().compile_model(network, "CPU", options)
         self._request = self._compiled.create_infer_request()
 
     @classmethod
@@ -107,7 +107,7 @@ class OpenVinoEngine:
         Raises:
             DataError: The file is missing, damaged, or holds another kind of network.
         """
-        openvino = _openvino()
+        openvino = openvino_library()
         with reading(path, "a network from images (B, C, ...) to logits (B, K) in the format of OpenVINO or ONNX"):
             network = openvino.Core().read_model(path)
             ranks = [len(port.get_partial_shape()) for port in (*network.inputs, *network.outputs)]
@@ -260,7 +260,7 @@ class Converted:
         with FileLock(self.folder.with_suffix(".lock")):
             shutil.rmtree(self.folder, ignore_errors=True)
             with new_folder(self.folder) as partial:
-                _openvino().save_model(network, partial / self.file.name, compress_to_fp16=False)
+                openvino_library().save_model(network, partial / self.file.name, compress_to_fp16=False)
                 write_json(partial / "engine.json", {"slower": False})
 
 
@@ -273,7 +273,7 @@ def convert(model: nn.Module, example: torch.Tensor) -> Any:
     """
     import torch
 
-    openvino = _openvino()
+    openvino = openvino_library()
     with warnings.catch_warnings(), torch.no_grad(), _without_telemetry():
         warnings.simplefilter("ignore")
         images = example[:1].expand(2, *example.shape[1:]).contiguous()  # a batch of one would become a constant
@@ -313,7 +313,7 @@ def _first_line(error: Exception) -> str:
     return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__
 
 
-def _openvino() -> Any:
+def openvino_library() -> Any:
     """The library OpenVINO.
 
     Raises:

@@ -154,6 +154,28 @@ class Normalisation:
             shift, scale = np.broadcast_to(self.mean, shape), np.broadcast_to(self.std, shape)
         return shift.astype(np.float32), np.maximum(scale, SMALLEST_SCALE).astype(np.float32)
 
+    def apply(self, pixels: np.ndarray, statistics: np.ndarray) -> NDArray[np.float32]:
+        """Network input of stored pixels, without PyTorch and without augmentation.
+
+        Args:
+            pixels: uint8 (N, C, *spatial).
+            statistics: Their statistics (N, C, 4), from :func:`image_statistics`.
+
+        Returns:
+            float32 (N, C, *spatial).
+        """
+        shape = (*pixels.shape[:2], 256)
+        values = self.gray_values(statistics)
+        if values is None:
+            values = np.broadcast_to(np.arange(256, dtype=np.float32) / np.float32(255), shape)
+        shift, scale = self.shift_and_scale(statistics)
+        values = (values - shift[..., None]) / scale[..., None]
+        if self.clips:
+            values = np.clip(values, 0, 1)
+        # All steps are functions of the gray value, so each of the 256 is computed once per image and channel.
+        places = np.arange(shape[0] * shape[1]).reshape(*shape[:2], *[1] * (pixels.ndim - 2)) * 256
+        return np.take(np.ascontiguousarray(values, dtype=np.float32).reshape(-1), pixels + places)
+
     @property
     def clips(self) -> bool:
         """Whether values are clipped to 0..1 after scaling."""

@@ -20,6 +20,7 @@ from gyrus.datasets.store import Store, open_store, without_unusable
 from gyrus.datasets.torch_dataset import PixelDataset
 from gyrus.errors import ConfigError, DataError, NothingUsableError
 from gyrus.executor import folder_for_temporary_files
+from gyrus.export.manifest import is_bundle
 from gyrus.files import file_digest, read_json, reading, temporary_folder
 from gyrus.inference.engines import PROBE, ChosenEngine, EngineName, TorchEngine, choose_engine
 from gyrus.inference.pooling import average_predictions
@@ -33,7 +34,7 @@ from gyrus.inference.predict import (
     predict_with_tta,
     tta_augmentation,
 )
-from gyrus.inference.predictions import TABLES, Predictions, write_table
+from gyrus.inference.predictions import TABLES, Predictions
 from gyrus.inference.unlike_training import UnlikeTraining, likeness_columns, summarise_likeness
 from gyrus.models.classifier import Classifier
 from gyrus.registry import look_up
@@ -46,6 +47,8 @@ from gyrus.workflows.ensemble import Weighting, member_weights, open_runs
 from gyrus.workflows.experiment_config import DataConfig, ExperimentConfig, load_run_config
 from gyrus.workflows.likeness import NO_REFERENCE, load_unlike_training, measure_images, with_likeness
 from gyrus.workflows.load_data import scan_unlabelled
+from gyrus.workflows.predict_bundle import predict_bundle, refuse_options_of_runs
+from gyrus.workflows.skipped_samples import write_skipped
 
 IMAGES_AT_ONCE = 512
 VOLUMES_AT_ONCE = 8
@@ -70,7 +73,8 @@ def predict(
 
     Args:
         run: The run, or its folder. Several runs, or the folder of a cross-validation, are an ensemble: the mean of
-            their probabilities.
+            their probabilities. Or a bundle; :func:`gyrus.workflows.predict_bundle.predict_bundle` predicts with it
+            without importing PyTorch.
         inputs: Image files, folders or tables.
         out: The table to write: a .csv, .parquet or .json file. With ``on_bad_file: skip`` in ``data``, what was
             skipped is written beside it as ``<name>-skipped``, with the reason.
@@ -92,6 +96,10 @@ def predict(
     """
     _require_suffix(out)
     sources = [run] if isinstance(run, Run | str | Path) else run
+    if bundles := [source for source in sources if not isinstance(source, Run) and is_bundle(source)]:
+        refuse_options_of_runs(several=len(sources) > 1, tta=tta, weights=weights, device=device)
+        found = predict_bundle(bundles[0], inputs, out=out, data=data, engine=engine, display=display)
+        return found.predictions()
     predictor = Predictor(sources, device=device, engine=engine, tta=tta, weights=weights, display=display)
     return predictor.predict(inputs, out=out, data=data)
 
@@ -152,7 +160,7 @@ class Predictor:
         self._display.say(self._likeness_sentence(predictions))
         if out is not None:
             predictions.export(Path(out))
-            _write_skipped(skipped, Path(out), self._display)
+            write_skipped(skipped, Path(out), self._display)
         return predictions
 
     @property
@@ -288,17 +296,6 @@ def _require_shape(part: Manifest, store: Store, shape: tuple[int, ...]) -> None
             f"{part.table['sample'][0]} has shape {list(store.pixels.shape[1:])} after the steps, but images before it "
             f"have {list(shape)}. Predict them in separate calls."
         )
-
-
-def _write_skipped(skipped: Sequence[Problem], out: Path, display: Display) -> None:
-    """Write what was skipped beside the predictions, or remove such a table of an earlier prediction."""
-    path = out.with_name(f"{out.stem}-skipped{out.suffix}")
-    if not skipped:
-        path.unlink(missing_ok=True)
-        return
-    rows = [{"sample": one.sample, "kind": one.kind, "reason": one.message} for one in skipped]
-    write_table(pd.DataFrame(rows).drop_duplicates(), path)
-    display.say(f"{len(rows)} skipped: {path}")
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,8 @@ from gyrus.datasets.manifest import Manifest
 from gyrus.datasets.reader import Reader
 from gyrus.datasets.sample_files import VolumeFiles
 from gyrus.datasets.scan import scan
-from gyrus.datasets.sources.class_folders import IMAGE_EXTENSIONS
 from gyrus.errors import ConfigError, DataError
-from gyrus.imaging.decoding import READABLE_FORMATS
+from gyrus.imaging.decoding import IMAGE_EXTENSIONS, READABLE_FORMATS
 from gyrus.imaging.orientation import affine_from_slices, array_from_slices
 from tests.support import images
 from tests.support.dicoms import write_series

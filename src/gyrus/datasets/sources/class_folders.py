@@ -20,16 +20,10 @@ from gyrus.datasets.sources.listing import NOT_ASKED_FOR, SUBSET_NAMES, Listing,
 from gyrus.datasets.sources.side_by_side import label_maps, require_one_sequence
 from gyrus.datasets.sources.wrapper_folders import require_classes_at_the_top
 from gyrus.errors import DataError, UnusableImageError
-from gyrus.imaging.decoding import decode
+from gyrus.imaging.decoding import IMAGE_EXTENSIONS, decode
 from gyrus.imaging.volume_formats import FORMATS, is_volume, read_volume
 from gyrus.text import counted
 from gyrus.types import Subset
-
-IMAGE_EXTENSIONS = (
-    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".bmp", ".tif", ".tiff", ".gif", ".webp"),
-    *(".ppm", ".pgm", ".pbm", ".pnm", ".pfm", ".tga", ".icb", ".vda", ".vst", ".ico"),
-)
-"""Extensions of images in a folder, in any case: those of :data:`gyrus.imaging.decoding.READABLE_FORMATS`."""
 
 
 def list_images(path: Path, request: ScanRequest) -> Listing:
@@ -103,11 +97,6 @@ def with_labels_and_subsets(rows: pd.DataFrame, root: Path, names: list[str], re
         rows = rows.assign(**_labels_and_subsets(root, names, request))
         _require_same_classes(root, rows, request)
     return rows
-
-
-def is_image(name: str) -> bool:
-    """Whether the extension is that of an image."""
-    return PurePosixPath(name).suffix.lower() in IMAGE_EXTENSIONS
 
 
 def walk(root: Path, *, hidden: bool = False) -> Iterator[str]:

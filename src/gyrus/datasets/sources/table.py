@@ -17,10 +17,11 @@ import pyarrow.parquet as pq
 from gyrus.datasets.manifest import COLUMNS
 from gyrus.datasets.parquet_columns import read_columns
 from gyrus.datasets.sample_files import IMAGE_COLUMN, IMAGE_COLUMN_NAMES
-from gyrus.datasets.sources.class_folders import is_image, walk, with_files
+from gyrus.datasets.sources.class_folders import walk, with_files
 from gyrus.datasets.sources.listing import NOT_ASKED_FOR, SUBSET_NAMES, Listing, ScanRequest, subset_named
 from gyrus.datasets.text_tables import TEXT_EXTENSIONS, read_text_table
 from gyrus.errors import ConfigError, DataError
+from gyrus.imaging.decoding import is_image
 from gyrus.imaging.volume_formats import extension_of, is_volume
 from gyrus.registry import look_up
 from gyrus.text import counted

@@ -1,0 +1,205 @@
+"""A bundle in memory: from decoded pixels to logits, without PyTorch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+
+from gyrus.errors import ConfigError, DataError
+from gyrus.export.manifest import BUNDLE, BundleManifest, Member, require_unchanged
+from gyrus.inference import engines, onnx_runtime
+from gyrus.inference.engines import Engine, OpenVinoEngine
+from gyrus.inference.patch_engine import PatchEngine
+from gyrus.registry import look_up
+from gyrus.transforms.normalisation import image_statistics
+
+BundleEngine = Literal["auto", "onnxruntime", "openvino"]
+
+IMAGES_AT_ONCE = 64
+VOXELS_AT_ONCE = 1 << 21
+
+
+@dataclass(frozen=True)
+class LoadedMember:
+    """A network of a bundle with its engine.
+
+    Attributes:
+        about: Its part of the manifest.
+        columns: For each class of the bundle, the output that stands for it.
+        engine: From images (B, C, *spatial) to logits (B, K) in the order of ``about.classes``.
+    """
+
+    about: Member
+    columns: tuple[int, ...]
+    engine: Engine
+
+    def prepare(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The pixels of an image after the steps, and their statistics, from decoded pixels uint8 (C, *spatial)."""
+        pixels = self.about.preprocessing.apply(image)
+        return pixels, image_statistics(pixels, self.about.preprocessing.intensity)
+
+    def logits(self, pixels: np.ndarray, statistics: np.ndarray) -> np.ndarray:
+        """The logits float32 (N, K) of prepared pixels uint8 (N, C, *spatial), in the order of ``about.classes``.
+
+        Raises:
+            DataError: The network takes images of another size.
+        """
+        self._require_size(pixels.shape[1:])
+        step = max(1, min(IMAGES_AT_ONCE, VOXELS_AT_ONCE // math.prod(pixels.shape[1:])))
+        parts = (slice(start, start + step) for start in range(0, len(pixels), step))
+        return np.concatenate(
+            [self.engine(self.about.normalisation.apply(pixels[part], statistics[part])) for part in parts]
+        )
+
+    def _require_size(self, shape: tuple[int, ...]) -> None:
+        about = self.about
+        expected = (about.in_channels, *about.image_size)
+        if about.patches and shape[0] == about.in_channels and len(shape) == len(expected):
+            return
+        if tuple(shape) != expected:
+            raise DataError(
+                f"The classifier takes images of {about.in_channels} channels and {_sizes(about.image_size)} voxels "
+                f"after its preprocessing, but these have {shape[0]} channels and {_sizes(shape[1:])}."
+            )
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle, loaded once, that predicts any number of times.
+
+    Attributes:
+        folder: The folder.
+        manifest: The content of ``bundle.json``.
+        members: The networks.
+    """
+
+    folder: Path
+    manifest: BundleManifest
+    members: tuple[LoadedMember, ...]
+
+    @classmethod
+    def open(cls, folder: str | Path, engine: str = "auto") -> Bundle:
+        """Load a bundle, after a check that its files are as they were exported.
+
+        Args:
+            folder: The folder.
+            engine: "onnxruntime", "openvino", or "auto": ONNX Runtime for networks of images, OpenVINO for volumes,
+                if installed and shipped, else the other.
+
+        Raises:
+            DataError: There is no bundle, or a file is missing, damaged or changed.
+            ConfigError: There is no such engine, or the bundle has no network in its format.
+            MissingDependencyError: No engine is installed.
+        """
+        folder = Path(folder)
+        manifest = read_manifest(folder)
+        chosen = [_choose(member, manifest.spatial_dims, engine) for member in manifest.members]
+        names = [name for _, name in chosen]
+        weights = [str(Path(name).with_suffix(".bin").as_posix()) for name in names if name.endswith(".xml")]
+        require_unchanged(folder, [BUNDLE, *names, *weights])
+        return cls.from_manifest(folder, manifest, engine)
+
+    @classmethod
+    def from_manifest(cls, folder: Path, manifest: BundleManifest, engine: str = "auto") -> Bundle:
+        """Load the networks of a bundle without a check of its files.
+
+        Raises:
+            GyrusError: As for :meth:`open`.
+        """
+        members = []
+        for about in manifest.members:
+            kind, name = _choose(about, manifest.spatial_dims, engine)
+            loaded = _load(kind, folder / name)
+            run = PatchEngine(loaded, about.patches) if about.patches else loaded
+            columns = tuple(about.classes.index(label) for label in manifest.classes)
+            members.append(LoadedMember(about, columns, run))
+        return cls(folder, manifest, tuple(members))
+
+    @property
+    def engines(self) -> tuple[str, ...]:
+        """The names of what runs the networks."""
+        return tuple(dict.fromkeys(member.engine.name for member in self.members))
+
+    def combine(self, logits: Sequence[np.ndarray]) -> np.ndarray:
+        """The logits (N, K) of the bundle from those of each member, in the order of ``manifest.classes``.
+
+        Those of one member as they are; else the logarithm of the mean probability, as
+        :func:`gyrus.inference.pooling.average_predictions`.
+        """
+        ordered = [
+            each[:, member.columns].astype(np.float64) for each, member in zip(logits, self.members, strict=True)
+        ]
+        if len(ordered) == 1:
+            return ordered[0]
+        weights = [member.about.weight for member in self.members]
+        mean = np.einsum("m,mnk->nk", weights, np.stack([softmax(each) for each in ordered]))
+        return np.asarray(np.log(np.maximum(mean, np.finfo(np.float64).tiny)))
+
+    def classify(self, image: np.ndarray) -> np.ndarray:
+        """The logits (K,) of one image from its decoded pixels uint8 (C, *spatial)."""
+        found = []
+        for member in self.members:
+            pixels, statistics = member.prepare(image)
+            found.append(member.logits(pixels[None], statistics[None]))
+        return np.asarray(self.combine(found)[0])
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Probabilities (N, K) of logits (N, K)."""
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=1, keepdims=True))
+
+
+def read_manifest(folder: Path) -> BundleManifest:
+    """Read ``bundle.json``.
+
+    Raises:
+        DataError: There is no bundle, or the file is damaged or does not follow the schema.
+    """
+    if not (folder / BUNDLE).is_file():
+        raise DataError(f"There is no bundle in {folder}: it has no {BUNDLE}. Make one with `gyrus export`.")
+    manifest = BundleManifest.load(folder / BUNDLE)
+    for number, member in enumerate(manifest.members):
+        where = f"{folder / BUNDLE}: member {number}"
+        if sorted(member.classes) != sorted(manifest.classes):
+            raise DataError(f"{where} has the classes {list(member.classes)}, the bundle {list(manifest.classes)}.")
+        for name in member.networks.values():
+            if not (folder / name).resolve().is_relative_to(folder.resolve()):
+                raise DataError(f"{where} names a network outside of the bundle: {name}.")
+    return manifest
+
+
+def _choose(member: Member, spatial_dims: int, engine: str) -> tuple[str, str]:
+    """The engine and the file of the network."""
+    if engine == "torch":
+        raise ConfigError("A bundle runs without PyTorch. Use --engine auto, onnxruntime or openvino.")
+    look_up(engine, dict.fromkeys(get_args(BundleEngine)), "engine of bundles")
+    able = {}
+    if "onnx" in member.networks:
+        able["onnxruntime"] = member.networks["onnx"]
+    if member.networks:
+        able["openvino"] = member.networks.get("openvino", member.networks.get("onnx", ""))
+    if engine != "auto":
+        if engine not in able:
+            raise ConfigError(f"The bundle has no network in the format ONNX for the engine {engine}. Use openvino.")
+        return engine, able[engine]
+    installed = {"onnxruntime": onnx_runtime.is_installed(), "openvino": engines.is_installed()}
+    order = ("onnxruntime", "openvino") if spatial_dims == 2 else ("openvino", "onnxruntime")
+    usable = [name for name in order if name in able]
+    best = next((name for name in usable if installed[name]), usable[0])
+    return best, able[best]
+
+
+def _load(kind: str, path: Path) -> Engine:
+    if kind == "onnxruntime":
+        return onnx_runtime.OnnxRuntimeEngine(path)
+    return OpenVinoEngine.from_file(path)
+
+
+def _sizes(size: Sequence[int]) -> str:
+    return " x ".join(map(str, size))

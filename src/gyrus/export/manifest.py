@@ -1,0 +1,329 @@
+"""The file ``bundle.json``: all that prediction with a bundle needs, and what is known about the classifier.
+
+Its values are plain, so that the file stays the same where classes of the evaluation change, and reading it imports
+neither pandas nor SciPy. The JSON schema is beside this module, and in every bundle.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from pydantic import TypeAdapter
+
+from gyrus.datasets.patches import PatchConfig
+from gyrus.datasets.slice_stacks import StackConfig
+from gyrus.datasets.slices import SliceConfig
+from gyrus.errors import DataError
+from gyrus.evaluation.result import Estimate, Unit
+from gyrus.files import file_digest, read_lines, reading, write_text
+from gyrus.serialisation import Saved
+from gyrus.transforms.normalisation import Normalisation
+from gyrus.transforms.preprocessing import PreprocessingConfig
+from gyrus.types import SplitUnit
+
+BUNDLE, CHECKSUMS, SCHEMA_FILE = "bundle.json", "SHA256SUMS", "bundle.schema.json"
+TRAINING_SUBJECTS, MODEL_CARD, REFERENCE = "training_subjects.json", "model_card.md", "reference"
+
+Format = Literal["onnx", "openvino"]
+FORMATS: tuple[Format, ...] = ("onnx", "openvino")
+
+TOLERANCE = 1e-4
+"""Largest difference of probabilities between a bundle and what it was made of."""
+
+
+@dataclass(frozen=True)
+class Member:
+    """One network of a bundle.
+
+    Attributes:
+        networks: The file of the network by format. Input: float32 (images, channels, *spatial); output: logits
+            (images, classes). With ``patches`` the images are patches.
+        weight: Its weight in the mean of the probabilities; the weights of all members sum to 1.
+        classes: The class names in the order of its outputs.
+        in_channels: Channels of an image.
+        image_size: Pixels along each axis after the preprocessing: (rows, columns), or (slices, rows, columns).
+        patches: Size and overlap of the patches whose mean logit is that of the image; None for whole images.
+        preprocessing: The steps on volumes and on images, in order.
+        normalisation: The fitted numbers of the intensity scaling, which follows the steps.
+        model: Name and options of the network.
+        parameters: Number of parameters.
+        run: The name of the run that trained it.
+    """
+
+    networks: Mapping[Format, str]
+    weight: float
+    classes: tuple[str, ...]
+    in_channels: int
+    image_size: tuple[int, ...]
+    patches: PatchConfig | None
+    preprocessing: PreprocessingConfig
+    normalisation: Normalisation
+    model: Mapping[str, Any]
+    parameters: int
+    run: str
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """A map from logits to calibrated logits, fitted on the validation set.
+
+    Attributes:
+        kind: "temperature", "platt", "isotonic" or "vector".
+        unit: Apply it to the pooled probabilities of a subject, or to those of an image.
+        count: How many of them it was fitted on.
+        parameters: By name, a row of numbers per class, or one row for all.
+        notes: Limitations of the fit.
+    """
+
+    kind: str
+    unit: Unit
+    count: int
+    parameters: Mapping[str, tuple[tuple[float, ...], ...]]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """A threshold of the calibrated probabilities, chosen on the validation set and measured on the test set.
+
+    Attributes:
+        goal: What it was chosen for: "youden", "sensitivity" and so on.
+        title: The same as text.
+        positive: The classes that count as positive.
+        threshold: Positive is who has at least this sum of the probabilities of ``positive``.
+        unit: Apply it to subjects, or to images.
+        count: How many of them it was chosen on.
+        reached: Whether the goal was reached on them.
+        rates: Sensitivity, specificity, PPV, NPV and others on the test set, with confidence intervals.
+    """
+
+    goal: str
+    title: str
+    positive: tuple[str, ...]
+    threshold: float
+    unit: Unit
+    count: int
+    reached: bool
+    rates: Mapping[str, Estimate]
+
+
+@dataclass(frozen=True)
+class ConformalThreshold:
+    """A limit of nonconformity: classes up to it cannot be excluded. For the probabilities before calibration.
+
+    Attributes:
+        method: "lac" or "aps".
+        level: Target coverage.
+        limit: The limit; None where every set holds every class.
+        unit: Apply it to subjects, or to images.
+        count: How many of them it was fitted on.
+        coverage: Fraction of the test set whose set contains the true class.
+        size: Mean number of classes in a set.
+    """
+
+    method: str
+    level: float
+    limit: float | None
+    unit: Unit
+    count: int
+    coverage: Estimate
+    size: Estimate
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What was chosen on the validation set and measured on the test set.
+
+    Attributes:
+        calibration: None where none could be fitted.
+        operating_point: The goal of the shipped operating point; None where there is none.
+        operating_points: All of them.
+        conformal: The conformal thresholds.
+        validation_count: Subjects or images of the validation set.
+        test_count: Subjects or images of the test set.
+        level: Confidence level of the intervals.
+        notes: What could not be chosen and why, and limitations.
+    """
+
+    calibration: Calibration | None
+    operating_point: str | None
+    operating_points: tuple[OperatingPoint, ...]
+    conformal: tuple[ConformalThreshold, ...]
+    validation_count: int
+    test_count: int
+    level: float
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Proof:
+    """The comparison of the bundle with the runs, at export.
+
+    Attributes:
+        compared: Whether the raw files of the test set were at hand.
+        samples: How many samples were predicted from the raw files, by the bundle and by the runs.
+        missing: How many samples of the test set were not found.
+        largest_difference: Of the probabilities, over all samples, classes, networks and formats; None if not compared.
+        saved_difference: The same between the bundle and the predictions that the runs saved; None if not compared.
+        changed_classes: Samples with another predicted class.
+        tolerance: What was allowed.
+        note: Why there is no comparison, or what it rests on.
+    """
+
+    compared: bool
+    samples: int
+    missing: int
+    largest_difference: float | None
+    saved_difference: float | None
+    changed_classes: int
+    tolerance: float
+    note: str
+
+
+@dataclass(frozen=True)
+class Reference:
+    """An input that comes with the bundle, a phantom, and what the runs answer for it.
+
+    Attributes:
+        sample: Its name: the path below ``reference/``.
+        probabilities: By class.
+        logits: The logits of each member, in the order of the member's classes; they show differences that
+            probabilities near 0 and 1 hide.
+    """
+
+    sample: str
+    probabilities: Mapping[str, float]
+    logits: tuple[tuple[float, ...], ...]
+
+
+@dataclass(frozen=True)
+class BundleManifest(Saved):
+    """The content of ``bundle.json``.
+
+    Attributes:
+        title: Name of what was exported.
+        kind: What was exported.
+        created: When, ISO 8601.
+        licence: Licence of the networks, as stated by their author.
+        intended_use: As stated by their author.
+        classes: The class names; the columns of predictions.
+        split_unit: What was kept whole when the data were split; other than "subject", scores are too good.
+        inputs: Whether it was trained on image files or on volumes.
+        spatial_dims: 2 for networks of images, 3 for networks of volumes or stacks.
+        stack: How slices become a stack; None for no stacks.
+        slices: Which slices of a volume are samples; None for whole volumes.
+        window: Gray values that become 0 and 255 in images with more than 8 bits; None if not stated.
+        members: The networks.
+        choices: Calibration, operating points and conformal thresholds; None where nothing was measured.
+        proof: The comparison with the runs.
+        references: Phantoms and their expected answers.
+        insensitive: Changes that the references cannot detect, in words.
+        programs: Installed programs and Python packages that the preprocessing needs beside the small environment.
+        versions: Versions of libraries, by "training" and "export".
+    """
+
+    SCHEMA: ClassVar[str] = "gyrus.bundle/1"
+
+    title: str
+    kind: Literal["run", "cross-validation", "ensemble"]
+    created: str
+    licence: str
+    intended_use: str
+    classes: tuple[str, ...]
+    split_unit: SplitUnit
+    inputs: Literal["images", "volumes"]
+    spatial_dims: Literal[2, 3]
+    stack: StackConfig | None
+    slices: SliceConfig | None
+    window: tuple[float, float] | None
+    members: tuple[Member, ...]
+    choices: Choices | None
+    proof: Proof
+    references: tuple[Reference, ...]
+    insensitive: tuple[str, ...]
+    programs: tuple[str, ...]
+    versions: Mapping[str, Any]
+
+    @property
+    def view(self) -> dict[str, Any]:
+        """The fields of the data config that determine what makes up a sample."""
+        return {"stack": self.stack, "slices": self.slices}
+
+
+def schema() -> dict[str, Any]:
+    """The JSON schema of ``bundle.json``, as :mod:`gyrus.export` writes it."""
+    document = TypeAdapter(BundleManifest).json_schema(mode="serialization")
+    document["properties"] = {"schema": {"const": BundleManifest.SCHEMA}, **document["properties"]}
+    document["required"] = ["schema", *document["required"]]
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **document}
+
+
+def shipped_schema() -> str:
+    """The JSON schema that comes with this version of Gyrus, as text."""
+    return (resources.files("gyrus.export") / SCHEMA_FILE).read_text(encoding="utf-8")
+
+
+def is_bundle(path: object) -> bool:
+    """Whether a path is the folder of a bundle."""
+    try:
+        return isinstance(path, str | Path) and (Path(path) / BUNDLE).is_file()
+    except (OSError, ValueError):  # an impossible name
+        return False
+
+
+def write_checksums(folder: Path) -> None:
+    """Write the SHA-256 of every file of a folder, in the form that ``sha256sum --check`` reads."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / CHECKSUMS)
+    lines = [f"{file_digest(path)}  {path.relative_to(folder).as_posix()}\n" for path in files]
+    write_text(folder / CHECKSUMS, "".join(lines))
+
+
+def read_checksums(folder: Path) -> dict[str, str]:
+    """The SHA-256 of each file.
+
+    Raises:
+        DataError: The list is missing or damaged.
+    """
+    path = folder / CHECKSUMS
+    with reading(path, "a list of SHA-256 checksums"):
+        pairs = [line.rstrip("\n").split("  ", 1) for line in read_lines(path) if line.strip()]
+        return {name: value for value, name in pairs}
+
+
+def require_unchanged(folder: Path, names: list[str] | None = None) -> None:
+    """Refuse a bundle with files that differ from their checksums.
+
+    Args:
+        folder: The bundle.
+        names: The files to check; by default all, and there may be no others.
+
+    Raises:
+        DataError: A file is missing, changed or unknown; the message names the first ones.
+    """
+    expected = read_checksums(folder)
+    problems = [f"{name} is not in {CHECKSUMS}" for name in names or () if name not in expected]
+    for name in names if names is not None else expected:
+        path = folder / name
+        if not path.is_file():
+            problems.append(f"{name} is missing")
+        elif name in expected and file_digest(path) != expected[name]:
+            problems.append(f"{name} has changed")
+    if names is None:
+        present = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()}
+        problems += [f"{name} is not in {CHECKSUMS}" for name in sorted(present - {*expected, CHECKSUMS})]
+    if problems:
+        more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
+        raise DataError(
+            f"The bundle in {folder} is not what was exported: {'; '.join(problems[:3])}{more}. Obtain it again, or "
+            "export it again."
+        )
+
+
+def schema_text() -> str:
+    """The JSON schema as it is written to files."""
+    return json.dumps(schema(), indent=1, ensure_ascii=False) + "\n"

@@ -1,0 +1,96 @@
+"""From a trained network to files in the formats ONNX and OpenVINO."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from gyrus.errors import GyrusError
+from gyrus.extras import missing_dependency
+
+
+def write_onnx(model: nn.Module, shape: tuple[int, ...], path: Path) -> None:
+    """Write a network in the format ONNX, for any number of images.
+
+    Args:
+        model: From images (B, C, *spatial) to logits (B, K); set to evaluation mode and moved to the CPU.
+        shape: (C, *spatial).
+        path: The file.
+
+    Raises:
+        MissingDependencyError: ONNX is not installed.
+        GyrusError: The network has an operation that ONNX does not have.
+    """
+    try:
+        import onnx
+        import onnxscript  # noqa: F401  torch.onnx imports it late
+    except ImportError as error:
+        raise missing_dependency("Export", "export") from error
+    example = torch.rand(2, *shape)  # a batch of one would become a constant
+    with warnings.catch_warnings(), torch.no_grad(), _quiet("torch.onnx"), _quiet("onnxscript"):
+        warnings.simplefilter("ignore")
+        try:
+            program = torch.onnx.export(
+                model.cpu().float().eval(),
+                (example,),
+                dynamo=True,
+                dynamic_shapes=({0: torch.export.Dim("images")},),
+                input_names=["images"],
+                output_names=["logits"],
+                verbose=False,
+            )
+            network = program.model_proto  # type: ignore[union-attr]
+            onnx.checker.check_model(network)
+        except Exception as error:  # whatever torch.export raises for what it does not support
+            lines = str(error).strip().splitlines()
+            reason = f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__
+            raise GyrusError(f"This network cannot be written in the format ONNX ({reason}).") from error
+    _forget_sources(network)
+    path.write_bytes(network.SerializeToString())
+
+
+def write_openvino(onnx: Path, path: Path) -> None:
+    """Convert a network in the format ONNX to that of OpenVINO, in single precision: ``path`` (.xml) and a .bin.
+
+    Raises:
+        MissingDependencyError: OpenVINO is not installed.
+    """
+    from gyrus.inference.engines import openvino_library
+
+    openvino = openvino_library()
+    openvino.save_model(openvino.convert_model(onnx), path, compress_to_fp16=False)
+
+
+def _forget_sources(network: Any) -> None:
+    """Remove what names files and lines of this machine: the stack trace of every node."""
+    del network.metadata_props[:]
+    network.doc_string = ""
+    graphs = [network.graph, *network.functions]
+    for graph in graphs:
+        graph.doc_string = ""
+        del graph.metadata_props[:]
+        values = [*graph.value_info] if hasattr(graph, "value_info") else []
+        if graph is network.graph:
+            values += [*graph.input, *graph.output, *graph.initializer]
+        for part in [*graph.node, *values]:
+            part.doc_string = ""
+            del part.metadata_props[:]
+
+
+class _quiet:  # noqa: N801
+    """Within the block, a logger reports errors only."""
+
+    def __init__(self, name: str) -> None:
+        self._logger = logging.getLogger(name)
+
+    def __enter__(self) -> None:
+        self._level = self._logger.level
+        self._logger.setLevel(logging.ERROR)
+
+    def __exit__(self, *_: object) -> None:
+        self._logger.setLevel(self._level)

@@ -1,0 +1,79 @@
+"""The reference inputs of a bundle: phantoms, with which every installation can repeat the comparison."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from gyrus.export.manifest import Member
+from gyrus.synthetic.phantom import generate
+
+SUBJECTS = 3
+SLICES, SIZE = 24, 96
+SMALLEST = 48
+SEED = 20_000
+"""Subjects of this seed are in no data set that users generate with small seeds."""
+
+
+def write_references(folder: Path, attempt: int, *, inputs: str, member: Member, least_slices: int) -> None:
+    """Write phantoms as PNG slices or NIfTI volumes.
+
+    Args:
+        folder: A new folder.
+        attempt: 0 for phantoms of a usual size; 1 for the size of the network's input, for steps that change no size; 2
+            and 3 for the same in colour.
+        inputs: "images" or "volumes".
+        member: A network, for the size of its input.
+        least_slices: How many slices a stack or a slice with neighbours needs.
+    """
+    folder.mkdir()
+    exact = attempt % 2 == 1
+    slices, rows, columns = (SLICES, SIZE, SIZE)
+    if exact:
+        slices, rows, columns = (len(member.image_size) == 2) * (SLICES,) + member.image_size
+    if inputs == "images":
+        slices = max(least_slices, SUBJECTS)
+    elif not exact:
+        slices = max(slices, least_slices)
+    volumes = generate(SUBJECTS, slices, 2, max(rows, columns, SMALLEST), SEED).volumes
+    volumes = np.ascontiguousarray(_centre(_centre(volumes, 2, rows), 3, columns))
+    write = _write_slices if inputs == "images" else _write_volume
+    for number, volume in enumerate(volumes, 1):
+        write(folder, f"sub-P{number:03d}", volume, colour=attempt >= 2)
+
+
+ATTEMPTS = {"images": 4, "volumes": 2}
+
+
+def changed(images: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+    """Decoded images (N, C, *spatial) with the changes that references should detect, and what each is."""
+    yield "gray values that are 5 % lower", (images * 0.95).astype(np.uint8)
+    axes = ("slices", "rows", "columns")[-(images.ndim - 2) :]
+    for axis, name in enumerate(axes, 2):
+        yield f"reversed {name}", np.flip(images, axis)
+
+
+def _write_slices(folder: Path, name: str, volume: np.ndarray, *, colour: bool) -> None:
+    for number, pixels in enumerate(volume):
+        image = Image.fromarray(pixels)
+        (image.convert("RGB") if colour else image).save(folder / f"{name}_slice-{number:02d}.png")
+
+
+def _write_volume(folder: Path, name: str, volume: np.ndarray, *, colour: bool) -> None:  # noqa: ARG001
+    import nibabel
+
+    # From (slices, rows to the back, columns to the left) to (right, front, up).
+    voxels = np.ascontiguousarray(volume[:, ::-1, ::-1].transpose(2, 1, 0))
+    spacing = (192 / voxels.shape[0], 192 / voxels.shape[1], 4.0)
+    image = nibabel.Nifti1Image(voxels, np.diag([*spacing, 1.0]))
+    image.set_qform(image.affine, code="scanner")
+    image.header.set_xyzt_units("mm")
+    nibabel.save(image, folder / f"{name}_T1w.nii.gz")
+
+
+def _centre(volumes: np.ndarray, axis: int, length: int) -> np.ndarray:
+    start = (volumes.shape[axis] - length) // 2
+    return np.take(volumes, range(start, start + length), axis=axis)

@@ -1,0 +1,61 @@
+"""ONNX Runtime: the engine of networks in the format ONNX. Starts fast, and runs without PyTorch."""
+
+from __future__ import annotations
+
+import os
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+
+from gyrus.errors import DataError
+from gyrus.extras import missing_dependency
+from gyrus.files import reading
+
+EXTRA = "runtime"
+
+
+def is_installed() -> bool:
+    """Whether ONNX Runtime is installed."""
+    return find_spec("onnxruntime") is not None
+
+
+class OnnxRuntimeEngine:
+    """ONNX Runtime on the CPU, in single precision; an engine as :mod:`gyrus.inference.engines` describes it."""
+
+    name = "ONNX Runtime"
+
+    def __init__(self, path: Path, threads: int | None = None) -> None:
+        """Load a network.
+
+        Args:
+            path: A file ``.onnx`` with one input (B, C, *spatial) and the output (B, K).
+            threads: By default ``OMP_NUM_THREADS``, or all cores.
+
+        Raises:
+            MissingDependencyError: ONNX Runtime is not installed.
+            DataError: The file is missing, damaged, or holds another kind of network.
+        """
+        if not is_installed():
+            raise missing_dependency("Running a network in the format ONNX", EXTRA)
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads or int(os.environ.get("OMP_NUM_THREADS", "0").split(",")[0] or 0)
+        options.log_severity_level = 3
+        with reading(path, "a network from images (B, C, ...) to logits (B, K) in the format ONNX"):
+            content = path.read_bytes()
+            try:
+                self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+            except Exception as error:  # ONNX Runtime has no public base class of its errors
+                raise DataError(str(error).splitlines()[0][:200]) from error
+            inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
+            ranks = [len(each.shape) for each in (*inputs, *outputs)]
+            if len(ranks) != 2 or ranks[0] not in (4, 5) or ranks[1] != 2:
+                raise DataError(f"its inputs and outputs have {ranks} axes")
+        self._input, self._output = inputs[0].name, outputs[0].name
+
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        """The logits float32 (B, K) of images float32 (B, C, *spatial)."""
+        found = self._session.run([self._output], {self._input: np.ascontiguousarray(images, dtype=np.float32)})
+        return np.asarray(found[0], dtype=np.float32)

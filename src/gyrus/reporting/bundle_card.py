@@ -1,0 +1,96 @@
+"""The model card of a bundle."""
+
+from __future__ import annotations
+
+from gyrus.evaluation.result import Estimate, Evaluation, join_words
+from gyrus.export.manifest import BundleManifest, Choices, OperatingPoint, Proof
+from gyrus.text import counted, markdown
+
+RATES = {"sensitivity": "Sensitivity", "specificity": "Specificity", "ppv": "PPV", "npv": "NPV"}
+
+
+def render_bundle_card(manifest: BundleManifest, evaluation: Evaluation | None) -> str:
+    """The card as Markdown.
+
+    Args:
+        manifest: The bundle.
+        evaluation: The scores of what was exported; None where there are none.
+    """
+    size = " x ".join(map(str, manifest.members[0].image_size))
+    parts = [
+        f"# Model card: {markdown(manifest.title)}",
+        f"A {manifest.kind} of Gyrus as a bundle: {counted(len(manifest.members), 'network')} for "
+        f"{'volumes' if manifest.spatial_dims == 3 else 'images'} of {size} voxels after the preprocessing.",
+        "## Use",
+        "\n".join(
+            [
+                f"- Intended use: {markdown(manifest.intended_use)}",
+                f"- Licence: {markdown(manifest.licence)}",
+                f"- Classes: {markdown(join_words(manifest.classes, 'and'))}",
+                "- Predict: `gyrus predict BUNDLE images/ --out predictions.csv`",
+                "- Check the installation: `gyrus export verify BUNDLE`",
+            ]
+        ),
+        "## Scores",
+        _code(evaluation.text()) if evaluation else "No scores: what was exported has no evaluation.",
+        "## Operating point",
+        _choices(manifest.choices),
+        "## Agreement with the training tool",
+        _proof(manifest.proof),
+        "## Limitations",
+        "\n".join(
+            [
+                "- Images from other scanners, sequences or populations than the training data need a new evaluation.",
+                "- The networks can contain traces of the training images, and the digests in `training_subjects.json` "
+                "can confirm a guessed identifier. Share the bundle only with those who may know who took part.",
+            ]
+        ),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _choices(choices: Choices | None) -> str:
+    if choices is None:
+        return "None: nothing was chosen on a validation set."
+    notes = "\n".join(f"- {markdown(note)}" for note in choices.notes)
+    point = next((each for each in choices.operating_points if each.goal == choices.operating_point), None)
+    return "\n\n".join(part for part in (_point(point, choices) if point else "There is none.", notes) if part)
+
+
+def _point(point: OperatingPoint, choices: Choices) -> str:
+    positive = markdown(join_words(point.positive, "or"))
+    rows = [f"| {title} | {_percent(point.rates[name])} |" for name, title in RATES.items() if name in point.rates]
+    calibrated = "calibrated probability" if choices.calibration else "probability"
+    return "\n".join(
+        [
+            f"{markdown(point.title)}: positive from a {calibrated} of {positive} of {point.threshold:.3f} on, by "
+            f"{point.unit}. Chosen on {counted(point.count, point.unit)} of the validation set, measured on "
+            f"{choices.test_count} of the test set.",
+            "",
+            f"| Rate | Test set, {100 * choices.level:g} % CI |",
+            "|---|---|",
+            *rows,
+        ]
+    )
+
+
+def _percent(estimate: Estimate) -> str:
+    if estimate.value is None:
+        return f"undefined ({markdown(estimate.note)})"
+    if estimate.low is None or estimate.high is None:
+        return f"{100 * estimate.value:.0f} % (no interval)"
+    return f"{100 * estimate.value:.0f} % ({100 * estimate.low:.0f} % to {100 * estimate.high:.0f} %)"
+
+
+def _proof(proof: Proof) -> str:
+    if not proof.compared:
+        return f"Not compared on the test set: {markdown(proof.note)}. The reference inputs were compared."
+    return (
+        f"From the raw files of {counted(proof.samples, 'sample')} of the test set, the probabilities of the bundle "
+        f"differ from those of the training tool by at most {proof.largest_difference:.1e}, and no predicted class "
+        f"differs. {markdown(proof.note)}"
+    ).rstrip()
+
+
+def _code(text: str) -> str:
+    return f"```text\n{text.rstrip()}\n```"

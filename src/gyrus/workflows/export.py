@@ -1,0 +1,586 @@
+"""Export a trained classifier as a bundle, with proof that it gives the same probabilities."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import torch
+
+from gyrus.datasets.manifest import VOLUME_FILES, Manifest
+from gyrus.datasets.reader import Reader
+from gyrus.datasets.splits import Split
+from gyrus.datasets.store import open_store
+from gyrus.datasets.torch_dataset import PixelDataset
+from gyrus.errors import ConfigError, DataError, GyrusError, RunError
+from gyrus.evaluation.assessment import Assessment, assess
+from gyrus.evaluation.result import Evaluation
+from gyrus.evaluation.thresholds import GOALS
+from gyrus.export.bundle import Bundle, BundleEngine, softmax
+from gyrus.export.manifest import (
+    BUNDLE,
+    FORMATS,
+    MODEL_CARD,
+    REFERENCE,
+    SCHEMA_FILE,
+    TOLERANCE,
+    TRAINING_SUBJECTS,
+    BundleManifest,
+    Calibration,
+    Choices,
+    ConformalThreshold,
+    Format,
+    Member,
+    OperatingPoint,
+    Proof,
+    Reference,
+    shipped_schema,
+    write_checksums,
+)
+from gyrus.export.networks import write_onnx, write_openvino
+from gyrus.export.references import ATTEMPTS, changed, write_references
+from gyrus.export.training_subjects import TrainingSubjects
+from gyrus.extras import missing_dependency
+from gyrus.files import make_folder, new_folder, require_empty, temporary_folder, write_text
+from gyrus.inference.pooling import average_predictions
+from gyrus.inference.predict import predict_logits
+from gyrus.inference.predictions import Predictions
+from gyrus.registry import look_up
+from gyrus.reporting.bundle_card import render_bundle_card
+from gyrus.runs.run_folder import Run, current_environment, installed_version
+from gyrus.text import counted
+from gyrus.transforms.volume_steps import FindMask
+from gyrus.workflows.crossval_folder import CrossValidation, fold_runs, is_crossval
+from gyrus.workflows.display import SILENT, Display
+from gyrus.workflows.ensemble import Ensemble
+from gyrus.workflows.evaluate import healthy_class
+from gyrus.workflows.experiment_config import DataConfig
+from gyrus.workflows.load_data import scan_data, scan_unlabelled
+from gyrus.workflows.predict import TrainedClassifier
+from gyrus.workflows.predict_bundle import bundle_reading, member_logits
+
+RESEARCH_ONLY = (
+    "Research. Not a medical device: not for diagnosis, treatment, screening or any decision about a person."
+)
+NOT_STATED = "Not stated. Ask the author before you use or share it."
+
+DETECTED = 1e-3
+"""A change is detected if it moves a logit of a reference by at least this."""
+
+_PACKAGES = {
+    "clahe": "scikit-image",
+    "equalise": "scikit-image",
+    "non-local-means": "scikit-image",
+    "n4": "SimpleITK",
+    "tissue": "scikit-image",
+}
+
+
+@dataclass(frozen=True)
+class Source:
+    """What is exported.
+
+    Attributes:
+        kind: A run, a cross-validation or an ensemble.
+        title: Its name.
+        runs: The runs.
+        weights: The weight of each.
+        evaluation: Its scores.
+        assessment: Choices made on the validation set; None where there are none.
+        notes: Why there are none.
+    """
+
+    kind: str
+    title: str
+    runs: tuple[Run, ...]
+    weights: tuple[float, ...]
+    evaluation: Evaluation | None
+    assessment: Assessment | None
+    notes: tuple[str, ...] = ()
+
+    @classmethod
+    def open(cls, folder: Path) -> Source:
+        """Open a run, a cross-validation or an ensemble.
+
+        Raises:
+            RunError: There is none of these, or it has not finished.
+        """
+        if is_crossval(folder):
+            runs = fold_runs(folder)
+            found = CrossValidation.load(folder)
+            note = (
+                "The networks of a cross-validation have together been trained on every subject, so calibration and "
+                "operating points of their mean cannot be measured on these subjects. The scores are out-of-fold: each "
+                "subject by networks that have never seen it."
+            )
+            weights = (1 / len(runs),) * len(runs)
+            return cls("cross-validation", Run(folder).title, runs, weights, found.pooled[0], None, (note,))
+        if (folder / "ensemble.json").is_file():
+            return cls._ensemble(folder)
+        run = Run.open(folder)
+        assessment = Assessment.load(run.assessment) if run.assessment.is_file() else None
+        notes = () if assessment else ("The run has no assessment; `gyrus evaluate` writes it.",)
+        evaluation = Evaluation.load(run.metrics) if run.metrics.is_file() else None
+        return cls("run", run.title, (run,), (1.0,), evaluation, assessment, notes)
+
+    @classmethod
+    def _ensemble(cls, folder: Path) -> Source:
+        found = Ensemble.load(folder)
+        runs, weights = list[Run](), list[float]()
+        for name, weight in zip(found.members, found.weights, strict=True):
+            place = Path(name)
+            if not place.is_dir() and not place.is_absolute():
+                place = folder.parent / place.name
+            if not place.is_dir():
+                raise RunError(
+                    f"The ensemble in {folder} has the member {name}, which does not exist. Run the command in the "
+                    "folder where the ensemble was made, or combine the runs again with `gyrus ensemble`."
+                )
+            members = fold_runs(place) if is_crossval(place) else (Run.open(place),)
+            runs += members
+            weights += [weight / len(members)] * len(members)
+        of_runs = len(runs) == len(found.members)
+        assessment, notes = _ensemble_assessment(runs, weights) if of_runs else (None, _OF_CROSSVALS)
+        return cls("ensemble", Run(folder).title, tuple(runs), tuple(weights), found.evaluation, assessment, notes)
+
+
+_OF_CROSSVALS = (
+    "The members are cross-validations, whose networks have together been trained on every subject: calibration and "
+    "operating points cannot be measured on these subjects.",
+)
+
+
+def _ensemble_assessment(runs: Sequence[Run], weights: Sequence[float]) -> tuple[Assessment | None, tuple[str, ...]]:
+    """Choices made on the validation set that all members share."""
+    try:
+        val, test = (
+            average_predictions([Predictions.load(run.predictions(subset)) for run in runs], weights)
+            for subset in ("val", "test")
+        )
+        return assess(val, test, healthy=healthy_class(test.classes)), ()
+    except DataError as error:
+        return None, (f"No calibration and no operating points, because the members share no validation set: {error}",)
+
+
+@dataclass(frozen=True)
+class ExportedBundle:
+    """A bundle that was written.
+
+    Attributes:
+        folder: The folder.
+        manifest: The content of ``bundle.json``.
+    """
+
+    folder: Path
+    manifest: BundleManifest
+
+    def text(self) -> str:
+        """What was written, and the result of the comparison."""
+        about, proof = self.manifest, self.manifest.proof
+        formats = " and ".join({"onnx": "ONNX", "openvino": "OpenVINO"}[name] for name in about.members[0].networks)
+        lines = [f"Bundle of {counted(len(about.members), 'network')} ({formats}): {self.folder}"]
+        if proof.compared:
+            lines.append(
+                f"Compared from the raw files of {counted(proof.samples, 'test sample')}: largest difference of "
+                f"probabilities {proof.largest_difference:.1e}, no predicted class differs."
+            )
+        lines += [f"Note: {proof.note}"] if proof.note else []
+        lines += [f"Note: the reference inputs do not detect {each}." for each in about.insensitive]
+        return "\n".join(lines)
+
+
+def export(
+    run: str | Path,
+    *,
+    out: str | Path,
+    formats: Sequence[Format] = ("onnx",),
+    data: str | Path | None = None,
+    licence: str = NOT_STATED,
+    intended_use: str = RESEARCH_ONLY,
+    operating_point: str = "youden",
+    display: Display = SILENT,
+) -> ExportedBundle:
+    """Export a run, a cross-validation or an ensemble as a bundle.
+
+    The bundle and the runs predict the test set from its raw files. If they differ, nothing is written.
+
+    Args:
+        run: The folder of a run, a cross-validation or an ensemble.
+        out: A new folder.
+        formats: "onnx", "openvino".
+        data: Where the data are now, if they have moved; by default as in the run. If they are not at hand, the bundle
+            states that the test set was not compared.
+        licence: Licence of the networks.
+        intended_use: Who may use it, and for what.
+        operating_point: The goal of the operating point to ship, one of :data:`gyrus.evaluation.thresholds.GOALS`.
+        display: Where progress is shown.
+
+    Raises:
+        RunError: There is nothing to export, or ``out`` is not empty.
+        ConfigError: An argument is not valid, or the classifier cannot be exported.
+        MissingDependencyError: ONNX or OpenVINO is not installed.
+        GyrusError: The bundle does not give the probabilities of the runs.
+    """
+    folder = Path(out)
+    if not formats:
+        raise ConfigError(f"--format needs at least one of {', '.join(FORMATS)}.")
+    for name in formats:
+        look_up(name, dict.fromkeys(get_args(Format)), "format of networks")
+    look_up(operating_point, GOALS, "operating point")
+    require_empty(folder, "Give a new folder with --out.", error=RunError)
+    for package, extra in (("onnx", "export"), ("onnxscript", "export"), ("onnxruntime", "export")):
+        if installed_version(package) is None:
+            raise missing_dependency("Export", extra)
+    if "openvino" in formats and installed_version("openvino") is None:
+        raise missing_dependency("The format OpenVINO", "openvino")
+    source = Source.open(Path(run))
+    classifiers = [TrainedClassifier.load(each) for each in source.runs]
+    _require_exportable(source, classifiers)
+    manifests = [Manifest.load(each.manifest) for each in source.runs]
+    splits = [Split.load(each.split) for each in source.runs]
+
+    with new_folder(folder) as partial:
+        members = []
+        for number, (one, each) in enumerate(zip(classifiers, source.runs, strict=True), 1):
+            display.say(f"Exporting network {number} of {len(classifiers)}")
+            members.append(_write_member(partial, one, each, source.weights[number - 1], number, formats))
+        manifest = replace(
+            _describe(source, members, classifiers, manifests[0], operating_point),
+            licence=licence,
+            intended_use=intended_use,
+        )
+        training = (_used_rows(one, split) for one, split in zip(manifests, splits, strict=True))
+        TrainingSubjects.from_rows(training).save(partial / TRAINING_SUBJECTS)
+        manifest = _with_references(partial, manifest, classifiers)
+        manifest = replace(
+            manifest, proof=_prove(partial, manifest, source.runs, classifiers, manifests, splits, data, display)
+        )
+        manifest.save(partial / BUNDLE)
+        write_text(partial / SCHEMA_FILE, shipped_schema())
+        write_text(partial / MODEL_CARD, render_bundle_card(manifest, source.evaluation))
+        write_checksums(partial)
+    return ExportedBundle(folder, manifest)
+
+
+def _require_exportable(source: Source, classifiers: Sequence[TrainedClassifier]) -> None:
+    first = classifiers[0]
+    for run, one in zip(source.runs, classifiers, strict=True):
+        if one.tta:
+            raise ConfigError(
+                f"{run.folder} was evaluated with test-time augmentation (evaluation.tta: {one.tta}), whose random "
+                "steps need PyTorch, so it cannot be exported. Train a run with evaluation.tta=0."
+            )
+        if set(one.classes) != set(first.classes) or one.view != first.view:
+            raise ConfigError(
+                f"{run.folder} has other classes, slices or stacks than {source.runs[0].folder}: one bundle cannot "
+                "hold both."
+            )
+        if one.model.spatial_dims != first.model.spatial_dims or one.settings.data.window != first.settings.data.window:
+            raise ConfigError(
+                f"{run.folder} reads its inputs in another way than {source.runs[0].folder} (volumes or images, "
+                "data.window): one bundle cannot hold both."
+            )
+
+
+def _write_member(
+    folder: Path, one: TrainedClassifier, run: Run, weight: float, number: int, formats: Sequence[Format]
+) -> Member:
+    """Write the network of a run, and describe it."""
+    patches = one.settings.data.patches
+    signature = one.model.signature
+    shape = (signature.in_channels, *(patches.size if patches else signature.image_size))
+    networks: dict[Format, str] = {}
+    make_folder(folder / "networks")
+    onnx = folder / "networks" / f"{number}.onnx"
+    write_onnx(one.model, shape, onnx)
+    if "openvino" in formats:
+        networks["openvino"] = f"networks/{number}.xml"
+        write_openvino(onnx, folder / networks["openvino"])
+    if "onnx" in formats:
+        networks["onnx"] = f"networks/{number}.onnx"
+    else:
+        onnx.unlink()
+    described = run.description["model"]
+    return Member(
+        networks=networks,
+        weight=weight,
+        classes=one.classes,
+        in_channels=signature.in_channels,
+        image_size=tuple(signature.image_size),
+        patches=patches,
+        preprocessing=one.settings.preprocessing,
+        normalisation=one.normalisation,
+        # Not the path of initial weights, which belongs to the machine that trained.
+        model={name: described[name] for name in ("name", "options", "head") if name in described},
+        parameters=int(run.description["parameters"]),
+        run=run.title,
+    )
+
+
+def _describe(
+    source: Source,
+    members: Sequence[Member],
+    classifiers: Sequence[TrainedClassifier],
+    manifest: Manifest,
+    operating_point: str,
+) -> BundleManifest:
+    first = classifiers[0]
+    settings = first.settings
+    return BundleManifest(
+        title=source.title,
+        kind=source.kind,  # type: ignore[arg-type]
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        licence=NOT_STATED,
+        intended_use=RESEARCH_ONLY,
+        classes=first.classes,
+        split_unit=first.split_unit,
+        inputs="volumes" if VOLUME_FILES in manifest.table else "images",
+        spatial_dims=3 if first.model.spatial_dims == 3 else 2,
+        stack=settings.data.stack,
+        slices=settings.data.slices,
+        window=settings.data.window,
+        members=tuple(members),
+        choices=_choices(source, operating_point),
+        proof=Proof(False, 0, 0, None, None, 0, TOLERANCE, ""),
+        references=(),
+        insensitive=(),
+        programs=_programs(members),
+        versions={"training": source.runs[0].environment, "export": _versions()},
+    )
+
+
+def _choices(source: Source, operating_point: str) -> Choices:
+    found = source.assessment
+    if found is None:
+        return Choices(None, None, (), (), 0, 0, 0.95, source.notes)
+    points = tuple(
+        OperatingPoint(
+            goal=each.point.goal,
+            title=each.point.title,
+            positive=each.point.positive,
+            threshold=each.point.threshold,
+            unit=each.point.unit,
+            count=each.point.count,
+            reached=each.point.reached,
+            rates=each.rates,
+        )
+        for each in found.points
+    )
+    one = found.calibrator
+    return Choices(
+        calibration=Calibration(one.kind, one.unit, one.count, one.parameters, one.notes) if one else None,
+        operating_point=operating_point if any(point.goal == operating_point for point in points) else None,
+        operating_points=points,
+        conformal=tuple(
+            ConformalThreshold(
+                each.sets.method,
+                each.sets.level,
+                each.sets.limit,
+                each.sets.unit,
+                each.sets.count,
+                each.coverage,
+                each.size,
+            )
+            for each in found.sets
+        ),
+        validation_count=found.validation_count,
+        test_count=found.test_count,
+        level=found.level,
+        notes=(*source.notes, *found.notes),
+    )
+
+
+def _programs(members: Sequence[Member]) -> tuple[str, ...]:
+    """Programs and packages that steps of the preprocessing need, beside those of the small environment."""
+    steps = [step for member in members for step in (*member.preprocessing.volume, *member.preprocessing.steps)]
+    packages = {_PACKAGES[step.step] for step in steps if step.step in _PACKAGES}
+    tools = {step.tool for step in steps if isinstance(step, FindMask) and step.tool != "classical"}
+    return (*sorted(f"Python package {name}" for name in packages), *sorted(f"program {name}" for name in tools))
+
+
+def _versions() -> dict[str, Any]:
+    found = current_environment()
+    more = {name: installed_version(name) for name in ("onnx", "onnxscript", "onnxruntime", "openvino")}
+    return {**found, "libraries": {**found["libraries"], **{name: value for name, value in more.items() if value}}}
+
+
+def _used_rows(manifest: Manifest, split: Split) -> Any:
+    """The rows of the training and validation sets."""
+    return manifest.table[manifest.table["sample"].isin({*split.samples["train"], *split.samples["val"]})]
+
+
+def _run_logits(one: TrainedClassifier, manifest: Manifest) -> np.ndarray:
+    """The logits (N, K) of the network of a run, by PyTorch on the CPU in single precision, from the raw files."""
+    with temporary_folder() as cache:
+        store = open_store(manifest, one.settings.preprocessing, cache=cache)
+        rows = np.arange(len(manifest))
+        dataset = PixelDataset(store, rows, np.full(len(manifest), -1), one.normalisation)
+        return predict_logits(one.model.float(), dataset, device=torch.device("cpu"))
+
+
+def _with_references(
+    folder: Path, manifest: BundleManifest, classifiers: Sequence[TrainedClassifier]
+) -> BundleManifest:
+    """Write phantoms, and record what the runs answer for them."""
+    stack, slices = manifest.stack, manifest.slices
+    least = stack.slices if stack else 2 * slices.neighbours + 1 if slices else 1
+    place, last = folder / REFERENCE, None
+    for attempt in range(ATTEMPTS[manifest.inputs]):
+        shutil.rmtree(place, ignore_errors=True)
+        write_references(place, attempt, inputs=manifest.inputs, member=manifest.members[0], least_slices=least)
+        try:
+            found = scan_unlabelled(place, classifiers[0].reading(DataConfig()), SILENT)
+            classifiers[0].require_dimensions(found)
+            logits = [_run_logits(one, found) for one in classifiers]
+            break
+        except GyrusError as error:
+            last = error
+    else:
+        raise GyrusError(f"No phantom fits the preprocessing, so the bundle would have no reference inputs: {last}")
+    samples = found.table["sample"].tolist()
+    tables = [
+        Predictions.from_logits(samples, each, classes=one.classes, split_unit=one.split_unit)
+        for one, each in zip(classifiers, logits, strict=True)
+    ]
+    together = average_predictions(tables, [member.weight for member in manifest.members]).probabilities
+    references = tuple(
+        Reference(
+            sample,
+            dict(zip(tables[0].classes, row.tolist(), strict=True)),
+            tuple(tuple(map(float, each[number])) for each in logits),
+        )
+        for number, (sample, row) in enumerate(zip(samples, together, strict=True))
+    )
+    return replace(manifest, references=references, insensitive=_insensitive(folder, manifest, found, logits))
+
+
+def _insensitive(
+    folder: Path, manifest: BundleManifest, found: Manifest, logits: Sequence[np.ndarray]
+) -> tuple[str, ...]:
+    """Changes of the images that no network of the bundle notices in the references."""
+    bundle = Bundle.from_manifest(folder, manifest)
+    largest: dict[str, float] = {}
+    for member, expected in zip(bundle.members, logits, strict=True):
+        reader = Reader(found, member.about.preprocessing.volume)
+        decoded = np.stack([reader.read(position) for position in range(len(found))])
+        for name, images in changed(decoded):
+            pixels, statistics = map(np.stack, zip(*(member.prepare(image) for image in images), strict=True))
+            moved = float(np.abs(member.logits(pixels, statistics) - expected).max())
+            largest[name] = max(moved, largest.get(name, 0.0))
+    return tuple(name for name, moved in largest.items() if moved < DETECTED)
+
+
+def _prove(
+    folder: Path,
+    manifest: BundleManifest,
+    runs: Sequence[Run],
+    classifiers: Sequence[TrainedClassifier],
+    manifests: Sequence[Manifest],
+    splits: Sequence[Split],
+    data: str | Path | None,
+    display: Display,
+) -> Proof:
+    """Compare the bundle with the runs on their test sets, from the raw files.
+
+    Raises:
+        GyrusError: A probability differs by more than :data:`TOLERANCE`, or a predicted class differs.
+    """
+    try:
+        fresh = _scan_again(manifest, classifiers[0], data)
+    except GyrusError as error:
+        if data is not None:
+            raise
+        return _not_compared(splits, str(error).removesuffix("."))
+    engines: dict[str, BundleEngine] = {"onnx": "onnxruntime", "openvino": "openvino"}
+    bundles = [Bundle.from_manifest(folder, manifest, engines[name]) for name in manifest.members[0].networks]
+    tally = _Tally()
+    for number, (run, one, known, split) in enumerate(zip(runs, classifiers, manifests, splits, strict=True)):
+        names = _unchanged(known, fresh, split)
+        tally.missing += len(split.samples["test"]) - len(names)
+        if not names:
+            continue
+        expected = _run_logits(one, replace(known.select(names), root=fresh.root))
+        saved = _saved_probabilities(run, names, one.classes)
+        with temporary_folder() as cache, display.progress(f"Comparing {run.title}") as progress:
+            for bundle in bundles:
+                tally.add(expected, member_logits(bundle.members[number], fresh.select(names), cache, progress), saved)
+        tally.samples += len(names)
+    if not tally.samples:
+        where = f"{data} has none of the files of the test set" if data else "the files of the test set were not found"
+        if data is not None:
+            raise DataError(f"{where}, so nothing can be compared. Name the folder of the data with --data.")
+        return _not_compared(splits, where)
+    if tally.largest > TOLERANCE or tally.changed or not np.isfinite(tally.largest):
+        raise GyrusError(
+            f"The bundle does not give the probabilities of the run: over {counted(tally.samples, 'sample')} of the "
+            f"test set the largest difference is {tally.largest:.2g} (at most {TOLERANCE:g} is allowed), and "
+            f"{counted(tally.changed, 'sample has', 'samples have')} another predicted class. Nothing was written."
+        )
+    note = f"{counted(tally.missing, 'sample')} of the test set were not found or have changed" if tally.missing else ""
+    return Proof(True, tally.samples, tally.missing, tally.largest, tally.from_saved, 0, TOLERANCE, note)
+
+
+@dataclass
+class _Tally:
+    samples: int = 0
+    missing: int = 0
+    largest: float = 0.0
+    from_saved: float | None = None
+    changed: int = 0
+
+    def add(self, expected: np.ndarray, found: np.ndarray, saved: np.ndarray | None) -> None:
+        wanted, given = softmax(expected.astype(np.float64)), softmax(found.astype(np.float64))
+        # A NaN must not count as small.
+        self.largest = float(np.maximum(self.largest, np.abs(wanted - given).max()))
+        self.changed += int((expected.argmax(axis=1) != found.argmax(axis=1)).sum())
+        if saved is not None:
+            self.from_saved = max(self.from_saved or 0.0, float(np.abs(saved - given).max()))
+
+
+def _scan_again(manifest: BundleManifest, one: TrainedClassifier, data: str | Path | None) -> Manifest:
+    """The data of a run, read again as the bundle reads them.
+
+    Raises:
+        DataError: They are not at hand, or cannot be read.
+    """
+    path = str(data) if data is not None else _location(one)
+    if path is None or not Path(path).exists():
+        raise DataError(f"The data are not at hand at {path}.")
+    # Slices, stacks and window are those of the bundle alone.
+    config = one.settings.data.model_copy(
+        update={"path": path, "on_bad_file": "skip", "stack": None, "slices": None, "window": None}
+    )
+    return scan_data(bundle_reading(manifest, config), SILENT)
+
+
+def _location(one: TrainedClassifier) -> str | None:
+    """Where the data of a run were when it was trained."""
+    return one.settings.data.path
+
+
+def _unchanged(known: Manifest, fresh: Manifest, split: Split) -> list[str]:
+    """The samples of the test set that were found again, with the same content."""
+    digests = dict(zip(known.table["sample"], known.table["digest"], strict=True))
+    again = dict(zip(fresh.table["sample"], fresh.table["digest"], strict=True))
+    return [name for name in split.samples["test"] if name in again and again[name] == digests[name]]
+
+
+def _saved_probabilities(run: Run, names: Sequence[str], classes: Sequence[str]) -> np.ndarray | None:
+    path = run.predictions("test")
+    if not path.is_file():
+        return None
+    saved = Predictions.load(path)
+    rows = {name: number for number, name in enumerate(saved.table["sample"])}
+    if saved.classes != tuple(classes) or not rows.keys() >= {*names}:
+        return None
+    return saved.probabilities[[rows[name] for name in names]]
+
+
+def _not_compared(splits: Sequence[Split], note: str) -> Proof:
+    missing = sum(len(split.samples["test"]) for split in splits)
+    return Proof(False, 0, missing, None, None, 0, TOLERANCE, note)

@@ -1,0 +1,294 @@
+"""Predict new images with a bundle, without PyTorch."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gyrus.errors import ConfigError, DataError, NothingUsableError
+from gyrus.export.bundle import Bundle, LoadedMember, softmax
+from gyrus.export.manifest import BundleManifest
+from gyrus.files import atomic_path, temporary_folder
+from gyrus.types import SPLIT_WARNINGS, SplitUnit
+from gyrus.workflows.display import SILENT, Display
+from gyrus.workflows.skipped_samples import write_skipped
+
+if TYPE_CHECKING:
+    from gyrus.datasets.manifest import Manifest, Problem
+    from gyrus.inference.predictions import Predictions
+    from gyrus.workflows.experiment_config import DataConfig
+
+TABLES = (".csv", ".parquet", ".json")
+
+
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """The answers of a bundle, without pandas, so that one image is answered quickly.
+
+    Attributes:
+        samples: N names: path of the image, or path#row.
+        subjects: The subject of each, where known.
+        logits: float64 (N, K).
+        classes: The class names in the order of the columns.
+        split_unit: What was kept whole when the data of the classifier were split.
+        engines: What ran the networks.
+    """
+
+    samples: tuple[str, ...]
+    subjects: tuple[str | None, ...]
+    logits: np.ndarray
+    classes: tuple[str, ...]
+    split_unit: SplitUnit
+    engines: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    @property
+    def warning(self) -> str:
+        """The warning about the split that goes with every result; empty after a split by subject."""
+        return SPLIT_WARNINGS[self.split_unit]
+
+    def predictions(self) -> Predictions:
+        """The same as a table of predictions."""
+        from gyrus.inference.predictions import Predictions
+
+        found = Predictions.from_logits(
+            self.samples,
+            self.logits,
+            classes=self.classes,
+            split_unit=self.split_unit,
+            subset="new",
+            subjects=self.subjects,
+        )
+        return replace(found, engines=self.engines)
+
+    def export(self, path: Path) -> None:
+        """Write the table that :meth:`gyrus.inference.predictions.Predictions.export` writes."""
+        if path.suffix.lower() != ".csv":
+            self.predictions().export(path)
+            return
+        header = ["sample", "subject", "target", "predicted", *[f"probability:{name}" for name in self.classes]]
+        probabilities = softmax(self.logits)
+        with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(header)
+            for sample, subject, row, logits in zip(
+                self.samples, self.subjects, probabilities.tolist(), self.logits, strict=True
+            ):
+                writer.writerow([sample, subject or "", "", self.classes[int(logits.argmax())], *row])
+
+    @classmethod
+    def joined(cls, several: Sequence[Answers]) -> Answers:
+        """The answers to several inputs; a sample that occurs twice counts once."""
+        first: dict[str, tuple[int, int]] = {}
+        for number, answers in enumerate(several):
+            for row, sample in enumerate(answers.samples):
+                first.setdefault(sample, (number, row))
+        places = first.values()
+        return replace(
+            several[0],
+            samples=tuple(first),
+            subjects=tuple(several[number].subjects[row] for number, row in places),
+            logits=np.stack([several[number].logits[row] for number, row in places]),
+        )
+
+
+def predict_bundle(
+    bundle: Bundle | str | Path,
+    inputs: Sequence[str | Path],
+    *,
+    out: str | Path | None = None,
+    data: DataConfig | None = None,
+    engine: str = "auto",
+    display: Display = SILENT,
+) -> Answers:
+    """Predict new images with a bundle.
+
+    Args:
+        bundle: The bundle, or its folder.
+        inputs: Image files, folders or tables.
+        out: The table to write, as for :func:`gyrus.workflows.predict.predict`.
+        data: How to read the inputs; labels are not needed.
+        engine: As for :meth:`gyrus.export.bundle.Bundle.open`.
+        display: Where progress is shown.
+
+    Raises:
+        DataError: An input cannot be read, or the bundle is damaged.
+        ConfigError: ``out`` has another suffix.
+    """
+    if out is not None and Path(out).suffix not in TABLES:
+        raise ConfigError(f"--out must end in {', '.join(TABLES)}, got '{out}'.")
+    opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle, engine)
+    if not inputs:
+        raise DataError("Nothing to predict: name at least one image, folder or table.")
+    answers, skipped = _answer_all(opened, inputs, data, display)
+    answers = replace(answers, engines=opened.engines)
+    if out is not None:
+        answers.export(Path(out))
+        write_skipped(skipped, Path(out), display)
+    return answers
+
+
+def refuse_options_of_runs(*, several: bool, tta: int | None, weights: str, device: str) -> None:
+    """Refuse options of predictions with runs, which bundles do not have.
+
+    Raises:
+        ConfigError: Such an option was given.
+    """
+    given = [
+        *(["other runs (--with)"] if several else []),
+        *([f"test-time augmentation (--tta {tta})"] if tta else []),
+        *([f"other weights (--weights {weights})"] if weights != "equal" else []),
+        *([f"the device '{device}'"] if device not in ("auto", "cpu") else []),
+    ]
+    if given:
+        raise ConfigError(
+            f"A bundle predicts on the CPU, with the networks and weights that it was exported with, not with "
+            f"{' and '.join(given)}. Leave these out, or predict with the runs."
+        )
+
+
+def bundle_reading(manifest: BundleManifest, config: DataConfig) -> DataConfig:
+    """How new data are read: slices, stacks and, unless another is given, the window of the bundle."""
+    return config.model_copy(update={**manifest.view, "window": config.window or manifest.window})
+
+
+def member_logits(
+    member: LoadedMember,
+    manifest: Manifest,
+    cache: Path,
+    progress: Callable[[int, int], None] = lambda _done, _total: None,
+) -> np.ndarray:
+    """The logits (N, K) of a network for the images of a manifest, decoded from their files.
+
+    Args:
+        member: The network.
+        manifest: N images.
+        cache: Folder of stores.
+        progress: Called with the number of images done and in total.
+    """
+    from gyrus.datasets.store import open_store
+
+    store = open_store(manifest, member.about.preprocessing, cache=cache)
+    step = 64 if len(store.image_size) == 2 else 4
+    found = []
+    for start in range(0, len(store), step):
+        rows = slice(start, start + step)
+        found.append(member.logits(np.asarray(store.pixels[rows]), store.statistics[rows]))
+        progress(min(start + step, len(store)), len(store))
+    return np.concatenate(found)
+
+
+def require_dimensions(manifest: Manifest, spatial_dims: int) -> Manifest:
+    """The manifest, if its samples have as many axes as the input of the networks.
+
+    Raises:
+        NothingUsableError: They are volumes for networks of 2D images, or the reverse.
+    """
+    from gyrus.datasets.manifest import Problem, nothing_usable
+
+    if spatial_dims == manifest.spatial_dims:
+        return manifest
+    reason = (
+        "it is a volume, and this bundle classifies 2D images. Use one for volumes, or write its slices with `gyrus "
+        "data convert --to stack` and predict those"
+        if spatial_dims == 2
+        else "it is a 2D image, and this bundle classifies volumes. Give the volume, or use one for 2D images"
+    )
+    problems = [Problem(sample, "dimensions", reason) for sample in manifest.table["sample"]]
+    raise nothing_usable(manifest.root, problems)
+
+
+def _answer_all(
+    bundle: Bundle, inputs: Sequence[str | Path], config: DataConfig | None, display: Display
+) -> tuple[Answers, list[Problem]]:
+    """The answers to all inputs, and what was skipped, under the same names.
+
+    Raises:
+        DataError: An input cannot be read, or nothing is left after skipping.
+    """
+    found, skipped, last = list[Answers](), list["Problem"](), None
+    for path in inputs:
+        single = _answer_image(bundle, path) if config is None else None
+        if single is not None:
+            found.append(single)
+            continue
+        try:
+            answers, problems, root = _answer(bundle, path, config, display)
+            found.append(answers)
+        except NothingUsableError as error:
+            if config is None or config.on_bad_file == "fail":
+                raise
+            problems, root, last = error.problems, error.root, error
+        skipped += [replace(problem, sample=str(root / problem.sample)) for problem in problems]
+    if last is not None and not found:
+        raise last
+    return Answers.joined(found), skipped
+
+
+def _answer(
+    bundle: Bundle, path: str | Path, config: DataConfig | None, display: Display
+) -> tuple[Answers, Sequence[Problem], Path]:
+    """The answers to an input of any kind, what was skipped, and the folder of the names."""
+    from gyrus.datasets.store import without_unusable
+    from gyrus.workflows.experiment_config import DataConfig
+    from gyrus.workflows.load_data import scan_unlabelled
+
+    about = bundle.manifest
+    reading = bundle_reading(about, config or DataConfig())
+    manifest = require_dimensions(scan_unlabelled(path, reading, display), about.spatial_dims)
+    with temporary_folder() as cache:
+        if reading.on_bad_file == "skip":
+            for member in bundle.members:
+                size = None if member.about.patches else (member.about.in_channels, *member.about.image_size)
+                manifest = without_unusable(manifest, member.about.preprocessing, cache=cache, size=size)
+        found = []
+        for number, member in enumerate(bundle.members, 1):
+            which = f", network {number} of {len(bundle.members)}" if len(bundle.members) > 1 else ""
+            with display.progress(f"Predicting {path}{which}") as progress:
+                found.append(member_logits(member, manifest, cache, progress))
+    answers = Answers(
+        tuple(str(manifest.root / sample) for sample in manifest.table["sample"]),
+        tuple(_subjects(manifest)),
+        bundle.combine(found),
+        about.classes,
+        about.split_unit,
+    )
+    return answers, manifest.problems, manifest.root
+
+
+def _subjects(manifest: Manifest) -> list[str | None]:
+    return [None if missing else name for name, missing in zip(
+        manifest.table["subject"], manifest.table["subject"].isna(), strict=True
+    )]  # fmt: skip
+
+
+def _answer_image(bundle: Bundle, path: str | Path) -> Answers | None:
+    """The answer to one image file, without the libraries that tables and volumes need.
+
+    None where anything is unusual (no image file, a note or a problem to report, a bundle of stacks): :func:`_answer`
+    then reads the input again, and reports it.
+    """
+    from gyrus.datasets.sources.subject_rules import subjects_from_names
+    from gyrus.imaging.decoding import GrayWindow, decode_with_notes, is_image
+
+    about = bundle.manifest
+    place = Path(path).absolute()
+    if about.spatial_dims != 2 or about.stack or about.slices or not is_image(place.name) or not place.is_file():
+        return None
+    try:
+        str(place).encode()
+        pixels, notes = decode_with_notes(place.read_bytes(), GrayWindow(*about.window) if about.window else None)
+        if notes or all(channel.min() == channel.max() for channel in pixels):
+            return None
+        logits = bundle.classify(pixels)
+    except (DataError, OSError, UnicodeEncodeError):
+        return None
+    subject = subjects_from_names([place.name], [None]).subjects[0]
+    return Answers((str(place),), (subject,), logits[None], about.classes, about.split_unit)

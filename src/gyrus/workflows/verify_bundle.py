@@ -1,0 +1,169 @@
+"""Verify a bundle on this machine: its files, its schema, and its answers to the reference inputs. Without PyTorch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+
+from gyrus.errors import GyrusError, MissingDependencyError
+from gyrus.export.bundle import Bundle, BundleEngine, read_manifest, softmax
+from gyrus.export.manifest import (
+    REFERENCE,
+    SCHEMA_FILE,
+    TOLERANCE,
+    TRAINING_SUBJECTS,
+    BundleManifest,
+    require_unchanged,
+    shipped_schema,
+)
+from gyrus.export.training_subjects import TrainingSubjects
+from gyrus.files import temporary_folder
+from gyrus.workflows.display import SILENT, Display
+
+LOGIT_TOLERANCE = 1e-3
+"""Largest difference of the logits of a reference, relative to the largest logit or to 1."""
+
+_ENGINES: tuple[tuple[str, BundleEngine, str], ...] = (
+    ("onnx", "onnxruntime", "ONNX Runtime"),
+    ("openvino", "openvino", "OpenVINO"),
+)
+
+
+@dataclass(frozen=True)
+class Verification:
+    """The result of a verification.
+
+    Attributes:
+        folder: The bundle.
+        passed: What was checked and is right, in words.
+        problems: What is wrong, in words.
+        skipped: What could not be checked.
+    """
+
+    folder: Path
+    passed: tuple[str, ...]
+    problems: tuple[str, ...]
+    skipped: tuple[str, ...]
+
+    def text(self) -> str:
+        """One line per check."""
+        lines = [
+            *(f"passed: {text}" for text in self.passed),
+            *(f"not checked: {text}" for text in self.skipped),
+            *(f"FAILED: {text}" for text in self.problems),
+        ]
+        return "\n".join(lines)
+
+    def require_passed(self) -> None:
+        """Refuse a bundle that has failed.
+
+        Raises:
+            GyrusError: A check has failed.
+        """
+        if self.problems:
+            raise GyrusError(
+                f"The bundle in {self.folder} must not be used on this machine: {' '.join(self.problems)} Obtain it "
+                "again, or export it again."
+            )
+
+
+def verify_bundle(bundle: str | Path, *, display: Display = SILENT) -> Verification:
+    """Verify a bundle: SHA-256 of each file, the schema, and the answers to the reference inputs.
+
+    Args:
+        bundle: The folder.
+        display: Where progress is shown.
+
+    Raises:
+        DataError: There is no bundle.
+        MissingDependencyError: No engine is installed.
+    """
+    folder = Path(bundle)
+    checks = _Checks()
+    manifest = read_manifest(folder)  # a bundle that cannot be read has nothing to check
+    checks.add("every file is as it was exported (SHA-256)", lambda: require_unchanged(folder))
+    checks.add("bundle.json follows its schema", lambda: _require_schema(folder))
+    for name, engine, title in _ENGINES:
+        if not all(name in member.networks for member in manifest.members):
+            continue
+        if find_spec(engine) is None:
+            checks.skipped.append(f"the networks of {title}, which is not installed")
+            continue
+        display.say(f"Predicting {len(manifest.references)} references with {title}")
+        checks.answers(f"{len(manifest.references)} references with {title}", folder, manifest, engine)
+    if not checks.compared:
+        raise MissingDependencyError(
+            "No engine is installed for the networks of this bundle, so its answers cannot be verified. Install one "
+            "with: pip install onnxruntime"
+        )
+    return Verification(folder, tuple(checks.passed), tuple(checks.problems), tuple(checks.skipped))
+
+
+class _Checks:
+    def __init__(self) -> None:
+        self.passed: list[str] = []
+        self.problems: list[str] = []
+        self.skipped: list[str] = []
+        self.compared = False
+
+    def add(self, text: str, check: Callable[[], object]) -> None:
+        try:
+            check()
+        except GyrusError as error:
+            self.problems.append(str(error))
+        else:
+            self.passed.append(text)
+
+    def answers(self, text: str, folder: Path, manifest: BundleManifest, engine: BundleEngine) -> None:
+        self.compared = True
+        try:
+            difference, problem = _compare(folder, manifest, engine)
+        except GyrusError as error:
+            self.problems.append(f"The answers to {text} cannot be computed: {error}")
+            return
+        if problem:
+            self.problems.append(f"The answers to {text} are not those of the runs: {problem}.")
+        else:
+            self.passed.append(f"the answers to {text} (largest difference of probabilities {difference:.1e})")
+
+
+def _require_schema(folder: Path) -> None:
+    path = folder / SCHEMA_FILE
+    TrainingSubjects.load(folder / TRAINING_SUBJECTS)
+    if not path.is_file() or path.read_text(encoding="utf-8") != shipped_schema():
+        raise GyrusError(f"{path} is not the schema of this version of Gyrus.")
+
+
+def _compare(folder: Path, manifest: BundleManifest, engine: BundleEngine) -> tuple[float, str]:
+    """The largest difference of probabilities, and what is wrong; an empty text if nothing is."""
+    from gyrus.workflows.experiment_config import DataConfig
+    from gyrus.workflows.load_data import scan_unlabelled
+    from gyrus.workflows.predict_bundle import bundle_reading, member_logits, require_dimensions
+
+    bundle = Bundle.from_manifest(folder, manifest, engine)
+    reading = bundle_reading(manifest, DataConfig())
+    found = require_dimensions(scan_unlabelled(folder / REFERENCE, reading, SILENT), manifest.spatial_dims)
+    expected = {each.sample: each for each in manifest.references}
+    samples = found.table["sample"].tolist()
+    if not expected or sorted(expected) != sorted(samples):
+        return 0.0, f"the samples are {samples}, not {sorted(expected)}"
+    with temporary_folder() as cache:
+        logits = [member_logits(member, found, cache) for member in bundle.members]
+    given = softmax(bundle.combine(logits))
+    wanted = np.array([[expected[name].probabilities[label] for label in manifest.classes] for name in samples])
+    difference = float(np.abs(given - wanted).max())
+    other = int((given.argmax(axis=1) != wanted.argmax(axis=1)).sum())
+    scaled = 0.0
+    for number, each in enumerate(logits):
+        before = np.array([expected[name].logits[number] for name in samples])
+        scaled = max(scaled, float(np.abs(each - before).max() / max(1.0, float(np.abs(before).max()))))
+    if difference <= TOLERANCE and not other and scaled <= LOGIT_TOLERANCE:
+        return difference, ""
+    return difference, (
+        f"the largest difference of probabilities is {difference:.2g} (allowed: {TOLERANCE:g}), that of logits "
+        f"{scaled:.2g} (allowed: {LOGIT_TOLERANCE:g}), and {other} of {len(samples)} have another class"
+    )

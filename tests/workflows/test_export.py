@@ -1,0 +1,319 @@
+"""A run as a bundle: exported with proof, verified, used without PyTorch; and wrong bundles, which are caught."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pandas as pd
+import pytest
+from PIL import Image
+
+import gyrus
+from gyrus.datasets.manifest import Manifest
+from gyrus.datasets.splits import Split
+from gyrus.errors import ConfigError, DataError, GyrusError, RunError
+from gyrus.export.bundle import Bundle, read_manifest
+from gyrus.export.manifest import BUNDLE, shipped_schema, write_checksums
+from gyrus.export.training_subjects import TrainingSubjects
+from gyrus.runs.run_folder import Run
+from gyrus.workflows import export as exporting
+from gyrus.workflows.export import export
+from gyrus.workflows.predict_bundle import predict_bundle
+from gyrus.workflows.train import train
+from gyrus.workflows.verify_bundle import verify_bundle
+from tests.conftest import SMALL
+from tests.support.command_line import refused, succeeded
+
+
+@pytest.fixture(scope="module")
+def exported(finished_run, tmp_path_factory) -> Path:
+    """The bundle of the small run, in both formats; not to be written into."""
+    out = tmp_path_factory.mktemp("bundles") / "bundle"
+    text = succeeded("export", finished_run, "--out", out, "--format", "onnx,openvino", "--licence", "CC0-1.0", "-q")
+    assert "Compared from the raw files of 16 test samples" in text
+    return out
+
+
+@pytest.fixture
+def bundle(exported, tmp_path) -> Path:
+    """A copy of it."""
+    return Path(shutil.copytree(exported, tmp_path / "bundle"))
+
+
+def test_the_manifest_holds_what_a_user_needs(exported, finished_run, phantom_folder):
+    manifest = read_manifest(exported)
+    assert manifest.licence == "CC0-1.0"
+    assert "Not a medical device" in manifest.intended_use
+    assert manifest.proof.compared
+    assert manifest.proof.samples == 16
+    assert manifest.proof.largest_difference < 1e-5
+    assert manifest.choices.calibration.kind == "temperature"
+    point = manifest.choices.operating_points[0]
+    assert point.goal == manifest.choices.operating_point == "youden"
+    saved = json.loads((finished_run / "assessment.json").read_text())["points"][0]
+    assert point.threshold == saved["point"]["threshold"]
+    assert {name: rate.value for name, rate in point.rates.items()} == {
+        name: rate["value"] for name, rate in saved["rates"].items()
+    }
+    assert {each.method for each in manifest.choices.conformal} == {"lac", "aps"}
+    assert "CC0-1.0" in (exported / "model_card.md").read_text()
+    content = "".join(path.read_text() for path in exported.iterdir() if path.is_file())
+    for private in (phantom_folder, finished_run, "sub-P007", Path(gyrus.__file__).parent):
+        assert str(private) not in content
+    assert b"site-packages" not in (exported / "networks" / "1.onnx").read_bytes()
+    assert not [path for path in exported.rglob("*") if path.suffix in (".pkl", ".pt", ".pth", ".ckpt")]
+
+
+def test_the_manifest_follows_the_schema_that_comes_with_it(exported):
+    jsonschema = pytest.importorskip("jsonschema")
+    schema = json.loads((exported / "bundle.schema.json").read_text())
+    document = json.loads((exported / BUNDLE).read_text())
+    jsonschema.validate(document, schema)
+    del document["members"][0]["normalisation"]["mean"]
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(document, schema)
+    assert (exported / "bundle.schema.json").read_text() == shipped_schema()
+
+
+def test_training_subjects_are_found_by_id_and_by_file_without_being_named(exported, finished_run):
+    seen = TrainingSubjects.load(exported / "training_subjects.json")
+    run = Run.open(finished_run)
+    split, table = Split.load(run.split), Manifest.load(run.manifest).table.set_index("sample")
+    used = [*split.subjects["train"], *split.subjects["val"]]
+    assert seen.seen_subjects([*split.subjects["test"], *used]) == tuple(sorted(used))
+    assert seen.seen_subjects([used[0].upper()]) == (used[0].upper(),)  # ids are compared as everywhere
+    files = table.loc[[*split.samples["train"], *split.samples["val"]], "digest"]
+    assert seen.seen_files(table["digest"]) == tuple(sorted(files))
+
+
+def test_predictions_are_those_of_the_run_for_every_kind_of_input(exported, finished_run, phantom_folder, tmp_path):
+    image = sorted(phantom_folder.rglob("*.png"))[5]
+    for name, source in (("image", image), ("folder", phantom_folder)):
+        for suffix in ("csv", "json"):
+            ours, theirs = (tmp_path / f"{kind}-{name}.{suffix}" for kind in ("bundle", "run"))
+            text = succeeded("predict", exported, source, "--out", ours, "-q")
+            assert "by ONNX Runtime" in text
+            succeeded("predict", finished_run, source, "--out", theirs, "-q", "--engine", "torch", "--device", "cpu")
+            read = pd.read_csv if suffix == "csv" else pd.read_json
+            found = read(ours)
+            # With a run the table also has p-values of being like the training data.
+            pd.testing.assert_frame_equal(found, read(theirs)[list(found)], atol=1e-6, rtol=0)
+    one = predict_bundle(exported, [image, phantom_folder])  # an image that is named twice counts once
+    assert len(one) == 96
+    assert one.predictions().table["subject"].notna().all()
+    assert len(gyrus.predict(exported, [image])) == 1
+
+
+def test_one_image_is_answered_as_by_the_general_way(exported, phantom_folder, tmp_path):
+    """The shorter way for one image file gives the same, and leaves what is unusual to the other."""
+    from gyrus.workflows.predict_bundle import _answer, _answer_image
+
+    bundle = Bundle.open(exported)
+    rng = np.random.default_rng(0)
+    colours = Image.fromarray(rng.integers(0, 255, (40, 30, 3), dtype=np.uint8))
+    colours.save(tmp_path / "colour.jpg")
+    for path in (sorted(phantom_folder.rglob("*.png"))[0], tmp_path / "colour.jpg"):
+        short, (general, _, _) = _answer_image(bundle, path), _answer(bundle, path, None, gyrus.SILENT)
+        np.testing.assert_array_equal(short.logits, general.logits)
+        assert (short.samples, short.subjects) == (general.samples, general.subjects)
+    Image.fromarray(np.full((8, 8), 7, np.uint8)).save(tmp_path / "constant.png")
+    (tmp_path / "broken.png").write_bytes(b"\x89PNG nothing")
+    for name in ("constant.png", "broken.png", "missing.png"):
+        assert _answer_image(bundle, tmp_path / name) is None
+        refused("predict", exported, tmp_path / name, "--out", tmp_path / "p.csv", "-q")
+    assert not (tmp_path / "p.csv").exists()
+
+
+WITHOUT_TORCH = """
+import sys
+sys.argv = ["gyrus", *sys.argv[1:]]
+from gyrus.cli.app import main
+try:
+    main()
+except SystemExit as end:
+    assert not end.code, end.code
+heavy = {"torch", "lightning", "timm", "monai", "matplotlib", "sklearn"} & {*sys.modules}
+assert not heavy, heavy
+print("tables" if "pandas" in sys.modules else "no tables")
+"""
+
+
+def without_torch(*arguments: object) -> str:
+    words = [str(each) for each in arguments]
+    result = subprocess.run([sys.executable, "-c", WITHOUT_TORCH, *words], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def test_a_bundle_is_used_and_verified_without_torch(exported, phantom_folder, tmp_path):
+    image = sorted(phantom_folder.rglob("*.png"))[0]
+    assert "no tables" in without_torch("predict", exported, image, "--out", tmp_path / "p.csv", "-q")
+    without_torch("predict", exported, phantom_folder, "--out", tmp_path / "p.csv", "--engine", "openvino", "-q")
+    without_torch("export", "verify", exported, "-q")
+
+
+def changed(bundle: Path, **fields) -> None:
+    """Change fields of the first network of a bundle, and make its checksums right."""
+    manifest = read_manifest(bundle)
+    first = replace(manifest.members[0], **fields)
+    replace(manifest, members=(first, *manifest.members[1:])).save(bundle / BUNDLE)
+    write_checksums(bundle)
+
+
+def reverse(bundle: Path, axis: int) -> None:
+    """Let the network see its images reversed along an axis."""
+    path = bundle / "networks" / "1.onnx"
+    network = onnx.load(path)
+    name = network.graph.input[0].name
+    for node in network.graph.node:
+        node.input[:] = ["reversed" if each == name else each for each in node.input]
+    numbers = {"start": [-1], "end": [-(2**31)], "axis": [axis], "step": [-1]}
+    for key, value in numbers.items():
+        network.graph.initializer.append(onnx.numpy_helper.from_array(np.array(value, np.int64), f"reverse-{key}"))
+    node = onnx.helper.make_node("Slice", [name, *(f"reverse-{key}" for key in numbers)], ["reversed"])
+    network.graph.node.insert(0, node)
+    onnx.save(network, path)
+    write_checksums(bundle)
+
+
+def test_wrong_bundles_are_caught_although_their_checksums_are_right(exported, bundle):
+    assert not verify_bundle(bundle).problems
+    member = read_manifest(bundle).members[0]
+    std = tuple(1.02 * value for value in member.normalisation.std)
+    mistakes = {
+        "other intensity numbers": {"normalisation": replace(member.normalisation, std=std)},
+        "another method": {"normalisation": replace(member.normalisation, method="zscore")},
+        "classes swapped": {"classes": member.classes[::-1]},
+        "another resize": {
+            "preprocessing": member.preprocessing.model_validate(
+                {
+                    **member.preprocessing.model_dump(),
+                    "steps": [{"step": "resize", "size": (32, 32), "interpolation": "nearest"}],
+                }
+            )
+        },
+    }
+    for name, fields in mistakes.items():
+        changed(bundle, **fields)
+        problems = verify_bundle(bundle).problems
+        assert problems, name
+        assert "are not those of the runs" in problems[0], name
+        changed(bundle, **{field: getattr(member, field) for field in fields})
+    for axis in (2, 3):
+        shutil.copy(exported / "networks" / "1.onnx", bundle / "networks" / "1.onnx")
+        reverse(bundle, axis)
+        (problem,) = verify_bundle(bundle).problems
+        assert "references with ONNX Runtime are not those of the runs" in problem
+    assert "must not be used on this machine" in refused("export", "verify", bundle, "-q")
+
+
+def test_damage_is_named(bundle, phantom_folder, tmp_path):
+    image = sorted(phantom_folder.rglob("*.png"))[0]
+    network = bundle / "networks" / "1.onnx"
+    network.write_bytes(network.read_bytes()[:-1] + b"x")
+    (bundle / "more.txt").write_text("unknown")
+    (problem, *_) = verify_bundle(bundle).problems
+    assert "1.onnx has changed" in problem
+    assert "more.txt is not in SHA256SUMS" in problem
+    text = refused("predict", bundle, image, "--out", tmp_path / "p.csv", "-q")
+    assert "networks/1.onnx has changed" in text
+    document = json.loads((bundle / BUNDLE).read_text())
+    document["schema"] = "gyrus.bundle/9"
+    (bundle / BUNDLE).write_text(json.dumps(document))
+    with pytest.raises(DataError, match="bundle/9"):
+        verify_bundle(bundle)
+    document["schema"] = "gyrus.bundle/1"
+    document["members"][0]["networks"]["onnx"] = "../elsewhere.onnx"
+    (bundle / BUNDLE).write_text(json.dumps(document))
+    with pytest.raises(DataError, match="outside of the bundle"):
+        Bundle.open(bundle)
+    assert "no bundle.json" in refused("export", "verify", tmp_path, "-q")
+
+
+def test_what_cannot_be_exported_is_refused_before_anything_is_written(finished_run, exported, tmp_path, monkeypatch):
+    out = tmp_path / "new"
+    with pytest.raises(RunError, match="not an empty folder"):
+        export(finished_run, out=exported)
+    with pytest.raises(ConfigError, match="tensorrt"):
+        export(finished_run, out=out, formats=["tensorrt"])
+    assert "There is no run" in refused("export", tmp_path, "--out", out)
+    load = exporting.TrainedClassifier.load
+    monkeypatch.setattr(exporting.TrainedClassifier, "load", lambda run: replace(load(run), tta=4))
+    with pytest.raises(ConfigError, match="test-time augmentation"):
+        export(finished_run, out=out)
+    assert not out.exists()
+
+
+def test_a_bundle_that_differs_from_the_run_is_not_written(finished_run, exported, tmp_path, monkeypatch):
+    """The proof compares with the network of the run, whatever went wrong between."""
+    out = tmp_path / "bundle"
+    written = exporting._write_member
+
+    def with_other_numbers(*arguments):
+        member = written(*arguments)
+        return replace(member, normalisation=replace(member.normalisation, mean=(0.3,)))
+
+    monkeypatch.setattr(exporting, "write_onnx", copy_of(exported))
+    monkeypatch.setattr(exporting, "_write_member", with_other_numbers)
+    with pytest.raises(GyrusError, match=r"does not give the probabilities of the run.*Nothing was written"):
+        export(finished_run, out=out)
+    assert not out.exists()
+
+
+def test_data_that_have_moved_or_are_gone(finished_run, exported, phantom_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(exporting, "write_onnx", copy_of(exported))
+    run = Path(shutil.copytree(finished_run, tmp_path / "run"))
+    config = run / "config.yaml"
+    gone = config.read_text().replace(str(phantom_folder), str(tmp_path / "gone"))
+    assert str(tmp_path / "gone") in gone
+    config.write_text(gone)
+    found = export(run, out=tmp_path / "without")
+    assert not found.manifest.proof.compared
+    assert "not at hand" in found.text()
+    assert "Not compared on the test set" in (tmp_path / "without" / "model_card.md").read_text()
+    moved = shutil.copytree(phantom_folder, tmp_path / "moved")
+    assert export(run, out=tmp_path / "with", data=moved).manifest.proof.samples == 16
+    others = gyrus.phantom(tmp_path / "others", subjects=4, slices=4, classes=2, size=32, seed=9)
+    with pytest.raises(DataError, match="none of the files of the test set"):
+        export(run, out=tmp_path / "other", data=others)
+    assert not (tmp_path / "other").exists()
+
+
+def copy_of(exported: Path):
+    """Writes the network that was exported before, which takes less time."""
+    return lambda _model, _shape, path: shutil.copy(exported / "networks" / "1.onnx", path)
+
+
+@pytest.fixture(scope="module")
+def volumes(tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("volumes") / "nifti"
+    return gyrus.phantom(out, subjects=12, slices=8, classes=2, size=32, layout="nifti")
+
+
+SLICES = {"data.slices": {"range": [0.2, 0.8], "neighbours": 1}, "preprocessing.steps": []}
+PATCHES = {"data.stack.slices": 8, "data.patches.size": [4, 16, 16], "preprocessing.steps": []}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("layout", [SLICES, PATCHES], ids=["2.5D", "3D patches"])
+def test_volumes_are_predicted_from_nifti(layout, volumes, tmp_path):
+    overrides = {**SMALL, **layout, "training.epochs": 1, "evaluation.baselines": False}
+    overrides = {name: value for name, value in overrides.items() if name != "preprocessing.steps.1.size"}
+    run = train("dementia-baseline", data=volumes, out=tmp_path / "run", overrides=overrides)
+    found = export(run.folder, out=tmp_path / "bundle")
+    assert found.manifest.proof.compared
+    assert not found.manifest.proof.missing
+    assert not verify_bundle(tmp_path / "bundle").problems
+    volume = volumes / "sub-P003" / "anat" / "sub-P003_T1w.nii.gz"
+    ours = predict_bundle(tmp_path / "bundle", [volume]).predictions()
+    theirs = gyrus.predict(run, [volume], device="cpu", engine="torch")
+    np.testing.assert_allclose(ours.probabilities, theirs.probabilities, atol=1e-5)
+    assert ours.table["sample"].tolist() == theirs.table["sample"].tolist()
+    without_torch("predict", tmp_path / "bundle", volume, "--out", tmp_path / "p.csv", "-q")
