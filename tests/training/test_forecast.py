@@ -7,8 +7,9 @@ import torch
 from torch import nn
 
 from gyrus.inference.predict import images_at_once
+from gyrus.processes import Process
 from gyrus.training.config import TrainingConfig
-from gyrus.training.forecast import MemoryForecast, forecast_memory, time_of_step
+from gyrus.training.forecast import LIBRARIES, MemoryForecast, forecast_memory, time_of_step
 from gyrus.training.optimisers import OPTIMISERS, build_optimiser
 from tests.support.toy import ToyDataset, tiny_net
 
@@ -70,6 +71,22 @@ def test_frozen_weights_have_neither_gradients_nor_states():
     found = forecast_memory(network, TrainingConfig(batch_size=2), (1000,))
     assert found.gradients < WEIGHTS / 100
     assert found.optimiser == 2 * found.gradients
+
+
+def test_processes_on_the_cpu_share_its_memory_and_the_batch():
+    def network() -> nn.Module:
+        return nn.Sequential(nn.Conv2d(1, 16, 3, padding=1), nn.ReLU(), nn.Conv2d(16, 16, 3, padding=1), nn.Flatten())
+
+    config = TrainingConfig(batch_size=8, monitor="val_loss", device="cpu")
+    alone = forecast_memory(network, config, (1, 64, 64))
+    four = forecast_memory(network, config, (1, 64, 64), process=Process(0, 4, 0, 4))
+    assert (four.batch_size, four.processes) == (2, 4)
+    assert four.activations == pytest.approx(alone.activations / 4, rel=0.02)
+    assert four.total > 4 * LIBRARIES
+    assert "in each of 4 processes" in four.text()
+    assert "processes" not in alone.text()
+    two_machines = forecast_memory(network, config, (1, 64, 64), process=Process(0, 4, 0, 2))
+    assert (two_machines.batch_size, two_machines.processes) == (2, 2)
 
 
 def test_large_volumes_are_predicted_one_by_one():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 import weakref
 from collections.abc import Callable, Sequence
@@ -15,6 +16,7 @@ from torch.utils._pytree import tree_leaves
 
 from gyrus.inference.predict import images_at_once, pick_device
 from gyrus.memory import memory_text
+from gyrus.processes import ALONE, Process
 from gyrus.training.config import SGD, Adam, AdamW, RMSprop, TrainingConfig
 from gyrus.training.data_loader import BatchDataset, read
 from gyrus.training.losses import Objective
@@ -37,10 +39,10 @@ LONG_STEP = 20.0
 
 @dataclass(frozen=True)
 class MemoryForecast:
-    """Peak memory of a training, in bytes.
+    """Peak memory of a training on one device, in bytes.
 
     Attributes:
-        batch_size: Images per step.
+        batch_size: Images per step and process.
         parameters: Number of weights.
         weights: Weights and buffers of the network.
         gradients: Their gradients.
@@ -49,6 +51,7 @@ class MemoryForecast:
         batch: The images of a batch.
         activations: The largest sum of all other tensors that exist together in a step.
         prediction: All tensors that exist together when the test set is predicted, without the weights.
+        processes: Processes that share the device, each with all of this but the prediction, which is one's alone.
     """
 
     batch_size: int
@@ -60,17 +63,19 @@ class MemoryForecast:
     batch: int
     activations: int
     prediction: int
+    processes: int = 1
 
     @property
     def counted(self) -> int:
         """The peak of all tensors: in a step, or in prediction."""
         constant = self.weights + self.averaging + self.optimiser
-        return constant + max(self.gradients + self.batch + self.activations, self.prediction)
+        step = self.processes * (constant + self.gradients + self.batch + self.activations)
+        return max(step, constant + self.prediction)
 
     @property
     def total(self) -> int:
         """The peak, with libraries and a margin for what cannot be counted."""
-        return round(LIBRARIES + MARGIN * self.counted)
+        return round(self.processes * LIBRARIES + MARGIN * self.counted)
 
     def text(self) -> str:
         """The total and its parts."""
@@ -83,11 +88,18 @@ class MemoryForecast:
             "prediction": self.prediction,
             "libraries": LIBRARIES,
         }
-        return f"about {memory_text(self.total)} ({', '.join(f'{k} {memory_text(v)}' for k, v in parts.items() if v)})"
+        each = f"in each of {self.processes} processes " if self.processes > 1 else ""
+        listed = ", ".join(f"{name} {memory_text(size)}" for name, size in parts.items() if size)
+        return f"about {memory_text(self.total)} ({each}{listed})"
 
 
 def forecast_memory(
-    build: Callable[[], nn.Module], config: TrainingConfig, image_shape: Sequence[int], *, predicts: bool = True
+    build: Callable[[], nn.Module],
+    config: TrainingConfig,
+    image_shape: Sequence[int],
+    *,
+    predicts: bool = True,
+    process: Process = ALONE,
 ) -> MemoryForecast:
     """Forecast the peak memory of a training from two steps on tensors without content, which take none.
 
@@ -96,20 +108,23 @@ def forecast_memory(
         config: The settings.
         image_shape: Shape of an image of a training batch: channels, then voxels along each axis.
         predicts: Whether images of this shape are also predicted, as they are without patches.
+        process: One of those that train together, each with its share of a batch. On the CPU all processes of a machine
+            share its memory; every other device belongs to one process.
     """
+    device, share = pick_device(config.device).type, math.ceil(config.batch_size / process.world)
     with torch.device("meta"):
         model = build().train()
-        images = torch.zeros(config.batch_size, *image_shape)
+        images = torch.zeros(share, *image_shape)
         weights = sum(_bytes(value) for value in [*model.parameters(), *model.buffers()])
         trained = sum(_bytes(value) for value in model.parameters() if value.requires_grad)
         step = _peak_of_steps(model, images) - trained
         prediction = _peak_of_prediction(model, image_shape) if predicts else 0
-        config = device_settings(config, model, pick_device(config.device).type).applied_to(config)
+        config = device_settings(config, model, device).applied_to(config)
     copies = 0
     if config.precision != "32-true":  # activations are halved, and copies of the weights in half precision are kept
         step, prediction, copies = step // 2, prediction // 2, weights // 2
     return MemoryForecast(
-        batch_size=config.batch_size,
+        batch_size=share,
         parameters=sum(value.numel() for value in model.parameters()),
         weights=weights + copies,
         gradients=trained,
@@ -118,6 +133,7 @@ def forecast_memory(
         batch=COPIES_OF_BATCH * _bytes(images),
         activations=step,
         prediction=prediction,
+        processes=process.local_world if device == "cpu" else 1,
     )
 
 

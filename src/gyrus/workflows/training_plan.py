@@ -17,6 +17,7 @@ from gyrus.files import temporary_folder
 from gyrus.inference.predict import pick_device
 from gyrus.memory import available_memory, memory_text
 from gyrus.text import counted, listed, one_per_line
+from gyrus.training.distributed import planned_processes
 from gyrus.training.forecast import MemoryForecast, forecast_memory, time_of_step
 from gyrus.training.progress import FORWARD_SHARE, duration_text
 from gyrus.types import SUBSET_TITLES, SUBSETS
@@ -309,6 +310,7 @@ def _new_forecast(settings: ExperimentConfig, shape: tuple[int, ...], classes: i
         settings.training,
         (shape[0], *(patches.size if patches else shape[1:])),
         predicts=patches is None,
+        process=planned_processes(settings.training, pick_device(settings.training.device).type),
     )
 
 
