@@ -81,7 +81,7 @@ def test_few_validation_subjects_limit_the_p_value_and_the_summary_says_so():
     summary = summarise_likeness(Predictions.from_table(table, classes=["x", "y"], split_unit="subject"), unlike.count)
     assert summary is not None
     assert (summary.unlike, summary.count, summary.parts["facts"]) == (3, 3, 3)
-    assert "3 of 3 subjects are unlike the training data (p up to 0.2; about 0.6 expected by chance)" in summary.text()
+    assert "Unlike the training data: 3 of 3 subjects (p up to 0.2; about 0.6 expected by chance)" in summary.text()
     assert "With a validation set of 4 no p-value can be smaller than 0.2." in summary.text()
 
 

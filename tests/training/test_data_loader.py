@@ -225,7 +225,12 @@ def test_only_images_of_the_training_set_are_sampled_and_augmented(
 
     monkeypatch.setattr(PixelDataset, "__getitems__", watched)
     before = set(rare.rglob("*"))
-    run = train(config, data=rare, out=tmp_path / "run", overrides={**SMALL, "training.epochs": 3})
+    run = train(
+        config,
+        data=rare,
+        out=tmp_path / "run",
+        overrides={**SMALL, "training.epochs": 3, "evaluation.unlike_training": False},
+    )
     manifest, subsets = Manifest.load(run.manifest), Split.load(run.split)
     samples, subjects = manifest.table["sample"], manifest.table["subject"]
     assert {samples[row] for row in altered} <= set(subsets.samples["train"])

@@ -9,6 +9,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import jsonschema
 import numpy as np
 import onnx
 import pandas as pd
@@ -72,7 +73,6 @@ def test_the_manifest_holds_what_a_user_needs(exported, finished_run, phantom_fo
 
 
 def test_the_manifest_follows_the_schema_that_comes_with_it(exported):
-    jsonschema = pytest.importorskip("jsonschema")
     schema = json.loads((exported / "bundle.schema.json").read_text())
     document = json.loads((exported / BUNDLE).read_text())
     jsonschema.validate(document, schema)

@@ -137,7 +137,7 @@ def test_predictions_carry_a_p_value_of_being_like_the_training_data(finished_ru
     assert (
         table["p_like_training"].tolist() == predictions.table["p_like_training"].tolist() == [pytest.approx(smallest)]
     )
-    assert any(text.startswith("1 of 1 image is unlike the training data") for text in said)
+    assert any(text.startswith("Unlike the training data: 1 of 1 image") for text in said)
     known = predict(finished_run, [phantom_folder]).table
     assert known["p_like_training"].median() > 0.3
     assert known["subject_p_like_training"].groupby(known["subject"]).nunique().max() == 1

@@ -26,7 +26,7 @@ class _WithDefault(TyperGroup):
 
 
 app = group(
-    "Export a trained classifier as a bundle to use elsewhere (gyrus export RUN --out BUNDLE), or verify a bundle.",
+    "Export a trained classifier as a bundle, or verify one.",
     cls=_WithDefault,
 )
 

@@ -36,7 +36,7 @@ def external_validation(
     reading: TrainingDataOptions,
     quiet: Quiet = False,
 ) -> None:
-    """Test a trained classifier on another cohort (external validation).
+    """Validate a trained classifier on another cohort.
 
     Subjects who are also in the data of the run are set aside. Nothing is chosen on the cohort.
     """

@@ -295,9 +295,8 @@ class LikenessSummary(Saved):
     def text(self) -> str:
         """The numbers in a sentence or two."""
         of = counted(self.count, "subject" if self.by_subject else "image")
-        verb = "is" if self.unlike == 1 else "are"
         chance = f"p up to {self.alarm:.2g}; about {self.alarm * self.count:.1f} expected by chance"
-        found = f"{self.unlike} of {of} {verb} unlike the training data ({chance})."
+        found = f"Unlike the training data: {self.unlike} of {of} ({chance})."
         where = [f"{PARTS[name]} {number}" for name, number in self.parts.items() if number]
         found += f" They differ most in: {', '.join(where)}." if where else ""
         if 1 / (self.reference_count + 1) > ALARM:

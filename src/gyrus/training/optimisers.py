@@ -48,10 +48,13 @@ def build_optimiser(model: nn.Module, config: Optimiser, *, scaled: bool = False
 
 
 def _begin_momentum(optimiser: optim.Optimizer, *_: Any) -> None:
-    """Give unfrozen weights a momentum of zero: the fused form of SGD needs that of all weights or of none."""
+    """Give unfrozen weights a momentum of zero: the fused form of SGD needs that of all weights or of none.
+
+    Lightning computes the gradients after this, within the step.
+    """
     for group in optimiser.param_groups:
         for parameter in group["params"] if group["momentum"] else ():
-            if parameter.grad is not None and optimiser.state[parameter].get("momentum_buffer") is None:
+            if parameter.requires_grad and optimiser.state[parameter].get("momentum_buffer") is None:
                 optimiser.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
 
 

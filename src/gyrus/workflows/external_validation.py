@@ -15,6 +15,7 @@ from gyrus.datasets.identifiers import comparable_label, match_identifiers
 from gyrus.datasets.manifest import Manifest
 from gyrus.datasets.splits import Split
 from gyrus.datasets.store import open_store
+from gyrus.datasets.text_tables import write_csv
 from gyrus.errors import ConfigError, DataError, GyrusError
 from gyrus.evaluation.assessment import Assessment
 from gyrus.evaluation.bootstrap import BootstrapConfig
@@ -131,9 +132,8 @@ def external_validation(
     make_folder(out)
     result.save(out / "external_validation.json")
     predictions.save(out / "predictions.parquet")
-    pd.DataFrame([vars(each) for each in found], columns=list(SetAside.__dataclass_fields__)).to_csv(
-        out / "set_aside.csv", index=False
-    )
+    set_aside = pd.DataFrame([vars(each) for each in found], columns=list(SetAside.__dataclass_fields__))
+    write_csv(set_aside, out / "set_aside.csv")
     write_text(out / "external_validation.txt", result.text())
     report_external(result, predictions, out)
     return result
