@@ -1,7 +1,7 @@
 """Speed of Gyrus against its peers, all in one run on this machine: training, 3D, inference, scan and store of NIfTI.
 
 Run: ``make bench``, or ``python benchmarks/peers.py [--quick] [--only training ...] [--out FILE] [--picture FILE]``.
-``--quick`` takes about five minutes on two idle cores. The peers take turns epoch by epoch, and the fastest turn of
+``--quick`` takes smaller sizes. The peers take turns epoch by epoch, and the fastest turn of
 each counts, because machines are shared; the median of the ratios stands beside it. A ratio above 1 means that Gyrus is
 faster. The first epoch, in which caches fill, does not count in training; for volumes it has its own row.
 
