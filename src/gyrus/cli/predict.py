@@ -37,7 +37,7 @@ def predict(
     workers: WorkerOptions,
     quiet: Quiet = False,
 ) -> None:
-    """Predict new images with a classifier, an ensemble or a bundle."""
+    """Predict new images with a classifier or a bundle."""
     import gyrus
     from gyrus.export.manifest import is_bundle
     from gyrus.text import counted
