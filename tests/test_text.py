@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from gyrus.text import markdown, markdown_code, p_value_text, visible
+from gyrus.text import aligned, first_line, kind_and_first_line, markdown, markdown_code, p_value_text, visible
 
 
 @pytest.mark.parametrize(
@@ -30,3 +30,14 @@ def test_names_are_text_in_markdown() -> None:
     assert markdown("sub-01 = AD, 0.53 [0.41, 0.64] (95 %)") == "sub-01 = AD, 0.53 [0.41, 0.64] (95 %)"
     assert markdown_code("a`b``c") == "``` a`b``c ```"
     assert markdown_code("gyrus train") == "`gyrus train`"
+
+
+def test_an_error_is_told_by_its_first_line_or_its_kind() -> None:
+    assert first_line(ValueError(" one\ntwo")) == "one"
+    assert first_line(ValueError()) == "ValueError"
+    assert kind_and_first_line(ValueError("one\ntwo")) == "ValueError: one"
+    assert kind_and_first_line(ValueError()) == "ValueError"
+
+
+def test_cells_are_aligned_and_names_stay_in_their_line() -> None:
+    assert aligned([["a", "b"], ["long", "c\nd"]]) == ["a     b", "long  c\\nd"]

@@ -35,7 +35,7 @@ from gyrus.errors import ConfigError, GyrusError
 from gyrus.extras import missing_dependency
 from gyrus.files import cache_folder, make_folder
 from gyrus.memory import available_memory, memory_text, reading_memory
-from gyrus.text import counted
+from gyrus.text import counted, first_line
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -183,8 +183,8 @@ class Cluster:
             self._client = Client(address, timeout=_CONNECTING, set_as_default=False)
         except (OSError, ValueError, TypeError) as error:
             raise GyrusError(
-                f"Cannot reach a Dask scheduler at {address}: {_first_line(error)}. Start one with `dask scheduler`, "
-                "and give its address as tcp://host:8786."
+                f"Cannot reach a Dask scheduler at {address}: {first_line(error).removesuffix('.')}. Start one with "
+                "`dask scheduler`, and give its address as tcp://host:8786."
             ) from error
         self._address = address
         try:
@@ -205,8 +205,8 @@ class Cluster:
             ) from error
         except Exception as error:
             raise GyrusError(
-                f"The workers of {self._address} cannot run Gyrus: {_first_line(error)}. Install {here} on each "
-                "machine."
+                f"The workers of {self._address} cannot run Gyrus: {first_line(error).removesuffix('.')}. Install "
+                f"{here} on each machine."
             ) from error
         if versions != {here}:
             raise GyrusError(
@@ -462,7 +462,3 @@ def _version() -> str:
     from gyrus import __version__
 
     return f"Gyrus {__version__}"
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].removesuffix(".")

@@ -65,6 +65,24 @@ def one_per_line(lines: Iterable[str]) -> str:
     return "\n".join(visible(line) for line in lines)
 
 
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows of cells as lines with columns of equal width, however wide the terminal is."""
+    rows = [[visible(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of the message of an error, or the kind of an error without a message."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def kind_and_first_line(error: BaseException) -> str:
+    """The kind of an error of a library, and the first line of its message, cut to 200 characters."""
+    kind = type(error).__name__
+    return f"{kind}: {first_line(error)[:200]}" if str(error).strip() else kind
+
+
 def _escaped(character: str) -> str:
     return character.encode("unicode_escape").decode("ascii")
 

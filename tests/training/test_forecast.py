@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from gyrus.inference.predict import images_at_once
+from gyrus.inference.engines import images_at_once
 from gyrus.processes import Process
 from gyrus.training.config import TrainingConfig
 from gyrus.training.forecast import LIBRARIES, MemoryForecast, forecast_memory, time_of_step

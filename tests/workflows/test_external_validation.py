@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,9 @@ def test_people_of_the_run_are_set_aside_and_the_others_evaluated(finished_run, 
     assert found.pixels_compared
     again = ExternalValidation.load(tmp_path / "out" / "external_validation.json")
     assert again.verdict() == found.verdict()
+    hostile = replace(found, cohort="new\x1b[31m\nDifference: 0", notes=("a\nb",)).text()
+    assert "\x1b" not in hostile
+    assert not [line for line in hostile.splitlines() if line in ("Difference: 0", "b")]
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert "also in the data of the run" in page
     with pytest.raises(GyrusError, match="is not an empty folder"):

@@ -10,7 +10,7 @@ import typer
 
 from gyrus.cli.command import command, group
 from gyrus.cli.terminal import console
-from gyrus.text import one_per_line, visible
+from gyrus.text import aligned, one_per_line
 
 app = group("List, show, compare and delete run folders.")
 
@@ -44,7 +44,7 @@ def list_runs(
         ]
         for run in runs
     ]
-    console.print(_aligned([columns, *rows]))
+    console.print("\n".join(aligned([columns, *rows])))
     for run in runs:
         if run.problem:
             typer.echo(f"Damaged: {run.problem}", err=True)
@@ -96,14 +96,6 @@ def remove_run(
     gyrus.remove_run(*opened, force=force)
     for run in opened:
         console.print(f"Deleted {run.folder}")
-
-
-def _aligned(rows: list[list[str]]) -> str:
-    """Columns of equal width, however wide the terminal is, so that the output can be searched by line."""
-    rows = [[visible(cell) for cell in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ["  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)) for row in rows]
-    return one_per_line(line.rstrip() for line in lines)
 
 
 def _lines(differences: Iterable[tuple[str, Any, Any]]) -> str:

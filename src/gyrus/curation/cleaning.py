@@ -460,8 +460,8 @@ def _write_tables(
         raise DataError(
             f"Two images would be written to {duplicate}. Rename one; names must differ by more than the suffix."
         )
-    _write_csv(folder / MANIFEST, _as_source(cleaned, paths))
-    _write_csv(folder / DECISIONS, plan.table)
+    write_csv(_as_source(cleaned, paths), folder / MANIFEST)
+    write_csv(plan.table, folder / DECISIONS)
     about = {
         "manifest digest": plan.manifest.digest,
         "subjects": {"kind": cleaned.subject_kind, "rule": cleaned.subject_rule},
@@ -473,10 +473,6 @@ def _write_tables(
         "removed": plan.removed,
     }
     write_json(folder / ABOUT, about)
-
-
-def _write_csv(path: Path, table: pd.DataFrame) -> None:
-    write_csv(table, path)
 
 
 def _as_source(cleaned: Manifest, paths: Sequence[str]) -> pd.DataFrame:

@@ -392,6 +392,29 @@ def nothing_usable(root: Path, problems: Sequence[Problem]) -> NothingUsableErro
     return NothingUsableError(words, problems, root)
 
 
+def require_dimensions(manifest: Manifest, axes: int, classifier: str) -> Manifest:
+    """The manifest, if its samples have as many axes as the images that a classifier takes.
+
+    Args:
+        manifest: New samples.
+        axes: 2 for networks of images, 3 for networks of volumes.
+        classifier: What holds the network, for the message: "run" or "bundle".
+
+    Raises:
+        NothingUsableError: They are volumes for a network of 2D images, or the reverse.
+    """
+    if axes == manifest.spatial_dims:
+        return manifest
+    reason = (
+        f"it is a volume, and this {classifier} classifies 2D images. Use a {classifier} trained on volumes, or write "
+        "its slices with `gyrus data convert --to stack` and predict those"
+        if axes == 2
+        else f"it is a 2D image, and this {classifier} classifies volumes. Give the volume, or use a {classifier} "
+        "trained on 2D images"
+    )
+    raise nothing_usable(manifest.root, [Problem(name, "dimensions", reason) for name in manifest.table["sample"]])
+
+
 def order_classes(names: Iterable[str]) -> tuple[str, ...]:
     """Distinct class names in order: numbers by value, others alphabetically."""
     distinct = sorted(set(names))

@@ -33,7 +33,7 @@ from gyrus.evaluation.thresholds import (
 from gyrus.inference.predictions import Predictions
 from gyrus.inference.unlike_training import LikenessSummary
 from gyrus.serialisation import Saved
-from gyrus.text import counted, listed, p_value_text
+from gyrus.text import aligned, counted, listed, one_per_line, p_value_text
 
 Floats = npt.NDArray[np.float64]
 
@@ -236,12 +236,9 @@ class ExternalValidation(Saved):
                 (f"  {name}", *(each.text(2) for each in (one.internal, one.external, one.difference)))
                 for name, one in point.rates.items()
             ]
-        widths = [max(len(row[column]) for row in rows) for column in range(4)]
-        lines += [
-            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-        ]
+        lines += aligned(rows)
         lines += ["", *[f"Note: {note}" for note in self.notes]]
-        return "\n".join(lines).rstrip() + "\n"
+        return one_per_line(lines).rstrip() + "\n"
 
 
 def validate_externally(

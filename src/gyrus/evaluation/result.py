@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from gyrus.evaluation.metrics import CLASS_METRIC_TITLES, METRIC_TITLES
 from gyrus.serialisation import Saved, renamed
-from gyrus.text import counted, one_per_line, visible
+from gyrus.text import aligned, counted, one_per_line
 from gyrus.types import SPLIT_WARNINGS, SplitUnit
 
 Unit = Literal["subject", "image"]
@@ -230,7 +230,7 @@ def classification_report(evaluation: Evaluation, baselines: Baselines | None = 
         lines += ["", title, "-" * len(title)]
         overall = [(name, scores.metrics[metric].text()) for metric, name in METRIC_TITLES.items()]
         overall.insert(1, (f"Always '{scores.majority_class}'", f"{scores.majority_fraction:.3f}"))
-        lines += [*_aligned(overall), "", *_class_rows(scores), "", *_confusion_rows(scores)]
+        lines += [*aligned(overall), "", *_class_rows(scores), "", *_confusion_rows(scores)]
     lines += ["", interval_note(evaluation)]
     lines += [f"Note: {note}" for note in (*score_notes(evaluation), *limitations(evaluation))]
     return one_per_line(lines) + "\n"
@@ -424,7 +424,7 @@ def _class_rows(scores: Scores) -> list[str]:
         (name, *(estimates[metric].text(2) for metric in CLASS_METRIC_TITLES), str(scores.class_counts[name]))
         for name, estimates in list(scores.by_class.items())[:MOST_CLASSES_SHOWN]
     ]
-    table = _aligned([("Class", *CLASS_METRIC_TITLES.values(), "Count"), *rows])
+    table = aligned([("Class", *CLASS_METRIC_TITLES.values(), "Count"), *rows])
     return [*table, *filter(None, [classes_not_shown(len(scores.by_class))])]
 
 
@@ -438,10 +438,4 @@ def _confusion_rows(scores: Scores) -> list[str]:
     classes = list(scores.class_counts)[:MOST_CLASSES_SHOWN]
     cells = [row[: len(classes)] for row in scores.confusion[: len(classes)]]
     rows = [(name, *map(str, row)) for name, row in zip(classes, cells, strict=True)]
-    return ["Confusion matrix: true class in rows, predicted class in columns", *_aligned([("", *classes), *rows])]
-
-
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    rows = [[visible(cell) for cell in row] for row in rows]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return ["Confusion matrix: true class in rows, predicted class in columns", *aligned([("", *classes), *rows])]

@@ -12,8 +12,7 @@ from torch import Tensor, nn
 
 from gyrus.errors import ConfigError
 from gyrus.explanation.targets import ClassContrast
-from gyrus.inference.engines import Engine
-from gyrus.inference.predict import images_at_once
+from gyrus.inference.engines import Engine, images_at_once
 
 Eraser = Literal["blur", "black", "mean"]
 """What replaces erased content: a blurred copy of the image, its darkest value, or its mean. In brain images black is

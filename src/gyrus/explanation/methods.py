@@ -16,8 +16,7 @@ from gyrus.explanation import perturbation_methods as perturbation
 from gyrus.explanation.layers import choose_layer, evaluation_mode
 from gyrus.explanation.method_input import Method, MethodInput, MethodSettings, logits_of
 from gyrus.explanation.targets import ClassContrast
-from gyrus.inference.engines import Engine
-from gyrus.inference.predict import images_at_once
+from gyrus.inference.engines import Engine, images_at_once
 from gyrus.registry import look_up
 
 EngineChoice = Callable[[nn.Module, Tensor, int], Engine | None]

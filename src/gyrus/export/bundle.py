@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,15 +12,12 @@ import numpy as np
 from gyrus.errors import ConfigError, DataError
 from gyrus.export.manifest import BUNDLE, BundleManifest, Member, require_unchanged
 from gyrus.inference import engines, onnx_runtime
-from gyrus.inference.engines import Engine, OpenVinoEngine
+from gyrus.inference.engines import Engine, OpenVinoEngine, images_at_once
 from gyrus.inference.patch_engine import PatchEngine
 from gyrus.registry import look_up
 from gyrus.transforms.normalisation import image_statistics
 
 BundleEngine = Literal["auto", "onnxruntime", "openvino"]
-
-IMAGES_AT_ONCE = 64
-VOXELS_AT_ONCE = 1 << 21
 
 
 @dataclass(frozen=True)
@@ -50,7 +46,7 @@ class LoadedMember:
             DataError: The network takes images of another size.
         """
         self._require_size(pixels.shape[1:])
-        step = max(1, min(IMAGES_AT_ONCE, VOXELS_AT_ONCE // math.prod(pixels.shape[1:])))
+        step = images_at_once(pixels.shape[1:])
         parts = (slice(start, start + step) for start in range(0, len(pixels), step))
         return np.concatenate(
             [self.engine(self.about.normalisation.apply(pixels[part], statistics[part])) for part in parts]

@@ -12,6 +12,7 @@ from torch import nn
 
 from gyrus.errors import GyrusError
 from gyrus.extras import missing_dependency
+from gyrus.text import kind_and_first_line
 
 
 def write_onnx(model: nn.Module, shape: tuple[int, ...], path: Path) -> None:
@@ -47,9 +48,9 @@ def write_onnx(model: nn.Module, shape: tuple[int, ...], path: Path) -> None:
             network = program.model_proto  # type: ignore[union-attr]
             onnx.checker.check_model(network)
         except Exception as error:  # whatever torch.export raises for what it does not support
-            lines = str(error).strip().splitlines()
-            reason = f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__
-            raise GyrusError(f"This network cannot be written in the format ONNX ({reason}).") from error
+            raise GyrusError(
+                f"This network cannot be written in the format ONNX ({kind_and_first_line(error)})."
+            ) from error
     _forget_sources(network)
     path.write_bytes(network.SerializeToString())
 

@@ -6,12 +6,13 @@ converted or loaded. OpenVINO needs PyTorch only to convert a network, not to ru
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -25,6 +26,7 @@ from gyrus.errors import ConfigError, DataError, GyrusError
 from gyrus.extras import missing_dependency
 from gyrus.files import cache_folder, digest, make_folder, new_folder, read_json, reading, write_json
 from gyrus.registry import look_up
+from gyrus.text import kind_and_first_line
 
 if TYPE_CHECKING:
     import torch
@@ -46,6 +48,15 @@ SAVED_FRACTION = 0.4
 
 PROBE = 4
 """Images on which engines are compared."""
+
+IMAGES_AT_ONCE = 64
+VOXELS_AT_ONCE = 1 << 21
+"""As float32 these take 8 MiB, and one layer of 32 channels at full size 256 MiB."""
+
+
+def images_at_once(image_shape: Sequence[int], most: int = IMAGES_AT_ONCE) -> int:
+    """How many images of a shape are predicted in one batch: fewer of large volumes, at least one."""
+    return max(1, min(most, VOXELS_AT_ONCE // math.prod(image_shape)))
 
 
 class Engine(Protocol):
@@ -90,7 +101,7 @@ class OpenVinoEngine:
             network: An ``openvino.Model`` with one input (B, C, *spatial) and one output (B, K).
             threads: By default ``OMP_NUM_THREADS``, or all cores.
         """
-        threads = threads or int(os.environ.get("OMP_NUM_THREADS", "0").split(",")[0] or 0)
+        threads = threads or wanted_threads()
         # Processors with bfloat16 would use it by default, and the logits would differ in the third digit.
         options = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads}
         self._compiled = openvino_library().Core().compile_model(network, "CPU", options)
@@ -110,9 +121,7 @@ class OpenVinoEngine:
         openvino = openvino_library()
         with reading(path, "a network from images (B, C, ...) to logits (B, K) in the format of OpenVINO or ONNX"):
             network = openvino.Core().read_model(path)
-            ranks = [len(port.get_partial_shape()) for port in (*network.inputs, *network.outputs)]
-            if len(ranks) != 2 or ranks[0] not in (4, 5) or ranks[1] != 2:
-                raise DataError(f"its inputs and outputs have {ranks} axes")
+            require_classifier([len(port.get_partial_shape()) for port in (*network.inputs, *network.outputs)])
             return cls(network, threads)
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
@@ -186,9 +195,10 @@ def choose_engine(
     except GyrusError:
         raise
     except Exception as error:  # whatever OpenVINO and torch.export raise for operations that they do not support
+        reason = kind_and_first_line(error)
         if name == "openvino":
-            raise GyrusError(f"OpenVINO cannot run this network ({_first_line(error)}). Use --engine torch.") from error
-        return ChosenEngine(torch_engine, f"OpenVINO cannot run this network: {_first_line(error)}")
+            raise GyrusError(f"OpenVINO cannot run this network ({reason}). Use --engine torch.") from error
+        return ChosenEngine(torch_engine, f"OpenVINO cannot run this network: {reason}")
     if not difference <= TOLERANCE:  # NaN included
         text = f"the logits of OpenVINO differ from PyTorch's by {difference:.1g}"
         if name == "openvino":
@@ -207,6 +217,24 @@ def largest_difference(expected: np.ndarray, found: np.ndarray) -> float:
     Within :data:`TOLERANCE`, predicted classes differ only where two of them are equally likely up to rounding.
     """
     return float(np.abs(expected - found).max() / max(1.0, np.abs(expected).max()))
+
+
+def wanted_threads() -> int:
+    """The number of threads that ``OMP_NUM_THREADS`` asks for; 0 for all cores."""
+    return int(os.environ.get("OMP_NUM_THREADS", "0").split(",")[0] or 0)
+
+
+def require_classifier(axes: Sequence[int]) -> None:
+    """Refuse a network of a file that is not from images (B, C, *spatial) to logits (B, K).
+
+    Args:
+        axes: The number of axes of each input, then of each output.
+
+    Raises:
+        DataError: There are several of them, or they have other numbers of axes.
+    """
+    if len(axes) != 2 or axes[0] not in (4, 5) or axes[1] != 2:
+        raise DataError(f"its inputs and outputs have {list(axes)} axes")
 
 
 def is_installed() -> bool:
@@ -306,11 +334,6 @@ def _seconds(engine: Callable[[np.ndarray], np.ndarray], images: np.ndarray) -> 
         engine(images)
         seconds.append(time.perf_counter() - start)
     return min(seconds)
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__
 
 
 def openvino_library() -> Any:

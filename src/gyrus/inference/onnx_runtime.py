@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import numpy as np
 from gyrus.errors import DataError
 from gyrus.extras import missing_dependency
 from gyrus.files import reading
+from gyrus.inference.engines import require_classifier, wanted_threads
 
 EXTRA = "runtime"
 
@@ -41,7 +41,7 @@ class OnnxRuntimeEngine:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads or int(os.environ.get("OMP_NUM_THREADS", "0").split(",")[0] or 0)
+        options.intra_op_num_threads = threads or wanted_threads()
         options.log_severity_level = 3
         with reading(path, "a network from images (B, C, ...) to logits (B, K) in the format ONNX"):
             content = path.read_bytes()
@@ -50,9 +50,7 @@ class OnnxRuntimeEngine:
             except Exception as error:  # ONNX Runtime has no public base class of its errors
                 raise DataError(str(error).splitlines()[0][:200]) from error
             inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
-            ranks = [len(each.shape) for each in (*inputs, *outputs)]
-            if len(ranks) != 2 or ranks[0] not in (4, 5) or ranks[1] != 2:
-                raise DataError(f"its inputs and outputs have {ranks} axes")
+            require_classifier([len(each.shape) for each in (*inputs, *outputs)])
         self._input, self._output = inputs[0].name, outputs[0].name
 
     def __call__(self, images: np.ndarray) -> np.ndarray:

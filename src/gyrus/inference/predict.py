@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
@@ -16,21 +15,12 @@ from torch import nn
 
 from gyrus.datasets.torch_dataset import PixelDataset
 from gyrus.errors import ConfigError
-from gyrus.inference.engines import Engine
+from gyrus.inference.engines import IMAGES_AT_ONCE, Engine, images_at_once
 from gyrus.models.classifier import Classifier
 from gyrus.transforms.augmentation.config import AugmentationConfig
 from gyrus.transforms.augmentation.geometry import RandomFlip, RandomTranslation
 
 Item = TypeVar("Item")
-
-IMAGES_AT_ONCE = 64
-VOXELS_AT_ONCE = 1 << 21
-"""As float32 these take 8 MiB, and one layer of 32 channels at full size 256 MiB."""
-
-
-def images_at_once(image_shape: Sequence[int], most: int = IMAGES_AT_ONCE) -> int:
-    """How many images of a shape are predicted in one batch: fewer of large volumes, at least one."""
-    return max(1, min(most, VOXELS_AT_ONCE // math.prod(image_shape)))
 
 
 def pick_device(name: str = "auto") -> torch.device:

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from gyrus.inference.predict import images_at_once, pick_device
+from gyrus.inference.engines import images_at_once
+from gyrus.inference.predict import pick_device
 from gyrus.memory import memory_text
 from gyrus.processes import ALONE, Process
 from gyrus.training.config import SGD, Adam, AdamW, RMSprop, TrainingConfig

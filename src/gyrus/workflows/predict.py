@@ -15,7 +15,7 @@ import pandas as pd
 import torch
 from safetensors.torch import load_file
 
-from gyrus.datasets.manifest import Manifest, Problem, nothing_usable
+from gyrus.datasets.manifest import Manifest, Problem, require_dimensions
 from gyrus.datasets.store import Store, open_store, without_unusable
 from gyrus.datasets.torch_dataset import PixelDataset
 from gyrus.errors import ConfigError, DataError, NothingUsableError
@@ -349,17 +349,7 @@ class TrainedClassifier:
         Raises:
             NothingUsableError: They are volumes for a network of 2D images, or the reverse.
         """
-        axes = self.model.spatial_dims
-        if axes == manifest.spatial_dims:
-            return manifest
-        reason = (
-            "it is a volume, and this run classifies 2D images. Use a run trained on volumes, or write its slices with "
-            "`gyrus data convert --to stack` and predict those"
-            if axes == 2
-            else "it is a 2D image, and this run classifies volumes. Give the volume, or use a run trained on 2D images"
-        )
-        problems = [Problem(sample, "dimensions", reason) for sample in manifest.table["sample"]]
-        raise nothing_usable(manifest.root, problems)
+        return require_dimensions(manifest, self.model.spatial_dims, "run")
 
     def usable(self, manifest: Manifest, cache: Path) -> Manifest:
         """The manifest without samples that cannot be prepared for the network, which become problems."""

@@ -185,26 +185,6 @@ def member_logits(
     return np.concatenate(found)
 
 
-def require_dimensions(manifest: Manifest, spatial_dims: int) -> Manifest:
-    """The manifest, if its samples have as many axes as the input of the networks.
-
-    Raises:
-        NothingUsableError: They are volumes for networks of 2D images, or the reverse.
-    """
-    from gyrus.datasets.manifest import Problem, nothing_usable
-
-    if spatial_dims == manifest.spatial_dims:
-        return manifest
-    reason = (
-        "it is a volume, and this bundle classifies 2D images. Use one for volumes, or write its slices with `gyrus "
-        "data convert --to stack` and predict those"
-        if spatial_dims == 2
-        else "it is a 2D image, and this bundle classifies volumes. Give the volume, or use one for 2D images"
-    )
-    problems = [Problem(sample, "dimensions", reason) for sample in manifest.table["sample"]]
-    raise nothing_usable(manifest.root, problems)
-
-
 def _answer_all(
     bundle: Bundle, inputs: Sequence[str | Path], config: DataConfig | None, display: Display
 ) -> tuple[Answers, list[Problem]]:
@@ -236,13 +216,14 @@ def _answer(
     bundle: Bundle, path: str | Path, config: DataConfig | None, display: Display
 ) -> tuple[Answers, Sequence[Problem], Path]:
     """The answers to an input of any kind, what was skipped, and the folder of the names."""
+    from gyrus.datasets.manifest import require_dimensions
     from gyrus.datasets.store import without_unusable
     from gyrus.workflows.experiment_config import DataConfig
     from gyrus.workflows.load_data import scan_unlabelled
 
     about = bundle.manifest
     reading = bundle_reading(about, config or DataConfig())
-    manifest = require_dimensions(scan_unlabelled(path, reading, display), about.spatial_dims)
+    manifest = require_dimensions(scan_unlabelled(path, reading, display), about.spatial_dims, "bundle")
     with temporary_folder() as cache:
         if reading.on_bad_file == "skip":
             for member in bundle.members:

@@ -140,13 +140,14 @@ def _require_schema(folder: Path) -> None:
 
 def _compare(folder: Path, manifest: BundleManifest, engine: BundleEngine) -> tuple[float, str]:
     """The largest difference of probabilities, and what is wrong; an empty text if nothing is."""
+    from gyrus.datasets.manifest import require_dimensions
     from gyrus.workflows.experiment_config import DataConfig
     from gyrus.workflows.load_data import scan_unlabelled
-    from gyrus.workflows.predict_bundle import bundle_reading, member_logits, require_dimensions
+    from gyrus.workflows.predict_bundle import bundle_reading, member_logits
 
     bundle = Bundle.from_manifest(folder, manifest, engine)
     reading = bundle_reading(manifest, DataConfig())
-    found = require_dimensions(scan_unlabelled(folder / REFERENCE, reading, SILENT), manifest.spatial_dims)
+    found = require_dimensions(scan_unlabelled(folder / REFERENCE, reading, SILENT), manifest.spatial_dims, "bundle")
     expected = {each.sample: each for each in manifest.references}
     samples = found.table["sample"].tolist()
     if not expected or sorted(expected) != sorted(samples):
