@@ -26,7 +26,7 @@ from gyrus.export.training_subjects import TrainingSubjects
 from gyrus.runs.run_folder import Run
 from gyrus.workflows import export as exporting
 from gyrus.workflows.export import export
-from gyrus.workflows.predict_bundle import predict_bundle
+from gyrus.workflows.predict_bundle import Answers, predict_bundle
 from gyrus.workflows.train import train
 from gyrus.workflows.verify_bundle import verify_bundle
 from tests.conftest import SMALL
@@ -317,3 +317,16 @@ def test_volumes_are_predicted_from_nifti(layout, volumes, tmp_path):
     np.testing.assert_allclose(ours.probabilities, theirs.probabilities, atol=1e-5)
     assert ours.table["sample"].tolist() == theirs.table["sample"].tolist()
     without_torch("predict", tmp_path / "bundle", volume, "--out", tmp_path / "p.csv", "-q")
+
+
+def test_spreadsheets_run_no_name_in_the_answers_of_a_bundle(tmp_path):
+    answers = Answers(("-x.png",), ("=1+1",), np.array([[2.0, 1.0]]), ("@sum", "b\rc"), "subject")
+    answers.export(tmp_path / "answers.csv")
+    answers.predictions().export(tmp_path / "predictions.csv")
+    assert (tmp_path / "answers.csv").read_bytes() == (tmp_path / "predictions.csv").read_bytes()
+    assert "'=1+1" in (tmp_path / "answers.csv").read_text()
+    plain = Answers(("x.png",), (None,), np.array([[2.0, 1.0]]), ("a", "b"), "subject")
+    plain.export(tmp_path / "plain.csv")
+    assert (
+        (tmp_path / "plain.csv").read_text().startswith("sample,subject,target,predicted,probability:a,probability:b")
+    )

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from gyrus.configuration import write_document
-from gyrus.datasets import splits
 from gyrus.datasets.manifest import Manifest
 from gyrus.datasets.splits import Split, kfold
 from gyrus.datasets.text_tables import write_csv
@@ -124,13 +123,11 @@ def crossval(
         saved = (folder / "manifest.parquet").absolute()
         trainings = {
             f"Repeat {repeat + 1} of {repeats}, fold {fold + 1} of {folds}": partial(
-                _run_fold, fold_folder(folder, repeat, fold).absolute(), fold_settings, saved, choose
+                _run_fold, fold_folder(folder, repeat, fold).absolute(), fold_settings, saved, split, choose
             )
-            for (repeat, fold), (fold_settings, _) in assigned.items()
+            for (repeat, fold), (fold_settings, split) in assigned.items()
         }
         train_all(trainings, manifest, settings.preprocessing, display)
-        for (repeat, fold), (_, split) in assigned.items():
-            _require_split(fold_folder(folder, repeat, fold), split)
         found = _evaluate_folds(folder, settings, manifest, folds, repeats)
         report_folds(
             folder,
@@ -166,13 +163,17 @@ def assign_folds(
 
 
 def _run_fold(
-    folder: Path, settings: ExperimentConfig, manifest_file: Path, choose: NestedChoice | None, display: Display
+    folder: Path,
+    settings: ExperimentConfig,
+    manifest_file: Path,
+    split: Split,
+    choose: NestedChoice | None,
+    display: Display,
 ) -> None:
     """Train a fold, or continue it. Another process gets the name of the manifest's file."""
 
     def start() -> Run:
         manifest = Manifest.load(manifest_file)
-        split = splits.split(manifest, settings.split, seed=settings.seed)
         chosen = settings
         if choose:
             known = manifest.select([*split.samples["train"], *split.samples["val"]])
@@ -185,11 +186,8 @@ def _run_fold(
                 raise ConfigError("`choose` must not change `data` or `split`: the fold determines the training set.")
         return train_on_split(manifest, split, chosen, out=folder, display=display)
 
-    finish_run(folder, start, settings=None if choose else settings, display=display)
-
-
-def _require_split(folder: Path, split: Split) -> None:
-    if Split.load(Run(folder).split) != split:
+    run = finish_run(folder, start, settings=None if choose else settings, display=display)
+    if Split.load(run.split) != split:
         raise RunError(f"{folder} holds a run with another split. Give a new folder with --out.")
 
 

@@ -53,7 +53,7 @@ from gyrus.inference.predictions import Predictions
 from gyrus.registry import look_up
 from gyrus.reporting.bundle_card import render_bundle_card
 from gyrus.runs.run_folder import Run, current_environment, installed_version
-from gyrus.text import counted
+from gyrus.text import counted, one_per_line
 from gyrus.transforms.volume_steps import FindMask
 from gyrus.workflows.crossval_folder import CrossValidation, fold_runs, is_crossval
 from gyrus.workflows.display import SILENT, Display
@@ -191,7 +191,7 @@ class ExportedBundle:
             )
         lines += [f"Note: {proof.note}"] if proof.note else []
         lines += [f"Note: the reference inputs do not detect {each}." for each in about.insensitive]
-        return "\n".join(lines)
+        return one_per_line(lines)
 
 
 def export(

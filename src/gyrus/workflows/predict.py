@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from gyrus.datasets.manifest import Manifest, Problem, require_dimensions
 from gyrus.datasets.store import Store, open_store, without_unusable
 from gyrus.datasets.torch_dataset import PixelDataset
-from gyrus.errors import ConfigError, DataError, NothingUsableError
+from gyrus.errors import ConfigError, DataError
 from gyrus.executor import folder_for_temporary_files
 from gyrus.export.manifest import is_bundle
 from gyrus.files import file_digest, read_json, reading, temporary_folder
@@ -34,7 +34,7 @@ from gyrus.inference.predict import (
     predict_with_tta,
     tta_augmentation,
 )
-from gyrus.inference.predictions import TABLES, Predictions
+from gyrus.inference.predictions import Predictions
 from gyrus.inference.unlike_training import UnlikeTraining, likeness_columns, summarise_likeness
 from gyrus.models.classifier import Classifier
 from gyrus.registry import look_up
@@ -47,8 +47,8 @@ from gyrus.workflows.ensemble import Weighting, member_weights, open_runs
 from gyrus.workflows.experiment_config import DataConfig, ExperimentConfig, load_run_config
 from gyrus.workflows.likeness import NO_REFERENCE, load_unlike_training, measure_images, with_likeness
 from gyrus.workflows.load_data import scan_unlabelled
-from gyrus.workflows.predict_bundle import predict_bundle, refuse_options_of_runs
-from gyrus.workflows.skipped_samples import write_skipped
+from gyrus.workflows.predict_bundle import predict_bundle, refuse_options_of_runs, require_suffix
+from gyrus.workflows.skipped_samples import for_each_input, write_skipped
 
 IMAGES_AT_ONCE = 512
 VOLUMES_AT_ONCE = 8
@@ -94,7 +94,7 @@ def predict(
         ConfigError: The runs cannot be combined, ``out`` has another suffix, or the engine does not fit the device.
         MissingDependencyError: The engine is not installed.
     """
-    _require_suffix(out)
+    require_suffix(out)
     sources = [run] if isinstance(run, Run | str | Path) else run
     if bundles := [source for source in sources if not isinstance(source, Run) and is_bundle(source)]:
         refuse_options_of_runs(several=len(sources) > 1, tta=tta, weights=weights, device=device)
@@ -152,7 +152,7 @@ class Predictor:
         Raises:
             GyrusError: As for :func:`predict`.
         """
-        _require_suffix(out)
+        require_suffix(out)
         if not inputs:
             raise DataError("Nothing to predict: name at least one image, folder or table.")
         found, skipped = self._predict_all(inputs, data or DataConfig())
@@ -179,19 +179,7 @@ class Predictor:
         Raises:
             DataError: An input cannot be read, or nothing is left after skipping.
         """
-        found, skipped, last = [], list[Problem](), None
-        for path in inputs:
-            try:
-                predictions, problems, root = self._predict_input(path, config)
-                found.append(predictions)
-            except NothingUsableError as error:
-                if config.on_bad_file == "fail":
-                    raise
-                problems, root, last = error.problems, error.root, error
-            skipped += [replace(problem, sample=str(root / problem.sample)) for problem in problems]
-        if last is not None and not found:
-            raise last
-        return found, skipped
+        return for_each_input(inputs, partial(self._predict_input, config=config), skip=config.on_bad_file == "skip")
 
     def _predict_input(self, path: str | Path, config: DataConfig) -> tuple[Predictions, tuple[Problem, ...], Path]:
         """The predictions for an input, what was skipped, and the folder of the names."""
@@ -282,11 +270,6 @@ def _together(found: Sequence[Predictions]) -> Predictions:
 
 def _advance(progress: Callable[[int, int], None], before: int, total: int, done: int, _: int) -> None:
     progress(before + done, total)
-
-
-def _require_suffix(out: str | Path | None) -> None:
-    if out is not None and Path(out).suffix not in TABLES:
-        raise ConfigError(f"--out must end in {', '.join(TABLES)}, got '{out}'.")
 
 
 def _require_shape(part: Manifest, store: Store, shape: tuple[int, ...]) -> None:

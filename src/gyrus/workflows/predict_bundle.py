@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gyrus.errors import ConfigError, DataError, NothingUsableError
+from gyrus.errors import ConfigError, DataError
 from gyrus.export.bundle import Bundle, LoadedMember, softmax
 from gyrus.export.manifest import BundleManifest
 from gyrus.files import atomic_path, temporary_folder
+from gyrus.inference.engines import images_at_once
+from gyrus.text import for_spreadsheets
 from gyrus.types import SPLIT_WARNINGS, SplitUnit
 from gyrus.workflows.display import SILENT, Display
-from gyrus.workflows.skipped_samples import write_skipped
+from gyrus.workflows.skipped_samples import for_each_input, write_skipped
 
 if TYPE_CHECKING:
     from gyrus.datasets.manifest import Manifest, Problem
@@ -69,8 +71,11 @@ class Answers:
         return replace(found, engines=self.engines)
 
     def export(self, path: Path) -> None:
-        """Write the table that :meth:`gyrus.inference.predictions.Predictions.export` writes."""
-        if path.suffix.lower() != ".csv":
+        """Write the table of :meth:`gyrus.inference.predictions.Predictions.export`, usually without pandas."""
+        texts = (*self.samples, *(name or "" for name in self.subjects), *self.classes)
+        # Names that spreadsheets would run, or that break lines, are for the one writer that knows them.
+        plain = all(text == for_spreadsheets(text) and "\r" not in text for text in texts)
+        if path.suffix.lower() != ".csv" or not plain:
             self.predictions().export(path)
             return
         header = ["sample", "subject", "target", "predicted", *[f"probability:{name}" for name in self.classes]]
@@ -122,8 +127,7 @@ def predict_bundle(
         DataError: An input cannot be read, or the bundle is damaged.
         ConfigError: ``out`` has another suffix.
     """
-    if out is not None and Path(out).suffix not in TABLES:
-        raise ConfigError(f"--out must end in {', '.join(TABLES)}, got '{out}'.")
+    require_suffix(out)
     opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle, engine)
     if not inputs:
         raise DataError("Nothing to predict: name at least one image, folder or table.")
@@ -133,6 +137,16 @@ def predict_bundle(
         answers.export(Path(out))
         write_skipped(skipped, Path(out), display)
     return answers
+
+
+def require_suffix(out: str | Path | None) -> None:
+    """Refuse the name of a table that is in no format of predictions.
+
+    Raises:
+        ConfigError: It has another suffix.
+    """
+    if out is not None and Path(out).suffix not in TABLES:
+        raise ConfigError(f"--out must end in {', '.join(TABLES)}, got '{out}'.")
 
 
 def refuse_options_of_runs(*, several: bool, tta: int | None, weights: str, device: str) -> None:
@@ -176,7 +190,7 @@ def member_logits(
     from gyrus.datasets.store import open_store
 
     store = open_store(manifest, member.about.preprocessing, cache=cache)
-    step = 64 if len(store.image_size) == 2 else 4
+    step = images_at_once(store.pixels.shape[1:])
     found = []
     for start in range(0, len(store), step):
         rows = slice(start, start + step)
@@ -193,22 +207,12 @@ def _answer_all(
     Raises:
         DataError: An input cannot be read, or nothing is left after skipping.
     """
-    found, skipped, last = list[Answers](), list["Problem"](), None
-    for path in inputs:
+
+    def answer(path: str | Path) -> tuple[Answers, Sequence[Problem], Path]:
         single = _answer_image(bundle, path) if config is None else None
-        if single is not None:
-            found.append(single)
-            continue
-        try:
-            answers, problems, root = _answer(bundle, path, config, display)
-            found.append(answers)
-        except NothingUsableError as error:
-            if config is None or config.on_bad_file == "fail":
-                raise
-            problems, root, last = error.problems, error.root, error
-        skipped += [replace(problem, sample=str(root / problem.sample)) for problem in problems]
-    if last is not None and not found:
-        raise last
+        return (single, (), Path()) if single is not None else _answer(bundle, path, config, display)
+
+    found, skipped = for_each_input(inputs, answer, skip=config is not None and config.on_bad_file == "skip")
     return Answers.joined(found), skipped
 
 

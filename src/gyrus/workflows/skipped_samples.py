@@ -1,15 +1,53 @@
-"""The table of samples that a prediction has skipped."""
+"""What a prediction does with samples that cannot be used: stop, or skip them and write a table of them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
+from gyrus.errors import NothingUsableError
 from gyrus.workflows.display import Display
 
 if TYPE_CHECKING:
     from gyrus.datasets.manifest import Problem
+
+
+Result = TypeVar("Result")
+
+
+def for_each_input(
+    inputs: Sequence[str | Path],
+    predict: Callable[[str | Path], tuple[Result, Sequence[Problem], Path]],
+    *,
+    skip: bool,
+) -> tuple[list[Result], list[Problem]]:
+    """Predict each input. Returns the results, and what was skipped, under the names that the results have.
+
+    Args:
+        inputs: Files, folders or tables.
+        predict: Returns the result of an input, what it has skipped, and the folder of the names.
+        skip: Whether to go on after an input of which nothing can be used.
+
+    Raises:
+        DataError: An input cannot be read, or nothing is left after skipping.
+    """
+    found: list[Result] = []
+    skipped: list[Problem] = []
+    last: NothingUsableError | None = None
+    for path in inputs:
+        try:
+            result, problems, root = predict(path)
+            found.append(result)
+        except NothingUsableError as error:
+            if not skip:
+                raise
+            problems, root, last = error.problems, error.root, error
+        skipped += [replace(problem, sample=str(root / problem.sample)) for problem in problems]
+    if last is not None and not found:
+        raise last
+    return found, skipped
 
 
 def write_skipped(skipped: Sequence[Problem], out: Path, display: Display) -> None:

@@ -22,6 +22,7 @@ from gyrus.export.manifest import (
 )
 from gyrus.export.training_subjects import TrainingSubjects
 from gyrus.files import temporary_folder
+from gyrus.text import one_per_line
 from gyrus.workflows.display import SILENT, Display
 
 LOGIT_TOLERANCE = 1e-3
@@ -56,7 +57,7 @@ class Verification:
             *(f"not checked: {text}" for text in self.skipped),
             *(f"FAILED: {text}" for text in self.problems),
         ]
-        return "\n".join(lines)
+        return one_per_line(lines)
 
     def require_passed(self) -> None:
         """Refuse a bundle that has failed.
