@@ -61,8 +61,7 @@ def train(
                 "have moved."
             )
         with workers.running():
-            run = gyrus.resume(resume, data=experiment.data, display=display)
-        _print_result(run)
+            _print_result(gyrus.resume(resume, data=experiment.data, display=display))
         return
     if out is None and not dry_run:
         raise ConfigError("Name the run folder with --out.")
@@ -81,20 +80,17 @@ def train(
         plan.require_memory()
         return
     arguments = {"data": experiment.data, "out": out, "overrides": overrides, "display": display}
-    if seeds:
-        with workers.running():
+    with workers.running():
+        if seeds:
             repeats = gyrus.train_seeds(experiment.chosen, seeds=whole_numbers(seeds, "--seeds"), **arguments)
-        console.print(repeats.text())
-        console.print(f"Scores of each seed: {repeats.table}")
-    elif split_unit == "both":
-        with workers.running():
+            console.print(repeats.text())
+            console.print(f"Scores of each seed: {repeats.table}")
+        elif split_unit == "both":
             comparison = gyrus.train_both(experiment.chosen, **arguments)
-        console.print(comparison.text())
-        console.print(f"Report: {comparison.report}")
-    else:
-        with workers.running():
-            run = gyrus.train(experiment.chosen, **arguments)
-        _print_result(run)
+            console.print(comparison.text())
+            console.print(f"Report: {comparison.report}")
+        else:
+            _print_result(gyrus.train(experiment.chosen, **arguments))
 
 
 def _print_result(run: Run) -> None:

@@ -54,6 +54,16 @@ MOST_VALIDATION_SUBJECTS = 500
 """Subjects that are measured, drawn at random."""
 
 
+def smallest_p_value(count: int) -> float:
+    """The smallest p-value that a rank among ``count`` subjects can give."""
+    return 1.0 / (count + 1)
+
+
+def alarm_limit(count: int) -> float:
+    """The p-value up to which a scan is called unlike, by ranks among ``count`` subjects."""
+    return max(ALARM, smallest_p_value(count))
+
+
 @dataclass(frozen=True)
 class DistanceModel:
     """A Mahalanobis distance in the main directions of the training set, and outside of them.
@@ -180,12 +190,12 @@ class UnlikeTraining:
     @property
     def smallest(self) -> float:
         """The smallest p-value that is possible: 1 / (n + 1) of n validation subjects."""
-        return 1.0 / (self.count + 1)
+        return smallest_p_value(self.count)
 
     @property
     def alarm(self) -> float:
         """The p-value up to which a scan is called unlike: the expected fraction of false alarms."""
-        return max(ALARM, self.smallest)
+        return alarm_limit(self.count)
 
     def distances(self, measured: Measured) -> Floats:
         """The distance of each image in each part (N, 3)."""
@@ -299,9 +309,9 @@ class LikenessSummary(Saved):
         found = f"Unlike the training data: {self.unlike} of {of} ({chance})."
         where = [f"{PARTS[name]} {number}" for name, number in self.parts.items() if number]
         found += f" They differ most in: {', '.join(where)}." if where else ""
-        if 1 / (self.reference_count + 1) > ALARM:
-            smallest = f"{1 / (self.reference_count + 1):.2g}"
-            found += f" With a validation set of {self.reference_count} no p-value can be smaller than {smallest}."
+        smallest = smallest_p_value(self.reference_count)
+        if smallest > ALARM:
+            found += f" With a validation set of {self.reference_count} no p-value can be smaller than {smallest:.2g}."
         return found
 
 
@@ -319,7 +329,7 @@ def summarise_likeness(predictions: Predictions, reference_count: int) -> Likene
     column = SUBJECT_LIKE_TRAINING if SUBJECT_LIKE_TRAINING in table else LIKE_TRAINING
     units = table["subject"] if by_subject else table["sample"]
     p_values = table[column if by_subject else LIKE_TRAINING].groupby(units.to_numpy()).min().sort_values(kind="stable")
-    alarm = max(ALARM, 1.0 / (reference_count + 1))
+    alarm = alarm_limit(reference_count)
     unlike = p_values[p_values <= alarm + 1e-9]
     rows = table[units.isin(unlike.index).to_numpy()]
     rows = rows.sort_values(LIKE_TRAINING, kind="stable").drop_duplicates("subject" if by_subject else "sample")

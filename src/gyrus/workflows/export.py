@@ -548,7 +548,7 @@ def _scan_again(manifest: BundleManifest, one: TrainedClassifier, data: str | Pa
     Raises:
         DataError: They are not at hand, or cannot be read.
     """
-    path = str(data) if data is not None else _location(one)
+    path = str(data) if data is not None else one.settings.data.path  # where they were when it was trained
     if path is None or not Path(path).exists():
         raise DataError(f"The data are not at hand at {path}.")
     # Slices, stacks and window are those of the bundle alone.
@@ -556,11 +556,6 @@ def _scan_again(manifest: BundleManifest, one: TrainedClassifier, data: str | Pa
         update={"path": path, "on_bad_file": "skip", "stack": None, "slices": None, "window": None}
     )
     return scan_data(bundle_reading(manifest, config), SILENT)
-
-
-def _location(one: TrainedClassifier) -> str | None:
-    """Where the data of a run were when it was trained."""
-    return one.settings.data.path
 
 
 def _unchanged(known: Manifest, fresh: Manifest, split: Split) -> list[str]:
