@@ -9,6 +9,7 @@ from scipy.special import expit, logit
 from gyrus.evaluation.external_validation import calibration_lines, difference_of_independent
 from gyrus.evaluation.result import Estimate
 from gyrus.inference.predictions import Predictions
+from tests.support.predictions import as_predictions
 
 
 def test_difference_of_proportions_agrees_with_newcombe():
@@ -36,3 +37,12 @@ def test_calibration_lines_find_what_was_built_in(shift, slope):
     assert line.slope.high - line.slope.low < 0.2
     if slope == 1.0:
         assert line.in_the_large.low < shift < line.in_the_large.high
+
+
+def test_probabilities_that_are_far_too_low_have_a_calibration_in_the_large() -> None:
+    odds = np.linspace(-3.6, -3.4, 40)
+    predictions = as_predictions(np.column_stack([np.zeros(40), odds]), np.tile([0, 1], 20))
+    (line,) = calibration_lines(predictions)
+    assert line.in_the_large.value == pytest.approx(3.5, abs=0.02)
+    assert line.in_the_large.low is not None
+    assert line.in_the_large.low > 0

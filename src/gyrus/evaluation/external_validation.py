@@ -46,6 +46,9 @@ POINT_RATES = ("sensitivity", "specificity", "ppv", "npv")
 FOLDS = 5
 """Parts of the cohort for the recalibration by cross-fitting."""
 
+LONGEST_STEP = 2.0
+"""Change of a coefficient in one step of Newton's method, at most; in log odds."""
+
 RECALIBRATOR = "vector"
 """A map with an offset per class, because another prevalence shifts the probabilities."""
 
@@ -421,17 +424,20 @@ def _prevalence_p(internal: Mapping[str, int], external: Mapping[str, int]) -> f
 
 
 def _logistic_estimate(design: Floats, event: Floats, offset: Floats, column: int, level: float) -> Estimate:
-    """A coefficient of a logistic regression by Newton's method, with a Wald interval."""
+    """A coefficient of a logistic regression by Newton's method, with a Wald interval.
+
+    Steps are limited, because from probabilities that are far off a whole step leads to where all are 0 or 1.
+    """
     if event.min() == event.max():
         return Estimate(None, note="all are of one class")
     weights = np.zeros(design.shape[1])
-    for _ in range(50):
+    for _ in range(100):
         probability = scipy.special.expit(design @ weights + offset)
         information = design.T @ (design * (probability * (1 - probability))[:, None])
         if np.linalg.cond(information) > 1e10:
             return Estimate(None, note="the classes are separated, or all probabilities are equal")
         step = np.linalg.solve(information, design.T @ (event - probability))
-        weights = weights + step
+        weights = weights + step * (LONGEST_STEP / max(float(np.abs(step).max()), LONGEST_STEP))
         if np.abs(step).max() < 1e-8:
             break
     half = float(scipy.stats.norm.ppf((1 + level) / 2) * np.sqrt(np.linalg.inv(information)[column, column]))
