@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import platform
 import tempfile
 import time
@@ -55,6 +56,9 @@ NETWORKS = {
 
 SLICES = 20
 CLASSES = ("first", "second", "third")
+LARGE_BATCH = 64 * 3 * 224 * 224
+"""Pixels of a batch of which an epoch has as many steps as requested."""
+
 LONGEST = {"eager": 45.0, "compiled": 75.0, "recipe": 8.0, "scores": 60.0}
 """Seconds that a measurement may take; with less time left it is left out."""
 
@@ -67,6 +71,10 @@ class Case:
     recipe: ExperimentConfig
     batch: int
     shape: tuple[int, ...]
+
+    def steps(self, wanted: int) -> int:
+        """Steps of an epoch: up to ten times as many for small batches, so that all epochs take long enough."""
+        return wanted * max(1, min(10, LARGE_BATCH // (self.batch * math.prod(self.shape))))
 
     def network(self) -> nn.Module:
         """The network, without pretrained weights."""
@@ -94,7 +102,7 @@ class BareLoop:
         self.network = torch.compile(self.model) if compiled else self.model
         self.images = torch.rand(case.batch, *case.shape, device=device).to(memory_format=self.format)
         self.targets = torch.randint(len(CLASSES), (case.batch,), device=device)
-        self.steps = steps
+        self.steps = case.steps(steps)
 
     def epoch(self) -> None:
         """Train an epoch."""
@@ -161,7 +169,12 @@ def subset(
 
 
 def gyrus_seconds(
-    case: Case, options: argparse.Namespace, *, augmented: bool, between: Callable[[], None] = lambda: None
+    case: Case,
+    options: argparse.Namespace,
+    *,
+    augmented: bool,
+    compiled: bool = False,
+    between: Callable[[], None] = lambda: None,
 ) -> list[float]:
     """Seconds of the steps of each epoch but the first and the last; ``between`` runs before each epoch."""
     config = case.recipe.training.model_copy(
@@ -174,12 +187,13 @@ def gyrus_seconds(
             "mining": None,
             "workers": options.workers,
             "monitor": "val_loss",
+            "compile": compiled,
         }
     )
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         chain = case.recipe.augmentation if augmented else None
-        training = subset(folder / "store", case, options.steps * case.batch, PixelDataset, chain)
+        training = subset(folder / "store", case, case.steps(options.steps) * case.batch, PixelDataset, chain)
         validation = subset(folder / "store", case, 6, Watched, None)
         begun: list[float] = []
         validation.asked = []
@@ -195,7 +209,7 @@ def gyrus_seconds(
 
 def speed(case: Case, steps: int, seconds: list[float]) -> float:
     """Images per second of the fastest epoch."""
-    return steps * case.batch / min(seconds)
+    return case.steps(steps) * case.batch / min(seconds)
 
 
 def compare_eager(case: Case, options: argparse.Namespace, device: torch.device) -> dict[str, Any]:
@@ -216,13 +230,21 @@ def compare_eager(case: Case, options: argparse.Namespace, device: torch.device)
     return row
 
 
-def bare_compiled(case: Case, options: argparse.Namespace, device: torch.device) -> dict[str, Any]:
-    bare, turns = BareLoop(case, options.steps, device, compiled=True), []
-    for _ in range(options.epochs + 1):
+def compare_compiled(case: Case, options: argparse.Namespace, device: torch.device) -> dict[str, Any]:
+    """Bare compiled loop and Gyrus with ``training.compile`` and augmentation in turn."""
+    bare = BareLoop(case, options.steps, device, compiled=True)
+    turns: list[float] = []
+
+    def bare_turn() -> None:
         start = clock()
         bare.epoch()
         turns.append(clock() - start)
-    return {"bare compiled": speed(case, options.steps, turns[1:])}
+
+    seconds = gyrus_seconds(case, options, augmented=True, compiled=True, between=bare_turn)
+    return {
+        "gyrus compiled, with augmentation": speed(case, options.steps, seconds),
+        "bare compiled": speed(case, options.steps, turns),
+    }
 
 
 def scores(recipe: str, options: argparse.Namespace, folder: Path) -> dict[str, Any]:
@@ -283,7 +305,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         attempt("eager", name, results["networks"], lambda case=case: compare_eager(case, options, device))
     if options.compiled:
         for name, case in cases.items():
-            attempt("compiled", name, results["networks"], lambda case=case: bare_compiled(case, options, device))
+            attempt("compiled", name, results["networks"], lambda case=case: compare_compiled(case, options, device))
     for name in options.recipes if options.recipes is not None else list(recipes()):
         case = case_of(name, name, None, options.size)
         attempt("recipe", name, results["recipes"], lambda case=case: recipe_speed(case, options))
@@ -298,18 +320,23 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 def recipe_speed(case: Case, options: argparse.Namespace) -> dict[str, Any]:
     few = argparse.Namespace(**{**vars(options), "epochs": 1, "steps": max(2, options.steps // 4)})
     seconds = gyrus_seconds(case, few, augmented=True)
-    return {"batch": case.batch, "shape": case.shape, "gyrus with augmentation": speed(case, few.steps, seconds)}
+    return {
+        "batch": case.batch,
+        "shape": case.shape,
+        "gyrus with augmentation": speed(case, few.steps, seconds),
+    }
 
 
 def table(results: dict[str, Any]) -> str:
     """The results for people; ratios to the bare eager loop."""
     lines = [f"{results['device']}, torch {results['versions']['torch']}; images per second, ratios to bare eager"]
-    lines.append("| network | size | batch | precision | bare eager | bare compiled | gyrus | with augmentation |")
-    lines.append("|---|---|---|---|---|---|---|---|")
+    ways = ("bare eager", "gyrus", "gyrus with augmentation", "bare compiled", "gyrus compiled, with augmentation")
+    lines.append(f"| network | size | batch | precision | {' | '.join(ways)} |")
+    lines.append("|---" * (4 + len(ways)) + "|")
     for name, row in results["networks"].items():
         bare = row.get("bare eager")
         cells = [name, " x ".join(map(str, row.get("shape", ()))), str(row.get("batch", "")), row.get("precision", "")]
-        for way in ("bare eager", "bare compiled", "gyrus", "gyrus with augmentation"):
+        for way in ways:
             ratio = f" ({row[way] / bare:.2f})" if bare and way in row and way != "bare eager" else ""
             cells.append(f"{row[way]:.1f}{ratio}" if way in row else "")
         lines.append(f"| {' | '.join(cells)} |")
@@ -326,7 +353,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, help="JSON file of the results")
     parser.add_argument("--minutes", type=float, default=8.0)
-    parser.add_argument("--steps", type=int, default=40, help="steps per epoch")
+    parser.add_argument("--steps", type=int, default=40, help="steps per epoch; more for small batches")
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--workers", type=int, default=0)
     parser.add_argument("--size", type=int, help="rows and columns; by default those of the recipe")

@@ -177,6 +177,7 @@ def test_float64_images_stay_float64():
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype")
 @each_shape
 def test_a_gpu_gives_the_same_images_without_a_wait(shape):
     """Also where products of matrices are rounded to TF32, as during training."""
@@ -187,8 +188,8 @@ def test_a_gpu_gives_the_same_images_without_a_wait(shape):
         draw = step.draw(Streams.at(2, np.arange(6)), shape)
         step.apply(there, draw)  # the first call may wait: libraries are loaded, and memory is requested
         torch.set_float32_matmul_precision("high")
-        torch.cuda.set_sync_debug_mode("error")
         try:
+            torch.cuda.set_sync_debug_mode("error")
             on_gpu = step.apply(there, draw)
         finally:
             torch.cuda.set_sync_debug_mode("default")

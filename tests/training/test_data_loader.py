@@ -20,7 +20,7 @@ from gyrus.datasets.scan import scan
 from gyrus.datasets.splits import Split, SplitConfig, split
 from gyrus.datasets.store import Store
 from gyrus.datasets.torch_dataset import Batch, PixelDataset
-from gyrus.errors import ConfigError
+from gyrus.errors import ConfigError, DataError
 from gyrus.synthetic.phantom import generate
 from gyrus.synthetic.phantom_layouts import write
 from gyrus.training.data_loader import SAMPLERS, Loader, _AsStored, ahead, balanced, batches, check_main_guard, shuffle
@@ -82,12 +82,31 @@ def test_batches_are_prepared_one_ahead_on_a_stream_of_their_own(monkeypatch):
 
     for number, _ in enumerate(ahead((stored(number) for number in range(4)), torch.device("cuda"))):
         asked.append(f"step {number}")
-    assert asked.index("prepare 1") < asked.index("step 0") < asked.index("prepare 2") < asked.index("step 1")
-    before = asked[: asked.index("step 1")]
-    assert before[-2:] == ["steps wait for road 1", "1 is used by steps"]
+    for number in range(4):
+        prepared = asked.index(f"prepare {number}")
+        assert asked[prepared - 1] == "begin road"
+        assert prepared < asked.index(f"steps wait for road {number}") < asked.index(f"{number} is used by steps")
+        assert asked.index(f"{number} is used by steps") < asked.index(f"step {number}")
+    # Batch 2 is not requested before batch 1 is, so that memory holds no more than two that wait.
+    assert asked.index("step 0") < asked.index("prepare 2")
     assert [what for what in asked if "CPU" in what] == ["CPU waits for steps 0", "CPU waits for steps 1"]
-    assert asked[-3:] == ["3 is used by steps", "CPU waits for steps 1", "step 3"]
-    assert all(asked[asked.index(f"prepare {number}") - 1] == "begin road" for number in range(4))
+
+
+def test_an_error_while_a_batch_is_prepared_reaches_the_training(monkeypatch):
+    asked: list[str] = []
+    stream = FakeStream("road", asked)
+    monkeypatch.setattr(torch.cuda, "Stream", lambda _: stream)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda _: stream)
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: stream)
+
+    def broken():
+        yield SimpleNamespace(on=lambda _: [])
+        raise DataError("image 2 cannot be read")
+
+    prepared = ahead(broken(), torch.device("cuda"))
+    next(prepared)
+    with pytest.raises(DataError, match="image 2"):
+        next(prepared)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")

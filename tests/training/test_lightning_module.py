@@ -102,6 +102,7 @@ WAYS = {
     "accumulation": {"accumulate": 3},
     "clipping": {"gradient_clip": 0.01},
     "bfloat16": {"precision": "bf16-mixed"},
+    "clipping in bfloat16": {"gradient_clip": 0.01, "precision": "bf16-mixed"},
 }
 
 

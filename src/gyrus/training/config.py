@@ -271,6 +271,9 @@ class TrainingConfig(Section):
     )
     channels_last: bool = Field(True, description="Memory format that is faster for 2D convolutions.")
     compile: bool = Field(False, description="Compile the model with torch.compile; slow to start.")
+    cuda_graphs: bool = Field(
+        True, description="On one GPU, record the passes of the network once and repeat the recording in each step."
+    )
     check_memory: bool = Field(True, description="Refuse a training that needs more memory than is available.")
     loggers: tuple[Literal["tensorboard", "mlflow", "wandb"], ...] = Field(
         (), description="Where the training is logged, besides the CSV file."

@@ -1,7 +1,8 @@
 """Batches of a data subset on the device that trains, in the order of the epoch; optionally read by worker processes.
 
-On a GPU, batches are prepared one ahead of the step that uses them, on a CUDA stream of their own: the copy from pinned
-memory, the random steps and the normalisation run beside the step before. Elsewhere the CPU prepares each batch.
+On a GPU, batches are prepared one ahead of the step that uses them, by a thread and on a CUDA stream of their own: the
+copy from pinned memory, the random steps and the normalisation run beside the step before. Elsewhere the CPU prepares
+each batch.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import multiprocessing
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -123,6 +125,10 @@ class Loader:
         """The images of batch ``number`` that are in this process."""
         return share(self._sizes[number], self._process.rank, self._process.world)
 
+    def example(self) -> Batch:
+        """A batch of the epoch, of the size that most have."""
+        return self._dataset.__getitems__(max(self._order(self.epoch)[:2], key=len)).on(self._device)
+
     def __iter__(self) -> Iterator[Batch]:
         # A generator: nothing runs before the first batch is requested, so the epoch may still be set.
         batches = self._order(self.epoch)
@@ -175,7 +181,7 @@ class _AsStored:
 
 
 def ahead(batches: Iterable[StoredBatch | Batch], device: torch.device) -> Iterator[Batch]:
-    """Batches on a GPU, each prepared on a stream of its own while the GPU works on the batch before.
+    """Batches on a GPU, each prepared by a thread and on a stream of their own during the step on the batch before.
 
     The CPU waits only while the GPU is more than :data:`STEPS_QUEUED` steps behind.
 
@@ -186,9 +192,12 @@ def ahead(batches: Iterable[StoredBatch | Batch], device: torch.device) -> Itera
     stream, steps = torch.cuda.Stream(device), torch.cuda.current_stream(device)
     begun: deque[torch.cuda.Event] = deque()
 
-    def prepare(batch: StoredBatch | Batch) -> tuple[Batch, torch.cuda.Event]:
+    source = iter(batches)
+
+    def prepare() -> tuple[Batch, torch.cuda.Event] | None:
         with torch.cuda.stream(stream):
-            return batch.on(device), stream.record_event()
+            batch = next(source, None)
+            return None if batch is None else (batch.on(device), stream.record_event())
 
     def handed_over(batch: Batch, ready: torch.cuda.Event) -> Batch:
         steps.wait_event(ready)
@@ -199,14 +208,11 @@ def ahead(batches: Iterable[StoredBatch | Batch], device: torch.device) -> Itera
             begun.popleft().synchronize()
         return batch
 
-    waiting: tuple[Batch, torch.cuda.Event] | None = None
-    for batch in batches:
-        prepared = prepare(batch)
-        if waiting is not None:
-            yield handed_over(*waiting)
-        waiting = prepared
-    if waiting is not None:
-        yield handed_over(*waiting)
+    with ThreadPoolExecutor(1, "gyrus-batches") as thread:
+        upcoming = thread.submit(prepare)
+        while (prepared := upcoming.result()) is not None:
+            upcoming = thread.submit(prepare)
+            yield handed_over(*prepared)
 
 
 def check_main_guard(workers: int) -> None:

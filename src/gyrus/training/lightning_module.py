@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 from gyrus.datasets.torch_dataset import Batch
 from gyrus.processes import ALONE, Process
 from gyrus.training.config import EMA, SWA, TrainingConfig
+from gyrus.training.cuda_graph import GraphedNetwork
 from gyrus.training.data_loader import Loader
 from gyrus.training.distributed import SharedError
 from gyrus.training.global_batch import PartOfBatch, WholeBatch
@@ -96,7 +97,7 @@ class TrainingModule(LightningModule):
         self._save_epoch = save_epoch
         self._before_epoch = before_epoch
         self._process = process
-        self._network: Callable[[Tensor], Tensor] = torch.compile(model) if config.compile else model
+        self._network = GraphedNetwork(model, torch.compile(model) if config.compile else model)
         self._average: WeightAverage | None = None
         self._resumed: dict[str, Any] | None = None
         self._steps = 0
@@ -161,6 +162,7 @@ class TrainingModule(LightningModule):
             self._before_epoch(epoch, self.model)
             if isinstance(self.trainer.strategy, FollowsFreezing):
                 self.trainer.strategy.follow_freezing()
+        self._record_passes()
         self._mixing = strength(self.config.mixing, epoch + 1, self.config.epochs)
         self._steps = epoch * self._steps_per_epoch
         self._metrics = EpochMetrics(with_accuracy=self._mixing.probability == 0)
@@ -184,6 +186,11 @@ class TrainingModule(LightningModule):
         self._steps += 1
         if self._average is not None and isinstance(self.config.averaging, EMA):
             self._average.update_exponentially(self.model, self.config.averaging)
+
+    def configure_gradient_clipping(self, *_: Any, **__: Any) -> None:
+        """Called by Lightning, whose own clipping refuses fused optimisers also where no gradient is scaled."""
+        if self.config.gradient_clip is not None:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.config.gradient_clip)
 
     def on_train_batch_end(self, *_: Any) -> None:
         """Called by Lightning after each batch."""
@@ -247,6 +254,16 @@ class TrainingModule(LightningModule):
         if self.config.channels_last and images.ndim == 4:
             return images.to(memory_format=torch.channels_last)
         return images
+
+    def _record_passes(self) -> None:
+        """On a GPU: record the passes of the network, unless a step consists of several of them."""
+        config = self.config
+        one_pass = self._process.world == 1 and config.accumulate == 1 and config.mining is None
+        if self.device.type == "cuda" and config.cuda_graphs and one_pass:
+            with self.trainer.precision_plugin.forward_context():
+                said = self._network.record(self._in_memory_format(self.loader.example().images))
+            if said:
+                self._progress.say(said)
 
     def _averages_epoch(self) -> bool:
         averaging = self.config.averaging
