@@ -226,7 +226,7 @@ def test_four_processes_have_the_curves_of_one(tmp_path):
     with started(4) as team, led(team):
         for number, name in enumerate(CASES):
             # 60 images in batches of 19: the last has 3
-            assert_same_curves(tmp_path / str(number), changed(CONFIG, **CASES[name], **{"batch_size": 19}))
+            assert_same_curves(tmp_path / str(number), changed(CONFIG, **{**CASES[name], "batch_size": 19}))
         assert_same_curves(tmp_path / "skipping", changed(CONFIG, batch_size=19), skipping_net, before_epoch=thaw_later)
 
 
