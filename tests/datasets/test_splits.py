@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gyrus.datasets.splits import Split, SplitConfig, check_split, kfold, split
+from gyrus.datasets.splits import Split, SplitConfig, check_split, class_sizes, kfold, split
 from gyrus.errors import LeakageError, SplitError
 from gyrus.types import SUBSET_TITLES, SUBSETS
 from tests.support.manifests import manifest_of, subjects_per_label
@@ -202,6 +202,45 @@ def test_impossible_splits_are_refused(config, words):
 def test_too_few_subjects_are_refused():
     with pytest.raises(SplitError, match="validation set would be empty"):
         split(manifest_of(subjects_per_label(a=2, b=2)))
+
+
+def test_an_empty_subset_is_refused_with_the_sizes_of_the_classes():
+    for unit, sizes in (("subject", "4 subjects (3 a, 1 b)"), ("image", "8 images (6 a, 2 b)")):
+        made = split(manifest_of(subjects_per_label(a=9, b=3)), SplitConfig(unit=unit))
+        small = manifest_of(subjects_per_label(a=3, b=1), slices=2)
+        empty = replace(made, samples={**made.samples, "val": ()})
+        with pytest.raises(SplitError) as caught:
+            check_split(empty, small)
+        words = f"The validation set would be empty. The data have {sizes}. Each class needs at least 3 {unit}s: "
+        assert str(caught.value).startswith(words)
+        assert f"Add {unit}s, or" in str(caught.value)
+
+
+def test_classes_are_counted_by_image_or_subject():
+    manifest = manifest_of({"p0": "a"} | {f"q{number}": f"c{number:02}" for number in range(11)}, slices=2)
+    counts = ", ".join(["1 a", *(f"1 c{number:02}" for number in range(9))])
+    assert class_sizes(manifest, "subject") == f"12 subjects ({counts} and 2 more classes)"
+    assert class_sizes(manifest_of({"p0": "a"}), "subject") == "1 subject (1 a)"
+    assert class_sizes(replace(manifest, classes=("a", "none")), "image") == "24 images (2 a, 0 none)"
+
+
+def test_samples_without_a_label_are_refused():
+    manifest = manifest_of(subjects_per_label(a=9, b=9))
+    table = manifest.table.assign(label=manifest.table["label"].mask(manifest.table.index == 4))
+    for unit in ("subject", "image"):
+        with pytest.raises(SplitError, match="1 sample has no label"):
+            split(replace(manifest, table=table), SplitConfig(unit=unit))
+
+
+def test_a_class_that_subsets_lack_is_noted_by_the_unit_of_the_split():
+    """Classes are noted in the unit that is dealt: a scan or an image counts as one image."""
+    names = subjects_per_label(many=30, few=1)
+    notes = {unit: split(manifest_of(names, slices=1), SplitConfig(unit=unit)).notes for unit in ("subject", "image")}
+    rest = "so the validation set and test set contain none of them"
+    assert notes == {
+        "subject": (f"class few has only 1 subject, {rest}",),
+        "image": (f"class few has only 1 image, {rest}",),
+    }
 
 
 def test_a_subject_with_two_labels_is_refused():

@@ -380,7 +380,7 @@ def _inside(subset_of_sample: pd.Series, subset: Subset) -> npt.NDArray[np.bool_
 
 def _class_notes(manifest: Manifest, subset_of_sample: pd.Series, unit: str) -> tuple[str, ...]:
     notes = []
-    noun = "subjects" if unit == "subject" else "images"
+    noun = "subject" if unit == "subject" else "image"
     names = manifest.table["subject"] if unit == "subject" else manifest.table["sample"]
     for label in manifest.classes:
         inside = (manifest.table["label"] == label).to_numpy()
@@ -389,7 +389,9 @@ def _class_notes(manifest: Manifest, subset_of_sample: pd.Series, unit: str) -> 
         if missing:
             titles = " and ".join(SUBSET_TITLES[subset] for subset in missing)
             verb = "contain" if len(missing) > 1 else "contains"
-            notes.append(f"class {label} has only {sum(counts.values())} {noun}, so the {titles} {verb} none of them")
+            notes.append(
+                f"class {label} has only {counted(sum(counts.values()), noun)}, so the {titles} {verb} none of them"
+            )
     return tuple(notes)
 
 
