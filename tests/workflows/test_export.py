@@ -10,27 +10,34 @@ from dataclasses import replace
 from pathlib import Path
 
 import jsonschema
+import nibabel
 import numpy as np
 import onnx
 import pandas as pd
 import pytest
 from PIL import Image
+from safetensors.numpy import load_file, save_file
 
 import gyrus
 from gyrus.datasets.manifest import Manifest
 from gyrus.datasets.splits import Split
 from gyrus.errors import ConfigError, DataError, GyrusError, RunError
+from gyrus.evaluation.out_of_fold import fold_scores
+from gyrus.evaluation.result import Evaluation
 from gyrus.export.bundle import Bundle, read_manifest
 from gyrus.export.manifest import BUNDLE, shipped_schema, write_checksums
 from gyrus.export.training_subjects import TrainingSubjects
 from gyrus.runs.run_folder import Run
 from gyrus.workflows import export as exporting
+from gyrus.workflows.crossval_folder import fold_folder, metrics_path, write_facts
+from gyrus.workflows.ensemble import ensemble
 from gyrus.workflows.export import export
 from gyrus.workflows.predict_bundle import Answers, predict_bundle
 from gyrus.workflows.train import train
 from gyrus.workflows.verify_bundle import verify_bundle
 from tests.conftest import SMALL
 from tests.support.command_line import refused, succeeded
+from tests.support.dicoms import write_series
 
 
 @pytest.fixture(scope="module")
@@ -288,7 +295,47 @@ def test_data_that_have_moved_or_are_gone(finished_run, exported, phantom_folder
 
 def copy_of(exported: Path):
     """Writes the network that was exported before, which takes less time."""
-    return lambda _model, _shape, path: shutil.copy(exported / "networks" / "1.onnx", path)
+    return lambda _model, _shape, path: copy(exported, path)
+
+
+def copy(exported: Path, path: Path) -> None:
+    shutil.copy(exported / "networks" / path.name, path)
+
+
+@pytest.fixture
+def two_runs(finished_run, tmp_path) -> tuple[Path, Path]:
+    """The small run, and one like it with other weights, as two folds of a cross-validation in ``crossval``."""
+    folds = tuple(Path(shutil.copytree(finished_run, fold_folder(tmp_path / "crossval", 0, fold))) for fold in (0, 1))
+    weights = load_file(folds[1] / "model.safetensors")
+    save_file(
+        {name: np.asarray(1.5 * values, values.dtype) for name, values in weights.items()},
+        folds[1] / "model.safetensors",
+    )
+    evaluation = Evaluation.load(Run(finished_run).metrics)
+    evaluation.save(metrics_path(tmp_path / "crossval", 0))
+    fold_scores({(0, fold): evaluation for fold in (0, 1)}).to_csv(tmp_path / "crossval" / "folds.csv", index=False)
+    write_facts(tmp_path / "crossval", {}, folds=2, repeats=1, status="finished")
+    return folds
+
+
+def test_folds_and_ensembles_are_one_bundle(two_runs, phantom_folder, tmp_path, monkeypatch):
+    ensemble(two_runs, out=tmp_path / "ensemble")
+    weights = tmp_path / "ensemble" / "ensemble.json"
+    about = json.loads(weights.read_text())
+    weights.write_text(json.dumps({**about, "weights": [0.25, 0.75]}))
+    for name, expected in (("crossval", (0.5, 0.5)), ("ensemble", (0.25, 0.75))):
+        out = tmp_path / f"bundle of {name}"
+        proof = export(tmp_path / name, out=out).manifest.proof
+        assert (proof.samples, proof.missing) == (32, 0)
+        assert proof.largest_difference < 1e-5
+        assert not verify_bundle(out).problems
+        ours = predict_bundle(out, [phantom_folder]).predictions()
+        members = [gyrus.predict(run, [phantom_folder], device="cpu", engine="torch") for run in two_runs]
+        wanted = np.average([each.probabilities for each in members], axis=0, weights=expected)
+        np.testing.assert_allclose(ours.probabilities, wanted, atol=1e-6)
+        assert np.abs(ours.probabilities - members[0].probabilities).max() > 1e-3
+        # The networks are the same the second time; writing them takes longest.
+        monkeypatch.setattr(exporting, "write_onnx", lambda _model, _shape, path, out=out: copy(out, path))
 
 
 @pytest.fixture(scope="module")
@@ -299,11 +346,14 @@ def volumes(tmp_path_factory) -> Path:
 
 SLICES = {"data.slices": {"range": [0.2, 0.8], "neighbours": 1}, "preprocessing.steps": []}
 PATCHES = {"data.stack.slices": 8, "data.patches.size": [4, 16, 16], "preprocessing.steps": []}
+STACKS = {"data.stack.slices": 8, "preprocessing.steps": []}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("layout", [SLICES, PATCHES], ids=["2.5D", "3D patches"])
-def test_volumes_are_predicted_from_nifti(layout, volumes, tmp_path):
+@pytest.mark.parametrize("layout", [SLICES, PATCHES, STACKS], ids=["2.5D", "3D patches", "stacks"])
+def test_volumes_series_and_stacks_are_predicted_as_by_the_run(layout, volumes, tmp_path):
+    if layout is STACKS:
+        volumes = gyrus.phantom(tmp_path / "slices", subjects=12, slices=8, classes=2, size=32)
     overrides = {**SMALL, **layout, "training.epochs": 1, "evaluation.baselines": False}
     overrides = {name: value for name, value in overrides.items() if name != "preprocessing.steps.1.size"}
     run = train("dementia-baseline", data=volumes, out=tmp_path / "run", overrides=overrides)
@@ -311,12 +361,18 @@ def test_volumes_are_predicted_from_nifti(layout, volumes, tmp_path):
     assert found.manifest.proof.compared
     assert not found.manifest.proof.missing
     assert not verify_bundle(tmp_path / "bundle").problems
-    volume = volumes / "sub-P003" / "anat" / "sub-P003_T1w.nii.gz"
-    ours = predict_bundle(tmp_path / "bundle", [volume]).predictions()
-    theirs = gyrus.predict(run, [volume], device="cpu", engine="torch")
-    np.testing.assert_allclose(ours.probabilities, theirs.probabilities, atol=1e-5)
-    assert ours.table["sample"].tolist() == theirs.table["sample"].tolist()
-    without_torch("predict", tmp_path / "bundle", volume, "--out", tmp_path / "p.csv", "-q")
+    inputs = [volumes]
+    if layout is not STACKS:
+        volume = volumes / "sub-P003" / "anat" / "sub-P003_T1w.nii.gz"
+        slices = np.asanyarray(nibabel.load(volume).dataobj).transpose(2, 1, 0)[:, ::-1, ::-1]
+        write_series(slices.astype(np.uint16) * 10, tmp_path / "dicom" / "T1")
+        inputs = [volume, tmp_path / "dicom"]
+    for source in inputs:
+        ours = predict_bundle(tmp_path / "bundle", [source]).predictions()
+        theirs = gyrus.predict(run, [source], device="cpu", engine="torch")
+        np.testing.assert_allclose(ours.probabilities, theirs.probabilities, atol=1e-5)
+        assert ours.table["sample"].tolist() == theirs.table["sample"].tolist()
+    without_torch("predict", tmp_path / "bundle", inputs[-1], "--out", tmp_path / "p.csv", "-q")
 
 
 def test_spreadsheets_run_no_name_in_the_answers_of_a_bundle(tmp_path):
