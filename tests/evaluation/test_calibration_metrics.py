@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -25,7 +27,7 @@ from gyrus.evaluation.calibration_metrics import (
 )
 from gyrus.inference.pooling import pool_by_subject
 from gyrus.inference.predictions import Predictions
-from tests.support.predictions import answers, as_predictions, study
+from tests.support.predictions import answers, as_predictions, repeated_visits, study
 
 FAST = BootstrapConfig(resamples=200)
 
@@ -99,6 +101,25 @@ def test_of_calibrated_probabilities_few_are_called_wrong_and_of_overconfident_o
     assert found == 40
 
 
+@pytest.mark.parametrize("name", CALIBRATION_ERRORS)
+@pytest.mark.parametrize("alike", [True, False])
+def test_visits_of_one_subject_are_no_independent_outcomes(name: str, alike: bool) -> None:
+    """Also where the outcomes of visits are independent, calibrated probabilities must not be called miscalibrated."""
+    subjects = np.repeat(np.arange(40), 5)
+    by_subject = by_row = found = 0
+    for seed in range(40):
+        logits, probabilities, targets = answers(seed, 40 if alike else 200, 3)
+        rows = subjects if alike else np.arange(200)
+        stated = softmax(8 * logits, axis=1)[rows]
+        once = name, probabilities[rows], targets[rows], BootstrapConfig(99)
+        by_subject += consistency_test(*once, subjects).p_value <= 0.05
+        by_row += consistency_test(*once).p_value <= 0.05
+        found += consistency_test(name, stated, targets[rows], BootstrapConfig(99), subjects).p_value <= 0.05
+    assert by_subject <= stats.binom.ppf(0.999, 40, 0.05)
+    assert by_row > 10 or not alike
+    assert found >= 36
+
+
 def test_the_debiased_error_does_not_rise_with_fewer_subjects_as_the_plain_one_does() -> None:
     few = [answers(seed, 60, 2)[1:] for seed in range(60)]
     plain = np.mean([calibration_error("equal_mass", p, t[:, None])[0] for p, t in few])
@@ -147,6 +168,17 @@ def test_measuring_takes_one_row_for_each_subject() -> None:
     assert [diagram.class_name for diagram in found.diagrams] == [None, "a", "b"]
     assert set(found.errors) == set(CALIBRATION_ERRORS)
     assert measure_calibration(pooled.select(np.arange(20)[::-1]), FAST).brier == found.brier
+
+
+def test_calibration_of_visits_is_tested_by_subject() -> None:
+    visits = repeated_visits(as_predictions(*answers(1, 40, 3)[::2]), np.full(40, 5))
+    found, naive = (
+        measure_calibration(each, FAST).errors["equal_mass"]
+        for each in (visits, replace(visits, table=visits.table.drop(columns="subject_of_visit")))
+    )
+    assert found.value == naive.value
+    assert found.expected > 1.5 * naive.expected
+    assert found.p_value > naive.p_value
 
 
 def test_without_resamples_there_are_errors_alone() -> None:

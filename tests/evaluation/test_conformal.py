@@ -9,7 +9,7 @@ from gyrus.errors import ConfigError, DataError, UnknownNameError
 from gyrus.evaluation.bootstrap import BootstrapConfig
 from gyrus.evaluation.conformal import CONFORMAL, ConformalSets, evaluate_conformal_sets, fit_conformal_sets
 from gyrus.inference.predictions import Predictions
-from tests.support.predictions import answers, as_predictions, study
+from tests.support.predictions import answers, as_predictions, repeated_visits, study
 
 FAST = BootstrapConfig(resamples=100)
 
@@ -84,6 +84,42 @@ def test_subjects_are_counted_not_their_slices() -> None:
     val = study((6, 6), classes=("a", "b"), slices=20, subset="val")
     assert fit_conformal_sets(val).count == 12
     assert fit_conformal_sets(val, unit="image").count == 240
+
+
+def seen_again(seed: int, count: int, subset: str) -> Predictions:
+    """Subjects with one visit, or with five where the classifier finds them easy."""
+    first = people(seed, count, subset)
+    easy = first.probabilities[np.arange(count), first.targets] > 0.5
+    return repeated_visits(first, np.where(easy, 5, 1))
+
+
+@pytest.mark.parametrize("method", CONFORMAL)
+def test_a_random_visit_of_a_new_subject_is_covered(method: str) -> None:
+    found = [
+        evaluate_conformal_sets(
+            fit_conformal_sets(seen_again(seed, 39, "val"), method, level=0.8),
+            seen_again(1000 + seed, 100, "test"),
+            BootstrapConfig(resamples=0),
+        )
+        for seed in range(12)
+    ]
+    # As above: visits of one subject are alike, so that a random visit is covered as often as the subject; with 100
+    # of them the SD of the mean is 0.022. Sets that are fitted row by row cover about 0.55.
+    assert abs(np.mean([each.coverage.value for each in found]) - 0.8) < 3 * 0.022
+    assert [each.sets.limit for each in found] == [
+        fit_conformal_sets(people(seed, 39, "val"), method, level=0.8).limit for seed in range(12)
+    ]
+
+
+def test_visits_do_not_make_up_for_few_subjects() -> None:
+    few = repeated_visits(people(1, 8, "val"), np.full(8, 10))
+    assert fit_conformal_sets(few, level=0.9).limit is None
+    assert fit_conformal_sets(few, level=0.8).limit is not None
+    test, sets = people(2, 50, "test"), fit_conformal_sets(people(1, 60, "val"))
+    once, repeated = (evaluate_conformal_sets(sets, each, FAST) for each in (test, seen_again(2, 50, "test")))
+    for name in ("coverage", "size", "single", "empty"):
+        one, other = getattr(once, name), getattr(repeated, name)
+        assert (one.value, one.low, one.high) == pytest.approx((other.value, other.low, other.high)), name
 
 
 def test_what_cannot_be_fitted_is_refused() -> None:

@@ -13,6 +13,7 @@ from sklearn import metrics as sklearn_metrics
 
 from gyrus.errors import ConfigError, DataError, LeakageError, UnknownNameError
 from gyrus.evaluation.assessment import assess
+from gyrus.evaluation.calibrators import fit_calibrator
 from gyrus.evaluation.comparison import compare
 from gyrus.evaluation.evaluate import evaluate, evaluate_baselines
 from gyrus.evaluation.metrics import HEADLINE_METRICS, METRICS
@@ -322,3 +323,12 @@ def test_a_subject_with_visits_in_two_subsets_is_found(tmp_path: Path) -> None:
     early = visits.table["subject_of_visit"] < "s12"
     result = assess(replace(visits.select(early), subset="val"), visits.select(~early), healthy="NC", resamples=50)
     assert "evaluated on 60 visits of the test set" in result.text()
+    assert "The choices rest on 12 subjects of the validation set" in result.text()
+    assert "target coverage of 90 % for one visit of a new subject, drawn at random: coverage" in result.text()
+
+
+def test_several_visits_of_one_subject_are_no_two_subjects_of_a_class() -> None:
+    visits = _visits(by_subject=True)
+    one_healthy = visits.table["subject_of_visit"].isin(["s01", "s03", "s04"])
+    with pytest.raises(DataError, match="has 1 of 'NC'; calibration needs at least 2 subjects of each class"):
+        fit_calibrator(replace(visits.select(one_healthy), subset="val"))

@@ -6,10 +6,18 @@ import numpy as np
 import pytest
 from scipy.special import expit, logit
 
-from gyrus.evaluation.external_validation import calibration_lines, difference_of_independent
+from gyrus.evaluation import external_validation
+from gyrus.evaluation.assessment import assess
+from gyrus.evaluation.bootstrap import BootstrapConfig
+from gyrus.evaluation.evaluate import evaluate
+from gyrus.evaluation.external_validation import (
+    calibration_lines,
+    difference_of_independent,
+    validate_externally,
+)
 from gyrus.evaluation.result import Estimate
 from gyrus.inference.predictions import Predictions
-from tests.support.predictions import as_predictions
+from tests.support.predictions import answers, as_predictions, repeated_visits
 
 
 def test_difference_of_proportions_agrees_with_newcombe():
@@ -46,3 +54,27 @@ def test_probabilities_that_are_far_too_low_have_a_calibration_in_the_large() ->
     assert line.in_the_large.value == pytest.approx(3.5, abs=0.02)
     assert line.in_the_large.low is not None
     assert line.in_the_large.low > 0
+
+
+def test_visits_of_a_cohort_count_by_subject() -> None:
+    logits, _, targets = answers(1, 60, 2)
+    val, test, cohort = (
+        as_predictions(logits, targets, prefix=prefix, subset=subset)
+        for prefix, subset in (("v", "val"), ("t", "test"), ("c", "test"))
+    )
+    visits = repeated_visits(cohort, np.full(60, 4))
+
+    (once,), (repeated,) = calibration_lines(cohort), calibration_lines(visits)
+    for one, other in ((once.in_the_large, repeated.in_the_large), (once.slope, repeated.slope)):
+        assert one.value == pytest.approx(other.value)
+        assert one.high - one.low == pytest.approx(other.high - other.low, rel=0.3)  # half as wide row by row
+
+    bootstrap = BootstrapConfig(resamples=20)
+    chosen = assess(val, test, healthy="class 0", resamples=20)
+    scores = [evaluate(each, resamples=20) for each in (test, cohort, visits)]
+    alone = validate_externally(scores[0], test, scores[1], cohort, chosen, bootstrap)
+    found = validate_externally(scores[0], test, scores[2], visits, chosen, bootstrap)
+    assert alone["prevalence_p"] == pytest.approx(1.0)
+    assert found["prevalence_p"] is None
+    folds = external_validation._cross_fitted(visits, "subject", [])[2]
+    assert (folds == np.repeat(external_validation._cross_fitted(cohort, "subject", [])[2], 4)).all()

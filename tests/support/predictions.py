@@ -55,3 +55,18 @@ def as_predictions(logits: np.ndarray, targets: np.ndarray, *, prefix: str = "p"
         "targets": [names[index] for index in targets],
     }
     return Predictions.from_logits(people, logits, **(keywords | changes))
+
+
+def repeated_visits(first: Predictions, counts: np.ndarray) -> Predictions:
+    """Predictions of one image for each subject, as if each had been seen several times: its visits are alike.
+
+    Args:
+        first: One row per subject.
+        counts: The number of visits of each, shape (N,).
+    """
+    of = np.repeat(np.arange(len(first)), counts)
+    numbers = np.concatenate([np.arange(count) for count in counts])
+    names = first.table["subject"].to_numpy()[of]
+    units = [f"{name}, visit {number}" for name, number in zip(names, numbers, strict=True)]
+    table = first.table.iloc[of].assign(sample=units, subject=units, subject_of_visit=names)
+    return Predictions.from_table(table, classes=first.classes, split_unit="subject", subset=first.subset)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -127,6 +128,33 @@ def test_shuffled_labels_keep_counts_subjects_and_the_test_set(subsets) -> None:
     tested = table["sample"].isin(of.samples["test"])
     assert (table["label"][tested] == other["label"][tested]).all()
     assert (table["label"] != other["label"]).any()
+
+
+def test_labels_of_visits_are_shuffled_by_subject() -> None:
+    """Sequences of labels go from subject to subject as a whole, also where subjects have other numbers of visits."""
+    rows = [(number, visit) for number in range(40) for visit in range(3)]
+    table = pd.DataFrame(
+        {
+            "sample": [f"s{number:02d}/{visit}.png" for number, visit in rows],
+            "path": [f"s{number:02d}/{visit}.png" for number, visit in rows],
+            "subject": [f"s{number:02d}" for number, _ in rows],
+            "session": [f"m{visit}" for _, visit in rows],
+            "label": ["AD" if number % 4 == 3 or (number % 4 == 2 and visit == 2) else "NC" for number, visit in rows],
+            "digest": [str(row) for row in range(len(rows))],
+        }
+    )
+    whole = Manifest.from_rows(table, root=Path("data"), subject_kind="subject")
+    fewer = replace(whole, table=whole.table.drop(index=[0, 50]).reset_index(drop=True))
+    for manifest in (whole, fewer):
+        of = split(manifest, SplitConfig(), seed=0)
+        shuffled = made.shuffle_labels(manifest, of, seed=1)[0].table
+        for subset in ("train", "val"):
+            inside = manifest.table["sample"].isin(of.samples[subset])
+            before, after = (each[inside].groupby("subject")["label"] for each in (manifest.table, shuffled))
+            assert (before.agg(tuple) != after.agg(tuple)).any()
+            assert sorted(manifest.table["label"][inside]) == sorted(shuffled["label"][inside])
+            if manifest is whole:
+                assert sorted(before.agg(tuple)) == sorted(after.agg(tuple))
 
 
 def test_the_report_starts_with_the_baselines_and_a_run_can_be_evaluated_again(finished_run, tmp_path) -> None:

@@ -13,13 +13,13 @@ from typing import Annotated, TypeVar
 import pandas as pd
 
 from gyrus.errors import DataError, LeakageError
-from gyrus.evaluation.bootstrap import BootstrapConfig
+from gyrus.evaluation.bootstrap import BootstrapConfig, cluster_indices
 from gyrus.evaluation.calibration_metrics import Calibration, measure_calibration
 from gyrus.evaluation.calibrators import CALIBRATORS, Calibrator, fit_calibrator, require_validation
 from gyrus.evaluation.comparison import labelled_rows
 from gyrus.evaluation.conformal import CONFORMAL, ConformalResult, evaluate_conformal_sets, fit_conformal_sets
 from gyrus.evaluation.decision_curve import DecisionCurve, decision_curve
-from gyrus.evaluation.result import Estimate, Group, Unit, percent, subset_name
+from gyrus.evaluation.result import Estimate, Group, Unit, percent, resampled_group, subset_name
 from gyrus.evaluation.selective_prediction import SelectivePrediction, measure_selective_prediction
 from gyrus.evaluation.thresholds import GOALS, OperatingResult, choose_threshold, evaluate_threshold
 from gyrus.inference.predictions import Predictions
@@ -138,10 +138,11 @@ def assess(
     bootstrap = BootstrapConfig(resamples, seed, level)
     group: Group = test.subject_kind if known else "image"
     notes: list[str] = []
-    if len(rows) < FEW:
+    subjects = int(cluster_indices(rows).max(initial=-1)) + 1
+    if subjects < FEW:
         notes.append(
-            f"The choices rest on {_count(len(rows), group)} of the validation set. The intervals do not include how "
-            "they would vary with other validation subjects."
+            f"The choices rest on {_count(subjects, resampled_group(group))} of the validation set. The intervals do "
+            "not include how they would vary with other validation subjects."
         )
     fitted = _or_note(partial(fit_calibrator, val, calibrator, unit=unit), "No calibration", notes)
     calibrated_val, calibrated = (fitted.apply(val), fitted.apply(tested)) if fitted else (val, tested)
@@ -268,9 +269,10 @@ def _selective_sentence(assessment: Assessment) -> str:
 
 
 def _set_sentences(assessment: Assessment) -> list[str]:
+    chosen = " for one visit of a new subject, drawn at random" if assessment.group == "visit" else ""
     return [
-        f"Conformal sets ({each.sets.method.upper()}) with a target coverage of {percent(each.sets.level)}: coverage "
-        f"{_percent(each.coverage)}, mean size {each.size.text(1)} of {len(assessment.classes)} classes."
+        f"Conformal sets ({each.sets.method.upper()}) with a target coverage of {percent(each.sets.level)}{chosen}: "
+        f"coverage {_percent(each.coverage)}, mean size {each.size.text(1)} of {len(assessment.classes)} classes."
         for each in assessment.sets
     ]
 

@@ -470,6 +470,7 @@ def estimate_mean(
     clusters: Integers,
     bootstrap: BootstrapConfig,
     bounds: tuple[float, float] | None = None,
+    weights: Floats | None = None,
 ) -> Estimate:
     """The mean of values that are always defined.
 
@@ -478,9 +479,11 @@ def estimate_mean(
         clusters: The cluster of each row, shape (N,).
         bootstrap: How intervals are computed.
         bounds: The least and the greatest value that is possible, for an interval also where all values are equal.
+        weights: Of the rows, shape (N,); by default equal.
     """
     values = np.asarray(values, dtype=np.float64)
-    rows = np.column_stack([values, np.ones(len(clusters))])
+    weights = np.ones(len(clusters)) if weights is None else weights
+    rows = np.column_stack([values * weights, weights])
     found = estimate_from_sums(rows, clusters, ratio, bootstrap, IntervalNotes("no rows to evaluate", ""))[0]
     if bounds is None or not bootstrap.resamples or not len(values) or (values != values[0]).any():
         return found
@@ -488,7 +491,12 @@ def estimate_mean(
 
 
 def estimate_fraction(
-    hits: npt.ArrayLike, among: npt.ArrayLike, clusters: Integers, bootstrap: BootstrapConfig, notes: IntervalNotes
+    hits: npt.ArrayLike,
+    among: npt.ArrayLike,
+    clusters: Integers,
+    bootstrap: BootstrapConfig,
+    notes: IntervalNotes,
+    weights: Floats | None = None,
 ) -> Estimate:
     """A fraction of rows, such as the sensitivity.
 
@@ -501,9 +509,10 @@ def estimate_fraction(
         clusters: The cluster of each row, shape (N,).
         bootstrap: How intervals are computed.
         notes: The notes for an empty denominator.
+        weights: Of the rows, shape (N,); by default equal.
     """
     hit, counted = (np.asarray(values, dtype=bool)[:, None] for values in (hits, among))
-    return estimate_fractions(hit, counted, clusters, bootstrap, notes)[0]
+    return estimate_fractions(hit, counted, clusters, bootstrap, notes, weights)[0]
 
 
 def estimate_fractions(
@@ -512,11 +521,13 @@ def estimate_fractions(
     clusters: Integers,
     bootstrap: BootstrapConfig,
     notes: IntervalNotes,
+    weights: Floats | None = None,
 ) -> tuple[Estimate, ...]:
     """T fractions at once, as :func:`estimate_fraction`: ``hits`` has shape (N, T) or (N, 1), ``among`` (N, T)."""
     number = among.shape[1]
+    counts = np.concatenate([hits & among, among], axis=1).astype(np.float64)
     found = estimate_from_sums(
-        np.concatenate([hits & among, among], axis=1).astype(np.float64),
+        counts if weights is None else counts * weights[:, None],
         clusters,
         lambda sums: divide(sums[..., :number], sums[..., number:]),
         bootstrap,

@@ -148,7 +148,9 @@ def measure_calibration(predictions: Predictions, bootstrap: BootstrapConfig = D
         brier=estimate_mean(brier_losses(probabilities, targets), clusters, bootstrap),
         log_loss=estimate_mean(log_losses(probabilities, targets), clusters, bootstrap),
         parts=brier_parts(probabilities, targets),
-        errors={name: consistency_test(name, probabilities, targets, bootstrap) for name in CALIBRATION_ERRORS},
+        errors={
+            name: consistency_test(name, probabilities, targets, bootstrap, clusters) for name in CALIBRATION_ERRORS
+        },
         diagrams=tuple(
             reliability_diagram(predictions, class_name=name, bootstrap=bootstrap)
             for name in (None, *predictions.classes[:MOST_CLASSES_SHOWN])
@@ -336,18 +338,25 @@ def calibration_error(name: str, probabilities: Floats, targets: Integers) -> Fl
 
 
 def consistency_test(
-    name: str, probabilities: Floats, targets: Integers, bootstrap: BootstrapConfig
+    name: str,
+    probabilities: Floats,
+    targets: Integers,
+    bootstrap: BootstrapConfig,
+    clusters: Integers | None = None,
 ) -> ConsistencyTest:
     """Test a calibration error against outcomes simulated from the probabilities themselves.
 
-    This is the consistency resampling of Bröcker and Smith 2007, with the p-value ``(1 + b) / (1 + B)``. It assumes
-    independent rows.
+    This is the consistency resampling of Bröcker and Smith 2007, with the p-value ``(1 + b) / (1 + B)``. Where a
+    subject has several visits, the outcomes of its visits depend on each other in an unknown way. They are simulated
+    with the strongest dependence that the probabilities allow, so that the test does not call calibrated probabilities
+    miscalibrated too often; where visits depend on each other less, it detects less.
 
     Args:
         name: Of :data:`CALIBRATION_ERRORS`.
         probabilities: Shape (N, K).
         targets: True class of each row, shape (N,).
         bootstrap: The most simulated outcomes, and their seed.
+        clusters: The subject of each row, shape (N,); None where every row is a subject of its own.
     """
     value = float(calibration_error(name, probabilities, targets[:, None])[0])
     if not bootstrap.resamples:
@@ -356,7 +365,10 @@ def consistency_test(
     number = min(bootstrap.resamples, max(ENOUGH_DRAWS, CELLS_IN_ALL // len(probabilities)))
     step = int(np.clip(CELLS_AT_ONCE // len(probabilities), 1, 64))
     sizes = [min(step, number - start) for start in range(0, number, step)]
-    simulated = [calibration_error(name, probabilities, _simulate(probabilities, size, random)) for size in sizes]
+    subjects = np.arange(len(targets)) if clusters is None else clusters
+    simulated = [
+        calibration_error(name, probabilities, _simulate(probabilities, subjects, size, random)) for size in sizes
+    ]
     by_chance = np.concatenate(simulated)
     extreme = int((by_chance >= value - 1e-12).sum())
     return ConsistencyTest(
@@ -370,10 +382,16 @@ def consistency_test(
 _SCHEMES: dict[str, Callable[[Floats, int], Integers]] = {"width": equal_width, "mass": equal_mass}
 
 
-def _simulate(probabilities: Floats, size: int, random: np.random.Generator) -> Integers:
-    """Classes drawn from the probabilities, shape (N, size)."""
-    ends = probabilities.cumsum(axis=1)[:, None, :-1]
-    return np.asarray((random.random((len(probabilities), size))[..., None] > ends).sum(axis=-1), dtype=np.int64)
+def _simulate(probabilities: Floats, clusters: Integers, size: int, random: np.random.Generator) -> Integers:
+    """Classes drawn from the probabilities, shape (N, size).
+
+    The rows of a cluster share their random numbers, which run through the classes from the likeliest on: they are
+    right together and wrong together as often as their probabilities allow.
+    """
+    order = np.argsort(-probabilities, axis=1, kind="stable")
+    ends = np.take_along_axis(probabilities, order, axis=1).cumsum(axis=1)[:, None, :-1]
+    shared = random.random((int(clusters.max()) + 1, size))[clusters]
+    return np.asarray(np.take_along_axis(order, (shared[..., None] > ends).sum(axis=-1), axis=1), dtype=np.int64)
 
 
 def _outcomes(probabilities: Floats, targets: Integers) -> Floats:

@@ -14,11 +14,13 @@ import numpy.typing as npt
 import scipy  # loads its submodules on first use
 
 from gyrus.errors import DataError
+from gyrus.evaluation.bootstrap import cluster_indices
 from gyrus.evaluation.comparison import labelled_rows
 from gyrus.evaluation.result import Unit, subset_name
 from gyrus.inference.predictions import LOGIT, Predictions
 from gyrus.registry import look_up
 from gyrus.serialisation import Saved
+from gyrus.text import counted
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -90,15 +92,19 @@ def fit_calibrator(validation: Predictions, kind: str = "temperature", *, unit: 
     require_validation(validation)
     chosen: Unit = unit or ("subject" if validation.subjects_known else "image")
     rows = labelled_rows(validation, chosen)
-    counts = np.bincount(rows.targets, minlength=len(rows.classes))
-    few = {name: int(count) for name, count in zip(rows.classes, counts, strict=True) if count < LEAST_OF_A_CLASS}
+    clusters = cluster_indices(rows)
+    independent = "subject" if rows.subjects_known else "image"
+    counts = [len(np.unique(clusters[rows.targets == index])) for index in range(len(rows.classes))]
+    few = {name: count for name, count in zip(rows.classes, counts, strict=True) if count < LEAST_OF_A_CLASS}
     if few:
         numbers = ", ".join(f"{count} of '{name}'" for name, count in few.items())
         raise DataError(
-            f"The validation set has {numbers}; calibration needs at least {LEAST_OF_A_CLASS} {chosen}s of each class."
+            f"The validation set has {numbers}; calibration needs at least {LEAST_OF_A_CLASS} {independent}s of each "
+            "class."
         )
     parameters = look_up(kind, CALIBRATORS, "calibration").fit(_normalised(rows.logits), rows.targets)
-    return Calibrator(kind, rows.classes, chosen, len(rows), parameters, _notes(kind, parameters, len(rows)))
+    notes = _notes(kind, parameters, len(np.unique(clusters)), independent)
+    return Calibrator(kind, rows.classes, chosen, len(rows), parameters, notes)
 
 
 def require_validation(predictions: Predictions) -> None:
@@ -246,9 +252,12 @@ def _normalised(logarithms: Floats) -> Floats:
     return np.asarray(logarithms - scipy.special.logsumexp(logarithms, axis=1, keepdims=True))
 
 
-def _notes(kind: str, parameters: Parameters, count: int) -> tuple[str, ...]:
+def _notes(kind: str, parameters: Parameters, count: int, independent: str) -> tuple[str, ...]:
     if kind == "isotonic" and count < FEW_FOR_ISOTONIC:
-        return (f"Isotonic regression on {count} rows follows single subjects: prefer temperature or Platt scaling.",)
+        return (
+            f"Isotonic regression on {counted(count, independent)} follows single {independent}s: prefer temperature "
+            "or Platt scaling.",
+        )
     if kind == "temperature" and not 1.01 * TEMPERATURES[0] < parameters["temperature"][0][0] < TEMPERATURES[1] / 1.01:
         return ("The validation set does not determine the temperature: it stopped at the edge of its range.",)
     return ()

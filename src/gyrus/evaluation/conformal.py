@@ -3,6 +3,11 @@
 A threshold on a nonconformity score is taken from the validation set. For new subjects from the same distribution the
 set then contains the true class with the target probability, whatever the classifier (Vovk, Gammerman and Shafer 2005;
 Angelopoulos and Bates 2023). The guarantee is an average over all subjects, not one for each class.
+
+Where a subject has several visits with labels of their own, only the subjects are exchangeable. Each subject then has
+the same weight, divided equally among its visits, and the guarantee is for one visit of a new subject, drawn at random
+(hierarchical conformal prediction: Lee, Barber and Willett 2023, "Distribution-free inference with hierarchical data").
+With one visit each this is split conformal prediction.
 """
 
 from __future__ import annotations
@@ -30,6 +35,7 @@ from gyrus.registry import look_up
 from gyrus.serialisation import Saved
 
 Floats = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
 
@@ -63,7 +69,7 @@ class ConformalSets(Saved):
         limit: Classes with at most this nonconformity score are in the set; None where there were too few subjects,
             so that every set holds every class.
         unit: The unit it was fitted on: apply it to rows of the same unit.
-        count: The number of rows it was fitted on.
+        count: The number of rows it was fitted on; each of their subjects has the same weight.
     """
 
     SCHEMA = "gyrus.conformal/1"
@@ -93,6 +99,8 @@ class ConformalSets(Saved):
 class ConformalResult:
     """Conformal sets on the test set.
 
+    Each subject has the same weight, divided equally among its rows, as in the guarantee.
+
     Attributes:
         sets: The fitted conformal predictor.
         coverage: Fraction of sets that contain the true class.
@@ -120,7 +128,8 @@ def fit_conformal_sets(
         method: A name of :data:`CONFORMAL`.
         level: Target coverage, in (0, 1).
         unit: "subject" pools the images of each subject first; the default where subjects are known. Images of one
-            subject are alike, so by image the guarantee does not hold for new subjects.
+            subject are alike: by image the guarantee is for one image of a new subject, drawn at random, and only
+            where subjects are known.
 
     Raises:
         ConfigError: The level is out of range.
@@ -135,9 +144,30 @@ def fit_conformal_sets(
     if not len(rows):
         raise DataError("No row of the validation set has a true class: conformal sets cannot be fitted.")
     scores = look_up(method, CONFORMAL, "conformal method")(rows.probabilities)[np.arange(len(rows)), rows.targets]
-    place = int(np.ceil(round((len(rows) + 1) * level, 9)))
-    limit = float(np.sort(scores)[place - 1]) if place <= len(rows) else None
+    limit = _quantile_by_subject(scores, cluster_indices(rows), level)
     return ConformalSets(method, rows.classes, level, limit, chosen, len(rows))
+
+
+def _quantile_by_subject(scores: Floats, clusters: Integers, level: float) -> float | None:
+    """The quantile of scores with equal weights of the subjects and of one more, whose scores are infinite.
+
+    Args:
+        scores: Shape (N,).
+        clusters: The subject of each row, shape (N,).
+        level: In (0, 1).
+
+    Returns:
+        The quantile; None where it is infinite, because there are too few subjects.
+    """
+    order = np.argsort(scores)
+    reached = np.cumsum(_subject_weights(clusters)[order]) / (clusters.max() + 2)
+    place = int(np.searchsorted(reached, level - 1e-9))
+    return float(scores[order[place]]) if place < len(scores) else None
+
+
+def _subject_weights(clusters: Integers) -> Floats:
+    """One over the number of rows of its subject, for each row, shape (N,)."""
+    return np.asarray(1 / np.bincount(clusters)[clusters])
 
 
 def evaluate_conformal_sets(
@@ -154,10 +184,11 @@ def evaluate_conformal_sets(
         DataError: The classes differ.
     """
     inside, targets, clusters = sets.predict(test), test.targets, cluster_indices(test)
+    weights = _subject_weights(clusters)
     held, size = inside[np.arange(len(targets)), targets], inside.sum(axis=1)
 
     def fraction(hits: Bools, among: Bools, empty: str = "no rows to evaluate") -> Estimate:
-        return estimate_fraction(hits, among, clusters, bootstrap, IntervalNotes(empty, f"in them {empty}"))
+        return estimate_fraction(hits, among, clusters, bootstrap, IntervalNotes(empty, f"in them {empty}"), weights)
 
     everyone = np.ones(len(targets), bool)
     return ConformalResult(
@@ -167,7 +198,7 @@ def evaluate_conformal_sets(
             name: fraction(held, targets == index, f"no row of class '{name}'")
             for index, name in enumerate(test.classes)
         },
-        size=estimate_mean(size, clusters, bootstrap, (0, len(test.classes))),
+        size=estimate_mean(size, clusters, bootstrap, (0, len(test.classes)), weights),
         single=fraction(size == 1, everyone),
         empty=fraction(size == 0, everyone),
     )

@@ -30,12 +30,13 @@ from gyrus.evaluation.thresholds import (
     evaluate_threshold,
     is_positive,
 )
-from gyrus.inference.predictions import Predictions
+from gyrus.inference.predictions import SUBJECT_OF_VISIT, Predictions
 from gyrus.inference.unlike_training import LikenessSummary
 from gyrus.serialisation import Saved
 from gyrus.text import aligned, counted, listed, one_per_line, p_value_text
 
 Floats = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
 
 COMPARED = ("accuracy", "balanced_accuracy", "macro_f1", "macro_roc_auc")
 """Scores that are compared with those of the internal test set."""
@@ -173,7 +174,8 @@ class ExternalValidation(Saved):
         set_aside: Subjects who are also in the data of the run.
         pixels_compared: Whether pixels were compared; the data of the run must be in their place.
         fractions: Frequencies of the classes.
-        prevalence_p: p-value of equal frequencies (chi-squared test); None where it is undefined.
+        prevalence_p: p-value of equal frequencies (chi-squared test); None where it is undefined, and of visits, as
+            those of one subject are not independent.
         calibration: On the cohort, with the calibrator of the run.
         calibration_lines: Per class, or of the positive classes.
         recalibrated: Calibration on the cohort after cross-fitted recalibration; None where that is impossible.
@@ -286,7 +288,9 @@ def validate_externally(
             ClassFraction(name, one.class_counts[name] / one.count, other.class_counts[name] / other.count)
             for name in external.classes
         ),
-        "prevalence_p": _prevalence_p(one.class_counts, other.class_counts),
+        "prevalence_p": None
+        if "visit" in (internal.group, external.group)
+        else _prevalence_p(one.class_counts, other.class_counts),
         "calibration": measure_calibration(measured, bootstrap),
         "calibration_lines": calibration_lines(calibrated[1], assessment.healthy, bootstrap.level),
         "recalibrated": measure_calibration(recalibrated[0], bootstrap) if recalibrated and single else None,
@@ -320,7 +324,7 @@ def calibration_lines(
     """Calibration in the large and slope, with Wald intervals (Steyerberg et al. 2010, Van Calster et al. 2016).
 
     Args:
-        predictions: One row per subject, all with a true class.
+        predictions: One row per subject or visit, all with a true class.
         healthy: The negative class: then one line, of all other classes together; None for one line per class, and
             with two classes for the second one only.
         level: Confidence level.
@@ -334,7 +338,7 @@ def calibration_lines(
     else:
         wanted = {name: [index] for index, name in enumerate(predictions.classes)}
         wanted = dict(list(wanted.items())[1:]) if len(wanted) == 2 else wanted
-    lines = []
+    lines, clusters = [], cluster_indices(predictions)
     for name, columns in wanted.items():
         probability = np.clip(predictions.probabilities[:, columns].sum(axis=1), 1e-6, 1 - 1e-6)
         event = np.isin(predictions.targets, columns).astype(np.float64)
@@ -345,8 +349,8 @@ def calibration_lines(
                 name,
                 float(probability.mean()),
                 float(event.mean()),
-                _logistic_estimate(ones[:, None], event, odds, 0, level),
-                _logistic_estimate(np.column_stack([ones, odds]), event, np.zeros_like(odds), 1, level),
+                _logistic_estimate(ones[:, None], event, odds, 0, level, clusters),
+                _logistic_estimate(np.column_stack([ones, odds]), event, np.zeros_like(odds), 1, level, clusters),
             )
         )
     return tuple(lines)
@@ -423,10 +427,13 @@ def _prevalence_p(internal: Mapping[str, int], external: Mapping[str, int]) -> f
     return float(scipy.stats.chi2_contingency(table, correction=False).pvalue)
 
 
-def _logistic_estimate(design: Floats, event: Floats, offset: Floats, column: int, level: float) -> Estimate:
+def _logistic_estimate(
+    design: Floats, event: Floats, offset: Floats, column: int, level: float, clusters: Integers
+) -> Estimate:
     """A coefficient of a logistic regression by Newton's method, with a Wald interval.
 
-    Steps are limited, because from probabilities that are far off a whole step leads to where all are 0 or 1.
+    Steps are limited, because from probabilities that are far off a whole step leads to where all are 0 or 1. Where a
+    subject has several rows, the covariance is that of Liang and Zeger 1986, summed by subject.
     """
     if event.min() == event.max():
         return Estimate(None, note="all are of one class")
@@ -440,7 +447,12 @@ def _logistic_estimate(design: Floats, event: Floats, offset: Floats, column: in
         weights = weights + step * (LONGEST_STEP / max(float(np.abs(step).max()), LONGEST_STEP))
         if np.abs(step).max() < 1e-8:
             break
-    half = float(scipy.stats.norm.ppf((1 + level) / 2) * np.sqrt(np.linalg.inv(information)[column, column]))
+    covariance, subjects = np.linalg.inv(information), int(clusters.max()) + 1
+    if subjects < len(event):
+        sums = np.zeros((subjects, design.shape[1]))
+        np.add.at(sums, clusters, design * (event - probability)[:, None])
+        covariance = covariance @ (sums.T @ sums * subjects / max(subjects - 1, 1)) @ covariance
+    half = float(scipy.stats.norm.ppf((1 + level) / 2) * np.sqrt(covariance[column, column]))
     if not np.isfinite(weights).all() or np.abs(weights[column]) > 50:
         return Estimate(None, note="the classes are separated")
     value = float(weights[column])
@@ -461,13 +473,14 @@ def _folds(targets: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
 def _cross_fitted(
     rows: Predictions, unit: Unit, notes: list[str]
 ) -> tuple[Predictions, tuple[Predictions, ...], npt.NDArray[np.int64]] | None:
-    """The cohort recalibrated: each row with a map that was fitted on the other folds.
+    """The cohort recalibrated: each row with a map that was fitted on other subjects, those of the other folds.
 
     Returns:
         The recalibrated rows, the other rows as each fold recalibrates them, and the folds; None with a note where a
         class is too small.
     """
-    clusters = rows.table["subject"].fillna(rows.table["sample"]).to_numpy()
+    known = rows.table[SUBJECT_OF_VISIT if SUBJECT_OF_VISIT in rows.table else "subject"]
+    clusters = known.fillna(rows.table["sample"]).to_numpy()
     names, first = np.unique(clusters.astype(str), return_index=True)
     of_subject = dict(zip(names, _folds(rows.targets[first]), strict=True))
     folds = np.array([of_subject[str(name)] for name in clusters])

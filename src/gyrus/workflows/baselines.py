@@ -246,10 +246,12 @@ def _compare(
 def shuffle_labels(manifest: Manifest, split: Split, *, seed: int) -> tuple[Manifest, Split]:
     """Shuffle the labels across the subjects of the training set, and of the validation set; the test set is unchanged.
 
-    The test score of a network trained on them is that of chance, unless data leak.
+    The test score of a network trained on them is that of chance, unless data leak. Where each visit has a label of its
+    own, the labels of a subject stay together: they are dealt out subject by subject, each subject in a new place.
+    Labels shuffled across visits would change more often within a subject than the true ones, and be harder to learn.
 
     Args:
-        manifest: The data. All images of a subject get the same label.
+        manifest: The data. All images of a subject, or of a visit with a label of its own, get the same label.
         split: The split of the data.
         seed: Seed of the shuffling.
     """
@@ -259,9 +261,13 @@ def shuffle_labels(manifest: Manifest, split: Split, *, seed: int) -> tuple[Mani
     changed: tuple[Subset, ...] = ("train", "val")
     for number, subset in enumerate(changed):
         inside = table["sample"].isin(split.samples[subset])
-        labels = table[inside].groupby(key[inside], sort=True)["label"].first()
-        permuted = np.random.default_rng((seed, number)).permutation(labels.to_numpy())
-        table.loc[inside, "label"] = key[inside].map(dict(zip(labels.index, permuted, strict=True)))
+        units = table[inside].assign(unit=key[inside]).groupby("unit", sort=True)[["label", "subject"]].first()
+        owner = units["subject"].astype(str) if by_subject else units.index
+        subjects, names = pd.factorize(owner, sort=True)
+        place = np.random.default_rng((seed, number)).permutation(len(names))
+        order, taken = (np.argsort(each, kind="stable") for each in (subjects, np.argsort(place)[subjects]))
+        labels = dict(zip(units.index[order], units["label"].to_numpy()[taken], strict=True))
+        table.loc[inside, "label"] = key[inside].map(labels)
     shuffled = replace(manifest, table=table)
     return shuffled, replace(split, manifest_digest=shuffled.digest)
 
