@@ -135,3 +135,30 @@ def test_leakage_score_of_random_images() -> None:
     assert leaking.shuffled == pytest.approx(1.0)
     assert by_subject.score == 0.0
     assert by_subject.chance == pytest.approx(2 * 20 * 19 / (40 * 39))
+
+
+def test_the_nearest_image_is_found_among_more_than_are_compared_at_once() -> None:
+    """4,200 training images of noise; the copies of the test images are the last of each block, and the very last."""
+    thumbnails = np.random.default_rng(0).integers(0, 256, (4203, 8, 8), dtype=np.uint8)
+    train, test = np.arange(4200), np.arange(4200, 4203)
+    copies = np.array([4095, 4096, 4199])
+    thumbnails[test] = thumbnails[copies]
+    subjects = np.arange(4203)
+    subjects[4096] = 4201
+    nearest, other = leakage_module._nearest(thumbnails, subjects, train, test)
+    assert nearest.tolist() == copies.tolist()
+    assert (other[0], other[2]) == (4095, 4199)
+    assert other[1] not in (-1, 4096)
+
+
+def test_half_the_size_is_the_mean_of_two_by_two_pixels() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 4, 6), dtype=np.uint8)
+    halved = leakage_module._halved(pixels)
+    assert halved.shape == (3, 2, 3)
+    assert halved[1, 1, 2] == np.round(pixels[1, 2:4, 4:6].mean())
+
+
+def test_shuffled_labels_of_one_subject_agree_always() -> None:
+    one = np.zeros(4, dtype=np.int64)
+    found = leakage_module._shuffled(one, one, np.array([1]), np.array([0]), np.random.default_rng(0))
+    assert found == (1.0, 1.0)

@@ -136,6 +136,8 @@ def test_all_of_a_manifest_is_saved(tmp_path):
     whole.save(tmp_path / "manifest.parquet")
     loaded = Manifest.load(tmp_path / "manifest.parquet")
     pd.testing.assert_frame_equal(loaded.table, whole.table)
+    for column in ("shape", "members", "files"):
+        assert [type(value) for value in loaded.table[column]] == [tuple, type(None)], column
     assert replace(loaded, table=whole.table) == whole
     former = whole.table.rename(columns={"subset": "part"})
     about = {"classes": ["z", "y"], "root": ".", "subject_kind": "scan", "subject_rule": "bids", "problems": []}
@@ -157,6 +159,7 @@ def test_samples_with_problems_leave_the_table_and_are_added_to_the_problems(man
         manifest.without([Problem(name, "constant", "one value") for name in "abcde"])
     assert manifest.select(["d", "a", "?"]).table["sample"].tolist() == ["a", "d"]
     assert manifest.select(["d"]).table.index.tolist() == [0]
+    assert list(manifest.select(["d"]).table) == list(left.table) == list(manifest.table)
 
 
 def test_a_derived_manifest_keeps_all_but_the_rows(manifest):

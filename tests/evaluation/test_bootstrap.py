@@ -160,6 +160,36 @@ def test_bca_is_that_of_scipy_on_the_same_resamples(statistic) -> None:
     assert found == pytest.approx(tuple(ours.confidence_interval), rel=1e-6)
 
 
+def test_bca_is_finite_where_all_resamples_are_on_one_side() -> None:
+    """The correction for bias has the fraction of half a resample, and no acceleration without a jackknife."""
+    resampled = np.arange(100) / 100
+    for value, bias in ((-1.0, stats.norm.ppf(0.005)), (2.0, stats.norm.ppf(0.995))):
+        wanted = np.quantile(resampled, stats.norm.cdf(2 * bias + stats.norm.ppf([0.025, 0.975])))
+        for left_out in (np.full(5, 0.5), np.full(5, np.nan), np.empty(0)):
+            assert bca_interval(value, resampled, left_out, 0.95) == pytest.approx(tuple(wanted), rel=1e-9)
+
+
+def test_resamples_of_many_clusters_are_drawn_as_those_of_few() -> None:
+    for clusters in (7, bootstrap.FEW_CLUSTERS + 1):
+        counts = resample_counts(clusters, range(2, 5), seed=3)
+        for column, number in enumerate(range(2, 5)):
+            draw = np.random.default_rng((3, number)).integers(clusters, size=clusters)
+            np.testing.assert_array_equal(counts[:, column], np.bincount(draw, minlength=clusters))
+        with pytest.raises(ValueError, match="read-only"):
+            counts[0] = 1
+
+
+def test_many_samples_are_ranked_by_threads_with_the_same_result(monkeypatch) -> None:
+    arrangement = cluster_samples(*study(5))
+    counts = resample_counts(12, range(4), seed=0)
+    one = arrangement.weighted(counts)
+    monkeypatch.setattr(bootstrap, "MANY", 1)
+    monkeypatch.setattr(bootstrap.os, "cpu_count", lambda: 3)
+    several = arrangement.weighted(counts)
+    for name in ("confusion", "roc_auc", "pr_auc"):
+        np.testing.assert_array_equal(getattr(one, name), getattr(several, name))
+
+
 def test_left_out_values_are_those_without_each_cluster() -> None:
     targets, predicted, scores, clusters = study(5)
     arrangement = cluster_samples(targets, predicted, scores, clusters)
@@ -295,4 +325,5 @@ def test_the_mean_of_equal_values_has_the_interval_of_its_bounds() -> None:
 
 
 def test_divide_is_undefined_where_nothing_is_counted() -> None:
+    np.testing.assert_array_equal(divide([1.0, 0.25], [1.0, 0.5]), [1, 0.5])
     np.testing.assert_array_equal(divide([1, 2, 3], [2.0, 0.0, -1.0]), [0.5, np.nan, np.nan])

@@ -107,6 +107,20 @@ def test_the_mean_keeps_what_is_known_of_the_samples() -> None:
     np.testing.assert_allclose(mean.probabilities, (some(0, 3) + some(1, 3)) / 2, atol=1e-12)
 
 
+def test_visits_keep_their_subjects() -> None:
+    """Also where an ensemble is averaged; resampling is by these subjects."""
+    visits = ["p/1", "p/2", "p/2", "q/1"]
+    first, second = (
+        make(np.log(some(seed, 4)), visits, ["a", "b", "b", "c"], subject_kind="visit", subjects_of_visits=list("pppq"))
+        for seed in (0, 1)
+    )
+    mean = average_predictions([first, second])
+    pooled = pool_by_subject(mean)
+    assert (mean.subject_kind, pooled.subject_kind) == ("visit", "visit")
+    assert list(mean.independent_units) == list("pppq")
+    assert list(pooled.independent_units) == list("ppq")
+
+
 def test_weights_of_samples_without_subjects_are_fitted_by_sample() -> None:
     known, other = classifier(some(0)), classifier(some(1))
     one, two = (replace(each, table=each.table.assign(subject=None)) for each in (known, other))

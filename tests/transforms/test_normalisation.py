@@ -47,6 +47,12 @@ def test_dataset_scaling_gives_mean_0_and_std_1_per_channel(images):
     np.testing.assert_allclose(values.std(axis=(0, 2, 3)), 1, atol=1e-5)
 
 
+def test_what_is_fitted_to_a_dataset_says_so():
+    fitted = Normalisation.fit(IntensityScaling(method="dataset"), np.array([[[0.5, 0.1, 0, 1]]], np.float32))
+    assert (fitted.method, fitted.standard) == ("dataset", ())
+    assert Normalisation.from_document(json.loads(json.dumps(asdict(fitted)))) == fitted
+
+
 def test_zscore_gives_mean_0_and_std_1_per_image(images):
     values = _normalised(images, IntensityScaling(method="zscore"))
     np.testing.assert_allclose(values.mean(axis=(2, 3)), 0, atol=1e-6)
@@ -97,6 +103,8 @@ def test_the_standard_scale_is_the_mean_of_landmarks_between_the_mean_ends():
     np.testing.assert_allclose(standard_scale(landmarks), [0.1, 0.1 + 0.8 * (0.25 + 2 / 3) / 2, 0.9])
     constant = np.full((1, 3), 0.3)
     np.testing.assert_allclose(standard_scale(constant), constant[0])
+    channels = np.stack([landmarks, landmarks / 2], axis=1)
+    np.testing.assert_allclose(standard_scale(channels), np.stack([standard_scale(landmarks)] * 2) / [[1], [2]])
 
 
 def test_values_are_mapped_linearly_between_landmarks_and_beyond_them():
