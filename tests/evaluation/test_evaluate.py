@@ -327,6 +327,16 @@ def test_a_subject_with_visits_in_two_subsets_is_found(tmp_path: Path) -> None:
     assert "target coverage of 90 % for one visit of a new subject, drawn at random: coverage" in result.text()
 
 
+def test_one_subject_with_visits_of_two_classes_can_be_ranked_without_an_error() -> None:
+    visits = _visits(by_subject=True)
+    one = visits.select(visits.table["subject_of_visit"] == "s00")
+    known = one.table["target"] == "AD"
+    right = replace(one, table=one.table.assign(**{"logit:AD": np.where(known, 1.0, -1.0)}))
+    scores = evaluate(right, resamples=50).headline.metrics
+    assert [scores[name].value for name in ("macro_roc_auc", "macro_pr_auc", "accuracy")] == [1.0, 1.0, 1.0]
+    assert scores["macro_roc_auc"].low == pytest.approx(0.025)  # one subject, one independent pair
+
+
 def test_several_visits_of_one_subject_are_no_two_subjects_of_a_class() -> None:
     visits = _visits(by_subject=True)
     one_healthy = visits.table["subject_of_visit"].isin(["s01", "s03", "s04"])

@@ -131,10 +131,13 @@ class ClusteredSamples:
         def sums(of: np.ndarray) -> Floats:
             return np.bincount(clusters[of], rows[of], self.clusters).astype(np.float64)
 
+        labels = np.unique(true.astype(np.int64) * self.clusters + clusters)
+        alone = np.bincount(labels % self.clusters, minlength=self.clusters)[labels % self.clusters] == 1
         majority = sums(true == reference.majority)
         return ConstantScores(
             {name: values[0] for name, values in point.by_class.items()},
             true=clusters_of(true),
+            others=self.clusters - np.bincount(labels[alone] // self.clusters, minlength=classes),
             predicted=clusters_of(predicted),
             involved=clusters_of(true, predicted),
             gains=(sums(true == predicted) - majority) / sums(np.ones(len(rows), dtype=bool)),

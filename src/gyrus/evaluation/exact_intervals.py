@@ -132,6 +132,8 @@ class ConstantScores:
     Attributes:
         by_class: By name of :data:`gyrus.evaluation.metrics.CLASS_METRICS`, shape (K,).
         true: The number of subjects of each class, shape (K,).
+        others: The number of subjects with a row of another class, shape (K,); a subject whose label changes between
+            visits is in both numbers.
         predicted: The number of subjects with a prediction of each class, shape (K,).
         involved: The number of subjects that are of a class or predicted as it, shape (K,).
         gains: Of each subject: its accuracy minus that of always predicting the majority class, shape (S,).
@@ -141,6 +143,7 @@ class ConstantScores:
 
     by_class: dict[str, Floats]
     true: Integers
+    others: Integers
     predicted: Integers
     involved: Integers
     gains: Floats
@@ -184,8 +187,8 @@ class ConstantScores:
 
     def _limits(self, metric: str, index: int) -> Limits | None:
         """The limits of a score that is 0 or 1 and no fraction of subjects."""
-        value, positives = float(self.by_class[metric][index]), int(self.true[index])
-        others = len(self.gains) - positives
+        value = float(self.by_class[metric][index])
+        positives, others = int(self.true[index]), int(self.others[index])
         limits: dict[str, Callable[[], Limits | None]] = {
             "f1": lambda: self._f1_limits(value, index),
             "roc_auc": lambda: area_limits(value, positives, others, self.level),
