@@ -45,6 +45,15 @@ def test_properties_follow_from_the_logits() -> None:
     assert not predictions.subjects_known
 
 
+def test_a_table_of_many_classes_takes_further_columns_without_a_warning() -> None:
+    classes = [f"class {index}" for index in range(150)]
+    many = Predictions.from_logits(["a", "b"], np.eye(2, 150), classes=classes, split_unit="subject")
+    assert list(many.table.assign(note="x"))[-2:] == ["logit:class 149", "note"]
+    again = Predictions.from_table(many.table.assign(note="x"), classes=classes, split_unit="subject")
+    assert list(again.table)[-1] == "note"
+    np.testing.assert_array_equal(again.logits, np.eye(2, 150))
+
+
 def test_the_first_of_equal_logits_is_predicted() -> None:
     assert example(classes=("x", "y", "z"), targets=None).select([0]).predicted_classes.tolist() == ["x"]
     tie = Predictions.from_logits(["s"], [[1.0, 1.0]], classes=("x", "y"), split_unit="subject")

@@ -105,15 +105,13 @@ class Predictions:
         look_up(split_unit, {str(unit): None for unit in SPLIT_WARNINGS}, "split unit")
         logits = [LOGIT + name for name in classes]
         _require_columns(table, ["sample", *logits])
-        table = table.copy()
-        for column in COLUMNS:
-            table[column] = (table[column] if column in table else pd.Series(pd.NA, table.index)).astype("string")
-        if SUBJECT_OF_VISIT in table:
-            table[SUBJECT_OF_VISIT] = table[SUBJECT_OF_VISIT].astype("string")
-        for column in logits:
-            table[column] = _numbers(table, column)
-        further = [column for column in table.columns if column not in {*COLUMNS, *logits}]
-        table = table[[*COLUMNS, *logits, *further]].reset_index(drop=True)
+        missing = pd.Series(pd.NA, table.index)
+        columns: dict[str, Any] = {column: table.get(column, missing).astype("string") for column in COLUMNS}
+        columns |= {column: _numbers(table, column) for column in logits}
+        columns |= {column: table[column] for column in table.columns if column not in columns}
+        if SUBJECT_OF_VISIT in columns:
+            columns[SUBJECT_OF_VISIT] = columns[SUBJECT_OF_VISIT].astype("string")
+        table = pd.DataFrame(columns).reset_index(drop=True)
         _check_samples(table["sample"])
         _check_targets(table, classes)
         _check_visits(table)
