@@ -56,6 +56,8 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     run, out = root / "<b>=run](x)", root / "out"
     options = [f"--set={name}={value}" for name, value in SETTINGS.items()]
     skip = ["--on-bad-file", "skip"]
+    fast = ["--set=evaluation.baselines=false", "--set=evaluation.unlike_training=false"]
+    tune = ["--trials", 1, "--range", "training.optimiser.lr=0.001:0.01", "--final-seeds", "0"]
     printed = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("gyrus.reporting.figures._draw", _draw_nothing)
@@ -70,6 +72,8 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
             ["predict", run, table, "--out", out / "predictions.csv", *skip],
             ["explain", run, "--out", out / "explanation", "--images", 2, "--shown", 2],
             ["compare", run, run / "predictions/test.parquet", "--out", out / "comparison", "--resamples", 20],
+            ["crossval", "--data", good, "--out", root / "=cv](x)", "--folds", 2, *options, *fast],
+            ["tune", "--data", good, "--out", root / "=st[/b]udy", *tune, *options, *fast],
             ["runs", "list", root],
             ["runs", "show", run],
             ["runs", "diff", run, run],
@@ -109,7 +113,7 @@ def test_pages_and_markdown_show_names_as_text(outputs: tuple[Path, str]) -> Non
         assert "<script>alert" not in page, name
         assert "<b>=run" not in page, name
     cards = _written(root, ".md")
-    assert len(cards) == 2
+    assert len(cards) == 5, "of the run, the folds and the tuned run, and the leaderboard"
     for name, text in cards.items():
         special = re.sub(r"\\.|(`+ ?).*?\1", "", text)  # what is escaped or code has no meaning
         assert not re.search(r"<script|<b>|\]\(x\)|!\[", special), name

@@ -47,6 +47,13 @@ def test_an_empty_image_is_brain_everywhere(shape: tuple[int, ...]) -> None:
     assert estimate_brain(np.zeros(shape, np.uint8)).all()
 
 
+def test_an_image_that_is_constant_but_for_a_few_pixels_is_brain() -> None:
+    """Its 99th percentile is its minimum, so that nothing is left to separate."""
+    image = np.full((32, 32), 50, np.uint8)
+    image[0, 0], image[1, 1] = 200, 90
+    assert estimate_brain(image).any()
+
+
 def test_fraction_inside_uses_absolute_values() -> None:
     maps = np.array([[[3.0, -1.0], [0.0, 4.0]], [[0.0, 0.0], [0.0, 0.0]]])
     masks = np.array([[[True, True], [False, False]]] * 2)

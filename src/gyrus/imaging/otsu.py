@@ -7,7 +7,12 @@ from numpy.typing import NDArray
 
 
 def otsu(values: NDArray[np.float32]) -> float:
-    """Otsu's threshold of values of any range, on a histogram of 256 bins; 0 if there are none."""
+    """Otsu's threshold of values of any range, on a histogram of 256 bins; 0 if there are none.
+
+    Of values that are all equal it is that value.
+    """
+    if not len(values) or values.min() == values.max():
+        return float(values[0]) if len(values) else 0.0
     counts, edges = np.histogram(values, bins=256)
     centres = (edges[:-1] + edges[1:]) / 2
     below = np.cumsum(counts)
@@ -15,7 +20,7 @@ def otsu(values: NDArray[np.float32]) -> float:
     sums = np.cumsum(counts * centres)
     with np.errstate(divide="ignore", invalid="ignore"):
         between = below * above * (sums / below - (sums[-1] - sums) / above) ** 2
-    return float(centres[np.nanargmax(between[:-1])]) if len(values) else 0.0
+    return float(centres[np.nanargmax(between[:-1])])
 
 
 def otsu_gray_value(counts: NDArray[np.integer]) -> int:

@@ -272,12 +272,13 @@ class StudyResult:
         pruned = [trial for trial in self.trials if trial.state.name == "PRUNED"]
         failed = [trial for trial in pruned if FAILED in trial.user_attrs]
         title = SCORE_TITLES[self.study.monitor].replace("V", "v", 1)
-        counts = f"{len(self.trials)} configurations were tried; {len(pruned) - len(failed)} were stopped early"
+        tried = counted(len(self.trials), "configuration was", "configurations were")
+        counts = f"{tried} tried; stopped early: {len(pruned) - len(failed)}"
         sentences = [
             f"Best trial: {self.best.number}, {title} {score(self.best):.4f} ({self.validation}).",
             "This score is optimistic, because it is the best of many on the same subjects. Quote the score on the "
             "test set, which no trial has used.",
-            f"{counts}, and {len(failed)} could not be trained." if failed else f"{counts}.",
+            f"{counts}; could not be trained: {len(failed)}." if failed else f"{counts}.",
         ]
         if lost := abandoned(self.optuna_study.get_trials(deepcopy=False)):
             numbers = ", ".join(str(trial.number) for trial in lost)

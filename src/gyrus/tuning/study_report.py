@@ -107,8 +107,9 @@ def best_recipe(result: StudyResult, trial: FrozenTrial) -> ExperimentConfig:
     settings, study = result.configuration(trial), result.study
     about = settings.about or About(title=settings.model.name)
     found = (
-        f"Found by gyrus tune: trial {trial.number}, the best of {len(result.trials)} configurations; sampler "
-        f"{study.sampler}, pruner {study.chosen_pruner}, seed {study.seed}, objectives {', '.join(study.objectives)}.",
+        f"Found by gyrus tune: trial {trial.number}, the best of {counted(len(result.trials), 'configuration')}; "
+        f"sampler {study.sampler}, pruner {study.chosen_pruner}, seed {study.seed}, "
+        f"objectives {', '.join(study.objectives)}.",
         f"{SCORE_TITLES[study.monitor]} {score(trial):.4f} ({result.validation}); the test set was not used.",
         *(f"Tuned: {field} = {_text(value)}" for field, value in result.values(trial).items()),
     )
@@ -179,7 +180,7 @@ def _facts(result: StudyResult) -> Facts:
         ("Validation", result.validation),
         ("Sampler", f"{study.sampler}, seed {study.seed}"),
         ("Pruner", study.chosen_pruner),
-        ("Search space", study.space.title or f"{len(study.space.parameters)} parameters"),
+        ("Search space", study.space.title or counted(len(study.space.parameters), "parameter")),
         ("Split", f"by {result.split.unit}, seed {result.split.seed}"),
         ("Digest of the data without the test set", result.manifest.digest[:16]),
     )
