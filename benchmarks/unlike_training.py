@@ -33,11 +33,11 @@ from gyrus.inference.unlike_training import (
     _centre_and_scale,
     _means,
     _strangeness,
+    measure_images,
     some_of_each,
 )
 from gyrus.workflows.display import SILENT
 from gyrus.workflows.experiment_config import DataConfig
-from gyrus.workflows.likeness import measure_images
 from gyrus.workflows.load_data import scan_unlabelled
 from gyrus.workflows.predict import TrainedClassifier
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from gyrus.errors import DataError
@@ -93,7 +94,8 @@ def test_a_subject_with_several_images_has_one_p_value_that_a_single_odd_image_d
     distances = unlike.distances(odd)
     columns = likeness_columns(unlike, distances, [f"s{number}" for number in numbers(2, 6)])
     assert columns["p_like_training"][0] == pytest.approx(unlike.smallest, abs=0.02)
-    assert columns.groupby(numbers(2, 6))["subject_p_like_training"].nunique().tolist() == [1, 1]
+    by_subject = pd.Series(columns["subject_p_like_training"]).groupby(numbers(2, 6))
+    assert by_subject.nunique().tolist() == [1, 1]
     assert "subject_p_like_training" not in likeness_columns(unlike, distances, [None] * 12)
 
 

@@ -110,8 +110,12 @@ def test_predictions_are_those_of_the_run_for_every_kind_of_input(exported, fini
             succeeded("predict", finished_run, source, "--out", theirs, "-q", "--engine", "torch", "--device", "cpu")
             read = pd.read_csv if suffix == "csv" else pd.read_json
             found = read(ours)
-            # With a run the table also has p-values of being like the training data.
-            pd.testing.assert_frame_equal(found, read(theirs)[list(found)], atol=1e-6, rtol=0)
+            pd.testing.assert_frame_equal(found, read(theirs), atol=1e-6, rtol=0)
+            assert {"p_like_training", "subject_decision", "subject_prediction_set"} < {*found}
+            assert found["p_like_training"].between(0, 1).all()
+    calibrated = found[["subject_calibrated_probability:Control", "subject_calibrated_probability:Dementia"]]
+    np.testing.assert_allclose(calibrated.sum(axis=1), 1)
+    assert (found.groupby("subject")["subject_decision"].nunique() == 1).all()
     one = predict_bundle(exported, [image, phantom_folder])  # an image that is named twice counts once
     assert len(one) == 96
     assert one.predictions().table["subject"].notna().all()
@@ -129,6 +133,7 @@ def test_one_image_is_answered_as_by_the_general_way(exported, phantom_folder, t
     for path in (sorted(phantom_folder.rglob("*.png"))[0], tmp_path / "colour.jpg"):
         short, (general, _, _) = _answer_image(bundle, path), _answer(bundle, path, None, gyrus.SILENT)
         np.testing.assert_array_equal(short.logits, general.logits)
+        assert short.columns == general.columns
         assert (short.samples, short.subjects) == (general.samples, general.subjects)
     Image.fromarray(np.full((8, 8), 7, np.uint8)).save(tmp_path / "constant.png")
     (tmp_path / "broken.png").write_bytes(b"\x89PNG nothing")
@@ -198,6 +203,7 @@ def test_wrong_bundles_are_caught_although_their_checksums_are_right(exported, b
         "other intensity numbers": {"normalisation": replace(member.normalisation, std=std)},
         "another method": {"normalisation": replace(member.normalisation, method="zscore")},
         "classes swapped": {"classes": member.classes[::-1]},
+        "no reference of the training data": {"unlike_training": None},
         "another resize": {
             "preprocessing": member.preprocessing.model_validate(
                 {

@@ -6,7 +6,7 @@ accepted.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,6 +17,7 @@ from gyrus.errors import DataError
 from gyrus.evaluation.bootstrap import cluster_indices
 from gyrus.evaluation.comparison import labelled_rows
 from gyrus.evaluation.result import Unit, subset_name
+from gyrus.inference.decision_rule import CALIBRATIONS, Parameters, against_rest, normalised
 from gyrus.inference.predictions import LOGIT, Predictions
 from gyrus.registry import look_up
 from gyrus.serialisation import Saved
@@ -24,9 +25,6 @@ from gyrus.text import counted
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
-Parameters = Mapping[str, tuple[tuple[float, ...], ...]]
-"""By name, a row of numbers per class, or one row for all."""
-
 LEAST_OF_A_CLASS = 2
 """With fewer subjects of a class than this in the validation set nothing is fitted."""
 
@@ -72,7 +70,7 @@ class Calibrator(Saved):
         if predictions.classes != self.classes:
             raise DataError(f"The calibration is for classes {list(self.classes)}, not {list(predictions.classes)}.")
         kind = look_up(self.kind, CALIBRATORS, "calibration")
-        values = kind.apply(_normalised(predictions.logits), self.parameters)
+        values = kind.apply(normalised(predictions.logits), self.parameters)
         columns = {LOGIT + name: values[:, index] for index, name in enumerate(self.classes)}
         return replace(predictions, table=predictions.table.assign(**columns))
 
@@ -102,7 +100,7 @@ def fit_calibrator(validation: Predictions, kind: str = "temperature", *, unit: 
             f"The validation set has {numbers}; calibration needs at least {LEAST_OF_A_CLASS} {independent}s of each "
             "class."
         )
-    parameters = look_up(kind, CALIBRATORS, "calibration").fit(_normalised(rows.logits), rows.targets)
+    parameters = look_up(kind, CALIBRATORS, "calibration").fit(normalised(rows.logits), rows.targets)
     notes = _notes(kind, parameters, len(np.unique(clusters)), independent)
     return Calibrator(kind, rows.classes, chosen, len(rows), parameters, notes)
 
@@ -141,22 +139,11 @@ def fit_temperature(logits: Floats, targets: Integers) -> Parameters:
     return {"temperature": ((float(np.exp(found.x)),),)}
 
 
-def apply_temperature(logits: Floats, parameters: Parameters) -> Floats:
-    """Divide by the temperature."""
-    return logits / parameters["temperature"][0][0]
-
-
 def fit_platt(logits: Floats, targets: Integers) -> Parameters:
     """A logistic curve of each class against the rest, with Platt's targets inside (0, 1) (Platt 1999)."""
-    scores = _against_rest(logits)
+    scores = against_rest(logits)
     fitted = [_logistic(scores[:, index], targets == index) for index in range(logits.shape[1])]
     return {"slope": tuple((slope,) for slope, _ in fitted), "offset": tuple((offset,) for _, offset in fitted)}
-
-
-def apply_platt(logits: Floats, parameters: Parameters) -> Floats:
-    """The curve of each class, normalised to sum to one."""
-    slope, offset = (np.array(parameters[name])[:, 0] for name in ("slope", "offset"))
-    return _normalised(scipy.special.log_expit(slope * _against_rest(logits) + offset))
 
 
 def fit_isotonic(logits: Floats, targets: Integers) -> Parameters:
@@ -176,14 +163,6 @@ def fit_isotonic(logits: Floats, targets: Integers) -> Parameters:
         "probability": tuple(tuple(map(float, x)) for x, _ in knots),
         "calibrated": tuple(tuple(map(float, y)) for _, y in knots),
     }
-
-
-def apply_isotonic(logits: Floats, parameters: Parameters) -> Floats:
-    """The curve of each class, normalised to sum to one."""
-    curves = zip(
-        scipy.special.softmax(logits, axis=1).T, parameters["probability"], parameters["calibrated"], strict=True
-    )
-    return _normalised(np.log(np.column_stack([np.interp(values, x, y) for values, x, y in curves])))
 
 
 def fit_vector(logits: Floats, targets: Integers) -> Parameters:
@@ -207,30 +186,17 @@ def fit_vector(logits: Floats, targets: Integers) -> Parameters:
     }
 
 
-def apply_vector(logits: Floats, parameters: Parameters) -> Floats:
-    """Apply factor and offset of each class."""
-    scale, offset = (np.array(parameters[name])[:, 0] for name in ("scale", "offset"))
-    return np.asarray(logits * scale + offset)
-
-
 CALIBRATORS: dict[str, CalibratorKind] = {
-    "temperature": CalibratorKind("Temperature scaling", fit_temperature, apply_temperature),
-    "platt": CalibratorKind("Platt scaling", fit_platt, apply_platt),
-    "isotonic": CalibratorKind("Isotonic regression", fit_isotonic, apply_isotonic),
-    "vector": CalibratorKind("Vector scaling", fit_vector, apply_vector),
+    "temperature": CalibratorKind("Temperature scaling", fit_temperature, CALIBRATIONS["temperature"]),
+    "platt": CalibratorKind("Platt scaling", fit_platt, CALIBRATIONS["platt"]),
+    "isotonic": CalibratorKind("Isotonic regression", fit_isotonic, CALIBRATIONS["isotonic"]),
+    "vector": CalibratorKind("Vector scaling", fit_vector, CALIBRATIONS["vector"]),
 }
 
 
 def _log_loss(logits: Floats, targets: Integers) -> float:
     chosen = logits[np.arange(len(targets)), targets]
     return float((scipy.special.logsumexp(logits, axis=1) - chosen).mean())
-
-
-def _against_rest(logits: Floats) -> Floats:
-    """The log odds of each class against all others together, shape (N, K)."""
-    columns = range(logits.shape[1])
-    rest = [scipy.special.logsumexp(np.delete(logits, index, axis=1), axis=1) for index in columns]
-    return np.asarray(logits - np.column_stack(rest))
 
 
 def _logistic(scores: Floats, events: npt.NDArray[np.bool_]) -> tuple[float, float]:
@@ -246,10 +212,6 @@ def _logistic(scores: Floats, events: npt.NDArray[np.bool_]) -> tuple[float, flo
     start = np.array([0.0, np.log((positives + 1) / (negatives + 1))])
     found = scipy.optimize.minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 2000, "gtol": 1e-9})
     return float(found.x[0]), float(found.x[1])
-
-
-def _normalised(logarithms: Floats) -> Floats:
-    return np.asarray(logarithms - scipy.special.logsumexp(logarithms, axis=1, keepdims=True))
 
 
 def _notes(kind: str, parameters: Parameters, count: int, independent: str) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ With one visit each this is split conformal prediction.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,6 +30,7 @@ from gyrus.evaluation.bootstrap import (
 from gyrus.evaluation.calibrators import require_validation
 from gyrus.evaluation.comparison import labelled_rows
 from gyrus.evaluation.result import Estimate, Unit
+from gyrus.inference.decision_rule import CONFORMAL, in_conformal_set
 from gyrus.inference.predictions import Predictions
 from gyrus.registry import look_up
 from gyrus.serialisation import Saved
@@ -37,25 +38,6 @@ from gyrus.serialisation import Saved
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
-
-
-def lac_scores(probabilities: Floats) -> Floats:
-    """Least ambiguous sets: one minus the probability of each class (Sadinle, Lei and Wasserman 2019); (N, K)."""
-    return 1 - probabilities
-
-
-def aps_scores(probabilities: Floats) -> Floats:
-    """Adaptive sets: the probability of likelier classes plus half its own (Romano, Sesia and Candès 2020); (N, K).
-
-    The paper adds a random fraction of its own probability, which would give one subject another set each time. The
-    guarantee holds for any fraction that does not depend on the true class. Ties count in the order of the classes.
-    """
-    order = np.argsort(-probabilities, axis=1, kind="stable")
-    sums = np.take_along_axis(probabilities, order, axis=1).cumsum(axis=1)
-    return np.take_along_axis(sums, np.argsort(order, axis=1), axis=1) - probabilities / 2
-
-
-CONFORMAL: dict[str, Callable[[Floats], Floats]] = {"lac": lac_scores, "aps": aps_scores}
 
 
 @dataclass(frozen=True)
@@ -91,8 +73,7 @@ class ConformalSets(Saved):
             raise DataError(
                 f"The conformal sets are for classes {list(self.classes)}, not {list(predictions.classes)}."
             )
-        scores = look_up(self.method, CONFORMAL, "conformal method")(predictions.probabilities)
-        return np.ones(scores.shape, bool) if self.limit is None else np.asarray(scores <= self.limit + 1e-12)
+        return in_conformal_set(predictions.probabilities, self.method, self.limit)
 
 
 @dataclass(frozen=True)

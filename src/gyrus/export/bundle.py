@@ -12,8 +12,11 @@ import numpy as np
 from gyrus.errors import ConfigError, DataError
 from gyrus.export.manifest import BUNDLE, BundleManifest, Member, require_unchanged
 from gyrus.inference import engines, onnx_runtime
+from gyrus.inference.acquisition_facts import measure_facts
+from gyrus.inference.decision_rule import DecisionRule, softmax
 from gyrus.inference.engines import Engine, OpenVinoEngine, images_at_once
 from gyrus.inference.patch_engine import PatchEngine
+from gyrus.inference.unlike_training import Measured, UnlikeTraining, coarse_pictures
 from gyrus.registry import look_up
 from gyrus.transforms.normalisation import image_statistics
 
@@ -27,20 +30,26 @@ class LoadedMember:
     Attributes:
         about: Its part of the manifest.
         columns: For each class of the bundle, the output that stands for it.
-        engine: From images (B, C, *spatial) to logits (B, K) in the order of ``about.classes``.
+        engine: From images (B, C, *spatial) to logits (B, K) in the order of ``about.classes``, then embeddings (B, F).
+        unlike: The distances of its training data; None where it has none.
     """
 
     about: Member
     columns: tuple[int, ...]
     engine: Engine
+    unlike: UnlikeTraining | None
 
     def prepare(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The pixels of an image after the steps, and their statistics, from decoded pixels uint8 (C, *spatial)."""
         pixels = self.about.preprocessing.apply(image)
         return pixels, image_statistics(pixels, self.about.preprocessing.intensity)
 
-    def logits(self, pixels: np.ndarray, statistics: np.ndarray) -> np.ndarray:
-        """The logits float32 (N, K) of prepared pixels uint8 (N, C, *spatial), in the order of ``about.classes``.
+    def outputs(self, pixels: np.ndarray, statistics: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The logits float32 (N, K), in the order of ``about.classes``, and the embeddings (N, F) of prepared pixels.
+
+        Args:
+            pixels: uint8 (N, C, *spatial), from :meth:`prepare`.
+            statistics: As :meth:`prepare` returns them.
 
         Raises:
             DataError: The network takes images of another size.
@@ -48,9 +57,10 @@ class LoadedMember:
         self._require_size(pixels.shape[1:])
         step = images_at_once(pixels.shape[1:])
         parts = (slice(start, start + step) for start in range(0, len(pixels), step))
-        return np.concatenate(
+        found = np.concatenate(
             [self.engine(self.about.normalisation.apply(pixels[part], statistics[part])) for part in parts]
         )
+        return found[:, : len(self.about.classes)], found[:, len(self.about.classes) :]
 
     def _require_size(self, shape: tuple[int, ...]) -> None:
         about = self.about
@@ -97,7 +107,8 @@ class Bundle:
         chosen = [_choose(member, manifest.spatial_dims, engine) for member in manifest.members]
         names = [name for _, name in chosen]
         weights = [str(Path(name).with_suffix(".bin").as_posix()) for name in names if name.endswith(".xml")]
-        require_unchanged(folder, [BUNDLE, *names, *weights])
+        references = [each.unlike_training for each in manifest.members if each.unlike_training]
+        require_unchanged(folder, [BUNDLE, *names, *weights, *references])
         return cls.from_manifest(folder, manifest, engine)
 
     @classmethod
@@ -113,7 +124,8 @@ class Bundle:
             loaded = _load(kind, folder / name)
             run = PatchEngine(loaded, about.patches) if about.patches else loaded
             columns = tuple(about.classes.index(label) for label in manifest.classes)
-            members.append(LoadedMember(about, columns, run))
+            unlike = UnlikeTraining.load(folder / about.unlike_training) if about.unlike_training else None
+            members.append(LoadedMember(about, columns, run, unlike))
         return cls(folder, manifest, tuple(members))
 
     @property
@@ -136,19 +148,32 @@ class Bundle:
         mean = np.einsum("m,mnk->nk", weights, np.stack([softmax(each) for each in ordered]))
         return np.asarray(np.log(np.maximum(mean, np.finfo(np.float64).tiny)))
 
-    def classify(self, image: np.ndarray) -> np.ndarray:
-        """The logits (K,) of one image from its decoded pixels uint8 (C, *spatial)."""
-        found = []
+    @property
+    def decision_rule(self) -> DecisionRule | None:
+        """What is applied to new predictions; None where nothing was chosen on a validation set."""
+        return self.manifest.choices.decision_rule(self.manifest.classes) if self.manifest.choices else None
+
+    @property
+    def reference_count(self) -> int:
+        """The validation subjects that p-values of being like the training data are ranks among; 0 without any."""
+        return min((member.unlike.count for member in self.members if member.unlike), default=0)
+
+    def classify(self, image: np.ndarray) -> tuple[np.ndarray, list[np.ndarray | None]]:
+        """The logits (K,) of one image, and its distances (1, 3) to the training data of each member.
+
+        Args:
+            image: Decoded pixels uint8 (C, rows, columns).
+        """
+        facts = measure_facts(image.mean(axis=0, dtype=np.float32))
+        found, distances = list[np.ndarray](), list[np.ndarray | None]()
         for member in self.members:
             pixels, statistics = member.prepare(image)
-            found.append(member.logits(pixels[None], statistics[None]))
-        return np.asarray(self.combine(found)[0])
-
-
-def softmax(logits: np.ndarray) -> np.ndarray:
-    """Probabilities (N, K) of logits (N, K)."""
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return np.asarray(powers / powers.sum(axis=1, keepdims=True))
+            logits, embedding = member.outputs(pixels[None], statistics[None])
+            found.append(logits)
+            values = np.array([list(facts.values())])
+            measured = Measured(embedding.astype(np.float64), coarse_pictures(pixels[None]), values, tuple(facts))
+            distances.append(member.unlike.distances(measured) if member.unlike else None)
+        return np.asarray(self.combine(found)[0]), distances
 
 
 def read_manifest(folder: Path) -> BundleManifest:
@@ -164,9 +189,9 @@ def read_manifest(folder: Path) -> BundleManifest:
         where = f"{folder / BUNDLE}: member {number}"
         if sorted(member.classes) != sorted(manifest.classes):
             raise DataError(f"{where} has the classes {list(member.classes)}, the bundle {list(manifest.classes)}.")
-        for name in member.networks.values():
+        for name in (*member.networks.values(), member.unlike_training or BUNDLE):
             if not (folder / name).resolve().is_relative_to(folder.resolve()):
-                raise DataError(f"{where} names a network outside of the bundle: {name}.")
+                raise DataError(f"{where} names a file outside of the bundle: {name}.")
     return manifest
 
 

@@ -21,6 +21,7 @@ from gyrus.datasets.slices import SliceConfig
 from gyrus.errors import DataError
 from gyrus.evaluation.result import Estimate, Unit
 from gyrus.files import file_digest, read_lines, reading, write_text
+from gyrus.inference.decision_rule import SHIPPED_SETS, ConformalLimit, DecisionRule, Threshold
 from gyrus.serialisation import Saved
 from gyrus.transforms.normalisation import Normalisation
 from gyrus.transforms.preprocessing import PreprocessingConfig
@@ -28,6 +29,7 @@ from gyrus.types import SplitUnit
 
 BUNDLE, CHECKSUMS, SCHEMA_FILE = "bundle.json", "SHA256SUMS", "bundle.schema.json"
 TRAINING_SUBJECTS, MODEL_CARD, REFERENCE = "training_subjects.json", "model_card.md", "reference"
+UNLIKE_TRAINING = "unlike_training"
 
 Format = Literal["onnx", "openvino"]
 FORMATS: tuple[Format, ...] = ("onnx", "openvino")
@@ -35,14 +37,18 @@ FORMATS: tuple[Format, ...] = ("onnx", "openvino")
 TOLERANCE = 1e-4
 """Largest difference of probabilities between a bundle and what it was made of."""
 
+DISTANCE_TOLERANCE = 1e-3
+"""Largest difference of distances to the training data, which are logarithms."""
+
 
 @dataclass(frozen=True)
 class Member:
     """One network of a bundle.
 
     Attributes:
-        networks: The file of the network by format. Input: float32 (images, channels, *spatial); output: logits
-            (images, classes). With ``patches`` the images are patches.
+        networks: The file of the network by format. Input: float32 (images, channels, *spatial); outputs: logits
+            (images, classes) and the embedding (images, features) before the last layer. With
+            ``patches`` the images are patches.
         weight: Its weight in the mean of the probabilities; the weights of all members sum to 1.
         classes: The class names in the order of its outputs.
         in_channels: Channels of an image.
@@ -53,6 +59,8 @@ class Member:
         model: Name and options of the network.
         parameters: Number of parameters.
         run: The name of the run that trained it.
+        unlike_training: The file with the distances of its training data, by which scans unlike them are recognised;
+            None where the run has none.
     """
 
     networks: Mapping[Format, str]
@@ -66,6 +74,7 @@ class Member:
     model: Mapping[str, Any]
     parameters: int
     run: str
+    unlike_training: str | None
 
 
 @dataclass(frozen=True)
@@ -159,6 +168,22 @@ class Choices:
     level: float
     notes: tuple[str, ...]
 
+    def decision_rule(self, classes: tuple[str, ...]) -> DecisionRule | None:
+        """What is applied to new predictions; None where nothing was chosen."""
+        point = next((each for each in self.operating_points if each.goal == self.operating_point), None)
+        sets = next((each for each in self.conformal if each.method == SHIPPED_SETS), None)
+        units = [each.unit for each in (self.calibration, point, sets) if each]
+        if not units:
+            return None
+        one = self.calibration
+        return DecisionRule(
+            classes,
+            units[0],
+            (one.kind, one.parameters) if one else None,
+            Threshold(point.title, point.positive, point.threshold) if point else None,
+            ConformalLimit(sets.method, sets.level, sets.limit) if sets else None,
+        )
+
 
 @dataclass(frozen=True)
 class Proof:
@@ -194,11 +219,14 @@ class Reference:
         probabilities: By class.
         logits: The logits of each member, in the order of the member's classes; they show differences that
             probabilities near 0 and 1 hide.
+        distances: The distances to the training data of each member, by the features of the network, the coarse picture
+            and the acquisition; empty for a member without any.
     """
 
     sample: str
     probabilities: Mapping[str, float]
     logits: tuple[tuple[float, ...], ...]
+    distances: tuple[tuple[float, ...], ...]
 
 
 @dataclass(frozen=True)

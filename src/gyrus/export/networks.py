@@ -14,14 +14,29 @@ from torch import nn
 
 from gyrus.errors import GyrusError
 from gyrus.extras import missing_dependency
+from gyrus.models.classifier import Classifier
 from gyrus.text import kind_and_first_line
 
 
-def write_onnx(model: nn.Module, shape: tuple[int, ...], path: Path) -> None:
-    """Write a network in the format ONNX, for any number of images.
+class LogitsAndEmbedding(nn.Module):
+    """A classifier that gives its logits (B, K) and the input (B, F) of its last layer."""
+
+    def __init__(self, model: Classifier) -> None:
+        """Wrap a network, whose weights are shared."""
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Logits and embedding of images ``(B, C, *spatial)``."""
+        vectors = self.model.embedding(images)
+        return self.model.head.classify(vectors), vectors
+
+
+def write_onnx(model: Classifier, shape: tuple[int, ...], path: Path) -> None:
+    """Write a network in the format ONNX, for any number of images: outputs ``logits`` and ``embedding``.
 
     Args:
-        model: From images (B, C, *spatial) to logits (B, K); set to evaluation mode and moved to the CPU.
+        model: The network; set to evaluation mode and moved to the CPU.
         shape: (C, *spatial).
         path: The file.
 
@@ -39,12 +54,12 @@ def write_onnx(model: nn.Module, shape: tuple[int, ...], path: Path) -> None:
         warnings.simplefilter("ignore")
         try:
             program = torch.onnx.export(
-                model.cpu().float().eval(),
+                LogitsAndEmbedding(model).cpu().float().eval(),
                 (example,),
                 dynamo=True,
                 dynamic_shapes=({0: torch.export.Dim("images")},),
                 input_names=["images"],
-                output_names=["logits"],
+                output_names=["logits", "embedding"],
                 verbose=False,
             )
             network = program.model_proto  # type: ignore[union-attr]

@@ -7,14 +7,16 @@ size. The head is what is brighter than Otsu's threshold, so the facts describe 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from gyrus.datasets.manifest import VOLUME_FILES, Manifest
-from gyrus.datasets.reader import Reader
 from gyrus.imaging.otsu import otsu
 from gyrus.transforms.contrast_enhancement import estimate_noise
+
+if TYPE_CHECKING:
+    from gyrus.datasets.manifest import Manifest
 
 Floats = npt.NDArray[np.float64]
 
@@ -65,6 +67,9 @@ def facts_of(manifest: Manifest, rows: Sequence[int]) -> tuple[tuple[str, ...], 
     Raises:
         UnusableImageError: A file is missing, damaged or changed since the scan.
     """
+    from gyrus.datasets.manifest import VOLUME_FILES
+    from gyrus.datasets.reader import Reader
+
     reader = Reader(manifest)
     files = manifest.table[VOLUME_FILES].to_list() if VOLUME_FILES in manifest.table else None
     found: list[dict[str, float]] = []

@@ -98,7 +98,7 @@ class OpenVinoEngine:
         """Compile a network.
 
         Args:
-            network: An ``openvino.Model`` with one input (B, C, *spatial) and one output (B, K).
+            network: An ``openvino.Model`` with one input (B, C, *spatial) and one output (B, K), or two.
             threads: By default ``OMP_NUM_THREADS``, or all cores.
         """
         threads = threads or wanted_threads()
@@ -125,9 +125,9 @@ class OpenVinoEngine:
             return cls(network, threads)
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
-        """The logits float32 (B, K) of images float32 (B, C, *spatial)."""
+        """The outputs float32 (B, K) of images float32 (B, C, *spatial), side by side."""
         found = self._request.infer({0: np.ascontiguousarray(images, dtype=np.float32)}, share_inputs=True)
-        return np.array(found[0], dtype=np.float32)
+        return np.concatenate([found[output] for output in self._compiled.outputs], axis=1, dtype=np.float32)
 
 
 @dataclass(frozen=True)
@@ -225,7 +225,7 @@ def wanted_threads() -> int:
 
 
 def require_classifier(axes: Sequence[int]) -> None:
-    """Refuse a network of a file that is not from images (B, C, *spatial) to logits (B, K).
+    """Refuse a network of a file that is not from images (B, C, *spatial) to logits (B, K), alone or with embeddings.
 
     Args:
         axes: The number of axes of each input, then of each output.
@@ -233,7 +233,7 @@ def require_classifier(axes: Sequence[int]) -> None:
     Raises:
         DataError: There are several of them, or they have other numbers of axes.
     """
-    if len(axes) != 2 or axes[0] not in (4, 5) or axes[1] != 2:
+    if len(axes) not in (2, 3) or axes[0] not in (4, 5) or {*axes[1:]} != {2}:
         raise DataError(f"its inputs and outputs have {list(axes)} axes")
 
 

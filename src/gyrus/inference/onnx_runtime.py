@@ -29,7 +29,7 @@ class OnnxRuntimeEngine:
         """Load a network.
 
         Args:
-            path: A file ``.onnx`` with one input (B, C, *spatial) and the output (B, K).
+            path: A file ``.onnx`` with one input (B, C, *spatial) and the output (B, K), or two.
             threads: By default ``OMP_NUM_THREADS``, or all cores.
 
         Raises:
@@ -51,9 +51,9 @@ class OnnxRuntimeEngine:
                 raise DataError(str(error).splitlines()[0][:200]) from error
             inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
             require_classifier([len(each.shape) for each in (*inputs, *outputs)])
-        self._input, self._output = inputs[0].name, outputs[0].name
+        self._input, self._outputs = inputs[0].name, [each.name for each in outputs]
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
-        """The logits float32 (B, K) of images float32 (B, C, *spatial)."""
-        found = self._session.run([self._output], {self._input: np.ascontiguousarray(images, dtype=np.float32)})
-        return np.asarray(found[0], dtype=np.float32)
+        """The outputs float32 (B, K) of images float32 (B, C, *spatial), side by side."""
+        found = self._session.run(self._outputs, {self._input: np.ascontiguousarray(images, dtype=np.float32)})
+        return np.concatenate(found, axis=1, dtype=np.float32)

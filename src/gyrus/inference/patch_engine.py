@@ -1,7 +1,7 @@
 """Whole images by an engine for patches: the mean of its logits, without PyTorch.
 
 The same as :class:`gyrus.inference.patchwise.PatchwiseClassifier` within rounding: the last layer is linear, so the
-mean of the logits is the logit of the mean embedding.
+mean of the logits is the logit of the mean embedding. Embeddings, where the engine gives them, are averaged likewise.
 """
 
 from __future__ import annotations

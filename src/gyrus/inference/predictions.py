@@ -17,6 +17,7 @@ from gyrus.datasets.identifiers import DIFFERENCES, unify_spellings
 from gyrus.datasets.text_tables import open_table, restored, write_csv
 from gyrus.errors import DataError
 from gyrus.files import atomic_path, reading
+from gyrus.inference.columns import exported_columns
 from gyrus.registry import look_up
 from gyrus.text import counted
 from gyrus.types import SPLIT_WARNINGS, SplitUnit
@@ -29,18 +30,6 @@ COLUMNS = (
 
 SUBJECT_OF_VISIT = "subject_of_visit"
 """Optional column where ``subject`` holds visits: the subject of each visit, which is what intervals resample."""
-
-LIKE_TRAINING = "p_like_training"
-"""Column: p-value of an image; small if it is unlike the training data (:mod:`gyrus.inference.unlike_training`)."""
-
-SUBJECT_LIKE_TRAINING = "subject_p_like_training"
-"""The same for all images of its subject together; only where a subject has several."""
-
-MOST_UNLIKE = "most_unlike_in"
-"""Column: where an image differs most from the training data."""
-
-EXPORTED = (LIKE_TRAINING, SUBJECT_LIKE_TRAINING, MOST_UNLIKE)
-"""Further columns that are exported, if there are any."""
 
 LOGIT = "logit:"
 PROBABILITY = "probability:"
@@ -272,7 +261,9 @@ class Predictions:
             return cls.from_table(content.to_pandas(), **keywords)
 
     def export(self, path: Path) -> None:
-        """Write a table for other tools: sample, subject, target, predicted, ``probability:<class>``, :data:`EXPORTED`.
+        """Write a table for other tools: sample, subject, target, predicted, ``probability:<class>``.
+
+        Then come the columns of :func:`gyrus.inference.columns.exported_columns`.
 
         Args:
             path: The suffix determines the format: .csv, .parquet or .json (a list of objects).
@@ -284,7 +275,7 @@ class Predictions:
         table = self.table[[*COLUMNS, *visits]].assign(predicted=pd.array(self.predicted_classes, dtype="string"))
         probabilities = self.probabilities
         columns = {PROBABILITY + name: probabilities[:, index] for index, name in enumerate(self.classes)}
-        further = {name: self.table[name] for name in EXPORTED if name in self.table}
+        further = {name: self.table[name] for name in exported_columns(self.table.columns)}
         write_table(table.assign(**columns, **further), Path(path))
 
 

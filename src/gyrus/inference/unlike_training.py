@@ -6,7 +6,8 @@ directions of the training set, together with what lies outside of them (Lee et 
 for detecting out-of-distribution samples"). The largest of the three, in units of their spread, is the strangeness of
 an image. A scan is as strange as its rank among subjects of the validation set says: a conformal p-value (Vovk,
 Gammerman and Shafer 2005), in which each subject counts once however many images it has (Lee, Barber and Willett 2023,
-"Distribution-free inference with hierarchical data"). Without torch: everything here is NumPy.
+"Distribution-free inference with hierarchical data"). Everything here is NumPy: a prediction with a bundle needs no
+torch and, for one image, no pandas.
 """
 
 from __future__ import annotations
@@ -16,16 +17,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from gyrus.files import atomic_path, reading
-from gyrus.inference.predictions import LIKE_TRAINING, MOST_UNLIKE, SUBJECT_LIKE_TRAINING, Predictions
+from gyrus.inference.acquisition_facts import TOLERANCE, facts_of
+from gyrus.inference.columns import LIKE_TRAINING, MOST_UNLIKE, SUBJECT_LIKE_TRAINING
 from gyrus.serialisation import Saved
 from gyrus.text import counted
+
+if TYPE_CHECKING:
+    from gyrus.datasets.manifest import Manifest
+    from gyrus.datasets.store import Store
+    from gyrus.inference.predictions import Predictions
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -52,6 +58,20 @@ MOST_OF_A_SUBJECT = 16
 MOST_TRAINING_SUBJECTS = 200
 MOST_VALIDATION_SUBJECTS = 500
 """Subjects that are measured, drawn at random."""
+
+TIE = 1e-4
+"""Units of spread that count as equal: engines differ by rounding, and a validation subject is as far as itself."""
+
+PIXELS_AT_ONCE = 256
+"""Prepared images that are averaged together."""
+
+NO_REFERENCE = (
+    "The run holds no reference of its training data (it was trained with an earlier version of Gyrus, or with "
+    "evaluation.unlike_training=false), so scans unlike the training data are not recognised. Train again to add it."
+)
+
+Columns = dict[str, npt.NDArray[Any]]
+"""Columns of predictions by name, one value per image."""
 
 
 def smallest_p_value(count: int) -> float:
@@ -171,8 +191,6 @@ class UnlikeTraining:
             val_subjects: The subject of each (M,), numbered from 0.
             by_subject: Whether the subjects are known.
         """
-        from gyrus.inference.acquisition_facts import TOLERANCE
-
         names = tuple(name for name in train.fact_names if not np.isnan(train.facts_named([name])).any())
         models = {
             "features": DistanceModel.fit(train.features, train_subjects),
@@ -213,7 +231,8 @@ class UnlikeTraining:
     def most_unlike(self, distances: Floats) -> list[str]:
         """The part in which each image differs most from the validation set, as a key of :data:`PARTS`."""
         centre, scale = self._scales
-        return [list(PARTS)[number] for number in ((distances - centre) / scale).argmax(axis=1)]
+        scaled = (distances - centre) / scale
+        return [list(PARTS)[number] for number in (scaled >= scaled.max(axis=1, keepdims=True) - TIE).argmax(axis=1)]
 
     def subject_p_values(self, distances: Floats, subjects: Integers) -> Floats:
         """The p-value of each subject by the mean distances of its images (S,).
@@ -225,7 +244,7 @@ class UnlikeTraining:
         reference = _means(self.reference, self.subjects)
         centre, scale = _centre_and_scale(reference)
         new, known = (_strangeness(each, centre, scale) for each in (_means(distances, subjects), reference))
-        above = (known[None] >= new[:, None] - 1e-12).sum(axis=1)
+        above = (known[None] >= new[:, None] - TIE).sum(axis=1)
         return np.asarray((1 + above) / (1 + self.count))
 
     @cached_property
@@ -236,7 +255,7 @@ class UnlikeTraining:
         weights = 1.0 / np.bincount(self.subjects)[self.subjects]
         order = np.argsort(known)
         at_least = np.append(np.cumsum(weights[order][::-1])[::-1], 0.0)
-        above = at_least[np.searchsorted(known[order], new - 1e-12, side="left")]
+        above = at_least[np.searchsorted(known[order], new - TIE, side="left")]
         return np.asarray((1 + above) / (1 + self.count))
 
     def save(self, path: Path) -> None:
@@ -319,46 +338,99 @@ def summarise_likeness(predictions: Predictions, reference_count: int) -> Likene
     """How many subjects of predictions are unlike the training data; by image where subjects are unknown.
 
     Args:
-        predictions: With the columns that :func:`with_likeness` adds; None is returned without them.
+        predictions: With the columns that :func:`likeness_columns` returns; None is returned without them.
         reference_count: The validation subjects behind the p-values.
     """
     table = predictions.table
-    if LIKE_TRAINING not in table or table[LIKE_TRAINING].isna().all():
+    columns = {name: table[name].to_numpy() for name in _LIKENESS if name in table}
+    subjects = table["subject"].tolist() if predictions.subjects_known else [None] * len(table)
+    return count_unlike(columns, table["sample"].tolist(), subjects, reference_count)
+
+
+def count_unlike(
+    columns: Columns, samples: Sequence[str], subjects: Sequence[object], reference_count: int
+) -> LikenessSummary | None:
+    """How many subjects are unlike the training data; by image where a subject is unknown.
+
+    Args:
+        columns: From :func:`likeness_columns`; None is returned without them.
+        samples: N names.
+        subjects: The subject of each, text where it is known.
+        reference_count: The validation subjects behind the p-values.
+    """
+    if LIKE_TRAINING not in columns or np.isnan(columns[LIKE_TRAINING].astype(float)).all():
         return None
-    by_subject = predictions.subjects_known
-    column = SUBJECT_LIKE_TRAINING if SUBJECT_LIKE_TRAINING in table else LIKE_TRAINING
-    units = table["subject"] if by_subject else table["sample"]
-    p_values = table[column if by_subject else LIKE_TRAINING].groupby(units.to_numpy()).min().sort_values(kind="stable")
+    by_subject = len(samples) > 0 and all(isinstance(name, str) for name in subjects)
+    of_subjects = by_subject and SUBJECT_LIKE_TRAINING in columns
+    p_values = np.asarray(columns[SUBJECT_LIKE_TRAINING if of_subjects else LIKE_TRAINING], np.float64)
+    alone = np.asarray(columns[LIKE_TRAINING], np.float64)
+    units = [str(name) for name in (subjects if by_subject else samples)]
+    smallest: dict[str, float] = {}
+    most_unlike: dict[str, tuple[float, str]] = {}
+    for unit, p_value, own, part in zip(units, p_values.tolist(), alone.tolist(), columns[MOST_UNLIKE], strict=True):
+        smallest[unit] = min(p_value, smallest.get(unit, np.inf))
+        if unit not in most_unlike or own < most_unlike[unit][0]:
+            most_unlike[unit] = (own, str(part))
     alarm = alarm_limit(reference_count)
-    unlike = p_values[p_values <= alarm + 1e-9]
-    rows = table[units.isin(unlike.index).to_numpy()]
-    rows = rows.sort_values(LIKE_TRAINING, kind="stable").drop_duplicates("subject" if by_subject else "sample")
-    parts = rows[MOST_UNLIKE].value_counts()
+    unlike = sorted((p_value, unit) for unit, p_value in smallest.items() if p_value <= alarm + 1e-9)
+    found = [most_unlike[unit][1] for _, unit in unlike]
     return LikenessSummary(
-        count=len(p_values),
+        count=len(smallest),
         unlike=len(unlike),
         alarm=alarm,
         reference_count=reference_count,
         by_subject=by_subject,
-        names=tuple(str(name) for name in unlike.index),
-        parts={name: int(parts.get(name, 0)) for name in PARTS},
+        names=tuple(unit for _, unit in unlike),
+        parts={name: found.count(name) for name in PARTS},
     )
 
 
-def likeness_columns(unlike: UnlikeTraining, distances: Floats, subjects: Sequence[str | None]) -> pd.DataFrame:
+_LIKENESS = (LIKE_TRAINING, SUBJECT_LIKE_TRAINING, MOST_UNLIKE)
+
+
+def likeness_columns(unlike: UnlikeTraining, distances: Floats, subjects: Sequence[object]) -> Columns:
     """The columns of predictions about images: p-values, and the part in which they differ most.
 
     Args:
         unlike: The reference.
         distances: Of the images (N, 3), from :meth:`UnlikeTraining.distances`.
-        subjects: The subject of each, None where it is unknown.
+        subjects: The subject of each, text where it is known.
     """
-    columns = {LIKE_TRAINING: unlike.p_values(distances), MOST_UNLIKE: unlike.most_unlike(distances)}
-    known = pd.Series(list(subjects), dtype="string")
-    if len(known) and known.notna().all() and known.duplicated().any() and unlike.by_subject:
-        codes, _ = pd.factorize(known)
-        columns[SUBJECT_LIKE_TRAINING] = unlike.subject_p_values(distances, codes.astype(np.int64))[codes]
-    return pd.DataFrame(columns)
+    columns: Columns = {
+        LIKE_TRAINING: unlike.p_values(distances),
+        MOST_UNLIKE: np.array(unlike.most_unlike(distances), dtype=object),
+    }
+    names = [name for name in subjects if isinstance(name, str)]
+    if names and len(names) == len(subjects) > len({*names}) and unlike.by_subject:
+        numbers: dict[str, int] = {}
+        codes = np.array([numbers.setdefault(name, len(numbers)) for name in names], dtype=np.int64)
+        columns[SUBJECT_LIKE_TRAINING] = unlike.subject_p_values(distances, codes)[codes]
+    return columns
+
+
+def combine_likeness(members: Sequence[Columns]) -> Columns:
+    """The columns of an ensemble from those of each classifier.
+
+    The largest p-value counts, so that a scan is unlike only if it is so for every classifier.
+    """
+    names = [name for name in (LIKE_TRAINING, SUBJECT_LIKE_TRAINING) if all(name in each for each in members)]
+    combined = {name: np.max([each[name] for each in members], axis=0) for name in names}
+    return {**combined, MOST_UNLIKE: members[0][MOST_UNLIKE]}
+
+
+def measure_images(manifest: Manifest, store: Store, features: np.ndarray, rows: np.ndarray) -> Measured:
+    """What is compared with the training data, of some rows.
+
+    Args:
+        manifest: The images.
+        store: Their prepared pixels.
+        features: Embeddings of the chosen images (n, F).
+        rows: Positions of these in the manifest and the store (n,).
+    """
+    names, facts = facts_of(manifest, rows.tolist())
+    blocks = np.array_split(rows, max(1, -(-len(rows) // PIXELS_AT_ONCE)))
+    pictures = np.concatenate([coarse_pictures(store.pixels[block]) for block in blocks])
+    return Measured(features.astype(np.float64), pictures, facts, names)
 
 
 def coarse_pictures(pixels: np.ndarray, most: int = COARSE_SIDE) -> Floats:
@@ -374,6 +446,8 @@ def coarse_pictures(pixels: np.ndarray, most: int = COARSE_SIDE) -> Floats:
 
 def some_of_each(subjects: npt.NDArray[np.object_], most_subjects: int, seed: int) -> Integers:
     """Positions of images to measure: of at most so many subjects, drawn at random, evenly spread over each."""
+    import pandas as pd
+
     names = np.unique(subjects.astype(str))
     chosen = set(np.random.default_rng(seed).permutation(names)[:most_subjects])
     rows = pd.Series(np.arange(len(subjects))).groupby(subjects.astype(str)).agg(list)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from gyrus.datasets.identifiers import examples, match_identifiers
 from gyrus.datasets.manifest import Manifest
@@ -20,6 +20,9 @@ from gyrus.serialisation import Saved
 from gyrus.text import counted, listed, visible
 from gyrus.workflows.crossval_folder import CrossValidation, fold_runs, is_crossval
 from gyrus.workflows.experiment_config import EvaluationConfig
+
+if TYPE_CHECKING:
+    from gyrus.evaluation.assessment import Assessment
 
 Weighting = Literal["equal", "validation"]
 """Equal weights, or weights fitted on the validation set that all members share."""
@@ -198,6 +201,29 @@ def member_weights(runs: Sequence[Run], weighting: Weighting) -> tuple[float, ..
             f"Weights can be fitted only if all runs share the validation set. {error} "
             "The folds of a cross-validation never share it; use equal weights."
         ) from error
+
+
+def shared_assessment(
+    runs: Sequence[Run], weights: Sequence[float], resamples: int = 2000
+) -> tuple[Assessment | None, tuple[str, ...]]:
+    """Choices made on the validation set that all members share, with the reason where there are none.
+
+    Args:
+        runs: Finished runs.
+        weights: The weight of each.
+        resamples: Bootstrap resamples; 0 for no intervals.
+    """
+    from gyrus.evaluation.assessment import assess
+    from gyrus.workflows.evaluate import healthy_class
+
+    try:
+        val, test = (
+            average_predictions([Predictions.load(run.predictions(subset)) for run in runs], weights)
+            for subset in ("val", "test")
+        )
+        return assess(val, test, healthy=healthy_class(test.classes), resamples=resamples), ()
+    except (DataError, LeakageError) as error:
+        return None, (f"No calibration and no operating points, because the members share no validation set: {error}",)
 
 
 @dataclass(frozen=True)

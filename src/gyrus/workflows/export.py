@@ -18,18 +18,20 @@ from gyrus.datasets.splits import Split
 from gyrus.datasets.store import open_store
 from gyrus.datasets.torch_dataset import PixelDataset
 from gyrus.errors import ConfigError, DataError, GyrusError, RunError
-from gyrus.evaluation.assessment import Assessment, assess
+from gyrus.evaluation.assessment import SHIPPED_GOAL, Assessment
 from gyrus.evaluation.result import Evaluation
 from gyrus.evaluation.thresholds import GOALS
-from gyrus.export.bundle import Bundle, BundleEngine, softmax
+from gyrus.export.bundle import Bundle, BundleEngine
 from gyrus.export.manifest import (
     BUNDLE,
+    DISTANCE_TOLERANCE,
     FORMATS,
     MODEL_CARD,
     REFERENCE,
     SCHEMA_FILE,
     TOLERANCE,
     TRAINING_SUBJECTS,
+    UNLIKE_TRAINING,
     BundleManifest,
     Calibration,
     Choices,
@@ -47,9 +49,11 @@ from gyrus.export.references import ATTEMPTS, changed, write_references
 from gyrus.export.training_subjects import TrainingSubjects
 from gyrus.extras import missing_dependency
 from gyrus.files import make_folder, new_folder, require_empty, temporary_folder, write_text
+from gyrus.inference.decision_rule import softmax
 from gyrus.inference.pooling import average_predictions
-from gyrus.inference.predict import predict_logits
+from gyrus.inference.predict import WithEmbedding, predict_logits
 from gyrus.inference.predictions import Predictions
+from gyrus.inference.unlike_training import measure_images
 from gyrus.registry import look_up
 from gyrus.reporting.bundle_card import render_bundle_card
 from gyrus.runs.run_folder import Run, current_environment, installed_version
@@ -57,12 +61,11 @@ from gyrus.text import counted, one_per_line
 from gyrus.transforms.volume_steps import FindMask
 from gyrus.workflows.crossval_folder import CrossValidation, fold_runs, is_crossval
 from gyrus.workflows.display import SILENT, Display
-from gyrus.workflows.ensemble import Ensemble
-from gyrus.workflows.evaluate import healthy_class
+from gyrus.workflows.ensemble import Ensemble, shared_assessment
 from gyrus.workflows.experiment_config import DataConfig
 from gyrus.workflows.load_data import scan_data, scan_unlabelled
 from gyrus.workflows.predict import TrainedClassifier
-from gyrus.workflows.predict_bundle import bundle_reading, member_logits
+from gyrus.workflows.predict_bundle import bundle_reading, member_outputs
 
 RESEARCH_ONLY = (
     "Research. Not a medical device: not for diagnosis, treatment, screening or any decision about a person."
@@ -145,7 +148,7 @@ class Source:
             runs += members
             weights += [weight / len(members)] * len(members)
         of_runs = len(runs) == len(found.members)
-        assessment, notes = _ensemble_assessment(runs, weights) if of_runs else (None, _OF_CROSSVALS)
+        assessment, notes = shared_assessment(runs, weights) if of_runs else (None, _OF_CROSSVALS)
         return cls("ensemble", Run(folder).title, tuple(runs), tuple(weights), found.evaluation, assessment, notes)
 
 
@@ -153,18 +156,6 @@ _OF_CROSSVALS = (
     "The members are cross-validations, whose networks have together been trained on every subject: calibration and "
     "operating points cannot be measured on these subjects.",
 )
-
-
-def _ensemble_assessment(runs: Sequence[Run], weights: Sequence[float]) -> tuple[Assessment | None, tuple[str, ...]]:
-    """Choices made on the validation set that all members share."""
-    try:
-        val, test = (
-            average_predictions([Predictions.load(run.predictions(subset)) for run in runs], weights)
-            for subset in ("val", "test")
-        )
-        return assess(val, test, healthy=healthy_class(test.classes)), ()
-    except DataError as error:
-        return None, (f"No calibration and no operating points, because the members share no validation set: {error}",)
 
 
 @dataclass(frozen=True)
@@ -202,7 +193,7 @@ def export(
     data: str | Path | None = None,
     licence: str = NOT_STATED,
     intended_use: str = RESEARCH_ONLY,
-    operating_point: str = "youden",
+    operating_point: str = SHIPPED_GOAL,
     display: Display = SILENT,
 ) -> ExportedBundle:
     """Export a run, a cross-validation or an ensemble as a bundle.
@@ -319,7 +310,18 @@ def _write_member(
         model={name: described[name] for name in ("name", "options", "head") if name in described},
         parameters=int(run.description["parameters"]),
         run=run.title,
+        unlike_training=_copy_reference(folder, one, run, number),
     )
+
+
+def _copy_reference(folder: Path, one: TrainedClassifier, run: Run, number: int) -> str | None:
+    """Copy the distances of the training data of a run."""
+    if one.unlike is None:
+        return None
+    name = f"{UNLIKE_TRAINING}/{number}.npz"
+    make_folder(folder / UNLIKE_TRAINING)
+    shutil.copyfile(run.unlike_training, folder / name)
+    return name
 
 
 def _describe(
@@ -414,13 +416,20 @@ def _used_rows(manifest: Manifest, split: Split) -> Any:
     return manifest.table[manifest.table["sample"].isin({*split.samples["train"], *split.samples["val"]})]
 
 
-def _run_logits(one: TrainedClassifier, manifest: Manifest) -> np.ndarray:
-    """The logits (N, K) of the network of a run, by PyTorch on the CPU in single precision, from the raw files."""
+def _run_outputs(one: TrainedClassifier, manifest: Manifest) -> tuple[np.ndarray, np.ndarray | None]:
+    """The logits (N, K) of the network of a run, and the distances (N, 3) to its training data where it has any.
+
+    By PyTorch on the CPU in single precision, from the raw files.
+    """
     with temporary_folder() as cache:
         store = open_store(manifest, one.settings.preprocessing, cache=cache)
         rows = np.arange(len(manifest))
         dataset = PixelDataset(store, rows, np.full(len(manifest), -1), one.normalisation)
-        return predict_logits(one.model.float(), dataset, device=torch.device("cpu"))
+        both = predict_logits(WithEmbedding(one.model.float()), dataset, device=torch.device("cpu"))
+        logits, embeddings = both[:, : len(one.classes)], both[:, len(one.classes) :]
+        if one.unlike is None:
+            return logits, None
+        return logits, one.unlike.distances(measure_images(manifest, store, embeddings, rows))
 
 
 def _with_references(
@@ -436,13 +445,14 @@ def _with_references(
         try:
             found = scan_unlabelled(place, classifiers[0].reading(DataConfig()), SILENT)
             classifiers[0].require_dimensions(found)
-            logits = [_run_logits(one, found) for one in classifiers]
+            outputs = [_run_outputs(one, found) for one in classifiers]
             break
         except GyrusError as error:
             last = error
     else:
         raise GyrusError(f"No phantom fits the preprocessing, so the bundle would have no reference inputs: {last}")
     samples = found.table["sample"].tolist()
+    logits, distances = zip(*outputs, strict=True)
     tables = [
         Predictions.from_logits(samples, each, classes=one.classes, split_unit=one.split_unit)
         for one, each in zip(classifiers, logits, strict=True)
@@ -453,24 +463,32 @@ def _with_references(
             sample,
             dict(zip(tables[0].classes, row.tolist(), strict=True)),
             tuple(tuple(map(float, each[number])) for each in logits),
+            tuple(() if each is None else tuple(map(float, each[number])) for each in distances),
         )
         for number, (sample, row) in enumerate(zip(samples, together, strict=True))
     )
-    return replace(manifest, references=references, insensitive=_insensitive(folder, manifest, found, logits))
+    return replace(manifest, references=references, insensitive=_insensitive(folder, manifest, found, outputs))
 
 
 def _insensitive(
-    folder: Path, manifest: BundleManifest, found: Manifest, logits: Sequence[np.ndarray]
+    folder: Path,
+    manifest: BundleManifest,
+    found: Manifest,
+    outputs: Sequence[tuple[np.ndarray, np.ndarray | None]],
 ) -> tuple[str, ...]:
     """Changes of the images that no network of the bundle notices in the references."""
     bundle = Bundle.from_manifest(folder, manifest)
     largest: dict[str, float] = {}
-    for member, expected in zip(bundle.members, logits, strict=True):
+    for member, (expected, distances) in zip(bundle.members, outputs, strict=True):
         reader = Reader(found, member.about.preprocessing.volume)
         decoded = np.stack([reader.read(position) for position in range(len(found))])
         for name, images in changed(decoded):
             pixels, statistics = map(np.stack, zip(*(member.prepare(image) for image in images), strict=True))
-            moved = float(np.abs(member.logits(pixels, statistics) - expected).max())
+            logits, embeddings = member.outputs(pixels, statistics)
+            moved = float(np.abs(logits - expected).max())
+            if member.unlike and distances is not None:
+                by_features = member.unlike.models["features"](embeddings.astype(np.float64))
+                moved = max(moved, float(np.abs(by_features - distances[:, 0]).max()))
             largest[name] = max(moved, largest.get(name, 0.0))
     return tuple(name for name, moved in largest.items() if moved < DETECTED)
 
@@ -504,11 +522,14 @@ def _prove(
         tally.missing += len(split.samples["test"]) - len(names)
         if not names:
             continue
-        expected = _run_logits(one, replace(known.select(names), root=fresh.root))
+        expected, far = _run_outputs(one, replace(known.select(names), root=fresh.root))
         saved = _saved_probabilities(run, names, one.classes)
         with temporary_folder() as cache, display.progress(f"Comparing {run.title}") as progress:
             for bundle in bundles:
-                tally.add(expected, member_logits(bundle.members[number], fresh.select(names), cache, progress), saved)
+                given, distances = member_outputs(bundle.members[number], fresh.select(names), cache, progress)
+                tally.add(expected, given, saved)
+                if far is not None and distances is not None:
+                    tally.distance = float(np.maximum(tally.distance, np.abs(far - distances).max()))
         tally.samples += len(names)
     if not tally.samples:
         where = f"{data} has none of the files of the test set" if data else "the files of the test set were not found"
@@ -521,6 +542,12 @@ def _prove(
             f"test set the largest difference is {tally.largest:.2g} (at most {TOLERANCE:g} is allowed), and "
             f"{counted(tally.changed, 'sample has', 'samples have')} another predicted class. Nothing was written."
         )
+    if not tally.distance <= DISTANCE_TOLERANCE:
+        raise GyrusError(
+            "The bundle does not measure the likeness to the training data as the run does: over "
+            f"{counted(tally.samples, 'sample')} of the test set the largest difference of a distance is "
+            f"{tally.distance:.2g} (at most {DISTANCE_TOLERANCE:g} is allowed). Nothing was written."
+        )
     note = f"{counted(tally.missing, 'sample')} of the test set were not found or have changed" if tally.missing else ""
     return Proof(True, tally.samples, tally.missing, tally.largest, tally.from_saved, 0, TOLERANCE, note)
 
@@ -532,6 +559,7 @@ class _Tally:
     largest: float = 0.0
     from_saved: float | None = None
     changed: int = 0
+    distance: float = 0.0
 
     def add(self, expected: np.ndarray, found: np.ndarray, saved: np.ndarray | None) -> None:
         wanted, given = softmax(expected.astype(np.float64)), softmax(found.astype(np.float64))

@@ -30,14 +30,14 @@ from gyrus.evaluation.subgroups import evaluate_subgroups
 from gyrus.files import make_folder, require_empty, temporary_folder, write_text
 from gyrus.inference.predict import pick_device, predict_embeddings, predict_with_tta
 from gyrus.inference.predictions import Predictions
-from gyrus.inference.unlike_training import likeness_columns, summarise_likeness
+from gyrus.inference.unlike_training import NO_REFERENCE, likeness_columns, measure_images, summarise_likeness
 from gyrus.reporting.external_report import report_external
 from gyrus.runs.run_folder import Run
 from gyrus.types import SUBSETS
 from gyrus.workflows.display import SILENT, Display
 from gyrus.workflows.evaluate import evaluate_predictions, group_columns
 from gyrus.workflows.experiment_config import DataConfig
-from gyrus.workflows.likeness import NO_REFERENCE, measure_images, with_likeness
+from gyrus.workflows.likeness import with_likeness
 from gyrus.workflows.load_data import scan_data
 from gyrus.workflows.predict import TrainedClassifier
 

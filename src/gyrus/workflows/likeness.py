@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
-from gyrus.datasets.manifest import Manifest
-from gyrus.datasets.store import Store
-from gyrus.inference.acquisition_facts import facts_of
-from gyrus.inference.predictions import LIKE_TRAINING, MOST_UNLIKE, SUBJECT_LIKE_TRAINING, Predictions
+from gyrus.inference.predictions import Predictions
 from gyrus.inference.unlike_training import (
     MOST_TRAINING_SUBJECTS,
     MOST_VALIDATION_SUBJECTS,
+    Columns,
     Measured,
     UnlikeTraining,
-    coarse_pictures,
+    combine_likeness,
     likeness_columns,
+    measure_images,
     some_of_each,
     summarise_likeness,
 )
@@ -30,16 +29,8 @@ if TYPE_CHECKING:
     from gyrus.models.classifier import Classifier
     from gyrus.workflows.data_module import DataModule
 
-NO_REFERENCE = (
-    "The run holds no reference of its training data (it was trained with an earlier version of Gyrus, or with "
-    "evaluation.unlike_training=false), so scans unlike the training data are not recognised. Train again to add it."
-)
-
 MOST_TEST_SUBJECTS = 500
 """Subjects of the test set that are compared with the training set, drawn at random."""
-
-PIXELS_AT_ONCE = 256
-"""Prepared images that are averaged together."""
 
 
 def save_unlike_training(run: Run, model: Classifier, data: DataModule, test: Predictions, display: Display) -> None:
@@ -82,21 +73,6 @@ def save_unlike_training(run: Run, model: Classifier, data: DataModule, test: Pr
         summary.save(run.likeness)
 
 
-def measure_images(manifest: Manifest, store: Store, features: np.ndarray, rows: np.ndarray) -> Measured:
-    """What is compared with the training data, of some rows.
-
-    Args:
-        manifest: The images.
-        store: Their prepared pixels.
-        features: Embeddings of the chosen images (n, F).
-        rows: Positions of these in the manifest and the store (n,).
-    """
-    names, facts = facts_of(manifest, rows.tolist())
-    blocks = np.array_split(rows, max(1, -(-len(rows) // PIXELS_AT_ONCE)))
-    pictures = np.concatenate([coarse_pictures(store.pixels[block]) for block in blocks])
-    return Measured(features.astype(np.float64), pictures, facts, names)
-
-
 def load_unlike_training(run: Run) -> UnlikeTraining | None:
     """The reference of the training data of a run; None in runs that have none.
 
@@ -106,22 +82,12 @@ def load_unlike_training(run: Run) -> UnlikeTraining | None:
     return UnlikeTraining.load(run.unlike_training) if run.unlike_training.is_file() else None
 
 
-def with_likeness(predictions: Predictions, members: Sequence[pd.DataFrame]) -> Predictions:
+def with_likeness(predictions: Predictions, members: Sequence[Columns]) -> Predictions:
     """Predictions with the columns about their likeness to the training data.
 
     Args:
         predictions: One row per image.
         members: The columns of :func:`gyrus.inference.unlike_training.likeness_columns` of each classifier of an
-            ensemble. The largest p-value counts, so that a scan is unlike only if it is so for every classifier.
+            ensemble.
     """
-    columns = [name for name in (LIKE_TRAINING, SUBJECT_LIKE_TRAINING) if all(name in each for each in members)]
-    combined = {name: np.max([each[name].to_numpy() for each in members], axis=0) for name in columns}
-    added = {**combined, MOST_UNLIKE: members[0][MOST_UNLIKE].to_numpy()}
-    table = predictions.table.assign(**added)
-    return Predictions.from_table(
-        table,
-        classes=predictions.classes,
-        split_unit=predictions.split_unit,
-        subset=predictions.subset,
-        subject_kind=predictions.subject_kind,
-    )
+    return replace(predictions, table=predictions.table.assign(**combine_likeness(members)))

@@ -22,6 +22,7 @@ from gyrus.errors import ConfigError, DataError
 from gyrus.executor import folder_for_temporary_files
 from gyrus.export.manifest import is_bundle
 from gyrus.files import file_digest, read_json, reading, temporary_folder
+from gyrus.inference.decision_rule import DecisionRule
 from gyrus.inference.engines import PROBE, ChosenEngine, EngineName, TorchEngine, choose_engine
 from gyrus.inference.pooling import average_predictions
 from gyrus.inference.predict import (
@@ -35,7 +36,13 @@ from gyrus.inference.predict import (
     tta_augmentation,
 )
 from gyrus.inference.predictions import Predictions
-from gyrus.inference.unlike_training import UnlikeTraining, likeness_columns, summarise_likeness
+from gyrus.inference.unlike_training import (
+    NO_REFERENCE,
+    UnlikeTraining,
+    likeness_columns,
+    measure_images,
+    summarise_likeness,
+)
 from gyrus.models.classifier import Classifier
 from gyrus.registry import look_up
 from gyrus.runs.run_folder import Run
@@ -43,9 +50,9 @@ from gyrus.transforms.normalisation import Normalisation
 from gyrus.types import SplitUnit
 from gyrus.workflows.data_module import build_model
 from gyrus.workflows.display import SILENT, Display
-from gyrus.workflows.ensemble import Weighting, member_weights, open_runs
+from gyrus.workflows.ensemble import Weighting, member_weights, open_runs, shared_assessment
 from gyrus.workflows.experiment_config import DataConfig, ExperimentConfig, load_run_config
-from gyrus.workflows.likeness import NO_REFERENCE, load_unlike_training, measure_images, with_likeness
+from gyrus.workflows.likeness import load_unlike_training, with_likeness
 from gyrus.workflows.load_data import scan_unlabelled
 from gyrus.workflows.predict_bundle import predict_bundle, refuse_options_of_runs, require_suffix
 from gyrus.workflows.skipped_samples import for_each_input, write_skipped
@@ -137,6 +144,7 @@ class Predictor:
             for member, each in zip(members, runs, strict=True)
         )
         self._weights = member_weights(runs, weights)
+        self._rule = _decision_rule(runs, members, self._weights)
         self._display = display
 
     @property
@@ -157,6 +165,7 @@ class Predictor:
             raise DataError("Nothing to predict: name at least one image, folder or table.")
         found, skipped = self._predict_all(inputs, data or DataConfig())
         predictions = replace(_together(found), engines=self.engines)
+        predictions = self._decided(predictions)
         self._display.say(self._likeness_sentence(predictions))
         if out is not None:
             predictions.export(Path(out))
@@ -167,6 +176,17 @@ class Predictor:
     def reference_count(self) -> int:
         """The validation subjects that p-values of being like the training data are ranks among; 0 without any."""
         return min((each.classifier.unlike.count for each in self._members if each.classifier.unlike), default=0)
+
+    def _decided(self, predictions: Predictions) -> Predictions:
+        """Predictions with the columns of calibration and decisions, and how many are positive in words."""
+        rule = self._rule
+        if rule is None or rule.classes != predictions.classes:
+            return predictions
+        units = predictions.table["sample"].tolist(), predictions.table["subject"].tolist()
+        columns = rule.columns(predictions.logits, *units)
+        if sentence := rule.text(columns, *units):
+            self._display.say(sentence)
+        return replace(predictions, table=predictions.table.assign(**columns))
 
     def _likeness_sentence(self, predictions: Predictions) -> str:
         """How many of the new scans are unlike the training data, or why that is not known."""
@@ -257,6 +277,20 @@ class Predictor:
             part = replace(manifest, table=manifest.table.iloc[rows].reset_index(drop=True))
             configs = [member.classifier.settings.preprocessing for member in self._members]
             yield part, [open_store(part, config, cache=cache) for config in configs]
+
+
+def _decision_rule(
+    runs: Sequence[Run], members: Sequence[TrainedClassifier], weights: Sequence[float]
+) -> DecisionRule | None:
+    """What was chosen on the validation set, to apply to new images; None where nothing was, or for other copies."""
+    if any(member.tta != member.settings.evaluation.tta for member in members):
+        return None  # chosen for other probabilities
+    if len(runs) > 1:
+        assessment, _ = shared_assessment(runs, weights, resamples=0)
+        return assessment.decision_rule if assessment else None
+    from gyrus.evaluation.assessment import Assessment
+
+    return Assessment.load(runs[0].assessment).decision_rule if runs[0].assessment.is_file() else None
 
 
 def _together(found: Sequence[Predictions]) -> Predictions:

@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from gyrus.errors import ConfigError, DataError
-from gyrus.export.bundle import Bundle, LoadedMember, softmax
+from gyrus.export.bundle import Bundle, LoadedMember
 from gyrus.export.manifest import BundleManifest
 from gyrus.files import atomic_path, temporary_folder
+from gyrus.inference.columns import exported_columns
+from gyrus.inference.decision_rule import softmax
 from gyrus.inference.engines import images_at_once
+from gyrus.inference.unlike_training import (
+    NO_REFERENCE,
+    combine_likeness,
+    count_unlike,
+    likeness_columns,
+    measure_images,
+)
 from gyrus.text import for_spreadsheets
 from gyrus.types import SPLIT_WARNINGS, SplitUnit
 from gyrus.workflows.display import SILENT, Display
@@ -39,6 +48,7 @@ class Answers:
         classes: The class names in the order of the columns.
         split_unit: What was kept whole when the data of the classifier were split.
         engines: What ran the networks.
+        columns: Further columns, as :class:`gyrus.inference.predictions.Predictions` exports them, N values each.
     """
 
     samples: tuple[str, ...]
@@ -47,6 +57,7 @@ class Answers:
     classes: tuple[str, ...]
     split_unit: SplitUnit
     engines: tuple[str, ...] = ()
+    columns: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -68,7 +79,7 @@ class Answers:
             subset="new",
             subjects=self.subjects,
         )
-        return replace(found, engines=self.engines)
+        return replace(found, engines=self.engines, table=found.table.assign(**self.columns))
 
     def export(self, path: Path) -> None:
         """Write the table of :meth:`gyrus.inference.predictions.Predictions.export`, usually without pandas."""
@@ -78,15 +89,16 @@ class Answers:
         if path.suffix.lower() != ".csv" or not plain:
             self.predictions().export(path)
             return
+        further = exported_columns(self.columns)
         header = ["sample", "subject", "target", "predicted", *[f"probability:{name}" for name in self.classes]]
-        probabilities = softmax(self.logits)
+        probabilities = softmax(self.logits).tolist()
+        more = [["" if _is_missing(value) else value for value in self.columns[name].tolist()] for name in further]
+        rows = zip(self.samples, self.subjects, probabilities, self.logits, *more, strict=True)
         with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(header)
-            for sample, subject, row, logits in zip(
-                self.samples, self.subjects, probabilities.tolist(), self.logits, strict=True
-            ):
-                writer.writerow([sample, subject or "", "", self.classes[int(logits.argmax())], *row])
+            writer.writerow([*header, *further])
+            for sample, subject, row, logits, *values in rows:
+                writer.writerow([sample, subject or "", "", self.classes[int(logits.argmax())], *row, *values])
 
     @classmethod
     def joined(cls, several: Sequence[Answers]) -> Answers:
@@ -96,11 +108,18 @@ class Answers:
             for row, sample in enumerate(answers.samples):
                 first.setdefault(sample, (number, row))
         places = first.values()
+        names = dict.fromkeys(name for answers in several for name in answers.columns)
+
+        def value(number: int, row: int, name: str) -> object:
+            column = several[number].columns.get(name)
+            return np.nan if column is None else column[row]
+
         return replace(
             several[0],
             samples=tuple(first),
             subjects=tuple(several[number].subjects[row] for number, row in places),
             logits=np.stack([several[number].logits[row] for number, row in places]),
+            columns={name: np.array([value(*place, name) for place in places]) for name in names},
         )
 
 
@@ -132,7 +151,7 @@ def predict_bundle(
     if not inputs:
         raise DataError("Nothing to predict: name at least one image, folder or table.")
     answers, skipped = _answer_all(opened, inputs, data, display)
-    answers = replace(answers, engines=opened.engines)
+    answers = _decided(opened, replace(answers, engines=opened.engines), display)
     if out is not None:
         answers.export(Path(out))
         write_skipped(skipped, Path(out), display)
@@ -173,13 +192,15 @@ def bundle_reading(manifest: BundleManifest, config: DataConfig) -> DataConfig:
     return config.model_copy(update={**manifest.view, "window": config.window or manifest.window})
 
 
-def member_logits(
+def member_outputs(
     member: LoadedMember,
     manifest: Manifest,
     cache: Path,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
-) -> np.ndarray:
-    """The logits (N, K) of a network for the images of a manifest, decoded from their files.
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """The logits (N, K) of a network for the images of a manifest, and their distances (N, 3) to its training data.
+
+    The images are decoded from their files. There are no distances for a network without a reference.
 
     Args:
         member: The network.
@@ -191,12 +212,46 @@ def member_logits(
 
     store = open_store(manifest, member.about.preprocessing, cache=cache)
     step = images_at_once(store.pixels.shape[1:])
-    found = []
+    found, vectors = list[np.ndarray](), list[np.ndarray]()
     for start in range(0, len(store), step):
         rows = slice(start, start + step)
-        found.append(member.logits(np.asarray(store.pixels[rows]), store.statistics[rows]))
+        logits, embeddings = member.outputs(np.asarray(store.pixels[rows]), store.statistics[rows])
+        found.append(logits)
+        vectors.append(embeddings)
         progress(min(start + step, len(store)), len(store))
-    return np.concatenate(found)
+    if member.unlike is None:
+        return np.concatenate(found), None
+    measured = measure_images(manifest, store, np.concatenate(vectors), np.arange(len(store)))
+    return np.concatenate(found), member.unlike.distances(measured)
+
+
+def _decided(bundle: Bundle, answers: Answers, display: Display) -> Answers:
+    """Answers with the columns of calibration and decisions; what they and the likeness say in words is shown."""
+    units = answers.samples, answers.subjects
+    if rule := bundle.decision_rule:
+        columns = rule.columns(answers.logits, *units)
+        answers = replace(answers, columns={**answers.columns, **columns})
+        if sentence := rule.text(columns, *units):
+            display.say(sentence)
+    summary = count_unlike(dict(answers.columns), *units, bundle.reference_count)
+    display.say(summary.text() if summary else NO_REFERENCE)
+    return answers
+
+
+def _likeness(
+    bundle: Bundle, distances: Sequence[np.ndarray | None], subjects: Sequence[object]
+) -> dict[str, np.ndarray]:
+    """The columns about the likeness of images to the training data."""
+    members = [
+        likeness_columns(member.unlike, each, subjects)
+        for member, each in zip(bundle.members, distances, strict=True)
+        if member.unlike and each is not None
+    ]
+    return combine_likeness(members) if members else {}
+
+
+def _is_missing(value: object) -> bool:
+    return isinstance(value, float) and value != value
 
 
 def _answer_all(
@@ -233,17 +288,21 @@ def _answer(
             for member in bundle.members:
                 size = None if member.about.patches else (member.about.in_channels, *member.about.image_size)
                 manifest = without_unusable(manifest, member.about.preprocessing, cache=cache, size=size)
-        found = []
+        found, distances = list[np.ndarray](), list[np.ndarray | None]()
         for number, member in enumerate(bundle.members, 1):
             which = f", network {number} of {len(bundle.members)}" if len(bundle.members) > 1 else ""
             with display.progress(f"Predicting {path}{which}") as progress:
-                found.append(member_logits(member, manifest, cache, progress))
+                logits, far = member_outputs(member, manifest, cache, progress)
+                found.append(logits)
+                distances.append(far)
+    subjects = _subjects(manifest)
     answers = Answers(
         tuple(str(manifest.root / sample) for sample in manifest.table["sample"]),
-        tuple(_subjects(manifest)),
+        tuple(subjects),
         bundle.combine(found),
         about.classes,
         about.split_unit,
+        columns=_likeness(bundle, distances, subjects),
     )
     return answers, manifest.problems, manifest.root
 
@@ -272,8 +331,9 @@ def _answer_image(bundle: Bundle, path: str | Path) -> Answers | None:
         pixels, notes = decode_with_notes(place.read_bytes(), GrayWindow(*about.window) if about.window else None)
         if notes or all(channel.min() == channel.max() for channel in pixels):
             return None
-        logits = bundle.classify(pixels)
+        logits, distances = bundle.classify(pixels)
     except (DataError, OSError, UnicodeEncodeError):
         return None
     subject = subjects_from_names([place.name], [None]).subjects[0]
-    return Answers((str(place),), (subject,), logits[None], about.classes, about.split_unit)
+    columns = _likeness(bundle, distances, [subject])
+    return Answers((str(place),), (subject,), logits[None], about.classes, about.split_unit, columns=columns)

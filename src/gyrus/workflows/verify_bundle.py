@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from gyrus.errors import GyrusError, MissingDependencyError
-from gyrus.export.bundle import Bundle, BundleEngine, read_manifest, softmax
+from gyrus.export.bundle import Bundle, BundleEngine, read_manifest
 from gyrus.export.manifest import (
+    DISTANCE_TOLERANCE,
     REFERENCE,
     SCHEMA_FILE,
     TOLERANCE,
@@ -22,6 +23,7 @@ from gyrus.export.manifest import (
 )
 from gyrus.export.training_subjects import TrainingSubjects
 from gyrus.files import temporary_folder
+from gyrus.inference.decision_rule import softmax
 from gyrus.text import one_per_line
 from gyrus.workflows.display import SILENT, Display
 
@@ -144,7 +146,7 @@ def _compare(folder: Path, manifest: BundleManifest, engine: BundleEngine) -> tu
     from gyrus.datasets.manifest import require_dimensions
     from gyrus.workflows.experiment_config import DataConfig
     from gyrus.workflows.load_data import scan_unlabelled
-    from gyrus.workflows.predict_bundle import bundle_reading, member_logits
+    from gyrus.workflows.predict_bundle import bundle_reading, member_outputs
 
     bundle = Bundle.from_manifest(folder, manifest, engine)
     reading = bundle_reading(manifest, DataConfig())
@@ -154,18 +156,24 @@ def _compare(folder: Path, manifest: BundleManifest, engine: BundleEngine) -> tu
     if not expected or sorted(expected) != sorted(samples):
         return 0.0, f"the samples are {samples}, not {sorted(expected)}"
     with temporary_folder() as cache:
-        logits = [member_logits(member, found, cache) for member in bundle.members]
-    given = softmax(bundle.combine(logits))
+        outputs = [member_outputs(member, found, cache) for member in bundle.members]
+    given = softmax(bundle.combine([logits for logits, _ in outputs]))
     wanted = np.array([[expected[name].probabilities[label] for label in manifest.classes] for name in samples])
     difference = float(np.abs(given - wanted).max())
     other = int((given.argmax(axis=1) != wanted.argmax(axis=1)).sum())
-    scaled = 0.0
-    for number, each in enumerate(logits):
+    scaled, far = 0.0, 0.0
+    for number, (logits, distances) in enumerate(outputs):
         before = np.array([expected[name].logits[number] for name in samples])
-        scaled = max(scaled, float(np.abs(each - before).max() / max(1.0, float(np.abs(before).max()))))
-    if difference <= TOLERANCE and not other and scaled <= LOGIT_TOLERANCE:
+        scaled = max(scaled, float(np.abs(logits - before).max() / max(1.0, float(np.abs(before).max()))))
+        known = [expected[name].distances[number] for name in samples]
+        if distances is not None and all(known):
+            far = float(np.maximum(far, np.abs(distances - np.array(known)).max()))
+        elif distances is not None or any(known):  # the distances of the training data were left out or put in
+            far = float("inf")
+    if difference <= TOLERANCE and not other and scaled <= LOGIT_TOLERANCE and far <= DISTANCE_TOLERANCE:
         return difference, ""
     return difference, (
         f"the largest difference of probabilities is {difference:.2g} (allowed: {TOLERANCE:g}), that of logits "
-        f"{scaled:.2g} (allowed: {LOGIT_TOLERANCE:g}), and {other} of {len(samples)} have another class"
+        f"{scaled:.2g} (allowed: {LOGIT_TOLERANCE:g}), that of distances to the training data {far:.2g} (allowed: "
+        f"{DISTANCE_TOLERANCE:g}), and {other} of {len(samples)} have another class"
     )
