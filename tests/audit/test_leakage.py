@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
@@ -162,3 +165,92 @@ def test_shuffled_labels_of_one_subject_agree_always() -> None:
     one = np.zeros(4, dtype=np.int64)
     found = leakage_module._shuffled(one, one, np.array([1]), np.array([0]), np.random.default_rng(0))
     assert found == (1.0, 1.0)
+
+
+def context_of(places: str, subjects: list[str] | None, *, images: np.ndarray | None = None) -> SimpleNamespace:
+    """A measured data set of two classes; ``places`` has a letter per image: t for training, e for test."""
+    count = len(places)
+    if images is None:
+        images = np.random.default_rng(0).integers(0, 256, (count, 8, 8), dtype=np.uint8)
+    names = [f"i{row}" for row in range(count)]
+    columns = {"sample": names, "path": names, "label": ["a", "b"] * (count // 2), "shape": [(8, 8)] * count}
+    manifest = Manifest.from_rows(pd.DataFrame(columns), root=Path())
+    manifest = replace(manifest, table=manifest.table.set_index("sample").loc[names].reset_index())
+    found = {
+        "train": np.flatnonzero(np.array(list(places)) == "t"),
+        "test": np.flatnonzero(np.array(list(places)) == "e"),
+    }
+    return SimpleNamespace(
+        has_classes=True,
+        subset_rows=found.__getitem__,
+        subjects=None if subjects is None else np.array(subjects),
+        targets=np.arange(count) % 2,
+        images=SimpleNamespace(thumbnails=images),
+        seed=0,
+        manifest=manifest,
+        duplicates=(),
+        subsets=np.array([{"t": "train", "e": "test"}.get(place, "") for place in places], dtype=object),
+    )
+
+
+def test_a_given_split_leaks_where_subjects_are_in_both_subsets() -> None:
+    """Four of six test images are of two subjects that have training images too."""
+    subjects = ["p", "p", "q", "q", "r", "r", "p", "q", "q", "q", "s", "u"]
+    [finding] = leakage_module.check(context_of("tttttteeeeee", subjects))
+    assert (finding.check, finding.severity) == ("leakage", "error")
+    assert finding.verdict.startswith("The split leaks: 2 of the 4 subjects in the test set are also in the training")
+    assert finding.numbers["subjects in train and test"] == 2
+    assert finding.numbers["subjects in test"] == 4
+    assert finding.numbers["fraction of test images of these subjects"] == pytest.approx(4 / 6)
+    assert finding.numbers["test images used"] == 6
+    assert [(flag.sample, flag.reason) for flag in finding.samples] == [
+        (name, "its subject is also in the training set") for name in ("i6", "i7", "i8", "i9")
+    ]
+    one = leakage_module.check(context_of("tttttteeeeee", [*"ppppppp", *"uvwxy"]))[0]
+    assert "1 of the 6 subjects in the test set is also in the training set (16.7 % of" in one.verdict
+
+
+def test_a_given_split_without_common_subjects_is_said_to_be_so_by_their_names_only() -> None:
+    [finding] = leakage_module.check(context_of("tttttteeeeee", [*"aabbcc", *"ddeeff"]))
+    assert (finding.check, finding.severity, finding.samples) == ("leakage", "ok", ())
+    assert finding.verdict.startswith(
+        "By the names of the subjects, none is in both the training and the test set. One"
+    )
+    assert (finding.numbers["subjects in train and test"], finding.numbers["subjects in test"]) == (0, 3)
+    assert finding.numbers["leakage score"] < leakage_module.LEAKAGE_THRESHOLD
+
+
+def test_a_given_split_of_unknown_subjects_cannot_be_judged() -> None:
+    [finding] = leakage_module.check(context_of("tttttteeeeee", None))
+    assert (finding.check, finding.severity) == ("leakage", "warning")
+    assert finding.verdict.startswith("Leakage cannot be ruled out: subjects are unknown")
+    assert finding.numbers["test images used"] == 6
+
+
+def test_a_split_with_an_empty_subset_is_no_split() -> None:
+    for places in ("tttttttttttt", "eeeeeeeeeeee", "tttttt......"):
+        [unknown] = leakage_module.check(context_of(places, None))
+        assert (unknown.check, unknown.severity, unknown.numbers) == ("leakage", "warning", {})
+        assert unknown.verdict.startswith("The leakage of a random split by image is unknown")
+        [known] = leakage_module.check(context_of(places, [*"abcdefghijkl"]))
+        assert (known.check, known.severity) == ("leakage", "ok")
+        assert known.verdict.startswith("By the names of the subjects, hardly any has more than one image")
+        assert known.numbers["split"] == "tried: random by image"
+        assert known.numbers["fraction of test images of subjects in train"] == 0
+        assert known.numbers["test images used"] == round(leakage_module.TEST_FRACTION * 12)
+    assert leakage_module.check(context_of("tttttttttttt", ["a"] * 12)) == ()
+    [two] = leakage_module.check(context_of("tttttttttttt", [*"aaaaaabbbbbb"]))
+    assert (two.severity, two.numbers["fraction of test images of subjects in train"]) == ("warning", 1)
+
+
+def test_pairs_of_duplicates_in_two_subsets_are_an_error() -> None:
+    context = context_of("tttttteeeeee", [*"aabbcc", *"ddeeff"])
+    pairs = [SimpleNamespace(first=first, second=second, describe=lambda: "copy") for first, second in ((0, 7), (1, 2))]
+    context.duplicates = pairs
+    _, finding = leakage_module.check(context)
+    assert (finding.check, finding.severity) == ("leakage", "error")
+    assert finding.verdict.startswith("1 pair of duplicates is in different subsets of the split.")
+    assert finding.numbers == {"duplicate pairs across subsets": 1}
+    assert [(flag.sample, flag.reason) for flag in finding.samples] == [("i7", "copy of i0: test and train")]
+    context.duplicates = [*pairs, SimpleNamespace(first=3, second=9, describe=lambda: "copy")]
+    assert leakage_module.check(context)[1].verdict.startswith("2 pairs of duplicates are in different subsets")

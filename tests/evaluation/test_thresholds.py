@@ -154,7 +154,7 @@ def test_a_probability_equal_to_the_threshold_is_positive() -> None:
     """Of a positive whose probability is exactly 0, too."""
     logits, targets = np.array([[0.0, -2000.0], [0.0, 1.0], [0.0, -1.0]]), np.array([1, 1, 0])
     val = as_predictions(logits, targets, subset="val")
-    point = choose_threshold(val, ["class 1"], "sensitivity", target=1.0)
+    point = choose_threshold(val, ["class 1"], "sensitivity", target=1.0, unit="image")
     assert (point.threshold, point.validation["sensitivity"]) == (0.0, 1.0)
     assert point.predict_positive(val).all()
 
@@ -170,18 +170,15 @@ def test_where_none_may_be_positive_the_threshold_is_half_way_from_the_highest_p
 
 
 def test_no_true_positive_is_counted_above_the_highest_probability() -> None:
-    """Of 10 negative subjects one may be above the threshold, and it has the highest probability."""
-    scores = np.array([0.9, *np.linspace(0.01, 0.09, 9), 0.8, 0.5])
-    targets = np.array([0] * 10 + [1, 1])
-    val = as_predictions(np.log(np.column_stack([1 - scores, scores])), targets, subset="val")
-    point = choose_threshold(val, ["class 1"], "specificity", target=0.9)
-    assert point.threshold == pytest.approx(0.295)
-    assert point.validation["sensitivity"] == 1
+    scores = np.array([0.9, 0.5, 0.3, 0.8, 0.1])
+    val = as_predictions(np.log(np.column_stack([1 - scores, scores])), np.array([0, 0, 0, 1, 1]), subset="val")
+    point = choose_threshold(val, ["class 1"], "youden")
+    assert (point.threshold, point.validation["sensitivity"]) == (pytest.approx(0.65), 0.5)
 
 
 def test_a_probability_of_0_is_positive_at_the_threshold_0() -> None:
     val = as_predictions(np.array([[0.0, -2000], [0, 2], [0, -1]]), np.array([1, 1, 0]), subset="val")
-    point = choose_threshold(val, ["class 1"], "sensitivity", target=1.0)
+    point = choose_threshold(val, ["class 1"], "sensitivity", target=1.0, unit="image")
     assert (point.threshold, point.validation["sensitivity"]) == (0, 1)
     assert evaluate_threshold(point, replace(val, subset="test"), FAST).point is point
 

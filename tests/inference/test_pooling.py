@@ -97,13 +97,13 @@ def test_the_mean_of_classifiers_is_that_of_their_probabilities_by_name() -> Non
 def test_the_mean_keeps_what_is_known_of_the_samples() -> None:
     subjects, targets = ["p", None, "q"], [None, "b", "c"]
     first, second = (
-        make(np.log(some(seed, 3)), subjects, targets, subset="val", split_unit="scan", subject_kind="scan")
+        make(np.log(some(seed, 3)), subjects, targets, subset="val", split_unit="image", subject_kind="scan")
         for seed in (0, 1)
     )
     mean = average_predictions([first, second])
     assert mean.table["subject"].fillna("?").tolist() == ["p", "?", "q"]
     assert mean.table["target"].fillna("?").tolist() == ["?", "b", "c"]
-    assert (mean.subset, mean.subject_kind, mean.split_unit) == ("val", "scan", "scan")
+    assert (mean.subset, mean.subject_kind, mean.split_unit) == ("val", "scan", "image")
     np.testing.assert_allclose(mean.probabilities, (some(0, 3) + some(1, 3)) / 2, atol=1e-12)
 
 
