@@ -16,6 +16,7 @@ from gyrus.audit import leakage
 from gyrus.audit.duplicates import AlignedPairs, DuplicatePair, find_duplicates
 from gyrus.audit.nearest_neighbours import Neighbours
 from gyrus.configuration import read_assignments, read_document
+from gyrus.datasets import store_shards
 from gyrus.datasets.manifest import Manifest
 from gyrus.datasets.splits import Split, SplitConfig, check_split, kfold, split
 from gyrus.datasets.store import Store, open_store
@@ -108,7 +109,7 @@ STEPS = {"steps": [{"step": "grayscale"}]}
 
 @pytest.fixture
 def many(tmp_path) -> Manifest:
-    """More images than the store decodes at a time, with true digests."""
+    """300 images with true digests."""
     import hashlib
 
     manifest = images(tmp_path, 300)
@@ -116,7 +117,8 @@ def many(tmp_path) -> Manifest:
     return replace(manifest, table=manifest.table.assign(digest=pd.array(digests, dtype="string")))
 
 
-def test_rows_of_the_store_are_those_of_the_manifest_beyond_one_chunk(many, tmp_path):
+def test_rows_of_the_store_are_those_of_the_manifest_beyond_one_shard(many, tmp_path, monkeypatch):
+    monkeypatch.setattr(store_shards, "IMAGES", 128)
     store = open_store(many, PreprocessingConfig.model_validate(STEPS), cache=tmp_path / "cache")
     assert len(store) == 300
     expected = np.arange(300)
