@@ -10,11 +10,11 @@ from gyrus.reporting.evaluation_figures import draw_scores
 from gyrus.reporting.figures import (
     Drawing,
     Picture,
-    _glyphs,
     _legible_texts,
+    _without_glyphs,
     font_family,
-    legible,
     new_figure,
+    save_drawings,
 )
 from tests.support.predictions import study
 from tests.support.report_contents import read
@@ -47,9 +47,9 @@ def test_a_matrix_of_many_classes_gets_the_whole_width() -> None:
     assert not curves.is_wide
 
 
-def test_names_without_a_glyph_are_codes_in_a_png_and_stay_names_in_a_page(tmp_path, monkeypatch) -> None:
+def test_names_without_a_glyph_are_marks_with_a_key_in_a_png_and_stay_names_in_a_page(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr("gyrus.reporting.figures.OTHER_FONTS", ())  # as on a system with DejaVu Sans only
-    for cached in (font_family, _glyphs):
+    for cached in (font_family, _without_glyphs):
         cached.cache_clear()
     names = ["阿尔茨海默", "مرض", "🧠 tumour"]
     figure = new_figure(3.0, 2.0)
@@ -57,16 +57,20 @@ def test_names_without_a_glyph_are_codes_in_a_png_and_stay_names_in_a_page(tmp_p
     axes.plot([0, 1], [0, 1], label=names[2])
     axes.set_xticks([0, 1], names[:2])
     axes.legend()
-    png, svg = Drawing("names", "Names", "", figure).save(tmp_path)  # warnings are errors here
+    (picture,) = save_drawings([Drawing("names", "Names", "Caption.", figure)], tmp_path)  # warnings are errors here
+    png, svg = tmp_path / "names.png", tmp_path / "names.svg"
     assert all(name in svg.read_text(encoding="utf-8") for name in names)
     assert [label.get_text() for label in axes.get_xticklabels()] == names[:2], "the figure is as it was"
     with _legible_texts(figure):
         figure.canvas.draw()
-        assert axes.get_xticklabels()[0].get_text() == "U+963F U+5C14 U+8328 U+6D77 U+9ED8"
-        assert axes.get_legend().get_texts()[0].get_text() == "U+1F9E0 tumour"
-    assert png.exists()
-    assert legible("Alzheimer's (µ, é)") == "Alzheimer's (µ, é)"
-    for cached in (font_family, _glyphs):
+        assert axes.get_xticklabels()[0].get_text() == "[1]"
+        assert axes.get_xticklabels()[1].get_text() == names[1], "DejaVu Sans contains Arabic"
+        assert axes.get_legend().get_texts()[0].get_text() == "[2] tumour"
+    key = "The PNG file shows [1] for 阿尔茨海默, [2] for 🧠: no installed font contains these characters."
+    assert picture.caption == f"Caption. {key}"
+    with Image.open(png) as written:
+        assert written.info["Description"] == key
+    for cached in (font_family, _without_glyphs):
         cached.cache_clear()
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import io
 import re
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property, partial
 from itertools import cycle
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import IO, Any
 import matplotlib as mpl
 from matplotlib import font_manager
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.text import Text
@@ -152,17 +153,21 @@ class Picture:
 
 
 def save_drawings(drawings: Iterable[Drawing], folder: Path, prefix: str = "") -> tuple[Picture, ...]:
-    """Write drawings into a folder and return them as pictures for a page."""
+    """Write drawings into a folder and return them as pictures for a page, whose captions explain marks in the PNG."""
     drawings = tuple(drawings)
     for drawing in drawings:
         drawing.save(folder)
-    return tuple(Picture.from_drawing(drawing, prefix) for drawing in drawings)
+    pictures = ((Picture.from_drawing(drawing, prefix), key_to_marks(drawing.figure)) for drawing in drawings)
+    return tuple(replace(picture, caption=f"{picture.caption} {key}".rstrip()) for picture, key in pictures)
 
 
 def save_png(figure: Figure, path: Path) -> None:
-    """Write a figure at 150 dpi, atomically; the same figure gives the same bytes."""
+    """Write a figure at 150 dpi, atomically; the same figure gives the same bytes.
+
+    Its field Description explains marks that stand for characters without a glyph.
+    """
     with atomic_path(path) as temporary:
-        _draw(figure, temporary, dpi=150, metadata={"Software": None})
+        _draw(figure, temporary, dpi=150, metadata={"Software": None, "Description": key_to_marks(figure) or None})
 
 
 def draw_svg(figure: Figure) -> str:
@@ -187,24 +192,33 @@ def _inline(svg: str, name: str) -> str:
     return re.sub(r'(url\(#|href="#)', rf"\g<1>{name}-", svg)
 
 
-def legible(text: str) -> str:
-    """A text in which characters without a glyph in the fonts of :func:`font_family` are replaced by their codes.
+def names_without_glyphs(figure: Figure) -> dict[str, str]:
+    """What a PNG shows instead of characters that no font of :func:`font_family` contains.
 
-    Example:
-        >>> legible("AD")
-        'AD'
+    Returns:
+        By sequence of such characters a short mark, "[1]", "[2]" and so on.
     """
-    glyphs = _glyphs()
-    parts = re.split(r"(\s)", text)
-    return "".join(part if part.isspace() else _with_codes(part, glyphs) for part in parts)
+    texts = [each.get_text() for each in figure.findobj(Text)]
+    for axis in _axes(figure):
+        texts += axis.get_major_formatter().format_ticks(list(axis.get_majorticklocs()))
+    found = {part for text in texts for part in _without_glyphs().findall(text)}
+    return {part: f"[{number}]" for number, part in enumerate(sorted(found), 1)}
 
 
-def _with_codes(word: str, glyphs: frozenset[int]) -> str:
-    codes = "".join(
-        f"U+{ord(letter):04X} " if ord(letter) not in glyphs and letter != "\ufe0f" else letter.replace("\ufe0f", "")
-        for letter in word
-    )
-    return codes.rstrip()
+def key_to_marks(figure: Figure) -> str:
+    """What the marks in the PNG of a figure stand for; empty if the fonts contain all characters."""
+    marks = names_without_glyphs(figure)
+    pairs = ", ".join(f"{mark} for {name}" for name, mark in marks.items())
+    return f"The PNG file shows {pairs}: no installed font contains these characters." if marks else ""
+
+
+def _legible(marks: Mapping[str, str], text: str) -> str:
+    """A text with marks for what has no glyph; a variation selector of an emoji is not drawn."""
+    return _without_glyphs().sub(lambda match: marks[match[0]], text).replace("\ufe0f", "")
+
+
+def _axes(figure: Figure) -> list[Axis]:
+    return [axis for panel in figure.axes for axis in (panel.xaxis, panel.yaxis)]
 
 
 @cache
@@ -215,38 +229,42 @@ def font_family() -> tuple[str, ...]:
 
 
 @cache
-def _glyphs() -> frozenset[int]:
-    """The characters that the fonts contain."""
+def _without_glyphs() -> re.Pattern[str]:
+    """Sequences of characters that the fonts do not contain."""
     paths = [font_manager.findfont(name) for name in font_family()]
-    return frozenset().union(*(font_manager.get_font(path).get_charmap() for path in paths))
+    known = frozenset().union(*(font_manager.get_font(path).get_charmap() for path in paths))
+    letters = "".join(re.escape(chr(code)) for code in sorted(known) if not 0xD800 <= code < 0xE000)
+    return re.compile(f"[^{letters}\\s\ufe0f]+")
 
 
 @contextmanager
 def _legible_texts(figure: Figure) -> Iterator[None]:
-    """Texts of the figure with codes for characters without a glyph, for the block.
+    """Texts of the figure with the marks of :func:`names_without_glyphs`, for the block.
 
     Tick labels are made anew by their formatter at each drawing.
     """
-    texts = [(each, each.get_text()) for each in figure.findobj(Text) if legible(each.get_text()) != each.get_text()]
-    axes = [axis for panel in figure.axes for axis in (panel.xaxis, panel.yaxis)]
-    labels = [(axis, axis.get_major_formatter()) for axis in axes]
+    marks = names_without_glyphs(figure)
+    texts = [(each, each.get_text()) for each in figure.findobj(Text)] if marks else []
+    labels = [(axis, axis.get_major_formatter()) for axis in _axes(figure)] if marks else []
     try:
         for each, text in texts:
-            each.set_text(legible(text))
+            if _legible(marks, text) != text:
+                each.set_text(_legible(marks, text))
         for axis, formatter in labels:
-            if any(legible(text) != text for text in formatter.format_ticks(list(axis.get_majorticklocs()))):
-                axis.set_major_formatter(FuncFormatter(partial(_legible_tick, formatter)))
+            if any(_legible(marks, text) != text for text in formatter.format_ticks(list(axis.get_majorticklocs()))):
+                axis.set_major_formatter(FuncFormatter(partial(_legible_tick, marks, formatter)))
         yield
     finally:
         for each, text in texts:
-            each.set_text(text)
+            if each.get_text() != text:
+                each.set_text(text)
         for axis, formatter in labels:
             if axis.get_major_formatter() is not formatter:
                 axis.set_major_formatter(formatter)
 
 
-def _legible_tick(formatter: Formatter, value: float, position: int | None = None) -> str:
-    return legible(formatter(value, position))
+def _legible_tick(marks: Mapping[str, str], formatter: Formatter, value: float, position: int | None = None) -> str:
+    return _legible(marks, formatter(value, position))
 
 
 def _draw(figure: Figure, target: Path | IO[str], **how: Any) -> None:
