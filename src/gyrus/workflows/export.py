@@ -446,6 +446,8 @@ def _with_references(
             found = scan_unlabelled(place, classifiers[0].reading(DataConfig()), SILENT)
             classifiers[0].require_dimensions(found)
             outputs = [_run_outputs(one, found) for one in classifiers]
+            # Networks with global pooling take images of any size in PyTorch; the bundle refuses other sizes.
+            insensitive = _insensitive(folder, manifest, found, outputs)
             break
         except GyrusError as error:
             last = error
@@ -467,7 +469,7 @@ def _with_references(
         )
         for number, (sample, row) in enumerate(zip(samples, together, strict=True))
     )
-    return replace(manifest, references=references, insensitive=_insensitive(folder, manifest, found, outputs))
+    return replace(manifest, references=references, insensitive=insensitive)
 
 
 def _insensitive(
