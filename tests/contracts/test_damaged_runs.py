@@ -53,9 +53,6 @@ READERS: dict[str, Callable[[Run], object]] = {
 OPTIONAL = {"quality.csv", "examples.npz", "embeddings.npz", "baselines.json", "assessment.json", "subgroups.json"}
 """Files that some runs lack."""
 
-FREE = {"environment.json"}
-"""Files without fixed fields."""
-
 
 @pytest.fixture(scope="module")
 def copy(finished_run, tmp_path_factory) -> Path:
@@ -68,7 +65,7 @@ def test_a_damaged_file_is_named(copy, finished_run, name):
     for kind, damage in DAMAGES.items():
         damage(copy / name)
         try:
-            if (kind in ("missing", "folder") and name in OPTIONAL) or ("other" in kind and name in FREE):
+            if kind in ("missing", "folder") and name in OPTIONAL:
                 continue
             with pytest.raises(GyrusError, match=Path(name).name):
                 pytest.fail(f"{kind} is not noticed: {READERS[name](Run(copy))}")

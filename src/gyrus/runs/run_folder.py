@@ -156,7 +156,9 @@ class Run:
     @property
     def environment(self) -> dict[str, Any]:
         """Versions of Python, the system and libraries: the content of ``environment.json``."""
-        return _read_document(self.folder / "environment.json", "a list of versions")
+        return _read_document(
+            self.folder / "environment.json", "a list of versions", python=str, system=str, libraries=dict
+        )
 
     @property
     def status(self) -> Status:

@@ -15,7 +15,7 @@ BestBy = Monitor | Literal["epoch"]
 """How the best epoch is selected: by a score, or by its number, which keeps the last epoch."""
 
 MAY_CHANGE = frozenset(
-    {"workers", "device", "devices", "nodes", "sync_batch_norm", "check_memory", "loggers", "tracking"}
+    {"workers", "device", "devices", "nodes", "sync_batch_norm", "cuda_graphs", "check_memory", "loggers", "tracking"}
 )
 """Settings that may change when a training is resumed."""
 
