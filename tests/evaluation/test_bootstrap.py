@@ -13,6 +13,7 @@ from gyrus.evaluation import bootstrap
 from gyrus.evaluation.bootstrap import (
     DEFINED_FRACTION,
     BootstrapConfig,
+    Estimate,
     Fallbacks,
     IntervalNotes,
     bca_interval,
@@ -124,6 +125,40 @@ def test_where_there_is_no_interval_a_note_says_why(value: float, resampled: lis
     assert result.low is None
     assert result.high is None
     assert words in result.note
+
+
+@pytest.mark.parametrize(
+    ("value", "resampled", "method"),
+    [
+        (1.0, [1.0, 1.0, 0.5], "exact"),
+        (0.0, [0.0, 0.2, 0.0], "exact"),
+        (0.5, [0.5, 0.5, 0.5], "exact"),
+        (0.5, [0.4, 0.5, 0.6], "bootstrap"),
+    ],
+)
+def test_scores_of_0_or_1_and_constant_ones_have_the_exact_interval(value, resampled, method) -> None:
+    exact = Fallbacks(constant=lambda: Estimate(None, 0.25, 0.75, "", "exact"))
+    result = estimate(value, np.array(resampled), 0.95, IntervalNotes("", ""), fallbacks=exact)
+    assert (result.value, result.method, result.note) == (value, method, "")
+    assert ((result.low, result.high) == (0.25, 0.75)) == (method == "exact")
+
+
+def test_the_interval_is_bca_where_left_out_values_are_given() -> None:
+    resampled, left_out = np.random.default_rng(0).gamma(2, size=200), np.random.default_rng(1).gamma(2, size=20)
+    result = estimate(1.5, resampled, 0.9, NOTES, left_out)
+    assert (result.low, result.high) == bca_interval(1.5, resampled, left_out, 0.9)
+    assert (result.low, result.high) != bca_interval(1.5, resampled, left_out, 0.95)
+
+
+def test_exact_intervals_count_the_clusters_of_each_class() -> None:
+    """Three subjects: one of class 0, half right; one of class 1, right; one of class 1, half right."""
+    targets, predicted, clusters = np.array([0, 0, 1, 1, 1]), np.array([0, 1, 1, 1, 0]), np.array([0, 0, 1, 2, 2])
+    samples = cluster_samples(targets, predicted, np.eye(2)[predicted], clusters)
+    constant = samples.constant_scores(*score_samples(samples)[:2], 0.9)
+    assert (constant.true.tolist(), constant.others.tolist()) == ([1, 2], [2, 1])
+    assert (constant.predicted.tolist(), constant.involved.tolist()) == ([2, 3], [2, 3])
+    assert constant.gains.tolist() == [0.5, 0, -0.5]
+    assert constant.level == 0.9
 
 
 def test_by_subject_the_interval_covers_and_by_image_it_does_not() -> None:
@@ -269,6 +304,9 @@ def test_small_classes_get_one_subject_that_is_right_and_one_that_is_wrong() -> 
     assert strata.weights.tolist() == pytest.approx([*[1.0] * 10, 4 / 3, 4 / 3, 2.5, 2.5])
     turned = stratify(targets, predicted, probabilities, clusters, wrong_first=True)
     assert turned.predicted.tolist() == [*predicted, 0, 1, 0, 2]
+    tiny = np.array([0, 0, 0, 1])
+    added = stratify(tiny, tiny, np.eye(2)[tiny], np.arange(4))
+    assert (added.targets[4:].tolist(), added.predicted[4:].tolist()) == ([0, 0, 1, 1], [0, 1, 1, 0])
     large = stratify(targets[:5], predicted[:5], probabilities[:5], clusters[:5])
     assert (len(large.targets), large.sizes.tolist()) == (5, [5, 0, 0, 0])
 
