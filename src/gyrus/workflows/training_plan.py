@@ -169,7 +169,7 @@ def require_classes(manifest: Manifest, display: Display = SILENT) -> None:
         show_warnings(
             display,
             [
-                f"the data have {len(manifest.classes):,} classes of {each:.1f} images on average. If they are "
+                f"the data have {len(manifest.classes):,} classes of {round(each, 1):g} images on average. If they are "
                 "subjects, name the labels in a table (--column label=NAME)"
             ],
         )

@@ -87,6 +87,12 @@ def test_a_bounded_number_of_images_is_read_and_always_the_same():
     assert evidence(names, pixels) == (first, read)
 
 
+def test_scans_of_one_image_each_cannot_be_compared(heads):
+    words, read = evidence([f"{person}_1.png" for person in range(12)], list(heads.volumes[:, 3]))
+    assert words == "fewer than two of them have several images, so that their pixels cannot be compared"
+    assert read == []
+
+
 @pytest.mark.parametrize(
     ("names", "words"),
     [

@@ -98,6 +98,8 @@ def _unlike_pixels(
     read: Callable[[int], bytes],
 ) -> str:
     several = [scan for scan, positions in scans.items() if len(positions) > 1]
+    if len(several) < 2:
+        return "fewer than two of them have several images, so that their pixels cannot be compared"
     chosen = sorted(several, key=lambda scan: hashlib.sha256(scan.encode()).digest())[:SCANS]
     ordered = [sorted(scans[scan], key=lambda place: (slices[place] or 0, files[place])) for scan in chosen]
     sampled = _sample(ordered, read)
