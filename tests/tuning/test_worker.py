@@ -125,7 +125,7 @@ def test_a_configuration_that_cannot_be_trained_is_reported(phantom_folder, tmp_
     assert table["reason"].notna().sum() == 1
     assert "NaN or infinite" in table["reason"].dropna().iloc[0]
     assert tuned.best.params["training.optimiser.lr"] == 0.001
-    assert "1 could not be trained" in tuned.folder.report.read_text()
+    assert "could not be trained: 1." in tuned.folder.report.read_text()
 
 
 def test_a_pruned_trial_really_stops(phantom_folder, tmp_path, monkeypatch):
