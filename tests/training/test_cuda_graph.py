@@ -55,7 +55,7 @@ def recordings(monkeypatch) -> list[tuple[int, ...]]:
 def test_batches_of_the_recorded_size_take_the_recorded_passes(network, recordings):
     graphed, images = GraphedNetwork(network, network), torch.rand(4, 1, 8, 8)
     assert graphed(images).max() < 50  # nothing is recorded yet
-    assert graphed.record(images) == "The passes of the network are recorded as CUDA graphs."
+    assert graphed.record(lambda: images) == "The passes of the network are recorded as CUDA graphs."
     assert graphed(images).min() > 50
     assert graphed(images[:3]).max() < 50
     assert graphed(images.to(memory_format=torch.channels_last).transpose(2, 3)).max() < 50
@@ -67,7 +67,7 @@ def test_batches_of_the_recorded_size_take_the_recorded_passes(network, recordin
 def test_recording_changes_neither_statistics_nor_random_numbers(network, recordings):
     before = {name: value.clone() for name, value in network.state_dict().items()}
     random_state = torch.get_rng_state()
-    GraphedNetwork(network, network).record(torch.rand(4, 1, 8, 8, generator=torch.Generator()))
+    GraphedNetwork(network, network).record(lambda: torch.rand(4, 1, 8, 8, generator=torch.Generator()))
     assert recordings
     assert torch.equal(torch.get_rng_state(), random_state)
     for name, value in network.state_dict().items():
@@ -76,11 +76,11 @@ def test_recording_changes_neither_statistics_nor_random_numbers(network, record
 
 def test_passes_are_recorded_again_when_weights_were_frozen(network, recordings):
     graphed, images = GraphedNetwork(network, network), torch.rand(4, 1, 8, 8)
-    graphed.record(images)
-    assert graphed.record(images) == ""
+    graphed.record(lambda: images)
+    assert graphed.record(lambda: images) == ""
     network[0].requires_grad_(False)
     assert graphed(images).max() < 50
-    assert graphed.record(images) == ""
+    assert graphed.record(lambda: images) == ""
     assert len(recordings) == 2
     assert graphed(images).min() > 50
 
@@ -92,9 +92,9 @@ def test_what_cannot_be_recorded_takes_the_usual_way(network, monkeypatch):
 
     monkeypatch.setattr(torch.cuda, "make_graphed_callables", fail)
     graphed, images = GraphedNetwork(network, network), torch.rand(4, 1, 8, 8)
-    said = graphed.record(images)
+    said = graphed.record(lambda: images)
     assert said.endswith("not recorded as CUDA graphs: operation not permitted when stream is capturing")
-    assert graphed.record(images) == ""
+    assert graphed.record(lambda: images) == ""
     assert graphed(images).max() < 50
 
 
@@ -103,10 +103,10 @@ def test_a_recording_takes_at_most_a_quarter_of_the_memory(network, monkeypatch)
     free = iter([900, 649, 900])
     monkeypatch.setattr(cuda_graph, "_free_memory", lambda _: next(free))
     graphed, images = GraphedNetwork(network, network), torch.rand(4, 1, 8, 8)
-    assert "more than 25% of the memory" in graphed.record(images)
+    assert "more than 25% of the memory" in graphed.record(lambda: images)
     assert graphed(images).max() < 50
     free = iter([900, 650])
-    assert "are recorded" in GraphedNetwork(network, network).record(images)
+    assert "are recorded" in GraphedNetwork(network, network).record(lambda: images)
 
 
 @NO_GPU
@@ -140,7 +140,7 @@ def test_recorded_passes_give_the_same_logits_and_gradients(recipe):
     graphed = GraphedNetwork(model, model)
     with torch.backends.cudnn.flags(deterministic=True):
         usual = passes(model)
-        assert "are recorded" in graphed.record(batches[0])
+        assert "are recorded" in graphed.record(lambda: batches[0])
         recorded = passes(graphed)
     for one, other in zip(usual, recorded, strict=True):
         torch.testing.assert_close(one, other)

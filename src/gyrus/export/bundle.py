@@ -164,15 +164,19 @@ class Bundle:
         Args:
             image: Decoded pixels uint8 (C, rows, columns).
         """
-        facts = measure_facts(image.mean(axis=0, dtype=np.float32))
+        compared = any(member.unlike for member in self.members)
+        facts = measure_facts(image.mean(axis=0, dtype=np.float32)) if compared else {}
         found, distances = list[np.ndarray](), list[np.ndarray | None]()
         for member in self.members:
             pixels, statistics = member.prepare(image)
             logits, embedding = member.outputs(pixels[None], statistics[None])
             found.append(logits)
+            if member.unlike is None:
+                distances.append(None)
+                continue
             values = np.array([list(facts.values())])
             measured = Measured(embedding.astype(np.float64), coarse_pictures(pixels[None]), values, tuple(facts))
-            distances.append(member.unlike.distances(measured) if member.unlike else None)
+            distances.append(member.unlike.distances(measured))
         return np.asarray(self.combine(found)[0]), distances
 
 

@@ -158,9 +158,7 @@ class DecisionRule:
             samples: N names.
             subjects: The subject of each, text where it is known; an image of an unknown subject is taken by itself.
         """
-        by_subject = self.unit == "subject"
-        pairs = zip(samples, subjects, strict=True)
-        codes = _codes([("subject", each) if by_subject and isinstance(each, str) else (one,) for one, each in pairs])
+        codes = _codes(self._units(samples, subjects))
         pooled = _mean_by_code(softmax(np.asarray(logits, np.float64)), codes)
         calibrated = pooled
         found: dict[str, npt.NDArray[np.generic]] = {}
@@ -177,8 +175,7 @@ class DecisionRule:
             inside = in_conformal_set(pooled, self.conformal.method, self.conformal.limit)
             sets = ["; ".join(name for name, held in zip(self.classes, row, strict=True) if held) for row in inside]
             found[PREDICTION_SET] = np.array(sets, dtype=object)
-        prefix = BY_SUBJECT if by_subject else ""
-        return {prefix + name: values[codes] for name, values in found.items()}
+        return {self._prefix + name: values[codes] for name, values in found.items()}
 
     def text(
         self, columns: Mapping[str, npt.NDArray[np.generic]], samples: Sequence[str], subjects: Sequence[object]
@@ -190,13 +187,10 @@ class DecisionRule:
             samples: As there.
             subjects: As there.
         """
-        by_subject = self.unit == "subject"
-        values = columns.get((BY_SUBJECT if by_subject else "") + DECISION)
+        values = columns.get(self._prefix + DECISION)
         if values is None or self.threshold is None:
             return ""
-        pairs = zip(samples, subjects, strict=True)
-        units = [each if by_subject and isinstance(each, str) else one for one, each in pairs]
-        decided = dict(zip(units, values.tolist(), strict=True))
+        decided = dict(zip(self._units(samples, subjects), values.tolist(), strict=True))
         positive = sum(each == "positive" for each in decided.values())
         title = self.threshold.title
         return (
@@ -204,6 +198,16 @@ class DecisionRule:
             f"{self.threshold.threshold:.3f}; {title[0].lower() + title[1:]}): {positive} of "
             f"{counted(len(decided), self.unit)}."
         )
+
+    @property
+    def _prefix(self) -> str:
+        return BY_SUBJECT if self.unit == "subject" else ""
+
+    def _units(self, samples: Sequence[str], subjects: Sequence[object]) -> list[tuple[str, ...]]:
+        """What each image is decided with: all images of its subject, or itself."""
+        pairs = zip(samples, subjects, strict=True)
+        by_subject = self.unit == "subject"
+        return [("subject", each) if by_subject and isinstance(each, str) else (one,) for one, each in pairs]
 
 
 def _codes(keys: Sequence[object]) -> npt.NDArray[np.int64]:

@@ -402,8 +402,7 @@ def likeness_columns(unlike: UnlikeTraining, distances: Floats, subjects: Sequen
     }
     names = [name for name in subjects if isinstance(name, str)]
     if names and len(names) == len(subjects) > len({*names}) and unlike.by_subject:
-        numbers: dict[str, int] = {}
-        codes = np.array([numbers.setdefault(name, len(numbers)) for name in names], dtype=np.int64)
+        codes = np.unique(names, return_inverse=True)[1]
         columns[SUBJECT_LIKE_TRAINING] = unlike.subject_p_values(distances, codes)[codes]
     return columns
 

@@ -18,8 +18,8 @@ MEMORY_FRACTION = 0.25
 """A recording is kept if it takes no more than this fraction of the memory of the GPU, because it is never freed."""
 
 
-State = tuple[tuple[int, ...], tuple[int, ...], bool, tuple[bool, ...]]
-"""Shape and strides of a batch, whether the model is in training, and which of its weights are."""
+Format = tuple[tuple[int, ...], tuple[int, ...]]
+"""Shape and strides of a batch."""
 
 
 class _Shell(nn.Module):
@@ -50,25 +50,29 @@ class GraphedNetwork:
         """
         self._model = model
         self._network = network
+        self._parameters = list(model.parameters())
         self._recorded: Callable[[Tensor], Tensor] | None = None
-        self._state: State | None = None
+        self._format: Format | None = None
+        self._trained: tuple[bool, ...] = ()
         self._refused = False
 
-    def record(self, images: Tensor) -> str:
-        """Record the passes for batches like this one, if weights were frozen or unfrozen since the last time.
+    def record(self, example: Callable[[], Tensor]) -> str:
+        """Record the passes, if that was not done yet or weights were frozen or unfrozen since.
 
         They are recorded under the present autocast. Weights, running statistics and random numbers stay as they are.
 
         Args:
-            images: A batch of the usual size, float32 (B, C, *spatial).
+            example: Returns a batch of the usual size, float32 (B, C, *spatial); called only where it is needed.
 
         Returns:
             A sentence about the outcome of the first attempt; else "".
         """
-        state = _state(self._model, images)
-        if self._refused or state == self._state:
+        trained = self._which_are_trained()
+        if self._refused or (self._format and trained == self._trained):
             return ""
-        is_first, self._recorded, self._state = self._state is None, None, state
+        images = example()
+        is_first, self._recorded = self._format is None, None
+        self._format, self._trained = _format_of(images), trained
         reason = ""
         with _unchanged(self._model, images.device):
             free = _free_memory(images.device)
@@ -87,9 +91,13 @@ class GraphedNetwork:
 
     def __call__(self, images: Tensor) -> Tensor:
         """Logits (B, K). The next recorded pass overwrites those of a recorded one."""
-        if self._recorded is not None and _state(self._model, images) == self._state:
+        known = self._recorded is not None and self._model.training and _format_of(images) == self._format
+        if self._recorded is not None and known and self._which_are_trained() == self._trained:
             return self._recorded(images)
         return self._network(images)
+
+    def _which_are_trained(self) -> tuple[bool, ...]:
+        return tuple(parameter.requires_grad for parameter in self._parameters)
 
 
 def _recorded(model: nn.Module, network: Callable[[Tensor], Tensor], images: Tensor) -> Callable[[Tensor], Tensor]:
@@ -123,11 +131,5 @@ def _free_memory(device: torch.device) -> int:
     return int(torch.cuda.mem_get_info(device)[0])
 
 
-def _state(model: nn.Module, images: Tensor) -> State:
-    """All that a recording depends on, apart from values."""
-    return (
-        tuple(images.shape),
-        images.stride(),
-        model.training,
-        tuple(parameter.requires_grad for parameter in model.parameters()),
-    )
+def _format_of(images: Tensor) -> Format:
+    return tuple(images.shape), images.stride()

@@ -261,7 +261,7 @@ class TrainingModule(LightningModule):
         one_pass = self._process.world == 1 and config.accumulate == 1 and config.mining is None
         if self.device.type == "cuda" and config.cuda_graphs and one_pass:
             with self.trainer.precision_plugin.forward_context():
-                said = self._network.record(self._in_memory_format(self.loader.example().images))
+                said = self._network.record(lambda: self._in_memory_format(self.loader.example().images))
             if said:
                 self._progress.say(said)
 
