@@ -32,6 +32,7 @@ from gyrus.errors import BadFilesError, ConfigError, DataError, GyrusError, Leak
 from gyrus.executor import map_tasks, workers
 from gyrus.transforms.image_steps import Resize
 from gyrus.transforms.preprocessing import PreprocessingConfig
+from gyrus.workflows.baselines import PIXEL_BASELINES, BaselineData
 
 PREPROCESSING = PreprocessingConfig(steps=(Resize(size=(24, 24)),))
 
@@ -131,8 +132,18 @@ def _die(_: int) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+@pytest.fixture(scope="module")
+def support_vectors() -> tuple[BaselineData, str, np.ndarray]:
+    """Rows, and what the linear SVM says of them."""
+    random = np.random.default_rng(0)
+    targets, names = random.integers(3, size=300), np.arange(300).astype(str).astype(object)
+    subsets = np.array(["train", "val", "test"] * 100, dtype=object)
+    rows = BaselineData(random.normal(size=(300, 8)) + targets[:, None], targets, names, subsets)
+    return rows, *PIXEL_BASELINES["linear-svm"](rows, 0)
+
+
 @pytest.mark.usefixtures("_there")
-def test_the_contract_of_executors(kind, slices, expected, tmp_path, monkeypatch):
+def test_the_contract_of_executors(kind, slices, expected, support_vectors, tmp_path, monkeypatch):
     """One test for all, because processes and clusters take seconds to start."""
     numbers = list(range(40))
     assert list(map_tasks(_square, numbers)) == [number**2 for number in numbers]
@@ -158,6 +169,10 @@ def test_the_contract_of_executors(kind, slices, expected, tmp_path, monkeypatch
     pd.testing.assert_frame_equal(measured.nuisance, measurements.nuisance, check_exact=True)
     assert shown == sorted(shown)
     assert shown[-1] == (48, 48)
+
+    rows, about, scores = support_vectors
+    assert PIXEL_BASELINES["linear-svm"](rows, 0)[0] == about
+    np.testing.assert_array_equal(PIXEL_BASELINES["linear-svm"](rows, 0)[1], scores)
 
     # A build that is interrupted continues, wherever it runs.
     def interrupt(done: int, _: int) -> None:

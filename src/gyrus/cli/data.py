@@ -184,6 +184,7 @@ def convert(
     ] = None,
     experiment: ConfigOptions,
     reading: TrainingDataOptions,
+    workers: WorkerOptions,
 ) -> None:
     """Convert a data set to another layout.
 
@@ -191,16 +192,17 @@ def convert(
     """
     import gyrus
 
-    result = gyrus.convert(
-        path,
-        to,
-        out,
-        slice_spacing=lengths(slice_spacing, "--slice-spacing"),
-        config=experiment.chosen,
-        overrides=experiment.overrides(),
-        data=reading.config(),
-        display=Terminal(),
-    )
+    with workers.running():
+        result = gyrus.convert(
+            path,
+            to,
+            out,
+            slice_spacing=lengths(slice_spacing, "--slice-spacing"),
+            config=experiment.chosen,
+            overrides=experiment.overrides(),
+            data=reading.config(),
+            display=Terminal(),
+        )
     for note in result.notes:
         console.print(f"Note: {note}")
     console.print(f"{counted(len(result.manifest), 'sample')} as {to}: {result.folder}")

@@ -7,7 +7,16 @@ from typing import Annotated
 
 import typer
 
-from gyrus.cli.options import ExperimentOptions, OnDuplicates, Quiet, Ranges, Space, TrainingDataOptions, whole_numbers
+from gyrus.cli.options import (
+    ExperimentOptions,
+    OnDuplicates,
+    Quiet,
+    Ranges,
+    Space,
+    TrainingDataOptions,
+    WorkerOptions,
+    whole_numbers,
+)
 from gyrus.cli.terminal import console, display_of
 
 
@@ -54,35 +63,39 @@ def tune(
     ] = False,
     on_duplicates: OnDuplicates = None,
     reading: TrainingDataOptions,
+    workers: WorkerOptions,
     quiet: Quiet = False,
 ) -> None:
     """Tune hyperparameters without the test set.
 
     Start the same command several times to share a study between workers. The same command also continues an
-    interrupted study, and repeats a trial whose worker died.
+    interrupted study, and repeats a trial whose worker died. --jobs and --cluster decode images, and train the seeds
+    of --final-seeds at the same time; the trials of one command run one after the other, each learning from those
+    before it.
     """
     import gyrus
 
-    tuned = gyrus.tune(
-        experiment.chosen,
-        study=gyrus.StudyConfig(
-            space=gyrus.read_space(space, ranges or ()),
-            trials=trials,
-            objectives=tuple(objective or ()),
-            folds=folds,
-            sampler=sampler,
-            pruner=pruner,
-            storage=storage,
-            seed=seed,
-            lost_after=lost_after,
-        ),
-        out=out,
-        data=experiment.data,
-        overrides=experiment.overrides(reading, split__on_duplicates=on_duplicates),
-        final_seeds=whole_numbers(final_seeds, "--final-seeds"),
-        with_default=with_default,
-        display=display_of(quiet=quiet),
-    )
+    with workers.running():
+        tuned = gyrus.tune(
+            experiment.chosen,
+            study=gyrus.StudyConfig(
+                space=gyrus.read_space(space, ranges or ()),
+                trials=trials,
+                objectives=tuple(objective or ()),
+                folds=folds,
+                sampler=sampler,
+                pruner=pruner,
+                storage=storage,
+                seed=seed,
+                lost_after=lost_after,
+            ),
+            out=out,
+            data=experiment.data,
+            overrides=experiment.overrides(reading, split__on_duplicates=on_duplicates),
+            final_seeds=whole_numbers(final_seeds, "--final-seeds"),
+            with_default=with_default,
+            display=display_of(quiet=quiet),
+        )
     console.print(tuned.text())
     console.print(f"Recipe: {tuned.folder.best}")
     console.print(f"Report: {tuned.folder.report}")

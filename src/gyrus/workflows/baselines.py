@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from gyrus.datasets.store import Store
 from gyrus.evaluation.evaluate import evaluate_baselines
 from gyrus.evaluation.out_of_fold import join_folds
 from gyrus.evaluation.result import Baselines
+from gyrus.executor import map_tasks, runs_here
 from gyrus.files import read_json, reading, write_json
 from gyrus.inference.predictions import Predictions
 from gyrus.runs.run_folder import Run
@@ -338,9 +340,11 @@ def _svm(rows: BaselineData, seed: int) -> tuple[str, Floats]:
     train, val, test = _drawn(rows.select("train"), MOST_SVM_ROWS, seed), rows.select("val"), rows.select("test")
     scaler = StandardScaler().fit(train.features)
     scaled = [scaler.transform(subset.features) for subset in (train, val, test)]
+    fit = partial(_svm_scores, scaled[0], train.targets, scaled[1:], seed, len(_classes(rows)))
+    # Not in threads: those of one process would share the random numbers of liblinear.
+    all_scores = map(fit, C_VALUES) if runs_here() else map_tasks(fit, C_VALUES)
     best: tuple[float, float, Floats] | None = None
-    for strength in C_VALUES:
-        scores = _svm_scores(scaled[0], train.targets, [scaled[1], scaled[2]], strength, seed, len(_classes(rows)))
+    for strength, scores in zip(C_VALUES, all_scores, strict=True):
         score = float(balanced_accuracy_score(val.targets, scores[0].argmax(axis=1))) if len(val.targets) else 0.0
         if best is None or score > best[0]:
             best = score, strength, scores[1]
@@ -349,7 +353,7 @@ def _svm(rows: BaselineData, seed: int) -> tuple[str, Floats]:
 
 
 def _svm_scores(
-    features: Floats, targets: npt.NDArray[np.int64], evaluated: list[Floats], strength: float, seed: int, classes: int
+    features: Floats, targets: npt.NDArray[np.int64], evaluated: list[Floats], seed: int, classes: int, strength: float
 ) -> list[Floats]:
     from sklearn.svm import LinearSVC
 
