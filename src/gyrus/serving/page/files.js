@@ -1,0 +1,101 @@
+/**
+ * From what a person drops or chooses to scans: one image, one volume, one zip, or all DICOM files of a folder.
+ */
+
+/**
+ * A file with its path below the folder it was dropped with.
+ * @typedef {{file: File, path: string}} Found
+ */
+
+/**
+ * What is sent as one request.
+ * @typedef {{name: string, files: Found[]}} Scan
+ */
+
+const DICOM_SUFFIX = /\.(dcm|dicom|ima)$/i;
+const PAIR_SUFFIX = /\.(hdr|img)$/i;
+/** Files that operating systems and archives of DICOM put beside scans. */
+const NEVER_SCANS = /(^|\/)(\.[^/]*|Thumbs\.db|desktop\.ini|DICOMDIR)$/i;
+
+/**
+ * The files of a drop, those in folders included.
+ * @param {DataTransfer} transfer
+ * @returns {Promise<Found[]>}
+ */
+export async function dropped(transfer) {
+  // The list is empty as soon as this function waits, so that all entries are taken before.
+  const entries = [...transfer.items].map((item) => item.webkitGetAsEntry?.()).filter((entry) => entry != null);
+  if (!entries.length) return chosen(transfer.files);
+  return (await Promise.all(entries.map((entry) => filesBelow(entry, "")))).flat();
+}
+
+/**
+ * The files of a file dialogue.
+ * @param {FileList} list
+ * @returns {Found[]}
+ */
+export function chosen(list) {
+  return [...list].map((file) => ({ file, path: file.webkitRelativePath || file.name }));
+}
+
+/**
+ * Group files into scans.
+ * @param {Found[]} found
+ * @param {string[]} accepted Suffixes that the server accepts.
+ * @returns {Promise<{scans: Scan[], leftOut: string[]}>} The scans, and the paths that no scan holds. A file that was
+ *   chosen by itself is always sent, so that the server says what is wrong with it; of a folder only scans are.
+ */
+export async function groupScans(found, accepted) {
+  /** @type {Map<string, Scan>} */
+  const scans = new Map();
+  const leftOut = [];
+  for (const each of found) {
+    const folder = each.path.slice(0, each.path.lastIndexOf("/") + 1);
+    if (NEVER_SCANS.test(each.path)) {
+      leftOut.push(each.path);
+      continue;
+    }
+    const isAccepted = accepted.some((suffix) => each.path.toLowerCase().endsWith(suffix));
+    const isDicom = DICOM_SUFFIX.test(each.path) || (!isAccepted && (await beginsLikeDicom(each.file)));
+    if (!isAccepted && !isDicom && folder) {
+      leftOut.push(each.path);
+      continue;
+    }
+    let key = `file ${each.path} ${scans.size}`;
+    if (isDicom) key = `series ${folder}`;
+    else if (PAIR_SUFFIX.test(each.path)) key = `pair ${each.path.replace(PAIR_SUFFIX, "")}`;
+    const scan = scans.get(key);
+    if (scan) scan.files.push(each);
+    else scans.set(key, { name: each.path, files: [each] });
+  }
+  for (const [key, scan] of scans) {
+    if (key.startsWith("series") && scan.files.length > 1) {
+      scan.name = key.slice("series ".length).replace(/\/$/, "") || `${scan.files.length} DICOM files`;
+    }
+  }
+  return { scans: [...scans.values()], leftOut };
+}
+
+/** @returns {Promise<Found[]>} */
+async function filesBelow(entry, folder) {
+  const path = folder + entry.name;
+  if (entry.isFile) {
+    return [{ file: await new Promise((resolve, reject) => entry.file(resolve, reject)), path }];
+  }
+  const reader = entry.createReader();
+  const found = [];
+  for (;;) {
+    // The reader gives at most 100 entries at a time.
+    const some = await new Promise((resolve, reject) => reader.readEntries(resolve, reject));
+    if (!some.length) break;
+    found.push(...some);
+  }
+  found.sort((one, other) => (one.name < other.name ? -1 : 1));
+  return (await Promise.all(found.map((each) => filesBelow(each, `${path}/`)))).flat();
+}
+
+/** Whether a file has the mark of DICOM after its preamble of 128 bytes. */
+async function beginsLikeDicom(file) {
+  const mark = new Uint8Array(await file.slice(128, 132).arrayBuffer());
+  return String.fromCharCode(...mark) === "DICM";
+}
