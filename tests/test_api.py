@@ -85,6 +85,13 @@ EXCEPTIONS = {
         "split_unit": "SplitConfig(unit=...)",
     },
     "data prepare": {"balance": "refused, with the reason"},
+    "serve": {
+        "token_file": "token",
+        **dict.fromkeys(
+            ("batch", "max_files", "max_held_mb", "max_mb", "max_unpacked_mb", "memory_mb", "queue", "seconds"),
+            "fields of ServingLimits",
+        ),
+    },
     "recipes show": {"name": "load_config(name)"},
     "runs diff": {"every": "RunDifference.environment is there always"},
     "runs rm": {"yes": "Python does not ask"},
@@ -99,6 +106,8 @@ PYTHON_ONLY = {
     "data": "DataConfig, whose fields are options",
     "display": "progress, which the command shows unless --quiet is given",
     "progress": "progress, which the command shows",
+    "token": "the content of --token-file",
+    "limits": "ServingLimits, whose fields are options",
     "labelled": "predict and preview read without labels",
     "manifest": "data that were scanned",
 }

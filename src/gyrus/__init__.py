@@ -57,6 +57,8 @@ _PUBLIC = {
     "predict_bundle": "gyrus.workflows.predict_bundle",
     "export": "gyrus.workflows.export",
     "verify_bundle": "gyrus.workflows.verify_bundle",
+    "serve": "gyrus.serving.server",
+    "ServingLimits": "gyrus.serving.limits",
     "Bundle": "gyrus.export.bundle",
     "explain": "gyrus.workflows.explain.explain",
     "Predictions": "gyrus.inference.predictions",

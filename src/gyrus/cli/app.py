@@ -29,6 +29,7 @@ from gyrus.cli import (
     predict,
     recipes,
     runs,
+    serve,
     train,
     tune,
 )
@@ -65,6 +66,7 @@ command(app, "ensemble")(crossval.ensemble)
 command(app, "predict")(predict.predict)
 command(app, "test")(external_validation.external_validation)
 app.add_typer(export.app, name="export")
+command(app, "serve")(serve.serve)
 command(app, "explain")(explain.explain)
 command(app, "models")(models.models)
 app.add_typer(recipes.app, name="recipes")

@@ -54,7 +54,7 @@ class LoadedMember:
         Raises:
             DataError: The network takes images of another size.
         """
-        self._require_size(pixels.shape[1:])
+        self.require_size(pixels.shape[1:])
         step = images_at_once(pixels.shape[1:])
         parts = (slice(start, start + step) for start in range(0, len(pixels), step))
         found = np.concatenate(
@@ -62,7 +62,15 @@ class LoadedMember:
         )
         return found[:, : len(self.about.classes)], found[:, len(self.about.classes) :]
 
-    def _require_size(self, shape: tuple[int, ...]) -> None:
+    def require_size(self, shape: tuple[int, ...]) -> None:
+        """Refuse prepared pixels of another size than the network takes.
+
+        Args:
+            shape: (C, *spatial).
+
+        Raises:
+            DataError: It has another number of channels or another size.
+        """
         about = self.about
         expected = (about.in_channels, *about.image_size)
         if about.patches and shape[0] == about.in_channels and len(shape) == len(expected):

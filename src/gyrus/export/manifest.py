@@ -34,6 +34,11 @@ UNLIKE_TRAINING = "unlike_training"
 Format = Literal["onnx", "openvino"]
 FORMATS: tuple[Format, ...] = ("onnx", "openvino")
 
+RESEARCH_ONLY = (
+    "Research. Not a medical device: not for diagnosis, treatment, screening or any decision about a person."
+)
+"""Intended use, unless the author states another."""
+
 TOLERANCE = 1e-4
 """Largest difference of probabilities between a bundle and what it was made of."""
 

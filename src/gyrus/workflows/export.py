@@ -28,6 +28,7 @@ from gyrus.export.manifest import (
     FORMATS,
     MODEL_CARD,
     REFERENCE,
+    RESEARCH_ONLY,
     SCHEMA_FILE,
     TOLERANCE,
     TRAINING_SUBJECTS,
@@ -67,9 +68,6 @@ from gyrus.workflows.load_data import scan_data, scan_unlabelled
 from gyrus.workflows.predict import TrainedClassifier
 from gyrus.workflows.predict_bundle import bundle_reading, member_outputs
 
-RESEARCH_ONLY = (
-    "Research. Not a medical device: not for diagnosis, treatment, screening or any decision about a person."
-)
 NOT_STATED = "Not stated. Ask the author before you use or share it."
 
 DETECTED = 1e-3

@@ -1,0 +1,72 @@
+"""What the server tells about the classifier of a bundle."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gyrus.evaluation.result import Estimate
+from gyrus.export.manifest import RESEARCH_ONLY, BundleManifest, OperatingPoint
+from gyrus.imaging.decoding import IMAGE_EXTENSIONS
+from gyrus.imaging.dicom import DICOM_EXTENSIONS
+from gyrus.inference.decision_rule import SHIPPED_SETS
+from gyrus.serving.limits import ServingLimits
+from gyrus.serving.uploads import VOLUME_EXTENSIONS
+
+SCORES = ("sensitivity", "specificity", "ppv", "npv")
+
+
+def describe(manifest: BundleManifest, limits: ServingLimits, *, heat_map: bool, compares: bool) -> dict[str, Any]:
+    """The answer of ``/v1/classifier``.
+
+    Args:
+        manifest: Of the bundle.
+        limits: Of the server.
+        heat_map: Whether it gives heat maps.
+        compares: Whether it recognises scans unlike its training data.
+    """
+    choices = manifest.choices
+    points = choices.operating_points if choices else ()
+    point = next((each for each in points if choices and each.goal == choices.operating_point), None)
+    sets = [each for each in (choices.conformal if choices else ()) if each.method == SHIPPED_SETS]
+    of_volumes = takes_volumes(manifest)
+    return {
+        "title": manifest.title,
+        "version": manifest.created,
+        "classes": list(manifest.classes),
+        "input": "volume" if of_volumes else "slice",
+        "licence": manifest.licence,
+        "intended_use": manifest.intended_use,
+        "research_only": RESEARCH_ONLY,
+        "operating_point": _point(point) if point else None,
+        "scores": [
+            {"name": name, **_estimate(rate), "unit": each.unit, "operating_point": each.title}
+            for each in points
+            for name, rate in each.rates.items()
+        ],
+        "calibrated": bool(choices and choices.calibration),
+        "prediction_sets": {"coverage": sets[0].level} if sets else None,
+        "recognises_unlike_scans": compares,
+        "heat_map": heat_map,
+        "limits": {"bytes": limits.bytes, "files": limits.files, "seconds": limits.seconds},
+        "accepts": [*(VOLUME_EXTENSIONS if of_volumes else IMAGE_EXTENSIONS), *DICOM_EXTENSIONS * of_volumes, ".zip"],
+    }
+
+
+def takes_volumes(manifest: BundleManifest) -> bool:
+    """Whether a bundle answers for volumes; else for image files."""
+    return manifest.inputs == "volumes"
+
+
+def _point(point: OperatingPoint) -> dict[str, Any]:
+    return {
+        "goal": point.title,
+        "positive": list(point.positive),
+        "threshold": point.threshold,
+        "reached": point.reached,
+        "unit": point.unit,
+        **{name: _estimate(point.rates[name]) if name in point.rates else None for name in SCORES},
+    }
+
+
+def _estimate(estimate: Estimate) -> dict[str, Any]:
+    return {"value": estimate.value, "low": estimate.low, "high": estimate.high}
