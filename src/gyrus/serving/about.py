@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from gyrus.evaluation.result import Estimate
-from gyrus.export.manifest import RESEARCH_ONLY, BundleManifest, OperatingPoint
+from gyrus.export.manifest import RESEARCH_ONLY, BundleManifest, Choices, OperatingPoint
 from gyrus.imaging.decoding import IMAGE_EXTENSIONS
 from gyrus.imaging.dicom import DICOM_EXTENSIONS
 from gyrus.inference.decision_rule import SHIPPED_SETS
 from gyrus.serving.limits import ServingLimits
 from gyrus.serving.uploads import VOLUME_EXTENSIONS
+from gyrus.types import SPLIT_WARNINGS
 
 SCORES = ("sensitivity", "specificity", "ppv", "npv")
 
@@ -37,14 +38,15 @@ def describe(manifest: BundleManifest, limits: ServingLimits, *, heat_map: bool,
         "licence": manifest.licence,
         "intended_use": manifest.intended_use,
         "research_only": RESEARCH_ONLY,
-        "operating_point": _point(point) if point else None,
+        "split_warning": SPLIT_WARNINGS[manifest.split_unit],
+        "operating_point": _point(point, choices) if point and choices else None,
         "scores": [
-            {"name": name, **_estimate(rate), "unit": each.unit, "operating_point": each.title}
-            for each in points
-            for name, rate in each.rates.items()
+            {"title": "Accuracy at the operating point", **_estimate(point.rates[name]), "unit": point.unit}
+            for name in ("accuracy",)
+            if point and name in point.rates
         ],
         "calibrated": bool(choices and choices.calibration),
-        "prediction_sets": {"coverage": sets[0].level} if sets else None,
+        "prediction_sets": {"coverage": sets[0].level, "measured": _estimate(sets[0].coverage)} if sets else None,
         "recognises_unlike_scans": compares,
         "heat_map": heat_map,
         "limits": {"bytes": limits.bytes, "files": limits.files, "seconds": limits.seconds},
@@ -57,9 +59,12 @@ def takes_volumes(manifest: BundleManifest) -> bool:
     return manifest.inputs == "volumes"
 
 
-def _point(point: OperatingPoint) -> dict[str, Any]:
+def _point(point: OperatingPoint, choices: Choices) -> dict[str, Any]:
     return {
-        "goal": point.title,
+        "goal": point.goal,
+        "title": point.title,
+        "level": choices.level,
+        "test_count": choices.test_count,
         "positive": list(point.positive),
         "threshold": point.threshold,
         "reached": point.reached,

@@ -193,10 +193,8 @@ class Answering:
             decision: dict[str, Any] = {**nothing, "notes": []}
             if CALIBRATED + self._classes[0] in one:
                 decision["calibrated_probabilities"] = {name: float(one[CALIBRATED + name]) for name in self._classes}
-            if DECISION in one and rule.threshold:
-                positive = rule.threshold.positive
-                chosen = positive if one[DECISION] == "positive" else [c for c in self._classes if c not in positive]
-                decision["decision"] = " or ".join(chosen)
+            if DECISION in one:
+                decision["decision"] = str(one[DECISION])
             if PREDICTION_SET in one:
                 decision["prediction_set"] = [name for name in str(one[PREDICTION_SET]).split("; ") if name]
             if together > 1:
@@ -241,12 +239,15 @@ class Answering:
             return _failure(request.error)
         if request.bad and not request.scans:
             return _failure(RequestError(422, f"{request.bad[0].name}: {request.bad[0].reason}."))
-        if len(request.scans) != 1:
+        name = message.get("name")
+        chosen = [each for each in request.scans if name is None or each.scan.name == name]
+        if len(chosen) != 1:
+            found = "no scan of this name" if not chosen else counted(len(chosen), "scan")
             return _failure(
-                RequestError(422, f"A heat map is of one scan, and this request has {len(request.scans)}. Send one.")
+                RequestError(422, f"A heat map is of one scan, and this request has {found}. Give its name (?name=).")
             )
         try:
-            body = explain(self.bundle, request.scans[0], message.get("target"), self.folder, self.seconds)
+            body = explain(self.bundle, chosen[0], message.get("target"), self.folder, self.seconds)
         except RequestError as error:
             return _failure(error)
         return {"status": 200, "body": body}

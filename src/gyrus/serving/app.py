@@ -179,9 +179,8 @@ def create_app(
                 await pool.stop()
 
     app = FastAPI(
-        title=f"Gyrus: {manifest.title}",
+        title="Gyrus",  # what the classifier is may need a token
         summary="Answers of a brain-MRI classifier. For research only.",
-        version=manifest.created,
         docs_url=None,  # its page loads scripts from elsewhere
         redoc_url=None,
         lifespan=life,
@@ -287,7 +286,7 @@ def _add_routes(app: FastAPI) -> None:
     async def index() -> Response:
         return _page_file(page, "index.html")
 
-    @app.get("/page/{name}", include_in_schema=False)
+    @app.get("/page/{name:path}", include_in_schema=False)
     async def page_file(name: str) -> Response:
         return _page_file(page, name)
 
@@ -336,16 +335,19 @@ def _add_routes(app: FastAPI) -> None:
     async def explain(
         request: Request,
         target: Annotated[str | None, Query(description="class; by default the predicted one")] = None,
+        name: Annotated[str | None, Query(description="name of the scan, if the files hold several")] = None,
     ) -> Response:
         server: _Server = request.app.state.server
-        status, body = await server.upload(request, {"kind": "explain", "target": target}, alone=True)
+        message = {"kind": "explain", "target": target, "name": name}
+        status, body = await server.upload(request, message, alone=True)
         return JSONResponse(body, status)
 
 
 def _page_file(page: Any, name: str) -> Response:
-    kind = PAGE_FILES.get(Path(name).suffix)
-    file = page / name
-    if kind is None or "/" in name or "\\" in name or not file.is_file():
+    kind, parts = PAGE_FILES.get(Path(name).suffix), name.split("/")
+    file = page.joinpath(*parts)
+    plain = all(part[:1] not in ("", ".") and not {*part} & {"\\", ":", "\0"} for part in parts)
+    if kind is None or not plain or not file.is_file():
         return JSONResponse({"error": "There is nothing at this address."}, 404)
     return Response(file.read_bytes(), headers={"content-type": kind})
 

@@ -46,7 +46,7 @@ HEADERS = {
 
 LOOPBACK_NAMES = ("127.0.0.1", "localhost", "[::1]")
 
-OPEN_PATHS = ("/", "/healthz")
+OPEN_PATHS = ("/", "/healthz", "/openapi.json")
 """Paths without a token, beside the files of the page: they hold nothing of the classifier."""
 
 SMALLEST_TOKEN = 16
