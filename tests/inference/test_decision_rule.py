@@ -7,6 +7,7 @@ import pytest
 
 from gyrus.evaluation.assessment import assess
 from gyrus.evaluation.calibrators import CALIBRATORS
+from gyrus.export.manifest import Choices
 from gyrus.inference.columns import exported_columns
 from gyrus.inference.decision_rule import DecisionRule
 from gyrus.inference.pooling import pool_by_subject
@@ -38,7 +39,8 @@ def test_the_columns_are_what_the_evaluation_would_say(kind, known):
     val, test = predictions("val", 30, 0, known=known), predictions("test", 20, 1, known=known)
     found = assess(val, test, healthy="CN", calibrator=kind, resamples=0)
     units = test.table["sample"].tolist(), test.table["subject"].tolist()
-    columns = found.decision_rule.columns(test.logits, *units)
+    rule = Choices.from_assessment(found, "youden").decision_rule(CLASSES)
+    columns = rule.columns(test.logits, *units)
     prefix = "subject_" if known else ""
     pooled = pool_by_subject(test) if known else test
     rows = [pooled.table["sample"].tolist().index(name) for name in units[1 if known else 0]]
@@ -54,7 +56,7 @@ def test_the_columns_are_what_the_evaluation_would_say(kind, known):
     expected = ["; ".join(name for name, held in zip(CLASSES, row, strict=True) if held) for row in sets]
     assert columns[f"{prefix}prediction_set"].tolist() == expected
     counted = len({name for name, held in zip(units[1 if known else 0], positive, strict=True) if held})
-    assert f": {counted} of " in found.decision_rule.text(columns, *units)
+    assert f": {counted} of " in rule.text(columns, *units)
     assert exported_columns(["age", *columns, "p_like_training"]) == ["p_like_training", *columns]
 
 

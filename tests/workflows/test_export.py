@@ -9,6 +9,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import highdicom
 import jsonschema
 import nibabel
 import numpy as np
@@ -20,6 +21,7 @@ from safetensors.numpy import load_file, save_file
 
 import gyrus
 from gyrus.datasets.manifest import Manifest
+from gyrus.datasets.slices import SliceConfig
 from gyrus.datasets.splits import Split
 from gyrus.errors import ConfigError, DataError, GyrusError, RunError
 from gyrus.evaluation.out_of_fold import fold_scores
@@ -27,10 +29,12 @@ from gyrus.evaluation.result import Evaluation
 from gyrus.export.bundle import Bundle, read_manifest
 from gyrus.export.manifest import BUNDLE, shipped_schema, write_checksums
 from gyrus.export.training_subjects import TrainingSubjects
+from gyrus.files import file_digest
 from gyrus.runs.run_folder import Run
 from gyrus.workflows import export as exporting
 from gyrus.workflows.crossval_folder import fold_folder, metrics_path, write_facts
 from gyrus.workflows.ensemble import ensemble
+from gyrus.workflows.experiment_config import load_run_config
 from gyrus.workflows.export import export
 from gyrus.workflows.predict_bundle import Answers, predict_bundle
 from gyrus.workflows.train import train
@@ -169,6 +173,48 @@ def test_a_bundle_is_used_and_verified_without_torch(exported, phantom_folder, t
     assert "no tables" in without_torch("predict", exported, image, "--out", tmp_path / "p.csv", "-q")
     without_torch("predict", exported, phantom_folder, "--out", tmp_path / "p.csv", "--engine", "openvino", "-q")
     without_torch("export", "verify", exported, "-q")
+
+
+def test_answers_for_dicom_series_as_structured_reports(bundle, finished_run, tmp_path, monkeypatch):
+    """The same answers by the bundle without torch, and by the run."""
+    cut = SliceConfig(range=(0.2, 0.8))  # of slices, so that the small network takes volumes
+    replace(read_manifest(bundle), slices=cut).save(bundle / BUNDLE)
+    write_checksums(bundle)
+    settings = load_run_config(Run.open(finished_run))
+    settings = settings.model_copy(update={"data": settings.data.model_copy(update={"slices": cut})})
+    monkeypatch.setattr("gyrus.workflows.predict.load_run_config", lambda _run: settings)
+    pixels = np.random.default_rng(0).integers(0, 2000, (6, 32, 32))
+    for name in ("P1", "P2"):
+        write_series(pixels, tmp_path / "dicom" / name, PatientID=name, StudyInstanceUID="1.2.3")
+        pixels = pixels[::-1]
+    table, folders = tmp_path / "p.csv", (tmp_path / "of bundle", tmp_path / "of run")
+    without_torch("predict", bundle, tmp_path / "dicom", "--out", table, "--dicom-sr", folders[0], "-q")
+    succeeded("predict", finished_run, tmp_path / "dicom", "--dicom-sr", folders[1], "--device", "cpu")
+    answers = pd.read_csv(table)
+    for folder in folders:
+        for name in ("P1", "P2"):
+            report = highdicom.sr.srread(folder / name / "series-007.dcm")
+            assert report.PatientID == name
+            (group,) = report.content.get_image_measurement_groups()
+            found = {each.name.meaning: each.value for each in group.get_measurements()}
+            rows = answers[answers["subject"] == name]
+            assert found["Probability of Dementia"] == pytest.approx(rows["probability:Dementia"].mean(), abs=1e-5)
+            assert found["Calibrated probability of Dementia"] == pytest.approx(
+                rows["subject_calibrated_probability:Dementia"].iloc[0], abs=1e-5
+            )
+            decisions = [each.value.meaning.lower() for each in group.get_qualitative_evaluations()]
+            assert rows["subject_decision"].iloc[0] in decisions
+            comments = " ".join(item.value for item in group[0].ContentSequence if item.ValueType == "TEXT")
+            assert "PPV" in comments
+    digest = file_digest(bundle / "SHA256SUMS").encode()
+    assert all(digest in path.read_bytes() for path in folders[0].rglob("*.dcm"))
+    text = refused("predict", bundle, tmp_path / "dicom", "--dicom-sr", folders[0])
+    assert "not an empty folder" in text
+    monkeypatch.undo()
+    image = tmp_path / "image.png"
+    Image.fromarray(np.arange(1024, dtype=np.uint8).reshape(32, 32)).save(image)
+    assert "is not DICOM" in refused("predict", finished_run, image, "--dicom-sr", tmp_path / "new")
+    assert "Give --out FILE" in refused("predict", bundle, image)
 
 
 def changed(bundle: Path, **fields) -> None:

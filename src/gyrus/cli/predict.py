@@ -20,7 +20,13 @@ def predict(
         ),
     ],
     inputs: Annotated[list[str], typer.Argument(help="Image files, folders or tables.")],
-    out: Annotated[Path, typer.Option("--out", help="File to write: .csv, .parquet or .json.")],
+    out: Annotated[Path | None, typer.Option("--out", help="File to write: .csv, .parquet or .json.")] = None,
+    dicom_sr: Annotated[
+        Path | None,
+        typer.Option(
+            "--dicom-sr", help="New folder for one DICOM Structured Report per series; they hold the patient's header."
+        ),
+    ] = None,
     device: Device = "auto",
     engine: Engine = "auto",
     others: Annotated[
@@ -39,9 +45,13 @@ def predict(
 ) -> None:
     """Predict new images with a classifier or a bundle."""
     import gyrus
+    from gyrus.errors import ConfigError
     from gyrus.export.manifest import is_bundle
     from gyrus.text import counted
 
+    if out is None and dicom_sr is None:
+        raise ConfigError("Give --out FILE for a table, --dicom-sr FOLDER for DICOM Structured Reports, or both.")
+    written = f": {out}" if out else ""
     if is_bundle(run):
         from gyrus.workflows.predict_bundle import refuse_options_of_runs
 
@@ -51,17 +61,19 @@ def predict(
                 run,
                 inputs,
                 out=out,
+                dicom_sr=dicom_sr,
                 data=reading.config() if reading.fields() else None,
                 engine=engine,
                 display=display_of(quiet=quiet),
             )
-        _report(answers.warning, f"{counted(len(answers), 'prediction')} by {', '.join(answers.engines)}: {out}")
+        _report(answers.warning, f"{counted(len(answers), 'prediction')} by {', '.join(answers.engines)}{written}")
         return
     with workers.running():
         predictions = gyrus.predict(
             [run, *(others or [])],
             inputs,
             out=out,
+            dicom_sr=dicom_sr,
             data=reading.config(),
             device=device,
             engine=engine,
@@ -70,7 +82,7 @@ def predict(
             display=display_of(quiet=quiet),
         )
     by = f" by {', '.join(predictions.engines)}" if predictions.engines else ""
-    _report(predictions.warning, f"{counted(len(predictions), 'prediction')}{by}: {out}")
+    _report(predictions.warning, f"{counted(len(predictions), 'prediction')}{by}{written}")
 
 
 def _report(warning: str, result: str) -> None:

@@ -22,7 +22,7 @@ from gyrus.evaluation.decision_curve import DecisionCurve, decision_curve
 from gyrus.evaluation.result import Estimate, Group, Unit, percent, resampled_group, subset_name
 from gyrus.evaluation.selective_prediction import SelectivePrediction, measure_selective_prediction
 from gyrus.evaluation.thresholds import GOALS, OperatingResult, choose_threshold, evaluate_threshold
-from gyrus.inference.decision_rule import CONFORMAL, SHIPPED_SETS, ConformalLimit, DecisionRule, Threshold
+from gyrus.inference.decision_rule import CONFORMAL
 from gyrus.inference.predictions import Predictions
 from gyrus.registry import look_up
 from gyrus.serialisation import Saved, renamed
@@ -94,20 +94,6 @@ class Assessment(Saved):
     def warning(self) -> str:
         """The warning about the split that goes with every number; empty after a split by subject."""
         return SPLIT_WARNINGS[self.split_unit]
-
-    @property
-    def decision_rule(self) -> DecisionRule:
-        """What is applied to new predictions."""
-        one = self.calibrator
-        point = next((each.point for each in self.points if each.point.goal == SHIPPED_GOAL), None)
-        sets = next((each.sets for each in self.sets if each.sets.method == SHIPPED_SETS), None)
-        return DecisionRule(
-            self.classes,
-            self.unit,
-            (one.kind, one.parameters) if one else None,
-            Threshold(point.title, point.positive, point.threshold) if point else None,
-            ConformalLimit(sets.method, sets.level, sets.limit) if sets else None,
-        )
 
     def text(self) -> str:
         """The results in about ten lines; the warning about the split first."""

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import TypeAdapter
 
@@ -26,6 +26,9 @@ from gyrus.serialisation import Saved
 from gyrus.transforms.normalisation import Normalisation
 from gyrus.transforms.preprocessing import PreprocessingConfig
 from gyrus.types import SplitUnit
+
+if TYPE_CHECKING:
+    from gyrus.evaluation.assessment import Assessment
 
 BUNDLE, CHECKSUMS, SCHEMA_FILE = "bundle.json", "SHA256SUMS", "bundle.schema.json"
 TRAINING_SUBJECTS, MODEL_CARD, REFERENCE = "training_subjects.json", "model_card.md", "reference"
@@ -173,10 +176,64 @@ class Choices:
     level: float
     notes: tuple[str, ...]
 
+    @classmethod
+    def from_assessment(cls, assessment: Assessment, operating_point: str, notes: tuple[str, ...] = ()) -> Choices:
+        """The choices of a run.
+
+        Args:
+            assessment: What was chosen, and how it performs.
+            operating_point: The goal of the operating point to ship.
+            notes: Further notes, which come first.
+        """
+        points = tuple(
+            OperatingPoint(
+                goal=each.point.goal,
+                title=each.point.title,
+                positive=each.point.positive,
+                threshold=each.point.threshold,
+                unit=each.point.unit,
+                count=each.point.count,
+                reached=each.point.reached,
+                rates=each.rates,
+            )
+            for each in assessment.points
+        )
+        one = assessment.calibrator
+        return cls(
+            calibration=Calibration(one.kind, one.unit, one.count, one.parameters, one.notes) if one else None,
+            operating_point=operating_point if any(point.goal == operating_point for point in points) else None,
+            operating_points=points,
+            conformal=tuple(
+                ConformalThreshold(
+                    each.sets.method,
+                    each.sets.level,
+                    each.sets.limit,
+                    each.sets.unit,
+                    each.sets.count,
+                    each.coverage,
+                    each.size,
+                )
+                for each in assessment.sets
+            ),
+            validation_count=assessment.validation_count,
+            test_count=assessment.test_count,
+            level=assessment.level,
+            notes=(*notes, *assessment.notes),
+        )
+
+    @property
+    def shipped_point(self) -> OperatingPoint | None:
+        """The operating point that is applied to new predictions."""
+        return next((each for each in self.operating_points if each.goal == self.operating_point), None)
+
+    @property
+    def shipped_sets(self) -> ConformalThreshold | None:
+        """The prediction sets that are applied to new predictions."""
+        return next((each for each in self.conformal if each.method == SHIPPED_SETS), None)
+
     def decision_rule(self, classes: tuple[str, ...]) -> DecisionRule | None:
         """What is applied to new predictions; None where nothing was chosen."""
-        point = next((each for each in self.operating_points if each.goal == self.operating_point), None)
-        sets = next((each for each in self.conformal if each.method == SHIPPED_SETS), None)
+        point, sets = self.shipped_point, self.shipped_sets
         units = [each.unit for each in (self.calibration, point, sets) if each]
         if not units:
             return None

@@ -1,6 +1,7 @@
 """DICOM: read headers, and read a series of files as a volume.
 
-Only header fields that place and order slices are used; identifiers are compared, and never written.
+Only header fields that place and order slices are used; identifiers are compared, and never written. The exception is
+:func:`read_source_headers`, for reports that belong to the patient.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ _READ_TAGS = [
     *("SOPClassUID", "PatientID", "StudyInstanceUID", "StudyDate", "StudyTime", "SeriesInstanceUID", "SeriesNumber"),
     *("Modality", "ImageType", "SeriesDescription", "ProtocolName", "Rows"),
 ]
+_IDENTIFYING_TAGS = ["SOPClassUID", "SOPInstanceUID", "PatientID", "StudyInstanceUID", "SeriesInstanceUID"]
 _GRAY = ("MONOCHROME1", "MONOCHROME2")
 _COLOURS = {"PALETTE COLOR": "colours of a palette", "RGB": "RGB colours"}
 _JPEG_EXTENDED = "1.2.840.10008.1.2.4.51"
@@ -132,6 +134,26 @@ def read_header(path: Path) -> Header:
         )
 
 
+def read_source_headers(paths: Sequence[Path]) -> list[Any]:
+    """The headers of a series, without pixels: all of the first file, of the others what identifies them.
+
+    Identifiers of the patient are among them: only for documents that belong to the patient.
+
+    Returns:
+        One dataset of pydicom per file.
+
+    Raises:
+        UnusableImageError: A file is not a DICOM file, or is damaged.
+        MissingDependencyError: pydicom is not installed.
+    """
+    with quiet_libraries():
+        found = []
+        for number, path in enumerate(paths):
+            with _damage_in_words(path):
+                found.append(_open(path, pixels=False, tags=None if number == 0 else _IDENTIFYING_TAGS))
+        return found
+
+
 def read_series(paths: Sequence[Path]) -> Volume:
     """Read the files of one series, in any order, as a volume in RAS+.
 
@@ -185,12 +207,12 @@ def _read_series(paths: Sequence[Path]) -> Volume:
     return Volume.from_array(array, affine, notes=notes, stored=slices[0].pixels.dtype)
 
 
-def _open(path: Path, *, pixels: bool) -> Any:
+def _open(path: Path, *, pixels: bool, tags: list[str] | None = _READ_TAGS) -> Any:
     try:
         import pydicom
     except ImportError as error:
         raise missing_dependency("Reading DICOM files", "dicom") from error
-    wanted = None if pixels else _READ_TAGS
+    wanted = None if pixels else tags
     with quiet_libraries():
         try:
             return pydicom.dcmread(path, stop_before_pixels=not pixels, specific_tags=wanted)

@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager
 from functools import cache
 from typing import Any, TextIO
 
-_LOGGERS = ("PIL", "nibabel", "nibabel.global", "pydicom")
+_LOGGERS = ("PIL", "nibabel", "nibabel.global", "pydicom", "highdicom")
 _LIBTIFF_HANDLERS = ("TIFFSetErrorHandler", "TIFFSetWarningHandler")
 _ABOVE_ALL_LEVELS = logging.CRITICAL + 1
 
@@ -44,7 +44,7 @@ class _WhileAnyThread:
 
 def _quieten(opened: ExitStack) -> None:
     opened.enter_context(warnings.catch_warnings())
-    warnings.filterwarnings("ignore", module=r"(PIL|nibabel|numpy|pydicom|SimpleITK)(\.|$)")
+    warnings.filterwarnings("ignore", module=r"(PIL|nibabel|numpy|pydicom|highdicom|SimpleITK)(\.|$)")
     for name in _LOGGERS:
         logger = logging.getLogger(name)
         opened.callback(logger.setLevel, logger.level)
@@ -70,7 +70,8 @@ def _libtiff() -> tuple[Callable[[Any], Any], ...]:
 
 
 quiet_libraries = _WhileAnyThread(_quieten)
-"""A context in which Pillow, libtiff, nibabel, NumPy, SimpleITK and pydicom neither warn nor log; thread-safe."""
+"""A context in which Pillow, libtiff, nibabel, NumPy, SimpleITK, pydicom and highdicom neither warn nor log;
+thread-safe."""
 
 
 class _Stderr:

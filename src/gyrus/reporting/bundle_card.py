@@ -53,13 +53,17 @@ def _choices(choices: Choices | None) -> str:
     if choices is None:
         return "None: nothing was chosen on a validation set."
     notes = "\n".join(f"- {markdown(note)}" for note in choices.notes)
-    point = next((each for each in choices.operating_points if each.goal == choices.operating_point), None)
+    point = choices.shipped_point
     return "\n\n".join(part for part in (_point(point, choices) if point else "There is none.", notes) if part)
 
 
 def _point(point: OperatingPoint, choices: Choices) -> str:
     positive = markdown(join_words(point.positive, "or"))
-    rows = [f"| {title} | {_percent(point.rates[name])} |" for name, title in RATES.items() if name in point.rates]
+    rows = [
+        f"| {title} | {markdown(percent_text(point.rates[name]))} |"
+        for name, title in RATES.items()
+        if name in point.rates
+    ]
     calibrated = "calibrated probability" if choices.calibration else "probability"
     return "\n".join(
         [
@@ -74,9 +78,10 @@ def _point(point: OperatingPoint, choices: Choices) -> str:
     )
 
 
-def _percent(estimate: Estimate) -> str:
+def percent_text(estimate: Estimate) -> str:
+    """A rate in percent with its interval: ``75 % (40 % to 97 %)``."""
     if estimate.value is None:
-        return f"undefined ({markdown(estimate.note)})"
+        return f"undefined ({estimate.note})"
     if estimate.low is None or estimate.high is None:
         return f"{100 * estimate.value:.0f} % (no interval)"
     return f"{100 * estimate.value:.0f} % ({100 * estimate.low:.0f} % to {100 * estimate.high:.0f} %)"

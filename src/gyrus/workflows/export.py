@@ -34,12 +34,9 @@ from gyrus.export.manifest import (
     TRAINING_SUBJECTS,
     UNLIKE_TRAINING,
     BundleManifest,
-    Calibration,
     Choices,
-    ConformalThreshold,
     Format,
     Member,
-    OperatingPoint,
     Proof,
     Reference,
     shipped_schema,
@@ -358,41 +355,7 @@ def _choices(source: Source, operating_point: str) -> Choices:
     found = source.assessment
     if found is None:
         return Choices(None, None, (), (), 0, 0, 0.95, source.notes)
-    points = tuple(
-        OperatingPoint(
-            goal=each.point.goal,
-            title=each.point.title,
-            positive=each.point.positive,
-            threshold=each.point.threshold,
-            unit=each.point.unit,
-            count=each.point.count,
-            reached=each.point.reached,
-            rates=each.rates,
-        )
-        for each in found.points
-    )
-    one = found.calibrator
-    return Choices(
-        calibration=Calibration(one.kind, one.unit, one.count, one.parameters, one.notes) if one else None,
-        operating_point=operating_point if any(point.goal == operating_point for point in points) else None,
-        operating_points=points,
-        conformal=tuple(
-            ConformalThreshold(
-                each.sets.method,
-                each.sets.level,
-                each.sets.limit,
-                each.sets.unit,
-                each.sets.count,
-                each.coverage,
-                each.size,
-            )
-            for each in found.sets
-        ),
-        validation_count=found.validation_count,
-        test_count=found.test_count,
-        level=found.level,
-        notes=(*source.notes, *found.notes),
-    )
+    return Choices.from_assessment(found, operating_point, source.notes)
 
 
 def _programs(members: Sequence[Member]) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 import pandas as pd
@@ -20,9 +20,9 @@ from gyrus.datasets.store import Store, open_store, without_unusable
 from gyrus.datasets.torch_dataset import PixelDataset
 from gyrus.errors import ConfigError, DataError
 from gyrus.executor import folder_for_temporary_files
-from gyrus.export.manifest import is_bundle
-from gyrus.files import file_digest, read_json, reading, temporary_folder
-from gyrus.inference.decision_rule import DecisionRule
+from gyrus.export.manifest import Choices, is_bundle
+from gyrus.files import digest, file_digest, read_json, reading, temporary_folder
+from gyrus.inference.columns import exported_columns
 from gyrus.inference.engines import PROBE, ChosenEngine, EngineName, TorchEngine, choose_engine
 from gyrus.inference.pooling import average_predictions
 from gyrus.inference.predict import (
@@ -54,8 +54,12 @@ from gyrus.workflows.ensemble import Weighting, member_weights, open_runs, share
 from gyrus.workflows.experiment_config import DataConfig, ExperimentConfig, load_run_config
 from gyrus.workflows.likeness import load_unlike_training, with_likeness
 from gyrus.workflows.load_data import scan_unlabelled
-from gyrus.workflows.predict_bundle import predict_bundle, refuse_options_of_runs, require_suffix
+from gyrus.workflows.predict_bundle import open_reports, predict_bundle, refuse_options_of_runs, require_suffix
 from gyrus.workflows.skipped_samples import for_each_input, write_skipped
+
+if TYPE_CHECKING:
+    from gyrus.reporting.structured_report import ReportedClassifier
+    from gyrus.workflows.structured_reports import StructuredReports
 
 IMAGES_AT_ONCE = 512
 VOLUMES_AT_ONCE = 8
@@ -67,6 +71,7 @@ def predict(
     inputs: Sequence[str | Path],
     *,
     out: str | Path | None = None,
+    dicom_sr: str | Path | None = None,
     data: DataConfig | None = None,
     device: str = "auto",
     engine: EngineName = "auto",
@@ -85,6 +90,7 @@ def predict(
         inputs: Image files, folders or tables.
         out: The table to write: a .csv, .parquet or .json file. With ``on_bad_file: skip`` in ``data``, what was
             skipped is written beside it as ``<name>-skipped``, with the reason.
+        dicom_sr: A new folder for one DICOM Structured Report per series; all inputs must be DICOM.
         data: How to read the inputs; labels are not needed.
         device: "auto", "cpu", "cuda" or "mps".
         engine: "torch", "openvino" (on the CPU), or "auto": see :func:`gyrus.inference.engines.choose_engine`.
@@ -100,15 +106,18 @@ def predict(
         DataError: An input cannot be read.
         ConfigError: The runs cannot be combined, ``out`` has another suffix, or the engine does not fit the device.
         MissingDependencyError: The engine is not installed.
+        BadFilesError: There are DICOM series whose headers do not allow a report; all else is written.
     """
     require_suffix(out)
     sources = [run] if isinstance(run, Run | str | Path) else run
     if bundles := [source for source in sources if not isinstance(source, Run) and is_bundle(source)]:
         refuse_options_of_runs(several=len(sources) > 1, tta=tta, weights=weights, device=device)
-        found = predict_bundle(bundles[0], inputs, out=out, data=data, engine=engine, display=display)
+        found = predict_bundle(
+            bundles[0], inputs, out=out, dicom_sr=dicom_sr, data=data, engine=engine, display=display
+        )
         return found.predictions()
     predictor = Predictor(sources, device=device, engine=engine, tta=tta, weights=weights, display=display)
-    return predictor.predict(inputs, out=out, data=data)
+    return predictor.predict(inputs, out=out, dicom_sr=dicom_sr, data=data)
 
 
 class Predictor:
@@ -139,12 +148,14 @@ class Predictor:
         place = pick_device("cpu" if engine == "openvino" and device == "auto" else device)
         members = tuple(TrainedClassifier.load(each, tta) for each in runs)
         _require_compatible(members)
+        self._digests = tuple(file_digest(run.weights) for run in runs)
         self._members = tuple(
-            _Member(member, file_digest(each.weights), place, engine)
-            for member, each in zip(members, runs, strict=True)
+            _Member(member, key, place, engine) for member, key in zip(members, self._digests, strict=True)
         )
         self._weights = member_weights(runs, weights)
-        self._rule = _decision_rule(runs, members, self._weights)
+        self._choices = _choices(runs, members, self._weights)
+        self._rule = self._choices.decision_rule(members[0].classes) if self._choices else None
+        self._names = tuple(run.title for run in runs)
         self._display = display
 
     @property
@@ -153,7 +164,12 @@ class Predictor:
         return tuple(dict.fromkeys(member.chosen.text() for member in self._members if member.chosen))
 
     def predict(
-        self, inputs: Sequence[str | Path], *, out: str | Path | None = None, data: DataConfig | None = None
+        self,
+        inputs: Sequence[str | Path],
+        *,
+        out: str | Path | None = None,
+        dicom_sr: str | Path | None = None,
+        data: DataConfig | None = None,
     ) -> Predictions:
         """Predict new images. The arguments are those of :func:`predict`.
 
@@ -161,16 +177,49 @@ class Predictor:
             GyrusError: As for :func:`predict`.
         """
         require_suffix(out)
+        reports = open_reports(dicom_sr)
         if not inputs:
             raise DataError("Nothing to predict: name at least one image, folder or table.")
-        found, skipped = self._predict_all(inputs, data or DataConfig())
+        config = data or DataConfig()
+        found, skipped = self._predict_all(inputs, config, reports)
         predictions = replace(_together(found), engines=self.engines)
         predictions = self._decided(predictions)
         self._display.say(self._likeness_sentence(predictions))
         if out is not None:
             predictions.export(Path(out))
             write_skipped(skipped, Path(out), self._display)
+        if reports:
+            table = predictions.table
+            reports.write(
+                self._reported(),
+                table["sample"].tolist(),
+                table["subject"].tolist(),
+                predictions.probabilities,
+                predictions.classes,
+                {str(name): table[name].to_numpy() for name in exported_columns(table.columns)},
+                self.reference_count,
+                skip=config.on_bad_file == "skip",
+                display=self._display,
+            )
         return predictions
+
+    def _reported(self) -> ReportedClassifier:
+        """The classifier as reports name it."""
+        from gyrus.reporting.structured_report import ReportedClassifier
+        from gyrus.workflows.structured_reports import classifier_statements
+
+        one = len(self._digests) == 1
+        return ReportedClassifier(
+            name=self._names[0] if one else f"Ensemble of {', '.join(self._names)}",
+            digest=self._digests[0] if one else digest([*self._digests, *map(float, self._weights)]),
+            parameters=("Run of Gyrus; the SHA-256 is that of its weights",)
+            if one
+            else tuple(
+                f"{name}: SHA-256 of its weights {key}, weight {weight:.4f}"
+                for name, key, weight in zip(self._names, self._digests, self._weights, strict=True)
+            ),
+            statements=classifier_statements(self._choices, self._members[0].classifier.split_unit),
+        )
 
     @property
     def reference_count(self) -> int:
@@ -193,18 +242,25 @@ class Predictor:
         summary = summarise_likeness(predictions, self.reference_count)
         return summary.text() if summary else NO_REFERENCE
 
-    def _predict_all(self, inputs: Sequence[str | Path], config: DataConfig) -> tuple[list[Predictions], list[Problem]]:
+    def _predict_all(
+        self, inputs: Sequence[str | Path], config: DataConfig, reports: StructuredReports | None
+    ) -> tuple[list[Predictions], list[Problem]]:
         """The predictions of each input, and what was skipped, under the same names.
 
         Raises:
             DataError: An input cannot be read, or nothing is left after skipping.
         """
-        return for_each_input(inputs, partial(self._predict_input, config=config), skip=config.on_bad_file == "skip")
+        predict_one = partial(self._predict_input, config=config, reports=reports)
+        return for_each_input(inputs, predict_one, skip=config.on_bad_file == "skip")
 
-    def _predict_input(self, path: str | Path, config: DataConfig) -> tuple[Predictions, tuple[Problem, ...], Path]:
+    def _predict_input(
+        self, path: str | Path, config: DataConfig, reports: StructuredReports | None
+    ) -> tuple[Predictions, tuple[Problem, ...], Path]:
         """The predictions for an input, what was skipped, and the folder of the names."""
         first = self._members[0].classifier
         manifest = first.require_dimensions(scan_unlabelled(path, first.reading(config), self._display))
+        if reports:
+            reports.add(manifest)
         with temporary_folder(folder_for_temporary_files()) as cache:
             if config.on_bad_file == "skip":
                 for member in self._members:
@@ -279,18 +335,20 @@ class Predictor:
             yield part, [open_store(part, config, cache=cache) for config in configs]
 
 
-def _decision_rule(
-    runs: Sequence[Run], members: Sequence[TrainedClassifier], weights: Sequence[float]
-) -> DecisionRule | None:
+def _choices(runs: Sequence[Run], members: Sequence[TrainedClassifier], weights: Sequence[float]) -> Choices | None:
     """What was chosen on the validation set, to apply to new images; None where nothing was, or for other copies."""
     if any(member.tta != member.settings.evaluation.tta for member in members):
         return None  # chosen for other probabilities
+    from gyrus.evaluation.assessment import SHIPPED_GOAL, Assessment
+
     if len(runs) > 1:
         assessment, _ = shared_assessment(runs, weights, resamples=0)
-        return assessment.decision_rule if assessment else None
-    from gyrus.evaluation.assessment import Assessment
-
-    return Assessment.load(runs[0].assessment).decision_rule if runs[0].assessment.is_file() else None
+    else:
+        assessment = Assessment.load(runs[0].assessment) if runs[0].assessment.is_file() else None
+    # With other classes than the network, the assessment is of another one.
+    if assessment is None or assessment.classes != members[0].classes:
+        return None
+    return Choices.from_assessment(assessment, SHIPPED_GOAL)
 
 
 def _together(found: Sequence[Predictions]) -> Predictions:

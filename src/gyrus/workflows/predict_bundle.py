@@ -12,8 +12,8 @@ import numpy as np
 
 from gyrus.errors import ConfigError, DataError
 from gyrus.export.bundle import Bundle, LoadedMember
-from gyrus.export.manifest import BundleManifest
-from gyrus.files import atomic_path, temporary_folder
+from gyrus.export.manifest import CHECKSUMS, BundleManifest
+from gyrus.files import atomic_path, file_digest, temporary_folder
 from gyrus.inference.columns import exported_columns
 from gyrus.inference.decision_rule import softmax
 from gyrus.inference.engines import images_at_once
@@ -32,7 +32,9 @@ from gyrus.workflows.skipped_samples import for_each_input, write_skipped
 if TYPE_CHECKING:
     from gyrus.datasets.manifest import Manifest, Problem
     from gyrus.inference.predictions import Predictions
+    from gyrus.reporting.structured_report import ReportedClassifier
     from gyrus.workflows.experiment_config import DataConfig
+    from gyrus.workflows.structured_reports import StructuredReports
 
 TABLES = (".csv", ".parquet", ".json")
 
@@ -128,6 +130,7 @@ def predict_bundle(
     inputs: Sequence[str | Path],
     *,
     out: str | Path | None = None,
+    dicom_sr: str | Path | None = None,
     data: DataConfig | None = None,
     engine: str = "auto",
     display: Display = SILENT,
@@ -138,6 +141,7 @@ def predict_bundle(
         bundle: The bundle, or its folder.
         inputs: Image files, folders or tables.
         out: The table to write, as for :func:`gyrus.workflows.predict.predict`.
+        dicom_sr: A new folder for one DICOM Structured Report per series; all inputs must be DICOM.
         data: How to read the inputs; labels are not needed.
         engine: As for :meth:`gyrus.export.bundle.Bundle.open`.
         display: Where progress is shown.
@@ -145,17 +149,62 @@ def predict_bundle(
     Raises:
         DataError: An input cannot be read, or the bundle is damaged.
         ConfigError: ``out`` has another suffix.
+        BadFilesError: There are DICOM series whose headers do not allow a report; all else is written.
     """
     require_suffix(out)
+    reports = open_reports(dicom_sr)
     opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle, engine)
     if not inputs:
         raise DataError("Nothing to predict: name at least one image, folder or table.")
-    answers, skipped = _answer_all(opened, inputs, data, display)
+    if reports:
+        from gyrus.workflows.experiment_config import DataConfig
+
+        data = data or DataConfig()  # not the short way for one image
+    answers, skipped = _answer_all(opened, inputs, data, display, reports)
     answers = _decided(opened, replace(answers, engines=opened.engines), display)
     if out is not None:
         answers.export(Path(out))
         write_skipped(skipped, Path(out), display)
+    if reports:
+        reports.write(
+            _reported(opened),
+            answers.samples,
+            answers.subjects,
+            softmax(answers.logits),
+            answers.classes,
+            answers.columns,
+            opened.reference_count,
+            skip=data is not None and data.on_bad_file == "skip",
+            display=display,
+        )
     return answers
+
+
+def open_reports(folder: str | Path | None) -> StructuredReports | None:
+    """The reports of DICOM series in a new folder; None without a folder.
+
+    Raises:
+        GyrusError: The folder is not empty.
+        MissingDependencyError: highdicom is not installed.
+    """
+    if folder is None:
+        return None
+    from gyrus.workflows.structured_reports import StructuredReports
+
+    return StructuredReports(folder)
+
+
+def _reported(bundle: Bundle) -> ReportedClassifier:
+    from gyrus.reporting.structured_report import ReportedClassifier
+    from gyrus.workflows.structured_reports import classifier_statements
+
+    about = bundle.manifest
+    return ReportedClassifier(
+        name=about.title,
+        digest=file_digest(bundle.folder / CHECKSUMS),
+        parameters=(f"Bundle of Gyrus, exported {about.created}; the SHA-256 is that of {CHECKSUMS}",),
+        statements=classifier_statements(about.choices, about.split_unit, about.intended_use),
+    )
 
 
 def require_suffix(out: str | Path | None) -> None:
@@ -255,7 +304,11 @@ def _is_missing(value: object) -> bool:
 
 
 def _answer_all(
-    bundle: Bundle, inputs: Sequence[str | Path], config: DataConfig | None, display: Display
+    bundle: Bundle,
+    inputs: Sequence[str | Path],
+    config: DataConfig | None,
+    display: Display,
+    reports: StructuredReports | None,
 ) -> tuple[Answers, list[Problem]]:
     """The answers to all inputs, and what was skipped, under the same names.
 
@@ -265,14 +318,18 @@ def _answer_all(
 
     def answer(path: str | Path) -> tuple[Answers, Sequence[Problem], Path]:
         single = _answer_image(bundle, path) if config is None else None
-        return (single, (), Path()) if single is not None else _answer(bundle, path, config, display)
+        return (single, (), Path()) if single is not None else _answer(bundle, path, config, display, reports)
 
     found, skipped = for_each_input(inputs, answer, skip=config is not None and config.on_bad_file == "skip")
     return Answers.joined(found), skipped
 
 
 def _answer(
-    bundle: Bundle, path: str | Path, config: DataConfig | None, display: Display
+    bundle: Bundle,
+    path: str | Path,
+    config: DataConfig | None,
+    display: Display,
+    reports: StructuredReports | None = None,
 ) -> tuple[Answers, Sequence[Problem], Path]:
     """The answers to an input of any kind, what was skipped, and the folder of the names."""
     from gyrus.datasets.manifest import require_dimensions
@@ -283,6 +340,8 @@ def _answer(
     about = bundle.manifest
     reading = bundle_reading(about, config or DataConfig())
     manifest = require_dimensions(scan_unlabelled(path, reading, display), about.spatial_dims, "bundle")
+    if reports:
+        reports.add(manifest)
     with temporary_folder() as cache:
         if reading.on_bad_file == "skip":
             for member in bundle.members:
