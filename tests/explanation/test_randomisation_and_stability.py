@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from gyrus.explanation.deletion_insertion import edge_maps, random_maps
+from gyrus.explanation.deletion_insertion import edge_maps
 from gyrus.explanation.methods import compute_heat_maps
+from gyrus.explanation.occlusion import random_maps
 from gyrus.explanation.randomisation_and_stability import (
     agreement,
     agreement_between_models,

@@ -99,6 +99,16 @@ def choose_slices(present: int, config: StackConfig) -> list[int | None]:
     return list(range(start, start + config.slices))
 
 
+def first_slice(present: int, config: StackConfig) -> int | None:
+    """The slice of a volume of ``present`` slices that is the first of its stack; None if they are not consecutive.
+
+    Negative where the stack begins with black slices.
+    """
+    chosen = choose_slices(present, config)
+    offsets = [index - number for number, index in enumerate(chosen) if index is not None]
+    return offsets[0] if len(set(offsets)) == 1 else None
+
+
 def _restrict_volumes(manifest: Manifest, config: StackConfig) -> Manifest:
     """The same volumes, restricted to some axial slices; their number is known after preprocessing."""
     rows = manifest.table.copy()

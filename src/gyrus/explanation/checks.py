@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from gyrus.evaluation.bootstrap import BootstrapConfig, estimate_mean
 from gyrus.evaluation.result import Estimate
 from gyrus.explanation.background_reliance import BackgroundReliance
-from gyrus.explanation.deletion_insertion import DeletionInsertion, deletion_insertion, edge_maps, random_maps
+from gyrus.explanation.deletion_insertion import DeletionInsertion, deletion_insertion, edge_maps
 from gyrus.explanation.methods import METHODS
+from gyrus.explanation.occlusion import random_maps
 from gyrus.explanation.randomisation_and_stability import (
     MapFunction,
     Stability,

@@ -13,17 +13,12 @@ from torch import Tensor, nn
 
 from gyrus.explanation.method_input import erased
 from gyrus.explanation.methods import predict_probabilities
+from gyrus.explanation.occlusion import STEPS, deletion_order
 from gyrus.explanation.targets import ClassContrast
 from gyrus.inference.engines import Engine
 
-STEPS = 16
-
 PASSES = 2 * (STEPS + 1)
 """Passes of the network for one image."""
-
-_RANDOM_WIDTH = 1 / 12
-"""Standard deviation of the smoothing of a random map, as a fraction of the image; about that of a class activation
-map."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +78,9 @@ def deletion_insertion(
     blurred = erased(images)
     curves = np.empty((2, len(images), STEPS + 1))
     for number, heat in enumerate(maps):
-        changed = torch.from_numpy(_order(heat, seed)) < torch.from_numpy(fractions).reshape(-1, *(1,) * heat.ndim)
+        changed = torch.from_numpy(deletion_order(heat, seed)) < torch.from_numpy(fractions).reshape(
+            -1, *(1,) * heat.ndim
+        )
         repeated = contrast.select(slice(number, number + 1)).repeat(STEPS + 1)
         image, empty = images[number], blurred[number]
         for row, (before, after) in enumerate(((image, empty), (empty, image))):
@@ -95,19 +92,3 @@ def deletion_insertion(
 def edge_maps(images: Tensor) -> np.ndarray:
     """The output of an edge detector, independent of the network: the gradient magnitude of the gray values."""
     return np.stack([ndimage.gaussian_gradient_magnitude(image.mean(0).cpu().numpy(), 1.0) for image in images])
-
-
-def random_maps(count: int, spatial: tuple[int, ...], seed: int) -> np.ndarray:
-    """Smooth random maps, (count, *spatial)."""
-    generator = np.random.default_rng(seed)
-    widths = [_RANDOM_WIDTH * length for length in spatial]
-    fields = [ndimage.gaussian_filter(generator.normal(size=spatial), widths) for _ in range(count)]
-    return np.stack(fields).astype(np.float32)
-
-
-def _order(heat: np.ndarray, seed: int) -> NDArray[np.float64]:
-    """The rank of each pixel from the hottest to the coldest, as a fraction in [0, 1)."""
-    ties = np.random.default_rng(seed).permutation(heat.size)
-    ranks = np.empty(heat.size)
-    ranks[np.lexsort((ties, -heat.ravel()))] = np.arange(heat.size) / heat.size
-    return ranks.reshape(heat.shape)

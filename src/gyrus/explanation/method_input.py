@@ -11,15 +11,13 @@ from scipy import ndimage
 from torch import Tensor, nn
 
 from gyrus.errors import ConfigError
+from gyrus.explanation.occlusion import BLUR_WIDTH, occluding_step, occluding_window
 from gyrus.explanation.targets import ClassContrast
 from gyrus.inference.engines import Engine, images_at_once
 
 Eraser = Literal["blur", "black", "mean"]
 """What replaces erased content: a blurred copy of the image, its darkest value, or its mean. In brain images black is
 not neutral: fluid is dark, and more fluid means atrophy."""
-
-BLUR_WIDTH = 1 / 10
-"""Standard deviation of the blur as a fraction of the image: removes the content without adding edges."""
 
 
 @dataclass(frozen=True)
@@ -111,13 +109,12 @@ class MethodInput:
     @property
     def window(self) -> tuple[int, ...]:
         """Pixels of the occluding square along each axis."""
-        fraction = self.settings.window or (1 / 8 if len(self.spatial) == 2 else 1 / 5)
-        return tuple(min(length, max(2, round(fraction * length))) for length in self.spatial)
+        return occluding_window(self.spatial, self.settings.window)
 
     @property
     def step(self) -> tuple[int, ...]:
         """Pixels from one occluding square to the next along each axis."""
-        return tuple(max(1, round(self.settings.stride * width)) for width in self.window)
+        return occluding_step(self.window, self.settings.stride)
 
     @property
     def spatial(self) -> tuple[int, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 
 import torch
@@ -13,6 +12,7 @@ from gyrus.explanation.class_activation_maps import weighted_sum
 from gyrus.explanation.gradient_methods import score_function
 from gyrus.explanation.layers import capture, replace_output
 from gyrus.explanation.method_input import MethodInput
+from gyrus.explanation.occlusion import occlusion_passes as passes_of
 
 INTERPOLATION = {2: "bilinear", 3: "trilinear"}
 
@@ -40,8 +40,7 @@ def occlusion(inputs: MethodInput) -> Tensor:
 
 def occlusion_passes(inputs: MethodInput) -> int:
     """Passes of the network for one map: one per square, and one of the whole image."""
-    places = zip(inputs.spatial, inputs.window, inputs.step, strict=True)
-    return 1 + math.prod(-(-(length - width) // step) + 1 for length, width, step in places)
+    return passes_of(inputs.spatial, inputs.window, inputs.step)
 
 
 def rise(inputs: MethodInput) -> Tensor:

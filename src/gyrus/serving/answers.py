@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import base64
-import gzip
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -16,15 +13,14 @@ from gyrus.datasets.sources.subject_rules import subjects_from_names
 from gyrus.errors import GyrusError
 from gyrus.export.bundle import Bundle
 from gyrus.imaging.decoding import GrayWindow, decode
-from gyrus.imaging.dicom import read_series
-from gyrus.imaging.volume import Volume
-from gyrus.imaging.volume_formats import read_volume, write_nifti
 from gyrus.inference.columns import BY_SUBJECT, CALIBRATED, DECISION, LIKE_TRAINING, MOST_UNLIKE, PREDICTION_SET
 from gyrus.inference.columns import SUBJECT_LIKE_TRAINING as SUBJECT_P
 from gyrus.inference.decision_rule import softmax
 from gyrus.inference.unlike_training import PARTS, alarm_limit, combine_likeness, likeness_columns
 from gyrus.serving.errors import RequestError
+from gyrus.serving.heat_maps import explain, why_not
 from gyrus.serving.prepare import Prepared, prepare, reason
+from gyrus.serving.scan_data import nifti, png, volume_of
 from gyrus.serving.scans import BadFile, Scan, Unpacking, find_scans
 from gyrus.text import counted
 from gyrus.types import SPLIT_WARNINGS
@@ -76,8 +72,6 @@ class Answering:
 
     def about(self) -> dict[str, Any]:
         """What the server tells about its worker."""
-        from gyrus.serving.heat_maps import why_not
-
         return {"engines": list(self.bundle.engines), "heat_map": why_not(self.bundle)}
 
     def answer(self, messages: Sequence[dict[str, Any]]) -> list[Result]:
@@ -232,8 +226,6 @@ class Answering:
             return None
 
     def _explained(self, message: dict[str, Any]) -> Result:
-        from gyrus.serving.heat_maps import explain
-
         request = self._request(message)
         if request.error:
             return _failure(request.error)
@@ -272,41 +264,3 @@ def _pooled(logits: np.ndarray) -> np.ndarray:
 
 def _failure(error: RequestError) -> Result:
     return {"status": error.status, "body": {"error": str(error)}}
-
-
-def volume_of(scan: Scan) -> Volume:
-    """The volume of a scan, as it is stored.
-
-    Raises:
-        UnusableImageError: It cannot be read.
-    """
-    return read_series(sorted(scan.path.iterdir())) if scan.kind == "series" else read_volume(scan.path)
-
-
-def nifti(volume: Volume, folder: Path) -> dict[str, str]:
-    """A volume as NIfTI for an answer, without anything of its header but the grid.
-
-    Args:
-        volume: The volume.
-        folder: Of temporary files.
-    """
-    path = folder / "view.nii"
-    try:
-        write_nifti(volume, path)
-        content = gzip.compress(path.read_bytes(), compresslevel=1, mtime=0)
-    finally:
-        path.unlink(missing_ok=True)
-    return _encoded("nifti", content)
-
-
-def png(pixels: np.ndarray) -> dict[str, str]:
-    """Pixels uint8 (C, rows, columns) as PNG for an answer."""
-    from PIL import Image
-
-    content = io.BytesIO()
-    Image.fromarray(pixels[0] if len(pixels) == 1 else np.moveaxis(pixels, 0, -1)).save(content, "PNG")
-    return _encoded("png", content.getvalue())
-
-
-def _encoded(kind: Literal["png", "nifti"], content: bytes) -> dict[str, str]:
-    return {"format": kind, "data": base64.b64encode(content).decode("ascii")}

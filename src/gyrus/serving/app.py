@@ -18,6 +18,7 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
+from gyrus.errors import GyrusError
 from gyrus.export.bundle import BundleEngine, read_manifest
 from gyrus.serving.about import describe
 from gyrus.serving.errors import RequestError, busy
@@ -174,7 +175,11 @@ def create_app(
             try:
                 await pool.start()
                 server.about = describe(manifest, limits, heat_map=not pool.about["heat_map"], compares=compares)
+                app.state.on_start()
                 yield
+            except GyrusError as error:
+                app.state.failure = error
+                raise
             finally:
                 await pool.stop()
 
@@ -185,6 +190,7 @@ def create_app(
         redoc_url=None,
         lifespan=life,
     )
+    app.state.on_start, app.state.failure = (lambda: None), None
     app.add_middleware(Guard, access=access or Access(), routes=ROUTES, observe=metrics.observe)
     _add_errors(app)
     _add_routes(app)

@@ -1,21 +1,213 @@
-"""Heat maps of a bundle by occlusion, without PyTorch, with a verdict measured on the image itself."""
+"""Heat maps of a bundle by occlusion, without PyTorch, with a verdict that is measured on the image itself."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gyrus.export.bundle import Bundle
+import numpy as np
+
+from gyrus.datasets.slice_stacks import first_slice
+from gyrus.errors import GyrusError
+from gyrus.explanation.heat_map_coordinates import placement_of_slices, placement_of_volume
+from gyrus.explanation.occlusion import (
+    STEPS,
+    deletion_curve,
+    occluding_step,
+    occluding_window,
+    occlusion_map,
+    occlusion_passes,
+    random_maps,
+)
+from gyrus.export.bundle import Bundle, LoadedMember
+from gyrus.imaging.decoding import GrayWindow, decode
+from gyrus.imaging.orientation import array_from_slices
+from gyrus.imaging.volume import Volume
+from gyrus.inference.decision_rule import softmax
+from gyrus.inference.engines import images_at_once
 from gyrus.serving.errors import RequestError
 from gyrus.serving.prepare import Prepared
+from gyrus.serving.scan_data import nifti, png, volume_of
+from gyrus.transforms.volume_steps import apply_steps
+
+RANDOM_MAPS = 19
+"""Random orders that a map is compared with: faster than all of them has a probability of 1 in 20 by chance."""
+
+INDIFFERENT = 0.05
+"""Smallest difference of probabilities, between the classes or to the blurred image, at which an order can matter."""
+
+PART_OF_TIME = 0.5
+"""Part of the time limit that a map and its verdict may take by the speed of the first passes."""
+
+SIZES = ((None, 0.5), (None, 1.0), (0.25, 0.5), (0.25, 1.0), (1 / 3, 1.0))
+"""Width of the square, as a fraction of the image, and its step, as a fraction of the square: from fine to coarse."""
 
 
 def why_not(bundle: Bundle) -> str:
     """Why a bundle gives no heat maps; empty if it does."""
-    return "heat maps are not implemented yet" if bundle else ""
+    about = bundle.manifest
+    if len(bundle.members) > 1:
+        return "Heat maps are of one network, and this classifier is an ensemble. Explain its runs with gyrus explain."
+    if bundle.members[0].about.patches:
+        return "This classifier averages patches, and has no heat map here. Explain its run with gyrus explain."
+    if about.slices:
+        return "This classifier takes slices of volumes, and has no heat map here. Explain its run with gyrus explain."
+    if about.stack and (about.inputs == "images" or first_slice(10 * about.stack.slices, about.stack) is None):
+        return "This classifier takes stacks of single slices, and has no heat map here. Use gyrus explain."
+    return ""
 
 
 def explain(bundle: Bundle, scan: Prepared, target: str | None, folder: Path, seconds: float) -> dict[str, Any]:
-    """The heat map of a scan."""
-    del scan, target, folder, seconds
-    raise RequestError(422, why_not(bundle))
+    """The heat map of a scan on its own grid, and whether to trust it.
+
+    Args:
+        bundle: The bundle.
+        scan: The scan.
+        target: The class; None for the predicted one.
+        folder: Of temporary files.
+        seconds: Time limit of the answer.
+
+    Raises:
+        RequestError: The bundle gives no heat maps, there is no such class, or it takes too long.
+    """
+    if reason := why_not(bundle):
+        raise RequestError(422, reason)
+    classes, member = bundle.manifest.classes, bundle.members[0]
+    pixels, statistics = scan.members[0]
+    image = member.about.normalisation.apply(pixels, statistics)[0]
+    network = _Network(member, len(classes))
+    logits = network(image[None])[0]
+    chosen = int(logits.argmax()) if target is None else _index(target, classes)
+    spatial, batch = image.shape[1:], images_at_once(image.shape)
+    window, step = _affordable(network, image, batch, seconds)
+    heat = occlusion_map(lambda images: network(images)[:, chosen], image, window, step, batch)
+    verdict = _verdict(network, image, heat, chosen, classes, batch)
+    try:
+        shown = _on_scan(bundle, scan, heat, spatial, folder)
+    except GyrusError as error:
+        raise RequestError(422, f"The heat map cannot be placed on the scan: {error}") from error
+    size = " x ".join(map(str, window))
+    return {
+        "name": scan.scan.name,
+        "target": classes[chosen],
+        "method": f"Occlusion (Zeiler and Fergus 2014): decrease of the score of {classes[chosen]} when a region of "
+        f"{size} {'voxels' if len(spatial) == 3 else 'pixels'} of the network's input is blurred",
+        **shown,
+        "verdict": verdict,
+    }
+
+
+@dataclass(frozen=True)
+class _Network:
+    """From normalised images to logits float64 (B, K) in the order of the bundle's classes."""
+
+    member: LoadedMember
+    count: int
+
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        found = self.member.engine(np.ascontiguousarray(images, np.float32))[:, : self.count]
+        return np.asarray(found[:, self.member.columns], np.float64)
+
+
+def _index(target: str, classes: tuple[str, ...]) -> int:
+    if target not in classes:
+        raise RequestError(422, f"There is no class of this name. The classes are: {', '.join(classes)}.")
+    return classes.index(target)
+
+
+def _affordable(
+    network: Callable[[np.ndarray], np.ndarray], image: np.ndarray, batch: int, seconds: float
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The finest square and step for which map and verdict are computed in time.
+
+    Raises:
+        RequestError: None is.
+    """
+    images = np.repeat(image[None], batch, axis=0)
+    start = time.perf_counter()
+    network(images)
+    each = (time.perf_counter() - start) / batch
+    verdict = (1 + RANDOM_MAPS) * (STEPS + 1)
+    for fraction, stride in SIZES:
+        window = occluding_window(image.shape[1:], fraction)
+        step = occluding_step(window, stride)
+        if each * (occlusion_passes(image.shape[1:], window, step) + verdict) <= PART_OF_TIME * seconds:
+            return window, step
+    raise RequestError(
+        504,
+        f"A heat map of this scan takes about {each * verdict:.0f} s here, and the limit is {seconds:g} s. Start the "
+        "server with a longer limit (--seconds), or explain the run with gyrus explain.",
+    )
+
+
+def _verdict(
+    network: Callable[[np.ndarray], np.ndarray],
+    image: np.ndarray,
+    heat: np.ndarray,
+    chosen: int,
+    classes: tuple[str, ...],
+    batch: int,
+) -> dict[str, Any]:
+    """Whether pixels in the order of the map change the probability faster than pixels in random orders."""
+
+    def probabilities(images: np.ndarray) -> np.ndarray:
+        return np.asarray(softmax(network(images))[:, chosen])
+
+    def mean(values: np.ndarray) -> float:
+        return float(np.trapezoid(deletion_curve(probabilities, image, values, batch), dx=1 / STEPS))
+
+    ranked = np.sort(softmax(network(image[None]))[0])[::-1]
+    name = classes[chosen]
+    if ranked[0] - ranked[1] < INDIFFERENT:
+        return _in_words(
+            None,
+            f"Not measured: the classifier is nearly indifferent between its classes (probabilities {ranked[0]:.2f} "
+            f"and {ranked[1]:.2f}), so there is hardly anything to explain.",
+        )
+    curve = deletion_curve(probabilities, image, heat, batch)
+    if curve[0] - curve[-1] < INDIFFERENT:
+        return _in_words(
+            None,
+            f"Not measured: blurring the whole scan does not lower the probability of {name} "
+            f"({curve[0]:.2f} before, {curve[-1]:.2f} after), so no region of it is needed for this class.",
+        )
+    own = float(np.trapezoid(curve, dx=1 / STEPS))
+    others = np.array([mean(each) for each in random_maps(RANDOM_MAPS, image.shape[1:], seed=0)])
+    better = int((own < others).sum())
+    measured = (
+        f"blurring this scan in the order of the map lowers the probability of {name} faster than in {better} of "
+        f"{RANDOM_MAPS} random orders (mean probability {own:.2f}; random: {others.min():.2f} to {others.max():.2f})"
+    )
+    if better == RANDOM_MAPS:
+        return _in_words(
+            True,
+            f"The map marks what the classifier uses in this scan: {measured}. It does not show that the classifier is "
+            "right.",
+        )
+    return _in_words(False, f"Do not trust this map: {measured}. All of them are expected for a map that can be used.")
+
+
+def _in_words(trusted: bool | None, words: str) -> dict[str, Any]:
+    return {"trusted": trusted, "words": words}
+
+
+def _on_scan(bundle: Bundle, scan: Prepared, heat: np.ndarray, grid: tuple[int, ...], folder: Path) -> dict[str, Any]:
+    """The scan and the map, from -1 to 1, on the grid of the scan."""
+    about, preprocessing = bundle.manifest, bundle.members[0].about.preprocessing
+    heat = heat / max(float(np.abs(heat).max()), 1e-12)
+    if heat.ndim == 2:
+        pixels = decode(scan.scan.path.read_bytes(), GrayWindow(*about.window) if about.window else None)
+        shown = placement_of_slices(preprocessing.steps, pixels.shape[1:], grid).to_original(heat)
+        gray = np.rint(255 * np.clip(shown, 0, 1)).astype(np.uint8)
+        return {"scan": png(pixels), "heat_map": png(gray[None])}
+    volume = volume_of(scan.scan)
+    prepared = apply_steps(volume, preprocessing.volume)
+    first = first_slice(prepared.shape[2], about.stack) if about.stack else 0
+    if first is None:
+        raise RequestError(422, "The slices of the stack are not consecutive, so the map has no place on the scan.")
+    placement = placement_of_volume(preprocessing.steps, prepared, volume, grid, first)
+    on_scan = Volume(np.ascontiguousarray(array_from_slices(placement.to_original(heat))), volume.affine)
+    return {"scan": nifti(volume, folder), "heat_map": nifti(on_scan, folder)}

@@ -27,9 +27,7 @@ from gyrus.serving.errors import RequestError, busy
 from gyrus.serving.limits import SMALLEST_MEMORY, ServingLimits
 from gyrus.serving.messages import LARGEST, LENGTH, pack
 from gyrus.serving.metrics import Metrics
-
-TOKEN_VARIABLE = "GYRUS_SERVE_TOKEN"
-"""Environment variable of the token; workers do not get it."""
+from gyrus.serving.security import TOKEN_VARIABLE
 
 START_SECONDS = 120.0
 """Longest time to load a bundle."""

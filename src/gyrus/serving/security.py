@@ -49,6 +49,9 @@ LOOPBACK_NAMES = ("127.0.0.1", "localhost", "[::1]")
 OPEN_PATHS = ("/", "/healthz", "/openapi.json")
 """Paths without a token, beside the files of the page: they hold nothing of the classifier."""
 
+TOKEN_VARIABLE = "GYRUS_SERVE_TOKEN"
+"""Environment variable of the token; workers do not get it."""
+
 SMALLEST_TOKEN = 16
 """Characters of a token."""
 

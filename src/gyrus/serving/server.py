@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gyrus.errors import ConfigError
 from gyrus.export.bundle import BundleEngine
 from gyrus.extras import missing_dependency
 from gyrus.serving.limits import ServingLimits
-from gyrus.serving.security import SMALLEST_TOKEN, Access, access_log, is_loopback
+from gyrus.serving.security import SMALLEST_TOKEN, TOKEN_VARIABLE, Access, access_log, is_loopback
 from gyrus.workflows.display import SILENT, Display
 
-TOKEN_VARIABLE = "GYRUS_SERVE_TOKEN"
-"""Environment variable of the token."""
+if TYPE_CHECKING:
+    import uvicorn
+    from fastapi import FastAPI
 
 MOST_CONNECTIONS = 256
 """Open at the same time; others are refused."""
@@ -67,25 +70,46 @@ def serve(
         from gyrus.serving.app import create_app
     except ImportError as error:
         raise missing_dependency("Serving a bundle", "serve") from error
-    app = create_app(bundle, limits=limits, access=access, engine=engine, workers=workers, display=display)
-    _log_to_stderr()
-    config = uvicorn.Config(
+    with _listen(host, port) as listening:
+        app = create_app(bundle, limits=limits, access=access, engine=engine, workers=workers, display=display)
+        address = f"http://{_shown(host)}:{listening.getsockname()[1]}"
+        app.state.on_start = lambda: display.say(f"Serving {Path(bundle).name} on {address} (Ctrl-C stops)")
+        _log_to_stderr()
+        uvicorn.Server(_config(app)).run(sockets=[listening])
+    if app.state.failure:
+        raise app.state.failure
+
+
+def _config(app: FastAPI) -> uvicorn.Config:
+    import uvicorn
+
+    return uvicorn.Config(
         app,
-        host=host,
-        port=port,
         access_log=False,  # it would name what is asked for
         server_header=False,
         log_config=None,
-        log_level="warning",
+        log_level=None,
         lifespan="on",
         limit_concurrency=MOST_CONNECTIONS,
         timeout_keep_alive=KEEP_ALIVE,
         timeout_graceful_shutdown=STOP_SECONDS,
         proxy_headers=False,
     )
-    server = uvicorn.Server(config)
-    display.say(f"Serving {Path(bundle).name} on http://{_shown(host)}:{port} (Ctrl-C stops)")
-    server.run()
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """A socket that listens, so that a port in use is noticed before the bundle is loaded.
+
+    Raises:
+        ConfigError: The address or port cannot be used.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host.strip("[]"), port), family=family)
+    except OSError as error:
+        raise ConfigError(
+            f"The server cannot listen on {host}, port {port}: {error.strerror or error}. Give another --port or --host."
+        ) from error
 
 
 def access_for(host: str, token: str | None, allowed_host: Sequence[str] = ()) -> Access:
@@ -131,3 +155,4 @@ def _log_to_stderr() -> None:
     access_log.addHandler(handler)
     access_log.setLevel(logging.INFO)
     access_log.propagate = False
+    logging.getLogger("uvicorn").setLevel(logging.CRITICAL + 1)  # errors are reported by the application

@@ -14,7 +14,7 @@ import torch
 
 from gyrus.datasets.manifest import AFFINE, VIEW, VOLUME_FILES, Manifest
 from gyrus.datasets.reader import PreparedVolumes, Reader
-from gyrus.datasets.slice_stacks import StackConfig, choose_slices
+from gyrus.datasets.slice_stacks import StackConfig, first_slice
 from gyrus.datasets.splits import Split
 from gyrus.datasets.store import open_store
 from gyrus.datasets.torch_dataset import PixelDataset
@@ -150,10 +150,10 @@ class SelectedImages:
         preprocessing = self.classifier.settings.preprocessing
         scan = PreparedVolumes(manifest, preprocessing.volume).volume(0)
         prepared = apply_steps(scan, preprocessing.volume)
-        first_slice = _first_slice(manifest, prepared.shape[2])
-        if first_slice is None:
+        first = _first_slice(manifest, prepared.shape[2])
+        if first is None:
             return None
-        placement = placement_of_volume(preprocessing.steps, prepared, scan, grid, first_slice)
+        placement = placement_of_volume(preprocessing.steps, prepared, scan, grid, first)
         return OriginalImage(to_pixels(Percentiles()(scan))[0], placement, slices_affine(scan), True)
 
 
@@ -313,6 +313,4 @@ def _first_slice(manifest: Manifest, count: int) -> int | None:
     stack = json.loads(view).get("stack")
     if stack is None:
         return None
-    selected = choose_slices(count, StackConfig.model_validate(stack))
-    offsets = [index - number for number, index in enumerate(selected) if index is not None]
-    return offsets[0] if len(set(offsets)) == 1 else None
+    return first_slice(count, StackConfig.model_validate(stack))

@@ -1,0 +1,21 @@
+"""Known bundles, and servers of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.support.bundles import write_image_bundle, write_volume_bundle
+
+
+@pytest.fixture(scope="session")
+def image_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle for images; not to be written into."""
+    return write_image_bundle(tmp_path_factory.mktemp("bundles") / "images")
+
+
+@pytest.fixture(scope="session")
+def volume_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle for volumes; not to be written into."""
+    return write_volume_bundle(tmp_path_factory.mktemp("bundles") / "volumes")
