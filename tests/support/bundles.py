@@ -30,6 +30,7 @@ from gyrus.export.manifest import (
     write_checksums,
 )
 from gyrus.export.training_subjects import TrainingSubjects
+from gyrus.imaging.orientation import array_from_slices
 from gyrus.imaging.volume import Volume
 from gyrus.imaging.volume_formats import write_nifti
 from gyrus.inference.acquisition_facts import measure_facts
@@ -74,9 +75,7 @@ def as_volume(slices: np.ndarray, spacing: Sequence[float] = (2.0, 1.5, 3.0)) ->
     """A volume with a position in mm, from axial slices."""
     affine = np.diag([*spacing, 1.0])
     affine[:3, 3] = -7, 11, 5
-    return Volume.from_array(
-        slices[:, ::-1, ::-1].transpose(2, 1, 0).astype(np.float32), affine, stored=np.dtype(np.uint8)
-    )
+    return Volume.from_array(array_from_slices(slices).astype(np.float32), affine, stored=np.dtype(np.uint8))
 
 
 def write_image_bundle(folder: Path) -> Path:

@@ -108,7 +108,8 @@ def _listen(host: str, port: int) -> socket.socket:
         return socket.create_server((host.strip("[]"), port), family=family)
     except OSError as error:
         raise ConfigError(
-            f"The server cannot listen on {host}, port {port}: {error.strerror or error}. Give another --port or --host."
+            f"The server cannot listen on {host}, port {port}: {error.strerror or error}. Give another --port or "
+            "--host."
         ) from error
 
 
