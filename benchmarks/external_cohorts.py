@@ -18,7 +18,7 @@ from scipy.stats import norm
 from gyrus.evaluation.assessment import assess
 from gyrus.evaluation.bootstrap import BootstrapConfig
 from gyrus.evaluation.evaluate import evaluate
-from gyrus.evaluation.external_validation import validate_externally
+from gyrus.evaluation.external_validation import InternalScores, validate_externally
 from gyrus.inference.predictions import Predictions
 
 SEPARATION = 1.5
@@ -70,14 +70,8 @@ def main() -> None:
             test = draw(generator, options.subjects, 0.5, SEPARATION, 0.0, "test")
             cohort = draw(generator, options.subjects, prevalence, separation, shift, "cohort")
             few = {"resamples": options.resamples}
-            result = validate_externally(
-                evaluate(test, **few),
-                test,
-                evaluate(cohort, **few),
-                cohort,
-                assess(val, test, healthy="healthy", **few),
-                BootstrapConfig(options.resamples),
-            )
+            internal = InternalScores.measure(evaluate(test, **few), test, assess(val, test, healthy="healthy", **few))
+            result = validate_externally(internal, evaluate(cohort, **few), cohort, BootstrapConfig(options.resamples))
             gap = result["scores"]["macro_roc_auc"].difference
             (line,) = result["calibration_lines"]
             found.append(

@@ -92,3 +92,14 @@ def finished_run(phantom_folder: Path, tmp_path_factory: pytest.TempPathFactory)
 
     out = tmp_path_factory.mktemp("runs") / "run"
     return train("dementia-baseline", data=phantom_folder, out=out, overrides=SMALL).folder
+
+
+@pytest.fixture(scope="session")
+def exported(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bundle of the small run, in both formats; not to be written into."""
+    from tests.support.command_line import succeeded
+
+    out = tmp_path_factory.mktemp("bundles") / "bundle"
+    text = succeeded("export", finished_run, "--out", out, "--format", "onnx,openvino", "--licence", "CC0-1.0", "-q")
+    assert "Compared from the raw files of 16 test samples" in text
+    return out

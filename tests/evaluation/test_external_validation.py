@@ -9,13 +9,16 @@ from scipy.special import expit, logit
 from gyrus.evaluation import external_validation
 from gyrus.evaluation.assessment import assess
 from gyrus.evaluation.bootstrap import BootstrapConfig
+from gyrus.evaluation.comparison import labelled_rows
 from gyrus.evaluation.evaluate import evaluate
 from gyrus.evaluation.external_validation import (
+    InternalScores,
     calibration_lines,
     difference_of_independent,
     validate_externally,
 )
 from gyrus.evaluation.result import Estimate
+from gyrus.evaluation.thresholds import evaluate_threshold
 from gyrus.inference.predictions import Predictions
 from tests.support.predictions import answers, as_predictions, repeated_visits
 
@@ -72,9 +75,41 @@ def test_visits_of_a_cohort_count_by_subject() -> None:
     bootstrap = BootstrapConfig(resamples=20)
     chosen = assess(val, test, healthy="class 0", resamples=20)
     scores = [evaluate(each, resamples=20) for each in (test, cohort, visits)]
-    alone = validate_externally(scores[0], test, scores[1], cohort, chosen, bootstrap)
-    found = validate_externally(scores[0], test, scores[2], visits, chosen, bootstrap)
+    internal = InternalScores.measure(scores[0], test, chosen)
+    alone = validate_externally(internal, scores[1], cohort, bootstrap)
+    found = validate_externally(internal, scores[2], visits, bootstrap)
     assert alone["prevalence_p"] == pytest.approx(1.0)
     assert found["prevalence_p"] is None
     folds = external_validation._cross_fitted(visits, "subject", [])[2]
     assert (folds == np.repeat(external_validation._cross_fitted(cohort, "subject", [])[2], 4)).all()
+
+
+def test_internal_scores_hold_the_points_by_each_unit_and_no_row(tmp_path) -> None:
+    logits, _, targets = answers(3, 80, 2)
+    val, test = (
+        as_predictions(
+            logits,
+            np.repeat(targets[::2], 2),
+            subjects=[f"{prefix}-{row // 2:03}" for row in range(80)],
+            prefix=prefix,
+            subset=subset,
+        )
+        for prefix, subset in (("v", "val"), ("t", "test"))
+    )
+    chosen = assess(val, test, healthy="class 0", resamples=20)
+    scores = evaluate(test, resamples=20)
+    found = InternalScores.measure(scores, test, chosen, ("a note",))
+    assert found.points["subject"] == chosen.points
+    calibrated = chosen.calibrator.apply(labelled_rows(test, "image"))
+    expected = evaluate_threshold(chosen.points[0].point, calibrated, BootstrapConfig(20))
+    assert found.points["image"][0] == expected
+    found.save(tmp_path / "scores.json")
+    assert InternalScores.load(tmp_path / "scores.json") == found
+    assert test.table["subject"].iloc[0] not in (tmp_path / "scores.json").read_text(encoding="utf-8")
+    other = chosen.points[-1].point.goal
+    assert {results[0].point.goal for results in found.with_first(other).points.values()} == {other}
+    alone = InternalScores.measure(scores, test, None, ("a note",))
+    fields = validate_externally(alone, scores, test, BootstrapConfig(20))
+    assert fields["points"] == ()
+    assert len(fields["calibration_lines"]) == 1
+    assert fields["expected_accuracy"] == pytest.approx(scores.scores["subject"].metrics["accuracy"].value)

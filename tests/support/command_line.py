@@ -44,3 +44,29 @@ def refused(*arguments: object) -> str:
     assert result.returncode == 2, result.stdout + result.stderr
     assert "Traceback" not in result.stderr
     return " ".join(result.stderr.split())
+
+
+WITHOUT_TORCH = """
+import sys
+sys.argv = ["gyrus", *sys.argv[1:]]
+from gyrus.cli.app import main
+try:
+    main()
+except SystemExit as end:
+    assert not end.code, end.code
+print()
+print(*{name.partition(".")[0] for name in sys.modules})
+"""
+
+HEAVY = {"torch", "torchvision", "lightning", "timm", "monai", "captum", "sklearn", "skimage"}
+"""What is not in the small environment for bundles."""
+
+
+def without_torch(*arguments: object) -> set[str]:
+    """The packages that a command has loaded in a process of its own, which must not be :data:`HEAVY` ones."""
+    words = [str(each) for each in arguments]
+    result = subprocess.run([sys.executable, "-c", WITHOUT_TORCH, *words], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    loaded = {*result.stdout.splitlines()[-1].split()}
+    assert not HEAVY & loaded
+    return loaded

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -36,21 +34,14 @@ from gyrus.workflows.crossval_folder import fold_folder, metrics_path, write_fac
 from gyrus.workflows.ensemble import ensemble
 from gyrus.workflows.experiment_config import load_run_config
 from gyrus.workflows.export import export
+from gyrus.workflows.external_validation import external_validation
 from gyrus.workflows.predict_bundle import Answers, predict_bundle
 from gyrus.workflows.train import train
 from gyrus.workflows.verify_bundle import verify_bundle
 from tests.conftest import SMALL
-from tests.support.command_line import refused, succeeded
+from tests.support.command_line import refused, succeeded, without_torch
 from tests.support.dicoms import write_series
-
-
-@pytest.fixture(scope="module")
-def exported(finished_run, tmp_path_factory) -> Path:
-    """The bundle of the small run, in both formats; not to be written into."""
-    out = tmp_path_factory.mktemp("bundles") / "bundle"
-    text = succeeded("export", finished_run, "--out", out, "--format", "onnx,openvino", "--licence", "CC0-1.0", "-q")
-    assert "Compared from the raw files of 16 test samples" in text
-    return out
+from tests.support.external_validation import require_same_results
 
 
 @pytest.fixture
@@ -102,6 +93,8 @@ def test_training_subjects_are_found_by_id_and_by_file_without_being_named(expor
     assert seen.seen_subjects([used[0].upper()]) == (used[0].upper(),)  # ids are compared as everywhere
     files = table.loc[[*split.samples["train"], *split.samples["val"]], "digest"]
     assert seen.seen_files(table["digest"]) == tuple(sorted(files))
+    assert seen.held_out.seen_subjects([*split.subjects["test"], *used]) == tuple(sorted(split.subjects["test"]))
+    assert seen.held_out.seen_files(table["digest"]) == tuple(sorted(table.loc[[*split.samples["test"]], "digest"]))
 
 
 def test_predictions_are_those_of_the_run_for_every_kind_of_input(exported, finished_run, phantom_folder, tmp_path):
@@ -147,30 +140,10 @@ def test_one_image_is_answered_as_by_the_general_way(exported, phantom_folder, t
     assert not (tmp_path / "p.csv").exists()
 
 
-WITHOUT_TORCH = """
-import sys
-sys.argv = ["gyrus", *sys.argv[1:]]
-from gyrus.cli.app import main
-try:
-    main()
-except SystemExit as end:
-    assert not end.code, end.code
-heavy = {"torch", "lightning", "timm", "monai", "matplotlib", "sklearn"} & {*sys.modules}
-assert not heavy, heavy
-print("tables" if "pandas" in sys.modules else "no tables")
-"""
-
-
-def without_torch(*arguments: object) -> str:
-    words = [str(each) for each in arguments]
-    result = subprocess.run([sys.executable, "-c", WITHOUT_TORCH, *words], capture_output=True, text=True, check=False)
-    assert result.returncode == 0, result.stderr
-    return result.stdout
-
-
 def test_a_bundle_is_used_and_verified_without_torch(exported, phantom_folder, tmp_path):
     image = sorted(phantom_folder.rglob("*.png"))[0]
-    assert "no tables" in without_torch("predict", exported, image, "--out", tmp_path / "p.csv", "-q")
+    loaded = without_torch("predict", exported, image, "--out", tmp_path / "p.csv", "-q")
+    assert not {"pandas", "matplotlib"} & loaded
     without_torch("predict", exported, phantom_folder, "--out", tmp_path / "p.csv", "--engine", "openvino", "-q")
     without_torch("export", "verify", exported, "-q")
 
@@ -271,6 +244,31 @@ def test_wrong_bundles_are_caught_although_their_checksums_are_right(exported, b
         (problem,) = verify_bundle(bundle).problems
         assert "references with ONNX Runtime are not those of the runs" in problem
     assert "must not be used on this machine" in refused("export", "verify", bundle, "-q")
+
+
+def test_a_bundle_of_an_earlier_version_is_verified_and_used(bundle, phantom_folder, tmp_path):
+    """Before internal scores were added, bundles had neither them nor their fields in the schema."""
+    document = json.loads((bundle / BUNDLE).read_text())
+    schema = json.loads((bundle / "bundle.schema.json").read_text())
+    for name in ("internal_scores", "merged"):
+        del document[name], schema["properties"][name]
+    (bundle / BUNDLE).write_text(json.dumps(document))
+    (bundle / "bundle.schema.json").write_text(json.dumps(schema))
+    (bundle / "internal_scores.json").unlink()
+    seen = json.loads((bundle / "training_subjects.json").read_text())
+    (bundle / "training_subjects.json").write_text(
+        json.dumps({name: value for name, value in seen.items() if "held_out" not in name})
+    )
+    write_checksums(bundle)
+    assert not verify_bundle(bundle).problems
+    assert len(predict_bundle(bundle, [phantom_folder])) == 96
+    text = refused("test", bundle, phantom_folder, "--out", tmp_path / "out", "-q")
+    assert "holds no scores of its own test set" in text
+    del schema["properties"]["members"]
+    (bundle / "bundle.schema.json").write_text(json.dumps(schema))
+    write_checksums(bundle)
+    (problem,) = verify_bundle(bundle).problems
+    assert "is not the schema of bundle.json" in problem
 
 
 def test_damage_is_named(bundle, phantom_folder, tmp_path):
@@ -389,6 +387,20 @@ def test_folds_and_ensembles_are_one_bundle(two_runs, phantom_folder, tmp_path, 
         # The networks are the same the second time; writing them takes longest.
         monkeypatch.setattr(exporting, "write_onnx", lambda _model, _shape, path, out=out: copy(out, path))
 
+    others = gyrus.phantom(tmp_path / "others", subjects=8, slices=2, classes=2, size=32, seed=9)
+    found = {
+        name: external_validation(
+            tmp_path / f"bundle of {name}", others, out=tmp_path / f"of {name}", same_ids="keep", resamples=10
+        )
+        for name in ("crossval", "ensemble")
+    }
+    assert found["crossval"].internal == Evaluation.load(metrics_path(tmp_path / "crossval", 0))
+    assert not found["crossval"].points
+    assert "The scores are out-of-fold" in " ".join(found["crossval"].notes)
+    assert found["ensemble"].internal == Evaluation.load(tmp_path / "ensemble" / "metrics.json")
+    assert found["ensemble"].points[0].point.goal == "youden"
+    assert all(each.likeness.reference_count == 4 for each in found.values())
+
 
 @pytest.fixture(scope="module")
 def volumes(tmp_path_factory) -> Path:
@@ -425,6 +437,13 @@ def test_volumes_series_and_stacks_are_predicted_as_by_the_run(layout, volumes, 
         np.testing.assert_allclose(ours.probabilities, theirs.probabilities, atol=1e-5)
         assert ours.table["sample"].tolist() == theirs.table["sample"].tolist()
     without_torch("predict", tmp_path / "bundle", inputs[-1], "--out", tmp_path / "p.csv", "-q")
+    files = "folder" if layout is STACKS else "nifti"
+    cohort = gyrus.phantom(tmp_path / "cohort", subjects=10, slices=8, classes=2, size=32, seed=5, layout=files)
+    tested = [
+        external_validation(classifier, cohort, out=tmp_path / name, same_ids="keep", device="cpu", resamples=10)
+        for name, classifier in (("by run", run), ("by bundle", tmp_path / "bundle"))
+    ]
+    require_same_results(*tested)
 
 
 def test_spreadsheets_run_no_name_in_the_answers_of_a_bundle(tmp_path):

@@ -6,24 +6,34 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from gyrus.datasets.scan import scan
+from gyrus.datasets.splits import Split
 from gyrus.errors import ConfigError, DataError, GyrusError
-from gyrus.evaluation.external_validation import ExternalValidation
+from gyrus.evaluation.external_validation import HELD_OUT, LEARNT, ExternalValidation
+from gyrus.inference.predictions import SUBJECT_OF_VISIT
+from gyrus.runs.run_folder import Run
 from gyrus.synthetic.phantom import generate
 from gyrus.synthetic.phantom_layouts import write
+from gyrus.workflows.display import SILENT
 from gyrus.workflows.external_validation import external_validation
+from gyrus.workflows.validated_classifier import ValidatedClassifier
+from tests.support.command_line import refused, succeeded, without_torch
+from tests.support.external_validation import require_same_results
 
 
 @pytest.fixture(scope="module")
-def cohort(phantom_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Ten new subjects, and three of the data of the run: two under their own names, one under another name."""
+def cohort(finished_run: Path, phantom_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Ten new subjects, and one of each subset of the run, that of the test set under another name."""
     folder = tmp_path_factory.mktemp("cohort") / "cohort"
     write(generate(subjects=10, slices=4, classes=2, size=32, seed=7), folder)
     for path in sorted(folder.rglob("*.png")):
         path.rename(path.with_name(path.name.replace("sub-P", "sub-X")))
     known = sorted(phantom_folder.rglob("*.png"))
-    subjects = list(dict.fromkeys(path.name.split("_")[0] for path in known))[:3]
+    split = Split.load(Run(finished_run).split)
+    subjects = [min(split.subjects[subset]) for subset in ("train", "val", "test")]
     for path in known:
         subject = path.name.split("_")[0]
         if subject in subjects:
@@ -38,7 +48,7 @@ def test_people_of_the_run_are_set_aside_and_the_others_evaluated(finished_run, 
     assert len(found.set_aside) == 3
     assert "sub-Z001" in {each.subject for each in found.set_aside}
     assert found.external.scores["subject"].count == 10
-    assert found.verdict()[0].startswith("3 subjects of the cohort are also in the data of the run")
+    assert found.verdict()[0].startswith("3 subjects of the cohort are also in the data of the classifier")
     assert found.likeness is not None
     assert found.pixels_compared
     again = ExternalValidation.load(tmp_path / "out" / "external_validation.json")
@@ -47,9 +57,62 @@ def test_people_of_the_run_are_set_aside_and_the_others_evaluated(finished_run, 
     assert "\x1b" not in hostile
     assert not [line for line in hostile.splitlines() if line in ("Difference: 0", "b")]
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
-    assert "also in the data of the run" in page
+    assert "also in the data of the classifier" in page
     with pytest.raises(GyrusError, match="is not an empty folder"):
         external_validation(finished_run, cohort, out=tmp_path / "out")
+
+
+def test_a_bundle_gives_the_results_of_the_run_without_torch(finished_run, exported, cohort, tmp_path):
+    """People of training, validation and test set, under their own or other names; scores, points, unlike scans."""
+    text = succeeded("test", finished_run, cohort, "--out", tmp_path / "run", "--resamples", 20, "-q")
+    without_torch("test", exported, cohort, "--out", tmp_path / "bundle", "--resamples", 20, "-q")
+    run, bundle = (ExternalValidation.load(tmp_path / name / "external_validation.json") for name in ("run", "bundle"))
+    require_same_results(run, bundle)
+    assert run.points
+    assert run.likeness.reference_count == bundle.likeness.reference_count > 0
+    assert {each.known_as for each in bundle.set_aside} == {"not named"}
+    subsets = {each.subject: each.subset for each in run.set_aside}
+    assert {each.subject: each.subset for each in bundle.set_aside} == {
+        name: LEARNT if subset in ("train", "val") else HELD_OUT for name, subset in subsets.items()
+    }
+    assert "pixels were not compared" in (tmp_path / "bundle" / "external_validation.txt").read_text(encoding="utf-8")
+    assert "pixels were not compared" not in text
+    page = (tmp_path / "bundle" / "report.html").read_text(encoding="utf-8")
+    assert "pixels were not compared" in page
+    assert "sub-" not in (exported / "internal_scores.json").read_text(encoding="utf-8")
+
+
+def test_a_bundle_refuses_what_it_cannot_do(exported, cohort, tmp_path):
+    out = tmp_path / "out"
+    assert "the device 'cuda'" in refused("test", exported, cohort, "--out", out, "--device", "cuda", "-q")
+    assert refused("test", tmp_path, cohort, "--out", out, "-q").startswith("Error: There is no run in")
+    damaged = Path(shutil.copytree(exported, tmp_path / "damaged"))
+    for name in ("internal_scores.json", "training_subjects.json"):
+        (damaged / name).write_text("{}", encoding="utf-8")
+        assert f"{name} has changed" in refused("test", damaged, cohort, "--out", out, "-q")
+        shutil.copy(exported / name, damaged / name)
+    assert not out.exists()
+
+
+def test_visits_of_a_cohort_keep_their_subjects(tmp_path):
+    """Where labels change between visits, visits are scored, and subjects are resampled."""
+
+    class Guessing(ValidatedClassifier):
+        classes = ("Control", "Dementia")
+        scan = people_in_both = None
+
+        def _outputs(self, cohort, *_arguments):
+            return np.zeros((len(cohort), 2)), {}
+
+    Guessing.__abstractmethods__ = frozenset()
+    write(generate(subjects=2, slices=1, classes=2, size=32, seed=7), tmp_path / "data")
+    manifest = scan(tmp_path / "data")
+    table = manifest.table.assign(subject="P1", session=["1", "2"])
+    assert table["label"].nunique() == 2
+    found = Guessing().predict(replace(manifest, table=table), SILENT)
+    assert found.subject_kind == "visit"
+    assert found.table[SUBJECT_OF_VISIT].tolist() == ["P1", "P1"]
+    assert found.table["subject"].nunique() == 2
 
 
 def test_other_class_names_are_mapped_or_refused(finished_run, cohort, tmp_path):

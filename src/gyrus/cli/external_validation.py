@@ -13,18 +13,19 @@ from gyrus.cli.terminal import console, display_of
 
 def external_validation(
     *,
-    run: Annotated[Path, typer.Argument(help="Run folder.")],
+    run: Annotated[Path, typer.Argument(help="Run folder, or a bundle of gyrus export.")],
     cohort: Annotated[str, typer.Argument(help="Folder or table of the cohort, with labels.")],
     out: Annotated[Path, typer.Option("--out", help="Folder for the page, the predictions and the results as JSON.")],
     class_map: Annotated[
-        list[str] | None, typer.Option("--map", help="Class of the cohort and of the run, as NAME=CLASS. Repeatable.")
+        list[str] | None,
+        typer.Option("--map", help="Class of the cohort and of the classifier, as NAME=CLASS. Repeatable."),
     ] = None,
     same_ids: Annotated[
         Literal["set-aside", "keep"],
         typer.Option(
             "--same-ids",
-            help="Subjects whose identifier is also in the data of the run: set aside, or keep if both data sets "
-            "number their subjects independently.",
+            help="Subjects whose identifier is also in the data of the classifier: set aside, or keep if both data "
+            "sets number their subjects independently.",
         ),
     ] = "set-aside",
     by_image: Annotated[bool, typer.Option("--by-image", help="Accept images whose subjects are unknown.")] = False,
@@ -38,7 +39,7 @@ def external_validation(
 ) -> None:
     """Validate a trained classifier on another cohort.
 
-    Subjects who are also in the data of the run are set aside. Nothing is chosen on the cohort.
+    Subjects who are also in the data of the classifier are set aside. Nothing is chosen on the cohort.
     """
     import gyrus
 

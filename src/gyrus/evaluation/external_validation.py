@@ -21,10 +21,11 @@ from gyrus.evaluation.calibration_metrics import Calibration, measure_calibratio
 from gyrus.evaluation.calibrators import Calibrator, fit_calibrator
 from gyrus.evaluation.comparison import labelled_rows
 from gyrus.evaluation.metrics import METRICS
-from gyrus.evaluation.result import Estimate, Evaluation, Unit, percent
+from gyrus.evaluation.result import Estimate, Evaluation, Scores, Unit, percent
 from gyrus.evaluation.subgroups import SubgroupTable
 from gyrus.evaluation.thresholds import (
     OperatingPoint,
+    OperatingResult,
     choose_threshold,
     evaluate_decisions,
     evaluate_threshold,
@@ -54,7 +55,13 @@ RECALIBRATOR = "vector"
 """A map with an offset per class, because another prevalence shifts the probabilities."""
 
 Reason = Literal["id", "file", "pixels"]
-"""How a person of the cohort was recognised as one of the data of the run."""
+"""How a person of the cohort was recognised as one of the data of the classifier."""
+
+LEARNT, HELD_OUT = "train or val", "test or none"
+"""Where a subject was used, as far as a bundle knows it: the weights and choices depend on it, or they do not."""
+
+NOT_NAMED = "not named"
+"""The subject of the training data that a bundle recognises by a digest."""
 
 REASONS: dict[Reason, str] = {
     "file": "the same files",
@@ -65,12 +72,13 @@ REASONS: dict[Reason, str] = {
 
 @dataclass(frozen=True)
 class SetAside:
-    """A subject of the cohort who is also in the data of the run.
+    """A subject of the cohort who is also in the data of the classifier.
 
     Attributes:
         subject: In the cohort.
-        known_as: In the data of the run.
-        subset: Where the run used this subject: "train", "val", "test".
+        known_as: In the data of the classifier; :data:`NOT_NAMED` by a bundle, which holds digests only.
+        subset: Where this subject was used: "train", "val", "test" or "none"; by a bundle :data:`LEARNT` or
+            :data:`HELD_OUT`.
         reason: How the subject was recognised, the surest way.
         images: Images of the cohort that are set aside.
     """
@@ -87,7 +95,7 @@ class Compared:
     """A score on the cohort beside the internal one.
 
     Attributes:
-        internal: On the test set of the run.
+        internal: On the internal test set.
         external: On the cohort.
         difference: The second minus the first.
     """
@@ -95,6 +103,66 @@ class Compared:
     internal: Estimate
     external: Estimate
     difference: Estimate
+
+
+@dataclass(frozen=True)
+class InternalScores(Saved):
+    """What a cohort is compared with: scores on the internal test set, and what was chosen on the validation set.
+
+    Scores and counts only, no row about a person, so that a bundle can hold them.
+
+    Attributes:
+        evaluation: Scores on the test set.
+        healthy: The negative class; None for none.
+        calibrator: None where none was fitted.
+        points: Operating points of the calibrated probabilities on the test set, by unit; the shipped one first.
+        notes: Why something is missing.
+    """
+
+    SCHEMA: ClassVar[str] = "gyrus.internal-scores/1"
+
+    evaluation: Evaluation
+    healthy: str | None
+    calibrator: Calibrator | None
+    points: Mapping[Unit, tuple[OperatingResult, ...]]
+    notes: tuple[str, ...] = ()
+
+    @classmethod
+    def measure(
+        cls,
+        evaluation: Evaluation,
+        test: Predictions | None,
+        assessment: Assessment | None,
+        notes: tuple[str, ...] = (),
+    ) -> InternalScores:
+        """Collect the scores, and measure the operating points by each unit that is scored.
+
+        Args:
+            evaluation: Scores on the test set.
+            test: Predictions for it; without them points are measured by the unit only that they were chosen for.
+            assessment: What was chosen on the validation set; None where that was impossible.
+            notes: Why something is missing.
+        """
+        if assessment is None:
+            return cls(evaluation, None, None, {}, notes)
+        bootstrap = BootstrapConfig(evaluation.resamples, evaluation.seed, evaluation.level)
+        points: dict[Unit, tuple[OperatingResult, ...]] = {assessment.unit: assessment.points}
+        for unit in evaluation.scores:
+            if unit != assessment.unit and test is not None:
+                rows = labelled_rows(test, unit)
+                rows = assessment.calibrator.apply(rows) if assessment.calibrator else rows
+                points[unit] = tuple(evaluate_threshold(each.point, rows, bootstrap) for each in assessment.points)
+        return cls(evaluation, assessment.healthy, assessment.calibrator, points, notes)
+
+    def with_first(self, goal: str | None) -> InternalScores:
+        """The same with the operating point of a goal first."""
+        return replace(
+            self,
+            points={
+                unit: tuple(sorted(results, key=lambda each: each.point.goal != goal))
+                for unit, results in self.points.items()
+            },
+        )
 
 
 @dataclass(frozen=True)
@@ -130,7 +198,7 @@ class PointComparison:
     """The shipped operating point.
 
     Attributes:
-        point: As the run ships it.
+        point: As it is shipped.
         rates: As shipped: internal, external and the difference, by name of :data:`POINT_RATES`.
         recalibrated: Rates on the cohort if probabilities and threshold are fitted on other subjects of the cohort;
             None where that is impossible.
@@ -163,25 +231,25 @@ class ExternalValidation(Saved):
     """A trained classifier on another cohort.
 
     Attributes:
-        run: Name of the run.
+        run: Name of the run or bundle.
         cohort: Name of the cohort.
-        internal: Scores on the test set of the run.
+        internal: Scores on the internal test set.
         external: Scores on the cohort, without the subjects that are set aside.
         unit: What is compared.
         scores: By name of :data:`COMPARED`.
         expected_accuracy: The accuracy that the internal recall of each class gives at the class frequencies of the
             cohort: what a shift of prevalence alone would do. None where a class is missing in the test set.
-        set_aside: Subjects who are also in the data of the run.
-        pixels_compared: Whether pixels were compared; the data of the run must be in their place.
+        set_aside: Subjects who are also in the data of the classifier.
+        pixels_compared: Whether pixels were compared: with a run whose data are in their place.
         fractions: Frequencies of the classes.
         prevalence_p: p-value of equal frequencies (chi-squared test); None where it is undefined, and of visits, as
             those of one subject are not independent.
-        calibration: On the cohort, with the calibrator of the run.
+        calibration: On the cohort, with the shipped calibrator.
         calibration_lines: Per class, or of the positive classes.
         recalibrated: Calibration on the cohort after cross-fitted recalibration; None where that is impossible.
         points: Operating points.
         groups: Scores of groups.
-        likeness: How many subjects are unlike the training data; None where the run has no reference.
+        likeness: How many subjects are unlike the training data; None where there is no reference.
         sizes: Subjects needed.
         width: Wanted width of the intervals in ``sizes``.
         notes: What else a reader must know.
@@ -247,27 +315,21 @@ class ExternalValidation(Saved):
 
 
 def validate_externally(
-    internal: Evaluation,
-    test: Predictions,
-    external: Evaluation,
-    cohort: Predictions,
-    assessment: Assessment,
-    bootstrap: BootstrapConfig,
+    internal: InternalScores, external: Evaluation, cohort: Predictions, bootstrap: BootstrapConfig
 ) -> dict[str, object]:
     """The comparisons of a cohort with the internal test set: fields of :class:`ExternalValidation`.
 
     Args:
-        internal: Scores on the test set of the run.
-        test: Predictions for it.
+        internal: Scores on the test set, and what was chosen on the validation set.
         external: Scores on the cohort.
         cohort: Predictions for it; some rows have a true class.
-        assessment: What the run chose on its validation set.
         bootstrap: How intervals are computed.
     """
-    unit: Unit = "subject" if "subject" in external.scores and "subject" in internal.scores else "image"
-    inside, outside = labelled_rows(test, unit), labelled_rows(cohort, unit)
-    one, other = internal.scores[unit], external.scores[unit]
-    calibrated = [assessment.calibrator.apply(each) if assessment.calibrator else each for each in (inside, outside)]
+    inside = internal.evaluation
+    unit: Unit = "subject" if "subject" in external.scores and "subject" in inside.scores else "image"
+    outside = labelled_rows(cohort, unit)
+    one, other = inside.scores[unit], external.scores[unit]
+    calibrated = internal.calibrator.apply(outside) if internal.calibrator else outside
     notes: list[str] = []
     missing = [name for name, count in other.class_counts.items() if not count]
     if missing:
@@ -277,25 +339,25 @@ def validate_externally(
         )
     recalibrated = _cross_fitted(outside, unit, notes)
     single = unit == "subject" or not cohort.table["subject"].duplicated().any()
-    measured = calibrated[1] if single else calibrated[1].select(~calibrated[1].table["subject"].duplicated())
+    measured = calibrated if single else calibrated.select(~calibrated.table["subject"].duplicated())
     return {
         "unit": unit,
         "scores": {
             name: _compared(one.metrics[name], other.metrics[name]) for name in COMPARED if name in other.metrics
         },
-        "expected_accuracy": _expected_accuracy(inside, outside),
+        "expected_accuracy": _expected_accuracy(one, other),
         "fractions": tuple(
             ClassFraction(name, one.class_counts[name] / one.count, other.class_counts[name] / other.count)
             for name in external.classes
         ),
         "prevalence_p": None
-        if "visit" in (internal.group, external.group)
+        if "visit" in (inside.group, external.group)
         else _prevalence_p(one.class_counts, other.class_counts),
         "calibration": measure_calibration(measured, bootstrap),
-        "calibration_lines": calibration_lines(calibrated[1], assessment.healthy, bootstrap.level),
+        "calibration_lines": calibration_lines(calibrated, internal.healthy, bootstrap.level),
         "recalibrated": measure_calibration(recalibrated[0], bootstrap) if recalibrated and single else None,
         "points": tuple(
-            _compare_point(result.point, calibrated, outside, recalibrated, bootstrap) for result in assessment.points
+            _compare_point(result, calibrated, recalibrated, bootstrap) for result in internal.points.get(unit, ())
         ),
         "notes": tuple(notes),
     }
@@ -409,11 +471,10 @@ def _compared(internal: Estimate, external: Estimate) -> Compared:
     return Compared(internal, external, difference_of_independent(internal, external))
 
 
-def _expected_accuracy(inside: Predictions, outside: Predictions) -> float | None:
-    number = len(inside.classes)
-    size = np.bincount(inside.targets, minlength=number)
-    right = np.bincount(inside.targets, inside.predicted == inside.targets, minlength=number)
-    wanted = np.bincount(outside.targets, minlength=number) / len(outside)
+def _expected_accuracy(inside: Scores, outside: Scores) -> float | None:
+    counts = np.array(inside.confusion)
+    size, right = counts.sum(axis=1), counts.diagonal()
+    wanted = np.array(list(outside.class_counts.values())) / outside.count
     if (size[wanted > 0] == 0).any():
         return None
     return float((wanted * right / np.maximum(size, 1)).sum())
@@ -504,14 +565,14 @@ def _cross_fitted(
 
 
 def _compare_point(
-    point: OperatingPoint,
-    calibrated: Sequence[Predictions],
-    outside: Predictions,
+    internal: OperatingResult,
+    calibrated: Predictions,
     recalibrated: tuple[Predictions, tuple[Predictions, ...], npt.NDArray[np.int64]] | None,
     bootstrap: BootstrapConfig,
 ) -> PointComparison:
-    inside_rates, outside_rates = (evaluate_threshold(point, each, bootstrap).rates for each in calibrated)
-    rates = {name: _compared(inside_rates[name], outside_rates[name]) for name in POINT_RATES}
+    point = internal.point
+    found = evaluate_threshold(point, calibrated, bootstrap).rates
+    rates = {name: _compared(internal.rates[name], found[name]) for name in POINT_RATES}
     again = None
     if recalibrated:
         rows, others, folds = recalibrated
@@ -521,8 +582,8 @@ def _compare_point(
                 chosen = choose_threshold(fitted_on, point.positive, point.goal, target=point.target, unit=point.unit)
                 inside = folds == fold
                 predicted[inside] = chosen.predict_positive(rows)[inside]
-            positive = is_positive(outside, point.positive)
-            found = evaluate_decisions(predicted, positive, cluster_indices(outside), bootstrap)
+            positive = is_positive(calibrated, point.positive)
+            found = evaluate_decisions(predicted, positive, cluster_indices(calibrated), bootstrap)
             again = {name: found[name] for name in POINT_RATES}
         except DataError:  # a part of the cohort lacks the positive or the negative classes
             again = None
@@ -626,9 +687,9 @@ def _other_sentences(found: ExternalValidation) -> list[str]:
 def _people_sentence(found: ExternalValidation) -> str:
     if not found.set_aside:
         how = "identifiers, files and pixels" if found.pixels_compared else "identifiers and files"
-        return f"No subject of the cohort was found in the data of the run, by {how}."
+        return f"No subject of the cohort was found in the data of the classifier, by {how}."
     counts = {text: sum(each.reason == reason for each in found.set_aside) for reason, text in REASONS.items()}
     ways = ", ".join(f"{count} by {text}" for text, count in counts.items() if count)
-    learnt = sum(each.subset in ("train", "val") for each in found.set_aside)
+    learnt = sum(each.subset in ("train", "val", LEARNT) for each in found.set_aside)
     people = counted(len(found.set_aside), "subject of the cohort is", "subjects of the cohort are")
-    return f"{people} also in the data of the run ({learnt} in training or validation) and set aside: {ways}."
+    return f"{people} also in the data of the classifier ({learnt} in training or validation) and set aside: {ways}."

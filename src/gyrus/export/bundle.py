@@ -16,7 +16,7 @@ from gyrus.inference.acquisition_facts import measure_facts
 from gyrus.inference.decision_rule import DecisionRule, softmax
 from gyrus.inference.engines import Engine, OpenVinoEngine, images_at_once
 from gyrus.inference.patch_engine import PatchEngine
-from gyrus.inference.unlike_training import Measured, UnlikeTraining, coarse_pictures
+from gyrus.inference.unlike_training import Measured, UnlikeTraining, coarse_pictures, reference_count
 from gyrus.registry import look_up
 from gyrus.transforms.normalisation import image_statistics
 
@@ -164,7 +164,7 @@ class Bundle:
     @property
     def reference_count(self) -> int:
         """The validation subjects that p-values of being like the training data are ranks among; 0 without any."""
-        return min((member.unlike.count for member in self.members if member.unlike), default=0)
+        return reference_count(member.unlike for member in self.members)
 
     def classify(self, image: np.ndarray) -> tuple[np.ndarray, list[np.ndarray | None]]:
         """The logits (K,) of one image, and its distances (1, 3) to the training data of each member.
@@ -197,13 +197,17 @@ def read_manifest(folder: Path) -> BundleManifest:
     if not (folder / BUNDLE).is_file():
         raise DataError(f"There is no bundle in {folder}: it has no {BUNDLE}. Make one with `gyrus export`.")
     manifest = BundleManifest.load(folder / BUNDLE)
+    named = {manifest.internal_scores or BUNDLE}
     for number, member in enumerate(manifest.members):
-        where = f"{folder / BUNDLE}: member {number}"
         if sorted(member.classes) != sorted(manifest.classes):
-            raise DataError(f"{where} has the classes {list(member.classes)}, the bundle {list(manifest.classes)}.")
-        for name in (*member.networks.values(), member.unlike_training or BUNDLE):
-            if not (folder / name).resolve().is_relative_to(folder.resolve()):
-                raise DataError(f"{where} names a file outside of the bundle: {name}.")
+            raise DataError(
+                f"{folder / BUNDLE}: member {number} has the classes {list(member.classes)}, the bundle "
+                f"{list(manifest.classes)}."
+            )
+        named |= {*member.networks.values(), member.unlike_training or BUNDLE}
+    for name in sorted(named):
+        if not (folder / name).resolve().is_relative_to(folder.resolve()):
+            raise DataError(f"{folder / BUNDLE} names a file outside of the bundle: {name}.")
     return manifest
 
 

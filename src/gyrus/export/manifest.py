@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 BUNDLE, CHECKSUMS, SCHEMA_FILE = "bundle.json", "SHA256SUMS", "bundle.schema.json"
 TRAINING_SUBJECTS, MODEL_CARD, REFERENCE = "training_subjects.json", "model_card.md", "reference"
-UNLIKE_TRAINING = "unlike_training"
+UNLIKE_TRAINING, INTERNAL_SCORES = "unlike_training", "internal_scores.json"
 
 Format = Literal["onnx", "openvino"]
 FORMATS: tuple[Format, ...] = ("onnx", "openvino")
@@ -315,6 +315,9 @@ class BundleManifest(Saved):
         insensitive: Changes that the references cannot detect, in words.
         programs: Installed programs and Python packages that the preprocessing needs beside the small environment.
         versions: Versions of libraries, by "training" and "export".
+        internal_scores: The file with the scores that other cohorts are compared with; None where there are none, and
+            in bundles of earlier versions.
+        merged: By class, the names in the training data that were merged into it.
     """
 
     SCHEMA: ClassVar[str] = "gyrus.bundle/1"
@@ -338,6 +341,8 @@ class BundleManifest(Saved):
     insensitive: tuple[str, ...]
     programs: tuple[str, ...]
     versions: Mapping[str, Any]
+    internal_scores: str | None = None
+    merged: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def view(self) -> dict[str, Any]:

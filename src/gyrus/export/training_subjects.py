@@ -1,11 +1,11 @@
-"""Which subjects and files a classifier was trained with, as digests: to find them in a cohort without naming them."""
+"""Which subjects and files a classifier was made with, as digests: to find them in a cohort without naming them."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import secrets
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar
@@ -23,12 +23,14 @@ ROUNDS = 1000
 
 @dataclass(frozen=True)
 class TrainingSubjects(Saved):
-    """The content of ``training_subjects.json``: subjects and files of the training and validation sets.
+    """The content of ``training_subjects.json``: subjects and files of the training and validation sets, and others.
 
     Attributes:
         salt: Random, hexadecimal; digests of two bundles cannot be compared.
         subjects: A digest of each identifier in its comparable form, sorted; empty where subjects are unknown.
         files: A digest of the SHA-256 of each file, sorted.
+        held_out_subjects: The same of the test set and of images in no subset; subjects who are in both are above.
+        held_out_files: The same of their files.
     """
 
     SCHEMA: ClassVar[str] = "gyrus.training-subjects/1"
@@ -36,21 +38,36 @@ class TrainingSubjects(Saved):
     salt: str
     subjects: tuple[str, ...]
     files: tuple[str, ...]
+    held_out_subjects: tuple[str, ...] = ()
+    held_out_files: tuple[str, ...] = ()
 
     @classmethod
-    def from_rows(cls, rows: Iterable[pd.DataFrame]) -> TrainingSubjects:
-        """Digests of the subjects and files in tables of manifests."""
+    def from_rows(cls, used: Iterable[pd.DataFrame], held_out: Iterable[pd.DataFrame] = ()) -> TrainingSubjects:
+        """Digests of the subjects and files in tables of manifests.
+
+        Args:
+            used: Rows of training and validation sets.
+            held_out: The other rows.
+        """
         salt = secrets.token_bytes(16)
-        names: set[str] = set()
-        files: set[str] = set()
-        for table in rows:
-            names |= {comparable(str(name)) for name in table["subject"].dropna()}
-            files |= file_digests(table)
+        names, files = _names_and_files(used)
+        other_names, other_files = _names_and_files(held_out)
+
+        def digests(values: set[str], digest: Callable[[str, bytes], str]) -> tuple[str, ...]:
+            return tuple(sorted(digest(value, salt) for value in values))
+
         return cls(
             salt.hex(),
-            tuple(sorted(_subject_digest(name, salt) for name in names)),
-            tuple(sorted(_file_digest(value, salt) for value in files)),
+            digests(names, _subject_digest),
+            digests(files, _file_digest),
+            digests(other_names - names, _subject_digest),
+            digests(other_files - files, _file_digest),
         )
+
+    @property
+    def held_out(self) -> TrainingSubjects:
+        """The digests of the test set and of images in no subset, to be looked up in the same way."""
+        return TrainingSubjects(self.salt, self.held_out_subjects, self.held_out_files)
 
     def seen_subjects(self, identifiers: Iterable[str]) -> tuple[str, ...]:
         """Those of some identifiers that were in the training or validation set, sorted."""
@@ -74,14 +91,24 @@ class TrainingSubjects(Saved):
         return frozenset(self.files)
 
 
-def file_digests(table: pd.DataFrame) -> set[str]:
-    """The digests of the files behind the rows of a manifest; those of a volume or stack are of its own files."""
+def file_digests(table: pd.DataFrame) -> list[set[str]]:
+    """The digests of the files behind each row of a manifest; those of a volume or stack are of its own files."""
     if MEMBERS in table:
-        return {member["digest"] for members in table[MEMBERS] for member in members if member["digest"]}
+        return [{member["digest"] for member in members if member["digest"]} for members in table[MEMBERS]]
     if VIEW in table:
         views = zip(table[VIEW], table["digest"], strict=True)
-        return {str(json.loads(view)["volume"]) if isinstance(view, str) else str(own) for view, own in views}
-    return {str(value) for value in table["digest"].dropna()}
+        return [{str(json.loads(view)["volume"]) if isinstance(view, str) else str(own)} for view, own in views]
+    return [{value} if isinstance(value, str) else set() for value in table["digest"]]
+
+
+def _names_and_files(tables: Iterable[pd.DataFrame]) -> tuple[set[str], set[str]]:
+    """The comparable identifiers and the file digests in tables of manifests."""
+    names: set[str] = set()
+    files: set[str] = set()
+    for table in tables:
+        names |= {comparable(str(name)) for name in table["subject"].dropna()}
+        files = files.union(*file_digests(table))
+    return names, files
 
 
 def _subject_digest(name: str, salt: bytes) -> str:

@@ -13,7 +13,7 @@ torch and, for one image, no pandas.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -66,7 +66,7 @@ PIXELS_AT_ONCE = 256
 """Prepared images that are averaged together."""
 
 NO_REFERENCE = (
-    "The run holds no reference of its training data (it was trained with an earlier version of Gyrus, or with "
+    "The classifier holds no reference of its training data (it was trained with an earlier version of Gyrus, or with "
     "evaluation.unlike_training=false), so scans unlike the training data are not recognised. Train again to add it."
 )
 
@@ -294,6 +294,15 @@ class UnlikeTraining:
             return cls(
                 models, tuple(about["facts"]), content["reference"], content["subjects"], bool(about["by_subject"])
             )
+
+
+def reference_count(members: Iterable[UnlikeTraining | None]) -> int:
+    """The validation subjects that p-values are ranks among, of the classifier with the fewest; 0 without a reference.
+
+    Args:
+        members: The references of the classifiers of an ensemble; None for one without.
+    """
+    return min((member.count for member in members if member), default=0)
 
 
 @dataclass(frozen=True)

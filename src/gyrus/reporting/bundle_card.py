@@ -6,6 +6,8 @@ from gyrus.evaluation.result import Estimate, Evaluation, join_words
 from gyrus.export.manifest import BundleManifest, Choices, OperatingPoint, Proof
 from gyrus.text import counted, markdown
 
+VALIDATE = "- Evaluate on another cohort with labels: `gyrus test BUNDLE cohort/ --out external`"
+
 RATES = {"sensitivity": "Sensitivity", "specificity": "Specificity", "ppv": "PPV", "npv": "NPV"}
 
 
@@ -29,6 +31,7 @@ def render_bundle_card(manifest: BundleManifest, evaluation: Evaluation | None) 
                 f"- Classes: {markdown(join_words(manifest.classes, 'and'))}",
                 "- Predict: `gyrus predict BUNDLE images/ --out predictions.csv`",
                 "- Check the installation: `gyrus export verify BUNDLE`",
+                *([VALIDATE] if manifest.internal_scores else []),
             ]
         ),
         "## Scores",
@@ -41,6 +44,8 @@ def render_bundle_card(manifest: BundleManifest, evaluation: Evaluation | None) 
         "\n".join(
             [
                 "- Images from other scanners, sequences or populations than the training data need a new evaluation.",
+                "- `gyrus test` recognises people of the training data in a cohort by identifiers and files only: the "
+                "bundle holds none of their images.",
                 "- The networks can contain traces of the training images, and the digests in `training_subjects.json` "
                 "can confirm a guessed identifier. Share the bundle only with those who may know who took part.",
             ]

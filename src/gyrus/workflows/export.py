@@ -19,6 +19,7 @@ from gyrus.datasets.store import open_store
 from gyrus.datasets.torch_dataset import PixelDataset
 from gyrus.errors import ConfigError, DataError, GyrusError, RunError
 from gyrus.evaluation.assessment import SHIPPED_GOAL, Assessment
+from gyrus.evaluation.external_validation import InternalScores
 from gyrus.evaluation.result import Evaluation
 from gyrus.evaluation.thresholds import GOALS
 from gyrus.export.bundle import Bundle, BundleEngine
@@ -26,6 +27,7 @@ from gyrus.export.manifest import (
     BUNDLE,
     DISTANCE_TOLERANCE,
     FORMATS,
+    INTERNAL_SCORES,
     MODEL_CARD,
     REFERENCE,
     RESEARCH_ONLY,
@@ -90,6 +92,7 @@ class Source:
         weights: The weight of each.
         evaluation: Its scores.
         assessment: Choices made on the validation set; None where there are none.
+        tested: The predictions that the scores are of; None where there are none.
         notes: Why there are none.
     """
 
@@ -99,6 +102,7 @@ class Source:
     weights: tuple[float, ...]
     evaluation: Evaluation | None
     assessment: Assessment | None
+    tested: Predictions | None
     notes: tuple[str, ...] = ()
 
     @classmethod
@@ -117,14 +121,15 @@ class Source:
                 "subject by networks that have never seen it."
             )
             weights = (1 / len(runs),) * len(runs)
-            return cls("cross-validation", Run(folder).title, runs, weights, found.pooled[0], None, (note,))
+            return cls("cross-validation", Run(folder).title, runs, weights, found.pooled[0], None, None, (note,))
         if (folder / "ensemble.json").is_file():
             return cls._ensemble(folder)
         run = Run.open(folder)
         assessment = Assessment.load(run.assessment) if run.assessment.is_file() else None
         notes = () if assessment else ("The run has no assessment; `gyrus evaluate` writes it.",)
         evaluation = Evaluation.load(run.metrics) if run.metrics.is_file() else None
-        return cls("run", run.title, (run,), (1.0,), evaluation, assessment, notes)
+        tested = Predictions.load(run.predictions("test")) if run.predictions("test").is_file() else None
+        return cls("run", run.title, (run,), (1.0,), evaluation, assessment, tested, notes)
 
     @classmethod
     def _ensemble(cls, folder: Path) -> Source:
@@ -144,7 +149,10 @@ class Source:
             weights += [weight / len(members)] * len(members)
         of_runs = len(runs) == len(found.members)
         assessment, notes = shared_assessment(runs, weights) if of_runs else (None, _OF_CROSSVALS)
-        return cls("ensemble", Run(folder).title, tuple(runs), tuple(weights), found.evaluation, assessment, notes)
+        tested = Predictions.load(found.predictions) if found.predictions.is_file() else None
+        return cls(
+            "ensemble", Run(folder).title, tuple(runs), tuple(weights), found.evaluation, assessment, tested, notes
+        )
 
 
 _OF_CROSSVALS = (
@@ -240,8 +248,10 @@ def export(
             licence=licence,
             intended_use=intended_use,
         )
-        training = (_used_rows(one, split) for one, split in zip(manifests, splits, strict=True))
-        TrainingSubjects.from_rows(training).save(partial / TRAINING_SUBJECTS)
+        _digests(manifests, splits).save(partial / TRAINING_SUBJECTS)
+        if source.evaluation:
+            internal = InternalScores.measure(source.evaluation, source.tested, source.assessment, source.notes)
+            internal.save(partial / INTERNAL_SCORES)
         manifest = _with_references(partial, manifest, classifiers)
         manifest = replace(
             manifest, proof=_prove(partial, manifest, source.runs, classifiers, manifests, splits, data, display)
@@ -348,6 +358,8 @@ def _describe(
         insensitive=(),
         programs=_programs(members),
         versions={"training": source.runs[0].environment, "export": _versions()},
+        internal_scores=INTERNAL_SCORES if source.evaluation else None,
+        merged={name: tuple(names) for name, names in settings.data.merge.items()},
     )
 
 
@@ -372,9 +384,14 @@ def _versions() -> dict[str, Any]:
     return {**found, "libraries": {**found["libraries"], **{name: value for name, value in more.items() if value}}}
 
 
-def _used_rows(manifest: Manifest, split: Split) -> Any:
-    """The rows of the training and validation sets."""
-    return manifest.table[manifest.table["sample"].isin({*split.samples["train"], *split.samples["val"]})]
+def _digests(manifests: Sequence[Manifest], splits: Sequence[Split]) -> TrainingSubjects:
+    """Digests of the subjects and files of the training and validation sets, and of all others."""
+    used, held_out = [], []
+    for manifest, split in zip(manifests, splits, strict=True):
+        inside = manifest.table["sample"].isin({*split.samples["train"], *split.samples["val"]})
+        used.append(manifest.table[inside])
+        held_out.append(manifest.table[~inside])
+    return TrainingSubjects.from_rows(used, held_out)
 
 
 def _run_outputs(one: TrainedClassifier, manifest: Manifest) -> tuple[np.ndarray, np.ndarray | None]:

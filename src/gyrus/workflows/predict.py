@@ -41,6 +41,7 @@ from gyrus.inference.unlike_training import (
     UnlikeTraining,
     likeness_columns,
     measure_images,
+    reference_count,
     summarise_likeness,
 )
 from gyrus.models.classifier import Classifier
@@ -224,7 +225,7 @@ class Predictor:
     @property
     def reference_count(self) -> int:
         """The validation subjects that p-values of being like the training data are ranks among; 0 without any."""
-        return min((each.classifier.unlike.count for each in self._members if each.classifier.unlike), default=0)
+        return reference_count(each.classifier.unlike for each in self._members)
 
     def _decided(self, predictions: Predictions) -> Predictions:
         """Predictions with the columns of calibration and decisions, and how many are positive in words."""

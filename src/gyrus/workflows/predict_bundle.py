@@ -287,10 +287,16 @@ def _decided(bundle: Bundle, answers: Answers, display: Display) -> Answers:
     return answers
 
 
-def _likeness(
+def likeness_of(
     bundle: Bundle, distances: Sequence[np.ndarray | None], subjects: Sequence[object]
 ) -> dict[str, np.ndarray]:
-    """The columns about the likeness of images to the training data."""
+    """The columns about the likeness of images to the training data.
+
+    Args:
+        bundle: The bundle.
+        distances: Of the images to the training data of each member (N, 3); None for one without a reference.
+        subjects: The subject of each image, text where it is known.
+    """
     members = [
         likeness_columns(member.unlike, each, subjects)
         for member, each in zip(bundle.members, distances, strict=True)
@@ -361,7 +367,7 @@ def _answer(
         bundle.combine(found),
         about.classes,
         about.split_unit,
-        columns=_likeness(bundle, distances, subjects),
+        columns=likeness_of(bundle, distances, subjects),
     )
     return answers, manifest.problems, manifest.root
 
@@ -394,5 +400,5 @@ def _answer_image(bundle: Bundle, path: str | Path) -> Answers | None:
     except (DataError, OSError, UnicodeEncodeError):
         return None
     subject = subjects_from_names([place.name], [None]).subjects[0]
-    columns = _likeness(bundle, distances, [subject])
+    columns = likeness_of(bundle, distances, [subject])
     return Answers((str(place),), (subject,), logits[None], about.classes, about.split_unit, columns=columns)

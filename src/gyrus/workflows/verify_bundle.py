@@ -12,6 +12,7 @@ import numpy as np
 from gyrus.errors import GyrusError, MissingDependencyError
 from gyrus.export.bundle import Bundle, BundleEngine, read_manifest
 from gyrus.export.manifest import (
+    BUNDLE,
     DISTANCE_TOLERANCE,
     REFERENCE,
     SCHEMA_FILE,
@@ -22,7 +23,7 @@ from gyrus.export.manifest import (
     shipped_schema,
 )
 from gyrus.export.training_subjects import TrainingSubjects
-from gyrus.files import temporary_folder
+from gyrus.files import read_json, reading, temporary_folder
 from gyrus.inference.decision_rule import softmax
 from gyrus.text import one_per_line
 from gyrus.workflows.display import SILENT, Display
@@ -89,7 +90,7 @@ def verify_bundle(bundle: str | Path, *, display: Display = SILENT) -> Verificat
     checks = _Checks()
     manifest = read_manifest(folder)  # a bundle that cannot be read has nothing to check
     checks.add("every file is as it was exported (SHA-256)", lambda: require_unchanged(folder))
-    checks.add("bundle.json follows its schema", lambda: _require_schema(folder))
+    checks.add("bundle.json follows its schema", lambda: _require_schema(folder, manifest))
     for name, engine, title in _ENGINES:
         if not all(name in member.networks for member in manifest.members):
             continue
@@ -134,11 +135,25 @@ class _Checks:
             self.passed.append(f"the answers to {text} (largest difference of probabilities {difference:.1e})")
 
 
-def _require_schema(folder: Path) -> None:
-    path = folder / SCHEMA_FILE
+def _require_schema(folder: Path, manifest: BundleManifest) -> None:
+    """Refuse a bundle with a damaged file, or whose schema is of other fields than those of ``bundle.json``.
+
+    The content of ``bundle.json`` has been checked when it was read. A bundle of an earlier version has its schema.
+    """
+    from gyrus.evaluation.external_validation import InternalScores
+
     TrainingSubjects.load(folder / TRAINING_SUBJECTS)
-    if not path.is_file() or path.read_text(encoding="utf-8") != shipped_schema():
-        raise GyrusError(f"{path} is not the schema of this version of Gyrus.")
+    if manifest.internal_scores:
+        InternalScores.load(folder / manifest.internal_scores)
+    path = folder / SCHEMA_FILE
+    if path.is_file() and path.read_text(encoding="utf-8") == shipped_schema():
+        return
+    with reading(path, "a JSON schema"):
+        schema, fields = read_json(path), {*read_json(folder / BUNDLE)}
+        stated = schema["properties"]["schema"]["const"]
+        if stated == BundleManifest.SCHEMA and {*schema["required"]} <= fields <= {*schema["properties"]}:
+            return
+    raise GyrusError(f"{path} is not the schema of {BUNDLE}.")
 
 
 def _compare(folder: Path, manifest: BundleManifest, engine: BundleEngine) -> tuple[float, str]:

@@ -1,0 +1,94 @@
+"""A bundle as external validation needs it: without PyTorch, with digests to compare people with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from gyrus.datasets.manifest import Manifest, require_dimensions
+from gyrus.errors import DataError
+from gyrus.evaluation.external_validation import (
+    HELD_OUT,
+    LEARNT,
+    NOT_NAMED,
+    InternalScores,
+    Reason,
+    SetAside,
+)
+from gyrus.export.bundle import Bundle
+from gyrus.export.manifest import TRAINING_SUBJECTS, require_unchanged
+from gyrus.export.training_subjects import TrainingSubjects, file_digests
+from gyrus.inference.unlike_training import Columns
+from gyrus.workflows.display import Display
+from gyrus.workflows.experiment_config import DataConfig
+from gyrus.workflows.load_data import scan_data
+from gyrus.workflows.predict_bundle import bundle_reading, likeness_of, member_outputs
+from gyrus.workflows.validated_classifier import PeopleInBoth, SameIds, ValidatedClassifier, units_of
+
+_NO_PIXELS = (
+    "A bundle holds no images of its data, so pixels were not compared. People are recognised by their identifier, or "
+    "by files with the same bytes: copies of training images that were changed or saved again under another identifier "
+    "are not found. If the run is at hand, `gyrus test RUN COHORT` compares pixels."
+)
+
+
+class ValidatedBundle(ValidatedClassifier):
+    """A bundle, to be validated on a cohort."""
+
+    def __init__(self, folder: Path) -> None:
+        """Load the networks and scores of a bundle, after a check that the files are as they were exported.
+
+        Raises:
+            DataError: The bundle is damaged, or holds no scores to compare with.
+            MissingDependencyError: No engine is installed.
+        """
+        self._bundle = Bundle.open(folder)
+        about = self._bundle.manifest
+        if about.internal_scores is None:
+            raise DataError(
+                f"The bundle in {folder} holds no scores of its own test set, so there is nothing to compare a cohort "
+                "with: it was exported with an earlier version of Gyrus, or from a run without an evaluation. Export "
+                "it again, or use `gyrus test` with the run."
+            )
+        require_unchanged(folder, [about.internal_scores, TRAINING_SUBJECTS])
+        shipped = about.choices.operating_point if about.choices else None
+        self._training = TrainingSubjects.load(folder / TRAINING_SUBJECTS)
+        self.title = about.title
+        self.classes = about.classes
+        self.merged = about.merged
+        self.internal = InternalScores.load(folder / about.internal_scores).with_first(shipped)
+        self.reference_count = self._bundle.reference_count
+
+    def scan(self, config: DataConfig, display: Display) -> Manifest:
+        """As :meth:`ValidatedClassifier.scan`."""
+        about = self._bundle.manifest
+        return require_dimensions(scan_data(bundle_reading(about, config), display), about.spatial_dims, "bundle")
+
+    def people_in_both(self, cohort: Manifest, same_ids: SameIds, display: Display) -> PeopleInBoth:  # noqa: ARG002
+        """By digests of identifiers and of files; the surest way is stated."""
+        units = units_of(cohort)
+        contents = [digests - {*cohort.constant} for digests in file_digests(cohort.table)]
+        names = cohort.table["subject"].dropna().unique().tolist() if same_ids == "set-aside" else []
+        known = ((self._training.held_out, HELD_OUT), (self._training, LEARNT))
+        found: dict[str, tuple[str, Reason]] = {}  # what is found later counts
+        for digests, subset in known:
+            found |= dict.fromkeys(digests.seen_subjects(names), (subset, "id"))
+        for digests, subset in known:
+            seen = {*digests.seen_files(set().union(*contents))}
+            people = [str(unit) for unit, values in zip(units, contents, strict=True) if values & seen]
+            found |= dict.fromkeys(people, (subset, "file"))
+        images = units.value_counts()
+        set_aside = tuple(
+            SetAside(name, NOT_NAMED, subset, reason, int(images[name]))
+            for name, (subset, reason) in sorted(found.items())
+        )
+        return PeopleInBoth(set_aside, False, _NO_PIXELS)
+
+    def _outputs(
+        self, cohort: Manifest, units: Sequence[object], cache: Path, progress: Callable[[int, int], None]
+    ) -> tuple[np.ndarray, Columns]:
+        outputs = [member_outputs(member, cohort, cache, progress) for member in self._bundle.members]
+        logits, distances = zip(*outputs, strict=True)
+        return self._bundle.combine(logits), likeness_of(self._bundle, distances, units)
