@@ -80,7 +80,8 @@ def facts_of(manifest: Manifest, rows: Sequence[int]) -> tuple[tuple[str, ...], 
             last = key, measure_facts(*reader.read_stored(row))
         found.append(last[1])
     names = tuple(dict.fromkeys(name for facts in found for name in facts))
-    return names, np.array([[facts.get(name, np.nan) for name in names] for facts in found]).reshape(-1, len(names))
+    values = [[facts.get(name, np.nan) for name in names] for facts in found]
+    return names, np.array(values).reshape(len(found), len(names))
 
 
 def _some_planes(values: npt.NDArray[np.floating], *, of_volume: bool) -> npt.NDArray[np.floating]:

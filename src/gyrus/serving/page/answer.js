@@ -124,7 +124,7 @@ export function classifierElements(classifier) {
       ...fact("Input", classifier.input === "volume" ? "volumes" : "slices"),
       ...fact("Classes", joined(classifier.classes, "and")),
       ...fact("Licence", classifier.licence),
-      ...fact("Version", classifier.version),
+      ...fact("Exported", classifier.version.replace("T", " ").replace("+00:00", " UTC")),
     ),
     element("h3", {}, "Measured performance"),
     classifier.scores.length

@@ -26,7 +26,7 @@ export async function dropped(transfer) {
   // The list is empty as soon as this function waits, so that all entries are taken before.
   const entries = [...transfer.items].map((item) => item.webkitGetAsEntry?.()).filter((entry) => entry != null);
   if (!entries.length) return chosen(transfer.files);
-  return (await Promise.all(entries.map((entry) => filesBelow(entry, "")))).flat();
+  return inOrder((await Promise.all(entries.map((entry) => filesBelow(entry, "")))).flat());
 }
 
 /**
@@ -35,7 +35,7 @@ export async function dropped(transfer) {
  * @returns {Found[]}
  */
 export function chosen(list) {
-  return [...list].map((file) => ({ file, path: file.webkitRelativePath || file.name }));
+  return inOrder([...list].map((file) => ({ file, path: file.webkitRelativePath || file.name })));
 }
 
 /**
@@ -76,6 +76,12 @@ export async function groupScans(found, accepted) {
   return { scans: [...scans.values()], leftOut };
 }
 
+/** Files by path; numbers in names count as numbers. */
+function inOrder(found) {
+  const { compare } = new Intl.Collator("en", { numeric: true });
+  return found.sort((one, other) => compare(one.path, other.path));
+}
+
 /** @returns {Promise<Found[]>} */
 async function filesBelow(entry, folder) {
   const path = folder + entry.name;
@@ -90,7 +96,6 @@ async function filesBelow(entry, folder) {
     if (!some.length) break;
     found.push(...some);
   }
-  found.sort((one, other) => (one.name < other.name ? -1 : 1));
   return (await Promise.all(found.map((each) => filesBelow(each, `${path}/`)))).flat();
 }
 

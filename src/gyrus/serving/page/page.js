@@ -70,13 +70,19 @@ async function start() {
   const kind = classifier.input === "volume" ? "volumes" : "slices";
   byId("subtitle").textContent = `Brain-MRI classifier of ${kind}, ${classifier.classes.length} classes.`;
   byId("research-only").textContent = classifier.research_only;
-  byId("accepted").textContent =
-    `${classifier.accepts.join(", ")}; a folder or zip of DICOM counts as one scan per series. ` +
-    `Up to ${megabytes(classifier.limits.bytes)} and ${counted(classifier.limits.files, "file")} per scan.`;
+  byId("accepted").textContent = acceptedWords();
   byId("about-content").replaceChildren(...classifierElements(classifier));
   byId("about").hidden = false;
   viewer = new Viewer(byId("viewer"));
+  if (!classifier.heat_map) byId("no-heat-map").hidden = false;
   heatMap = new HeatMapPanel(byId("heat-map"), viewer, classifier.classes, explain, announce);
+}
+
+/** What may be dropped, in words. */
+function acceptedWords() {
+  const { accepts, limits } = classifier;
+  const ofFolder = accepts.includes(".dcm") ? "DICOM files of one series are one scan." : "Folders and archives may hold many images.";
+  return `${accepts.join(", ")}. ${ofFolder} Up to ${megabytes(limits.bytes)} and ${counted(limits.files, "file")} at once.`;
 }
 
 function listen() {
@@ -130,7 +136,7 @@ async function work(some) {
   if (!working) stopping = new AbortController();
   const { signal } = stopping;
   for (const row of some) update(row, { status: "waiting", words: "", canTryAgain: false });
-  if (!shown || shown.status !== "answered" || rows.length === some.length) await show(some[0]);
+  if (some.length === 1 || !shown?.answer) await show(some[0]);
   const queue = [...some];
   const withPicture = some.length <= PICTURES_WITH_ANSWERS;
   announce(`${counted(some.length, "scan")} added.`);
