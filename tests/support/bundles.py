@@ -29,6 +29,7 @@ from gyrus.export.manifest import (
     shipped_schema,
     write_checksums,
 )
+from gyrus.export.references import describe_inputs
 from gyrus.export.training_subjects import TrainingSubjects
 from gyrus.imaging.orientation import array_from_slices
 from gyrus.imaging.volume import Volume
@@ -41,7 +42,7 @@ from gyrus.transforms.preprocessing import PreprocessingConfig
 from gyrus.workflows.display import SILENT
 from gyrus.workflows.experiment_config import DataConfig
 from gyrus.workflows.load_data import scan_unlabelled
-from gyrus.workflows.predict_bundle import bundle_reading, member_outputs
+from gyrus.workflows.predict_bundle import bundle_reading, member_inputs, member_outputs
 from tests.support.onnx_file import write_linear
 
 CLASSES = ("Control", "Dementia")
@@ -184,13 +185,16 @@ def _write(
     )
     bundle = Bundle.from_manifest(folder, manifest)
     found = scan_unlabelled(folder / REFERENCE, bundle_reading(manifest, DataConfig()), SILENT)
-    logits, distances = member_outputs(bundle.members[0], found, folder.with_name(f"{folder.name}-cache"))
+    cache = folder.with_name(f"{folder.name}-cache")
+    logits, distances = member_outputs(bundle.members[0], found, cache)
+    prepared = describe_inputs(member_inputs(bundle.members[0], found, cache))
     references = tuple(
         Reference(
             sample,
             dict(zip(CLASSES, softmax(logits[[row]].astype(float))[0].tolist(), strict=True)),
             (tuple(logits[row].tolist()),),
             (() if distances is None else tuple(distances[row].tolist()),),
+            (tuple(prepared[row].tolist()),),
         )
         for row, sample in enumerate(found.table["sample"])
     )

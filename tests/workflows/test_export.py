@@ -39,9 +39,11 @@ from gyrus.workflows.predict_bundle import Answers, predict_bundle
 from gyrus.workflows.train import train
 from gyrus.workflows.verify_bundle import verify_bundle
 from tests.conftest import SMALL
+from tests.support.bundles import write_image_bundle
 from tests.support.command_line import refused, succeeded, without_torch
 from tests.support.dicoms import write_series
 from tests.support.external_validation import require_same_results
+from tests.support.onnx_file import write_linear
 
 
 @pytest.fixture
@@ -244,6 +246,34 @@ def test_wrong_bundles_are_caught_although_their_checksums_are_right(exported, b
         (problem,) = verify_bundle(bundle).problems
         assert "references with ONNX Runtime are not those of the runs" in problem
     assert "must not be used on this machine" in refused("export", "verify", bundle, "-q")
+
+
+def test_another_scaling_is_caught_although_the_network_hardly_reacts_to_it(tmp_path):
+    """Networks that normalise their features, such as ConvNeXt: the prepared images themselves are compared."""
+    folder = write_image_bundle(tmp_path / "bundle")
+    manifest = read_manifest(folder)
+    member = manifest.members[0]
+    nothing = np.zeros((int(np.prod(member.image_size)), 5), np.float32)
+    write_linear(folder / "networks" / "1.onnx", nothing, (1, *member.image_size))
+    references = tuple(
+        replace(each, probabilities=dict.fromkeys(manifest.classes, 0.5), logits=((0.0, 0.0),), distances=((),))
+        for each in manifest.references
+    )
+    deaf = replace(manifest, members=(replace(member, unlike_training=None),), references=references)
+
+    def problems(about) -> tuple[str, ...]:
+        about.save(folder / BUNDLE)
+        write_checksums(folder)
+        return verify_bundle(folder).problems
+
+    assert not problems(deaf)
+    flipped = tuple(replace(each, inputs=(tuple(np.multiply(each.inputs[0], (1, 1, 1, -1))),)) for each in references)
+    assert "that of the prepared images" in problems(replace(deaf, references=flipped))[0]
+    scaling = replace(member.normalisation, std=(1.02 * member.normalisation.std[0],))
+    wrong = replace(deaf.members[0], normalisation=scaling)
+    assert "that of the prepared images 0.03" in problems(replace(deaf, members=(wrong,)))[0]
+    earlier = tuple(replace(each, inputs=()) for each in references)
+    assert not problems(replace(deaf, references=earlier))
 
 
 def test_a_bundle_of_an_earlier_version_is_verified_and_used(bundle, phantom_folder, tmp_path):

@@ -57,10 +57,12 @@ class LoadedMember:
         self.require_size(pixels.shape[1:])
         step = images_at_once(pixels.shape[1:])
         parts = (slice(start, start + step) for start in range(0, len(pixels), step))
-        found = np.concatenate(
-            [self.engine(self.about.normalisation.apply(pixels[part], statistics[part])) for part in parts]
-        )
+        found = np.concatenate([self.engine(self.inputs(pixels[part], statistics[part])) for part in parts])
         return found[:, : len(self.about.classes)], found[:, len(self.about.classes) :]
+
+    def inputs(self, pixels: np.ndarray, statistics: np.ndarray) -> np.ndarray:
+        """What the network gets (N, C, *spatial) of prepared pixels; arguments as for :meth:`outputs`."""
+        return self.about.normalisation.apply(pixels, statistics)
 
     def require_size(self, shape: tuple[int, ...]) -> None:
         """Refuse prepared pixels of another size than the network takes.

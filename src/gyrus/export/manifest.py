@@ -48,6 +48,9 @@ TOLERANCE = 1e-4
 DISTANCE_TOLERANCE = 1e-3
 """Largest difference of distances to the training data, which are logarithms."""
 
+INPUT_TOLERANCE = 2e-3
+"""Largest difference of the numbers that describe a prepared image, in units of its standard deviation."""
+
 
 @dataclass(frozen=True)
 class Member:
@@ -283,12 +286,15 @@ class Reference:
             probabilities near 0 and 1 hide.
         distances: The distances to the training data of each member, by the features of the network, the coarse picture
             and the acquisition; empty for a member without any.
+        inputs: The prepared image of each member in numbers, as :func:`gyrus.export.references.describe_inputs` returns
+            them: some networks hardly react to another intensity scaling. Empty in bundles of earlier versions.
     """
 
     sample: str
     probabilities: Mapping[str, float]
     logits: tuple[tuple[float, ...], ...]
     distances: tuple[tuple[float, ...], ...]
+    inputs: tuple[tuple[float, ...], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -56,6 +56,29 @@ def changed(images: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
         yield f"reversed {name}", np.flip(images, axis)
 
 
+def describe_inputs(images: np.ndarray) -> np.ndarray:
+    """What prepared images are like, in numbers that another scaling, a shift or a reversed axis changes.
+
+    Args:
+        images: Input of a network (N, C, *spatial).
+
+    Returns:
+        Mean, standard deviation, and along each axis the mean product with the position from -1 to 1: (N, 2 + axes).
+    """
+    values = images.astype(np.float64)
+    rest = tuple(range(1, values.ndim))
+    numbers = [values.mean(axis=rest), values.std(axis=rest)]
+    for axis in rest[1:]:
+        along = values.mean(axis=tuple(each for each in rest if each != axis))
+        numbers.append(along @ np.linspace(-1, 1, along.shape[1]) / along.shape[1])
+    return np.stack(numbers, axis=1)
+
+
+def inputs_apart(found: np.ndarray, expected: np.ndarray) -> float:
+    """The largest difference of two descriptions, in units of the standard deviation of each image."""
+    return float((np.abs(found - expected) / np.maximum(expected[:, 1:2], 1e-6)).max())
+
+
 def _write_slices(folder: Path, name: str, volume: np.ndarray, *, colour: bool) -> None:
     for number, pixels in enumerate(volume):
         image = Image.fromarray(pixels)

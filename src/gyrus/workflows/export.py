@@ -27,6 +27,7 @@ from gyrus.export.manifest import (
     BUNDLE,
     DISTANCE_TOLERANCE,
     FORMATS,
+    INPUT_TOLERANCE,
     INTERNAL_SCORES,
     MODEL_CARD,
     REFERENCE,
@@ -45,7 +46,7 @@ from gyrus.export.manifest import (
     write_checksums,
 )
 from gyrus.export.networks import write_onnx, write_openvino
-from gyrus.export.references import ATTEMPTS, changed, write_references
+from gyrus.export.references import ATTEMPTS, changed, describe_inputs, inputs_apart, write_references
 from gyrus.export.training_subjects import TrainingSubjects
 from gyrus.extras import missing_dependency
 from gyrus.files import make_folder, new_folder, require_empty, temporary_folder, write_text
@@ -394,20 +395,23 @@ def _digests(manifests: Sequence[Manifest], splits: Sequence[Split]) -> Training
     return TrainingSubjects.from_rows(used, held_out)
 
 
-def _run_outputs(one: TrainedClassifier, manifest: Manifest) -> tuple[np.ndarray, np.ndarray | None]:
+def _run_outputs(one: TrainedClassifier, manifest: Manifest, cache: Path) -> tuple[np.ndarray, np.ndarray | None]:
     """The logits (N, K) of the network of a run, and the distances (N, 3) to its training data where it has any.
 
     By PyTorch on the CPU in single precision, from the raw files.
     """
-    with temporary_folder() as cache:
-        store = open_store(manifest, one.settings.preprocessing, cache=cache)
-        rows = np.arange(len(manifest))
-        dataset = PixelDataset(store, rows, np.full(len(manifest), -1), one.normalisation)
-        both = predict_logits(WithEmbedding(one.model.float()), dataset, device=torch.device("cpu"))
-        logits, embeddings = both[:, : len(one.classes)], both[:, len(one.classes) :]
-        if one.unlike is None:
-            return logits, None
-        return logits, one.unlike.distances(measure_images(manifest, store, embeddings, rows))
+    dataset = _run_images(one, manifest, cache)
+    both = predict_logits(WithEmbedding(one.model.float()), dataset, device=torch.device("cpu"))
+    logits, embeddings = both[:, : len(one.classes)], both[:, len(one.classes) :]
+    if one.unlike is None:
+        return logits, None
+    return logits, one.unlike.distances(measure_images(manifest, dataset.store, embeddings, dataset.rows))
+
+
+def _run_images(one: TrainedClassifier, manifest: Manifest, cache: Path) -> PixelDataset:
+    """The images of a manifest as the run prepares them."""
+    store = open_store(manifest, one.settings.preprocessing, cache=cache)
+    return PixelDataset(store, np.arange(len(manifest)), np.full(len(manifest), -1), one.normalisation)
 
 
 def _with_references(
@@ -423,9 +427,12 @@ def _with_references(
         try:
             found = scan_unlabelled(place, classifiers[0].reading(DataConfig()), SILENT)
             classifiers[0].require_dimensions(found)
-            outputs = [_run_outputs(one, found) for one in classifiers]
+            with temporary_folder() as cache:
+                outputs = [_run_outputs(one, found, cache) for one in classifiers]
+                images = [_run_images(one, found, cache).__getitems__([*range(len(found))]) for one in classifiers]
+                inputs = [describe_inputs(each.images.numpy()) for each in images]
             # Networks with global pooling take images of any size in PyTorch; the bundle refuses other sizes.
-            insensitive = _insensitive(folder, manifest, found, outputs)
+            insensitive = _insensitive(folder, manifest, found, outputs, inputs)
             break
         except GyrusError as error:
             last = error
@@ -444,6 +451,7 @@ def _with_references(
             dict(zip(tables[0].classes, row.tolist(), strict=True)),
             tuple(tuple(map(float, each[number])) for each in logits),
             tuple(() if each is None else tuple(map(float, each[number])) for each in distances),
+            tuple(tuple(map(float, each[number])) for each in inputs),
         )
         for number, (sample, row) in enumerate(zip(samples, together, strict=True))
     )
@@ -455,11 +463,12 @@ def _insensitive(
     manifest: BundleManifest,
     found: Manifest,
     outputs: Sequence[tuple[np.ndarray, np.ndarray | None]],
+    inputs: Sequence[np.ndarray],
 ) -> tuple[str, ...]:
-    """Changes of the images that no network of the bundle notices in the references."""
+    """Changes of the images that no network of the bundle notices in the references, and no prepared image shows."""
     bundle = Bundle.from_manifest(folder, manifest)
     largest: dict[str, float] = {}
-    for member, (expected, distances) in zip(bundle.members, outputs, strict=True):
+    for member, (expected, distances), prepared in zip(bundle.members, outputs, inputs, strict=True):
         reader = Reader(found, member.about.preprocessing.volume)
         decoded = np.stack([reader.read(position) for position in range(len(found))])
         for name, images in changed(decoded):
@@ -469,8 +478,9 @@ def _insensitive(
             if member.unlike and distances is not None:
                 by_features = member.unlike.models["features"](embeddings.astype(np.float64))
                 moved = max(moved, float(np.abs(by_features - distances[:, 0]).max()))
-            largest[name] = max(moved, largest.get(name, 0.0))
-    return tuple(name for name, moved in largest.items() if moved < DETECTED)
+            apart = inputs_apart(describe_inputs(member.inputs(pixels, statistics)), prepared)
+            largest[name] = max(moved / DETECTED, apart / INPUT_TOLERANCE, largest.get(name, 0.0))
+    return tuple(name for name, moved in largest.items() if moved < 1)
 
 
 def _prove(
@@ -502,7 +512,8 @@ def _prove(
         tally.missing += len(split.samples["test"]) - len(names)
         if not names:
             continue
-        expected, far = _run_outputs(one, replace(known.select(names), root=fresh.root))
+        with temporary_folder() as cache:
+            expected, far = _run_outputs(one, replace(known.select(names), root=fresh.root), cache)
         saved = _saved_probabilities(run, names, one.classes)
         with temporary_folder() as cache, display.progress(f"Comparing {run.title}") as progress:
             for bundle in bundles:

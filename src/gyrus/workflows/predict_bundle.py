@@ -274,6 +274,14 @@ def member_outputs(
     return np.concatenate(found), member.unlike.distances(measured)
 
 
+def member_inputs(member: LoadedMember, manifest: Manifest, cache: Path) -> np.ndarray:
+    """What a network gets (N, C, *spatial) of the few images of a manifest; arguments as for :func:`member_outputs`."""
+    from gyrus.datasets.store import open_store
+
+    store = open_store(manifest, member.about.preprocessing, cache=cache)
+    return member.inputs(np.asarray(store.pixels), store.statistics)
+
+
 def _decided(bundle: Bundle, answers: Answers, display: Display) -> Answers:
     """Answers with the columns of calibration and decisions; what they and the likeness say in words is shown."""
     units = answers.samples, answers.subjects

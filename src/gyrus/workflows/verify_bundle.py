@@ -14,6 +14,7 @@ from gyrus.export.bundle import Bundle, BundleEngine, read_manifest
 from gyrus.export.manifest import (
     BUNDLE,
     DISTANCE_TOLERANCE,
+    INPUT_TOLERANCE,
     REFERENCE,
     SCHEMA_FILE,
     TOLERANCE,
@@ -22,6 +23,7 @@ from gyrus.export.manifest import (
     require_unchanged,
     shipped_schema,
 )
+from gyrus.export.references import describe_inputs, inputs_apart
 from gyrus.export.training_subjects import TrainingSubjects
 from gyrus.files import read_json, reading, temporary_folder
 from gyrus.inference.decision_rule import softmax
@@ -161,7 +163,7 @@ def _compare(folder: Path, manifest: BundleManifest, engine: BundleEngine) -> tu
     from gyrus.datasets.manifest import require_dimensions
     from gyrus.workflows.experiment_config import DataConfig
     from gyrus.workflows.load_data import scan_unlabelled
-    from gyrus.workflows.predict_bundle import bundle_reading, member_outputs
+    from gyrus.workflows.predict_bundle import bundle_reading, member_inputs, member_outputs
 
     bundle = Bundle.from_manifest(folder, manifest, engine)
     reading = bundle_reading(manifest, DataConfig())
@@ -172,11 +174,12 @@ def _compare(folder: Path, manifest: BundleManifest, engine: BundleEngine) -> tu
         return 0.0, f"the samples are {samples}, not {sorted(expected)}"
     with temporary_folder() as cache:
         outputs = [member_outputs(member, found, cache) for member in bundle.members]
+        inputs = [describe_inputs(member_inputs(member, found, cache)) for member in bundle.members]
     given = softmax(bundle.combine([logits for logits, _ in outputs]))
     wanted = np.array([[expected[name].probabilities[label] for label in manifest.classes] for name in samples])
     difference = float(np.abs(given - wanted).max())
     other = int((given.argmax(axis=1) != wanted.argmax(axis=1)).sum())
-    scaled, far = 0.0, 0.0
+    scaled, far, apart = 0.0, 0.0, 0.0
     for number, (logits, distances) in enumerate(outputs):
         before = np.array([expected[name].logits[number] for name in samples])
         scaled = max(scaled, float(np.abs(logits - before).max() / max(1.0, float(np.abs(before).max()))))
@@ -185,10 +188,15 @@ def _compare(folder: Path, manifest: BundleManifest, engine: BundleEngine) -> tu
             far = float(np.maximum(far, np.abs(distances - np.array(known)).max()))
         elif distances is not None or any(known):  # the distances of the training data were left out or put in
             far = float("inf")
-    if difference <= TOLERANCE and not other and scaled <= LOGIT_TOLERANCE and far <= DISTANCE_TOLERANCE:
+        if all(expected[name].inputs for name in samples):  # not in bundles of earlier versions
+            known_inputs = np.array([expected[name].inputs[number] for name in samples])
+            apart = float(np.maximum(apart, inputs_apart(inputs[number], known_inputs)))
+    small = scaled <= LOGIT_TOLERANCE and far <= DISTANCE_TOLERANCE and apart <= INPUT_TOLERANCE
+    if difference <= TOLERANCE and not other and small:
         return difference, ""
     return difference, (
         f"the largest difference of probabilities is {difference:.2g} (allowed: {TOLERANCE:g}), that of logits "
         f"{scaled:.2g} (allowed: {LOGIT_TOLERANCE:g}), that of distances to the training data {far:.2g} (allowed: "
-        f"{DISTANCE_TOLERANCE:g}), and {other} of {len(samples)} have another class"
+        f"{DISTANCE_TOLERANCE:g}), that of the prepared images {apart:.2g} standard deviations (allowed: "
+        f"{INPUT_TOLERANCE:g}), and {other} of {len(samples)} have another class"
     )
