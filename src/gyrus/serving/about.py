@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from gyrus.evaluation.result import Estimate
+from gyrus.evaluation.metrics import HEADLINE_METRICS
+from gyrus.evaluation.result import Estimate, Evaluation, subset_name, unit_name
 from gyrus.export.manifest import RESEARCH_ONLY, BundleManifest, Choices, OperatingPoint
 from gyrus.imaging.decoding import IMAGE_EXTENSIONS
 from gyrus.imaging.dicom import DICOM_EXTENSIONS
@@ -16,7 +17,14 @@ from gyrus.types import SPLIT_WARNINGS
 SCORES = ("sensitivity", "specificity", "ppv", "npv")
 
 
-def describe(manifest: BundleManifest, limits: ServingLimits, *, heat_map: bool, compares: bool) -> dict[str, Any]:
+def describe(
+    manifest: BundleManifest,
+    limits: ServingLimits,
+    *,
+    heat_map: bool,
+    compares: bool,
+    evaluation: Evaluation | None = None,
+) -> dict[str, Any]:
     """The answer of ``/v1/classifier``.
 
     Args:
@@ -24,6 +32,7 @@ def describe(manifest: BundleManifest, limits: ServingLimits, *, heat_map: bool,
         limits: Of the server.
         heat_map: Whether it gives heat maps.
         compares: Whether it recognises scans unlike its training data.
+        evaluation: Its scores; without them only the accuracy at the operating point is known.
     """
     choices = manifest.choices
     points = choices.operating_points if choices else ()
@@ -40,11 +49,7 @@ def describe(manifest: BundleManifest, limits: ServingLimits, *, heat_map: bool,
         "research_only": RESEARCH_ONLY,
         "split_warning": SPLIT_WARNINGS[manifest.split_unit],
         "operating_point": _point(point, choices) if point and choices else None,
-        "scores": [
-            {"title": "Accuracy at the operating point", **_estimate(point.rates[name]), "unit": point.unit}
-            for name in ("accuracy",)
-            if point and name in point.rates
-        ],
+        "scores": _headline(evaluation) if evaluation else _accuracy(point, choices) if point and choices else [],
         "calibrated": bool(choices and choices.calibration),
         "prediction_sets": {"coverage": sets[0].level, "measured": _estimate(sets[0].coverage)} if sets else None,
         "recognises_unlike_scans": compares,
@@ -57,6 +62,24 @@ def describe(manifest: BundleManifest, limits: ServingLimits, *, heat_map: bool,
 def takes_volumes(manifest: BundleManifest) -> bool:
     """Whether a bundle answers for volumes; else for image files."""
     return manifest.inputs == "volumes"
+
+
+def _headline(evaluation: Evaluation) -> list[dict[str, Any]]:
+    scores = evaluation.headline
+    about = {
+        "unit": unit_name(evaluation, scores),
+        "count": scores.count,
+        "level": evaluation.level,
+        "measured_on": subset_name(evaluation.subset),
+    }
+    return [{"title": title, **_estimate(scores.metrics[name]), **about} for name, title in HEADLINE_METRICS.items()]
+
+
+def _accuracy(point: OperatingPoint, choices: Choices) -> list[dict[str, Any]]:
+    if "accuracy" not in point.rates:
+        return []
+    about = {"unit": point.unit, "count": choices.test_count, "level": choices.level, "measured_on": "test set"}
+    return [{"title": "Accuracy at the operating point", **_estimate(point.rates["accuracy"]), **about}]
 
 
 def _point(point: OperatingPoint, choices: Choices) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from gyrus.errors import GyrusError
+from gyrus.evaluation.external_validation import InternalScores
 from gyrus.export.bundle import BundleEngine, read_manifest
 from gyrus.serving.about import describe
 from gyrus.serving.errors import RequestError, busy
@@ -165,6 +166,7 @@ def create_app(
     verify_bundle(folder, display=display).require_passed()
     manifest = read_manifest(folder)
     compares = any(member.unlike_training for member in manifest.members)
+    internal = InternalScores.load(folder / manifest.internal_scores) if manifest.internal_scores else None
     metrics = Metrics()
 
     @asynccontextmanager
@@ -174,7 +176,13 @@ def create_app(
             app.state.server = server = _Server(limits, metrics, pool, private)
             try:
                 await pool.start()
-                server.about = describe(manifest, limits, heat_map=not pool.about["heat_map"], compares=compares)
+                server.about = describe(
+                    manifest,
+                    limits,
+                    heat_map=not pool.about["heat_map"],
+                    compares=compares,
+                    evaluation=internal.evaluation if internal else None,
+                )
                 app.state.on_start()
                 yield
             except GyrusError as error:

@@ -2,7 +2,7 @@
  * The answer to one scan, and what the classifier is, in words, bars and tables.
  */
 
-import { counted, element, joined, number, pValue, percent, probability, range, visible, withInterval } from "./elements.js";
+import { counted, element, joined, number, pValue, percent, probability, range, sentence, visible, withInterval } from "./elements.js";
 
 const RATES = { ppv: "PPV", npv: "NPV", sensitivity: "Sensitivity", specificity: "Specificity" };
 
@@ -31,7 +31,7 @@ export function headlineElements(answer) {
 export function answerElements(answer, classifier) {
   const probabilities = answer.calibrated_probabilities ?? answer.probabilities;
   return [
-    ...pointElements(answer, probabilities, classifier.operating_point),
+    ...pointElements(answer, probabilities, classifier),
     element("h3", {}, "Probability of each class"),
     bars(probabilities, answer, classifier.classes),
     ...setElements(answer, classifier.prediction_sets),
@@ -51,7 +51,7 @@ export function answerElements(answer, classifier) {
  */
 export function problemElements(name, words, tryAgain) {
   const button = tryAgain && element("button", { type: "button", on: { click: tryAgain } }, "Try again");
-  return [nameElement(name), element("div.warning", {}, element("p", {}, element("b", {}, "No answer. "), visible(words)), button)];
+  return [nameElement(name), element("div.warning", {}, element("p", {}, element("b", {}, "No answer. "), sentence(words)), button)];
 }
 
 /**
@@ -127,9 +127,7 @@ export function classifierElements(classifier) {
       ...fact("Exported", classifier.version.replace("T", " ").replace("+00:00", " UTC")),
     ),
     element("h3", {}, "Measured performance"),
-    classifier.scores.length
-      ? element("div.tiles", {}, ...classifier.scores.map(tile))
-      : element("p", {}, "This bundle states no scores."),
+    ...scoreElements(classifier.scores),
     element("h3", {}, "Operating point"),
     point
       ? element(
@@ -166,8 +164,10 @@ function likenessElements(answer) {
   ];
 }
 
-function pointElements(answer, probabilities, point) {
+function pointElements(answer, probabilities, { operating_point: point, input }) {
   if (!point || !answer.decision) return [];
+  // Rates of subjects with many slices are not those of one slice.
+  const isOfMany = point.unit === "subject" && input === "slice";
   const sum = point.positive.reduce((total, name) => total + probabilities[name], 0);
   const isPositive = answer.decision === "positive";
   const name = isPositive ? "ppv" : "npv";
@@ -185,6 +185,7 @@ function pointElements(answer, probabilities, point) {
       ` for ${joined(point.positive, "or")}: probability ${probability(sum)}, ${isPositive ? "at or above" : "below"} the threshold ${number(point.threshold)}.`,
     ),
     element("p", {}, measured),
+    ...(isOfMany ? [element("p.note", {}, "The rates are of subjects, each with all its slices; this answer rests on the slices that were sent.")] : []),
     element(
       "details",
       {},
@@ -271,6 +272,15 @@ function setElements(answer, sets) {
   ];
 }
 
+function scoreElements(scores) {
+  if (!scores.length) return [element("p", {}, "This bundle states no scores.")];
+  const { count, unit, measured_on: where } = scores[0];
+  return [
+    element("div.tiles", {}, ...scores.map(tile)),
+    element("p.note", {}, `Measured on the ${where}, ${counted(count, unit)}. Dot: score. Bar: confidence interval.`),
+  ];
+}
+
 function tile(score) {
   return element(
     "div.tile",
@@ -278,7 +288,7 @@ function tile(score) {
     element("span", {}, score.unit ? `${score.title} by ${score.unit}` : score.title),
     element("b", {}, number(score.value)),
     range(score),
-    element("span", {}, score.low == null ? "no interval" : `95 % CI ${number(score.low)} to ${number(score.high)}`),
+    element("span", {}, score.low == null ? "no interval" : `${percent(score.level)} CI ${number(score.low)} to ${number(score.high)}`),
   );
 }
 
@@ -291,5 +301,5 @@ function heading(text) {
 }
 
 function list(texts) {
-  return element("ul", {}, ...texts.map((text) => element("li", {}, visible(text))));
+  return element("ul", {}, ...texts.map((text) => element("li", {}, sentence(text))));
 }

@@ -111,6 +111,16 @@ export function joined(names, word) {
 }
 
 /**
+ * Words of the server as a sentence, with a capital letter and a full stop.
+ * @param {string} words
+ * @returns {string}
+ */
+export function sentence(words) {
+  const shown = visible(words.trim());
+  return shown.charAt(0).toUpperCase() + shown.slice(1) + (/[.!?]$/.test(shown) ? "" : ".");
+}
+
+/**
  * A number with its noun.
  * @param {number} count
  * @param {string} one

@@ -2,7 +2,7 @@
  * The controls of the heat map, and whether it can be trusted.
  */
 
-import { element, visible } from "./elements.js";
+import { element, sentence, visible } from "./elements.js";
 
 const TRUST = {
   true: ["trusted", "Passed its checks."],
@@ -90,18 +90,18 @@ export class HeatMapPanel {
       this.fade();
       this.controls.hidden = false;
       const [kind, start] = TRUST[String(found.verdict.trusted)];
-      const words = `${start} ${visible(found.verdict.words)}`;
+      const words = sentence(found.verdict.words);
       this.words.replaceChildren(
-        element(`div.verdict-box.${kind}`, {}, element("p", {}, element("b", {}, start), ` ${visible(found.verdict.words)}`)),
-        element("p.note", {}, `${visible(found.method)} for ${visible(found.target)}. A heat map shows what influenced the answer, not where a disease is.`),
+        element(`div.verdict-box.${kind}`, {}, element("p", {}, element("b", {}, start), ` ${words}`)),
+        element("p.note", {}, `${sentence(found.method)} A heat map shows what influenced the answer, not where a disease is.`),
       );
-      this.announce(`Heat map shown. ${words}`);
+      this.announce(`Heat map shown. ${start} ${words}`);
     } catch (error) {
       if (stop.signal.aborted) return;
       this.button.setAttribute("aria-pressed", "false");
       await this.viewer.showHeatMap(null, 0);
-      this.words.replaceChildren(element("div.warning", {}, element("p", {}, element("b", {}, "No heat map. "), visible(error.message))));
-      this.announce(`No heat map. ${visible(error.message)}`);
+      this.words.replaceChildren(element("div.warning", {}, element("p", {}, element("b", {}, "No heat map. "), sentence(error.message))));
+      this.announce(`No heat map. ${sentence(error.message)}`);
     }
   }
 }

@@ -14,7 +14,7 @@ import {
   waitingElements,
 } from "./answer.js";
 import { asCsv, asJson, download } from "./downloads.js";
-import { byId, counted, element, megabytes, probability, visible } from "./elements.js";
+import { byId, counted, element, megabytes, probability, sentence, visible } from "./elements.js";
 import { chosen, dropped, groupScans } from "./files.js";
 import { HeatMapPanel } from "./heat_map.js";
 import { request } from "./requests.js";
@@ -28,8 +28,11 @@ import { Viewer } from "./viewer.js";
  * @property {"waiting"|"sending"|"answered"|"problem"|"stopped"} status
  * @property {string} words What happens, or what was wrong.
  * @property {boolean} canTryAgain
- * @property {any} answer
+ * @property {any} answer As the server gives it, with the name of the row.
+ * @property {string} [nameOnServer]
  * @property {import("./viewer.js").Picture|null} picture
+ * @property {number} [pictureTime] When it came.
+ * @property {Map<string, any>|null} [heatMaps] By class.
  * @property {HTMLTableRowElement} line
  * @property {HTMLButtonElement} button
  * @property {HTMLTableCellElement[]} cells
@@ -42,6 +45,8 @@ const PICTURES_WITH_ANSWERS = 6;
 /** So many pictures are kept in memory. */
 const PICTURES_KEPT = 12;
 const WAITING = "Waiting …";
+/** Of all suffixes that a server accepts, those that the page names. */
+const WELL_KNOWN = [".png", ".jpg", ".jpeg", ".tif", ".nii", ".nii.gz", ".mgz", ".nrrd", ".dcm", ".zip"];
 
 /** @type {Row[]} */
 const rows = [];
@@ -81,8 +86,10 @@ async function start() {
 /** What may be dropped, in words. */
 function acceptedWords() {
   const { accepts, limits } = classifier;
-  const ofFolder = accepts.includes(".dcm") ? "DICOM files of one series are one scan." : "Folders and archives may hold many images.";
-  return `${accepts.join(", ")}. ${ofFolder} Up to ${megabytes(limits.bytes)} and ${counted(limits.files, "file")} at once.`;
+  const known = WELL_KNOWN.filter((suffix) => accepts.includes(suffix));
+  const others = known.length < accepts.length ? " and others" : "";
+  const ofFolder = accepts.includes(".dcm") ? "The DICOM files of one series are one scan." : "A zip or folder may hold many images.";
+  return `${known.join(", ")}${others}. ${ofFolder} Up to ${megabytes(limits.bytes)} and ${counted(limits.files, "file")} per scan.`;
 }
 
 function listen() {
@@ -151,10 +158,11 @@ async function work(some) {
   await Promise.all(Array.from({ length: AT_ONCE }, next));
   working -= 1;
   showProgress();
-  const answered = some.filter((row) => row.answer).length;
+  const answered = some.filter((row) => row.answer);
+  if (some.length > 1 && answered.length && shown && !shown.answer) await show(answered[0]);
   if (some.length === 1 && some[0].answer) announce(summary(some[0].answer));
-  else if (some.length === 1) announce(`${visible(some[0].name)}: ${some[0].words}`);
-  else announce(`${answered} of ${counted(some.length, "scan")} answered.`);
+  else if (some.length === 1) announce(`${visible(some[0].name)}: ${sentence(some[0].words)}`);
+  else announce(`${answered.length} of ${counted(some.length, "scan")} answered.`);
 }
 
 /**
@@ -246,12 +254,12 @@ async function show(row) {
       viewer.showWords("Reading the scan …");
       await fetchPicture(row);
     }
-    if (shown !== row) return;
-    await viewer.show(row.name, row.picture);
+    if (shown === row) await viewer.show(row.name, row.picture);
   } catch (error) {
     if (shown === row) viewer.showWords(`The scan cannot be shown: ${visible(error.message)}`);
     row.picture = null;
   }
+  if (shown !== row) return;
   if (isOther || !heatMap.row) await heatMap.showFor(classifier.heat_map && row.picture ? row : null);
 }
 
@@ -301,7 +309,7 @@ function update(row, changes) {
     : ["", "", "", "", ""];
   row.button.textContent = visible(row.name);
   [titles[status], ...texts].forEach((text, column) => (row.cells[column].textContent = text));
-  if (status === "problem") row.cells[0].append(element("small", {}, visible(row.words)));
+  if (status === "problem") row.cells[0].append(element("small", {}, sentence(row.words)));
   row.cells[0].className = `status ${status}`;
   row.line.classList.toggle("unlike", Boolean(given?.unlike));
   byId("table").hidden = rows.length < 2;

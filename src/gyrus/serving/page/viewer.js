@@ -33,6 +33,9 @@ export class Viewer {
     this.view = null;
     /** @type {NiivueView|null} Kept, because a page may have few WebGL contexts. */
     this.niivue = null;
+    /** Counts what is to be shown: a scan that is read slowly must not replace one that was chosen later. */
+    this.turn = 0;
+    this.drawing = Promise.resolve();
   }
 
   /**
@@ -41,6 +44,12 @@ export class Viewer {
    * @param {Picture} picture
    */
   async show(name, picture) {
+    const turn = ++this.turn;
+    this.drawing = this.drawing.catch(() => {}).then(() => (turn === this.turn ? this.draw(name, picture) : undefined));
+    await this.drawing;
+  }
+
+  async draw(name, picture) {
     const label = `Scan ${visible(name)}`;
     if (picture.format === "png") this.view = await SliceView.of(picture.blob, label);
     else this.view = await this.volumeView(await decompressed(picture.blob), label);
@@ -52,6 +61,7 @@ export class Viewer {
    * @param {string} words
    */
   showWords(words) {
+    this.turn++;
     this.view = null;
     this.place.replaceChildren(element("div.frame.empty", {}, element("p", {}, words)));
   }
