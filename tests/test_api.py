@@ -31,6 +31,8 @@ FUNCTIONS = {
     "config import": "import_config",
     "export bundle": "export",
     "export verify": "verify_bundle",
+    "hub push": "push_bundle",
+    "hub pull": "pull_bundle",
 }
 """Commands whose function has another name: in Python the name of the group belongs to the name of the function."""
 

@@ -59,6 +59,8 @@ _PUBLIC = {
     "verify_bundle": "gyrus.workflows.verify_bundle",
     "serve": "gyrus.serving.server",
     "ServingLimits": "gyrus.serving.limits",
+    "push_bundle": "gyrus.workflows.hub",
+    "pull_bundle": "gyrus.workflows.hub",
     "Bundle": "gyrus.export.bundle",
     "explain": "gyrus.workflows.explain.explain",
     "Predictions": "gyrus.inference.predictions",

@@ -8,8 +8,10 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from email.message import Message
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -36,6 +38,67 @@ print(json.dumps(results))
 REVISION = "0123456789abcdef0123456789abcdef01234567"
 
 
+Reply = tuple[HTTPStatus, bytes, dict[str, str]]
+"""Status, content and headers. Content that ends before its Content-Length header is a broken connection."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """A request: method, path without the query, query, headers, body."""
+
+    method: str
+    path: str
+    query: dict[str, list[str]]
+    headers: Message
+    body: bytes
+
+
+@contextmanager
+def serving(answer: Callable[[Request], Reply]) -> Iterator[str]:
+    """Answer requests on the loopback device until the block ends; the address is handed to the block."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def _reply(self) -> None:
+            address = urlsplit(self.path)
+            body = self._body()
+            request = Request(self.command, unquote(address.path), parse_qs(address.query), self.headers, body)
+            status, content, headers = answer(request)
+            self.send_response(status)
+            for name, value in {"Content-Length": str(len(content)), **headers}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            if self.command != "HEAD":
+                self.wfile.write(content)
+                self.close_connection = int(headers.get("Content-Length", len(content))) > len(content)
+
+        def _body(self) -> bytes:
+            if self.headers.get("Transfer-Encoding") != "chunked":
+                return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            parts = []
+            while size := int(self.rfile.readline().strip(), 16):
+                parts.append(self.rfile.read(size))
+                self.rfile.readline()
+            self.rfile.readline()
+            return b"".join(parts)
+
+        do_GET = do_HEAD = do_POST = do_PUT = _reply  # noqa: N815
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
 class Hub:
     """Serves the files of ``folder`` as the data set ``name``; remembers what it was asked for."""
 
@@ -47,17 +110,10 @@ class Hub:
     @contextmanager
     def serve(self) -> Iterator[str]:
         """Answer until the block ends; the address is handed to the block."""
-        server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
-            thread.join()
-            server.server_close()
+        with serving(lambda request: self.answer(request.path, request.body)) as address:
+            yield address
 
-    def answer(self, path: str, body: bytes) -> tuple[HTTPStatus, bytes, dict[str, str]]:
+    def answer(self, path: str, body: bytes) -> Reply:
         """Status, content and headers of a request."""
         self.requests.append(path)
         about, files = f"/api/datasets/{self.name}", f"/datasets/{self.name}/resolve/"
@@ -96,35 +152,12 @@ class Hub:
         content = file.read_bytes()
         return {"type": "file", "oid": hashlib.sha1(content).hexdigest(), "size": len(content), "path": path}
 
-    def _content(self, name: str) -> tuple[HTTPStatus, bytes, dict[str, str]]:
+    def _content(self, name: str) -> Reply:
         if not (self.folder / name).is_file():
             return _missing("EntryNotFound")
         content = (self.folder / name).read_bytes()
         tag = hashlib.sha1(content).hexdigest()
         return HTTPStatus.OK, content, {"ETag": f'"{tag}"', "X-Repo-Commit": REVISION, "Accept-Ranges": "bytes"}
-
-    def _handler(self) -> type[BaseHTTPRequestHandler]:
-        hub = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def _reply(self) -> None:
-                body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-                status, content, headers = hub.answer(unquote(urlsplit(self.path).path), body)
-                self.send_response(status)
-                for name, value in {**headers, "Content-Length": str(len(content))}.items():
-                    self.send_header(name, value)
-                self.end_headers()
-                if self.command != "HEAD":
-                    self.wfile.write(content)
-
-            do_GET = do_HEAD = do_POST = _reply  # noqa: N815
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        return Handler
 
 
 def scan_in_new_process(address: str, home: Path, *names: str, offline: bool = False) -> dict[str, str]:
@@ -163,9 +196,9 @@ def _paths(body: bytes) -> list[str]:
     return [paths] if isinstance(paths, str) else list(paths)
 
 
-def _json(value: Any) -> tuple[HTTPStatus, bytes, dict[str, str]]:
+def _json(value: Any) -> Reply:
     return HTTPStatus.OK, json.dumps(value).encode(), {"Content-Type": "application/json"}
 
 
-def _missing(code: str) -> tuple[HTTPStatus, bytes, dict[str, str]]:
+def _missing(code: str) -> Reply:
     return HTTPStatus.NOT_FOUND, b"", {"X-Error-Code": code, "X-Error-Message": code}

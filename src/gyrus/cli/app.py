@@ -25,6 +25,7 @@ from gyrus.cli import (
     explain,
     export,
     external_validation,
+    hub,
     models,
     predict,
     recipes,
@@ -66,6 +67,7 @@ command(app, "ensemble")(crossval.ensemble)
 command(app, "predict")(predict.predict)
 command(app, "test")(external_validation.external_validation)
 app.add_typer(export.app, name="export")
+app.add_typer(hub.app, name="hub")
 command(app, "serve")(serve.serve)
 command(app, "explain")(explain.explain)
 command(app, "models")(models.models)

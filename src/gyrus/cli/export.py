@@ -69,7 +69,7 @@ def export(
 @command(app, "verify")
 def verify(
     *,
-    bundle: Annotated[Path, typer.Argument(help="Folder of a bundle.")],
+    bundle: Annotated[Path, typer.Argument(help="Folder of a bundle, or hf:owner/name[@REVISION].")],
     quiet: Quiet = False,
 ) -> None:
     """Check the files of a bundle, and its answers to the phantoms that come with it, on this machine."""

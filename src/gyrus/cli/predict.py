@@ -16,7 +16,8 @@ def predict(
     run: Annotated[
         Path,
         typer.Argument(
-            help="Run folder, folder of gyrus crossval (an ensemble of its folds), or bundle of gyrus export."
+            help="Run folder, folder of gyrus crossval (an ensemble of its folds), or bundle: folder of gyrus export "
+            "or hf:owner/name[@REVISION]."
         ),
     ],
     inputs: Annotated[list[str], typer.Argument(help="Image files, folders or tables.")],

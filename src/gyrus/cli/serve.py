@@ -13,7 +13,7 @@ from gyrus.cli.terminal import display_of
 
 def serve(
     *,
-    bundle: Annotated[Path, typer.Argument(help="Folder of a bundle of gyrus export.")],
+    bundle: Annotated[Path, typer.Argument(help="Folder of a bundle of gyrus export, or hf:owner/name[@REVISION].")],
     host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port to listen on.")] = 8000,
     token_file: Annotated[

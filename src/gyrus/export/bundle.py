@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
 
 from gyrus.errors import ConfigError, DataError
+from gyrus.export.hub import local_bundle
 from gyrus.export.manifest import BUNDLE, BundleManifest, Member, require_unchanged
 from gyrus.inference import engines, onnx_runtime
 from gyrus.inference.acquisition_facts import measure_facts
@@ -92,34 +93,39 @@ class Bundle:
         folder: The folder.
         manifest: The content of ``bundle.json``.
         members: The networks.
+        source: Its address on the Hub with the commit; empty for a folder.
     """
 
     folder: Path
     manifest: BundleManifest
     members: tuple[LoadedMember, ...]
+    source: str = ""
 
     @classmethod
-    def open(cls, folder: str | Path, engine: str = "auto") -> Bundle:
+    def open(
+        cls, folder: str | Path, engine: str = "auto", *, say: Callable[[str], None] = lambda _text: None
+    ) -> Bundle:
         """Load a bundle, after a check that its files are as they were exported.
 
         Args:
-            folder: The folder.
+            folder: The folder, or the address of a bundle on the Hub, as for :func:`gyrus.export.hub.local_bundle`.
             engine: "onnxruntime", "openvino", or "auto": ONNX Runtime for networks of images, OpenVINO for volumes,
                 if installed and shipped, else the other.
+            say: Told which revision of the Hub is used.
 
         Raises:
             DataError: There is no bundle, or a file is missing, damaged or changed.
             ConfigError: There is no such engine, or the bundle has no network in its format.
             MissingDependencyError: No engine is installed.
         """
-        folder = Path(folder)
+        folder, source = local_bundle(folder, say)
         manifest = read_manifest(folder)
         chosen = [_choose(member, manifest.spatial_dims, engine) for member in manifest.members]
         names = [name for _, name in chosen]
         weights = [str(Path(name).with_suffix(".bin").as_posix()) for name in names if name.endswith(".xml")]
         references = [each.unlike_training for each in manifest.members if each.unlike_training]
         require_unchanged(folder, [BUNDLE, *names, *weights, *references])
-        return cls.from_manifest(folder, manifest, engine)
+        return replace(cls.from_manifest(folder, manifest, engine), source=source)
 
     @classmethod
     def from_manifest(cls, folder: Path, manifest: BundleManifest, engine: str = "auto") -> Bundle:

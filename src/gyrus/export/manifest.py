@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 BUNDLE, CHECKSUMS, SCHEMA_FILE = "bundle.json", "SHA256SUMS", "bundle.schema.json"
 TRAINING_SUBJECTS, MODEL_CARD, REFERENCE = "training_subjects.json", "model_card.md", "reference"
 UNLIKE_TRAINING, INTERNAL_SCORES = "unlike_training", "internal_scores.json"
+HUB_PREFIX = "hf:"
+"""Prefix of bundles on the Hugging Face Hub (:mod:`gyrus.export.hub`), as opposed to folders."""
 
 Format = Literal["onnx", "openvino"]
 FORMATS: tuple[Format, ...] = ("onnx", "openvino")
@@ -369,10 +371,15 @@ def shipped_schema() -> str:
     return (resources.files("gyrus.export") / SCHEMA_FILE).read_text(encoding="utf-8")
 
 
+def is_on_hub(path: object) -> bool:
+    """Whether a path is the address of a bundle on the Hub, such as ``hf:owner/name``."""
+    return isinstance(path, str | Path) and str(path).startswith(HUB_PREFIX)
+
+
 def is_bundle(path: object) -> bool:
-    """Whether a path is the folder of a bundle."""
+    """Whether a path is the folder of a bundle, or the address of one on the Hub."""
     try:
-        return isinstance(path, str | Path) and (Path(path) / BUNDLE).is_file()
+        return isinstance(path, str | Path) and (is_on_hub(path) or (Path(path) / BUNDLE).is_file())
     except (OSError, ValueError):  # an impossible name
         return False
 

@@ -5,10 +5,17 @@ from __future__ import annotations
 from gyrus.evaluation.result import Estimate, Evaluation, join_words
 from gyrus.export.manifest import BundleManifest, Choices, OperatingPoint, Proof
 from gyrus.text import counted, markdown
+from gyrus.types import SPLIT_WARNINGS
 
 VALIDATE = "- Evaluate on another cohort with labels: `gyrus test BUNDLE cohort/ --out external`"
 
 RATES = {"sensitivity": "Sensitivity", "specificity": "Specificity", "ppv": "PPV", "npv": "NPV"}
+
+_LICENCES = {
+    *("apache-2.0", "mit", "bsd-2-clause", "bsd-3-clause", "gpl-3.0", "lgpl-3.0", "agpl-3.0", "mpl-2.0", "unlicense"),
+    *("cc0-1.0", "cc-by-4.0", "cc-by-sa-4.0", "cc-by-nc-4.0", "cc-by-nd-4.0", "cc-by-nc-sa-4.0", "cc-by-nc-nd-4.0"),
+}
+"""Licences that the Hub knows by the names that authors write."""
 
 
 def render_bundle_card(manifest: BundleManifest, evaluation: Evaluation | None) -> str:
@@ -50,6 +57,52 @@ def render_bundle_card(manifest: BundleManifest, evaluation: Evaluation | None) 
                 "can confirm a guessed identifier. Share the bundle only with those who may know who took part.",
             ]
         ),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def render_hub_card(manifest: BundleManifest, card: str, address: str) -> str:
+    """The README.md of a bundle on the Hugging Face Hub: metadata in YAML, how to use it, and its model card.
+
+    Args:
+        manifest: The bundle.
+        card: Its model card, from :func:`render_bundle_card`.
+        address: ``hf:owner/name``.
+    """
+    from huggingface_hub import EvalResult, ModelCardData
+
+    point = manifest.choices.shipped_point if manifest.choices else None
+    results = [
+        EvalResult(
+            task_type="image-classification",
+            dataset_type="private",
+            dataset_name=f"Test set of the training data ({counted(manifest.choices.test_count, point.unit)})",
+            metric_type=name,
+            metric_name=f"{title} at the operating point",
+            metric_value=round(rate.value, 4),
+        )
+        for name, title in RATES.items()
+        if manifest.choices and point and (rate := point.rates.get(name)) and rate.value is not None
+    ]
+    known = manifest.licence.lower() in _LICENCES
+    data = ModelCardData(
+        license=manifest.licence.lower() if known else "other",
+        license_name=None if known else "see-model-card",
+        library_name="gyrus",
+        pipeline_tag="image-classification",
+        tags=["gyrus", "brain-mri", "medical-imaging", "research-only", *sorted(manifest.members[0].networks)],
+        model_name=manifest.title,
+        eval_results=results or None,
+    )
+    warning = SPLIT_WARNINGS[manifest.split_unit]
+    parts = [
+        f"---\n{data.to_yaml()}\n---",
+        card.strip(),
+        "## From the Hub",
+        *([f"The scores are too good: {warning}."] if warning else []),
+        f"```\npip install gyrus-mri\ngyrus predict {address} images/ --out predictions.csv\n"
+        f"gyrus export verify {address}\n```",
+        "`SHA256SUMS` has the SHA-256 of every file of the bundle; `gyrus` checks it after every download.",
     ]
     return "\n\n".join(parts) + "\n"
 

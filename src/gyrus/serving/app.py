@@ -21,6 +21,7 @@ from starlette.requests import ClientDisconnect
 from gyrus.errors import GyrusError
 from gyrus.evaluation.external_validation import InternalScores
 from gyrus.export.bundle import BundleEngine, read_manifest
+from gyrus.export.hub import local_bundle
 from gyrus.serving.about import describe
 from gyrus.serving.errors import RequestError, busy
 from gyrus.serving.limits import ServingLimits
@@ -162,7 +163,7 @@ def create_app(
     Raises:
         GyrusError: The bundle cannot be used, or failed its verification.
     """
-    folder, limits = Path(bundle).absolute(), limits or ServingLimits()
+    folder, limits = local_bundle(bundle, display.say)[0].absolute(), limits or ServingLimits()
     verify_bundle(folder, display=display).require_passed()
     manifest = read_manifest(folder)
     compares = any(member.unlike_training for member in manifest.members)

@@ -86,8 +86,8 @@ def predict(
 
     Args:
         run: The run, or its folder. Several runs, or the folder of a cross-validation, are an ensemble: the mean of
-            their probabilities. Or a bundle; :func:`gyrus.workflows.predict_bundle.predict_bundle` predicts with it
-            without importing PyTorch.
+            their probabilities. Or a bundle, or its address on the Hub (``hf:owner/name``);
+            :func:`gyrus.workflows.predict_bundle.predict_bundle` predicts with it without importing PyTorch.
         inputs: Image files, folders or tables.
         out: The table to write: a .csv, .parquet or .json file. With ``on_bad_file: skip`` in ``data``, what was
             skipped is written beside it as ``<name>-skipped``, with the reason.

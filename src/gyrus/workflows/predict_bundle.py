@@ -138,7 +138,7 @@ def predict_bundle(
     """Predict new images with a bundle.
 
     Args:
-        bundle: The bundle, or its folder.
+        bundle: The bundle, its folder, or its address on the Hub: ``hf:owner/name`` or ``hf:owner/name@revision``.
         inputs: Image files, folders or tables.
         out: The table to write, as for :func:`gyrus.workflows.predict.predict`.
         dicom_sr: A new folder for one DICOM Structured Report per series; all inputs must be DICOM.
@@ -153,7 +153,7 @@ def predict_bundle(
     """
     require_suffix(out)
     reports = open_reports(dicom_sr)
-    opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle, engine)
+    opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle, engine, say=display.say)
     if not inputs:
         raise DataError("Nothing to predict: name at least one image, folder or table.")
     if reports:
@@ -202,7 +202,10 @@ def _reported(bundle: Bundle) -> ReportedClassifier:
     return ReportedClassifier(
         name=about.title,
         digest=file_digest(bundle.folder / CHECKSUMS),
-        parameters=(f"Bundle of Gyrus, exported {about.created}; the SHA-256 is that of {CHECKSUMS}",),
+        parameters=(
+            f"Bundle of Gyrus, exported {about.created}; the SHA-256 is that of {CHECKSUMS}",
+            *([f"Obtained from {bundle.source}"] if bundle.source else []),
+        ),
         statements=classifier_statements(about.choices, about.split_unit, about.intended_use),
     )
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from gyrus.errors import GyrusError, MissingDependencyError
 from gyrus.export.bundle import Bundle, BundleEngine, read_manifest
+from gyrus.export.hub import local_bundle
 from gyrus.export.manifest import (
     BUNDLE,
     DISTANCE_TOLERANCE,
@@ -81,14 +82,14 @@ def verify_bundle(bundle: str | Path, *, display: Display = SILENT) -> Verificat
     """Verify a bundle: SHA-256 of each file, the schema, and the answers to the reference inputs.
 
     Args:
-        bundle: The folder.
+        bundle: The folder, or the address of a bundle on the Hub: ``hf:owner/name``.
         display: Where progress is shown.
 
     Raises:
         DataError: There is no bundle.
         MissingDependencyError: No engine is installed.
     """
-    folder = Path(bundle)
+    folder, _ = local_bundle(bundle, display.say)
     checks = _Checks()
     manifest = read_manifest(folder)  # a bundle that cannot be read has nothing to check
     checks.add("every file is as it was exported (SHA-256)", lambda: require_unchanged(folder))
