@@ -128,7 +128,8 @@ class ModelHub:
         asked = json.loads(request.body)
         name = f"{asked['organization']}/{asked['name']}"
         if name in self.repositories:
-            return refusal(HTTPStatus.CONFLICT, "", "You already created this model repo")
+            status, _, headers = refusal(HTTPStatus.CONFLICT, "", "You already created this model repo")
+            return status, json.dumps({"url": f"{self._address}/{name}"}).encode(), headers
         private = asked.get("visibility") == "private" or bool(asked.get("private"))
         self.repositories[name] = Repository(private)
         self.repositories[name].commit({".gitattributes": b"*.onnx filter=lfs\n"})

@@ -249,14 +249,16 @@ def hub_errors(what: str) -> Iterator[None]:
     except Exception as error:  # of the library, of its HTTP client and of the file system, without a common class
         if isinstance(error, OSError) and error.errno in FULL:
             raise
-        status = getattr(getattr(error, "response", None), "status_code", None)
-        if status is not None:
-            raise GyrusError(f"{what}: {_refusal(error, int(status))}") from error
+        causes = list(_causes(error))
+        for cause in causes:
+            status = getattr(getattr(cause, "response", None), "status_code", None)
+            if status is not None:
+                raise GyrusError(f"{what}: {_refusal(cause, int(status))}") from error
         if isinstance(error, ValueError):  # a name or metadata that the library refuses
             raise GyrusError(f"{what}: {without_secrets(first_line(error))}") from error
-        if not isinstance(error, OSError) and type(error).__module__.partition(".")[0] not in _NETWORK_LIBRARIES:
+        if not any(isinstance(cause, OSError) or _package(cause) in _NETWORK_LIBRARIES for cause in causes):
             raise
-        reason = without_secrets(first_line(_cause(error))).rstrip(".")
+        reason = without_secrets(first_line(causes[-1])).rstrip(".")
         raise HubUnreachableError(
             f"{what}: there is no connection to the Hub, or it was interrupted ({reason}). Check the connection, "
             "HF_ENDPOINT and HF_HUB_OFFLINE, and repeat the command.",
@@ -264,14 +266,18 @@ def hub_errors(what: str) -> Iterator[None]:
         ) from error
 
 
-def _cause(error: BaseException) -> BaseException:
-    """The connection error behind the general one of the library."""
-    while error.__cause__ is not None:
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """An error of the library, the one that it was raised for, and so on."""
+    while error is not None:
+        yield error
         error = error.__cause__
-    return error
 
 
-def _refusal(error: Exception, status: int) -> str:
+def _package(error: BaseException) -> str:
+    return type(error).__module__.partition(".")[0]
+
+
+def _refusal(error: BaseException, status: int) -> str:
     kind = type(error).__name__
     if kind == "GatedRepoError":
         return f"its owner has to grant access ({status}). Ask for it on its page, and log in with `hf auth login`."

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+from gyrus.evaluation.metrics import HEADLINE_METRICS
 from gyrus.evaluation.result import Estimate, Evaluation, join_words
 from gyrus.export.manifest import BundleManifest, Choices, OperatingPoint, Proof
 from gyrus.text import counted, markdown
@@ -61,28 +64,28 @@ def render_bundle_card(manifest: BundleManifest, evaluation: Evaluation | None) 
     return "\n\n".join(parts) + "\n"
 
 
-def render_hub_card(manifest: BundleManifest, card: str, address: str) -> str:
+def render_hub_card(manifest: BundleManifest, card: str, address: str, evaluation: Evaluation | None) -> str:
     """The README.md of a bundle on the Hugging Face Hub: metadata in YAML, how to use it, and its model card.
 
     Args:
         manifest: The bundle.
         card: Its model card, from :func:`render_bundle_card`.
         address: ``hf:owner/name``.
+        evaluation: The scores on its test set, for the metadata; None where there are none.
     """
     from huggingface_hub import EvalResult, ModelCardData
 
-    point = manifest.choices.shipped_point if manifest.choices else None
     results = [
         EvalResult(
             task_type="image-classification",
             dataset_type="private",
-            dataset_name=f"Test set of the training data ({counted(manifest.choices.test_count, point.unit)})",
+            dataset_name=f"Test set ({count})",
             metric_type=name,
-            metric_name=f"{title} at the operating point",
-            metric_value=round(rate.value, 4),
+            metric_name=title,
+            metric_value=round(estimate.value, 4),
         )
-        for name, title in RATES.items()
-        if manifest.choices and point and (rate := point.rates.get(name)) and rate.value is not None
+        for name, title, estimate, count in _hub_metrics(manifest, evaluation)
+        if estimate.value is not None
     ]
     known = manifest.licence.lower() in _LICENCES
     data = ModelCardData(
@@ -105,6 +108,21 @@ def render_hub_card(manifest: BundleManifest, card: str, address: str) -> str:
         "`SHA256SUMS` has the SHA-256 of every file of the bundle; `gyrus` checks it after every download.",
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _hub_metrics(manifest: BundleManifest, evaluation: Evaluation | None) -> Iterator[tuple[str, str, Estimate, str]]:
+    """Name, title, value and number of subjects or images of the scores of a card."""
+    if evaluation:
+        scores = evaluation.headline
+        for name, title in HEADLINE_METRICS.items():
+            if name in scores.metrics:
+                yield name, title, scores.metrics[name], counted(scores.count, scores.unit)
+    point = manifest.choices.shipped_point if manifest.choices else None
+    if manifest.choices and point:
+        for name, title in RATES.items():
+            if name in point.rates:
+                count = counted(manifest.choices.test_count, point.unit)
+                yield name, f"{title} at the operating point", point.rates[name], count
 
 
 def _choices(choices: Choices | None) -> str:

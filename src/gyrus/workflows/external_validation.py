@@ -54,7 +54,8 @@ def external_validation(
     ``external_validation.json``, ``external_validation.txt``, ``predictions.parquet`` and ``set_aside.csv``.
 
     Args:
-        run: A finished run, or the folder of a bundle, which is evaluated without importing PyTorch.
+        run: A finished run, or a bundle (its folder, or its address on the Hub), which is evaluated without importing
+            PyTorch.
         cohort: Folder or table with labels.
         out: The folder to write into, new or empty.
         data: How to read the cohort.
@@ -84,7 +85,7 @@ def external_validation(
         raise MissingDependencyError(
             f"The page of an external validation requires {error.name}. Install it with: pip install jinja2 matplotlib"
         ) from error
-    classifier = _open(run, device)
+    classifier = _open(run, device, display)
     reading = (data or DataConfig()).model_copy(update={"path": str(cohort)})
     manifest = _with_classes_of(classifier, classifier.scan(reading, display), class_map or {})
     if manifest.table["subject"].isna().any() and not by_image:
@@ -137,10 +138,10 @@ def external_validation(
     return result
 
 
-def _open(source: Run | str | Path, device: str) -> ValidatedClassifier:
+def _open(source: Run | str | Path, device: str, display: Display) -> ValidatedClassifier:
     if not isinstance(source, Run) and is_bundle(source):
         refuse_options_of_runs(several=False, tta=None, weights="equal", device=device)
-        return ValidatedBundle(Path(source))
+        return ValidatedBundle(source, display.say)
     from gyrus.workflows.validated_run import ValidatedRun
 
     return ValidatedRun(source if isinstance(source, Run) else Run.open(Path(source)), device)

@@ -37,14 +37,19 @@ _NO_PIXELS = (
 class ValidatedBundle(ValidatedClassifier):
     """A bundle, to be validated on a cohort."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, bundle: str | Path, say: Callable[[str], None] = lambda _text: None) -> None:
         """Load the networks and scores of a bundle, after a check that the files are as they were exported.
+
+        Args:
+            bundle: The folder, or its address on the Hub.
+            say: Told which revision of the Hub is used.
 
         Raises:
             DataError: The bundle is damaged, or holds no scores to compare with.
             MissingDependencyError: No engine is installed.
         """
-        self._bundle = Bundle.open(folder)
+        self._bundle = Bundle.open(bundle, say=say)
+        folder = self._bundle.folder
         about = self._bundle.manifest
         if about.internal_scores is None:
             raise DataError(
