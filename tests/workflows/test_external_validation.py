@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from gyrus.datasets.scan import scan
 from gyrus.datasets.splits import Split
@@ -19,7 +20,9 @@ from gyrus.synthetic.phantom import generate
 from gyrus.synthetic.phantom_layouts import write
 from gyrus.workflows.display import SILENT
 from gyrus.workflows.external_validation import external_validation
+from gyrus.workflows.validated_bundle import ValidatedBundle
 from gyrus.workflows.validated_classifier import ValidatedClassifier
+from gyrus.workflows.validated_run import ValidatedRun
 from tests.support.command_line import refused, succeeded, without_torch
 from tests.support.external_validation import require_same_results
 
@@ -80,6 +83,26 @@ def test_a_bundle_gives_the_results_of_the_run_without_torch(finished_run, expor
     page = (tmp_path / "bundle" / "report.html").read_text(encoding="utf-8")
     assert "pixels were not compared" in page
     assert "sub-" not in (exported / "internal_scores.json").read_text(encoding="utf-8")
+
+
+def test_images_that_were_saved_again_are_found_by_the_pixels_of_a_run_only(
+    finished_run, exported, phantom_folder, tmp_path
+):
+    split = Split.load(Run(finished_run).split)
+    name = min(split.subjects["train"])
+    for path in sorted(phantom_folder.rglob(f"{name}_*.png")):
+        target = tmp_path / "cohort" / path.parent.name / path.name.replace(name, "sub-Again")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        Image.open(path).save(target, compress_level=1)
+        assert target.read_bytes() != path.read_bytes()
+    cohort = scan(tmp_path / "cohort")
+    by_run = ValidatedRun(Run.open(finished_run), "cpu").people_in_both(cohort, "set-aside", SILENT)
+    (found,) = by_run.found
+    assert (found.subject, found.known_as, found.subset, found.reason) == ("sub-Again", name, "train", "pixels")
+    by_bundle = ValidatedBundle(exported).people_in_both(cohort, "set-aside", SILENT)
+    assert not by_bundle.found
+    assert not by_bundle.pixels_compared
+    assert "saved again" in by_bundle.not_compared
 
 
 def test_a_bundle_refuses_what_it_cannot_do(exported, cohort, tmp_path):
