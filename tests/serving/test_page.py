@@ -221,6 +221,10 @@ def test_a_volume_is_shown_in_three_planes_and_a_zip_of_dicom_is_answered_alike(
     _send(page, tmp_path / "series.zip")
     page.locator("#scan-name", has_text="series.zip").wait_for()
     assert _shown_numbers(page) == numbers
+    page.set_input_files("#folder", tmp_path / "series")  # one row for all its files
+    page.locator("#rows .answered").nth(2).wait_for()
+    assert page.locator("#scan-name").inner_text() == "series"
+    assert _shown_numbers(page) == numbers
     assert (_pixels(frame) > 40).mean() > 0.1  # the viewer is used again
 
 
@@ -373,7 +377,26 @@ def test_several_files_are_a_table_with_downloads(opened, slice_server, image_bu
     assert page.locator("#results").is_hidden()
 
 
-def test_a_folder_is_searched_for_scans(opened, slice_server, images, tmp_path):
+def test_slices_of_a_subject_are_decided_together_as_by_predict(opened, slice_server, image_bundle, tmp_path):
+    brightness = {"sub-001_slice-1": 0.9, "sub-001_slice-2": 0.2, "sub-001_slice-3": 0.8, "sub-002_slice-1": 0.1}
+    paths = [tmp_path / f"{name}.png" for name in brightness]
+    for number, (path, bright) in enumerate(zip(paths, brightness.values(), strict=True)):
+        Image.fromarray(image(300 + number, bright)).save(path)
+    page = opened(slice_server)
+    _send(page, *paths)
+    wanted = predict_bundle(image_bundle, [tmp_path])
+    for path in paths:
+        page.locator("#rows button", has_text=path.name).click()
+        page.locator("#scan-name", has_text=path.name).wait_for()
+        place = [sample.endswith(path.name) for sample in wanted.samples].index(True)
+        value = wanted.columns["subject_calibrated_probability:Dementia"][place]
+        assert _shown_numbers(page)["Dementia"] == f"{value:.2f}"
+        decision = str(wanted.columns["subject_decision"][place])
+        assert f"{decision.capitalize()} for Dementia" in page.locator("#answer").inner_text()
+    assert len({row.locator("td").nth(2).inner_text() for row in page.locator("#rows tr").all()}) == 2  # subjects
+
+
+def test_a_folder_is_searched_for_scans_and_the_whole_page_takes_drops(opened, slice_server, images, tmp_path):
     folder = tmp_path / "folder"
     (folder / "inner").mkdir(parents=True)
     shutil.copy(images[0], folder / "inner" / "one.png")
@@ -383,6 +406,15 @@ def test_a_folder_is_searched_for_scans(opened, slice_server, images, tmp_path):
     page.locator("#rows .answered").wait_for(state="attached")
     assert page.locator("#scan-name").inner_text() == "folder/inner/one.png"
     assert "folder/notes.txt" in page.locator("#left-out").inner_text()
+    page.evaluate(
+        """bytes => { const dropped = new DataTransfer();
+        dropped.items.add(new File([new Uint8Array(bytes)], "dropped.png", {type: "image/png"}));
+        const event = new DragEvent("drop", {dataTransfer: dropped, bubbles: true});
+        document.querySelector("footer").dispatchEvent(event); }""",
+        list(images[1].read_bytes()),
+    )
+    page.locator("#rows .answered").nth(1).wait_for()
+    assert page.locator("#scan-name").inner_text() == "dropped.png"
 
 
 def test_a_busy_server_is_asked_again_and_a_token_is_kept_in_memory_only(opened, slice_server, images):

@@ -7,17 +7,26 @@ import { counted, element, joined, number, pValue, percent, probability, range, 
 const RATES = { ppv: "PPV", npv: "NPV", sensitivity: "Sensitivity", specificity: "Specificity" };
 
 /**
+ * The class that is shown as the answer: by the calibrated probabilities, where there are any.
+ * @param {any} answer As the server gives it.
+ * @returns {{name: string, value: number}}
+ */
+export function mostProbable(answer) {
+  const [name, value] = Object.entries(answer.calibrated_probabilities ?? answer.probabilities).reduce((best, one) => (one[1] > best[1] ? one : best));
+  return { name, value };
+}
+
+/**
  * The name of a scan, and the answer in a sentence.
  * @param {any} answer As the server gives it.
  * @returns {any[]}
  */
 export function headlineElements(answer) {
-  const probabilities = answer.calibrated_probabilities ?? answer.probabilities;
   const kind = answer.calibrated_probabilities ? "calibrated probability" : "probability (not calibrated)";
-  const best = element("b", {}, visible(answer.prediction));
+  const { name, value } = mostProbable(answer);
   return [
     nameElement(answer.name),
-    element("p.verdict", {}, "Most probable class: ", best, `, ${kind} ${probability(probabilities[answer.prediction])}.`),
+    element("p.verdict", {}, "Most probable class: ", element("b", {}, visible(name)), `, ${kind} ${probability(value)}.`),
     ...(answer.unlike ? [unlikeWarning(answer)] : []),
   ];
 }
@@ -99,9 +108,9 @@ export function likenessWord(answer) {
  * @returns {string}
  */
 export function summary(answer) {
-  const probabilities = answer.calibrated_probabilities ?? answer.probabilities;
+  const { name, value } = mostProbable(answer);
   const parts = [
-    `${visible(answer.name)}: ${visible(answer.prediction)}, probability ${probability(probabilities[answer.prediction])}.`,
+    `${visible(answer.name)}: ${visible(name)}, probability ${probability(value)}.`,
     answer.decision ? `${decisionWord(answer)} at the operating point.` : "",
     answer.unlike ? "Warning: this scan is unlike the training data." : "",
   ];
@@ -185,7 +194,7 @@ function pointElements(answer, probabilities, { operating_point: point, input })
       ` for ${joined(point.positive, "or")}: probability ${probability(sum)}, ${isPositive ? "at or above" : "below"} the threshold ${number(point.threshold)}.`,
     ),
     element("p", {}, measured),
-    ...(isOfMany ? [element("p.note", {}, "The rates are of subjects, each with all its slices; this answer rests on the slices that were sent.")] : []),
+    ...(isOfMany ? [element("p.note", {}, "Threshold and rates are of subjects, each with all its slices. Send the slices of a subject together.")] : []),
     element(
       "details",
       {},
@@ -226,7 +235,7 @@ function bars(probabilities, answer, classes) {
   const rows = classes.map((name) => {
     const value = probabilities[name];
     const before = answer.calibrated_probabilities ? answer.probabilities[name] : null;
-    const isBest = name === answer.prediction;
+    const isBest = name === mostProbable(answer).name;
     return element(
       isBest ? "tr.best" : "tr",
       {},

@@ -8,12 +8,14 @@
  */
 
 /**
- * What is sent as one request.
- * @typedef {{name: string, files: Found[]}} Scan
+ * What is sent as one request: one scan, or the images of a folder, which then are decided by subject.
+ * @typedef {{name: string, files: Found[], areImages: boolean}} Scan
  */
 
 const DICOM_SUFFIX = /\.(dcm|dicom|ima)$/i;
 const PAIR_SUFFIX = /\.(hdr|img)$/i;
+/** So many images are sent together at most: an answer must not take too long. */
+const MOST_IMAGES = 200;
 /** Files that operating systems and archives of DICOM put beside scans. */
 const NEVER_SCANS = /(^|\/)(\.[^/]*|Thumbs\.db|desktop\.ini|DICOMDIR)$/i;
 
@@ -42,10 +44,11 @@ export function chosen(list) {
  * Group files into scans.
  * @param {Found[]} found
  * @param {string[]} accepted Suffixes that the server accepts.
+ * @param {number} bytes Images of one folder are sent together up to this size; with 0 each is sent by itself.
  * @returns {Promise<{scans: Scan[], leftOut: string[]}>} The scans, and the paths that no scan holds. A file that was
  *   chosen by itself is always sent, so that the server says what is wrong with it; of a folder only scans are.
  */
-export async function groupScans(found, accepted) {
+export async function groupScans(found, accepted, bytes) {
   /** @type {Map<string, Scan>} */
   const scans = new Map();
   const leftOut = [];
@@ -64,16 +67,46 @@ export async function groupScans(found, accepted) {
     let key = `file ${each.path} ${scans.size}`;
     if (isDicom) key = `series ${folder}`;
     else if (PAIR_SUFFIX.test(each.path)) key = `pair ${each.path.replace(PAIR_SUFFIX, "")}`;
+    const areImages = bytes > 0 && isAccepted && !isDicom && !each.path.toLowerCase().endsWith(".zip");
+    if (areImages) key = `images ${folder}`;
     const scan = scans.get(key);
     if (scan) scan.files.push(each);
-    else scans.set(key, { name: each.path, files: [each] });
+    else scans.set(key, { name: each.path, files: [each], areImages });
   }
   for (const [key, scan] of scans) {
     if (key.startsWith("series") && scan.files.length > 1) {
       scan.name = key.slice("series ".length).replace(/\/$/, "") || `${scan.files.length} DICOM files`;
     }
   }
-  return { scans: [...scans.values()], leftOut };
+  const all = [...scans.values()].flatMap((scan) => (scan.areImages ? parts(scan, bytes) : [scan]));
+  return { scans: all, leftOut };
+}
+
+/**
+ * Images in parts that are small enough. A part ends where the names change most, which is between two subjects.
+ * @param {Scan} scan
+ * @param {number} bytes
+ * @returns {Scan[]}
+ */
+function parts(scan, bytes) {
+  const { files } = scan;
+  let [end, size] = [0, 0];
+  while (end < Math.min(files.length, MOST_IMAGES) && (end === 0 || size + files[end].file.size <= bytes)) size += files[end++].file.size;
+  if (end === files.length) return [scan];
+  let cut = end;
+  for (let place = end - 1; place > end / 2; place--) {
+    if (sameStart(files, place) < sameStart(files, cut)) cut = place;
+  }
+  const [first, rest] = [files.slice(0, cut), files.slice(cut)];
+  return [{ ...scan, files: first }, ...parts({ ...scan, name: rest[0].path, files: rest }, bytes)];
+}
+
+/** How many characters the name of a file shares with the one before. */
+function sameStart(files, place) {
+  const [before, name] = [files[place - 1].path, files[place].path];
+  let count = 0;
+  while (count < name.length && name[count] === before[count]) count++;
+  return count;
 }
 
 /** Files by path; numbers in names count as numbers. */

@@ -2,6 +2,7 @@
  * The controls of the heat map, and whether it can be trusted.
  */
 
+import { mostProbable } from "./answer.js";
 import { element, sentence, visible } from "./elements.js";
 
 const TRUST = {
@@ -60,7 +61,7 @@ export class HeatMapPanel {
     this.button.disabled = false;
     this.controls.hidden = true;
     this.words.replaceChildren();
-    if (row) this.target.value = row.answer.prediction;
+    if (row) this.target.value = mostProbable(row.answer).name;
   }
 
   async toggle() {

@@ -8,6 +8,7 @@ import {
   decisionWord,
   headlineElements,
   likenessWord,
+  mostProbable,
   problemElements,
   setWords,
   summary,
@@ -25,6 +26,7 @@ import { Viewer } from "./viewer.js";
  * @typedef {Object} Row
  * @property {import("./files.js").Scan} scan
  * @property {string} name
+ * @property {import("./files.js").Found[]} files What is sent for this row alone.
  * @property {"waiting"|"sending"|"answered"|"problem"|"stopped"} status
  * @property {string} words What happens, or what was wrong.
  * @property {boolean} canTryAgain
@@ -126,11 +128,15 @@ function listen() {
 /** @param {import("./files.js").Found[]} found */
 async function add(found) {
   if (!classifier || !found.length) return;
-  const { scans, leftOut } = await groupScans(found, classifier.accepts);
+  // What was chosen for subjects with many slices is applied to all slices of a subject together.
+  const bySubject = classifier.input === "slice" && classifier.operating_point?.unit === "subject";
+  const { scans, leftOut } = await groupScans(found, classifier.accepts, bySubject ? classifier.limits.bytes : 0);
   const words = leftOut.length ? `Left out: ${counted(leftOut.length, "file")} that hold no scan (${leftOut.slice(0, 3).map(visible).join(", ")}${leftOut.length > 3 ? ", …" : ""}).` : "";
   byId("left-out").textContent = words;
   byId("left-out").hidden = !words;
-  const added = scans.map((scan) => newRow(scan, scan.name));
+  const added = scans.flatMap((scan) =>
+    scan.areImages ? scan.files.map((file) => newRow(scan, file.path, [file])) : [newRow(scan, scan.name, scan.files)],
+  );
   if (added.length) await work(added);
   else announce(words);
 }
@@ -144,14 +150,14 @@ async function work(some) {
   const { signal } = stopping;
   for (const row of some) update(row, { status: "waiting", words: "", canTryAgain: false });
   if (some.length === 1 || !shown?.answer) await show(some[0]);
-  const queue = [...some];
+  const queue = [...new Set(some.map((row) => row.scan))].map((scan) => some.filter((row) => row.scan === scan));
   const withPicture = some.length <= PICTURES_WITH_ANSWERS;
   announce(`${counted(some.length, "scan")} added.`);
   working += 1;
   showProgress();
   const next = async () => {
-    for (let row = queue.shift(); row; row = queue.shift()) {
-      await answer(row, withPicture, signal);
+    for (let group = queue.shift(); group; group = queue.shift()) {
+      await answer(group, withPicture, signal);
       showProgress();
     }
   };
@@ -166,33 +172,49 @@ async function work(some) {
 }
 
 /**
- * Have the scan of a row answered; further scans of the same upload get rows of their own.
- * @param {Row} row
+ * Have the rows of one request answered; further scans of the same upload get rows of their own.
+ * @param {Row[]} group
  * @param {boolean} withPicture
  * @param {AbortSignal} signal
  */
-async function answer(row, withPicture, signal) {
-  const tooLarge = limitWords(row.scan);
-  if (tooLarge) return update(row, { status: "problem", words: tooLarge });
-  if (signal.aborted) return update(row, { status: "stopped", words: "Stopped.", canTryAgain: true });
-  update(row, { status: "sending", words: "Sending …" });
+async function answer(group, withPicture, signal) {
+  const [{ scan }] = group;
+  const all = (changes) => group.forEach((row) => update(row, changes));
+  const tooLarge = limitWords(scan);
+  if (tooLarge) return all({ status: "problem", words: tooLarge });
+  if (signal.aborted) return all({ status: "stopped", words: "Stopped.", canTryAgain: true });
+  const words = (text) => all({ status: "sending", words: text });
+  words("Sending …");
   try {
-    const content = await predict(row, withPicture, signal);
-    const parts = [...content.answers.map((each) => ({ answer: each })), ...content.problems.map((each) => ({ problem: each }))];
-    if (!parts.length) return update(row, { status: "problem", words: "The server found no scan in this upload." });
-    let last = row;
-    for (const [position, part] of parts.entries()) {
-      const name = (part.answer ?? part.problem).name;
-      const own = position === 0 ? row : newRow(row.scan, name, last);
-      last = own;
-      own.name = parts.length > 1 ? name : row.name;
-      if (part.answer) settle(own, part.answer);
-      else update(own, { status: "problem", words: part.problem.error });
-    }
+    const content = await request(`/v1/predict?view=${withPicture}`, {
+      body: () => form(group.flatMap((row) => row.files)),
+      signal,
+      askToken,
+      onUpload: (fraction) => words(fraction < 1 ? `Sending ${Math.round(100 * fraction)} %` : "Computing …"),
+      onBusy: (seconds) => words(`The server is busy; next try in ${seconds} s`),
+    });
+    distribute(content, group);
   } catch (error) {
-    update(row, { status: signal.aborted ? "stopped" : "problem", words: error.message, canTryAgain: error.canTryAgain ?? false });
+    all({ status: signal.aborted ? "stopped" : "problem", words: error.message, canTryAgain: error.canTryAgain ?? false });
   }
-  if (shown?.scan === row.scan) await show(shown);
+  if (shown?.scan === scan) await show(shown);
+}
+
+/** Give the answers and problems of a request to its rows. */
+function distribute({ answers, problems }, group) {
+  const parts = [...answers, ...problems];
+  const open = new Set(group);
+  let last = group[group.length - 1];
+  for (const part of parts) {
+    const [first] = open;
+    const named = [...open].find((row) => visible(row.name).trim() === part.name);
+    const own = named ?? (group.length === 1 ? first : null) ?? newRow(last.scan, part.name, last.files, last);
+    if (!open.delete(own)) last = own;
+    else if (group.length === 1 && parts.length > 1) own.name = part.name;
+    if (part.error) update(own, { status: "problem", words: part.error });
+    else settle(own, part);
+  }
+  for (const row of open) update(row, { status: "problem", words: "The server found no scan in this file." });
 }
 
 /** @param {Row} row */
@@ -204,23 +226,12 @@ function settle(row, given) {
   forgetPictures(row);
 }
 
-function predict(row, withPicture, signal) {
-  const words = (text) => update(row, { status: "sending", words: text });
-  return request(`/v1/predict?view=${withPicture}`, {
-    body: () => form(row.scan),
-    signal,
-    askToken,
-    onUpload: (fraction) => words(fraction < 1 ? `Sending ${Math.round(100 * fraction)} %` : "Computing …"),
-    onBusy: (seconds) => words(`The server is busy; next try in ${seconds} s`),
-  });
-}
-
 /** @returns {Promise<any>} The heat map of a row. */
 async function explain(row, target, signal) {
   row.heatMaps ??= new Map();
   if (!row.heatMaps.has(target)) {
     const query = new URLSearchParams({ target, name: row.nameOnServer });
-    const content = await request(`/v1/explain?${query}`, { body: () => form(row.scan), signal, askToken });
+    const content = await request(`/v1/explain?${query}`, { body: () => form(row.files), signal, askToken });
     row.heatMaps.set(target, { ...content, picture: picture(content.heat_map) });
   }
   return row.heatMaps.get(target);
@@ -265,7 +276,7 @@ async function show(row) {
 
 /** @param {Row} row */
 async function fetchPicture(row) {
-  const content = await request("/v1/predict?view=true", { body: () => form(row.scan), askToken });
+  const content = await request("/v1/predict?view=true", { body: () => form(row.files), askToken });
   const found = content.answers.find((each) => each.name === row.nameOnServer) ?? content.answers[0];
   row.picture = picture(found?.view);
   if (!row.picture) throw new Error("the server sent no picture.");
@@ -280,12 +291,12 @@ function forgetPictures(latest) {
 }
 
 /** @returns {Row} */
-function newRow(scan, name, after = null) {
+function newRow(scan, name, files, after = null) {
   const button = element("button.link", { type: "button" });
   const cells = [element("td.status"), element("td"), element("td.number"), ...[0, 0, 0].map(() => element("td.wide-only"))];
   const line = element("tr", { on: { click: () => choose(row) } }, element("th", { scope: "row" }, button), ...cells);
   /** @type {any} */
-  const row = { scan, name, status: "waiting", words: "", canTryAgain: false, answer: null, picture: null, line, button, cells };
+  const row = { scan, name, files, status: "waiting", words: "", canTryAgain: false, answer: null, picture: null, line, button, cells };
   rows.splice(after ? rows.indexOf(after) + 1 : rows.length, 0, row);
   if (after) after.line.after(line);
   else byId("rows").append(line);
@@ -303,9 +314,9 @@ function update(row, changes) {
   Object.assign(row, changes);
   const { answer: given, status } = row;
   const titles = { waiting: "Waiting", sending: row.words, answered: "Answered", problem: "No answer", stopped: "Stopped" };
-  const best = (given?.calibrated_probabilities ?? given?.probabilities)?.[given.prediction];
+  const best = given && mostProbable(given);
   const texts = given
-    ? [visible(given.prediction), probability(best), decisionWord(given), setWords(given), likenessWord(given)]
+    ? [visible(best.name), probability(best.value), decisionWord(given), setWords(given), likenessWord(given)]
     : ["", "", "", "", ""];
   row.button.textContent = visible(row.name);
   [titles[status], ...texts].forEach((text, column) => (row.cells[column].textContent = text));
@@ -347,9 +358,9 @@ function results() {
   return [rows.filter((row) => row.answer).map((row) => row.answer), problems.map((row) => ({ name: row.name, error: row.words }))];
 }
 
-function form(scan) {
+function form(files) {
   const data = new FormData();
-  for (const { file, path } of scan.files) data.append("files", file, path);
+  for (const { file, path } of files) data.append("files", file, path);
   return data;
 }
 
