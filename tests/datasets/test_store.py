@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import errno
+import hashlib
 import json
 import os
 import pickle
@@ -9,26 +11,37 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+from filelock import FileLock
 from PIL import Image
 
 from gyrus.datasets import store as store_module
+from gyrus.datasets.manifest import VIEW, VOLUME_FILES, Manifest
 from gyrus.datasets.reader import Reader
+from gyrus.datasets.sample_files import ASSUMED
 from gyrus.datasets.scan import scan
 from gyrus.datasets.slice_stacks import StackConfig, stack_slices
-from gyrus.datasets.store import open_store, without_unusable
+from gyrus.datasets.store import open_store, stored_shape, without_unusable
+from gyrus.datasets.store_shards import Shard
 from gyrus.datasets.torch_dataset import PixelDataset
-from gyrus.errors import DataError, NothingUsableError
+from gyrus.errors import DataError, GyrusError, NothingUsableError
 from gyrus.synthetic.phantom import generate
 from gyrus.synthetic.phantom_layouts import write
 from gyrus.transforms.contrast_enhancement import Clahe, NonLocalMeans
 from gyrus.transforms.image_steps import Grayscale, Resize
 from gyrus.transforms.normalisation import IntensityScaling, Normalisation
 from gyrus.transforms.preprocessing import PreprocessingConfig
+from gyrus.transforms.volume_steps import Percentiles, Shape
 from tests.support.heads import nifti, noise
+from tests.support.manifests import manifest_of
 
 PREPROCESSING = PreprocessingConfig(steps=(Resize(size=(24, 24)),))
 
@@ -302,3 +315,282 @@ def test_the_store_depends_on_what_is_assumed_about_files(tmp_path):
     ]
     assert found[0].folder != found[1].folder
     assert (found[0].pixels <= found[1].pixels).all()
+
+
+def _small(folder: Path, *shapes: tuple[int, int]) -> Manifest:
+    """A manifest of one image a subject, whose pixels differ."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = []
+    for number, shape in enumerate(shapes):
+        name = f"{number}.png"
+        Image.fromarray(np.full(shape, 10 * number, np.uint8)).save(folder / name)
+        digest = hashlib.sha256((folder / name).read_bytes()).hexdigest()
+        rows.append({"sample": name, "path": name, "label": "a", "subject": f"s{number}", "digest": digest})
+    return Manifest.from_rows(pd.DataFrame(rows), root=folder, subject_kind="subject")
+
+
+UNCHANGED = PreprocessingConfig(steps=())
+
+
+class Killed(BaseException):
+    """Stands for the death of the process."""
+
+
+def test_a_killed_build_is_continued_from_its_last_whole_shard(tmp_path, monkeypatch) -> None:
+    """Each image is prepared once, also by workers; and progress counts all."""
+    monkeypatch.setattr("gyrus.datasets.store_shards.IMAGES", 2)
+    manifest, cache = _small(tmp_path / "data", *[(3, 4)] * 7), tmp_path / "cache"
+    seen: list[tuple[int, int]] = []
+
+    def kill(done: int, total: int) -> None:
+        seen.append((done, total))
+        if done == 5:
+            raise Killed
+
+    with pytest.raises(Killed):
+        open_store(manifest, UNCHANGED, cache=cache, progress=kill)
+    assert seen == [(number, 7) for number in range(1, 6)]
+    (building,) = _entries(cache)
+    assert building.endswith(store_module.BUILDING)
+    other = shutil.copytree(cache, tmp_path / "other")
+
+    seen.clear()
+    store = open_store(manifest, UNCHANGED, cache=cache, progress=lambda *given: seen.append(given))
+    assert seen == [(2, 7), (4, 7), (5, 7), (6, 7), (7, 7)]
+    assert store.pixels[:, 0, 0, 0].tolist() == [0, 10, 20, 30, 40, 50, 60]
+    assert sorted(path.name for path in store.folder.iterdir()) == ["pixels.npy", "statistics.npy", "store.json"]
+    about = json.loads((store.folder / "store.json").read_text())
+    assert (about["format"], about["images"]) == (store_module.FORMAT, 7)
+
+    def by_workers(_, missing: Sequence[int], *, part: Callable[[int], Callable[[], Shard]]) -> Iterator[Shard]:
+        assert list(missing) == [2, 3]
+        for number in missing:
+            yield part(number)()
+
+    seen.clear()
+    monkeypatch.setattr(store_module, "runs_here", lambda: False)
+    monkeypatch.setattr(store_module, "map_tasks", by_workers)
+    theirs = open_store(manifest, UNCHANGED, cache=other, progress=lambda *given: seen.append(given))
+    assert seen == [(2, 7), (4, 7), (6, 7), (7, 7)]
+    for path in store.folder.iterdir():
+        assert path.read_bytes() == (theirs.folder / path.name).read_bytes()
+
+
+def test_workers_are_ended_where_a_sample_cannot_be_prepared(tmp_path, monkeypatch) -> None:
+    ended = []
+
+    def by_workers(*_: object, part: Callable[[int], Callable[[], Shard]]) -> Iterator[Shard]:
+        try:
+            while True:
+                yield part(0)()
+        finally:
+            ended.append(True)
+
+    monkeypatch.setattr(store_module, "runs_here", lambda: False)
+    monkeypatch.setattr(store_module, "map_tasks", by_workers)
+    manifest = _small(tmp_path / "data", (3, 4), (3, 4))
+    (tmp_path / "data" / "1.png").unlink()
+    with pytest.raises(DataError, match=r"1\.png") as caught:
+        open_store(manifest, UNCHANGED, cache=tmp_path / "cache")
+    assert ended == [True]
+    assert caught.value is not None  # holds the frames, so that nothing but the store has closed the generator
+
+
+@pytest.mark.parametrize("shards", [True, False])
+def test_a_build_that_was_killed_when_it_was_whole_is_used(tmp_path, shards) -> None:
+    manifest, cache = _small(tmp_path / "data", (3, 4)), tmp_path / "cache"
+    folder = open_store(manifest, UNCHANGED, cache=cache).folder
+    building = folder.rename(folder.with_suffix(store_module.BUILDING))
+    if shards:
+        (building / "shards").mkdir()
+    open_store(manifest, UNCHANGED, cache=cache, progress=lambda *_: pytest.fail("built again"))
+    assert _entries(cache) == [folder.name]
+    assert not (folder / "shards").exists()
+
+
+def test_a_whole_store_is_opened_without_a_lock(tmp_path) -> None:
+    """The cache may be read-only then."""
+    manifest, cache = _small(tmp_path / "data", (3, 4)), tmp_path / "cache"
+    folder = open_store(manifest, UNCHANGED, cache=cache).folder
+    folder.with_suffix(".lock").unlink(missing_ok=True)
+    assert open_store(manifest, UNCHANGED, cache=cache).folder == folder
+    assert [path.name for path in (cache / "stores").iterdir()] == [folder.name]
+
+
+def test_a_store_that_another_process_has_just_built_is_used(tmp_path, monkeypatch) -> None:
+    manifest, cache = _small(tmp_path / "data", (3, 4)), tmp_path / "cache"
+    folder = open_store(manifest, UNCHANGED, cache=cache).folder
+    answers, asked = iter([False, True]), []
+    monkeypatch.setattr(store_module, "_is_whole", lambda path: asked.append(path) or next(answers))
+    monkeypatch.setattr(store_module, "_build", lambda *_: pytest.fail("built again"))
+    open_store(manifest, UNCHANGED, cache=cache)
+    assert asked == [folder, folder]
+
+
+@pytest.mark.parametrize("by_worker", [False, True])
+@pytest.mark.parametrize(
+    ("reason", "message"),
+    [
+        (OSError(errno.ENOSPC, "no space"), "The disk is full.*GYRUS_CACHE"),
+        (OSError(errno.EIO, "bad disk"), "bad disk"),
+    ],
+)
+def test_a_disk_that_cannot_be_written_leaves_no_build(tmp_path, monkeypatch, reason, message, by_worker) -> None:
+    def fail(folder: Path, *_: object) -> None:
+        (folder / "pixels.npy").write_bytes(b"half")
+        if by_worker:
+            raise GyrusError("Cannot write.") from reason
+        raise reason
+
+    monkeypatch.setattr(store_module, "_fill", fail)
+    with pytest.raises(DataError, match=message):
+        open_store(_small(tmp_path / "data", (3, 4)), UNCHANGED, cache=tmp_path / "cache")
+    assert _entries(tmp_path / "cache") == []
+
+
+def test_what_else_ends_a_build_is_told_as_it_is_and_the_build_can_be_continued(tmp_path, monkeypatch) -> None:
+    def fail(*_: object) -> None:
+        raise GyrusError("The workers died.")
+
+    monkeypatch.setattr(store_module, "_fill", fail)
+    with pytest.raises(GyrusError, match=r"^The workers died\.$"):
+        open_store(_small(tmp_path / "data", (3, 4)), UNCHANGED, cache=tmp_path / "cache")
+    assert len(_entries(tmp_path / "cache")) == 1
+
+
+def test_a_build_is_removed_also_where_an_earlier_one_could_not_be(tmp_path) -> None:
+    building, gone = tmp_path / f"key{store_module.BUILDING}", tmp_path / "key.removed"
+    for folder in (building, gone):
+        folder.mkdir()
+        (folder / "pixels.npy").touch()
+    store_module._remove(building)
+    assert list(tmp_path.iterdir()) == []
+    store_module._remove(building)
+
+
+def test_builds_that_nobody_continues_are_removed_after_a_week(tmp_path) -> None:
+    now, week = time.time(), store_module.FOREIGN_AGE
+    for name, age, age_of_content in (
+        ("old", week + 60, week + 60),
+        ("young", week - 60, week - 60),
+        ("busy", week + 60, week - 60),
+        ("locked", week + 60, week + 60),
+        ("broken", week + 60, week + 60),
+    ):
+        folder = tmp_path / (name + store_module.BUILDING)
+        folder.mkdir()
+        (folder / "pixels.npy").touch()
+        os.utime(folder / "pixels.npy", (now - age_of_content,) * 2)
+        os.utime(folder, (now - age,) * 2)
+    (tmp_path / "broken.lock").mkdir()
+    with FileLock(tmp_path / "locked.lock"):
+        store_module._remove_old_builds(tmp_path)
+    left = {path.stem for path in tmp_path.glob(f"*{store_module.BUILDING}")}
+    assert left == {"young", "busy", "locked", "broken"}
+    assert {path.name for path in tmp_path.glob("*.lock")} >= {"young.lock", "busy.lock", "locked.lock"}
+
+
+def test_checksums_that_are_no_checksums_are_damage(tmp_path) -> None:
+    manifest, cache = _small(tmp_path / "data", (3, 4)), tmp_path / "cache"
+    about = open_store(manifest, UNCHANGED, cache=cache).folder / "store.json"
+    content = json.loads(about.read_text())
+    about.write_text(json.dumps({**content, "checksums": []}))
+    store_module._WHOLE.clear()
+    open_store(manifest, UNCHANGED, cache=cache)
+    assert json.loads(about.read_text()) == content
+
+
+def test_each_block_of_a_file_has_its_checksum(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(store_module, "BLOCK", 10)
+    content = bytes(range(35))
+    (tmp_path / "file").write_bytes(content)
+    expected = [zlib.crc32(content[start : start + 10]) for start in (0, 10, 20, 30)]
+    assert store_module._checksums(tmp_path / "file") == expected
+
+
+VOLUMES = {VOLUME_FILES: [("a.nii",)] * 2}
+
+
+@pytest.mark.parametrize(
+    ("preprocessing", "columns", "key"),
+    [
+        (UNCHANGED, {}, "d936d6fe784cbeb4cd7e5993f0148cb8"),
+        (PreprocessingConfig(steps=(Resize(size=(24, 24)),)), {}, "7003cc7369c424414bbb770adf52bae3"),
+        (
+            PreprocessingConfig(steps=(), intensity=IntensityScaling(low=2.0, high=97.0)),
+            {},
+            "8f2047f3b4d9fca6a128bcc734674a31",
+        ),
+        (
+            PreprocessingConfig(steps=(), intensity=IntensityScaling(method="histogram")),
+            {},
+            "8b8026bf1e64f3c9a8f14bfa6442ae32",
+        ),
+        (UNCHANGED, {ASSUMED: ["spacing 1", None]}, "13b00904a7fbca3185254a98e4ea7104"),
+        (UNCHANGED, {ASSUMED: [None, None]}, "d936d6fe784cbeb4cd7e5993f0148cb8"),
+        (UNCHANGED, VOLUMES, "12adf22cdc37060d950726a43783cee7"),
+        (PreprocessingConfig(steps=(), volume=(Percentiles(low=2.0),)), VOLUMES, "75236d3404058935b104a5ef1e4e9cd0"),
+        (PreprocessingConfig(steps=(), volume=(Percentiles(low=2.0),)), {}, "d936d6fe784cbeb4cd7e5993f0148cb8"),
+    ],
+)
+def test_stores_of_earlier_versions_are_found(tmp_path, preprocessing, columns, key) -> None:
+    """The name of a store changes only with what changes its pixels; another name decodes all images again."""
+    manifest = manifest_of({"one": "a"}, slices=2)
+    manifest = replace(manifest, table=manifest.table.assign(**columns))
+    assert store_module._place(manifest, preprocessing, tmp_path) == tmp_path / "stores" / key
+
+
+def test_neighbouring_slices_are_not_taken_as_colours(tmp_path) -> None:
+    manifest = manifest_of({"one": "a"}, slices=2)
+
+    def shown(*neighbours: int | None) -> Manifest:
+        views = [None if number is None else json.dumps({"neighbours": number}) for number in neighbours]
+        return replace(manifest, table=manifest.table.assign(**{VIEW: views}))
+
+    gray, resized = (PreprocessingConfig(steps=(step,)) for step in (Grayscale(), Resize(size=(4, 4))))
+    with pytest.raises(DataError, match="'grayscale' would treat neighbouring slices"):
+        store_module._place(shown(None, 1), gray, tmp_path)
+    for accepted, preprocessing in ((shown(None, 0), gray), (shown(1, 1), resized), (manifest, gray)):
+        store_module._place(accepted, preprocessing, tmp_path)
+
+
+def test_samples_of_another_size_than_most_or_than_that_of_the_network_are_left_out(tmp_path) -> None:
+    """Also where the first is the odd one. All of them are found at once."""
+    shapes = (2, 2), (3, 4), (5, 4), (3, 4), (3, 4), (5, 4), (3, 4)
+    manifest, cache = _small(tmp_path / "data", *shapes), tmp_path / "cache"
+    (tmp_path / "data" / "4.png").unlink()
+    most, others = ["1.png", "3.png", "6.png"], ["2.png", "5.png"]
+    seen: list[tuple[int, int]] = []
+    for size, kept, stores in ((None, most, 1), ((1, 5, 4), others, 2), ((1, 9, 9), most, 2)):
+        seen.clear()
+        usable = without_unusable(
+            manifest, UNCHANGED, cache=cache, progress=lambda *given: seen.append(given), size=size
+        )
+        assert usable.table["sample"].tolist() == kept
+        assert sorted(problem.sample for problem in usable.problems) == sorted({*manifest.table["sample"]} - {*kept})
+        assert {problem.kind for problem in usable.problems if problem.sample != "4.png"} == {"not prepared"}
+        assert seen[:7] == [(number, 7) for number in range(1, 8)]
+        assert len(seen) == 7 + (len(kept) if size != (1, 9, 9) else 0)  # the last store has been built before
+        assert len(_entries(cache)) == stores
+    shape = {problem.sample: problem.message for problem in usable.problems}["0.png"]
+    assert shape == "shape [1, 2, 2] after the steps, not [1, 3, 4]"
+    assert without_unusable(usable, UNCHANGED, cache=cache) is usable
+
+
+def test_the_shape_in_a_store_is_known_before_it_is_built(tmp_path) -> None:
+    manifest, cache = _small(tmp_path / "data", (3, 4), (5, 4)), tmp_path / "cache"
+    assert stored_shape(manifest, UNCHANGED, cache=cache) == (1, 3, 4)
+    assert stored_shape(manifest, PREPROCESSING, cache=cache) == (1, 24, 24)
+    assert not cache.exists()
+    open_store(manifest, PREPROCESSING, cache=cache)
+    for path in (tmp_path / "data").iterdir():
+        path.unlink()
+    assert stored_shape(manifest, PREPROCESSING, cache=cache) == (1, 24, 24)
+
+
+def test_the_shape_of_a_volume_is_that_after_its_steps(tmp_path) -> None:
+    nifti(noise((7, 6, 5)), tmp_path / "data" / "a" / "sub-1_T1w.nii.gz", np.eye(4))
+    manifest = scan(tmp_path / "data")
+    preprocessing = PreprocessingConfig(steps=(), volume=(Shape(size=(4, 9, 8)), Percentiles()))
+    assert stored_shape(manifest, preprocessing, cache=tmp_path / "cache") == (1, 4, 9, 8)
+    assert open_store(manifest, preprocessing, cache=tmp_path / "cache").pixels.shape == (1, 1, 4, 9, 8)

@@ -18,6 +18,7 @@ from gyrus.evaluation.bootstrap import (
     IntervalNotes,
     bca_interval,
     bootstrap_metrics,
+    cluster_indices,
     cluster_samples,
     divide,
     estimate,
@@ -30,6 +31,7 @@ from gyrus.evaluation.bootstrap import (
     stratify,
 )
 from gyrus.evaluation.metrics import CLASS_METRICS, METRICS
+from gyrus.inference.predictions import Predictions
 
 CLASSES = 3
 NOTES = IntervalNotes(undefined="only one class", scarce="class 'x' has 1 subject", always="by the way")
@@ -117,6 +119,7 @@ def test_a_percentile_interval_is_the_central_part() -> None:
         (np.nan, [np.nan] * 9, "only one class"),
         (0.5, [0.4, 0.5, 0.6, np.nan], "1 of 4 resamples have no value (class 'x' has 1 subject)"),
         (0.5, [], "no resamples were requested"),
+        (0.5, [np.nan] * 2, "no interval: 2 of 2 resamples have no value"),
         (1.0, [1.0] * 9, "every resample gives the same value"),
     ],
 )
@@ -151,14 +154,17 @@ def test_the_interval_is_bca_where_left_out_values_are_given() -> None:
 
 
 def test_exact_intervals_count_the_clusters_of_each_class() -> None:
-    """Three subjects: one of class 0, half right; one of class 1, right; one of class 1, half right."""
-    targets, predicted, clusters = np.array([0, 0, 1, 1, 1]), np.array([0, 1, 1, 1, 0]), np.array([0, 0, 1, 2, 2])
-    samples = cluster_samples(targets, predicted, np.eye(2)[predicted], clusters)
-    constant = samples.constant_scores(*score_samples(samples)[:2], 0.9)
-    assert (constant.true.tolist(), constant.others.tolist()) == ([1, 2], [2, 1])
-    assert (constant.predicted.tolist(), constant.involved.tolist()) == ([2, 3], [2, 3])
-    assert constant.gains.tolist() == [0.5, 0, -0.5]
-    assert constant.level == 0.9
+    """One subject of class 0, two of class 1, one of class 2, which is never predicted, and none of class 3."""
+    targets, predicted = np.array([0, 0, 0, 1, 1, 1, 2]), np.array([0, 0, 1, 1, 1, 0, 1])
+    samples = cluster_samples(targets, predicted, np.eye(4)[predicted], np.array([0, 0, 0, 1, 2, 2, 3]))
+    point, reference, _ = score_samples(samples)
+    constant = samples.constant_scores(point, reference, 0.9)
+    assert (constant.true.tolist(), constant.others.tolist()) == ([1, 2, 1, 0], [3, 2, 3, 4])
+    assert (constant.predicted.tolist(), constant.involved.tolist()) == ([2, 4, 0, 0], [2, 4, 1, 0])
+    assert constant.gains.tolist() == [-1 / 3, 1, 0.5, 0]
+    assert constant.by_class["recall"][:3].tolist() == [2 / 3, 2 / 3, 0]
+    assert (constant.reference, constant.level) == (reference, 0.9)
+    assert {values.shape for values in point.overall.values()} == {(1,)}
 
 
 def test_by_subject_the_interval_covers_and_by_image_it_does_not() -> None:
@@ -309,6 +315,7 @@ def test_small_classes_get_one_subject_that_is_right_and_one_that_is_wrong() -> 
     assert (added.targets[4:].tolist(), added.predicted[4:].tolist()) == ([0, 0, 1, 1], [0, 1, 1, 0])
     large = stratify(targets[:5], predicted[:5], probabilities[:5], clusters[:5])
     assert (len(large.targets), large.sizes.tolist()) == (5, [5, 0, 0, 0])
+    assert {each.dtype for each in (large.targets, large.predicted, large.classes)} == {np.dtype(np.int64)}
 
 
 def test_resamples_within_classes_draw_as_many_of_each_class_as_there_are() -> None:
@@ -365,3 +372,35 @@ def test_the_mean_of_equal_values_has_the_interval_of_its_bounds() -> None:
 def test_divide_is_undefined_where_nothing_is_counted() -> None:
     np.testing.assert_array_equal(divide([1.0, 0.25], [1.0, 0.5]), [1, 0.5])
     np.testing.assert_array_equal(divide([1, 2, 3], [2.0, 0.0, -1.0]), [0.5, np.nan, np.nan])
+
+
+def test_clusters_that_change_class_are_not_resampled_within_classes() -> None:
+    """A subject whose label changes between visits belongs to no stratum."""
+    targets, predicted, probabilities, clusters = strata_study()
+    targets = np.where(np.arange(len(targets)) == len(targets) - 2, 0, targets)
+    strata = stratify(targets, predicted, probabilities, clusters)
+    (counts,) = strata.counts(40, seed=0)
+    assert counts.shape == (len(strata.classes), 0)
+
+
+def test_clusters_are_numbered_in_the_order_of_their_names() -> None:
+    """Two classifiers whose samples are in another order are resampled alike."""
+    predictions = Predictions.from_logits(
+        ["1", "2", "3"], np.eye(3)[:, :2], classes=["a", "b"], split_unit="subject", subjects=["q", "p", "q"]
+    )
+    assert cluster_indices(predictions).tolist() == [1, 0, 1]
+
+
+def test_rows_have_weights_in_means_and_fractions() -> None:
+    config, weights = BootstrapConfig(resamples=20), np.array([3.0, 1.0, 2.0, 2.0])
+    mean = estimate_mean([1, 0, 1, 0], np.arange(4), config, weights=weights)
+    fraction = estimate_fraction(
+        [1, 0, 1, 0], [1, 1, 1, 1], np.arange(4), config, IntervalNotes("nobody", "few"), weights
+    )
+    assert mean.value == pytest.approx(5 / 8)
+    assert (fraction.value, fraction.low, fraction.high) == (mean.value, mean.low, mean.high)
+
+
+def test_a_mean_of_one_row_has_the_interval_of_its_bounds() -> None:
+    one = estimate_mean([0.5], np.array([0]), BootstrapConfig(resamples=20), (0.0, 1.0))
+    assert (one.value, one.low, one.high) == pytest.approx((0.5, 0.5 * 0.025, 0.5 * 0.025 + 0.975))
