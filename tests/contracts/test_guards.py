@@ -233,7 +233,8 @@ def rows_for_baselines(seed: int = 0) -> baselines.BaselineData:
 def test_the_constant_of_the_svm_is_chosen_on_the_validation_set(monkeypatch):
     """The best constant on the validation set is the worst on the test set, and the other way round."""
 
-    def scores(_features, _targets, _evaluated, strength, *_):
+    def scores(_features, _targets, _evaluated, *rest):
+        strength = rest[-1]
         right = {subset: rows.targets[rows.subsets == subset] for subset in ("val", "test")}
         best = strength == baselines.C_VALUES[-1]
         answers = [right["val"] if best else 1 - right["val"], 1 - right["test"] if best else right["test"]]
