@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -38,6 +39,8 @@ class OnnxRuntimeEngine:
         """
         if not is_installed():
             raise missing_dependency("Running a network in the format ONNX", EXTRA)
+        # By default it reports its use to its vendor, and leaves a file in the folder of temporary files.
+        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
         import onnxruntime
 
         options = onnxruntime.SessionOptions()

@@ -16,7 +16,7 @@ from gyrus.imaging.decoding import GrayWindow, decode
 from gyrus.inference.columns import BY_SUBJECT, CALIBRATED, DECISION, LIKE_TRAINING, MOST_UNLIKE, PREDICTION_SET
 from gyrus.inference.columns import SUBJECT_LIKE_TRAINING as SUBJECT_P
 from gyrus.inference.decision_rule import softmax
-from gyrus.inference.unlike_training import PARTS, alarm_limit, combine_likeness, likeness_columns
+from gyrus.inference.unlike_training import PARTS, alarm_limit
 from gyrus.serving.errors import RequestError
 from gyrus.serving.heat_maps import explain, why_not
 from gyrus.serving.prepare import Prepared, prepare, reason
@@ -24,6 +24,7 @@ from gyrus.serving.scan_data import nifti, png, volume_of
 from gyrus.serving.scans import BadFile, Scan, Unpacking, find_scans
 from gyrus.text import counted
 from gyrus.types import SPLIT_WARNINGS
+from gyrus.workflows.predict_bundle import likeness_of
 
 Result = dict[str, Any]
 """Status and body of an answer."""
@@ -200,14 +201,9 @@ class Answering:
         return found
 
     def _likeness(self, name: str, count: int, distances: Sequence[np.ndarray | None]) -> dict[str, Any]:
-        members = [
-            likeness_columns(member.unlike, each, [name] * count)
-            for member, each in zip(self.bundle.members, distances, strict=True)
-            if member.unlike and each is not None
-        ]
-        if not members:
+        columns = likeness_of(self.bundle, distances, [name] * count)
+        if not columns:
             return {"p_like_training": None, "unlike": None, "most_unlike_in": None}
-        columns = combine_likeness(members)
         p_values = np.asarray(columns[SUBJECT_P if SUBJECT_P in columns else LIKE_TRAINING], float)
         p_value = float(p_values.min())
         if np.isnan(p_value):

@@ -126,7 +126,7 @@ class Pool:
         job = Job(message, alone, asyncio.get_running_loop().create_future())
         await self._put([job])
         try:
-            async with asyncio.timeout(self._limits.seconds * (TRIES + 1)):
+            async with asyncio.timeout(START_SECONDS + self._limits.seconds * (TRIES + 1)):
                 return await job.answer
         except TimeoutError as error:
             raise busy("requests before this one took too long") from error

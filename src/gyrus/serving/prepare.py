@@ -110,7 +110,8 @@ def _prepare_volume(bundle: Bundle, scan: Scan) -> Prepared:
             found.append((np.array(store.pixels), store.statistics))
     finally:
         shutil.rmtree(cache, ignore_errors=True)
-    names, facts = facts_of(manifest, range(len(manifest.table)) if _compares(bundle.members) else ())
+    nothing: tuple[tuple[str, ...], np.ndarray] = ((), np.empty((len(manifest.table), 0)))
+    names, facts = facts_of(manifest, range(len(manifest.table))) if _compares(bundle.members) else nothing
     return Prepared(scan, tuple(found), names, facts, tuple(manifest.notes))
 
 

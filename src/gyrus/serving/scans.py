@@ -192,4 +192,4 @@ def _name_of_series(names: Sequence[str], series: int) -> str:
     """The folder that the files share, or the first file."""
     folders = {str(PurePosixPath(name).parent) for name in names}
     shared = folders.pop() if len(folders) == 1 else "."
-    return shared if shared != "." and series == 1 else names[0]
+    return shared if shared != "." and series == 1 else min(names)
