@@ -239,10 +239,10 @@ def shown(
     for (kind, status), count in sorted(report.outcomes.items()):
         print(f"| {kind} | {status} | {count} |")
     p50, p99 = np.percentile(report.seconds, [50, 99])
-    print(
-        f"\n{options.requests} requests by {options.clients} clients in {took:.0f} s: {options.requests / took:.0f} per s"
-    )
-    print(f"good requests: p50 {1000 * p50:.0f} ms, p99 {1000 * p99:.0f} ms, longest {max(report.seconds):.1f} s")
+    rate = f"{took:.0f} s: {options.requests / took:.0f} per s"
+    print(f"\n{options.requests} requests by {options.clients} clients in {rate}")
+    longest = max(report.seconds)
+    print(f"good requests: p50 {1000 * p50:.0f} ms, p99 {1000 * p99:.0f} ms, longest {longest:.1f} s")
     print(f"worker killed midway: {killed}")
     print(f"memory of the server: {before[0]:.0f} MiB after warming up, {after[0]:.0f} MiB at the end")
     print(f"memory of the worker: {before[1]:.0f} MiB after warming up, {after[1]:.0f} MiB at the end (a new one)")
