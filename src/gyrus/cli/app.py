@@ -47,9 +47,16 @@ TRAINING = frozenset({"train", "crossval", "tune", "demo"})
 
 ABOUT = "Train brain-MRI classifiers whose scores you can trust."
 
+FIRST_STEPS = """\b
+First steps:
+  gyrus demo                           the main task on synthetic heads, in a minute
+  gyrus audit FOLDER                   find leakage and bad images in your data
+  gyrus train --data FOLDER --out run  train, and measure on unseen subjects"""
+
 app = group(
     ABOUT,
     name="gyrus",
+    epilog=FIRST_STEPS,
     add_completion=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},

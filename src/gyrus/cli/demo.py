@@ -10,6 +10,13 @@ import typer
 from gyrus.cli.options import Quiet
 from gyrus.cli.terminal import console, display_of
 
+_NEXT = """
+Next:
+  open the report in a browser; {run}/report.html has all figures of the split by subject
+  gyrus explain {run}                     heat maps: where the network looks
+  gyrus audit FOLDER                      your own images: leakage, duplicates, bad images
+  gyrus train --data FOLDER --out run     train on them, and measure on unseen subjects"""
+
 
 def demo(
     out: Annotated[Path, typer.Option("--out", help="New folder for the data and the runs.")] = Path("demo"),
@@ -25,3 +32,4 @@ def demo(
     comparison = gyrus.demo(out, seed=seed, display=display_of(quiet=quiet))
     console.print(comparison.text())
     console.print(f"Report: {comparison.report}")
+    console.print(_NEXT.format(run=comparison.subject.folder))

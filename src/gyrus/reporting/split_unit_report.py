@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from gyrus.datasets.splits import Split
 from gyrus.evaluation.metrics import HEADLINE_METRICS, METRIC_TITLES, METRICS
-from gyrus.evaluation.result import Evaluation, Scores, percent, unit_name
+from gyrus.evaluation.result import Baselines, Evaluation, Scores, percent, unit_name, verdict
 from gyrus.inference.predictions import Predictions
 from gyrus.reporting.evaluation_figures import draw_scores
 from gyrus.reporting.figures import (
@@ -43,6 +43,7 @@ class ComparedRun:
         command: The command line that made it.
         created: When it was made, as text.
         split: The split of a run; None for a cross-validation, which tests every subject.
+        baselines: Its baselines, if there are any.
         pictures: Its figures.
     """
 
@@ -52,6 +53,7 @@ class ComparedRun:
     command: Sequence[str]
     created: str
     split: Split | None = None
+    baselines: Baselines | None = None
     pictures: tuple[Picture, ...] = ()
 
     @property
@@ -70,8 +72,8 @@ class Comparison:
 
     @property
     def sentences(self) -> tuple[str, ...]:
-        """Why the scores differ."""
-        return reasons({run.name: run.evaluation for run in self.runs})
+        """How good the classifier is on new subjects, and why the scores differ."""
+        return *_on_new_subjects(self.runs), *reasons({run.name: run.evaluation for run in self.runs})
 
 
 def report_comparison(runs: Sequence[ComparedRun], path: Path) -> str:
@@ -93,7 +95,14 @@ def report_comparison(runs: Sequence[ComparedRun], path: Path) -> str:
     figures = save_drawings([draw_comparison(evaluations)], path.parent / "figures")
     write_page(path, "comparison.html.j2", Comparison(path.parent.resolve().name, tuple(shown), figures))
     overlaps = [_overlap_sentence(run.name, run.split) for run in runs if run.split and run.split.subjects["test"]]
-    return one_per_line([*_score_lines(evaluations), "", *overlaps, *reasons(evaluations)])
+    sentences = (*_on_new_subjects(runs), *reasons(evaluations))
+    return one_per_line([*_score_lines(evaluations), "", *overlaps, *sentences])
+
+
+def _on_new_subjects(runs: Sequence[ComparedRun]) -> tuple[str, ...]:
+    """What the first run without leakage shows, in one sentence or two; nothing without baselines."""
+    clean = next((run for run in runs if not run.evaluation.warning), None)
+    return () if clean is None or clean.baselines is None else verdict(clean.evaluation, clean.baselines)[:1]
 
 
 def shared_subjects(split: Split) -> tuple[int, int]:

@@ -24,8 +24,8 @@ def demo(out: str | Path = "demo", *, seed: int = 0, display: Display = SILENT) 
         KeyboardInterrupt: Training was interrupted.
     """
     folder = Path(out)
-    display.say("1. Synthetic heads: 120 subjects with four stages of atrophy, 12 slices each.")
-    data = write(generate(subjects=120, slices=12, classes=4, size=64, seed=seed), folder / "data")
+    display.say("1. Synthetic heads: 240 subjects with four stages of atrophy, six slices each.")
+    data = write(generate(subjects=240, slices=6, classes=4, size=64, seed=seed), folder / "data")
     display.say("2. The baseline CNN, split by subject and, for comparison, by image.")
     return train_both(
         "dementia-baseline",

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from gyrus.datasets.splits import Split
-from gyrus.evaluation.result import Evaluation
+from gyrus.evaluation.result import Baselines, Evaluation
 from gyrus.inference.predictions import Predictions
 from gyrus.reporting.split_unit_report import ComparedRun, report_comparison
 from gyrus.runs.run_folder import Run
@@ -82,6 +82,7 @@ def train_both(
             command=run.facts["command"],
             created=run.facts["created"],
             split=Split.load(run.split),
+            baselines=Baselines.load(run.baselines) if run.baselines.is_file() else None,
         )
         for unit, run in runs.items()
     ]
