@@ -12,7 +12,9 @@ from tests.support.command_line import succeeded
 def test_the_demo_prints_both_scores_and_what_to_do_next(monkeypatch, tmp_path):
     def demo(out: Path, *, seed: int, display: object) -> SimpleNamespace:
         assert display is api.SILENT
-        return SimpleNamespace(text=lambda: f"Seed {seed}", report=out / "report.html", subject=SimpleNamespace(folder=out))
+        return SimpleNamespace(
+            text=lambda: f"Seed {seed}", report=out / "report.html", subject=SimpleNamespace(folder=out)
+        )
 
     monkeypatch.setattr(api, "demo", demo, raising=False)
     scores, report, _, following, *steps = succeeded("demo", "--out", tmp_path, "--seed", 3, "--quiet").splitlines()

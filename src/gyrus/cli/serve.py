@@ -49,7 +49,10 @@ def serve(
     ] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Serve a bundle on this machine: a web page and an HTTP API; nothing that is sent is kept."""
+    """Serve a bundle: a web page and an HTTP API.
+
+    They are open to this machine only unless told otherwise. Nothing that is sent is kept.
+    """
     import gyrus
     from gyrus.serving.limits import ServingLimits
     from gyrus.serving.server import read_token

@@ -24,13 +24,13 @@ def demo(out: str | Path = "demo", *, seed: int = 0, display: Display = SILENT) 
         KeyboardInterrupt: Training was interrupted.
     """
     folder = Path(out)
-    display.say("1. Synthetic heads: 240 subjects with four stages of atrophy, six slices each.")
-    data = write(generate(subjects=240, slices=6, classes=4, size=64, seed=seed), folder / "data")
+    display.say("1. Synthetic heads: 240 subjects with four stages of atrophy, 12 slices each.")
+    data = write(generate(subjects=240, slices=12, classes=4, size=48, seed=seed), folder / "data")
     display.say("2. The baseline CNN, split by subject and, for comparison, by image.")
     return train_both(
         "dementia-baseline",
         data=data,
         out=folder / "runs",
-        overrides={"preprocessing.steps.1.size": [64, 64], "seed": seed},
+        overrides={"preprocessing.steps.1.size": [48, 48], "training.epochs": 8, "seed": seed},
         display=display,
     )
