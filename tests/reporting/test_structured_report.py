@@ -168,6 +168,15 @@ def test_a_header_that_allows_no_report_is_named_without_its_values(tags, reason
     assert not (tmp_path / "report.dcm").exists()
 
 
+def test_optional_attributes_that_are_not_valid_are_left_out(tmp_path):
+    files = series(tmp_path / "T1", PatientAge="0Y", PatientWeight=70.5, OtherPatientIDs=["a", "b"])
+    write_structured_report(answer(files), CLASSIFIER, tmp_path / "report.dcm")
+    assert not problems_of(tmp_path / "report.dcm")
+    report = pydicom.dcmread(tmp_path / "report.dcm")
+    assert "PatientAge" not in report
+    assert report.PatientWeight == 70.5
+
+
 def test_files_of_several_patients_have_no_report(tmp_path):
     one = series(tmp_path / "a", series="1.2.3")
     two = series(tmp_path / "b", series="1.2.3", PatientID="other")

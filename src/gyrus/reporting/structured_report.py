@@ -152,7 +152,25 @@ def _usable_sources(answer: SeriesAnswer) -> list[Dataset]:
         if first.get(keyword) is None:
             setattr(first, keyword, "")
     _require_valid(first, answer.name)
+    _leave_out_invalid(first)
     return sources
+
+
+def _leave_out_invalid(header: Dataset) -> None:
+    """Remove optional attributes whose text is not valid DICOM, such as an age of "0Y", from a header in memory."""
+    from pydicom.config import RAISE
+    from pydicom.valuerep import validate_value
+
+    for element in list(header):
+        values = element.value if element.VM > 1 else [element.value]
+        if element.VR == "SQ" or element.keyword in _EMPTY_IF_MISSING:
+            continue
+        try:
+            for value in values:
+                if isinstance(value, str):  # numbers have been read already
+                    validate_value(element.VR, value, RAISE)
+        except ValueError:
+            del header[element.tag]
 
 
 def _require_valid(header: Dataset, name: str) -> None:
