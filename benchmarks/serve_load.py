@@ -65,7 +65,7 @@ def small_bundle(folder: Path) -> Path:
         "evaluation.baselines": False,
     }
     run = gyrus.train("dementia-baseline", data=data, out=folder / "run", overrides=overrides)
-    gyrus.export(run, out=folder / "bundle")
+    gyrus.export(run.folder, out=folder / "bundle")
     return folder / "bundle"
 
 
