@@ -320,7 +320,11 @@ function update(row, changes) {
     : ["", "", "", "", ""];
   row.button.textContent = visible(row.name);
   [titles[status], ...texts].forEach((text, column) => (row.cells[column].textContent = text));
-  if (status === "problem") row.cells[0].append(element("small", {}, sentence(row.words)));
+  const hasWords = status === "problem";
+  if (hasWords) row.cells[0].append(element("small", {}, sentence(row.words)));
+  // The reason takes the place of class and probability, which there are none of.
+  row.cells[0].colSpan = hasWords ? 3 : 1;
+  for (const cell of row.cells.slice(1, 3)) cell.hidden = hasWords;
   row.cells[0].className = `status ${status}`;
   row.line.classList.toggle("unlike", Boolean(given?.unlike));
   byId("table").hidden = rows.length < 2;
