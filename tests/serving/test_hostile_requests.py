@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import os
 import signal
 import struct
 import time
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,11 @@ from gyrus.errors import ConfigError, DataError, GyrusError
 from gyrus.export.manifest import BUNDLE
 from gyrus.imaging.volume_formats import write_nifti
 from gyrus.serving.app import create_app
+from gyrus.serving.errors import RequestError
 from gyrus.serving.limits import ServingLimits
 from gyrus.serving.security import Access
 from gyrus.serving.server import access_for, read_token, serve
+from gyrus.serving.uploads import receive_files
 from tests.serving.test_app import png, upload, zipped
 from tests.support.bundles import as_volume, volume
 from tests.support.images import png_header
@@ -421,3 +424,14 @@ def test_a_volume_of_the_wrong_size_is_refused(volumes, tmp_path):
     response = volumes.post("/v1/predict", files=[upload("scan.nii.gz", (tmp_path / "scan.nii.gz").read_bytes())])
     assert response.status_code == 422
     assert "8 x 16 x 16" in response.json()["error"]
+
+
+def test_an_upload_that_takes_too_long_is_ended(tmp_path):
+    async def slow() -> AsyncIterator[bytes]:
+        yield b'--x\r\ncontent-disposition: form-data; name="files"; filename="a.png"\r\n\r\nabc'
+        await asyncio.sleep(60)
+
+    limits = ServingLimits(upload_seconds=0.05)
+    with pytest.raises(RequestError, match=r"longer than 0\.05 s") as refused:
+        asyncio.run(receive_files(slow(), b"x", tmp_path, limits, lambda _: None))
+    assert refused.value.status == 408
