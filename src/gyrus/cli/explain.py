@@ -37,6 +37,13 @@ def explain(
     out: Annotated[
         Path | None, typer.Option("--out", help="Output folder; by default explanation in the run folder.")
     ] = None,
+    dicom_sc: Annotated[
+        Path | None,
+        typer.Option(
+            "--dicom-sc",
+            help="New folder for the heat maps of DICOM series as DICOM images; they hold the patient's header.",
+        ),
+    ] = None,
     shown: Annotated[int, typer.Option("--shown", help="Number of images to show.")] = 8,
     images: Annotated[
         int, typer.Option("--images", help="Number of images for the checks and the mean heat maps.")
@@ -103,6 +110,7 @@ def explain(
         inputs or (),
         config=config,
         out=out,
+        dicom_sc=dicom_sc,
         data=reading.config(),
         display=display_of(quiet=quiet),
     )

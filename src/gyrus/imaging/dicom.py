@@ -154,6 +154,58 @@ def read_source_headers(paths: Sequence[Path]) -> list[Any]:
         return found
 
 
+@dataclass(frozen=True, eq=False)
+class SourceFrame:
+    """Which pixels of a series lie where: one frame of a file, or its only one.
+
+    Attributes:
+        file: Index of its file.
+        number: Number of the frame in its file, from 1; None where the file has a single image.
+        shape: Rows and columns.
+        affine: float64 (3, 3), from (row, column, 1) to mm in RAS+.
+        spacing: mm between rows, and between columns.
+        directions: Along a row and along a column, in LPS+, as in the header: 6 numbers.
+        position: Of the first voxel in LPS+, as in the header: 3 numbers, mm.
+    """
+
+    file: int
+    number: int | None
+    shape: tuple[int, int]
+    affine: np.ndarray
+    spacing: tuple[float, float]
+    directions: tuple[float, ...]
+    position: tuple[float, ...]
+
+
+def read_source_frames(paths: Sequence[Path]) -> list[SourceFrame]:
+    """Where the frames of a series lie, from its headers: by instance number, frames of a file in their order.
+
+    Raises:
+        UnusableImageError: A file is not a DICOM file, is damaged, or does not state where its pixels lie.
+        MissingDependencyError: pydicom is not installed.
+    """
+    found: list[tuple[int, SourceFrame]] = []
+    with quiet_libraries():
+        for number, path in enumerate(paths):
+            with _damage_in_words(path):
+                data = _open(path, pixels=False, tags=None)
+                _require_gray(data, path)
+                frames = int(data.get("NumberOfFrames") or 1)
+                without_pixels = np.empty((frames, 0, 0), np.float32)
+                instance, shape = int(data.get("InstanceNumber") or 0), (int(data.Rows), int(data.Columns))
+                for place, one in enumerate(_frames(data, without_pixels), start=1):
+                    several = "PerFrameFunctionalGroupsSequence" in data
+                    found.append((instance, _source_frame(number, place if several else None, shape, one)))
+    return [frame for _, frame in sorted(found, key=lambda each: each[0])]
+
+
+def _source_frame(file: int, number: int | None, shape: tuple[int, int], one: _Slice) -> SourceFrame:
+    down, across = one.column_direction * one.spacing[0], one.row_direction * one.spacing[1]
+    affine = np.diag([-1.0, -1.0, 1.0]) @ np.column_stack([down, across, one.position])
+    directions = (*one.row_direction.tolist(), *one.column_direction.tolist())
+    return SourceFrame(file, number, shape, affine, one.spacing, directions, tuple(one.position.tolist()))
+
+
 def read_series(paths: Sequence[Path]) -> Volume:
     """Read the files of one series, in any order, as a volume in RAS+.
 

@@ -6,17 +6,22 @@ docs/dicom-sr.md lists the content and the private codes. highdicom builds the d
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gyrus.errors import GyrusError, UnusableImageError
-from gyrus.extras import DISTRIBUTION, missing_dependency
+from gyrus.extras import DISTRIBUTION
 from gyrus.files import atomic_path
-from gyrus.imaging.dicom import read_source_headers
 from gyrus.imaging.quiet_libraries import quiet_libraries
+from gyrus.reporting.dicom_sources import (
+    RESEARCH_ONLY,
+    one_line,
+    refusal_in_words,
+    require_highdicom,
+    short_text,
+    usable_sources,
+)
 from gyrus.text import visible
 
 if TYPE_CHECKING:
@@ -33,19 +38,10 @@ LIKE_TRAINING = ("P-LIKE-TRAINING", "P-value of being like the training data")
 UNLIKE_TRAINING = ("UNLIKE-TRAINING", "Unlike the training data")
 """Private codes: value, which has at most 16 characters, and meaning, which has at most 64."""
 
-RESEARCH = (
-    "For research only. Not a medical device, and not a diagnosis. This report was written by software and was not "
-    "verified by a person."
-)
+RESEARCH = f"{RESEARCH_ONLY} This report was written by software and was not verified by a person."
 
 _MODALITIES = {"MR": "Magnetic Resonance", "CT": "Computed Tomography", "PT": "Positron emission tomography"}
-_MOST_BYTES = 64
 _SERIES_NUMBER = 9000
-_EMPTY_IF_MISSING = (
-    *("PatientID", "PatientName", "PatientBirthDate", "PatientSex"),
-    *("AccessionNumber", "StudyID", "StudyDate", "StudyTime", "ReferringPhysicianName"),
-)
-"""Attributes that must be in every document, and may be empty (type 2)."""
 
 
 @dataclass(frozen=True)
@@ -94,18 +90,6 @@ class SeriesAnswer:
     statements: tuple[str, ...]
 
 
-def require_highdicom() -> None:
-    """Raise an error where the library that writes reports is missing.
-
-    Raises:
-        MissingDependencyError: highdicom is not installed.
-    """
-    try:
-        import highdicom  # noqa: F401
-    except ImportError as error:
-        raise missing_dependency("Writing DICOM Structured Reports", "dicom-sr") from error
-
-
 def write_structured_report(answer: SeriesAnswer, classifier: ReportedClassifier, path: Path) -> None:
     """Write a report. Patient and study are those of the series, which the report refers to.
 
@@ -113,10 +97,10 @@ def write_structured_report(answer: SeriesAnswer, classifier: ReportedClassifier
         GyrusError: The headers of the series do not allow a report, or the file cannot be written.
         MissingDependencyError: highdicom is not installed.
     """
-    require_highdicom()
+    require_highdicom("Writing DICOM Structured Reports")
     with quiet_libraries():
-        sources = _usable_sources(answer)
-        with _refusal_in_words(answer.name):
+        sources = usable_sources(answer.name, answer.files, "report")
+        with refusal_in_words(answer.name, "report"):
             document = _document(answer, classifier, sources)
         with atomic_path(path) as temporary:
             document.save_as(temporary, enforce_file_format=True)
@@ -129,76 +113,6 @@ def class_code(name: str) -> str:
 
 def _short_digest(name: str) -> str:
     return hashlib.sha256(name.encode()).hexdigest()[:10].upper()
-
-
-def _usable_sources(answer: SeriesAnswer) -> list[Dataset]:
-    """The headers of a series, without pixels, to which a report can refer.
-
-    Raises:
-        GyrusError: An attribute is missing or not valid, or the files are of several patients or studies.
-    """
-    try:
-        sources = read_source_headers(answer.files)
-    except UnusableImageError as error:
-        raise GyrusError(f"{answer.name}: {error.message}.") from error
-    for keyword in ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID"):
-        if not all(source.get(keyword) for source in sources):
-            raise GyrusError(f"{answer.name}: the header has no {keyword}, to which a report must refer.")
-    for keyword in ("PatientID", "StudyInstanceUID"):
-        if len({str(source.get(keyword) or "") for source in sources}) > 1:
-            raise GyrusError(f"{answer.name}: the files of the series differ in {keyword}, so the report has no owner.")
-    first = sources[0]
-    for keyword in _EMPTY_IF_MISSING:
-        if first.get(keyword) is None:
-            setattr(first, keyword, "")
-    _require_valid(first, answer.name)
-    _leave_out_invalid(first)
-    return sources
-
-
-def _leave_out_invalid(header: Dataset) -> None:
-    """Remove optional attributes whose text is not valid DICOM, such as an age of "0Y", from a header in memory."""
-    from pydicom.config import RAISE
-    from pydicom.valuerep import validate_value
-
-    for element in list(header):
-        values = element.value if element.VM > 1 else [element.value]
-        if element.VR == "SQ" or element.keyword in _EMPTY_IF_MISSING:
-            continue
-        try:
-            for value in values:
-                if isinstance(value, str):  # numbers have been read already
-                    validate_value(element.VR, value, RAISE)
-        except ValueError:
-            del header[element.tag]
-
-
-def _require_valid(header: Dataset, name: str) -> None:
-    """Name the attribute that highdicom would refuse, without its value."""
-    from highdicom import PatientSexValues
-    from pydicom.valuerep import DA, TM
-
-    kinds = {"PatientBirthDate": DA, "StudyDate": DA, "StudyTime": TM, "PatientSex": PatientSexValues}
-    for keyword, kind in kinds.items():
-        value = header.get(keyword)
-        try:
-            if value:
-                kind(value)
-        except ValueError as error:
-            raise GyrusError(f"{name}: the value of {keyword} in the header is not valid DICOM. Correct it.") from error
-
-
-@contextmanager
-def _refusal_in_words(name: str) -> Iterator[None]:
-    """Raise what highdicom raises, of many types and with values of the header, as an error for the user."""
-    try:
-        yield
-    except GyrusError:
-        raise
-    except Exception as error:
-        raise GyrusError(
-            f"{name}: a report cannot be written with the header of this series ({type(error).__name__})."
-        ) from error
 
 
 def _document(answer: SeriesAnswer, classifier: ReportedClassifier, sources: Sequence[Dataset]) -> Any:
@@ -250,7 +164,7 @@ def _content(answer: SeriesAnswer, classifier: ReportedClassifier, sources: Sequ
 
     device = DeviceObserverIdentifyingAttributes(
         uid=generate_uid(entropy_srcs=[classifier.digest]),  # the same for every report of the classifier
-        name=_line(classifier.name),
+        name=one_line(classifier.name),
         manufacturer_name="Gyrus",
         model_name="Gyrus",
         serial_number=classifier.digest[:16],
@@ -259,9 +173,9 @@ def _content(answer: SeriesAnswer, classifier: ReportedClassifier, sources: Sequ
     group = MeasurementsAndQualitativeEvaluations(
         tracking_identifier=TrackingIdentifier(uid=UID(), identifier="Classification of the series"),
         algorithm_id=AlgorithmIdentification(
-            name=_line(classifier.name),
+            name=one_line(classifier.name),
             version=classifier.digest[:16],
-            parameters=[f"SHA-256: {classifier.digest}", *map(_line, classifier.parameters)],
+            parameters=[f"SHA-256: {classifier.digest}", *map(one_line, classifier.parameters)],
             family=codes.DCM.ArtificialIntelligence,
         ),
         measurements=_measurements(answer),
@@ -320,7 +234,7 @@ def _full_names(answer: SeriesAnswer) -> list[str]:
     return [
         f"{class_code(name)} is the class {name}"
         for name in answer.probabilities
-        if _short(title := f"Calibrated probability of {name}") != title
+        if short_text(title := f"Calibrated probability of {name}") != title
     ]
 
 
@@ -331,18 +245,7 @@ def _class(name: str) -> Code:
 def _private(value: str, meaning: str) -> Code:
     from pydicom.sr.coding import Code
 
-    return Code(value, SCHEME, _short(_line(meaning)))
-
-
-def _short(text: str) -> str:
-    """A text of at most 64 bytes, as some readers count instead of characters."""
-    encoded = text.encode()
-    return text if len(encoded) <= _MOST_BYTES else f"{encoded[: _MOST_BYTES - 3].decode(errors='ignore')}..."
-
-
-def _line(text: str) -> str:
-    """A text on one line; a backslash would separate values."""
-    return visible(text).replace("\\", "/")
+    return Code(value, SCHEME, short_text(one_line(meaning)))
 
 
 def _comment(text: str) -> Any:

@@ -16,7 +16,7 @@ OPTIONAL = {
     "datasets": ("huggingface", "reading hf:owner/name"),
     "SimpleITK": ("volumes", "NRRD and MetaImage, the step n4"),
     "pydicom": ("dicom", "DICOM"),
-    "highdicom": ("dicom-sr", "DICOM Structured Reports"),
+    "highdicom": ("dicom-sr", "DICOM Structured Reports, heat maps as DICOM"),
     "python-gdcm": ("dicom", "compressed DICOM"),
     "openvino": ("openvino", "faster prediction on the CPU"),
     "optuna": ("tuning", "gyrus tune"),

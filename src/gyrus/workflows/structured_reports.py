@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gyrus.datasets.manifest import VIEW, VOLUME_FILES
-from gyrus.errors import BadFilesError, DataError, GyrusError
 from gyrus.export.manifest import Choices
-from gyrus.files import new_folder, require_empty
-from gyrus.imaging.dicom import DICOM_EXTENSIONS, is_dicom
+from gyrus.files import require_empty
 from gyrus.inference.columns import (
     BY_SUBJECT,
     CALIBRATED,
@@ -25,19 +22,22 @@ from gyrus.inference.columns import (
 )
 from gyrus.inference.unlike_training import PARTS, alarm_limit
 from gyrus.reporting.bundle_card import RATES, percent_text
-from gyrus.reporting.structured_report import (
-    ReportedClassifier,
-    SeriesAnswer,
-    require_highdicom,
-    write_structured_report,
-)
+from gyrus.reporting.dicom_sources import require_highdicom
+from gyrus.reporting.structured_report import ReportedClassifier, SeriesAnswer, write_structured_report
 from gyrus.text import counted
 from gyrus.types import SPLIT_WARNINGS, SplitUnit
+from gyrus.workflows.dicom_documents import DocumentKind, series_of, write_documents
 from gyrus.workflows.display import Display
 
 if TYPE_CHECKING:
     from gyrus.datasets.manifest import Manifest
 
+_KIND = DocumentKind(
+    option="--dicom-sr",
+    title="DICOM Structured Report",
+    name="report",
+    otherwise="leave --dicom-sr out and write a table with --out",
+)
 _DECIDED_BY_SUBJECT = tuple(BY_SUBJECT + name for name in (CALIBRATED, DECISION, PREDICTION_SET))
 
 
@@ -54,7 +54,7 @@ class StructuredReports:
             GyrusError: The folder is not empty.
             MissingDependencyError: highdicom is not installed.
         """
-        require_highdicom()
+        require_highdicom("Writing DICOM Structured Reports")
         self.folder = Path(folder)
         require_empty(self.folder, "Give a new folder with --dicom-sr; no report is overwritten.")
         self._files: dict[str, tuple[Path, ...]] = {}
@@ -66,17 +66,8 @@ class StructuredReports:
         Raises:
             DataError: The input has something else than DICOM series.
         """
-        table = manifest.table
-        if VOLUME_FILES not in table:
-            raise DataError(_no_dicom(manifest.root / table["sample"].iloc[0]))
-        views = table[VIEW] if VIEW in table else [None] * len(table)
-        for sample, names, view in zip(table["sample"], table[VOLUME_FILES], views, strict=True):
-            files = tuple(manifest.root / name for name in names)
-            if files not in self._names:
-                if not all(file.suffix.lower() in DICOM_EXTENSIONS or is_dicom(file) for file in files[:1]):
-                    raise DataError(_no_dicom(files[0]))
-                # Slices are named after their volume, a hash sign, and their place.
-                self._names[files] = sample.rpartition("#")[0] if isinstance(view, str) and "#" in sample else sample
+        for sample, series, files in series_of(manifest, _KIND):
+            self._names.setdefault(files, series)
             self._files[str(manifest.root / sample)] = files
 
     def write(
@@ -115,30 +106,12 @@ class StructuredReports:
             _answer(self._names[files], files, rows, subjects, probabilities, classes, columns, reference_count)
             for files, rows in series.items()
         ]
-        problems: list[str] = []
-        taken: Counter[str] = Counter()
-        with new_folder(self.folder) as partial:
-            for answer in answers:
-                taken[answer.name] += 1
-                name = answer.name if taken[answer.name] == 1 else f"{answer.name}-{taken[answer.name]}"
-                try:
-                    write_structured_report(answer, classifier, partial / f"{name}.dcm")
-                except GyrusError as error:
-                    problems.append(str(error))
-            if len(problems) == len(answers):
-                raise BadFilesError(f"No report was written: {problems[0]}", problems[1:])
-        written = len(answers) - len(problems)
-        display.say(f"{counted(written, 'DICOM Structured Report')} (research, no diagnosis): {self.folder}")
-        if not problems:
-            return
-        if not skip:
-            raise BadFilesError(
-                f"{counted(len(problems), 'series has', 'series have')} no report; those of the other {written} are in "
-                f"{self.folder}. To accept that, use --on-bad-file skip.",
-                problems,
-            )
-        for problem in problems:
-            display.say(f"No report: {problem}")
+        documents = [(answer.name, partial(_write_report, answer, classifier)) for answer in answers]
+        write_documents(self.folder, documents, _KIND, skip=skip, display=display)
+
+
+def _write_report(answer: SeriesAnswer, classifier: ReportedClassifier, path: Path) -> None:
+    write_structured_report(answer, classifier, path.with_name(f"{path.name}.dcm"))
 
 
 def classifier_statements(choices: Choices | None, split_unit: SplitUnit, intended_use: str = "") -> tuple[str, ...]:
@@ -262,11 +235,4 @@ def _likeness(rows: Sequence[int], columns: Mapping[str, Any], reference_count: 
     return None, (
         f"P-values of being like the training data are of single slices here, from {alone.min():.2g} to "
         f"{alone.max():.2g}, because the subject is unknown. {where}"
-    )
-
-
-def _no_dicom(path: Path) -> str:
-    return (
-        f"--dicom-sr writes reports on DICOM series, but {path} is not DICOM. Give DICOM files, or leave --dicom-sr "
-        "out and write a table with --out."
     )

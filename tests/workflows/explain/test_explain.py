@@ -12,6 +12,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pandas as pd
+import pydicom
 import pytest
 from PIL import Image
 from torch import Tensor
@@ -20,8 +21,10 @@ import gyrus.workflows.explain.compute as computation
 import gyrus.workflows.explain.explain as workflow
 from gyrus.audit.image_quality import measure_quality
 from gyrus.datasets.manifest import Manifest
+from gyrus.datasets.scan import scan
+from gyrus.datasets.slices import SliceConfig, slice_volumes
 from gyrus.datasets.splits import Split
-from gyrus.errors import DataError, GyrusError
+from gyrus.errors import BadFilesError, DataError, GyrusError
 from gyrus.explanation import perturbation_methods as perturbation
 from gyrus.explanation.attribution import Attribution, MeanMaps
 from gyrus.explanation.checks import ExplanationChecks
@@ -36,11 +39,13 @@ from gyrus.workflows.display import SILENT, Silent
 from gyrus.workflows.explain.config import ExplainConfig
 from gyrus.workflows.explain.explain import explain
 from gyrus.workflows.explain.images import decode_images, images_of_run
+from gyrus.workflows.explain.secondary_captures import SecondaryCaptures, checks_in_words
 from gyrus.workflows.explain.time_budget import TimeBudget
 from gyrus.workflows.predict import TrainedClassifier
 from gyrus.workflows.saved_outputs import load_quality
 from gyrus.workflows.train import train
 from tests.conftest import SMALL
+from tests.support.dicoms import write_series
 from tests.support.networks import one_thread
 
 QUICK = {**SMALL, "evaluation.baselines": False}
@@ -214,6 +219,69 @@ def test_maps_of_volumes_are_in_the_space_of_their_scans(volume_run: Run) -> Non
         assert np.corrcoef(gray.ravel(), closest.get_fdata().ravel())[0, 1] > 0.99
         assert folder.attribution("grad-cam", number, "-montage.png").is_file()
     assert "in three planes" in folder.report.read_text(encoding="utf-8")
+
+
+def test_heat_maps_of_dicom_series_as_dicom(volume_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number, volume in enumerate(generate(subjects=3, slices=8, classes=2, size=32, seed=1).volumes):
+        study = f"1.2.{number}" if number else ""
+        write_series(volume, tmp_path / "scans" / f"p{number}", PatientID=f"P{number}", StudyInstanceUID=study)
+    lines: list[str] = []
+    display = Silent()
+    monkeypatch.setattr(display, "say", lines.append, raising=False)
+    with pytest.raises(BadFilesError, match="1 series has no heat map; those of the other 1 are in") as error:
+        explain(
+            volume_run,
+            [tmp_path / "scans"],
+            config=replace(FEW, shown=2, images=2, checks=True),
+            out=tmp_path / "e",
+            dicom_sc=tmp_path / "sc",
+            display=display,
+        )
+    reason = "p0/series-007: the header has no StudyInstanceUID, to which a heat map must refer."
+    assert error.value.report == (reason,)
+    assert lines[-2] == "Heat maps are written of 2 of 3 series. For more, raise --shown."
+    assert lines[-1].startswith("1 DICOM heat map (research, no diagnosis): ")
+    folder = ExplanationFolder(tmp_path / "e")
+    (report,) = ExplanationChecks.load(folder.checks).methods
+    assert folder.displayed.shown == ("p2/series-007", "p0/series-007")
+    assert [path.name for path in (tmp_path / "sc").iterdir()] == ["p2"]
+    paths = sorted((tmp_path / "sc" / "p2" / "series-007" / "grad-cam").iterdir())
+    assert [path.name for path in paths] == [f"{place:04d}.dcm" for place in range(1, 9)]
+    images = [pydicom.dcmread(path) for path in paths]
+    assert {image.PatientID for image in images} == {"P2"}
+    checks = f"Checks of Grad-CAM on 2 images: {checks_in_words(report)}."
+    assert all(checks in image.ImageComments for image in images)
+    # The map of the folder, at the heights of the source images.
+    heat = folder.attributions("grad-cam")[0]
+    heights = heat.affine[2, 3] + heat.affine[2, 0] * np.arange(len(heat.map))
+    warmth = [float(heat.heat[np.abs(heights - image.ImagePositionPatient[2]).argmin()].sum()) for image in images]
+    colour = [float(np.ptp(image.pixel_array.astype(int), axis=-1).sum()) for image in images]
+    assert max(warmth) > 0
+    assert np.corrcoef(warmth, colour)[0, 1] > 0.9
+
+
+def test_what_cannot_be_written_as_dicom_is_refused_before_the_work(
+    volume_run: Run, finished_run: Path, phantom_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_series(generate(subjects=1, slices=8, classes=2, size=32, seed=1).volumes[0], tmp_path / "scan")
+    monkeypatch.setattr(TrainedClassifier, "logits", lambda *_: pytest.fail("predicted"))
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "0001.dcm").touch()
+    out = tmp_path / "e"
+    for run, inputs, folder, words in (
+        (volume_run, [], tmp_path / "sc", "is not DICOM. Give DICOM files, or leave --dicom-sc out"),
+        (finished_run, [phantom_folder], tmp_path / "sc", "is not DICOM"),
+        (volume_run, [tmp_path / "scan"], tmp_path / "full", "no image is overwritten"),
+        (volume_run, [tmp_path / "scan"], out / "sc", "overlap. Give another folder"),
+    ):
+        with pytest.raises(GyrusError, match=words):
+            explain(run, inputs, config=FEW, out=out, dicom_sc=folder)
+        assert not out.exists()
+        assert not (tmp_path / "sc").exists()
+    slices = slice_volumes(scan(tmp_path / "scan", labelled=False), SliceConfig(range=(0.0, 1.0)))
+    with pytest.raises(DataError, match=r"takes single slices\. Use a run that was trained on"):
+        SecondaryCaptures(tmp_path / "sc", out).require_usable(slices)
+    assert checks_in_words(None) == "not checked"
 
 
 def _file_of(attribution: Attribution, run: Run) -> Path:

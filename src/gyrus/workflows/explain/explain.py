@@ -64,6 +64,7 @@ def explain(
     *,
     config: ExplainConfig | None = None,
     out: str | Path | None = None,
+    dicom_sc: str | Path | None = None,
     data: DataConfig | None = None,
     display: Display = SILENT,
 ) -> ExplanationFolder:
@@ -77,6 +78,8 @@ def explain(
         inputs: Image files, folders or tables; by default the test set of the run.
         config: The settings.
         out: The output folder: new, empty, or of an earlier explanation. By default ``explanation`` in the run folder.
+        dicom_sc: A new folder for the maps of the displayed images as DICOM Secondary Capture; all inputs must be
+            DICOM, and the run must have been trained on volumes.
         data: How to read the inputs.
         display: Where progress is shown.
 
@@ -87,6 +90,8 @@ def explain(
         RunError: There is no finished run.
         ConfigError: A method, layer, target or grid is unknown.
         DataError: An image cannot be read, or labels are needed and not known.
+        MissingDependencyError: ``dicom_sc`` is given and highdicom is not installed.
+        BadFilesError: There are DICOM series whose headers do not allow an output; all else is written.
     """
     config = config or ExplainConfig()
     budget = TimeBudget(config.minutes, display)
@@ -96,14 +101,23 @@ def explain(
     folder = ExplanationFolder(Path(out) if out else first.explanation)
     require_explanation_folder(folder)
     refuse_links(folder.folder if out else first.folder)
+    captures = None
+    if dicom_sc is not None:
+        from gyrus.workflows.explain.secondary_captures import SecondaryCaptures
+
+        captures = SecondaryCaptures(dicom_sc, folder.folder)
 
     classifier, device = TrainedClassifier.load(first), pick_device(config.device)
     target = parse_target(config.target, classifier.classes)
     emphasis = emphasis_by_class(config.emphasis, classifier.classes)
+    require_usable = captures.require_usable if captures else None
+    data = data or DataConfig()
     if inputs:
-        candidates = images_of_inputs(classifier, inputs, data or DataConfig(), device, display)
+        candidates = images_of_inputs(classifier, inputs, data, device, display, require_usable)
     else:
         candidates = images_of_run(first, classifier.classes)
+        if require_usable:
+            require_usable(candidates.manifests[0])
 
     task = ExplanationTask.prepare(config, first, classifier, candidates, target, folder, device, display, budget)
     regions = task.regions
@@ -120,6 +134,8 @@ def explain(
     save_explanation(task, maps, list(reports.values()), regions, emphasis, left_out)
     if out is None:
         report_run(first)
+    if captures:
+        captures.write(task, reports, skip=data.on_bad_file == "skip")
     return folder
 
 

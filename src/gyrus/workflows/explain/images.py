@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -186,8 +186,17 @@ def images_of_inputs(
     config: DataConfig,
     device: torch.device,
     display: Display,
+    require_usable: Callable[[Manifest], None] | None = None,
 ) -> CandidateImages:
     """New images, and the classifier's predictions for them.
+
+    Args:
+        classifier: What predicts.
+        inputs: Image files, folders or tables.
+        config: How to read them.
+        device: Where the network runs.
+        display: Where progress is shown.
+        require_usable: Raises an error for an input that cannot be used, before any is predicted.
 
     Raises:
         DataError: An input cannot be read.
@@ -195,9 +204,12 @@ def images_of_inputs(
     manifests, logits = [], []
     for path in inputs:
         manifest = classifier.require_dimensions(scan_unlabelled(path, classifier.reading(config), display))
+        if require_usable:
+            require_usable(manifest)
+        manifests.append(manifest)
+    for path, manifest in zip(inputs, manifests, strict=True):
         with temporary_folder() as cache, display.progress(f"Predicting {path}") as progress:
             logits.append(classifier.logits(manifest, cache, device, progress))
-        manifests.append(manifest)
     counts = [len(manifest) for manifest in manifests]
     exponentials = np.exp(np.concatenate(logits).astype(np.float64))
     return CandidateImages(
