@@ -15,8 +15,11 @@ from hypothesis import settings
 settings.register_profile("quick", deadline=None, max_examples=30)
 settings.load_profile("quick")
 
-# What is started in the background ignores Ctrl-C, and some tests press it.
+# What is started in the background ignores Ctrl-C, and what nohup starts ignores the end of the terminal; so would the
+# programs that tests start, and some tests send these signals to them.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, lambda *_: None)
 
 # Several test processes share the cores; threads of their own would only wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
