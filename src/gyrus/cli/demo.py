@@ -10,13 +10,6 @@ import typer
 from gyrus.cli.options import Quiet
 from gyrus.cli.terminal import console, display_of
 
-_NEXT = """
-Next:
-  open the report in a browser; {run}/report.html has all figures of the split by subject
-  gyrus explain {run}                     heat maps: where the network looks
-  gyrus audit FOLDER                      your own images: leakage, duplicates, bad images
-  gyrus train --data FOLDER --out run     train on them, and measure on unseen subjects"""
-
 
 def demo(
     out: Annotated[Path, typer.Option("--out", help="New folder for the data and the runs.")] = Path("demo"),
@@ -32,4 +25,15 @@ def demo(
     comparison = gyrus.demo(out, seed=seed, display=display_of(quiet=quiet))
     console.print(comparison.text())
     console.print(f"Report: {comparison.report}")
-    console.print(_NEXT.format(run=comparison.subject.folder))
+    console.print(_next_steps(comparison.subject.folder))
+
+
+def _next_steps(run: Path) -> str:
+    steps = {
+        f"{run}/report.html": "all figures of the split by subject",
+        f"gyrus explain {run}": "heat maps: where the network looks",
+        "gyrus audit FOLDER": "your own images: leakage, duplicates, bad images",
+        "gyrus train --data FOLDER --out run": "train on them, and measure on unseen subjects",
+    }
+    width = max(map(len, steps))
+    return "\n".join(["", "Next:", *(f"  {step:<{width}}  {about}" for step, about in steps.items())])
