@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from gyrus.datasets.splits import Split
-from gyrus.evaluation.evaluate import evaluate
+from gyrus.evaluation.evaluate import evaluate, evaluate_baselines
 from gyrus.reporting.html import render
 from gyrus.reporting.split_unit_report import Comparison, draw_comparison, report_comparison, shared_subjects
 from gyrus.types import SPLIT_WARNINGS
@@ -31,6 +31,16 @@ def test_a_comparison_explains_why_the_scores_differ() -> None:
     assert "recognising the subject is enough to be right" in page
     assert "Report the scores of 'By subject'." in page
     assert f"By image: {SPLIT_WARNINGS['image']}" in page
+
+
+def test_a_comparison_begins_with_the_baselines_on_new_subjects() -> None:
+    made = comparison()
+    run = made.runs[0]
+    baselines = evaluate_baselines(
+        run.predictions, {"nearest-neighbour": ("", study(skill=0.0))}, unit="subject", resamples=50
+    )
+    first = replace(made, runs=(replace(run, baselines=baselines), made.runs[1])).sentences[0]
+    assert first.startswith(f"'{run.name}': not better than always predicting the majority class")
 
 
 def test_runs_with_the_same_split_are_not_ranked() -> None:

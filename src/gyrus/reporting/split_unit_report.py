@@ -102,7 +102,10 @@ def report_comparison(runs: Sequence[ComparedRun], path: Path) -> str:
 def _on_new_subjects(runs: Sequence[ComparedRun]) -> tuple[str, ...]:
     """What the first run without leakage shows, in one sentence or two; nothing without baselines."""
     clean = next((run for run in runs if not run.evaluation.warning), None)
-    return () if clean is None or clean.baselines is None else verdict(clean.evaluation, clean.baselines)[:1]
+    if clean is None or clean.baselines is None:
+        return ()
+    sentence = verdict(clean.evaluation, clean.baselines)[0]
+    return (f"'{clean.name}': {sentence[:1].lower()}{sentence[1:]}",)
 
 
 def shared_subjects(split: Split) -> tuple[int, int]:
