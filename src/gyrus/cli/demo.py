@@ -29,11 +29,12 @@ def demo(
 
 
 def _next_steps(run: Path) -> str:
-    steps = {
-        f"{run}/report.html": "all figures of the split by subject",
-        f"gyrus explain {run}": "heat maps: where the network looks",
-        "gyrus audit FOLDER": "your own images: leakage, duplicates, bad images",
-        "gyrus train --data FOLDER --out run": "train on them, and measure on unseen subjects",
-    }
-    width = max(map(len, steps))
-    return "\n".join(["", "Next:", *(f"  {step:<{width}}  {about}" for step, about in steps.items())])
+    from gyrus.text import aligned
+
+    steps = (
+        (f"{run}/report.html", "all figures of the split by subject"),
+        (f"gyrus explain {run}", "heat maps: where the network looks"),
+        ("gyrus audit FOLDER", "your own images: leakage, duplicates, bad images"),
+        ("gyrus train --data FOLDER --out run", "train on them, and measure on unseen subjects"),
+    )
+    return "\n".join(["", "Next:", *(f"  {line}" for line in aligned(steps))])

@@ -42,6 +42,7 @@ from gyrus.datasets.sources.listing import SUBSET_NAMES
 from gyrus.datasets.text_tables import write_csv
 from gyrus.errors import DataError
 from gyrus.files import new_folder, write_json
+from gyrus.imaging.decoding import encode_png
 from gyrus.registry import look_up
 from gyrus.text import counted
 from gyrus.transforms.preprocessing import IMAGE_STEPS, AnyImageStep, PreprocessingConfig
@@ -429,10 +430,7 @@ class _Copier:
         pixels = self._reader.read(row)
         if self._preprocessing is None:
             return self._encoded.read(row)
-        pixels = self._preprocessing.apply(pixels)
-        buffer = io.BytesIO()
-        Image.fromarray(pixels[0] if len(pixels) == 1 else np.moveaxis(pixels, 0, -1)).save(buffer, "PNG")
-        return buffer.getvalue()
+        return encode_png(self._preprocessing.apply(pixels))
 
     def _path(self, row: int, ending: str) -> str:
         """Folders for subset and class, then the rest of the original path."""

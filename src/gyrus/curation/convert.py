@@ -6,7 +6,6 @@ participants.tsv. From image headers only the grid is kept.
 
 from __future__ import annotations
 
-import io
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -16,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from PIL import Image
 
 from gyrus.curation.scan_volumes import (
     OWN_COLUMNS,
@@ -32,6 +30,7 @@ from gyrus.datasets.sources.bids import ORIGINAL
 from gyrus.datasets.text_tables import write_csv
 from gyrus.errors import DataError
 from gyrus.files import new_folder, write_json
+from gyrus.imaging.decoding import encode_png
 from gyrus.imaging.volume_formats import write_nifti
 from gyrus.registry import look_up
 from gyrus.transforms.volume_steps import Window, apply_steps, to_pixels
@@ -216,9 +215,7 @@ def _png(pixels: np.ndarray) -> bytes:
         raise DataError(
             f"A slice with {pixels.shape[0]} channels cannot be an image. Set data.slices.neighbours to 0 or 1."
         )
-    buffer = io.BytesIO()
-    Image.fromarray(pixels[0] if pixels.shape[0] == 1 else np.moveaxis(pixels, 0, -1)).save(buffer, format="PNG")
-    return buffer.getvalue()
+    return encode_png(pixels)
 
 
 def _metadata(row: pd.Series) -> dict[str, Any]:

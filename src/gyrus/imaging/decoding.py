@@ -1,4 +1,4 @@
-"""Decode and check encoded images; the scan and the reader share this code."""
+"""Decode and check encoded images, which the scan and the reader share; encode them as PNG."""
 
 from __future__ import annotations
 
@@ -322,3 +322,10 @@ def _jpeg_precision(data: bytes) -> int:
             return data[place + 4]
         place += 2 + length
     return 8
+
+
+def encode_png(pixels: np.ndarray) -> bytes:
+    """Pixels uint8 (C, rows, columns) of one or three channels as the bytes of a PNG file."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels[0] if len(pixels) == 1 else np.moveaxis(pixels, 0, -1)).save(buffer, "PNG")
+    return buffer.getvalue()

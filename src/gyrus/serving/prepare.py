@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from gyrus.errors import BadFilesError, GyrusError, NothingUsableError, UnusableImageError, UnusableSampleError
 from gyrus.export.bundle import Bundle, LoadedMember
+from gyrus.files import temporary_folder
 from gyrus.imaging.decoding import GrayWindow, decode_with_notes
 from gyrus.inference.acquisition_facts import facts_of, measure_facts
 from gyrus.inference.unlike_training import Measured, coarse_pictures
@@ -101,15 +99,12 @@ def _prepare_volume(bundle: Bundle, scan: Scan) -> Prepared:
     reading = bundle_reading(bundle.manifest, DataConfig(source=sources[scan.kind], subject_rule="none"))
     manifest = scan_unlabelled(scan.path, reading, SILENT)
     require_dimensions(manifest, bundle.manifest.spatial_dims, "bundle")
-    cache = Path(tempfile.mkdtemp())
-    try:
-        found = []
+    found = []
+    with temporary_folder() as cache:
         for member in bundle.members:
             store = open_store(manifest, member.about.preprocessing, cache=cache)
             member.require_size(store.pixels.shape[1:])
             found.append((np.array(store.pixels), store.statistics))
-    finally:
-        shutil.rmtree(cache, ignore_errors=True)
     nothing: tuple[tuple[str, ...], np.ndarray] = ((), np.empty((len(manifest.table), 0)))
     names, facts = facts_of(manifest, range(len(manifest.table))) if _compares(bundle.members) else nothing
     return Prepared(scan, tuple(found), names, facts, tuple(manifest.notes))

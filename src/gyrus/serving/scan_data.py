@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import base64
 import gzip
-import io
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from PIL import Image
 
+from gyrus.imaging.decoding import encode_png
 from gyrus.imaging.dicom import read_series
 from gyrus.imaging.volume import Volume
 from gyrus.imaging.volume_formats import read_volume, write_nifti
@@ -44,9 +43,7 @@ def nifti(volume: Volume, folder: Path) -> dict[str, str]:
 
 def png(pixels: np.ndarray) -> dict[str, str]:
     """Pixels uint8 (C, rows, columns) as PNG for an answer."""
-    content = io.BytesIO()
-    Image.fromarray(pixels[0] if len(pixels) == 1 else np.moveaxis(pixels, 0, -1)).save(content, "PNG")
-    return _encoded("png", content.getvalue())
+    return _encoded("png", encode_png(pixels))
 
 
 def _encoded(kind: Literal["png", "nifti"], content: bytes) -> dict[str, str]:
