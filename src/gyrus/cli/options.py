@@ -182,6 +182,10 @@ class NewDataOptions(ReadingOptions):
 class DataOptions(ReadingOptions):
     """How to read a data set with labels and subjects."""
 
+    target: Annotated[
+        str | None,
+        typer.Option("--target", help="Column of a number to predict instead of classes (for example age)."),
+    ] = None
     classes: Annotated[
         str | None,
         typer.Option("--classes", help="Class names in order, separated by commas (for example CN,MCI,AD)."),
@@ -212,6 +216,7 @@ class DataOptions(ReadingOptions):
             ConfigError: An option has another form.
         """
         fields = {
+            "target": self.target,
             "classes": [name.strip() for name in self.classes.split(",")] if self.classes else None,
             "subject_rule": self.subject_rule,
             "subject_pattern": self.subject_pattern,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from gyrus.datasets.file_counts import FileCounts
 from gyrus.datasets.identifiers import comparable_label
+from gyrus.datasets.targets import CLASSES, Target
 from gyrus.errors import BadFilesError, DataError, NothingUsableError
 from gyrus.files import atomic_path, digest, reading
 from gyrus.text import counted
@@ -27,7 +28,7 @@ COLUMNS = (
     "sample",  # str, unique: path below the root, or path#row
     "path",  # str, posix, below the root
     "row",  # Int64, the row of a parquet file that holds the pixels, else NA
-    "label",  # str, one of the classes; NA if unlabelled
+    "label",  # str, one of the classes, or a number as text; NA if unlabelled
     "subject",  # str or NA
     "session",  # str or NA: visit or scan of the subject
     "slice",  # Int64 or NA: position within the scan
@@ -143,6 +144,7 @@ class Manifest:
         notes: Decisions and oddities that exclude no sample.
         files: What became of every file below the root; None if that is not known.
         constant: Digests of the slices that have one value everywhere. They are no sign that two samples are copies.
+        target: What is predicted: classes, or the number in the column of labels, which has no classes.
     """
 
     table: pd.DataFrame
@@ -154,6 +156,7 @@ class Manifest:
     notes: tuple[str, ...] = ()
     files: FileCounts | None = None
     constant: tuple[str, ...] = ()
+    target: Target = CLASSES
 
     @classmethod
     def from_rows(
@@ -168,6 +171,7 @@ class Manifest:
         notes: Sequence[str] = (),
         files: FileCounts | None = None,
         constant: Sequence[str] = (),
+        target: Target = CLASSES,
     ) -> Manifest:
         """Build a manifest from the rows of a source: columns, types and order.
 
@@ -193,7 +197,7 @@ class Manifest:
         twice = table["sample"][table["sample"].duplicated()]
         if len(twice):
             raise DataError(f"Two rows are the same sample '{twice.iloc[0]}'. Remove one of them.")
-        found = sorted(table["label"].dropna().unique())
+        found = [] if target.is_number else sorted(table["label"].dropna().unique())
         endless = [name for name in found if len(name) > LONGEST_CLASS]
         if endless:
             raise DataError(
@@ -208,7 +212,16 @@ class Manifest:
                 "Name all classes in order, or omit the classes."
             )
         return cls(
-            table, names, Path(root), subject_kind, subject_rule, tuple(problems), tuple(notes), files, tuple(constant)
+            table,
+            names,
+            Path(root),
+            subject_kind,
+            subject_rule,
+            tuple(problems),
+            tuple(notes),
+            files,
+            tuple(constant),
+            target,
         )
 
     def derive(
@@ -227,6 +240,7 @@ class Manifest:
             notes=(*self.notes, *notes),
             files=self.files,
             constant=self.constant,
+            target=self.target,
         )
 
     def __len__(self) -> int:
@@ -237,11 +251,13 @@ class Manifest:
         """SHA-256 of contents, labels, subjects, subsets and classes, independent of the location of the files."""
         columns = ["sample", "label", "subject", "session", "slice", "subset", "digest"]
         rows = self.table[columns].astype("string").fillna("").to_numpy().tolist()
-        return digest({"classes": list(self.classes), "rows": rows})
+        return digest({"classes": list(self.classes), "rows": rows, **self.target.facts()})
 
     @property
     def targets(self) -> pd.Series:
-        """The class index of each row, as int64; -1 if the label is missing."""
+        """The class index of each row, as int64, -1 if it is missing; or the number, as float64, NaN if missing."""
+        if self.target.is_number:
+            return self.table["label"].astype("object").astype("float64")
         index = {name: number for number, name in enumerate(self.classes)}
         return self.table["label"].map(index).fillna(-1).astype("int64")
 
@@ -348,6 +364,7 @@ class Manifest:
             "notes": list(self.notes),
             "files": self.files.to_document() if self.files else None,
             "constant": list(self.constant),
+            **self.target.facts(),
         }
         frame = self.table.copy()
         for column in _sequences(frame):
@@ -383,6 +400,7 @@ class Manifest:
             notes=about.get("notes", ()),
             files=FileCounts(**about["files"]) if about.get("files") else None,
             constant=about.get("constant", ()),
+            target=Target.from_facts(about),
         )
 
 

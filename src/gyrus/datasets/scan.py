@@ -26,6 +26,7 @@ from gyrus.datasets.sources.listing import Listing, Progress, ScanRequest
 from gyrus.datasets.sources.scan_evidence import reason_to_doubt
 from gyrus.datasets.sources.subject_rules import SUBJECT_RULES, SubjectNames, subjects_from_names, unknown_subjects
 from gyrus.datasets.sources.table import FORMER_ROLES, current_roles
+from gyrus.datasets.targets import CLASSES, Target, number_texts
 from gyrus.errors import ConfigError, DataError, UnusableImageError
 from gyrus.executor import map_tasks, runs_here
 from gyrus.imaging.decoding import IMAGE_EXTENSIONS, GrayWindow, Inspection, is_image
@@ -95,6 +96,7 @@ def scan(
     label_changes: LabelChanges = "refuse",
     window: Sequence[float] | None = None,
     labelled: bool = True,
+    target: str | None = None,
     progress: Progress | None = None,
 ) -> Manifest:
     """Scan a data set into a manifest, and check every image by opening it.
@@ -120,6 +122,7 @@ def scan(
         label_changes: What happens to a subject whose label differs between visits.
         window: The gray values that become 0 and 255 in gray images with more than 8 bits per sample.
         labelled: Whether labels are needed. If not, they are not read, and a single image or a flat folder suffices.
+        target: The column of a number that is to be predicted, such as the age; by default classes are.
         progress: Called with the number of checked images and of all images.
 
     Raises:
@@ -127,19 +130,23 @@ def scan(
         DataError: The data do not exist, have no known layout, or contain nothing usable.
         MissingDependencyError: A required library is not installed.
     """
+    roles = current_roles(columns or {})
+    number = target is not None and labelled
     request = ScanRequest(
         subject_rule=subject_rule,
         subject_pattern=subject_pattern,
         classes=tuple(classes) if classes is not None else None,
-        columns=current_roles(columns or {}),
+        columns=_with_target(roles, target, classes) if target is not None and number else roles,
         labelled=labelled,
         progress=progress,
         source=source,
         bids=dict(bids or {}),
         assumed=AssumedGeometry(orientation, _three(spacing)),
         files=(files,) if isinstance(files, str) else tuple(files),
-        label_changes=label_changes,
+        # Numbers such as the age differ between visits, and each visit is right.
+        label_changes="each" if number and label_changes == "refuse" else label_changes,
         window=_window(window),
+        target=Target("number", target) if target is not None and number else CLASSES,
     )
     look_up(label_changes, dict.fromkeys(get_args(LabelChanges)), "way to treat labels that change")
     if classes is not None and len(set(classes)) < len(classes):
@@ -165,6 +172,12 @@ def _list_samples(layout: Source, location: str | Path, request: ScanRequest, *,
     if of_folders and isinstance(location, Path) and location.is_dir():
         unused = id_table.unused_tables(location, request)
     reasons = [f"{name} was not used: {reason}" for name, reason in unused.items()]
+    if of_folders and request.target.is_number:
+        raise DataError(
+            f"{location} has no table that belongs to its files, so the column '{request.target.name}' (data.target) "
+            "is unknown. Give a table with this column and the paths or the ids of the files."
+            f"{' '.join(['', *reasons])}"
+        )
     try:
         listing = layout.list_samples(location, request)
     except DataError as error:
@@ -178,6 +191,15 @@ def _list_samples(layout: Source, location: str | Path, request: ScanRequest, *,
             "Correct the table or the folders; --source folder uses the folders alone."
         )
     return replace(listing, notes=(*listing.notes, *reasons))
+
+
+def _with_target(roles: Mapping[str, str], target: str, classes: Sequence[str] | None) -> dict[str, str]:
+    """The columns by role, with that of the number in place of the labels."""
+    label = roles.get("label", target)
+    if classes is not None or label != target:
+        other = "class names" if classes is not None else f"the labels in the column '{label}'"
+        raise ConfigError(f"A number is to be predicted (data.target: {target}), so leave out {other}.")
+    return {**roles, "label": target}
 
 
 def _three(spacing: Sequence[float] | None) -> tuple[float, float, float] | None:
@@ -269,7 +291,7 @@ def _kind_of_files(path: Path, request: ScanRequest) -> str:
 
 def _build_manifest(listing: Listing, request: ScanRequest, location: Path) -> Manifest:
     """Open every listed image once; usable ones enter the manifest, the others its problems."""
-    listing = _with_one_spelling_per_class(listing, request)
+    listing = (_with_numbers if request.target.is_number else _with_one_spelling_per_class)(listing, request)
     subjects, shared = _without_one_name_for_all(_subjects(listing, request), listing, request)
     subjects, doubts = _without_doubtful_scans(subjects, listing, request)
     names, spellings = _one_name_per_subject(subjects)
@@ -285,7 +307,7 @@ def _build_manifest(listing: Listing, request: ScanRequest, location: Path) -> M
     changes: list[str] = []
     gone: set[str] = set()
     if request.labelled:
-        unlabelled = _unlabelled(rows)
+        unlabelled = _unlabelled(rows, request.target)
         rows = rows[~rows["sample"].isin({problem.sample for problem in unlabelled})]
         before = rows
         who = "scan" if names.kind == "scan" else "subject"
@@ -297,7 +319,7 @@ def _build_manifest(listing: Listing, request: ScanRequest, location: Path) -> M
     if rows.empty:
         raise nothing_usable(listing.root, problems)
     classes = request.classes or ()
-    if request.classes is None and request.labelled:
+    if request.classes is None and request.labelled and not request.target.is_number:
         labels = {label for label in _labels(listing.rows) if not pd.isna(label)}
         classes = listing.classes or order_classes(labels - gone)
     counts = Counter(note for one in findings if isinstance(one, Inspection) for note in one.notes)
@@ -318,6 +340,7 @@ def _build_manifest(listing: Listing, request: ScanRequest, location: Path) -> M
         ],
         files=count_files(_accounted(location, listing), listing, set(rows["sample"]), problems),
         constant=sorted({one.digest for one in findings if isinstance(one, Inspection) and one.constant}),
+        target=request.target,
     )
 
 
@@ -418,6 +441,12 @@ def _with_one_spelling_per_class(listing: Listing, request: ScanRequest) -> List
     )
 
 
+def _with_numbers(listing: Listing, request: ScanRequest) -> Listing:
+    """The same samples with one spelling for each number."""
+    texts = number_texts(_labels(listing.rows), request.target.name)
+    return replace(listing, rows=listing.rows.assign(label=pd.Series(texts, listing.rows.index, dtype="string")))
+
+
 def _labels(rows: pd.DataFrame) -> list[str | None]:
     return rows["label"].to_list() if "label" in rows else [None] * len(rows)
 
@@ -500,6 +529,7 @@ def _with_findings(rows: pd.DataFrame, findings: Sequence[Finding]) -> pd.DataFr
     return usable.assign(shape=shapes, spacing=spacings, digest=[one.digest for one in good])
 
 
-def _unlabelled(rows: pd.DataFrame) -> list[Problem]:
+def _unlabelled(rows: pd.DataFrame, target: Target) -> list[Problem]:
     samples = rows["sample"][rows["label"].isna()]
-    return [Problem(sample, "label missing", "add a class, or remove the sample") for sample in samples]
+    missing = f"its {target.name}" if target.is_number else "a class"
+    return [Problem(sample, "label missing", f"add {missing}, or remove the sample") for sample in samples]

@@ -29,6 +29,11 @@ if TYPE_CHECKING:
 
     from gyrus.datasets.manifest import Manifest
 
+UNITS_OF_A_QUANTILE = 20
+"""A number is stratified by quantiles of so many units, of which the usual fractions are whole numbers."""
+
+MOST_QUANTILES = 10
+
 SplitMethod = Literal["auto", "holdout", "kfold", "given"]
 OnDuplicates = Literal["stop", "drop", "keep"]
 
@@ -105,7 +110,7 @@ class Split(Saved):
 
 
 def split(manifest: Manifest, config: SplitConfig | None = None, *, seed: int = 0) -> Split:
-    """Split a manifest into training, validation and test sets, stratified by label.
+    """Split a manifest into training, validation and test sets, stratified by label, or by quantiles of a number.
 
     Args:
         manifest: Every sample must have a label.
@@ -129,14 +134,14 @@ def split(manifest: Manifest, config: SplitConfig | None = None, *, seed: int = 
     if method == "given":
         by_sample, copies = _given(manifest, groups, config, seed)
     elif method == "kfold":
-        by_sample = groups.map(_kfold(_labels(table, groups), config, seed))
+        by_sample = groups.map(_kfold(_strata(manifest, groups), config, seed))
     else:
         if config.val + config.test >= 1:
             raise SplitError(
                 f"split.val + split.test must be below 1, got {config.val} + {config.test}. "
                 "No subject would be left for training."
             )
-        by_sample = groups.map(_cut(_labels(table, groups), {"test": config.test, "val": config.val}, seed))
+        by_sample = groups.map(_cut(_strata(manifest, groups), {"test": config.test, "val": config.val}, seed))
 
     split_unit: SplitUnit = config.unit
     if config.unit == "subject" and manifest.subject_kind in ("scan", "inferred"):
@@ -174,9 +179,12 @@ def kfold(manifest: Manifest, config: SplitConfig | None = None, *, seed: int = 
 
 
 def class_sizes(manifest: Manifest, unit: Literal["image", "subject"], most: int = 10) -> str:
-    """The number of images or subjects of each class, such as "2 subjects (1 AD, 1 CN)"; of many classes the first."""
+    """The number of images or subjects of each class, such as "2 subjects (1 AD, 1 CN)", or the range of the number."""
     table = manifest.table
     names = table["sample"] if unit == "image" else table["subject"]
+    if manifest.target.is_number:
+        numbers = manifest.targets
+        return f"{counted(names.nunique(), unit)} ({manifest.target.name} {numbers.min():g} to {numbers.max():g})"
     counts = names.groupby(table["label"]).nunique()
     sizes = [f"{counts.get(label, 0)} {label}" for label in manifest.classes[:most]]
     more = (
@@ -203,6 +211,11 @@ def check_split(split: Split, manifest: Manifest) -> None:
                 f" after {counted(len(split.dropped), 'image')} with copies in a later subset had to be dropped"
                 * bool(split.dropped)
             )
+            if manifest.target.is_number:
+                raise SplitError(
+                    f"The {SUBSET_TITLES[subset]} would be empty{after}. The data have {class_sizes(manifest, unit)}. "
+                    f"Add {unit}s, or enlarge the fractions (split.val, split.test)."
+                )
             raise SplitError(
                 f"The {SUBSET_TITLES[subset]} would be empty{after}. The data have "
                 f"{class_sizes(manifest, unit)}. Each class needs at least 3 {unit}s: one in each of the training, "
@@ -266,6 +279,18 @@ def _units(manifest: Manifest, unit: str) -> pd.Series:
     if len(mixed):
         raise SplitError(f"Subjects with more than one label: {', '.join(mixed[:10])}. Give each one label.")
     return table["subject"]
+
+
+def _strata(manifest: Manifest, groups: pd.Series) -> pd.Series:
+    """What groups are stratified by: their label, or the quantile of their mean number, as text that sorts."""
+    if not manifest.target.is_number:
+        return _labels(manifest.table, groups)
+    means = manifest.targets.groupby(groups.loc[manifest.table.index]).mean()
+    ordered = sorted(means.index, key=lambda group: (means[group], group))
+    bins = min(MOST_QUANTILES, max(1, len(ordered) // UNITS_OF_A_QUANTILE))
+    return means.index.to_series().map(
+        {group: f"{place * bins // len(ordered):02d}" for place, group in enumerate(ordered)}
+    )
 
 
 def _labels(table: pd.DataFrame, groups: pd.Series) -> pd.Series:
@@ -364,7 +389,7 @@ def _given(
         copies = ()
     if not _inside(subsets, "val").any():
         train = _inside(subsets, "train")
-        cut = _cut(_labels(table[train], groups), {"val": config.val}, seed)
+        cut = _cut(_strata(replace(manifest, table=table[train]), groups), {"val": config.val}, seed)
         subsets = subsets.mask(train, groups.map(cut))
     return subsets, copies
 

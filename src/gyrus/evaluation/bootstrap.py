@@ -23,7 +23,7 @@ from gyrus.evaluation.exact_intervals import ConstantScores, bounded_mean, exact
 from gyrus.evaluation.metrics import CLASS_METRICS, METRICS, MetricInputs, Reference, class_values
 from gyrus.evaluation.result import Estimate
 from gyrus.evaluation.roc import Ranking, rank
-from gyrus.inference.predictions import Predictions
+from gyrus.inference.predictions import PredictionTable
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -433,7 +433,7 @@ def _within_classes(value: float, resampled: Floats, level: float, undefined: st
     return Estimate(None, min(low, value), max(high, value), note, "stratified")
 
 
-def cluster_indices(predictions: Predictions) -> Integers:
+def cluster_indices(predictions: PredictionTable) -> Integers:
     """The cluster of each row: its subject, with all visits, or the row itself where subjects are unknown.
 
     Returns:

@@ -113,7 +113,7 @@ def compare(
         estimate(
             value, pair.bootstrap(resamples, seed), level, notes, fallbacks=pair.fallbacks(resamples, seed, level)
         ),
-        _permutation_p(value, pair.permuted(resamples, seed)),
+        permutation_p(value, pair.permuted(resamples, seed)),
     )
 
 
@@ -423,7 +423,16 @@ def _concatenated(blocks: Sequence[Floats]) -> Floats:
     return np.concatenate(blocks) if blocks else np.empty(0)
 
 
-def _permutation_p(value: float, permuted: Floats) -> float | None:
+def permutation_p(value: float, permuted: Floats) -> float | None:
+    """The p-value ``(1 + b) / (1 + B)`` for b of B permutations at least as far from 0 (Phipson and Smyth 2010).
+
+    Args:
+        value: The difference.
+        permuted: Those of the permutations, shape (B,).
+
+    Returns:
+        None where the difference is undefined or there is no permutation.
+    """
     if np.isnan(value) or not len(permuted):
         return None
     extreme = int((np.abs(permuted) >= abs(value) - 1e-12).sum())

@@ -125,11 +125,11 @@ def fit_conformal_sets(
     if not len(rows):
         raise DataError("No row of the validation set has a true class: conformal sets cannot be fitted.")
     scores = look_up(method, CONFORMAL, "conformal method")(rows.probabilities)[np.arange(len(rows)), rows.targets]
-    limit = _quantile_by_subject(scores, cluster_indices(rows), level)
+    limit = quantile_by_subject(scores, cluster_indices(rows), level)
     return ConformalSets(method, rows.classes, level, limit, chosen, len(rows))
 
 
-def _quantile_by_subject(scores: Floats, clusters: Integers, level: float) -> float | None:
+def quantile_by_subject(scores: Floats, clusters: Integers, level: float) -> float | None:
     """The quantile of scores with equal weights of the subjects and of one more, whose scores are infinite.
 
     Args:
@@ -141,12 +141,12 @@ def _quantile_by_subject(scores: Floats, clusters: Integers, level: float) -> fl
         The quantile; None where it is infinite, because there are too few subjects.
     """
     order = np.argsort(scores)
-    reached = np.cumsum(_subject_weights(clusters)[order]) / (clusters.max() + 2)
+    reached = np.cumsum(subject_weights(clusters)[order]) / (clusters.max() + 2)
     place = int(np.searchsorted(reached, level - 1e-9))
     return float(scores[order[place]]) if place < len(scores) else None
 
 
-def _subject_weights(clusters: Integers) -> Floats:
+def subject_weights(clusters: Integers) -> Floats:
     """One over the number of rows of its subject, for each row, shape (N,)."""
     return np.asarray(1 / np.bincount(clusters)[clusters])
 
@@ -165,7 +165,7 @@ def evaluate_conformal_sets(
         DataError: The classes differ.
     """
     inside, targets, clusters = sets.predict(test), test.targets, cluster_indices(test)
-    weights = _subject_weights(clusters)
+    weights = subject_weights(clusters)
     held, size = inside[np.arange(len(targets)), targets], inside.sum(axis=1)
 
     def fraction(hits: Bools, among: Bools, empty: str = "no rows to evaluate") -> Estimate:

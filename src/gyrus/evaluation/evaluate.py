@@ -104,6 +104,7 @@ def evaluate(
         unlabelled=len(predictions) - len(labelled),
         notes=(*_unknown_subjects(labelled), *many),
         interval=interval,
+        target=predictions.target,
     )
 
 

@@ -7,6 +7,7 @@ table, the out-of-fold predictions; their scores are the pooled scores.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,7 @@ import pandas as pd
 from gyrus.errors import DataError
 from gyrus.evaluation.metrics import METRICS
 from gyrus.evaluation.result import Evaluation, unit_name
+from gyrus.inference.number_predictions import NumberPredictions
 from gyrus.inference.predictions import Predictions
 from gyrus.text import counted
 
@@ -24,7 +26,10 @@ FOLD_METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "macro_roc_auc")
 """The metrics that tables and figures of folds show."""
 
 
-def join_folds(tables: Sequence[Predictions]) -> Predictions:
+Table = TypeVar("Table", Predictions, NumberPredictions)
+
+
+def join_folds(tables: Sequence[Table]) -> Table:
     """The out-of-fold predictions of a repeat: those of all folds as one table, with a further column ``fold``.
 
     Args:
@@ -35,9 +40,15 @@ def join_folds(tables: Sequence[Predictions]) -> Predictions:
     """
     first = tables[0]
     table = pd.concat([each.table.assign(fold=fold) for fold, each in enumerate(tables)], ignore_index=True)
-    return Predictions.from_table(
-        table, classes=first.classes, split_unit=first.split_unit, subset=OUT_OF_FOLD, subject_kind=first.subject_kind
-    )
+    about: dict[str, Any] = {
+        "split_unit": first.split_unit,
+        "subset": OUT_OF_FOLD,
+        "subject_kind": first.subject_kind,
+        "target": first.target,
+    }
+    if isinstance(first, NumberPredictions):
+        return NumberPredictions.from_table(table, **about)
+    return Predictions.from_table(table, classes=first.classes, **about)
 
 
 def fold_scores(evaluations: Mapping[tuple[int, int], Evaluation]) -> pd.DataFrame:

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Protocol, Self
 
+from gyrus.datasets.targets import CLASSES, Target
+from gyrus.errors import DataError
 from gyrus.evaluation.metrics import CLASS_METRIC_TITLES, METRIC_TITLES
 from gyrus.serialisation import Saved, renamed
 from gyrus.text import aligned, counted, one_per_line
@@ -114,9 +116,12 @@ class Evaluation(Saved):
         unlabelled: The number of images left out because their class is unknown.
         notes: What else a reader must know about the data.
         interval: How the intervals were computed from the resamples.
+        target: What was predicted: classes, or ordered classes. Numbers have another form of scores
+            (:class:`gyrus.evaluation.number_result.NumberEvaluation`).
     """
 
-    SCHEMA = "gyrus.metrics/1"
+    SCHEMA = "gyrus.metrics/2"
+    FORMER_SCHEMAS = ("gyrus.metrics/1",)
 
     scores: Mapping[Unit, Scores]
     classes: tuple[str, ...]
@@ -129,6 +134,7 @@ class Evaluation(Saved):
     unlabelled: int = 0
     notes: tuple[str, ...] = ()
     interval: Interval = "percentile"
+    target: Target = CLASSES
 
     @property
     def warning(self) -> str:
@@ -148,6 +154,68 @@ class Evaluation(Saved):
         """The fields as plain values for JSON, with the warning about the split."""
         document = super().to_document()
         return {"schema": document.pop("schema"), "warning": self.warning, **document}
+
+    @classmethod
+    def from_document(cls, document: dict[str, Any]) -> Self:
+        """The value that :meth:`to_document` turned into plain values.
+
+        Raises:
+            DataError: The scores are those of a number.
+        """
+        target = document.get("target")
+        if isinstance(target, dict) and target.get("kind") == "number":
+            raise DataError(
+                f"These are the scores of the number '{target.get('name')}', and scores of classes are needed."
+            )
+        return super().from_document(document)
+
+
+class AnyScores(Protocol):
+    """What the scores of classes and of a number share."""
+
+    @property
+    def unit(self) -> Unit:
+        """What was scored."""
+
+    @property
+    def count(self) -> int:
+        """The number of subjects or images."""
+
+    @property
+    def metrics(self) -> Mapping[str, Estimate]:
+        """Estimates by name."""
+
+
+class AnyEvaluation(Protocol):
+    """What the evaluations of classes and of a number share."""
+
+    @property
+    def subset(self) -> str:
+        """The subset that was evaluated."""
+
+    @property
+    def group(self) -> Group:
+        """What the scores by subject are by."""
+
+    @property
+    def level(self) -> float:
+        """Confidence level."""
+
+    @property
+    def resamples(self) -> int:
+        """Bootstrap resamples."""
+
+    @property
+    def seed(self) -> int:
+        """Their seed."""
+
+    @property
+    def interval(self) -> Interval:
+        """How intervals were computed."""
+
+    @property
+    def warning(self) -> str:
+        """The warning about the split."""
 
 
 @dataclass(frozen=True)
@@ -246,7 +314,7 @@ def resampled_units(group: Group) -> str:
     return "subjects, each with all its visits" if group == "visit" else f"{group}s"
 
 
-def interval_note(evaluation: Evaluation) -> str:
+def interval_note(evaluation: AnyEvaluation) -> str:
     """How the confidence intervals were computed."""
     if not evaluation.resamples:
         return "No confidence intervals: no resamples were requested."
@@ -267,7 +335,7 @@ def score_notes(evaluation: Evaluation) -> tuple[str, ...]:
     return tuple(f"By {' and by '.join(names)}, {line}" for line, names in units.items())
 
 
-def unit_name(evaluation: Evaluation, scores: Scores, number: int = 1) -> str:
+def unit_name(evaluation: AnyEvaluation, scores: AnyScores, number: int = 1) -> str:
     """The name of one scored unit: "subject", "scan", "visit" or "image", in the plural unless ``number`` is 1."""
     name = "image" if scores.unit == "image" else evaluation.group
     return name if number == 1 else f"{name}s"
@@ -344,10 +412,10 @@ def _accuracy_sentence(evaluation: Evaluation, scores: Scores) -> str:
         if evaluation.warning
         else ""
     )
-    return f"Accuracy on {_whom(evaluation, scores)}: {percent(accuracy.value or 0.0)}{interval}{always}."
+    return f"Accuracy on {whom(evaluation, scores)}: {percent(accuracy.value or 0.0)}{interval}{always}."
 
 
-def _whom(evaluation: Evaluation, scores: Scores) -> str:
+def whom(evaluation: AnyEvaluation, scores: AnyScores) -> str:
     """What was scored, and whether the classifier had seen it."""
     units = unit_name(evaluation, scores, scores.count)
     if evaluation.subset == "train":

@@ -22,7 +22,7 @@ from gyrus.evaluation.evaluate import evaluate
 from gyrus.evaluation.metrics import HEADLINE_METRICS, METRICS
 from gyrus.evaluation.result import FEW_OF_A_CLASS, Estimate, Unit
 from gyrus.inference.pooling import pool_by_subject
-from gyrus.inference.predictions import Predictions
+from gyrus.inference.predictions import Predictions, PredictionTable
 from gyrus.registry import look_up
 from gyrus.serialisation import Saved, renamed
 from gyrus.text import counted, p_value_text
@@ -144,7 +144,7 @@ def evaluate_subgroups(
     for column in groups.columns if columns is None else columns:
         look_up(column, dict.fromkeys(groups.columns), "column of the table of groups")
         values = groups[column].reindex(labelled.table["sample"]).reset_index(drop=True)
-        names = _banded(values, labelled, (edges or {}).get(column), column)
+        names = banded(values, labelled, (edges or {}).get(column), column)
         unit: Unit = "subject" if _is_constant_in_subjects(names, labelled) else "image"
         found.append((str(column), unit, names))
         # Visits of one subject are not exchangeable with those of others.
@@ -169,8 +169,18 @@ def _groups(
     return tuple(found)
 
 
-def _banded(values: pd.Series, labelled: Predictions, edges: Sequence[float] | None, column: str) -> pd.Series:
-    """The group of each row as an ordered category; NA where it is unknown."""
+def banded(values: pd.Series, labelled: PredictionTable, edges: Sequence[float] | None, column: str) -> pd.Series:
+    """The group of each row as an ordered category; NA where it is unknown.
+
+    Args:
+        values: Of a column, one per row.
+        labelled: The rows.
+        edges: Ascending edges of bands; None for bands with equal numbers of subjects.
+        column: The name of the column, for messages.
+
+    Raises:
+        ConfigError: Edges are not ascending.
+    """
     numeric = pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values)
     if not numeric or (edges is None and values.nunique() <= CATEGORIES_AT_MOST):
         return _categories(values)
@@ -192,7 +202,7 @@ def _categories(values: pd.Series) -> pd.Series:
     return pd.Series(pd.Categorical(values.map(names), categories=labels, ordered=True))
 
 
-def _quantile_edges(values: pd.Series, labelled: Predictions) -> npt.NDArray[np.float64]:
+def _quantile_edges(values: pd.Series, labelled: PredictionTable) -> npt.NDArray[np.float64]:
     """Edges of bands with equal numbers of subjects, each counted once by the mean of its images."""
     unit = labelled.table["subject"] if labelled.subjects_known else labelled.table["sample"]
     spread = values.groupby(unit.to_numpy()).mean() if _is_constant_in_subjects(values, labelled) else values
@@ -201,7 +211,7 @@ def _quantile_edges(values: pd.Series, labelled: Predictions) -> npt.NDArray[np.
     return np.unique([float(values.min()), *rounded, float(values.max())])
 
 
-def _is_constant_in_subjects(values: pd.Series, labelled: Predictions) -> bool:
+def _is_constant_in_subjects(values: pd.Series, labelled: PredictionTable) -> bool:
     """Whether no subject has two values; False where subjects are unknown."""
     if not labelled.subjects_known:
         return False

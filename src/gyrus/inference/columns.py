@@ -22,8 +22,14 @@ DECISION = "decision"
 PREDICTION_SET = "prediction_set"
 """The classes that cannot be excluded."""
 
+INTERVAL_LOW, INTERVAL_HIGH = "interval_low", "interval_high"
+"""The ends of the prediction interval of a number (:mod:`gyrus.inference.number_rule`)."""
+
+CORRECTED = "corrected_prediction"
+"""A number after the correction of the bias towards the mean."""
+
 BY_SUBJECT = "subject_"
-"""Prefix of the three before where they are of all images of a subject together."""
+"""Prefix of those before, from calibrated probabilities on, where they are of all images of a subject together."""
 
 
 def exported_columns(names: Iterable[str]) -> list[str]:
@@ -34,4 +40,5 @@ def exported_columns(names: Iterable[str]) -> list[str]:
 
 
 def _is_of_decision(name: str) -> bool:
-    return name.startswith(CALIBRATED) or name in (DECISION, PREDICTION_SET)
+    numbers = (INTERVAL_LOW, INTERVAL_HIGH, CORRECTED)
+    return name.startswith(CALIBRATED) or name in (DECISION, PREDICTION_SET, *numbers)

@@ -158,8 +158,8 @@ class DecisionRule:
             samples: N names.
             subjects: The subject of each, text where it is known; an image of an unknown subject is taken by itself.
         """
-        codes = _codes(self._units(samples, subjects))
-        pooled = _mean_by_code(softmax(np.asarray(logits, np.float64)), codes)
+        codes = equal_codes(self._units(samples, subjects))
+        pooled = mean_by_code(softmax(np.asarray(logits, np.float64)), codes)
         calibrated = pooled
         found: dict[str, npt.NDArray[np.generic]] = {}
         if self.calibration:
@@ -210,12 +210,13 @@ class DecisionRule:
         return [("subject", each) if by_subject and isinstance(each, str) else (one,) for one, each in pairs]
 
 
-def _codes(keys: Sequence[object]) -> npt.NDArray[np.int64]:
+def equal_codes(keys: Sequence[object]) -> npt.NDArray[np.int64]:
     """Numbers from 0 of equal keys (N,), in the order of their first occurrence."""
     numbers: dict[object, int] = {}
     return np.array([numbers.setdefault(key, len(numbers)) for key in keys], dtype=np.int64)
 
 
-def _mean_by_code(values: Floats, codes: npt.NDArray[np.int64]) -> Floats:
+def mean_by_code(values: Floats, codes: npt.NDArray[np.int64]) -> Floats:
+    """The mean of the rows (N, M) of each code, in the order of the codes."""
     sums = np.stack([np.bincount(codes, column) for column in values.T], axis=1)
     return np.asarray(sums / np.bincount(codes)[:, None])

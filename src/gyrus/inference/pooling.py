@@ -52,6 +52,7 @@ def pool_by_subject(predictions: Predictions) -> Predictions:
         targets=_targets_by_group(predictions, codes, names),
         subject_kind=predictions.subject_kind,
         subjects_of_visits=_subjects_of_visits(predictions.select(first_rows)),
+        target=predictions.target,
     )
 
 
@@ -85,6 +86,7 @@ def average_predictions(members: Sequence[Predictions], weights: Sequence[float]
         targets=[None if pd.isna(name) else name for name in targets],
         subject_kind=first.subject_kind,
         subjects_of_visits=_subjects_of_visits(first),
+        target=first.target,
     )
 
 

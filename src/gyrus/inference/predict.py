@@ -122,8 +122,9 @@ def predict_with_tta(
     copies: int,
     device: torch.device | None = None,
     progress: Callable[[int, int], None] | None = None,
+    numbers: bool = False,
 ) -> np.ndarray:
-    """Test-time augmentation: the mean probability over an image and augmented copies of it.
+    """Test-time augmentation: the mean probability, or the mean number, over an image and augmented copies of it.
 
     Args:
         model: As for :func:`predict_logits`.
@@ -133,9 +134,10 @@ def predict_with_tta(
         copies: The number of augmented copies; with 0 the result is that of :func:`predict_logits`.
         device: By default that of the model.
         progress: Called with the number of images done and in total, including copies.
+        numbers: Whether the outputs are numbers.
 
     Returns:
-        float32 (N, K), the logarithm of the mean probability, so that the softmax returns the mean.
+        float32 (N, K), the logarithm of the mean probability, so that the softmax returns the mean; or mean numbers.
     """
     if not copies:
         return predict_logits(model, plain, device=device, progress=progress)
@@ -143,10 +145,13 @@ def predict_with_tta(
     for copy in range(copies + 1):
         augmented.set_epoch(copy)
         logits = predict_logits(model, augmented if copy else plain, device=device)
-        probabilities.append(scipy.special.softmax(logits.astype(np.float64), axis=1))
+        outputs = logits.astype(np.float64)
+        probabilities.append(outputs if numbers else scipy.special.softmax(outputs, axis=1))
         if progress:
             progress(len(plain) * (copy + 1), len(plain) * (copies + 1))
     mean = np.mean(probabilities, axis=0)
+    if numbers:
+        return np.asarray(mean, dtype=np.float32)
     return np.log(np.maximum(mean, np.finfo(np.float32).tiny)).astype(np.float32)
 
 

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from gyrus.datasets.identifiers import DIFFERENCES, unify_spellings
+from gyrus.datasets.targets import CLASSES, Target
 from gyrus.datasets.text_tables import open_table, restored, write_csv
 from gyrus.errors import DataError
 from gyrus.files import atomic_path, reading
@@ -43,8 +44,43 @@ SubjectKind = Literal["subject", "scan", "visit"]
 in :data:`SUBJECT_OF_VISIT`."""
 
 
+class PredictionTable:
+    """What tables of predictions of classes and of numbers share; both are frozen dataclasses with these fields.
+
+    Attributes:
+        table: One row per sample, with the columns ``sample`` and ``subject``.
+        split_unit: What was kept whole when the data were split.
+    """
+
+    table: pd.DataFrame
+    split_unit: SplitUnit
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    @property
+    def subjects_known(self) -> bool:
+        """Whether the subject of every sample is known."""
+        return len(self) > 0 and bool(self.table["subject"].notna().all())
+
+    @property
+    def independent_units(self) -> pd.Series:
+        """The independent unit of each row, which is resampled as a whole: its subject, also where visits are scored.
+
+        Scans where subjects are unknown but scans known; the sample itself where neither is known.
+        """
+        if SUBJECT_OF_VISIT in self.table:
+            return self.table[SUBJECT_OF_VISIT]
+        return self.table["subject" if self.subjects_known else "sample"]
+
+    @property
+    def warning(self) -> str:
+        """The warning about the split that goes with every result; empty after a split by subject."""
+        return SPLIT_WARNINGS[self.split_unit]
+
+
 @dataclass(frozen=True)
-class Predictions:
+class Predictions(PredictionTable):
     """The predictions of a classifier for the samples of one subset.
 
     Attributes:
@@ -55,6 +91,8 @@ class Predictions:
         subset: "train", "val", "test", or another name.
         subject_kind: What the subject column holds.
         engines: What ran the networks ("PyTorch", "OpenVINO"), where known.
+        target: Whether the classes are ordered. Numbers have predictions of another form
+            (:class:`gyrus.inference.number_predictions.NumberPredictions`).
     """
 
     table: pd.DataFrame
@@ -63,6 +101,7 @@ class Predictions:
     subset: str = "test"
     subject_kind: SubjectKind = "subject"
     engines: tuple[str, ...] = ()
+    target: Target = CLASSES
 
     @classmethod
     def from_table(
@@ -73,6 +112,7 @@ class Predictions:
         split_unit: SplitUnit,
         subset: str = "test",
         subject_kind: SubjectKind = "subject",
+        target: Target = CLASSES,
     ) -> Predictions:
         """Predictions from a table: check it, add missing columns, order the columns.
 
@@ -84,6 +124,7 @@ class Predictions:
             subset: The subset that was predicted.
             subject_kind: What the subject column holds; a split by scan always holds scans, and a table with
                 :data:`SUBJECT_OF_VISIT` always visits.
+            target: Whether the classes are ordered.
 
         Raises:
             DataError: A column is missing, a logit is not finite, a sample occurs twice, or a target is no class.
@@ -93,19 +134,20 @@ class Predictions:
             raise DataError(f"A classifier needs at least two different class names, got {list(classes)}.")
         look_up(split_unit, {str(unit): None for unit in SPLIT_WARNINGS}, "split unit")
         logits = [LOGIT + name for name in classes]
-        _require_columns(table, ["sample", *logits])
+        require_columns(table, ["sample", *logits])
         missing = pd.Series(pd.NA, table.index)
         columns: dict[str, Any] = {column: table.get(column, missing).astype("string") for column in COLUMNS}
-        columns |= {column: _numbers(table, column) for column in logits}
+        columns |= {column: finite_numbers(table, column) for column in logits}
         columns |= {column: table[column] for column in table.columns if column not in columns}
         if SUBJECT_OF_VISIT in columns:
             columns[SUBJECT_OF_VISIT] = columns[SUBJECT_OF_VISIT].astype("string")
         table = pd.DataFrame(columns).reset_index(drop=True)
-        _check_samples(table["sample"])
+        require_samples(table["sample"])
         _check_targets(table, classes)
-        _check_visits(table)
+        require_visits(table)
         by_visit: SubjectKind | None = "visit" if SUBJECT_OF_VISIT in table else None
-        return cls(table, classes, split_unit, subset, by_visit or ("scan" if split_unit == "scan" else subject_kind))
+        kind = by_visit or ("scan" if split_unit == "scan" else subject_kind)
+        return cls(table, classes, split_unit, subset, kind, target=target)
 
     @classmethod
     def from_logits(
@@ -120,6 +162,7 @@ class Predictions:
         targets: Sequence[str | None] | None = None,
         subject_kind: SubjectKind = "subject",
         subjects_of_visits: Sequence[str] | None = None,
+        target: Target = CLASSES,
     ) -> Predictions:
         """Predictions from the logits of a model.
 
@@ -133,6 +176,7 @@ class Predictions:
             targets: The true class names, where known.
             subject_kind: What ``subjects`` holds.
             subjects_of_visits: The subject of each visit, where ``subjects`` holds visits.
+            target: Whether the classes are ordered.
 
         Raises:
             DataError: The shapes do not match, or as in :meth:`from_table`.
@@ -148,7 +192,12 @@ class Predictions:
         columns |= {} if subjects_of_visits is None else {SUBJECT_OF_VISIT: list(subjects_of_visits)}
         columns |= {LOGIT + name: values[:, index] for index, name in enumerate(classes)}
         return cls.from_table(
-            pd.DataFrame(columns), classes=classes, split_unit=split_unit, subset=subset, subject_kind=subject_kind
+            pd.DataFrame(columns),
+            classes=classes,
+            split_unit=split_unit,
+            subset=subset,
+            subject_kind=subject_kind,
+            target=target,
         )
 
     @classmethod
@@ -170,11 +219,8 @@ class Predictions:
                 [0, 1] or does not sum to one over the classes, or a target is no class; the message names the first.
         """
         table, names = _read_scores(Path(path), classes)
-        _require_one_spelling(table, Path(path))
+        require_one_spelling(table, Path(path))
         return cls.from_table(table, classes=names, split_unit=split_unit, subset=subset)
-
-    def __len__(self) -> int:
-        return len(self.table)
 
     @property
     def logits(self) -> npt.NDArray[np.float64]:
@@ -204,26 +250,6 @@ class Predictions:
         """The name of the predicted class, shape (N,)."""
         return np.array(self.classes, dtype=object)[self.predicted]
 
-    @property
-    def subjects_known(self) -> bool:
-        """Whether the subject of every sample is known."""
-        return len(self) > 0 and bool(self.table["subject"].notna().all())
-
-    @property
-    def independent_units(self) -> pd.Series:
-        """The independent unit of each row, which is resampled as a whole: its subject, also where visits are scored.
-
-        Scans where subjects are unknown but scans known; the sample itself where neither is known.
-        """
-        if SUBJECT_OF_VISIT in self.table:
-            return self.table[SUBJECT_OF_VISIT]
-        return self.table["subject" if self.subjects_known else "sample"]
-
-    @property
-    def warning(self) -> str:
-        """The warning about the split that goes with every result; empty after a split by subject."""
-        return SPLIT_WARNINGS[self.split_unit]
-
     def select(self, rows: npt.ArrayLike) -> Predictions:
         """The predictions of some rows, given by a boolean mask or by positions."""
         return replace(self, table=self.table.iloc[np.asarray(rows)].reset_index(drop=True))
@@ -238,6 +264,7 @@ class Predictions:
             "split_unit": self.split_unit,
             "subset": self.subset,
             "subject_kind": self.subject_kind,
+            **self.target.facts(),
         }
         content = pa.Table.from_pandas(self.table, preserve_index=False)
         content = content.replace_schema_metadata({**(content.schema.metadata or {}), b"gyrus": json.dumps(about)})
@@ -257,8 +284,13 @@ class Predictions:
             content = pq.read_table(path)
             about = json.loads((content.schema.metadata or {})[b"gyrus"])
             about.setdefault("subset", about.get("part"))  # the name before version 0.2
+            target = Target.from_facts(about)
+            if target.is_number:
+                raise DataError(
+                    f"{path} holds predictions of the number '{target.name}', and those of classes are needed."
+                )
             keywords = {name: about[name] for name in ("classes", "split_unit", "subset", "subject_kind")}
-            return cls.from_table(content.to_pandas(), **keywords)
+            return cls.from_table(content.to_pandas(), **keywords, target=target)
 
     def export(self, path: Path) -> None:
         """Write a table for other tools: sample, subject, target, predicted, ``probability:<class>``.
@@ -290,8 +322,12 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
         write(table, temporary)
 
 
-def _require_one_spelling(table: pd.DataFrame, path: Path) -> None:
-    """Refuse a table in which one subject would count as several."""
+def require_one_spelling(table: pd.DataFrame, path: Path) -> None:
+    """Refuse a table in which one subject would count as several.
+
+    Raises:
+        DataError: A subject is written in two ways.
+    """
     if "subject" not in table:
         return
     changed = unify_spellings(str(name) for name in table["subject"].dropna())
@@ -304,7 +340,12 @@ def _require_one_spelling(table: pd.DataFrame, path: Path) -> None:
         )
 
 
-def _check_samples(samples: pd.Series) -> None:
+def require_samples(samples: pd.Series) -> None:
+    """Refuse samples without a name, or that occur twice.
+
+    Raises:
+        DataError: There is such a sample.
+    """
     if samples.isna().any():
         raise DataError(
             f"{counted(int(samples.isna().sum()), 'row has', 'rows have')} no sample id in the predictions table."
@@ -318,8 +359,12 @@ def _check_samples(samples: pd.Series) -> None:
         )
 
 
-def _check_visits(table: pd.DataFrame) -> None:
-    """Refuse visits of unknown subjects, or of several: they could not be resampled by subject."""
+def require_visits(table: pd.DataFrame) -> None:
+    """Refuse visits of unknown subjects, or of several: they could not be resampled by subject.
+
+    Raises:
+        DataError: There is such a visit.
+    """
     if SUBJECT_OF_VISIT not in table:
         return
     subjects = table[SUBJECT_OF_VISIT]
@@ -357,8 +402,8 @@ def _read_scores(path: Path, classes: Sequence[str] | None) -> tuple[pd.DataFram
     Returns:
         The table with columns ``logit:<class>``, the logarithms of the probabilities, and the class names.
     """
-    table = _read(path)
-    _require_columns(table, ["sample"])
+    table = read_table(path)
+    require_columns(table, ["sample"])
     prefix, names = _score_columns(table, classes)
     if prefix == LOGIT:
         return table, names
@@ -367,8 +412,12 @@ def _read_scores(path: Path, classes: Sequence[str] | None) -> tuple[pd.DataFram
     return table.assign(**{LOGIT + name: logits[:, index] for index, name in enumerate(names)}), names
 
 
-def _numbers(table: pd.DataFrame, column: str) -> npt.NDArray[np.float64]:
-    """A column as finite numbers."""
+def finite_numbers(table: pd.DataFrame, column: str) -> npt.NDArray[np.float64]:
+    """A column as finite numbers (N,).
+
+    Raises:
+        DataError: A cell is missing or no finite number.
+    """
     values = pd.to_numeric(table[column], errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
     bad = ~np.isfinite(values)
     if bad.any():
@@ -380,7 +429,12 @@ def _numbers(table: pd.DataFrame, column: str) -> npt.NDArray[np.float64]:
     return values
 
 
-def _require_columns(table: pd.DataFrame, columns: Sequence[str]) -> None:
+def require_columns(table: pd.DataFrame, columns: Sequence[str]) -> None:
+    """Refuse a table that lacks columns.
+
+    Raises:
+        DataError: It lacks one.
+    """
     missing = [column for column in columns if column not in table.columns]
     if missing:
         raise DataError(f"The predictions table lacks the columns {missing}; it has {list(table.columns)}.")
@@ -420,7 +474,12 @@ TABLES = tuple(_READERS)
 """Suffixes of tables of predictions."""
 
 
-def _read(path: Path) -> pd.DataFrame:
+def read_table(path: Path) -> pd.DataFrame:
+    """A table as another tool wrote it, names as text.
+
+    Raises:
+        DataError: The file cannot be read.
+    """
     import pyarrow as pa
 
     read = look_up(path.suffix.lower(), _READERS, "format of a predictions table")
@@ -445,12 +504,12 @@ def _score_columns(table: pd.DataFrame, classes: Sequence[str] | None) -> tuple[
             f"No column '{PROBABILITY}<class>' or '{LOGIT}<class>' among {list(table.columns)}. "
             "Rename the columns of the scores, or give the class names."
         )
-    _require_columns(table, classes)
+    require_columns(table, classes)
     return "", tuple(classes)
 
 
 def _logits_of(columns: Sequence[str], table: pd.DataFrame) -> npt.NDArray[np.float64]:
-    values = np.column_stack([_numbers(table, column) for column in columns])
+    values = np.column_stack([finite_numbers(table, column) for column in columns])
     sums = values.sum(axis=1)
     bad = ((values < 0) | (values > 1)).any(axis=1) | (np.abs(sums - 1) > SUM_TOLERANCE + 1e-9)
     if bad.any():

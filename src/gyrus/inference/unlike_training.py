@@ -31,7 +31,7 @@ from gyrus.text import counted
 if TYPE_CHECKING:
     from gyrus.datasets.manifest import Manifest
     from gyrus.datasets.store import Store
-    from gyrus.inference.predictions import Predictions
+    from gyrus.inference.predictions import PredictionTable
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -343,7 +343,7 @@ class LikenessSummary(Saved):
         return found
 
 
-def summarise_likeness(predictions: Predictions, reference_count: int) -> LikenessSummary | None:
+def summarise_likeness(predictions: PredictionTable, reference_count: int) -> LikenessSummary | None:
     """How many subjects of predictions are unlike the training data; by image where subjects are unknown.
 
     Args:

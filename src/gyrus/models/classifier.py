@@ -25,7 +25,8 @@ class Signature:
     Attributes:
         in_channels: Channels of an image.
         image_size: Voxels along each axis: (rows, columns), or (depth, rows, columns).
-        num_classes: Logits per image.
+        num_classes: Logits per image; or numbers per image.
+        numbers: Whether the outputs are numbers, in their unit.
 
     Raises:
         ConfigError: Not two or three axes, fewer than two classes, or a number below one.
@@ -34,13 +35,14 @@ class Signature:
     in_channels: int
     image_size: tuple[int, ...]
     num_classes: int
+    numbers: bool = False
 
     def __post_init__(self) -> None:
         if len(self.image_size) not in (2, 3) or min(self.image_size) < 1:
             raise ConfigError(f"`image_size` must be two or three numbers greater than 0, got {self.image_size}.")
         if self.in_channels < 1:
             raise ConfigError(f"`in_channels` must be at least 1, got {self.in_channels}.")
-        if self.num_classes < 2:
+        if self.num_classes < (1 if self.numbers else 2):
             raise ConfigError(f"`num_classes` must be at least 2, got {self.num_classes}.")
 
     @property
@@ -178,6 +180,11 @@ class Classifier(nn.Module):
         """Replace the last layer by a newly initialised one with ``num_classes`` outputs."""
         self.signature = replace(self.signature, num_classes=num_classes)
         self.head.reset(num_classes)
+
+    def predict_number(self, outputs: int, mean: float, scale: float) -> None:
+        """Replace the last layer by one that gives numbers; see :meth:`gyrus.models.heads.Head.predict_number`."""
+        self.signature = replace(self.signature, num_classes=outputs, numbers=True)
+        self.head.predict_number(outputs, mean, scale)
 
     def stages(self) -> tuple[nn.Module, ...]:
         """Groups of layers of the backbone, from the stem to the last block; with the head they hold all parameters."""

@@ -6,6 +6,7 @@ optional norm and dropout, any number of dense layers, and a last linear layer. 
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from gyrus.models.options import HeadOptions, each
@@ -31,6 +32,26 @@ class ChannelAttention(nn.Module):
         return features * weight.reshape(*weight.shape, *(1,) * (features.ndim - 2))
 
 
+class NumberOutput(nn.Linear):
+    """The last layer of a network that predicts numbers: linear, on the scale of the training set.
+
+    The layer itself learns numbers with mean 0 and standard deviation 1; its output is in the unit of the number, so
+    that nothing after the network needs the scale.
+    """
+
+    def __init__(self, in_features: int, outputs: int, mean: float, scale: float) -> None:
+        super().__init__(in_features, outputs)
+        nn.init.zeros_(self.bias)
+        self.register_buffer("mean", torch.tensor(mean))
+        self.register_buffer("scale", torch.tensor(scale))
+        self.mean: Tensor
+        self.scale: Tensor
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        """Numbers ``(B, outputs)``, float32: half precision has three digits only."""
+        return self.mean + self.scale * super().forward(vectors).float()
+
+
 class Head(nn.Module):
     """Attention on the feature map, dense layers on the pooled vector, one linear layer.
 
@@ -52,7 +73,7 @@ class Head(nn.Module):
         )
         width = (num_features, *options.hidden)[-1]
         self.embed = nn.Sequential(*_input_layers(num_features, options), *_dense_layers(num_features, options))
-        self.classify = nn.Linear(width, num_classes)
+        self.classify: nn.Linear = nn.Linear(width, num_classes)
         for layer in self.modules():
             self._initialise(layer)
 
@@ -61,6 +82,17 @@ class Head(nn.Module):
         weight = self.classify.weight
         self.classify = nn.Linear(weight.shape[1], num_classes, device=weight.device, dtype=weight.dtype)
         self._initialise(self.classify)
+
+    def predict_number(self, outputs: int, mean: float, scale: float) -> None:
+        """Replace the last layer by one that gives numbers.
+
+        Args:
+            outputs: Numbers per image.
+            mean: Mean of the number over the training set.
+            scale: Its standard deviation.
+        """
+        weight = self.classify.weight
+        self.classify = NumberOutput(weight.shape[1], outputs, mean, scale).to(weight.device, weight.dtype)
 
     def _initialise(self, layer: nn.Module) -> None:
         if self.initial_std is not None and isinstance(layer, nn.Linear):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import jinja2
+
 from gyrus import __version__
 from gyrus.evaluation.result import interval_note, join_words
 from gyrus.files import write_text
@@ -28,10 +30,16 @@ class _Code(str):
     __slots__ = ()
 
 
+def shown_in_markdown(environment: jinja2.Environment) -> jinja2.Environment:
+    """The environment for a template in Markdown, whose values are escaped."""
+    environment = environment.overlay(autoescape=False, finalize=_shown)
+    environment.filters["code"] = lambda text: _Code(markdown_code(text))
+    return environment
+
+
 def render_card(content: ReportContent) -> str:
     """The card as Markdown."""
-    environment = report_environment().overlay(autoescape=False, finalize=_shown)
-    environment.filters["code"] = lambda text: _Code(markdown_code(text))
+    environment = shown_in_markdown(report_environment())
     evaluation = content.evaluation
     return environment.get_template("model_card.md.j2").render(
         content=content,

@@ -89,6 +89,11 @@ def data_facts(manifest: Manifest) -> Facts:
         noun = "scans" if manifest.subject_kind == "scan" else "subjects"
         subjects = "" if manifest.subject_kind == "unknown" else f"{inside['subject'].nunique():,} {noun}, "
         counts.append((name, f"{subjects}{counted(len(inside), 'image')}"))
+    if manifest.target.is_number:
+        numbers = manifest.targets
+        subjects = "" if manifest.subject_kind == "unknown" else f"{manifest.table['subject'].nunique():,} subjects, "
+        spread = f"{numbers.min():g} to {numbers.max():g}, mean {numbers.mean():.1f}, SD {numbers.std():.1f}"
+        counts = [(f"Number: {manifest.target.name}", f"{subjects}{counted(len(manifest), 'image')}, {spread}")]
     return (
         *counts,
         ("Subject ids", rule if manifest.subject_kind != "scan" else f"{rule} (scan ids, not subjects)"),

@@ -103,7 +103,7 @@ def report_run(run: Run, results: RunResults | None = None) -> None:
     predictions, evaluation, assessment = results.predictions, results.evaluation, results.assessment
     subgroups = results.subgroups.tables if results.subgroups else ()
     facts = run.facts
-    explanation, overlays = _explanation(run)
+    explanation, overlays = explanation_of(run)
     images = draw_images(predictions, run.examples, run.embeddings, overlays)
     with reading(run.history, "the history of a training"):
         training = draw_training(results.history, best_epoch=facts.get("best_epoch"))
@@ -122,10 +122,10 @@ def report_run(run: Run, results: RunResults | None = None) -> None:
         explanation=explanation,
         training_pictures=save_drawings(training, run.figures),
         data=data_facts(results.manifest),
-        split=_split_facts(results.split),
-        findings=_findings(run, results.manifest),
+        split=split_facts(results.split),
+        findings=findings_of(run, results.manifest),
         can_be_audited=True,
-        training=_training_facts(facts, run.description),
+        training=training_facts(facts, run.description),
         config_text=run.config.read_text(encoding="utf-8"),
         command=command_text(facts["command"]),
         environment=environment_facts(run.environment),
@@ -145,7 +145,8 @@ def report_predictions(predictions: Predictions, evaluation: Evaluation, folder:
     return write_page(folder / "report.html", "report.html.j2", content)
 
 
-def _split_facts(split: Split) -> Facts:
+def split_facts(split: Split) -> Facts:
+    """The unit, method and sizes of a split, and its notes."""
     sizes = []
     for subset in SUBSETS:
         subjects = f"{counted(len(split.subjects[subset]), 'subject')}, " if split.subjects[subset] else ""
@@ -162,7 +163,7 @@ def _split_facts(split: Split) -> Facts:
     return (*facts, *[("Note", note) for note in split.notes])
 
 
-def _explanation(run: Run) -> tuple[ExplanationContent | None, Overlays]:
+def explanation_of(run: Run) -> tuple[ExplanationContent | None, Overlays]:
     """The section on the explanation of a run and overlays of its images; None and empty where there is none."""
     if not run.explanation.is_dir():
         return None, {}
@@ -171,14 +172,15 @@ def _explanation(run: Run) -> tuple[ExplanationContent | None, Overlays]:
     return explanation_section(run.explanation), example_overlays(run.explanation)
 
 
-def _findings(run: Run, manifest: Manifest) -> Findings | None:
+def findings_of(run: Run, manifest: Manifest) -> Findings | None:
     """The findings of an audit of this run; None where there was none, or where it audited other data."""
     path = run.audit / "findings.json"
     found = Findings.load(path) if path.is_file() else None
     return found if found and found.manifest_digest == manifest.digest else None
 
 
-def _training_facts(facts: Mapping[str, Any], model: Mapping[str, Any]) -> Facts:
+def training_facts(facts: Mapping[str, Any], model: Mapping[str, Any]) -> Facts:
+    """Model, input and training, from ``run.json`` and ``model.json``."""
     size = " x ".join(map(str, model["image_size"]))
     return (
         ("Model", model["model"]["name"]),

@@ -46,14 +46,19 @@ def training_figure(history: pd.DataFrame, *, best_epoch: int | None = None) -> 
         best_epoch: The epoch whose weights were selected, marked by a line.
     """
     scores = [name for name in _SCORES if name in history and history[name].notna().any()]
+    errors = [name for name in _ERRORS if name in history and history[name].notna().any()]
     with mpl.rc_context(STYLE):
-        figure = new_figure(COLUMN, 4.6 if scores else 2.4)
-        panels = figure.subplots(2 if scores else 1, sharex=True, squeeze=False)[:, 0]
+        figure = new_figure(COLUMN, 4.6 if scores or errors else 2.4)
+        panels = figure.subplots(2 if scores or errors else 1, sharex=True, squeeze=False)[:, 0]
         losses = {"train_loss": "training", "val_loss": "validation"}
         _curves(panels[0], history, {name: title for name, title in losses.items() if name in history})
         panels[0].set_ylim(0, None)
         panels[0].set_title("Loss", pad=_LEGEND_ROW + 5)
-        if scores:
+        if errors:
+            _curves(panels[1], history, {name: _ERRORS[name] for name in errors}, first_colour=2)
+            panels[1].set_ylim(0, None)
+            panels[1].set_title("Errors", pad=_LEGEND_ROW * -(-len(errors) // 2) + 5)
+        elif scores:
             _curves(panels[1], history, {name: _SCORES[name] for name in scores}, first_colour=2)
             panels[1].set_ylim(0, 1.02)
             panels[1].set_title("Validation scores", pad=_LEGEND_ROW * -(-len(scores) // 2) + 5)
@@ -101,6 +106,9 @@ _SCORES = {
     "val_auc": "macro ROC AUC",
 }
 
+
+_ERRORS = {"train_mae": "training MAE", "val_mae": "validation MAE", "val_rmse": "validation RMSE"}
+"""Errors of a number, in its unit."""
 
 _CLASS_SCORE = "val_f1_"
 

@@ -8,8 +8,23 @@ from pydantic import Field, model_validator
 
 from gyrus.configuration import Section
 
-Monitor = Literal["val_loss", "val_accuracy", "val_balanced_accuracy", "val_macro_f1", "val_auc"]
+Monitor = Literal[
+    "val_loss",
+    "val_accuracy",
+    "val_balanced_accuracy",
+    "val_macro_f1",
+    "val_auc",
+    "val_mae",
+    "val_rmse",
+    "val_r2",
+    "val_pearson",
+]
 """A score of the validation set, computed per image at the end of each epoch."""
+
+NUMBER_MONITORS = frozenset({"val_loss", "val_mae", "val_rmse", "val_r2", "val_pearson"})
+"""The scores where a number is predicted; all others are those of classes."""
+
+LOWER_IS_BETTER = frozenset({"val_loss", "val_mae", "val_rmse"})
 
 BestBy = Monitor | Literal["epoch"]
 """How the best epoch is selected: by a score, or by its number, which keeps the last epoch."""
@@ -143,7 +158,75 @@ class Focal(Section):
     class_weights: ClassWeights = Field("none", description="Weight of each class: none, balanced, inverse, or a list.")
 
 
-Loss = Annotated[CrossEntropy | Focal, Field(discriminator="name")]
+class NumberLoss(Section):
+    """A loss of a number. Errors are in standard deviations of the number over the training set."""
+
+    @property
+    def quantiles(self) -> tuple[float, ...]:
+        """The levels of the quantiles that the network predicts; none if it predicts one number."""
+        return ()
+
+    @property
+    def outputs(self) -> int:
+        """Outputs of the network."""
+        return 1
+
+    @property
+    def point(self) -> int:
+        """Which of them is the prediction."""
+        return 0
+
+
+class L2(NumberLoss):
+    """Squared error; the prediction is the mean."""
+
+    name: Literal["l2"] = "l2"
+
+
+class L1(NumberLoss):
+    """Absolute error; the prediction is the median."""
+
+    name: Literal["l1"] = "l1"
+
+
+class Huber(NumberLoss):
+    """Squared error up to ``delta``, absolute error beyond (Huber 1964)."""
+
+    name: Literal["huber"] = "huber"
+    delta: float = Field(1.0, gt=0, description="Where the loss becomes linear, in standard deviations.")
+
+
+class Quantile(NumberLoss):
+    """Pinball loss of several quantiles (Koenker and Bassett 1978); the prediction is the median."""
+
+    name: Literal["quantile"] = "quantile"
+    levels: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(
+        (0.05, 0.5, 0.95), description="Levels of the quantiles, ascending; 0.5, the prediction, is one of them."
+    )
+
+    @model_validator(mode="after")
+    def _around_the_median(self) -> Self:
+        if 0.5 not in self.levels or list(self.levels) != sorted(set(self.levels)):
+            raise ValueError("levels must ascend and contain 0.5, for example [0.05, 0.5, 0.95]")
+        return self
+
+    @property
+    def quantiles(self) -> tuple[float, ...]:
+        """The levels."""
+        return self.levels
+
+    @property
+    def outputs(self) -> int:
+        """Outputs of the network: one per level."""
+        return len(self.levels)
+
+    @property
+    def point(self) -> int:
+        """Which of them is the median."""
+        return self.levels.index(0.5)
+
+
+Loss = Annotated[CrossEntropy | Focal | L2 | L1 | Huber | Quantile, Field(discriminator="name")]
 
 
 class HardExamples(Section):
@@ -227,7 +310,7 @@ class Tracking(Section):
 
 
 class TrainingConfig(Section):
-    """How a classifier is trained. The same config, seed, data and machine produce the same weights, bit for bit.
+    """How a network is trained. The same config, seed, data and machine produce the same weights, bit for bit.
 
     The defaults are chosen for small, imbalanced data sets. The best epoch is the one with the highest balanced
     accuracy on the validation set: loss and accuracy are dominated by the largest class, and balanced accuracy can
@@ -298,6 +381,8 @@ class TrainingConfig(Section):
 
     def warnings(self) -> tuple[str, ...]:
         """Combinations of settings that are allowed but rarely intended."""
+        if isinstance(self.loss, NumberLoss):
+            return ()
         if self.sampler == "balanced" and self.loss.class_weights != "none":
             return (
                 "Class imbalance is corrected twice: by the balanced sampler and by class weights. Rare classes will "
@@ -314,3 +399,6 @@ def _names(union: object) -> tuple[str, ...]:
 OPTIMISER_NAMES = _names(Optimiser)
 SCHEDULE_NAMES = _names(Schedule)
 LOSS_NAMES = _names(Loss)
+NUMBER_LOSS_NAMES = tuple(
+    section.model_fields["name"].default for section in get_args(get_args(Loss)[0]) if issubclass(section, NumberLoss)
+)

@@ -15,12 +15,13 @@ import torch
 from torch import distributed, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from gyrus.datasets.targets import TargetScaling
 from gyrus.errors import ConfigError, DataError, RunError
 from gyrus.files import reading
 from gyrus.inference.predict import pick_device, predict_logits
 from gyrus.processes import ALONE, Process
 from gyrus.training.checkpointing import CheckpointWriter, Snapshot, settings_of
-from gyrus.training.config import SWA, BestBy, TrainingConfig
+from gyrus.training.config import SWA, BestBy, NumberLoss, TrainingConfig
 from gyrus.training.data_loader import SAMPLERS, BatchDataset, Loader, Order, batches, check_main_guard
 from gyrus.training.distributed import device_of, planned_processes, team_of
 from gyrus.training.history import History, goodness
@@ -29,7 +30,7 @@ from gyrus.training.lightning_trainer import InterruptedTraining, run_epochs
 from gyrus.training.loggers import RunLogger, open_log, require_loggers
 from gyrus.training.losses import class_weights
 from gyrus.training.malloc import keep_freed_memory
-from gyrus.training.metrics import validation_scores
+from gyrus.training.metrics import number_scores, validation_scores
 from gyrus.training.precision import DeviceSettings, device_settings
 from gyrus.training.progress import FORWARD_SHARE, LoggedProgress, Progress, choose_progress
 from gyrus.training.random_state import restored_torch_state, seed_torch
@@ -83,6 +84,7 @@ class Job:
         class_weights: float32 (K,) or None.
         resumed: The snapshot from which to continue, or None.
         before_epoch: As for :func:`fit`.
+        scale: Standard deviation of a number over the training set.
     """
 
     model: nn.Module
@@ -94,6 +96,7 @@ class Job:
     class_weights: np.ndarray | None
     resumed: Snapshot | None
     before_epoch: BeforeEpoch | None
+    scale: float = 1.0
 
     def packed(self) -> bytes:
         """The job as bytes, for :meth:`unpacked` in another process.
@@ -153,12 +156,12 @@ def fit(
     at the end.
 
     Args:
-        model: From images float32 (B, C, *spatial) to logits (B, K).
+        model: From images float32 (B, C, *spatial) to logits (B, K), or to numbers in their unit (B, Q).
         train: The training set.
         val: The validation set, which selects the best epoch.
         config: All settings.
         folder: Receives ``history.csv``, ``history.txt``, ``checkpoints/last.ckpt`` and ``checkpoints/best.ckpt``.
-        classes: The K class names, in the order of the model's outputs.
+        classes: The K class names, in the order of the model's outputs; none where the loss is that of a number.
         seed: Seed of all random numbers of the training. The caller initialises the model.
         resume: Continue from ``last.ckpt``; if no epoch was completed, start from the beginning.
         progress: Show a progress bar on a terminal, or one line per epoch elsewhere.
@@ -176,7 +179,8 @@ def fit(
     """
     check_main_guard(config.workers)
     device = _check_device(config)
-    warnings = (*config.warnings(), *_check_subsets(train, val, classes))
+    number = isinstance(config.loss, NumberLoss)
+    warnings = (*config.warnings(), *(_check_numbers(train, val) if number else _check_subsets(train, val, classes)))
     process = planned_processes(config, device)
     _check_batch_norm(model, train, config, process)
     require_loggers(config.loggers)
@@ -186,8 +190,12 @@ def fit(
     if resumed:
         chosen = chosen.begun_with(resumed["settings"])
     config = chosen.applied_to(config)
-    weights = class_weights(config.loss.class_weights, np.asarray(train.targets), classes)
-    job = Job(model, train, val, config, tuple(classes), seed, weights, resumed, before_epoch)
+    weights, scale = None, 1.0
+    if isinstance(config.loss, NumberLoss):
+        scale = TargetScaling.fit(train.targets).scale
+    else:
+        weights = class_weights(config.loss.class_weights, np.asarray(train.targets), classes)
+    job = Job(model, train, val, config, tuple(classes), seed, weights, resumed, before_epoch, scale)
     loader = job.train_loader(ALONE, device)
     done = len(resumed["history"]) if resumed else 0
     display = choose_progress(
@@ -219,7 +227,9 @@ def fit(
             logged.say(chosen.text())
             interrupted = not module.is_over and _train_with_all(module, job, process, device, folder)
         if isinstance(config.averaging, SWA) and not interrupted:
-            interrupted = not _average_last_epochs(model, checkpoints, loader, val, config, classes, seed, device)
+            interrupted = not _average_last_epochs(
+                model, checkpoints, loader, val, config, classes, seed, device, scale
+            )
     return _result(model, module.history, config, checkpoints, chosen, interrupted=interrupted, warnings=warnings)
 
 
@@ -258,6 +268,7 @@ def _module(job: Job, process: Process, device: str, progress: Progress, save_ep
         save_epoch=save_epoch,
         before_epoch=job.before_epoch,
         process=process,
+        scale=job.scale,
     )
 
 
@@ -323,6 +334,18 @@ def _check_subsets(train: BatchDataset, val: BatchDataset, classes: Sequence[str
     return tuple(warnings)
 
 
+def _check_numbers(train: BatchDataset, val: BatchDataset) -> tuple[str, ...]:
+    """Refuse a training or validation set whose numbers cannot be used."""
+    for name, dataset in (("training", train), ("validation", val)):
+        targets = np.asarray(dataset.targets)
+        if not len(targets):
+            raise DataError(f"The {name} set is empty. Change the fractions of the split.")
+        if not np.isfinite(targets).all():
+            raise DataError(f"The {name} set has images without a number. Exclude them.")
+    TargetScaling.fit(train.targets)
+    return ()
+
+
 def _check_batch_norm(model: nn.Module, train: BatchDataset, config: TrainingConfig, process: Process) -> None:
     """Refuse batches, or shares of batches, of one image for a model with batch normalisation."""
     has_norm = any(isinstance(layer, _BatchNorm) for layer in model.modules())
@@ -353,6 +376,7 @@ def _average_last_epochs(
     classes: Sequence[str],
     seed: int,
     device: str,
+    scale: float,
 ) -> bool:
     """Complete the SWA average: batch norm statistics from one pass over the training set, then its scores.
 
@@ -372,7 +396,13 @@ def _average_last_epochs(
         logits = predict_logits(average.model, val, batch_size=config.batch_size)  # type: ignore[arg-type]
     except KeyboardInterrupt:
         return False
-    checkpoints.save_swa(average.model.cpu().state_dict(), validation_scores(logits, np.asarray(val.targets), classes))
+    targets = np.asarray(val.targets)
+    scores = (
+        number_scores(logits, targets, config.loss, scale)
+        if isinstance(config.loss, NumberLoss)
+        else validation_scores(logits, targets, classes)
+    )
+    checkpoints.save_swa(average.model.cpu().state_dict(), scores)
     return True
 
 

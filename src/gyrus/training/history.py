@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gyrus.files import write_text
-from gyrus.training.config import BestBy, EarlyStopping
+from gyrus.training.config import LOWER_IS_BETTER, BestBy, EarlyStopping
 
 Row = Mapping[str, float]
 
@@ -68,4 +68,4 @@ def goodness(row: Row, monitor: BestBy) -> float:
     score = row[monitor]
     if math.isnan(score):
         return -math.inf
-    return -score if monitor == "val_loss" else score
+    return -score if monitor in LOWER_IS_BETTER else score

@@ -15,14 +15,14 @@ from torch.optim import Optimizer
 
 from gyrus.datasets.torch_dataset import Batch
 from gyrus.processes import ALONE, Process
-from gyrus.training.config import EMA, SWA, TrainingConfig
+from gyrus.training.config import EMA, SWA, NumberLoss, TrainingConfig
 from gyrus.training.cuda_graph import GraphedNetwork
 from gyrus.training.data_loader import Loader
 from gyrus.training.distributed import SharedError
 from gyrus.training.global_batch import PartOfBatch, WholeBatch
 from gyrus.training.history import History
 from gyrus.training.losses import Objective
-from gyrus.training.metrics import EpochMetrics, validation_scores
+from gyrus.training.metrics import EpochMetrics, number_scores, validation_scores
 from gyrus.training.mixup import Mix, draw_mix, strength
 from gyrus.training.optimisers import build_optimiser, set_learning_rates
 from gyrus.training.progress import Progress
@@ -70,6 +70,7 @@ class TrainingModule(LightningModule):
         save_epoch: SaveEpoch,
         before_epoch: BeforeEpoch | None = None,
         process: Process = ALONE,
+        scale: float = 1.0,
     ) -> None:
         """Store the arguments.
 
@@ -84,12 +85,15 @@ class TrainingModule(LightningModule):
             save_epoch: Saves the snapshot.
             before_epoch: Called at the start of every epoch.
             process: This process among those that train together; ``loader`` yields its share of each batch.
+            scale: Standard deviation of a number over the training set.
         """
         super().__init__()
         self.model = model
         self.config = config
         self.history = History()
-        self._objective = Objective(config, class_weights)
+        self._objective = Objective(config, class_weights, scale)
+        self._number = config.loss if isinstance(config.loss, NumberLoss) else None
+        self._scale = scale
         self.loader = loader
         self._classes = classes
         self._seed = seed
@@ -165,7 +169,7 @@ class TrainingModule(LightningModule):
         self._record_passes()
         self._mixing = strength(self.config.mixing, epoch + 1, self.config.epochs)
         self._steps = epoch * self._steps_per_epoch
-        self._metrics = EpochMetrics(with_accuracy=self._mixing.probability == 0)
+        self._metrics = EpochMetrics(with_accuracy=self._mixing.probability == 0, number=self._number)
         self._started = time.perf_counter()
         self._progress.begin_epoch(epoch + 1)
 
@@ -237,7 +241,11 @@ class TrainingModule(LightningModule):
         logits, targets = self._val_of_all_processes()
         if not np.isfinite(logits).all():
             raise _not_finite("output for the validation set", f"after epoch {len(self.history) + 1}")
-        self._val_scores = validation_scores(logits, targets, self._classes)
+        self._val_scores = (
+            number_scores(logits, targets, self._number, self._scale)
+            if self._number
+            else validation_scores(logits, targets, self._classes)
+        )
 
     # Helpers
 

@@ -11,7 +11,17 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gyrus.errors import ConfigError
-from gyrus.training.config import ClassWeights, CrossEntropy, Focal, TrainingConfig
+from gyrus.training.config import (
+    L1,
+    L2,
+    ClassWeights,
+    CrossEntropy,
+    Focal,
+    Huber,
+    NumberLoss,
+    Quantile,
+    TrainingConfig,
+)
 from gyrus.training.global_batch import WholeBatch
 from gyrus.training.hard_example_mining import hardest, second_pass
 from gyrus.training.mixup import Mix, mix_images
@@ -37,6 +47,46 @@ def focal(config: Focal, logits: Tensor, targets: Tensor, weights: Tensor | None
 
 LOSSES: dict[str, Loss] = {"cross_entropy": cross_entropy, "focal": focal}
 
+ErrorLoss = Callable[[Any, Tensor], Tensor]
+"""From settings and errors (B, Q), prediction minus truth in standard deviations, to the loss of each image (B,)."""
+
+
+def squared(_: L2, errors: Tensor) -> Tensor:
+    """Squared error."""
+    return errors[:, 0] ** 2
+
+
+def absolute(_: L1, errors: Tensor) -> Tensor:
+    """Absolute error."""
+    return errors[:, 0].abs()
+
+
+def huber(config: Huber, errors: Tensor) -> Tensor:
+    """Half the squared error up to ``delta``, then ``delta * (|error| - delta / 2)`` (Huber 1964)."""
+    return functional.huber_loss(errors[:, 0], torch.zeros_like(errors[:, 0]), reduction="none", delta=config.delta)
+
+
+def pinball(config: Quantile, errors: Tensor) -> Tensor:
+    """``max(q (y - p), (q - 1) (y - p))``, the mean over the levels q (Koenker and Bassett 1978)."""
+    levels = torch.tensor(config.levels, device=errors.device, dtype=errors.dtype)
+    return torch.maximum(-levels * errors, (1 - levels) * errors).mean(dim=1)
+
+
+NUMBER_LOSSES: dict[str, ErrorLoss] = {"l2": squared, "l1": absolute, "huber": huber, "quantile": pinball}
+
+
+def number_loss(config: NumberLoss, outputs: Tensor, targets: Tensor, scale: float) -> Tensor:
+    """The loss of each image (B,).
+
+    Args:
+        config: Its settings.
+        outputs: In the unit of the number, (B, Q).
+        targets: (B,).
+        scale: Standard deviation of the number over the training set.
+    """
+    errors = (outputs.float() - targets.float()[:, None]) / scale
+    return NUMBER_LOSSES[config.name](config, errors)  # type: ignore[attr-defined]
+
 
 def reduce(values: Tensor, targets: Tensor, weights: Tensor | None, batch: WholeBatch | None = None) -> Tensor:
     """The weighted mean loss over a batch: divided by the sum of the weights of the images, as in PyTorch."""
@@ -48,17 +98,18 @@ def reduce(values: Tensor, targets: Tensor, weights: Tensor | None, batch: Whole
 class Objective(nn.Module):
     """The value that a training minimises. A module, so that its class weights move to the device."""
 
-    def __init__(self, config: TrainingConfig, class_weights: np.ndarray | None) -> None:
+    def __init__(self, config: TrainingConfig, class_weights: np.ndarray | None, scale: float = 1.0) -> None:
         """Store the arguments.
 
         Args:
             config: Its ``loss`` and ``mining``.
             class_weights: float32 (K,) or None.
+            scale: Standard deviation of a number over the training set.
         """
         super().__init__()
         self._config = config.loss
         self._mining = config.mining
-        self._loss = LOSSES[config.loss.name]
+        self._scale = scale
         weights = None if class_weights is None else torch.from_numpy(class_weights)
         self.register_buffer("weights", weights, persistent=False)
         self.weights: Tensor | None
@@ -78,7 +129,7 @@ class Objective(nn.Module):
             network: The model, possibly compiled.
             model: The model itself, for its batch norms.
             images: float32 (B, C, *spatial).
-            targets: int64 (B,).
+            targets: int64 (B,), or the numbers.
             mix: How the batch is mixed, or None.
             batch: How the batch is divided among processes; None: not at all.
         """
@@ -101,7 +152,9 @@ class Objective(nn.Module):
         return reduce(values, targets, self.weights, batch), logits
 
     def _per_image(self, logits: Tensor, targets: Tensor) -> Tensor:
-        return self._loss(self._config, logits, targets, self.weights)
+        if isinstance(self._config, NumberLoss):
+            return number_loss(self._config, logits, targets, self._scale)
+        return LOSSES[self._config.name](self._config, logits, targets, self.weights)
 
     def _mixed(
         self, network: Callable[[Tensor], Tensor], images: Tensor, targets: Tensor, mix: Mix, batch: WholeBatch

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,10 +20,12 @@ from gyrus.datasets.manifest import Manifest
 from gyrus.datasets.splits import Split
 from gyrus.datasets.store import Store
 from gyrus.evaluation.evaluate import evaluate_baselines
+from gyrus.evaluation.number_evaluate import evaluate_number_baselines
 from gyrus.evaluation.out_of_fold import join_folds
-from gyrus.evaluation.result import Baselines
+from gyrus.evaluation.result import Baselines, Unit
 from gyrus.executor import map_tasks, runs_here
 from gyrus.files import read_json, reading, write_json
+from gyrus.inference.number_predictions import AnyPredictions, NumberPredictions, load_predictions
 from gyrus.inference.predictions import Predictions
 from gyrus.runs.run_folder import Run
 from gyrus.types import Subset
@@ -58,13 +61,13 @@ class BaselineData:
 
     Attributes:
         features: Shape (N, F).
-        targets: The class of each row, shape (N,).
+        targets: The class of each row, or its number, shape (N,).
         names: The subjects or samples, shape (N,).
         subsets: The subset of each row, shape (N,).
     """
 
     features: Floats
-    targets: npt.NDArray[np.int64]
+    targets: npt.NDArray[Any]
     names: npt.NDArray[np.object_]
     subsets: npt.NDArray[np.object_]
 
@@ -80,7 +83,7 @@ class BaselineData:
 def predict_baselines(
     manifest: Manifest, split: Split, store: Store, *, seed: int
 ) -> tuple[dict[str, tuple[str, Predictions]], tuple[str, ...]]:
-    """Fit the baselines, and predict the test set.
+    """Fit the baselines of classes, and predict the test set; those of numbers are in ``number_baselines``.
 
     Args:
         manifest: The data.
@@ -96,7 +99,7 @@ def predict_baselines(
     subsets = manifest.table["sample"].map(subset_of)
     table = manifest.table.assign(subset_=subsets, target_=manifest.targets.to_numpy())
     keys = (manifest.scored_units[0] if by_subject else table["sample"]).astype(str).to_numpy()
-    rows = _pooled(table, keys, _small(store))
+    rows = pooled_rows(table, keys, pixel_means(store))
     tested = rows.select("test")
     predictions: dict[str, tuple[str, Predictions]] = {}
     notes: tuple[str, ...] = ()
@@ -135,7 +138,7 @@ def memory_of_baselines(images: int, pixels: int) -> int:
 
 
 def save_baseline_predictions(
-    run: Run, predictions: Mapping[str, tuple[str, Predictions]], notes: tuple[str, ...]
+    run: Run, predictions: Mapping[str, tuple[str, AnyPredictions]], notes: tuple[str, ...]
 ) -> None:
     """Save the predictions of the baselines, so that a run can be evaluated again without its data."""
     for name, (_, each) in predictions.items():
@@ -144,7 +147,9 @@ def save_baseline_predictions(
     write_json(_index(run), {"about": about, "notes": list(notes)})
 
 
-def evaluate_run_baselines(run: Run, test: Predictions, settings: EvaluationConfig, *, seed: int) -> Baselines | None:
+def evaluate_run_baselines(
+    run: Run, test: AnyPredictions, settings: EvaluationConfig, *, seed: int
+) -> Baselines | None:
     """Compare the saved predictions of the baselines with those of the classifier, and write ``baselines.json``.
 
     Args:
@@ -168,7 +173,7 @@ def evaluate_run_baselines(run: Run, test: Predictions, settings: EvaluationConf
 
 
 def evaluate_fold_baselines(
-    runs: Sequence[Run], folder: Run, tested: Predictions, settings: EvaluationConfig, *, seed: int
+    runs: Sequence[Run], folder: Run, tested: AnyPredictions, settings: EvaluationConfig, *, seed: int
 ) -> Baselines | None:
     """Compare the out-of-fold predictions of the baselines with those of the networks.
 
@@ -203,7 +208,7 @@ def evaluate_fold_baselines(
     return baselines
 
 
-def _load_predictions(run: Run) -> tuple[dict[str, tuple[str, Predictions]], tuple[str, ...]] | None:
+def _load_predictions(run: Run) -> tuple[dict[str, tuple[str, AnyPredictions]], tuple[str, ...]] | None:
     """What :func:`save_baseline_predictions` saved, with the predictions of the network with shuffled labels."""
     if not _index(run).is_file():
         return None
@@ -211,11 +216,11 @@ def _load_predictions(run: Run) -> tuple[dict[str, tuple[str, Predictions]], tup
         index = read_json(_index(run))
         abouts, notes = dict(index["about"]), tuple(index["notes"])
     predictions = {
-        name: (about, Predictions.load(run.predictions(f"baseline-{name}"))) for name, about in abouts.items()
+        name: (about, load_predictions(run.predictions(f"baseline-{name}"))) for name, about in abouts.items()
     }
     shuffled = Run(run.shuffled)
     if shuffled.exists and shuffled.status == "finished":
-        predictions["shuffled-labels"] = "", Predictions.load(shuffled.predictions("test"))
+        predictions["shuffled-labels"] = "", load_predictions(shuffled.predictions("test"))
     return predictions, notes
 
 
@@ -228,21 +233,23 @@ def _common_description(abouts: Sequence[str]) -> str:
 
 
 def _compare(
-    test: Predictions,
-    predictions: Mapping[str, tuple[str, Predictions]],
+    test: AnyPredictions,
+    predictions: Mapping[str, tuple[str, AnyPredictions]],
     notes: tuple[str, ...],
     settings: EvaluationConfig,
     seed: int,
 ) -> Baselines:
-    return evaluate_baselines(
-        test,
-        predictions,
-        unit="image" if test.split_unit == "image" or not test.subjects_known else "subject",
-        notes=notes,
-        resamples=settings.resamples,
-        seed=seed,
-        level=settings.level,
-    )
+    unit: Unit = "image" if test.split_unit == "image" or not test.subjects_known else "subject"
+    how: dict[str, Any] = {"resamples": settings.resamples, "seed": seed, "level": settings.level}
+    if isinstance(test, NumberPredictions):
+        numbers = {name: (about, each) for name, (about, each) in predictions.items() if not _of_classes(each)}
+        return evaluate_number_baselines(test, numbers, unit=unit, notes=notes, **how)  # type: ignore[arg-type]
+    classes = {name: (about, each) for name, (about, each) in predictions.items() if _of_classes(each)}
+    return evaluate_baselines(test, classes, unit=unit, notes=notes, **how)  # type: ignore[arg-type]
+
+
+def _of_classes(predictions: AnyPredictions) -> bool:
+    return isinstance(predictions, Predictions)
 
 
 def shuffle_labels(manifest: Manifest, split: Split, *, seed: int) -> tuple[Manifest, Split]:
@@ -278,7 +285,7 @@ def _index(run: Run) -> Path:
     return run.predictions("baselines").with_suffix(".json")
 
 
-def _small(store: Store) -> Floats:
+def pixel_means(store: Store) -> Floats:
     """Each image as means over blocks of pixels, at most :data:`MOST_PIXELS`; (N, F) in [0, 255]."""
     sizes = store.image_size
     side = int(np.floor((MOST_PIXELS / store.channels) ** (1 / len(sizes)) + 1e-9))
@@ -297,7 +304,7 @@ def _block_means(pixels: np.ndarray, edges: list[np.ndarray]) -> Floats:
     return means.reshape(len(means), -1)
 
 
-def _pooled(table: pd.DataFrame, keys: npt.NDArray[np.object_], features: Floats) -> BaselineData:
+def pooled_rows(table: pd.DataFrame, keys: npt.NDArray[np.object_], features: Floats) -> BaselineData:
     """One row per key with the mean of its features; rows outside all subsets are left out."""
     used = table["subset_"].notna().to_numpy()
     codes, names = pd.factorize(keys[used], sort=True)
@@ -305,7 +312,7 @@ def _pooled(table: pd.DataFrame, keys: npt.NDArray[np.object_], features: Floats
     np.add.at(sums, codes, features[used])
     first = _first_of(table[used], keys[used])
     counts = np.bincount(codes)[:, None]
-    return BaselineData(sums / counts, first["target_"].to_numpy(np.int64), names, first["subset_"].to_numpy(object))
+    return BaselineData(sums / counts, first["target_"].to_numpy(), names, first["subset_"].to_numpy(object))
 
 
 def _first_of(table: pd.DataFrame, keys: npt.NDArray[np.object_]) -> pd.DataFrame:
@@ -417,6 +424,7 @@ def _predictions(
         subject_kind=kind,
         subjects_of_visits=[people[name] for name in names] if kind == "visit" else None,
         targets=[manifest.classes[index] for index in rows.targets],
+        target=manifest.target,
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -16,13 +16,16 @@ from gyrus.datasets.manifest import Manifest
 from gyrus.datasets.patches import PatchConfig
 from gyrus.datasets.splits import Split
 from gyrus.datasets.store import Store
+from gyrus.datasets.targets import UNSCALED, TargetScaling
 from gyrus.datasets.torch_dataset import PixelDataset
+from gyrus.inference.number_predictions import NumberPredictions
 from gyrus.inference.patchwise import PatchwiseClassifier
 from gyrus.inference.predict import keys_from_digests, predict_with_tta, tta_augmentation
 from gyrus.inference.predictions import Predictions
 from gyrus.models.build import build
 from gyrus.models.classifier import Classifier
 from gyrus.models.freezing import FreezeConfig, apply_freezing
+from gyrus.training.config import NumberLoss
 from gyrus.training.loggers import RunLogger
 from gyrus.transforms.augmentation.config import AugmentationConfig
 from gyrus.transforms.normalisation import Normalisation
@@ -74,7 +77,7 @@ class DataModule:
         return PixelDataset(
             self.store,
             rows,
-            self.manifest.targets.to_numpy()[rows],
+            self._targets[rows],
             self.normalisation,
             augmentation=augmentation,
             seed=self.settings.seed,
@@ -85,9 +88,24 @@ class DataModule:
     def all_images(self) -> PixelDataset:
         """The images of all subsets, in the order of the manifest."""
         rows = np.arange(len(self.manifest))
-        return PixelDataset(self.store, rows, self.manifest.targets.to_numpy(), self.normalisation)
+        return PixelDataset(self.store, rows, self._targets, self.normalisation)
 
-    def predict(self, subset: Subset, model: Classifier, device: torch.device, display: Display) -> Predictions:
+    @property
+    def scaling(self) -> TargetScaling:
+        """The scale of a number over the images of the training set; that of classes is 1."""
+        if not self.manifest.target.is_number:
+            return UNSCALED
+        return TargetScaling.fit(self._targets[self.rows("train")])
+
+    @property
+    def _targets(self) -> np.ndarray:
+        """int64, the class of each image; or float32, its number."""
+        targets = self.manifest.targets.to_numpy()
+        return targets.astype(np.float32) if self.manifest.target.is_number else targets
+
+    def predict(
+        self, subset: Subset, model: Classifier, device: torch.device, display: Display
+    ) -> Predictions | NumberPredictions:
         """The predictions of a network for a subset."""
         table = self.manifest.table.iloc[self.rows(subset)]
         augmented = self.dataset(
@@ -101,25 +119,41 @@ class DataModule:
                 copies=self.settings.evaluation.tta,
                 device=device,
                 progress=progress,
+                numbers=self.manifest.target.is_number,
             )
         units, kind = self.manifest.scored_units
+        about: dict[str, Any] = {
+            "split_unit": self.split.kept_together,
+            "subset": subset,
+            "subjects": units.loc[table.index].tolist(),
+            "subject_kind": kind,
+            "subjects_of_visits": table["subject"].tolist() if kind == "visit" else None,
+            "target": self.manifest.target,
+        }
+        loss = self.settings.training.loss
+        if isinstance(loss, NumberLoss):
+            numbers = self.manifest.targets.loc[table.index].to_numpy()
+            return NumberPredictions.from_outputs(
+                table["sample"].tolist(), logits, levels=loss.quantiles, targets=numbers, **about
+            )
         return Predictions.from_logits(
-            table["sample"].tolist(),
-            logits,
-            classes=self.manifest.classes,
-            split_unit=self.split.kept_together,
-            subset=subset,
-            subjects=units.loc[table.index].tolist(),
-            subject_kind=kind,
-            subjects_of_visits=table["subject"].tolist() if kind == "visit" else None,
-            targets=table["label"].tolist(),
+            table["sample"].tolist(), logits, classes=self.manifest.classes, targets=table["label"].tolist(), **about
         )
 
 
-def new_model(settings: ExperimentConfig, store: Store, classes: int, *, with_pretrained: bool) -> Classifier:
-    """The network of a config with its initial weights, which the seed determines."""
+def new_model(
+    settings: ExperimentConfig,
+    store: Store,
+    classes: int,
+    *,
+    with_pretrained: bool,
+    scaling: TargetScaling = UNSCALED,
+) -> Classifier:
+    """The network of a config with its initial weights, which the seed determines; see :func:`build_model`."""
     torch.manual_seed(settings.seed)
-    return build_model(settings, store.channels, classes, store.image_size, with_pretrained=with_pretrained)
+    return build_model(
+        settings, store.channels, classes, store.image_size, with_pretrained=with_pretrained, scaling=scaling
+    )
 
 
 def build_model(
@@ -129,8 +163,17 @@ def build_model(
     image_size: Sequence[int],
     *,
     with_pretrained: bool = False,
+    scaling: TargetScaling = UNSCALED,
 ) -> Classifier:
     """The network of a config for images of a size, or for patches of them.
+
+    Args:
+        settings: The config. If its target is a number, its loss determines the outputs.
+        in_channels: Channels of an image.
+        num_classes: Number of classes; not used for a number.
+        image_size: Voxels along each axis.
+        with_pretrained: Load the pretrained weights that the config asks for.
+        scaling: The scale of the number over the training set; the weights of a trained network hold it.
 
     Raises:
         ConfigError: The model cannot be built for this image size, or a patch is larger than the images.
@@ -142,10 +185,12 @@ def build_model(
     model = build(
         settings.model,
         in_channels=in_channels,
-        num_classes=num_classes,
+        num_classes=2 if settings.data.target else num_classes,
         image_size=patches.size if patches else image_size,
         with_pretrained=with_pretrained,
     )
+    if isinstance(settings.training.loss, NumberLoss):
+        model.predict_number(settings.training.loss.outputs, scaling.mean, scaling.scale)
     return PatchwiseClassifier(model, tuple(image_size), patches) if patches else model
 
 

@@ -16,9 +16,11 @@ from gyrus.evaluation.assessment import assess
 from gyrus.evaluation.bootstrap import BootstrapConfig
 from gyrus.evaluation.evaluate import affordable_resamples
 from gyrus.evaluation.evaluate import evaluate as measure
+from gyrus.evaluation.number_result import NumberEvaluation
 from gyrus.evaluation.result import Evaluation, Interval
 from gyrus.evaluation.subgroups import Subgroups, evaluate_subgroups
 from gyrus.files import refuse_links, write_text
+from gyrus.inference.number_predictions import AnyPredictions, NumberPredictions, holds_numbers, load_predictions
 from gyrus.inference.predictions import TABLES, Predictions, is_saved_predictions
 from gyrus.reporting.run_report import RunResults, read_history, report_predictions, report_run
 from gyrus.runs.run_folder import Run
@@ -26,6 +28,7 @@ from gyrus.text import one_per_line
 from gyrus.types import SplitUnit, Subset
 from gyrus.workflows.baselines import evaluate_run_baselines
 from gyrus.workflows.experiment_config import EvaluationConfig, ExperimentConfig, load_run_config
+from gyrus.workflows.number_evaluation import evaluate_number_file, evaluate_number_run
 from gyrus.workflows.saved_outputs import QUALITY, load_quality
 
 GROUP_COLUMNS = ("age", "sex", "gender", "m/f", "site", "scanner", "manufacturer", "field_strength", "slice")
@@ -44,7 +47,7 @@ def evaluate(
     resamples: int | None = None,
     level: float | None = None,
     interval: Interval | None = None,
-) -> Evaluation:
+) -> Evaluation | NumberEvaluation:
     """Evaluate a finished run again from its predictions, or a table of predictions of any tool.
 
     The metrics, figures and report of a run are written again. Of a table they are written to ``out``;
@@ -82,16 +85,19 @@ def evaluate(
     )
 
 
-def _predictions_of(run: Run, manifest: Manifest, split: Split, subset: Subset) -> Predictions:
+def _predictions_of(run: Run, manifest: Manifest, split: Split, subset: Subset) -> AnyPredictions:
     """The saved predictions of a run, which must be those of its own images."""
     path = run.predictions(subset)
-    predictions = Predictions.load(path)
+    predictions = load_predictions(path)
     expected = manifest.select(split.samples[subset])
     if len(expected) != len(split.samples[subset]):
         raise DataError(f"{run.manifest} lacks images of {run.split}: one of them is damaged or of another run.")
-    labels = dict(zip(expected.table["sample"], expected.table["label"], strict=True))
+    number = isinstance(predictions, NumberPredictions)
+    truth = expected.targets if number and manifest.target.is_number else expected.table["label"]
+    labels = dict(zip(expected.table["sample"], truth, strict=True))
     found = dict(zip(predictions.table["sample"], predictions.table["target"], strict=True))
-    if labels != found or predictions.classes != expected.classes:
+    classes = () if isinstance(predictions, NumberPredictions) else predictions.classes
+    if labels != found or classes != expected.classes or predictions.target != manifest.target:
         raise DataError(
             f"{path} does not hold the images, labels and classes of the {subset} set in {run.split}: one of them is "
             "damaged or of another run."
@@ -110,8 +116,8 @@ def report_page(source: Run | str | Path, out: str | Path | None = None) -> Path
 
 
 def evaluate_run(
-    run: Run, settings: ExperimentConfig, manifest: Manifest, split: Split, *, val: Predictions, test: Predictions
-) -> Evaluation:
+    run: Run, settings: ExperimentConfig, manifest: Manifest, split: Split, *, val: AnyPredictions, test: AnyPredictions
+) -> Evaluation | NumberEvaluation:
     """Evaluate the predictions of a run; write metrics, baselines, assessment, subgroups, text, figures and report.
 
     All scores are those of the test set: the validation set chose the weights, so its scores are too high.
@@ -130,6 +136,11 @@ def evaluate_run(
     """
     refuse_links(run.folder, error=RunError)
     config = settings.evaluation
+    columns = group_columns(manifest, load_quality(run), config.groups)
+    if isinstance(test, NumberPredictions) or isinstance(val, NumberPredictions):
+        assert isinstance(test, NumberPredictions)
+        assert isinstance(val, NumberPredictions)
+        return evaluate_number_run(run, settings, manifest, split, val=val, test=test, groups=columns)
     evaluation = evaluate_predictions(test, config, seed=settings.seed)
     evaluation.save(run.metrics)
     config = config.model_copy(update={"resamples": affordable_resamples(config.resamples, test.classes)})
@@ -137,7 +148,6 @@ def evaluate_run(
     healthy = config.healthy or healthy_class(test.classes)
     assessment = assess(val, test, healthy=healthy, resamples=config.resamples, seed=settings.seed, level=config.level)
     assessment.save(run.assessment)
-    columns = group_columns(manifest, load_quality(run), config.groups)
     sampling = BootstrapConfig(config.resamples, settings.seed, config.level)
     groups = Subgroups(evaluate_subgroups(test, columns, bootstrap=sampling))
     groups.save(run.subgroups)
@@ -162,11 +172,13 @@ def evaluate_predictions(predictions: Predictions, config: EvaluationConfig, *, 
     return measure(predictions, resamples=config.resamples, level=config.level, interval=config.interval, seed=seed)
 
 
-def read_predictions(path: Path, split_unit: SplitUnit | None = None) -> Predictions:
+def read_predictions(path: Path, split_unit: SplitUnit | None = None) -> AnyPredictions:
     """Read a table of predictions, of Gyrus or of another tool.
 
     Args:
-        path: A .csv, .parquet or .json file; see :meth:`gyrus.inference.predictions.Predictions.from_file`.
+        path: A .csv, .parquet or .json file; see :meth:`gyrus.inference.predictions.Predictions.from_file`. With a
+            column ``prediction`` and no probabilities it holds numbers; see
+            :meth:`gyrus.inference.number_predictions.NumberPredictions.from_file`.
         split_unit: How the data were split; not needed for a table that Gyrus saved in a run.
 
     Raises:
@@ -176,12 +188,14 @@ def read_predictions(path: Path, split_unit: SplitUnit | None = None) -> Predict
     if not path.is_file():
         raise DataError(f"There is no file {path}. Name a table of predictions: {', '.join(TABLES)}.")
     if path.suffix.lower() == ".parquet" and is_saved_predictions(path):
-        return Predictions.load(path)
+        return load_predictions(path)
     if split_unit is None:
         raise ConfigError(
             f"{path} does not record how its data were split, and a score cannot be interpreted without that. Give "
             "--split-unit subject if no subject is both in the training and in the test set, else --split-unit image."
         )
+    if holds_numbers(path):
+        return NumberPredictions.from_file(path, split_unit=split_unit)
     return Predictions.from_file(path, split_unit=split_unit)
 
 
@@ -213,8 +227,12 @@ def _changed(config: EvaluationConfig, changes: Mapping[str, object]) -> Evaluat
     return parse(EvaluationConfig, {**config.model_dump(), **changes}, where="The evaluation")
 
 
-def _evaluate_table(path: Path, folder: Path, split_unit: SplitUnit | None, config: EvaluationConfig) -> Evaluation:
+def _evaluate_table(
+    path: Path, folder: Path, split_unit: SplitUnit | None, config: EvaluationConfig
+) -> Evaluation | NumberEvaluation:
     predictions = read_predictions(path, split_unit)
+    if isinstance(predictions, NumberPredictions):
+        return evaluate_number_file(predictions, folder, config)
     evaluation = evaluate_predictions(predictions, config)
     evaluation.save(folder / "metrics.json")
     write_text(folder / "classification_report.txt", evaluation.text())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
@@ -21,7 +22,14 @@ from gyrus.models.config import ModelConfig
 from gyrus.redaction import document_without_secrets
 from gyrus.registry import look_up
 from gyrus.runs.run_folder import Run
-from gyrus.training.config import AUTOMATIC, MAY_CHANGE, TrainingConfig
+from gyrus.training.config import (
+    AUTOMATIC,
+    MAY_CHANGE,
+    NUMBER_LOSS_NAMES,
+    NUMBER_MONITORS,
+    NumberLoss,
+    TrainingConfig,
+)
 from gyrus.transforms.augmentation.config import AugmentationConfig
 from gyrus.transforms.preprocessing import PreprocessingConfig
 
@@ -39,6 +47,9 @@ class DataConfig(Section):
 
     path: str | None = Field(None, description="folder, table, parquet file, or hf:owner/name")
     source: str | None = Field(None, description="kind of source; null: recognised")
+    target: str | None = Field(
+        None, min_length=1, description="column of a number to predict, for example age; null: classes"
+    )
     classes: tuple[str, ...] | None = Field(None, description="class names in the order of the model's outputs")
     columns: Mapped[str] = Field(default_factory=dict, description="role to name of a column of a table")
     merge: Mapped[tuple[str, ...]] = Field(
@@ -79,6 +90,12 @@ class DataConfig(Section):
     @classmethod
     def _one_pattern(cls, value: object) -> object:
         return (value,) if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _number_or_classes(self) -> DataConfig:
+        if self.target and (self.classes or self.merge):
+            raise ValueError(f"the target is the number '{self.target}', so give neither classes nor merge")
+        return self
 
     @model_validator(mode="after")
     def _stack_or_slices(self) -> DataConfig:
@@ -135,6 +152,76 @@ class ExperimentConfig(Section):
     training: TrainingConfig = TrainingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     seed: int = Field(0, ge=0, description="seed of the split, the initial weights and the order of training")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults_of_numbers(cls, document: object) -> object:
+        """Loss and monitored score of a number, where they are not given."""
+        if not isinstance(document, Mapping) or not _predicts_number(document):
+            return document
+        training = document.get("training") or {}
+        if not isinstance(training, Mapping):
+            return document
+        return {**document, "training": {"loss": {"name": NUMBER_LOSS}, "monitor": NUMBER_MONITOR, **training}}
+
+    @model_validator(mode="after")
+    def _settings_fit_the_target(self) -> ExperimentConfig:
+        number, training = self.data.target, self.training
+        names = ", ".join(NUMBER_LOSS_NAMES)
+        if bool(number) != isinstance(training.loss, NumberLoss):
+            raise ValueError(
+                f"training.loss {training.loss.name} is for classes, and data.target is the number '{number}'; use one "
+                f"of {names}"
+                if number
+                else f"training.loss {training.loss.name} is for numbers; name the column of the number in data.target"
+            )
+        monitors = {
+            "training.monitor": training.monitor,
+            "training.early_stopping.monitor": getattr(training.early_stopping, "monitor", None),
+            "training.schedule.monitor": getattr(training.schedule, "monitor", None),
+        }
+        for field, name in monitors.items():
+            if name in (None, "epoch", "val_loss") or bool(number) == (name in NUMBER_MONITORS):
+                continue
+            scores = ", ".join(sorted(NUMBER_MONITORS)) if number else "val_loss, val_balanced_accuracy, val_auc"
+            kind = "classes" if number else "numbers"
+            raise ValueError(f"{field} {name} is a score of {kind}; use one such as {scores}")
+        if number and training.sampler == "balanced":
+            raise ValueError(
+                "training.sampler balanced draws classes equally often, and a number has none; use shuffle"
+            )
+        if number and self.evaluation.healthy:
+            raise ValueError("evaluation.healthy names a class, and data.target is a number; leave it out")
+        return self
+
+
+NUMBER_LOSS, NUMBER_MONITOR = "huber", "val_mae"
+"""The loss and the score that selects the best epoch, where a number is predicted and none is given."""
+
+
+def _predicts_number(document: Mapping[str, Any]) -> bool:
+    data = document.get("data") or {}
+    return bool(data.get("target") if isinstance(data, Mapping) else getattr(data, "target", None))
+
+
+def _without_settings_of_classes(document: Mapping[str, Any]) -> dict[str, Any]:
+    """A config without what only classes have: of a recipe for classes all else is used for a number."""
+    data = {name: value for name, value in (document.get("data") or {}).items() if name not in _OF_CLASSES}
+    if data.get("columns"):
+        data["columns"] = {role: name for role, name in data["columns"].items() if role != "label"}
+    training = dict(document.get("training") or {})
+    if (training.get("loss") or {}).get("name", "") not in NUMBER_LOSS_NAMES:
+        training.pop("loss", None)
+    for holder in (training, training.get("schedule"), training.get("early_stopping")):
+        if isinstance(holder, dict) and holder.get("monitor") not in (*NUMBER_MONITORS, "epoch"):
+            holder.pop("monitor", None)
+    if training.get("sampler") == "balanced":
+        del training["sampler"]
+    evaluation = {name: value for name, value in (document.get("evaluation") or {}).items() if name != "healthy"}
+    return {**document, "data": data, "training": training, "evaluation": evaluation}
+
+
+_OF_CLASSES = ("classes", "merge", "merge_missing")
 
 
 def recipes() -> dict[str, Path]:
@@ -213,6 +300,8 @@ def load_config(
     if any(name.startswith("data.merge") for name in changes):
         # A recipe may name classes that only its own data have. A name that the user gives is a mistake if it is none.
         changes = {"data.merge_missing": "fail", **changes}
+    if changes.get("data.target", _predicts_number(document)):
+        document = _without_settings_of_classes(copy.deepcopy(document))
     return parse(ExperimentConfig, with_overrides(document, changes), where=where)
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
+from gyrus.inference.number_predictions import AnyPredictions, NumberPredictions
 from gyrus.inference.predictions import Predictions
 from gyrus.inference.unlike_training import (
     MOST_TRAINING_SUBJECTS,
@@ -29,11 +30,13 @@ if TYPE_CHECKING:
     from gyrus.models.classifier import Classifier
     from gyrus.workflows.data_module import DataModule
 
+Table = TypeVar("Table", Predictions, NumberPredictions)
+
 MOST_TEST_SUBJECTS = 500
 """Subjects of the test set that are compared with the training set, drawn at random."""
 
 
-def save_unlike_training(run: Run, model: Classifier, data: DataModule, test: Predictions, display: Display) -> None:
+def save_unlike_training(run: Run, model: Classifier, data: DataModule, test: AnyPredictions, display: Display) -> None:
     """Fit the reference of the training data, and count the test subjects that are unlike it.
 
     Args:
@@ -82,7 +85,7 @@ def load_unlike_training(run: Run) -> UnlikeTraining | None:
     return UnlikeTraining.load(run.unlike_training) if run.unlike_training.is_file() else None
 
 
-def with_likeness(predictions: Predictions, members: Sequence[Columns]) -> Predictions:
+def with_likeness(predictions: Table, members: Sequence[Columns]) -> Table:
     """Predictions with the columns about their likeness to the training data.
 
     Args:

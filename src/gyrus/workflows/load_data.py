@@ -102,6 +102,7 @@ def _scan(
         label_changes=config.label_changes,
         window=config.window,
         labelled=labelled,
+        target=config.target,
         progress=progress,
     )
 

@@ -13,6 +13,7 @@ from gyrus.audit.image_quality import measure_quality
 from gyrus.datasets.manifest import Manifest
 from gyrus.datasets.splits import Split
 from gyrus.datasets.store import Store
+from gyrus.datasets.targets import CLASSES, Target
 from gyrus.datasets.text_tables import restored, write_csv
 from gyrus.files import atomic_path, read_lines, reading, write_json
 from gyrus.inference.predictions import Predictions
@@ -41,7 +42,12 @@ def save_normalisation(run: Run, normalisation: Normalisation) -> None:
 
 
 def save_model_description(
-    run: Run, config: ModelConfig, model: Classifier, classes: Sequence[str], split_unit: SplitUnit
+    run: Run,
+    config: ModelConfig,
+    model: Classifier,
+    classes: Sequence[str],
+    split_unit: SplitUnit,
+    target: Target = CLASSES,
 ) -> None:
     """Write ``model.json``: all that prediction needs beside the weights and the config."""
     write_json(
@@ -54,6 +60,7 @@ def save_model_description(
             "split_unit": split_unit,
             "parameters": sum(parameter.numel() for parameter in model.parameters()),
             "pretrained": asdict(model.pretrained) if model.pretrained else None,
+            **target.facts(),
         },
     )
 

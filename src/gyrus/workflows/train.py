@@ -13,9 +13,11 @@ from gyrus.datasets.manifest import Manifest
 from gyrus.datasets.splits import Split
 from gyrus.datasets.store import open_store, stored_shape
 from gyrus.errors import DataError, GyrusError, RunError
+from gyrus.evaluation.number_result import NumberEvaluation
 from gyrus.evaluation.result import Evaluation
 from gyrus.extras import DISTRIBUTION
 from gyrus.inference.predict import pick_device
+from gyrus.inference.predictions import Predictions
 from gyrus.runs.run_folder import Run, installed_version
 from gyrus.training.loggers import RunLogger, open_log, require_loggers
 from gyrus.training.worker import by_process_0
@@ -32,6 +34,7 @@ from gyrus.workflows.experiment_config import (
 )
 from gyrus.workflows.likeness import save_unlike_training
 from gyrus.workflows.load_data import scan_to_train
+from gyrus.workflows.number_baselines import predict_number_baselines
 from gyrus.workflows.saved_outputs import (
     save_embeddings,
     save_examples,
@@ -203,7 +206,7 @@ def _train_with_logs(run: Run, settings: ExperimentConfig, manifest: Manifest, s
 
 def _train(
     run: Run, settings: ExperimentConfig, manifest: Manifest, split: Split, display: Display, log: RunLogger
-) -> Evaluation | None:
+) -> Evaluation | NumberEvaluation | None:
     """All steps after the split, for a new and for a resumed run; None if training was interrupted."""
     splits.check_split(split, manifest)
     show_warnings(display, (split.warning, *split.notes))
@@ -215,9 +218,9 @@ def _train(
     save_normalisation(run, data.normalisation)
 
     resuming = run.checkpoint.exists()
-    model = new_model(settings, store, len(manifest.classes), with_pretrained=not resuming)
+    model = new_model(settings, store, len(manifest.classes), with_pretrained=not resuming, scaling=data.scaling)
     if not resuming:
-        save_model_description(run, settings.model, model, manifest.classes, split.kept_together)
+        save_model_description(run, settings.model, model, manifest.classes, split.kept_together, manifest.target)
     fitted = fit_model(model, data, run.folder, resume=resuming, display=display, log=log)
     show_warnings(display, fitted.warnings)
     run.mark("started", trained_with=fitted.device_settings.to_document())
@@ -231,7 +234,8 @@ def _train(
     val.save(run.predictions("val"))
     test.save(run.predictions("test"))
 
-    save_examples(run, test, data.dataset("test"))
+    if isinstance(test, Predictions):
+        save_examples(run, test, data.dataset("test"))
     save_embeddings(run, model, data.dataset("test"), seed=settings.seed)
     if settings.evaluation.unlike_training:
         save_unlike_training(run, model, data, test, display)
@@ -239,7 +243,8 @@ def _train(
     save_quality(run, manifest, split, store if heads is settings.preprocessing else open_store(manifest, heads))
     if settings.evaluation.baselines:
         display.say("Evaluating baselines on the same test set")
-        save_baseline_predictions(run, *predict_baselines(manifest, split, store, seed=settings.seed))
+        baselines = predict_number_baselines if manifest.target.is_number else predict_baselines
+        save_baseline_predictions(run, *baselines(manifest, split, store, seed=settings.seed))
     run.mark("started", best_epoch=fitted.best_epoch, **{fitted.monitor: fitted.best_score})
     if settings.evaluation.shuffled_labels and not _train_on_shuffled_labels(run, settings, manifest, split, display):
         run.mark("interrupted")
@@ -284,7 +289,7 @@ def _tags(manifest: Manifest, split: Split) -> dict[str, str]:
     }
 
 
-def _log_results(log: RunLogger, run: Run, evaluation: Evaluation) -> None:
+def _log_results(log: RunLogger, run: Run, evaluation: Evaluation | NumberEvaluation) -> None:
     """Log the test scores, the figures, the report and the weights; the manifest with the subjects is not sent."""
     scores = {
         f"test_{name}_by_{unit}": estimate.value

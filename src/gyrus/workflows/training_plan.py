@@ -30,6 +30,9 @@ from gyrus.workflows.load_data import scan_to_train
 
 SMALLEST_BATCH = 2
 
+FEW_NUMBERS = 6
+"""Fewer different numbers than these are probably classes."""
+
 MANY_CLASSES = 100
 """More classes than these are probably subjects."""
 
@@ -61,11 +64,13 @@ class TrainingPlan:
     def text(self) -> str:
         """The plan, one fact per line."""
         settings, table = self.settings, self.manifest.table
-        classes = table["label"].value_counts()
-        lines = {
-            "Data": f"{self.manifest.root}, {counted(len(table), 'image')}",
-            "Classes": listed([f"{name} ({classes.get(name, 0)})" for name in self.manifest.classes]),
-        }
+        lines = {"Data": f"{self.manifest.root}, {counted(len(table), 'image')}"}
+        if self.manifest.target.is_number:
+            numbers = self.manifest.targets
+            lines["Number"] = f"{self.manifest.target.name}, {numbers.min():g} to {numbers.max():g}"
+        else:
+            classes = table["label"].value_counts()
+            lines["Classes"] = listed([f"{name} ({classes.get(name, 0)})" for name in self.manifest.classes])
         for subset in SUBSETS:
             subjects = len(self.split.subjects[subset])
             people = f" of {counted(subjects, 'subject')}" if subjects else ""
@@ -155,15 +160,18 @@ def data_to_train(settings: ExperimentConfig, display: Display, *, cache: Path |
 
 
 def require_classes(manifest: Manifest, display: Display = SILENT) -> None:
-    """Refuse data that no classifier can be trained on, and warn of very many classes.
+    """Refuse data that nothing can be learned from, and warn of very many classes or of few numbers.
 
     Args:
         manifest: The data.
         display: Where the warning is shown.
 
     Raises:
-        DataError: There are fewer than two classes.
+        DataError: There are fewer than two classes, or fewer than two different numbers.
     """
+    if manifest.target.is_number:
+        _require_numbers(manifest, display)
+        return
     if len(manifest.classes) > MANY_CLASSES:
         each = len(manifest) / len(manifest.classes)
         show_warnings(
@@ -185,8 +193,26 @@ def require_classes(manifest: Manifest, display: Display = SILENT) -> None:
     )
 
 
+def _require_numbers(manifest: Manifest, display: Display) -> None:
+    different = manifest.targets.nunique()
+    name = manifest.target.name
+    if different < 2:
+        raise DataError(
+            f"All {len(manifest)} images have the {name} {manifest.targets.iloc[0]:g}: there is nothing to learn. Name "
+            "another column in data.target."
+        )
+    if different < FEW_NUMBERS:
+        show_warnings(
+            display,
+            [
+                f"the column {name} has only {different} different numbers. If they are classes or stages, name them "
+                f"as labels (--column label={name}) instead of as a number"
+            ],
+        )
+
+
 def require_two_classes(manifest: Manifest, split: Split, where: str) -> None:
-    """Refuse a training or validation set with one class.
+    """Refuse a training or validation set with one class, or with one number.
 
     Args:
         manifest: The data.
@@ -201,6 +227,11 @@ def require_two_classes(manifest: Manifest, split: Split, where: str) -> None:
     sizes = class_sizes(manifest, unit)
     for subset, name in (("train", "training"), ("val", "validation")):
         found = labels[list(split.samples[subset])].unique()  # type: ignore[index]
+        if len(found) < 2 and manifest.target.is_number:
+            raise SplitError(
+                f"{where} would have only the {manifest.target.name} {found[0]} in its {name} set; the data have "
+                f"{sizes}. Add {unit}s, or change the fractions (split.val, split.test), the folds or the seed of the split."
+            )
         if len(found) < 2:
             raise SplitError(
                 f"{where} would have only class '{found[0]}' in its {name} set; the data have {sizes}. Each class "

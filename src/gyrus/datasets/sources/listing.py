@@ -12,6 +12,7 @@ import pandas as pd
 
 from gyrus.datasets.label_changes import LabelChanges
 from gyrus.datasets.manifest import Problem, SubjectKind
+from gyrus.datasets.targets import CLASSES, Target
 from gyrus.imaging.decoding import GrayWindow
 from gyrus.imaging.orientation import AssumedGeometry
 from gyrus.types import Subset
@@ -46,7 +47,8 @@ NOT_ASKED_FOR = "not asked for"
 class ScanRequest:
     """The options of :func:`gyrus.datasets.scan.scan`.
 
-    ``assumed`` is for volumes whose header lacks a geometry, ``window`` for images with more than 8 bits.
+    ``assumed`` is for volumes whose header lacks a geometry, ``window`` for images with more than 8 bits. The column of
+    a number that is the ``target`` is that of the role "label" in ``columns``.
     """
 
     subject_rule: str | None = None
@@ -61,6 +63,7 @@ class ScanRequest:
     files: tuple[str, ...] = ()
     label_changes: LabelChanges = "refuse"
     window: GrayWindow | None = None
+    target: Target = CLASSES
 
     def wants(self, *names: str) -> bool:
         """Whether one of the names, such as a path below the root, matches one of the patterns of ``files``.

@@ -1,0 +1,95 @@
+"""Baselines of a predicted number: the mean of the training set, and ridge regression on voxels.
+
+They are fitted on the training set, tuned on the validation set, and evaluated on the test set, as the network is.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from gyrus.datasets.manifest import Manifest
+from gyrus.datasets.splits import Split
+from gyrus.datasets.store import Store
+from gyrus.inference.number_predictions import NumberPredictions
+from gyrus.workflows.baselines import BaselineData, pixel_means, pooled_rows
+
+Floats = npt.NDArray[np.float64]
+
+PENALTIES = tuple(float(penalty) for penalty in np.logspace(-3, 3, 13))
+"""Penalties of the ridge regression, times the number of features; the best on the validation set is used."""
+
+
+def predict_number_baselines(
+    manifest: Manifest, split: Split, store: Store, *, seed: int
+) -> tuple[dict[str, tuple[str, NumberPredictions]], tuple[str, ...]]:
+    """Fit the baselines, and predict the test set; as :func:`gyrus.workflows.baselines.predict_baselines`.
+
+    Args:
+        manifest: The data.
+        split: The split of the data.
+        store: The pixels.
+        seed: Not used: nothing is drawn.
+
+    Returns:
+        The description and the predictions of each baseline by name, and notes on missing baselines.
+    """
+    del seed
+    by_subject = split.unit != "image" and manifest.subject_kind != "unknown"
+    subset_of = {sample: subset for subset, samples in split.samples.items() for sample in samples}
+    table = manifest.table.assign(subset_=manifest.table["sample"].map(subset_of), target_=manifest.targets.to_numpy())
+    keys = (manifest.scored_units[0] if by_subject else table["sample"]).astype(str).to_numpy()
+    rows = pooled_rows(table, keys, pixel_means(store))
+    tested, trained = rows.select("test"), rows.select("train")
+    mean = np.full(len(tested.targets), trained.targets.mean())
+    about, ridge = ridge_regression(rows)
+    size = f"{rows.features.shape[1]:,} means of voxels{' of each subject' if by_subject else ''}"
+    found = {"mean": (f"{mean[0]:.1f}", mean), "ridge": (f"{size}, {about}", ridge)}
+    return {
+        name: (text, _predictions(tested, predicted, manifest, split, by_subject=by_subject))
+        for name, (text, predicted) in found.items()
+    }, ()
+
+
+def ridge_regression(rows: BaselineData) -> tuple[str, Floats]:
+    """Ridge regression (Hoerl and Kennard 1970) on standardised features; the penalty is chosen on the validation set.
+
+    Returns:
+        What was chosen, and the predictions for the test set.
+    """
+    train, val, test = (rows.select(subset) for subset in ("train", "val", "test"))
+    mean, scale = train.features.mean(axis=0), train.features.std(axis=0)
+    scale = np.where(scale > 0, scale, np.inf)  # a voxel without any variation tells nothing
+    scaled = [(each.features - mean) / scale for each in (train, val, test)]
+    centre = train.targets.mean()
+    left, values, right = np.linalg.svd(scaled[0], full_matrices=False)
+    projected = left.T @ (train.targets - centre)
+    best: tuple[float, float, Floats] | None = None
+    for penalty in PENALTIES:
+        weights = right.T @ (values / (values**2 + penalty * scaled[0].shape[1]) * projected)
+        error = float(np.abs(centre + scaled[1] @ weights - val.targets).mean())
+        if best is None or error < best[0]:
+            best = error, penalty, centre + scaled[2] @ weights
+    assert best is not None
+    return f"penalty {best[1]:g} per voxel chosen on the validation set", best[2]
+
+
+def _predictions(
+    rows: BaselineData, predicted: Floats, manifest: Manifest, split: Split, *, by_subject: bool
+) -> NumberPredictions:
+    names = [str(name) for name in rows.names]
+    units, kind = manifest.scored_units
+    known = dict(zip(manifest.table["sample"], units, strict=True))
+    people = dict(zip(units if by_subject else manifest.table["sample"], manifest.table["subject"], strict=True))
+    return NumberPredictions.from_outputs(
+        names,
+        predicted[:, None],
+        target=manifest.target,
+        split_unit=split.kept_together,
+        subset="test",
+        subjects=names if by_subject else [None if pd.isna(known[name]) else str(known[name]) for name in names],
+        subject_kind=kind,
+        subjects_of_visits=[people[name] for name in names] if kind == "visit" else None,
+        targets=rows.targets,
+    )
