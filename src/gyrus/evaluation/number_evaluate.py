@@ -170,7 +170,8 @@ def compare_numbers(
     return Difference(
         metric,
         chosen,
-        *values,
+        values[0],
+        values[1],
         estimate(difference, np.concatenate(resampled), level, _NOTES),
         permutation_p(difference, _permuted(one, other, clusters, metric, resamples, seed)),
     )

@@ -7,7 +7,7 @@ table, the out-of-fold predictions; their scores are the pooled scores.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,7 +15,7 @@ import pandas as pd
 from gyrus.errors import DataError
 from gyrus.evaluation.metrics import METRICS
 from gyrus.evaluation.result import Evaluation, unit_name
-from gyrus.inference.number_predictions import NumberPredictions
+from gyrus.inference.number_predictions import NumberPredictions, Table
 from gyrus.inference.predictions import Predictions
 from gyrus.text import counted
 
@@ -24,9 +24,6 @@ OUT_OF_FOLD = "out-of-fold"
 
 FOLD_METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "macro_roc_auc")
 """The metrics that tables and figures of folds show."""
-
-
-Table = TypeVar("Table", Predictions, NumberPredictions)
 
 
 def join_folds(tables: Sequence[Table]) -> Table:

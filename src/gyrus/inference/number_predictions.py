@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,7 @@ from gyrus.datasets.targets import Target
 from gyrus.errors import DataError
 from gyrus.files import atomic_path, reading
 from gyrus.inference.columns import exported_columns
+from gyrus.inference.pooling import average_predictions
 from gyrus.inference.predictions import (
     LOGIT,
     PROBABILITY,
@@ -247,6 +248,20 @@ class NumberPredictions(PredictionTable):
         write_table(self.table[["sample", "subject", "target", *visits, PREDICTION, *quantiles, *further]], Path(path))
 
 
+Table = TypeVar("Table", Predictions, NumberPredictions)
+
+
+def average(members: Sequence[Table], weights: Sequence[float] | None = None) -> Table:
+    """The mean of several models for the same samples: of their probabilities or of their numbers.
+
+    Raises:
+        DataError: The samples or the targets differ; see :func:`gyrus.inference.pooling.average_predictions`.
+    """
+    if isinstance(members[0], NumberPredictions):
+        return average_numbers(members, weights)  # type: ignore[arg-type, return-value]
+    return average_predictions(members, weights)  # type: ignore[arg-type, return-value]
+
+
 def holds_numbers(path: Path) -> bool:
     """Whether a table of another tool holds predicted numbers: a column ``prediction``, and no scores of classes."""
     names = [str(name) for name in read_table(path).columns]
@@ -301,7 +316,7 @@ def pool_numbers_by_subject(predictions: NumberPredictions) -> NumberPredictions
     numbers = [column for column in map(str, table) if column == PREDICTION or column.startswith(QUANTILE)]
     pooled = groups[["target", *numbers]].mean()
     columns: dict[str, Any] = {"sample": pooled.index.astype(str), "subject": pooled.index.astype(str)}
-    columns |= {name: pooled[name].to_numpy() for name in pooled}
+    columns |= {name: pooled[name].to_numpy() for name in ("target", *numbers)}
     if SUBJECT_OF_VISIT in table:
         columns[SUBJECT_OF_VISIT] = groups[SUBJECT_OF_VISIT].first().to_numpy()
     return NumberPredictions.from_table(

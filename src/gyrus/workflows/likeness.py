@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gyrus.inference.number_predictions import AnyPredictions, NumberPredictions
-from gyrus.inference.predictions import Predictions
+from gyrus.inference.number_predictions import AnyPredictions, Table
 from gyrus.inference.unlike_training import (
     MOST_TRAINING_SUBJECTS,
     MOST_VALIDATION_SUBJECTS,
@@ -29,8 +28,6 @@ from gyrus.workflows.display import Display
 if TYPE_CHECKING:
     from gyrus.models.classifier import Classifier
     from gyrus.workflows.data_module import DataModule
-
-Table = TypeVar("Table", Predictions, NumberPredictions)
 
 MOST_TEST_SUBJECTS = 500
 """Subjects of the test set that are compared with the training set, drawn at random."""

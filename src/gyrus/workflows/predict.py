@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 
 from gyrus.datasets.manifest import Manifest, Problem, require_dimensions
 from gyrus.datasets.store import Store, open_store, without_unusable
+from gyrus.datasets.targets import CLASSES, Target, refuse_number
 from gyrus.datasets.torch_dataset import PixelDataset
 from gyrus.errors import ConfigError, DataError
 from gyrus.executor import folder_for_temporary_files
@@ -24,7 +25,8 @@ from gyrus.export.manifest import Choices, is_bundle
 from gyrus.files import digest, file_digest, read_json, reading, temporary_folder
 from gyrus.inference.columns import exported_columns
 from gyrus.inference.engines import PROBE, ChosenEngine, EngineName, TorchEngine, choose_engine
-from gyrus.inference.pooling import average_predictions
+from gyrus.inference.number_predictions import AnyPredictions, NumberPredictions, Table, average
+from gyrus.inference.number_rule import NumberRule
 from gyrus.inference.predict import (
     FirstOutputs,
     WithEmbedding,
@@ -47,6 +49,7 @@ from gyrus.inference.unlike_training import (
 from gyrus.models.classifier import Classifier
 from gyrus.registry import look_up
 from gyrus.runs.run_folder import Run
+from gyrus.training.config import NumberLoss
 from gyrus.transforms.normalisation import Normalisation
 from gyrus.types import SplitUnit
 from gyrus.workflows.data_module import build_model
@@ -79,7 +82,7 @@ def predict(
     tta: int | None = None,
     weights: Weighting = "equal",
     display: Display = SILENT,
-) -> Predictions:
+) -> AnyPredictions:
     """Predict new images with a trained classifier or an ensemble. Needs the run folders, not the training data.
 
     To predict several times, use a :class:`Predictor`, which loads the networks once.
@@ -153,8 +156,12 @@ class Predictor:
         self._members = tuple(
             _Member(member, key, place, engine) for member, key in zip(members, self._digests, strict=True)
         )
+        if weights != "equal":
+            refuse_number(members[0].target, "Weights fitted on the validation set", "Leave out --weights.")
         self._weights = member_weights(runs, weights)
-        self._choices = _choices(runs, members, self._weights)
+        self._target = members[0].target
+        self._number_rule = _number_rule(runs, members) if self._target.is_number else None
+        self._choices = None if self._target.is_number else _choices(runs, members, self._weights)
         self._rule = self._choices.decision_rule(members[0].classes) if self._choices else None
         self._names = tuple(run.title for run in runs)
         self._display = display
@@ -171,25 +178,27 @@ class Predictor:
         out: str | Path | None = None,
         dicom_sr: str | Path | None = None,
         data: DataConfig | None = None,
-    ) -> Predictions:
+    ) -> AnyPredictions:
         """Predict new images. The arguments are those of :func:`predict`.
 
         Raises:
             GyrusError: As for :func:`predict`.
         """
         require_suffix(out)
+        if dicom_sr is not None:
+            refuse_number(self._target, "DICOM Structured Reports", "Write a table with --out.")
         reports = open_reports(dicom_sr)
         if not inputs:
             raise DataError("Nothing to predict: name at least one image, folder or table.")
         config = data or DataConfig()
         found, skipped = self._predict_all(inputs, config, reports)
-        predictions = replace(_together(found), engines=self.engines)
-        predictions = self._decided(predictions)
+        predictions = self._decided(_together(found))
+        predictions = replace(predictions, engines=self.engines)
         self._display.say(self._likeness_sentence(predictions))
         if out is not None:
             predictions.export(Path(out))
             write_skipped(skipped, Path(out), self._display)
-        if reports:
+        if reports and isinstance(predictions, Predictions):
             table = predictions.table
             reports.write(
                 self._reported(),
@@ -227,8 +236,10 @@ class Predictor:
         """The validation subjects that p-values of being like the training data are ranks among; 0 without any."""
         return reference_count(each.classifier.unlike for each in self._members)
 
-    def _decided(self, predictions: Predictions) -> Predictions:
-        """Predictions with the columns of calibration and decisions, and how many are positive in words."""
+    def _decided(self, predictions: AnyPredictions) -> AnyPredictions:
+        """Predictions with the columns of calibration, decisions and intervals, and how many are positive in words."""
+        if isinstance(predictions, NumberPredictions):
+            return self._with_intervals(predictions)
         rule = self._rule
         if rule is None or rule.classes != predictions.classes:
             return predictions
@@ -238,14 +249,28 @@ class Predictor:
             self._display.say(sentence)
         return replace(predictions, table=predictions.table.assign(**columns))
 
-    def _likeness_sentence(self, predictions: Predictions) -> str:
+    def _with_intervals(self, predictions: NumberPredictions) -> NumberPredictions:
+        """Predicted numbers with prediction intervals and corrected numbers, if both were chosen for these networks."""
+        rule, table = self._number_rule, predictions.table
+        if rule is None:
+            return predictions
+        quantiles = predictions.quantiles
+        if rule.interval:
+            self._display.say(
+                f"Prediction intervals with a target coverage of {100 * rule.interval.level:g} %, chosen on the "
+                "validation set"
+            )
+        columns = rule.columns(predictions.predicted, quantiles, table["sample"].tolist(), table["subject"].tolist())
+        return replace(predictions, table=table.assign(**columns))
+
+    def _likeness_sentence(self, predictions: AnyPredictions) -> str:
         """How many of the new scans are unlike the training data, or why that is not known."""
         summary = summarise_likeness(predictions, self.reference_count)
         return summary.text() if summary else NO_REFERENCE
 
     def _predict_all(
         self, inputs: Sequence[str | Path], config: DataConfig, reports: StructuredReports | None
-    ) -> tuple[list[Predictions], list[Problem]]:
+    ) -> tuple[list[AnyPredictions], list[Problem]]:
         """The predictions of each input, and what was skipped, under the same names.
 
         Raises:
@@ -256,7 +281,7 @@ class Predictor:
 
     def _predict_input(
         self, path: str | Path, config: DataConfig, reports: StructuredReports | None
-    ) -> tuple[Predictions, tuple[Problem, ...], Path]:
+    ) -> tuple[AnyPredictions, tuple[Problem, ...], Path]:
         """The predictions for an input, what was skipped, and the folder of the names."""
         first = self._members[0].classifier
         manifest = first.require_dimensions(scan_unlabelled(path, first.reading(config), self._display))
@@ -270,17 +295,10 @@ class Predictor:
             in_parts = config.on_bad_file == "fail"
             logits_of, distances_of = self._outputs(manifest, path, cache, in_parts=in_parts)
             found = [
-                Predictions.from_logits(
-                    [str(manifest.root / sample) for sample in manifest.table["sample"]],
-                    logits,
-                    classes=member.classifier.classes,
-                    split_unit=member.classifier.split_unit,
-                    subset="new",
-                    subjects=manifest.table["subject"].tolist(),
-                )
+                member.classifier.predictions(manifest, logits)
                 for member, logits in zip(self._members, logits_of, strict=True)
             ]
-        together = average_predictions(found, self._weights) if len(found) > 1 else found[0]
+        together: AnyPredictions = average(found, self._weights) if len(found) > 1 else found[0]  # type: ignore[type-var]
         subjects = manifest.table["subject"].tolist()
         alike = [
             likeness_columns(member.classifier.unlike, distances, subjects)
@@ -352,12 +370,22 @@ def _choices(runs: Sequence[Run], members: Sequence[TrainedClassifier], weights:
     return Choices.from_assessment(assessment, SHIPPED_GOAL)
 
 
-def _together(found: Sequence[Predictions]) -> Predictions:
+def _number_rule(runs: Sequence[Run], members: Sequence[TrainedClassifier]) -> NumberRule | None:
+    """The intervals and the correction of a run; None for several runs, and for other copies than those they fit."""
+    from gyrus.evaluation.number_assessment import NumberAssessment
+
+    alone = len(runs) == 1 and members[0].tta == members[0].settings.evaluation.tta
+    return NumberAssessment.load(runs[0].assessment).rule if alone and runs[0].assessment.is_file() else None
+
+
+def _together(found: Sequence[Table]) -> Table:
     """The predictions of all inputs; an image that is in several counts once."""
     first = found[0]
     if len(found) == 1:
         return first
     table = pd.concat([each.table for each in found], ignore_index=True).drop_duplicates("sample")
+    if isinstance(first, NumberPredictions):
+        return NumberPredictions.from_table(table, target=first.target, split_unit=first.split_unit, subset="new")
     return Predictions.from_table(table, classes=first.classes, split_unit=first.split_unit, subset="new")
 
 
@@ -385,6 +413,7 @@ class TrainedClassifier:
     settings: ExperimentConfig
     tta: int
     unlike: UnlikeTraining | None = None
+    target: Target = CLASSES
 
     @classmethod
     def load(cls, run: Run, tta: int | None = None) -> TrainedClassifier:
@@ -408,7 +437,27 @@ class TrainedClassifier:
             normalisation.shift_and_scale(np.ones((1, channels, 4)))
         copies = settings.evaluation.tta if tta is None else tta
         unlike = load_unlike_training(run)
-        return cls(model, tuple(about["classes"]), about["split_unit"], normalisation, settings, copies, unlike)
+        target = Target.from_facts(about)
+        return cls(model, tuple(about["classes"]), about["split_unit"], normalisation, settings, copies, unlike, target)
+
+    @property
+    def outputs(self) -> int:
+        """Outputs of the network: one per class, or one per number."""
+        return self.model.num_classes
+
+    def predictions(self, manifest: Manifest, outputs: np.ndarray) -> AnyPredictions:
+        """The predictions of new images from the outputs of the network (N, K)."""
+        samples = [str(manifest.root / sample) for sample in manifest.table["sample"]]
+        about: dict[str, Any] = {
+            "split_unit": self.split_unit,
+            "subset": "new",
+            "subjects": manifest.table["subject"].tolist(),
+            "target": self.target,
+        }
+        loss = self.settings.training.loss
+        if isinstance(loss, NumberLoss):
+            return NumberPredictions.from_outputs(samples, outputs, levels=loss.quantiles, **about)
+        return Predictions.from_logits(samples, outputs, classes=self.classes, **about)
 
     @property
     def view(self) -> dict[str, Any]:
@@ -438,7 +487,15 @@ class TrainedClassifier:
     ) -> np.ndarray:
         """The logits of each image by PyTorch, (N, K)."""
         plain, augmented = self.datasets(manifest, open_store(manifest, self.settings.preprocessing, cache=cache))
-        return predict_with_tta(self.model, plain, augmented, copies=self.tta, device=device, progress=progress)
+        return predict_with_tta(
+            self.model,
+            plain,
+            augmented,
+            copies=self.tta,
+            device=device,
+            progress=progress,
+            numbers=self.target.is_number,
+        )
 
     def datasets(self, manifest: Manifest, store: Store) -> tuple[PixelDataset, PixelDataset]:
         """The images of a store, and the same with the random steps of test-time copies."""
@@ -476,17 +533,20 @@ class _Member:
         """The logits (n, K) of some of ``images`` images, and their embeddings (n, F) if they are compared."""
         plain, augmented = self.classifier.datasets(manifest, store)
         self.chosen = self._choose(plain, images * (self.classifier.tta + 1))
-        engine, classes, copies = self.chosen.engine, len(self.classifier.classes), self.classifier.tta
+        engine, outputs, copies = self.chosen.engine, self.classifier.outputs, self.classifier.tta
         in_torch = isinstance(engine, TorchEngine)
         network = self._network if in_torch else engine
         if not copies:
             both = predict_logits(network, plain, device=self._device, progress=progress)
-            return both[:, :classes], both[:, classes:] if self.classifier.unlike else None
-        slim = self.classifier.model if in_torch else FirstOutputs(engine, classes)
-        logits = predict_with_tta(slim, plain, augmented, copies=copies, device=self._device, progress=progress)
+            return both[:, :outputs], both[:, outputs:] if self.classifier.unlike else None
+        slim = self.classifier.model if in_torch else FirstOutputs(engine, outputs)
+        numbers = self.classifier.target.is_number
+        logits = predict_with_tta(
+            slim, plain, augmented, copies=copies, device=self._device, progress=progress, numbers=numbers
+        )
         if not self.classifier.unlike:
             return logits, None
-        return logits, predict_logits(network, plain, device=self._device)[:, classes:]
+        return logits, predict_logits(network, plain, device=self._device)[:, outputs:]
 
     def _choose(self, dataset: PixelDataset, images: int) -> ChosenEngine:
         """The engine. One of OpenVINO is kept; whether it would pay is asked again where there are more images."""
@@ -500,6 +560,11 @@ class _Member:
 def _require_compatible(members: Sequence[TrainedClassifier]) -> None:
     first = members[0]
     for number, member in enumerate(members[1:], 2):
+        if member.target != first.target or member.outputs != first.outputs:
+            raise ConfigError(
+                f"Model {number} predicts {member.target.name or 'classes'} and the first "
+                f"{first.target.name or 'classes'}, or they predict other quantiles: they cannot be combined."
+            )
         if set(member.classes) != set(first.classes):
             raise ConfigError(
                 f"Classifier {number} has the classes {list(member.classes)}, the first {list(first.classes)}: "

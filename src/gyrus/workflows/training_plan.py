@@ -230,7 +230,8 @@ def require_two_classes(manifest: Manifest, split: Split, where: str) -> None:
         if len(found) < 2 and manifest.target.is_number:
             raise SplitError(
                 f"{where} would have only the {manifest.target.name} {found[0]} in its {name} set; the data have "
-                f"{sizes}. Add {unit}s, or change the fractions (split.val, split.test), the folds or the seed of the split."
+                f"{sizes}. Add {unit}s, or change the fractions (split.val, split.test), the folds or the seed of the "
+                "split."
             )
         if len(found) < 2:
             raise SplitError(
