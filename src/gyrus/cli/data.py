@@ -262,11 +262,23 @@ def phantom(
     size: Annotated[int, typer.Option("--size", help="Rows and columns of a slice.")] = 128,
     seed: Seed = 0,
     layout: Annotated[str, typer.Option("--layout", help="Layout of the files.")] = "folder",
+    age_effect: Annotated[
+        float, typer.Option("--age-effect", help="How strongly age shows in the images: 0 (not at all) to 10.")
+    ] = 1.0,
 ) -> None:
     """Generate synthetic heads with class-dependent atrophy."""
     import gyrus
 
-    gyrus.phantom(out, subjects=subjects, slices=slices, classes=classes, size=size, seed=seed, layout=layout)
+    gyrus.phantom(
+        out,
+        subjects=subjects,
+        slices=slices,
+        classes=classes,
+        size=size,
+        seed=seed,
+        layout=layout,
+        age_effect=age_effect,
+    )
     console.print(f"{counted(subjects, 'subject')} with {counted(slices, 'slice')} each: {out}")
 
 
@@ -296,6 +308,12 @@ def _print_summary(manifest: Manifest) -> None:
     rows.append(["all", manifest.table["subject"].nunique() or "-", len(manifest)])
     noun = "scans" if manifest.subject_kind == "scan" else "subjects"
     console.print(table(["class", noun, "images"], rows))
+    if manifest.target.is_number:
+        numbers = manifest.targets
+        console.print(
+            f"Number to predict: {manifest.target.name}, {numbers.min():g} to {numbers.max():g}, mean "
+            f"{numbers.mean():.1f}, SD {numbers.std():.1f}"
+        )
     shapes = Counter(manifest.table["shape"])
     sizes = ", ".join(f"{' x '.join(map(str, shape))} ({count})" for shape, count in shapes.most_common(5))
     console.print(f"Sizes: {sizes}" + (f" and {len(shapes) - 5} more" if len(shapes) > 5 else ""))

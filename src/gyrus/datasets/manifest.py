@@ -280,6 +280,23 @@ class Manifest:
             return 3 if "stack" in json.loads(view) else 2
         return 3 if VOLUME_FILES in self.table or MEMBERS in self.table else 2
 
+    def in_bands(self, count: int) -> Manifest:
+        """The manifest of a number with bands of it as classes, "20 to 45": for checks that need classes.
+
+        Args:
+            count: The number of bands, with about equal numbers of samples; fewer where many numbers are equal.
+        """
+        import numpy as np
+        import pandas as pd
+
+        numbers = self.targets
+        inner = np.quantile(numbers.dropna(), np.arange(1, count) / count)
+        edges = np.unique([numbers.min(), *(float(f"{edge:.3g}") for edge in inner), numbers.max()])
+        names = [f"{low:g} to {high:g}" for low, high in zip(edges[:-1], edges[1:], strict=True)]
+        place = np.clip(np.searchsorted(edges, numbers, side="right") - 1, 0, len(names) - 1)
+        label = pd.Series([names[each] for each in place], self.table.index, dtype="string").where(numbers.notna())
+        return replace(self, table=self.table.assign(label=label), classes=tuple(names), target=CLASSES)
+
     def select(self, samples: Sequence[str]) -> Manifest:
         """The manifest of the given samples only, in the order of the table."""
         keep = self.table["sample"].isin(set(samples))

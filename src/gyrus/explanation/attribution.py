@@ -32,6 +32,7 @@ class Attribution:
         emphasis: Power that the displayed map is raised to; 1 leaves it unchanged.
         affine: float64 (4, 4), from (slice, row, column) to mm in RAS+, of volumes; None otherwise.
         affine_is_known: Whether the affine was read from the scan; otherwise it holds at most the spacing.
+        number: The predicted number, where the network predicts one; its name is then the only class.
     """
 
     sample: str
@@ -47,6 +48,7 @@ class Attribution:
     emphasis: float = 1.0
     affine: np.ndarray | None = None
     affine_is_known: bool = False
+    number: float | None = None
 
     @property
     def predicted(self) -> str:
@@ -66,6 +68,7 @@ class Attribution:
         """Write as .npz, readable by NumPy alone: the arrays, and all other fields as JSON in ``about``."""
         names = ("sample", "method", "target", "truth", "layer", "is_signed", "emphasis", "affine_is_known")
         about = {name: getattr(self, name) for name in names} | {"classes": list(self.classes)}
+        about |= {} if self.number is None else {"number": self.number}
         arrays = {"map": self.map, "image": self.image, "probabilities": self.probabilities}
         if self.affine is not None:
             arrays["affine"] = self.affine

@@ -37,6 +37,7 @@ class MethodSpec:
         depends_on_class: Whether the map depends on the class at all.
         passes: Passes of the network for one map without gradients, where there are many; None for other methods.
         any_engine: Whether an engine that gives logits only can run them.
+        of_numbers: Whether it is defined for a predicted number, which has no probability.
     """
 
     compute: Method
@@ -48,6 +49,7 @@ class MethodSpec:
     depends_on_class: bool = True
     passes: Callable[[MethodInput], int] | None = None
     any_engine: bool = False
+    of_numbers: bool = True
 
 
 def _cam(rule: cam.Rule, title: str, summary: str, source: str) -> MethodSpec:
@@ -79,6 +81,7 @@ METHODS: dict[str, MethodSpec] = {
         "channels weighted by the class score of the image masked with them",
         "Wang et al. 2020",
         needs_layer=True,
+        of_numbers=False,
         passes=perturbation.channel_passes,
         any_engine=True,
     ),
@@ -130,6 +133,7 @@ METHODS: dict[str, MethodSpec] = {
         "RISE",
         "random masks weighted by the class probability",
         "Petsiuk et al. 2018",
+        of_numbers=False,
         passes=perturbation.rise_passes,
         any_engine=True,
     ),

@@ -284,7 +284,8 @@ def _colour_bar(figure: Figure, panels: list[Axes], attribution: Attribution, co
 
 
 def _is_wrong(attribution: Attribution) -> bool:
-    return attribution.truth is not None and attribution.truth != attribution.predicted
+    wrong = attribution.truth is not None and attribution.truth != attribution.predicted
+    return wrong and attribution.number is None
 
 
 def _ink(attribution: Attribution) -> str:
@@ -292,20 +293,24 @@ def _ink(attribution: Attribution) -> str:
 
 
 def _prediction(attribution: Attribution) -> str:
+    if attribution.number is not None:
+        return f"{attribution.predicted} {attribution.number:.1f}"
     return f"{attribution.predicted} {percent(float(attribution.probabilities.max()))}"
 
 
 def _short_title(attribution: Attribution) -> str:
     lines = [f"predicted {_prediction(attribution)}"]
     if attribution.truth is not None:
-        lines.insert(0, f"true {attribution.truth}" if _is_wrong(attribution) else "correct")
+        number = attribution.number is not None
+        lines.insert(0, f"true {attribution.truth}" if number or _is_wrong(attribution) else "correct")
     if attribution.emphasis != 1:
         lines.append(f"power {attribution.emphasis:g}")
     return "\n".join(lines)
 
 
 def _long_title(attribution: Attribution) -> str:
-    truth = f", true class {attribution.truth}" if attribution.truth is not None else ""
+    kind = "true class" if attribution.number is None else "true"
+    truth = f", {kind} {attribution.truth}" if attribution.truth is not None else ""
     about = f"{METHODS[attribution.method].title} for {attribution.target}"
     where = f", layer {attribution.layer}" if attribution.layer else ""
     name = attribution.sample if len(attribution.sample) < 48 else f"…{attribution.sample[-46:]}"

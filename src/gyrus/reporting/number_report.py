@@ -23,6 +23,7 @@ from gyrus.evaluation.number_metrics import NUMBER_HEADLINES, NUMBER_METRICS
 from gyrus.evaluation.number_result import (
     NumberEvaluation,
     baseline_title,
+    load_evaluation,
     number_limitations,
     number_notes,
     number_verdict,
@@ -41,7 +42,14 @@ from gyrus.reporting.number_figures import (
     draw_number_subgroups,
 )
 from gyrus.reporting.report_content import Facts, command_text, data_facts, environment_facts
-from gyrus.reporting.run_report import explanation_of, findings_of, read_history, split_facts, training_facts
+from gyrus.reporting.run_report import (
+    explanation_of,
+    findings_of,
+    read_history,
+    report_run,
+    split_facts,
+    training_facts,
+)
 from gyrus.reporting.training_figures import draw_training
 from gyrus.runs.run_folder import Run
 
@@ -159,6 +167,14 @@ def report_number_run(run: Run, results: NumberResults | None = None) -> None:
     )
     write_number_page(run.report, content)
     write_text(run.card, render_number_card(content))
+
+
+def report_again(run: Run) -> None:
+    """Write the report of a finished run again, of classes or of a number, from what its folder holds."""
+    if isinstance(load_evaluation(run.metrics), NumberEvaluation):
+        report_number_run(run)
+    else:
+        report_run(run)
 
 
 def report_number_predictions(predictions: NumberPredictions, evaluation: NumberEvaluation, folder: Path) -> Path:

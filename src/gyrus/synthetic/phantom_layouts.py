@@ -137,6 +137,7 @@ def phantom(
     size: int = 128,
     seed: int = 0,
     layout: str = "folder",
+    age_effect: float = 1.0,
 ) -> Path:
     """Generate synthetic subjects and write them as files; see :func:`gyrus.synthetic.phantom.generate`.
 
@@ -148,13 +149,15 @@ def phantom(
         size: Rows and columns of a slice.
         seed: Seed of the random numbers.
         layout: One of :data:`LAYOUTS`.
+        age_effect: How strongly age shows in the images.
 
     Raises:
         ConfigError: An argument is out of range.
         UnknownNameError: There is no such layout.
         GyrusError: The folder is not empty, or cannot be written to.
     """
-    return write(generate(subjects, slices, classes, size, seed), Path(out), layout)
+    found = generate(subjects, slices, classes, size, seed, age_effect=age_effect)
+    return write(found, Path(out), layout)
 
 
 def write(phantom: Phantom, folder: Path, layout: str = "folder") -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gyrus.audit.checks import CHECKS, run_checks
@@ -19,6 +19,9 @@ from gyrus.runs.run_folder import Run
 from gyrus.workflows.display import SILENT, Display
 from gyrus.workflows.experiment_config import DataConfig
 from gyrus.workflows.load_data import scan_path
+
+BANDS = 3
+"""A number is audited as so many classes."""
 
 
 @dataclass(frozen=True)
@@ -85,14 +88,18 @@ def audit(
     else:
         manifest = scan_path(str(path), data, display, on_bad_file="skip")
 
+    digest = manifest.digest
+    if manifest.target.is_number:
+        display.say(f"The number {manifest.target.name} is divided into {BANDS} bands with equal numbers of subjects")
+        manifest = manifest.in_bands(BANDS)
     with display.progress("Measuring images") as progress:
         context = gather(manifest, split=subsets, seed=seed, progress=progress)
     title = (Path(path).name if path else manifest.root.name) or "data"
-    findings = run_checks(context, title=title, checks=checks)
+    findings = replace(run_checks(context, title=title, checks=checks), manifest_digest=digest)
 
     page = write_audit(folder, context, findings, maps=maps, with_umap=umap)
     if opened and not out and opened.status == "finished":
-        from gyrus.reporting.run_report import report_run
+        from gyrus.reporting.number_report import report_again
 
-        report_run(opened)
+        report_again(opened)
     return AuditResult(findings, page)

@@ -441,6 +441,21 @@ class TrainedClassifier:
         return cls(model, tuple(about["classes"]), about["split_unit"], normalisation, settings, copies, unlike, target)
 
     @property
+    def point(self) -> int:
+        """Which output is the predicted number."""
+        loss = self.settings.training.loss
+        return loss.point if isinstance(loss, NumberLoss) else 0
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """The classes; or the name of the number, and of its quantiles."""
+        loss = self.settings.training.loss
+        if not isinstance(loss, NumberLoss):
+            return self.classes
+        names = tuple(f"quantile {level:g} of {self.target.name}" for level in loss.quantiles) or ("",)
+        return tuple(self.target.name if place == loss.point else name for place, name in enumerate(names))
+
+    @property
     def outputs(self) -> int:
         """Outputs of the network: one per class, or one per number."""
         return self.model.num_classes

@@ -143,7 +143,7 @@ class ExplanationTask:
     @cached_property
     def contrast(self) -> ClassContrast:
         """The class that the map of each image is about."""
-        return self.target.resolve(self.logits, self.selected.truths, self.classifier.classes)
+        return self.target.resolve(self.logits, self.selected.truths, self.classifier.output_names)
 
     @property
     def checked(self) -> slice:

@@ -6,6 +6,7 @@ The output: maps on the original pixel grids, mean maps, regions, checks and the
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -13,6 +14,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from gyrus.datasets.targets import refuse_number
 from gyrus.datasets.text_tables import write_csv
 from gyrus.errors import GyrusError
 from gyrus.explanation.attribution import Attribution, MeanMaps, scaled
@@ -28,7 +30,7 @@ from gyrus.files import refuse_links, remove_files
 from gyrus.imaging.volume_formats import write_nifti
 from gyrus.inference.predict import pick_device
 from gyrus.reporting.explanation_report import write_explanation
-from gyrus.reporting.run_report import report_run
+from gyrus.reporting.number_report import report_again
 from gyrus.runs.run_folder import Run
 from gyrus.types import SPLIT_WARNINGS
 from gyrus.workflows.display import SILENT, Display, show_warnings
@@ -108,20 +110,24 @@ def explain(
         captures = SecondaryCaptures(dicom_sc, folder.folder)
 
     classifier, device = TrainedClassifier.load(first), pick_device(config.device)
-    target = parse_target(config.target, classifier.classes)
+    left_out: list[str] = []
+    if classifier.target.is_number:
+        _require_of_numbers(config, classifier, dicom_sc=dicom_sc is not None)
+        left_out += [NO_CHECKS_OF_NUMBERS] if config.checks else []
+        config = replace(config, checks=False, target=classifier.target.name)
+    target = parse_target(config.target, classifier.output_names)
     emphasis = emphasis_by_class(config.emphasis, classifier.classes)
     require_usable = captures.require_usable if captures else None
     data = data or DataConfig()
     if inputs:
         candidates = images_of_inputs(classifier, inputs, data, device, display, require_usable)
     else:
-        candidates = images_of_run(first, classifier.classes)
+        candidates = images_of_run(first, classifier)
         if require_usable:
             require_usable(candidates.manifests[0])
 
     task = ExplanationTask.prepare(config, first, classifier, candidates, target, folder, device, display, budget)
     regions = task.regions
-    left_out: list[str] = []
     maps = _in_time(lambda method: task.heat_maps(method), config.methods, left_out)
     checked = maps if config.checks else ()
     reports = _in_time(lambda method: task.check(method, maps[method], others), checked, left_out)
@@ -133,10 +139,34 @@ def explain(
         )
     save_explanation(task, maps, list(reports.values()), regions, emphasis, left_out)
     if out is None:
-        report_run(first)
+        report_again(first)
     if captures:
         captures.write(task, reports, skip=data.on_bad_file == "skip")
     return folder
+
+
+NO_CHECKS_OF_NUMBERS = "The heat maps of a number are not checked: the checks are those of class probabilities"
+
+
+def _require_of_numbers(config: ExplainConfig, classifier: TrainedClassifier, *, dicom_sc: bool) -> None:
+    """Refuse settings of an explanation that need classes.
+
+    Raises:
+        ConfigError: There is one.
+    """
+    target = classifier.target
+    without = [name for name in config.methods if not METHODS[name].of_numbers]
+    able = ", ".join(name for name, spec in METHODS.items() if spec.of_numbers)
+    if without:
+        refuse_number(target, f"Heat maps by {' and '.join(without)}", f"Methods for numbers: {able}.")
+    if config.target not in ("predicted", target.name):
+        refuse_number(target, "Heat maps for a class (--target)", "Leave out --target.")
+    if config.emphasis:
+        refuse_number(target, "Emphasised heat maps (--emphasis)", "Leave out --emphasis.")
+    if config.grid == "class":
+        refuse_number(target, "Images by class (--grid class)", "Use random, best, worst or methods.")
+    if dicom_sc:
+        refuse_number(target, "Heat maps as DICOM Secondary Capture", "Leave out --dicom-sc.")
 
 
 def _in_time(compute: Callable[[str], Result], methods: Iterable[str], left_out: list[str]) -> dict[str, Result]:
@@ -219,10 +249,16 @@ def _remove_earlier(folder: ExplanationFolder) -> None:
 
 def _write_maps(task: ExplanationTask, maps: Mapping[str, np.ndarray], emphasis: Mapping[str, float]) -> list[str]:
     """Write the maps of the displayed images on the original pixel grids; returns notes for the reader."""
-    classes, notes = task.classifier.classes, []
+    classes, notes = task.classifier.output_names, []
+    numbers = task.selected.numbers
     probabilities = torch.from_numpy(task.logits).double().softmax(1).numpy()
+    if numbers is not None:
+        probabilities = np.tile(np.eye(len(classes))[task.classifier.point], (len(task.logits), 1))
     for number in range(task.displayed):
         original, truth = task.selected.original(number), task.selected.truths[number]
+        true_name = classes[truth] if truth >= 0 else None
+        if numbers is not None and np.isfinite(numbers[number, 1]):
+            true_name = f"{numbers[number, 1]:g}"
         target_class = classes[int(task.contrast.plus[number])]
         for method, values in maps.items():
             attribution = Attribution(
@@ -233,12 +269,13 @@ def _write_maps(task: ExplanationTask, maps: Mapping[str, np.ndarray], emphasis:
                 target=_describe_target(task.target, target_class),
                 classes=classes,
                 probabilities=probabilities[number],
-                truth=classes[truth] if truth >= 0 else None,
+                truth=true_name,
                 layer=task.layer_of(method),
                 is_signed=METHODS[method].is_signed,
                 emphasis=emphasis.get(target_class, 1.0),
                 affine=original.affine,
                 affine_is_known=original.affine_is_known,
+                number=None if numbers is None else float(numbers[number, 0]),
             )
             attribution.save(task.folder.attribution(method, number))
             if original.affine is not None:
@@ -261,12 +298,15 @@ def _write_volume(attribution: Attribution, path: Path) -> list[str]:
 
 def _mean_maps(task: ExplanationTask, spec: MethodSpec, maps: np.ndarray) -> MeanMaps:
     truths = task.selected.truths[task.checked]
-    groups = np.where(truths >= 0, truths, task.logits[task.checked].argmax(axis=1))
+    predicted = task.logits[task.checked].argmax(axis=1)
+    if task.selected.numbers is not None:
+        predicted = np.full(len(truths), task.classifier.point)
+    groups = np.where(truths >= 0, truths, predicted)
     present = np.unique(groups).tolist()
     heat = np.stack([scaled(values, is_signed=spec.is_signed) for values in maps])
     gray = task.selected.gray[task.checked].astype(np.float32)
     return MeanMaps(
-        tuple(task.classifier.classes[k] for k in present),
+        tuple(task.classifier.output_names[k] for k in present),
         tuple(int((groups == k).sum()) for k in present),
         np.stack([gray[groups == k].mean(axis=0) for k in present]),
         np.stack([heat[groups == k].mean(axis=0) for k in present]),

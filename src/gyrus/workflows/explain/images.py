@@ -29,7 +29,7 @@ from gyrus.explanation.heat_map_coordinates import (
 )
 from gyrus.files import temporary_folder
 from gyrus.imaging.volume import Volume
-from gyrus.inference.predictions import Predictions
+from gyrus.inference.number_predictions import NumberPredictions, load_predictions
 from gyrus.runs.run_folder import Run
 from gyrus.transforms.volume_steps import Percentiles, apply_steps, to_pixels
 from gyrus.workflows.display import Display
@@ -49,6 +49,8 @@ class CandidateImages:
         row: int64 (N,), row of each image in its manifest.
         probabilities: float64 (N, K), predicted.
         truths: int64 (N,), true classes; -1 where unknown.
+        numbers: float64 (N, 2), predicted and true numbers, NaN where unknown, of a network that predicts a number, whose
+            probabilities and classes mean nothing; None for classes.
     """
 
     manifests: tuple[Manifest, ...]
@@ -56,6 +58,7 @@ class CandidateImages:
     row: np.ndarray
     probabilities: np.ndarray
     truths: np.ndarray
+    numbers: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.row)
@@ -110,6 +113,7 @@ class SelectedImages:
         subjects: int64 (M,).
         truths: int64 (M,), true classes; -1 where unknown.
         classifier: Whose input they are.
+        numbers: float64 (M, 2), as for :class:`CandidateImages`.
     """
 
     names: tuple[str, ...]
@@ -119,6 +123,7 @@ class SelectedImages:
     subjects: np.ndarray
     truths: np.ndarray
     classifier: TrainedClassifier
+    numbers: np.ndarray | None = None
 
     def original(self, number: int) -> OriginalImage:
         """An image on its original grid: that of its file, or of its scan."""
@@ -157,20 +162,26 @@ class SelectedImages:
         return OriginalImage(to_pixels(Percentiles()(scan))[0], placement, slices_affine(scan), True)
 
 
-def images_of_run(run: Run, classes: Sequence[str]) -> CandidateImages:
+def images_of_run(run: Run, classifier: TrainedClassifier) -> CandidateImages:
     """The test set of a run, with the saved predictions.
 
     Raises:
         DataError: The predictions do not belong to the run's test set.
     """
     manifest = Manifest.load(run.manifest).select(Split.load(run.split).samples["test"])
-    predictions = Predictions.load(run.predictions("test"))
+    predictions = load_predictions(run.predictions("test"))
     rows = predictions.table.reset_index(drop=True).reset_index().set_index("sample")["index"]
     samples = manifest.table["sample"]
-    if tuple(predictions.classes) != tuple(classes) or not samples.isin(rows.index).all():
+    number = isinstance(predictions, NumberPredictions)
+    classes = () if isinstance(predictions, NumberPredictions) else predictions.classes
+    same = classes == classifier.classes and number == classifier.target.is_number
+    if not same or not samples.isin(rows.index).all():
         raise DataError(f"The predictions in {run.folder} do not belong to its test set. Evaluate the run again.")
     order = rows.loc[samples].to_numpy()
     count = len(manifest)
+    if isinstance(predictions, NumberPredictions):
+        numbers = np.column_stack([predictions.predicted, predictions.targets])[order]
+        return _of_numbers((manifest,), np.zeros(count, np.int64), np.arange(count), numbers)
     return CandidateImages(
         (manifest,),
         np.zeros(count, np.int64),
@@ -211,14 +222,25 @@ def images_of_inputs(
         with temporary_folder() as cache, display.progress(f"Predicting {path}") as progress:
             logits.append(classifier.logits(manifest, cache, device, progress))
     counts = [len(manifest) for manifest in manifests]
+    source, row = np.repeat(np.arange(len(counts)), counts), np.concatenate([np.arange(count) for count in counts])
+    if classifier.target.is_number:
+        predicted = np.concatenate(logits).astype(np.float64)[:, classifier.point]
+        return _of_numbers(tuple(manifests), source, row, np.column_stack([predicted, np.full(len(row), np.nan)]))
     exponentials = np.exp(np.concatenate(logits).astype(np.float64))
     return CandidateImages(
         tuple(manifests),
-        np.repeat(np.arange(len(counts)), counts),
-        np.concatenate([np.arange(count) for count in counts]),
+        source,
+        row,
         exponentials / exponentials.sum(axis=1, keepdims=True),
         np.full(sum(counts), -1, np.int64),
     )
+
+
+def _of_numbers(
+    manifests: tuple[Manifest, ...], source: np.ndarray, row: np.ndarray, numbers: np.ndarray
+) -> CandidateImages:
+    unknown = np.full(len(row), -1, np.int64)
+    return CandidateImages(manifests, source, row, np.ones((len(row), 1)), unknown, numbers)
 
 
 def select_displayed(candidates: CandidateImages, config: ExplainConfig, classes: Sequence[str]) -> np.ndarray:
@@ -231,6 +253,8 @@ def select_displayed(candidates: CandidateImages, config: ExplainConfig, classes
     predicted, confidence = candidates.probabilities.argmax(axis=1), candidates.probabilities.max(axis=1)
     if config.grid == "random":
         return one_per_subject(shuffled, candidates.subjects, config.shown)
+    if candidates.numbers is not None:
+        return _by_error(candidates, config, shuffled)
     if config.grid in ("best", "worst"):
         if (candidates.truths < 0).any():
             raise DataError(
@@ -251,6 +275,21 @@ def select_displayed(candidates: CandidateImages, config: ExplainConfig, classes
     return np.concatenate(
         [one_per_subject(shuffled[groups[shuffled] == k], candidates.subjects, per_class) for k in range(len(classes))]
     )
+
+
+def _by_error(candidates: CandidateImages, config: ExplainConfig, shuffled: np.ndarray) -> np.ndarray:
+    """Images of numbers in another order than at random: those with the smallest or the largest error first."""
+    assert candidates.numbers is not None
+    if config.grid == "methods":
+        return one_per_subject(shuffled, candidates.subjects, config.shown)
+    errors = np.abs(candidates.numbers[:, 0] - candidates.numbers[:, 1])
+    if np.isnan(errors).any():
+        raise DataError(
+            f"The grid '{config.grid}' needs the true numbers, and the images have none. Use random or methods, or give "
+            "no images to explain the test set of the run."
+        )
+    order = shuffled[np.argsort(errors[shuffled] * (1 if config.grid == "best" else -1), kind="stable")]
+    return one_per_subject(order, candidates.subjects, config.shown)
 
 
 def select_checked(candidates: CandidateImages, count: int, *, seed: int) -> np.ndarray:
@@ -301,6 +340,7 @@ def decode_images(
         np.unique(candidates.subjects[indices], return_inverse=True)[1],
         candidates.truths[indices],
         classifier,
+        None if candidates.numbers is None else candidates.numbers[indices],
     )
 
 
