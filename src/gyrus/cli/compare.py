@@ -13,7 +13,13 @@ from gyrus.cli.terminal import console
 if TYPE_CHECKING:
     from gyrus.workflows.compare import ComparedRuns
 
-Metric = Annotated[str, typer.Option("--metric", help="Metric to rank by: accuracy, macro_roc_auc ...")]
+Metric = Annotated[
+    str | None,
+    typer.Option(
+        "--metric",
+        help="Metric to rank by: accuracy (default), macro_roc_auc ...; of numbers mae (default), pearson ...",
+    ),
+]
 Resamples = Annotated[
     int, typer.Option("--resamples", min=0, help="Number of bootstrap resamples and of permutations of the subjects.")
 ]
@@ -28,7 +34,7 @@ def compare(
     out: Annotated[Path, typer.Option("--out", help="Folder for the report, the tables and the figures.")] = Path(
         "comparison"
     ),
-    metric: Metric = "accuracy",
+    metric: Metric = None,
     unit: Unit = None,
     split_unit: PredictionsSplitUnit = None,
     resamples: Resamples = 2000,
@@ -63,7 +69,7 @@ def leaderboard(
     out: Annotated[
         Path | None, typer.Option("--out", help="Folder for the report; by default leaderboard in the given folder.")
     ] = None,
-    metric: Metric = "accuracy",
+    metric: Metric = None,
     unit: Unit = None,
     resamples: Resamples = 2000,
     seed: Seed = 0,

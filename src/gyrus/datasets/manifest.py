@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -292,7 +293,7 @@ class Manifest:
         numbers = self.targets
         inner = np.quantile(numbers.dropna(), np.arange(1, count) / count)
         edges = np.unique([numbers.min(), *(float(f"{edge:.3g}") for edge in inner), numbers.max()])
-        names = [f"{low:g} to {high:g}" for low, high in zip(edges[:-1], edges[1:], strict=True)]
+        names = [f"{low:g} to {high:g}" for low, high in pairwise(edges)]
         place = np.clip(np.searchsorted(edges, numbers, side="right") - 1, 0, len(names) - 1)
         label = pd.Series([names[each] for each in place], self.table.index, dtype="string").where(numbers.notna())
         return replace(self, table=self.table.assign(label=label), classes=tuple(names), target=CLASSES)

@@ -258,8 +258,8 @@ def average(members: Sequence[Table], weights: Sequence[float] | None = None) ->
         DataError: The samples or the targets differ; see :func:`gyrus.inference.pooling.average_predictions`.
     """
     if isinstance(members[0], NumberPredictions):
-        return average_numbers(members, weights)  # type: ignore[arg-type, return-value]
-    return average_predictions(members, weights)  # type: ignore[arg-type, return-value]
+        return average_numbers(members, weights)
+    return average_predictions(members, weights)
 
 
 def holds_numbers(path: Path) -> bool:

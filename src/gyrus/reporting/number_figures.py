@@ -156,7 +156,7 @@ def draw_number_map(predictions: NumberPredictions, embeddings: Path) -> tuple[D
         figure = new_figure(COLUMN, COLUMN, predictions.warning)
         axes = figure.subplots()
         values = predictions.targets[np.asarray(rows)]
-        drawn = axes.scatter(*points.T, s=7, c=values, cmap="viridis", alpha=0.85, linewidths=0)
+        drawn = axes.scatter(points[:, 0], points[:, 1], s=7, c=values, cmap="viridis", alpha=0.85, linewidths=0)
         axes.set(xticks=[], yticks=[])
         axes.set_box_aspect(1)
         axes.set_title(f"True {name}")

@@ -196,7 +196,7 @@ def evaluate_fold_baselines(
     joined = {
         name: (
             _common_description([predictions[name][0] for predictions, _ in saved]),
-            join_folds([predictions[name][1] for predictions, _ in saved]),
+            join_folds([predictions[name][1] for predictions, _ in saved]),  # type: ignore[type-var]
         )
         for name in saved[0][0]
         if all(name in predictions for predictions, _ in saved)

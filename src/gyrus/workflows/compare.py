@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from gyrus.errors import RunError
+from gyrus.errors import ConfigError, RunError
 from gyrus.evaluation.leaderboard import Entry, Leaderboard, rank_entries
+from gyrus.evaluation.number_leaderboard import NumberEntry, NumberLeaderboard, rank_numbers
 from gyrus.evaluation.result import Unit
+from gyrus.inference.number_predictions import AnyPredictions, NumberPredictions, load_predictions
 from gyrus.inference.predictions import TABLES, Predictions
 from gyrus.reporting import leaderboard_report
+from gyrus.reporting import number_leaderboard as number_leaderboard_report
 from gyrus.runs.run_folder import Run
 from gyrus.text import counted
 from gyrus.types import SplitUnit
@@ -30,12 +34,14 @@ class ComparedRuns:
         unfinished: Folders of runs that were left out because they have not finished.
     """
 
-    leaderboard: Leaderboard
+    leaderboard: Leaderboard | NumberLeaderboard
     report: Path
     unfinished: tuple[Path, ...] = ()
 
     def text(self) -> str:
         """The ranks and the paired differences."""
+        if isinstance(self.leaderboard, NumberLeaderboard):
+            return number_leaderboard_report.text(self.leaderboard)
         return leaderboard_report.text(self.leaderboard)
 
 
@@ -43,7 +49,7 @@ def compare(
     runs: Sequence[str | Path] | Mapping[str, str | Path],
     *,
     out: str | Path = "comparison",
-    metric: str = "accuracy",
+    metric: str | None = None,
     unit: Unit | None = None,
     split_unit: SplitUnit | None = None,
     resamples: int = 2000,
@@ -56,7 +62,7 @@ def compare(
         runs: Run folders, folders of ``gyrus crossval`` or ``gyrus ensemble``, or tables of predictions of any tool;
             a mapping gives them names.
         out: The folder for page, figures and tables; an earlier comparison in it is replaced.
-        metric: The metric to rank by.
+        metric: The metric to rank by; by default accuracy, or the mean absolute error of a number.
         unit: "subject" or "image"; by default by subject if subjects are known.
         split_unit: How the data were split; required for tables of other tools.
         resamples: Bootstrap resamples and permutations of subjects.
@@ -70,7 +76,18 @@ def compare(
     """
     named = dict(runs) if isinstance(runs, Mapping) else _named([Path(run) for run in runs])
     entries = [read_entry(Path(path), name, split_unit) for name, path in named.items()]
-    board = rank_entries(entries, metric=metric, unit=unit, resamples=resamples, seed=seed, level=level)
+    numbers = [entry for entry in entries if isinstance(entry, NumberEntry)]
+    classes = [entry for entry in entries if isinstance(entry, Entry)]
+    how: dict[str, Any] = {"unit": unit, "resamples": resamples, "seed": seed, "level": level}
+    if numbers and classes:
+        raise ConfigError(
+            f"'{numbers[0].name}' predicts the number '{numbers[0].test.target.name}', and '{classes[0].name}' "
+            "predicts classes: they cannot be compared."
+        )
+    if numbers:
+        ranked = rank_numbers(numbers, metric=metric or "mae", **how)
+        return ComparedRuns(ranked, number_leaderboard_report.write_number_leaderboard(Path(out), ranked))
+    board = rank_entries(classes, metric=metric or "accuracy", **how)
     return ComparedRuns(board, leaderboard_report.write_leaderboard(Path(out), board))
 
 
@@ -78,7 +95,7 @@ def leaderboard(
     folder: str | Path,
     *,
     out: str | Path | None = None,
-    metric: str = "accuracy",
+    metric: str | None = None,
     unit: Unit | None = None,
     resamples: int = 2000,
     seed: int = 0,
@@ -125,7 +142,7 @@ def find_runs(folder: str | Path) -> tuple[list[Path], list[Path]]:
     return sorted(finished), sorted(path for path in [*runs, *crossvals] if path not in finished)
 
 
-def read_entry(path: Path, name: str, split_unit: SplitUnit | None = None) -> Entry:
+def read_entry(path: Path, name: str, split_unit: SplitUnit | None = None) -> Entry | NumberEntry:
     """Read a classifier to compare: a run, a cross-validation, an ensemble, or a table of predictions.
 
     Args:
@@ -139,22 +156,29 @@ def read_entry(path: Path, name: str, split_unit: SplitUnit | None = None) -> En
         ConfigError: A table of another tool is given without ``split_unit``.
     """
     if path.suffix.lower() in TABLES:
-        return Entry(name, read_predictions(path, split_unit), facts={"Model": "predictions of another tool"})
+        return _entry(name, read_predictions(path, split_unit), None, {"Model": "predictions of another tool"})
     if is_crossval(path):
         facts = read_facts(path)
         model = load_config(path / "config.yaml").model.name
         repeats = f", first of {facts.repeats} repeats" if facts.repeats > 1 else ""
         first = CrossValidation.load(path).predictions()
-        return Entry(name, first, facts={"Model": f"{model}, {facts.folds} folds{repeats}"})
+        return _entry(name, first, None, {"Model": f"{model}, {facts.folds} folds{repeats}"})
     if (path / "ensemble.json").is_file():
         ensemble = Ensemble.load(path)
         about = {"Model": f"mean of {counted(len(ensemble.members), 'run')}"}
-        return Entry(name, Predictions.load(ensemble.predictions), facts=about)
+        return _entry(name, load_predictions(ensemble.predictions), None, about)
     run = Run.open(path)
     test, validation = run.predictions("test"), run.predictions("val")
-    return Entry(
-        name, Predictions.load(test), Predictions.load(validation) if validation.exists() else None, _facts(run)
-    )
+    val = load_predictions(validation) if validation.exists() else None
+    return _entry(name, load_predictions(test), val, _facts(run))
+
+
+def _entry(
+    name: str, test: AnyPredictions, val: AnyPredictions | None, facts: Mapping[str, str]
+) -> Entry | NumberEntry:
+    if isinstance(test, NumberPredictions):
+        return NumberEntry(name, test, facts)
+    return Entry(name, test, val if isinstance(val, Predictions) else None, facts)
 
 
 def _named(paths: Sequence[Path]) -> dict[str, Path]:

@@ -49,8 +49,8 @@ class CandidateImages:
         row: int64 (N,), row of each image in its manifest.
         probabilities: float64 (N, K), predicted.
         truths: int64 (N,), true classes; -1 where unknown.
-        numbers: float64 (N, 2), predicted and true numbers, NaN where unknown, of a network that predicts a number, whose
-            probabilities and classes mean nothing; None for classes.
+        numbers: float64 (N, 2), predicted and true numbers, NaN where unknown, of a network that predicts a number,
+            whose probabilities and classes mean nothing; None for classes.
     """
 
     manifests: tuple[Manifest, ...]
@@ -285,8 +285,8 @@ def _by_error(candidates: CandidateImages, config: ExplainConfig, shuffled: np.n
     errors = np.abs(candidates.numbers[:, 0] - candidates.numbers[:, 1])
     if np.isnan(errors).any():
         raise DataError(
-            f"The grid '{config.grid}' needs the true numbers, and the images have none. Use random or methods, or give "
-            "no images to explain the test set of the run."
+            f"The grid '{config.grid}' needs the true numbers, and the images have none. Use random or methods, or "
+            "give no images to explain the test set of the run."
         )
     order = shuffled[np.argsort(errors[shuffled] * (1 if config.grid == "best" else -1), kind="stable")]
     return one_per_subject(order, candidates.subjects, config.shown)
