@@ -72,7 +72,7 @@ class NumberRule:
 
     Attributes:
         unit: What it was chosen on, and is applied to: all images of a subject together, or each image.
-        interval: None for none.
+        interval: None for none; one without a limit is not applied.
         correction: None for none.
     """
 
@@ -96,7 +96,7 @@ class NumberRule:
         codes = equal_codes([("subject", who) if by_subject and isinstance(who, str) else (one,) for one, who in pairs])
         pooled = mean_by_code(np.column_stack([predicted, quantiles]), codes)
         found: dict[str, Floats] = {}
-        if self.interval:
+        if self.interval and self.interval.limit is not None:
             found[INTERVAL_LOW], found[INTERVAL_HIGH] = self.interval.ends(pooled[:, 0], pooled[:, 1:])
         if self.correction:
             found[CORRECTED] = self.correction.apply(pooled[:, 0])

@@ -255,7 +255,7 @@ class Predictor:
         if rule is None:
             return predictions
         quantiles = predictions.quantiles
-        if rule.interval:
+        if rule.interval and rule.interval.limit is not None:
             self._display.say(
                 f"Prediction intervals with a target coverage of {100 * rule.interval.level:g} %, chosen on the "
                 "validation set"
