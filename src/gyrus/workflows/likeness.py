@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gyrus.inference.number_predictions import AnyPredictions, Table
+from gyrus.inference.number_predictions import AnyPredictions
 from gyrus.inference.unlike_training import (
     MOST_TRAINING_SUBJECTS,
     MOST_VALIDATION_SUBJECTS,
@@ -82,7 +82,7 @@ def load_unlike_training(run: Run) -> UnlikeTraining | None:
     return UnlikeTraining.load(run.unlike_training) if run.unlike_training.is_file() else None
 
 
-def with_likeness(predictions: Table, members: Sequence[Columns]) -> Table:
+def with_likeness(predictions: AnyPredictions, members: Sequence[Columns]) -> AnyPredictions:
     """Predictions with the columns about their likeness to the training data.
 
     Args:

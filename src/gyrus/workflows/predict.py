@@ -25,7 +25,7 @@ from gyrus.export.manifest import Choices, is_bundle
 from gyrus.files import digest, file_digest, read_json, reading, temporary_folder
 from gyrus.inference.columns import exported_columns
 from gyrus.inference.engines import PROBE, ChosenEngine, EngineName, TorchEngine, choose_engine
-from gyrus.inference.number_predictions import AnyPredictions, NumberPredictions, Table, average
+from gyrus.inference.number_predictions import AnyPredictions, NumberPredictions, average
 from gyrus.inference.number_rule import NumberRule
 from gyrus.inference.predict import (
     FirstOutputs,
@@ -378,7 +378,7 @@ def _number_rule(runs: Sequence[Run], members: Sequence[TrainedClassifier]) -> N
     return NumberAssessment.load(runs[0].assessment).rule if alone and runs[0].assessment.is_file() else None
 
 
-def _together(found: Sequence[Table]) -> Table:
+def _together(found: Sequence[AnyPredictions]) -> AnyPredictions:
     """The predictions of all inputs; an image that is in several counts once."""
     first = found[0]
     if len(found) == 1:
