@@ -252,10 +252,16 @@ def scores(recipe: str, options: argparse.Namespace, folder: Path) -> dict[str, 
     found: dict[str, Any] = {}
     for unit in ("subject", "image"):
         start = time.perf_counter()
-        changes = {"split.unit": unit, "training.epochs": options.score_epochs, "model.pretrained": False}
+        changes = {
+            "split.unit": unit,
+            "training.epochs": options.score_epochs,
+            "model.pretrained": False,
+            "evaluation.baselines": False,
+            "evaluation.resamples": 200,
+        }
         run = train(recipe, data=options.data, out=folder / recipe / unit, overrides=changes)
         result = Evaluation.load(run.metrics).scores[unit]
-        for metric in ("accuracy", "balanced_accuracy"):
+        for metric in ("accuracy", "balanced_accuracy", "macro_roc_auc"):
             found[f"{metric} by {unit}"] = result.metrics[metric].value
         found[f"seconds by {unit}"] = time.perf_counter() - start
     return found
@@ -311,7 +317,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         attempt("recipe", name, results["recipes"], lambda case=case: recipe_speed(case, options))
     if options.data:
         with tempfile.TemporaryDirectory() as folder:
-            for name in recipes():
+            for name in options.scored if options.scored is not None else list(recipes()):
                 if not load_config(name).data.stack:
                     attempt("scores", name, results["scores"], lambda name=name: scores(name, options, Path(folder)))
     return results
@@ -361,6 +367,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--recipes", nargs="*", help="recipes whose speed is measured; by default all")
     parser.add_argument("--compiled", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--data", type=Path, help="labelled slices, for scores")
+    parser.add_argument("--scored", nargs="*", help="recipes that are trained on the slices; by default all of 2D")
     parser.add_argument("--score-epochs", type=int, default=5)
     options = parser.parse_args(arguments)
     results = measure(options)

@@ -388,6 +388,13 @@ def main() -> None:
                         f"{each['part']:48}{each['peer']:32}{times}{each['median_ratio']:>8.2f}  {each['unit']}",
                         flush=True,
                     )
+                    if options.out:
+                        options.out.parent.mkdir(parents=True, exist_ok=True)
+                        options.out.write_text(json.dumps(results, indent=1) + "\n")
+    if options.picture:
+        draw(results, options.picture)
+    for path in filter(None, (options.out, options.picture)):
+        print(f"Written: {path}")
 
 
 if __name__ == "__main__":
