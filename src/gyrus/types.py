@@ -22,3 +22,7 @@ SPLIT_WARNINGS: dict[SplitUnit, str] = {
     "copy": "copies kept: the same images are in more than one of the training, validation and test sets",
 }
 """The warning that every result of a split carries."""
+
+MissingChannel = Literal["refuse", "leave-out", "learn"]
+"""What happens to a session without a file of a channel: it is a problem; it is left out, with a note; or it is used
+with an empty channel."""

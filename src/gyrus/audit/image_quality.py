@@ -26,7 +26,7 @@ from scipy import ndimage
 
 from gyrus.audit.findings import Finding, Flag
 from gyrus.datasets.manifest import MEMBERS, VOLUME_FILES, Manifest
-from gyrus.datasets.reader import Reader
+from gyrus.datasets.reader import Reader, first_channel
 from gyrus.datasets.sample_files import EncodedImages
 from gyrus.datasets.store_shards import rows_of, shard_rows
 from gyrus.errors import DataError, UnusableImageError
@@ -318,12 +318,15 @@ def is_volumetric(manifest: Manifest) -> bool:
     return any(len(shape) == 3 for shape in manifest.table["shape"])
 
 
-def central_slice(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def central_slice(pixels: NDArray[np.uint8], *, sequences: bool = False) -> NDArray[np.uint8]:
     """The gray image (rows, columns) that represents a sample.
 
     Args:
         pixels: (C, rows, columns), or (C, slices, rows, columns) of a volume, whose middle slice it is.
+        sequences: Whether the channels are those of a session, of which the first that is there is used.
     """
+    if sequences:
+        pixels = first_channel(pixels)[None]
     return Grayscale()(pixels[:, pixels.shape[1] // 2] if pixels.ndim == 4 else pixels)[0]
 
 
@@ -349,10 +352,11 @@ def _read_volumes(manifest: Manifest) -> Callable[[int], _Measured]:
     reader = Reader(manifest)
     spacings = manifest.table["spacing"].to_list()
     files = [names or () for names in manifest.table[VOLUME_FILES]] if VOLUME_FILES in manifest.table else None
+    sequences = bool(manifest.channels)
 
     def measure(position: int) -> _Measured:
         pixels = reader.read(position)
-        gray = central_slice(pixels)
+        gray = central_slice(pixels, sequences=sequences)
         properties = _nuisance(gray, b"")
         del properties["JPEG quality"]
         size = sum((manifest.root / name).stat().st_size for name in files[position]) if files else 0

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from gyrus.audit.context import AuditContext
 from gyrus.audit.findings import Finding, Number
 from gyrus.audit.labels import assign_folds
-from gyrus.datasets.manifest import COLUMNS, MEMBERS, VIEW, VOLUME_FILES
+from gyrus.datasets.manifest import CHANNEL_FILES, COLUMNS, MEMBERS, VIEW, VOLUME_FILES
 from gyrus.datasets.sample_files import ASSUMED, IMAGE_COLUMN
 from gyrus.text import counted, p_value_text
 
@@ -41,7 +41,7 @@ FEWEST = 4
 PERMUTATIONS = 40
 """How often labels are shuffled to estimate chance."""
 
-NO_CONFOUNDERS = (*COLUMNS, IMAGE_COLUMN, MEMBERS, VIEW, VOLUME_FILES, ASSUMED)
+NO_CONFOUNDERS = (*COLUMNS, IMAGE_COLUMN, MEMBERS, VIEW, VOLUME_FILES, CHANNEL_FILES, ASSUMED)
 """Columns of a manifest that Gyrus itself writes."""
 
 SUBJECT_COLUMNS = ("age", "sex", "gender", "education", "height", "weight", "bmi", "mmse", "cdr", "handedness")

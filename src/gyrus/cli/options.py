@@ -116,6 +116,21 @@ class ReadingOptions:
             "the root; of DICOM series also their description. Repeatable.",
         ),
     ] = None
+    channel: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--channel",
+            help="Several files of a session as the channels of one image, as NAME=PATTERN (for example t1='*_T1w'). "
+            "Repeatable, in the order of the channels.",
+        ),
+    ] = None
+    missing_channel: Annotated[
+        Literal["refuse", "leave-out", "learn"] | None,
+        typer.Option(
+            "--missing-channel",
+            help="At a session without a file of a channel: refuse it (default), leave it out, or learn to do without.",
+        ),
+    ] = None
     bids: Annotated[
         list[str] | None,
         typer.Option(
@@ -149,6 +164,8 @@ class ReadingOptions:
             "source": self.source,
             "columns": assignments(self.column, "--column", "ROLE=NAME, for example label=diagnosis"),
             "files": tuple(self.files or ()),
+            "channels": assignments(self.channel, "--channel", "NAME=PATTERN, for example t1='*_T1w'"),
+            "missing_channel": self.missing_channel,
             "bids": assignments(self.bids, "--bids", "ENTITY=VALUE, for example suffix=T1w"),
             "orientation": self.orientation,
             "spacing": lengths(self.spacing),

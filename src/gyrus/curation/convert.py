@@ -21,6 +21,7 @@ from gyrus.curation.scan_volumes import (
     SLICE_NUMBERS,
     ConversionOptions,
     read_scans,
+    require_one_file,
     with_progress,
 )
 from gyrus.datasets.identifiers import comparable
@@ -176,6 +177,7 @@ def encoded_slices(manifest: Manifest, options: ConversionOptions) -> tuple[Iter
     note = f"The volumes have more than 8 bits; their slices are gray values scaled by {scaled}."
     if VOLUME_FILES not in manifest.table:
         return _image_files(manifest, options), ()
+    require_one_file(manifest)
     if VIEW in manifest.table:
         return _chosen_slices(manifest, options), (note,)
     exact = all(scan.volume.stored == np.uint8 for scan in read_scans(manifest))
@@ -183,6 +185,7 @@ def encoded_slices(manifest: Manifest, options: ConversionOptions) -> tuple[Iter
 
 
 def _image_files(manifest: Manifest, options: ConversionOptions) -> Iterator[EncodedSlice]:
+    require_one_file(manifest)
     if MEMBERS in manifest.table:
         raise DataError("Convert the original slices, without data.stack.")
     images = EncodedImages(manifest.root, manifest.table)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from gyrus.datasets.manifest import AFFINE, MEMBERS, VIEW, VOLUME_FILES, Manifest
+from gyrus.datasets.manifest import AFFINE, CHANNEL_FILES, MEMBERS, VIEW, VOLUME_FILES, Manifest
 from gyrus.datasets.reader import PreparedVolumes, Reader
 from gyrus.datasets.sample_files import ASSUMED
 from gyrus.errors import DataError
@@ -21,7 +21,19 @@ from gyrus.transforms.volume_steps import Percentiles, VolumeStep
 SLICE_NUMBERS = "slice_numbers"
 """Column of volumes that were assembled from slices: the slice numbers, separated by spaces."""
 
-OWN_COLUMNS = ("sample", "path", "row", "shape", "spacing", "digest", MEMBERS, VIEW, VOLUME_FILES, ASSUMED)
+OWN_COLUMNS = (
+    "sample",
+    "path",
+    "row",
+    "shape",
+    "spacing",
+    "digest",
+    MEMBERS,
+    VIEW,
+    VOLUME_FILES,
+    CHANNEL_FILES,
+    ASSUMED,
+)
 """Columns of a manifest that describe its files; they are not copied."""
 
 Progress = Callable[[int, int], None]
@@ -57,6 +69,19 @@ class Scan:
     metadata: dict[str, Any]
 
 
+def require_one_file(manifest: Manifest) -> None:
+    """Refuse samples of several files: they are converted and cleaned one sequence after the other.
+
+    Raises:
+        DataError: The manifest has channels.
+    """
+    if manifest.channels:
+        raise DataError(
+            "A sample with several channels (data.channels) is no single image that can be written. Convert or clean "
+            "each sequence by itself: use --files instead of --channel."
+        )
+
+
 def read_scans(
     manifest: Manifest, spacing: Sequence[float] | None = None, progress: Progress | None = None
 ) -> Iterator[Scan]:
@@ -71,6 +96,7 @@ def read_scans(
         DataError: The samples are neither, or the slices of a scan do not fit together.
     """
     table = manifest.table
+    require_one_file(manifest)
     if VIEW in table or MEMBERS in table:
         raise DataError("Convert the original data, without data.stack and data.slices.")
     if VOLUME_FILES in table:

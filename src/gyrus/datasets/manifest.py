@@ -46,6 +46,13 @@ without a path is black."""
 VOLUME_FILES = "files"
 """Additional column of volumes: the paths below the root of all files of each volume."""
 
+CHANNEL_FILES = "channel_files"
+"""Additional column of volumes with several channels: a tuple of {channel, files}, one per channel in order; a missing
+channel has no files. Slices with several channels have one of the :data:`MEMBERS` for each."""
+
+SEQUENCES = "sequences"
+"""Additional column of samples with several channels: those that are there, as "t1+flair"."""
+
 AFFINE = "affine"
 """Additional column of slices that were cut from a volume, and of their stacks: the affine of the volume or the stack
 in RAS+, (4, 4), as JSON."""
@@ -78,6 +85,11 @@ class Problem:
 
     def __str__(self) -> str:
         return f"{self.sample}: {self.kind}: {self.message}"
+
+
+def sequences_text(channels: Iterable[str]) -> str:
+    """The channels of a sample that are there, as in the column :data:`SEQUENCES`."""
+    return "+".join(channels)
 
 
 def commonest_first(problems: Iterable[Problem]) -> list[Problem]:
@@ -124,6 +136,7 @@ PROBLEM_KINDS = {
     "several volumes": "more than one volume in the file or series (time points, echoes)",
     "voxel type": "voxels that are not one gray value each: complex numbers, colours, vectors",
     "geometry": "the slices or axes do not form one volume (missing slices, different orientations)",
+    "channel missing": "the session has no file of one of the channels",
     "too few slices": "the scan has fewer slices than the stack needs",
     "not prepared": "a step of the preprocessing fails on the sample, or makes it of another size than the others",
     "dimensions": "a volume for a classifier of 2D images, or a 2D image for a classifier of volumes",
@@ -298,6 +311,15 @@ class Manifest:
         label = pd.Series([names[each] for each in place], self.table.index, dtype="string").where(numbers.notna())
         return replace(self, table=self.table.assign(label=label), classes=tuple(names), target=CLASSES)
 
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """The names of the channels of every sample, where a sample is a session with several files; else none."""
+        if CHANNEL_FILES in self.table and len(self.table):
+            return tuple(str(one["channel"]) for one in self.table[CHANNEL_FILES].iloc[0])
+        if VIEW in self.table and len(self.table) and isinstance(view := self.table[VIEW].iloc[0], str):
+            return tuple(json.loads(view).get("channels", ()))
+        return ()
+
     def select(self, samples: Sequence[str]) -> Manifest:
         """The manifest of the given samples only, in the order of the table."""
         keep = self.table["sample"].isin(set(samples))
@@ -461,7 +483,7 @@ def order_classes(names: Iterable[str]) -> tuple[str, ...]:
 
 def _sequences(table: pd.DataFrame) -> list[str]:
     """The columns whose cells are sequences."""
-    return [column for column in ("shape", "spacing", MEMBERS, VOLUME_FILES) if column in table]
+    return [column for column in ("shape", "spacing", MEMBERS, VOLUME_FILES, CHANNEL_FILES) if column in table]
 
 
 def _objects(table: pd.DataFrame, column: str, kind: type[tuple] | type[list]) -> pd.Series:

@@ -20,7 +20,7 @@ from gyrus.errors import DataError, UnusableImageError, UnusableSampleError
 from gyrus.imaging.volume import Volume
 from gyrus.memory import reading_memory
 from gyrus.transforms.image_steps import Grayscale
-from gyrus.transforms.volume_steps import Percentiles, VolumeStep, apply_steps, to_pixels
+from gyrus.transforms.volume_steps import Percentiles, VolumeStep, apply_to_channels, to_pixels
 
 KEPT_VOLUMES = 2
 """Number of prepared volumes kept in memory, because slices of a volume are usually read one after the other."""
@@ -41,6 +41,7 @@ class Reader:
         self._digests = slices["digest"].to_list()
         self._stacked = MEMBERS in manifest.table
         self._as_channels = self._stacked and VIEW in manifest.table
+        self._sequences = bool(manifest.channels)
 
     def __len__(self) -> int:
         return len(self._samples)
@@ -50,7 +51,8 @@ class Reader:
 
         Returns:
             uint8, shape (C, rows, columns), or (C, slices, rows, columns) for a stack or volume; C = 1 (gray) or 3
-            (RGB), exactly the values that Pillow decodes. Slices may have their neighbours as channels.
+            (RGB), exactly the values that Pillow decodes. Slices may have their neighbours as channels, and sessions
+            one channel for each of their files, which is 0 where the file is missing.
 
         Raises:
             UnusableSampleError: An image is missing, damaged or changed since the scan, or the slices of a stack differ
@@ -70,6 +72,7 @@ class Reader:
         if not self._as_channels:
             return _stack(decoded, self._samples[position])
         # Neighbours are channels, so each must be gray.
+        # So are the files of a session, each of one channel.
         gray = [None if slice_ is None else Grayscale()(slice_) for slice_ in decoded]
         return np.ascontiguousarray(_stack(gray, self._samples[position])[0])
 
@@ -89,6 +92,8 @@ class Reader:
                 volume = self._volumes.volume(position)
             return volume.array, volume.spacing
         pixels = self.read(position)
+        if self._sequences:  # the first channel that is there
+            return first_channel(pixels).astype(np.float32), None
         if self._as_channels:  # neighbours, of which the middle one is the sample
             return pixels[len(pixels) // 2].astype(np.float32), None
         return pixels.mean(axis=0, dtype=np.float32), None
@@ -98,6 +103,11 @@ class Reader:
         if self._digests[number] is None:
             return None
         return self._encoded.decode(number, self._digests[number])
+
+
+def first_channel(pixels: np.ndarray) -> np.ndarray:
+    """The first channel (*spatial) that is there, of pixels (C, *spatial)."""
+    return next((channel for channel in pixels if channel.any()), pixels[0])
 
 
 def _slices_of(table: pd.DataFrame) -> tuple[pd.DataFrame, list[int]]:
@@ -148,7 +158,8 @@ class PreparedVolumes:
         """The pixels of the sample in row ``position``.
 
         Returns:
-            uint8, (1, slices, rows, columns), or (channels, rows, columns) of a slice.
+            uint8, (C, slices, rows, columns), or (C, rows, columns) of a slice; C is the number of channels of the
+            session, and of the neighbours of a slice.
 
         Raises:
             UnusableImageError: The volume is missing, damaged or changed since the scan.
@@ -159,25 +170,44 @@ class PreparedVolumes:
         return show_sample(prepared.pixels, prepared.spacing, view, self._samples[position])
 
     def volume(self, position: int) -> Volume:
-        """The volume in row ``position`` as stored in its files, in RAS+.
+        """The volume in row ``position`` as stored in its files, in RAS+; of several channels, the first that is there.
 
         Raises:
             UnusableImageError: It is missing, damaged or changed since the scan.
         """
+        self._require_unchanged(position)
+        return self._files.read(position)
+
+    def channels(self, position: int) -> list[Volume | None]:
+        """The volume of each channel in row ``position``, before any step, on the grid of the first one.
+
+        Raises:
+            UnusableImageError: As :meth:`volume`.
+        """
+        self._require_unchanged(position)
+        return self._files.read_channels(position)
+
+    def _require_unchanged(self, position: int) -> None:
         if self._files.digest(position) != self._digests[position]:
             raise UnusableImageError("unreadable", "the content has changed since the scan")
-        return self._files.read(position)
 
     def _prepare(self, position: int) -> _Pixels:
         # Threads that wait for each other's volumes hold no memory, so that nobody waits in a circle.
         with reading_memory.task():
             try:
-                volume = apply_steps(self.volume(position), self._steps)
+                self._require_unchanged(position)
+                volumes = self._files.read_channels(position)
+                prepared = iter(apply_to_channels([one for one in volumes if one is not None], self._steps))
+                channels = [None if volume is None else next(prepared) for volume in volumes]
             except UnusableImageError:
                 raise
             except DataError as error:
                 raise UnusableSampleError("not prepared", str(error), f"{self._samples[position]}: {error}") from error
-            return _Pixels(to_pixels(volume), volume.spacing[::-1])
+            first = next(volume for volume in channels if volume is not None)
+            shape = (1, *first.shape[::-1])
+            pixels = [np.zeros(shape, np.uint8) if volume is None else to_pixels(volume) for volume in channels]
+            together = np.concatenate(pixels) if len(pixels) > 1 else pixels[0]
+            return _Pixels(together, first.spacing[::-1])
 
     def _prepare_once(self, position: int) -> _Pixels:
         """Prepare a volume that several samples share; threads that need the same one wait for it."""

@@ -8,7 +8,9 @@ import stat
 import threading
 from bisect import bisect_right
 from collections import OrderedDict
+from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from itertools import accumulate
 from pathlib import Path
 
@@ -17,13 +19,14 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from gyrus.datasets.manifest import VOLUME_FILES
+from gyrus.datasets.manifest import CHANNEL_FILES, MEMBERS, VOLUME_FILES
 from gyrus.datasets.parquet_columns import dictionary_leaves
 from gyrus.errors import UnusableImageError
 from gyrus.files import digest, file_digest
 from gyrus.imaging.decoding import GrayWindow, Inspection, decode, inspect
 from gyrus.imaging.dicom import DICOM_EXTENSIONS, is_dicom, read_series
 from gyrus.imaging.orientation import AssumedGeometry
+from gyrus.imaging.resampling import resample_to, same_grid
 from gyrus.imaging.volume import Volume
 from gyrus.imaging.volume_formats import FORMATS, extension_of, is_volume, read_volume
 from gyrus.memory import reading_memory
@@ -194,12 +197,56 @@ class _RowGroupCache:
         return self._groups[key]
 
 
+class ChannelImages:
+    """The images of samples with several channels, one file each. Thread-safe."""
+
+    def __init__(self, root: Path, table: pd.DataFrame) -> None:
+        self._members = [[member["path"] for member in members] for members in table[MEMBERS]]
+        further = {name: table[name] for name in (ASSUMED,) if name in table}
+        rows = pd.DataFrame({MEMBERS: self._members, **further}).explode(MEMBERS, ignore_index=True)
+        self._images = EncodedImages(root, rows.rename(columns={MEMBERS: "path"}).assign(row=None))
+        self._starts = [0, *accumulate(map(len, self._members))]
+
+    def inspect(self, position: int) -> Inspection:
+        """Check all images of a sample by decoding them.
+
+        Raises:
+            UnusableImageError: One cannot be used, or they differ in size; the message has the reason.
+        """
+        found: list[Inspection | None] = []
+        for number, path in enumerate(self._members[position], self._starts[position]):
+            try:
+                found.append(None if path is None else self._images.inspect(number))
+            except UnusableImageError as error:
+                raise UnusableImageError(error.kind, f"{path}: {error.message}") from error
+        there = [one for one in found if one is not None]
+        sizes = {one.shape for one in there}
+        if len(sizes) > 1:
+            texts = ", ".join(" x ".join(map(str, size)) for size in sorted(sizes))
+            raise UnusableImageError(
+                "geometry",
+                f"its channels differ in size: {texts}. Images have no position in mm, so they are not resampled; make "
+                "them equal, or give the volumes that they were cut from",
+            )
+        members = tuple(None if one is None else one.digest for one in found)
+        notes = tuple(dict.fromkeys(note for one in there for note in one.notes))
+        constant = all(one.constant for one in there)
+        return Inspection(there[0].shape, digest(["channels", *members]), there[0].spacing, notes, constant, members)
+
+
 class VolumeFiles:
     """The volumes of the samples of a table. Thread-safe."""
 
     def __init__(self, root: Path, table: pd.DataFrame) -> None:
         self._root = root
-        self._files = [[root / name for name in names] for names in table[VOLUME_FILES]]
+        if CHANNEL_FILES in table:
+            self._channels = [[str(one["channel"]) for one in channels] for channels in table[CHANNEL_FILES]]
+            self._files = [
+                [[root / name for name in one["files"]] for one in channels] for channels in table[CHANNEL_FILES]
+            ]
+        else:
+            self._channels = [[""]] * len(table)
+            self._files = [[[root / name for name in names]] for names in table[VOLUME_FILES]]
         assumed = table[ASSUMED] if ASSUMED in table else [None] * len(table)
         self._assumed = [geometry_from_json(text) for text in assumed]
 
@@ -207,39 +254,68 @@ class VolumeFiles:
         return len(self._files)
 
     def read(self, position: int) -> Volume:
-        """The volume at ``position``, in RAS+.
+        """The volume at ``position``, in RAS+; of several channels, the first one that is there.
 
         Raises:
             UnusableImageError: It cannot be used; the message has the reason.
         """
-        files = self._files[position]
-        if not is_volume(files[0].name):
-            return read_series(files)
-        return read_volume(files[0], self._assumed[position])
+        return self._read(next(filter(None, self._files[position])), self._assumed[position])
+
+    def read_channels(self, position: int) -> list[Volume | None]:
+        """The volume of each channel at ``position``, in RAS+, on the grid of the first one; None for a missing one.
+
+        Raises:
+            UnusableImageError: One cannot be used, or lies elsewhere; the message has the channel and the reason.
+        """
+        volumes: list[Volume | None] = []
+        first: Volume | None = None
+        for channel, files in zip(self._channels[position], self._files[position], strict=True):
+            if not files:
+                volumes.append(None)
+                continue
+            try:
+                volume = self._read(files, self._assumed[position])
+                if volume.array.min() == volume.array.max():
+                    raise UnusableImageError("constant", "every voxel has the same value; export the volume again")
+                if first is not None and not same_grid(volume, first):
+                    note = "a channel was resampled to the grid of the first one of its session"
+                    volume = replace(resample_to(volume, first), notes=(*volume.notes, f"{note} ({channel})"))
+            except UnusableImageError as error:
+                message = f"{channel} ({files[0].name}): {error.message}" if channel else error.message
+                raise UnusableImageError(error.kind, message) from error
+            first = first or volume
+            volumes.append(volume)
+        return volumes
+
+    def _read(self, files: Sequence[Path], assumed: AssumedGeometry) -> Volume:
+        return read_volume(files[0], assumed) if is_volume(files[0].name) else read_series(list(files))
 
     def inspect(self, position: int) -> Inspection:
-        """Check a volume by reading all of it.
+        """Check a volume by reading all of it, with all its channels.
 
         Raises:
             UnusableImageError: It cannot be used; the message has the reason.
         """
         with reading_memory.task():
-            volume = self.read(position)
-            if volume.array.min() == volume.array.max():
-                raise UnusableImageError("constant", "every voxel has the same value; export the volume again")
+            volumes = [volume for volume in self.read_channels(position) if volume is not None]
+        volume = volumes[0]
         x, y, z = volume.spacing
         few = min(volume.shape)
         notes = (f"the volume has {counted(few, 'slice')} along one axis",) if few < FEW_SLICES else ()
-        return Inspection(volume.shape[::-1], self.digest(position), (z, y, x), (*volume.notes, *notes))
+        own = dict.fromkeys(note for one in volumes for note in one.notes)
+        return Inspection(volume.shape[::-1], self.digest(position), (z, y, x), (*own, *notes))
 
     def digest(self, position: int) -> str:
-        """SHA-256 of the file, or of the digests of all files.
+        """SHA-256 of the file, or of the digests of all files; of several channels, of the digest of each.
 
         Raises:
             UnusableImageError: A file is missing or cannot be read.
         """
-        digests = [_file_digest(path) for path in self._files[position]]
-        return digests[0] if len(digests) == 1 else digest(sorted(digests))
+        digests: list[str | None] = []
+        for files in self._files[position]:
+            own = [_file_digest(path) for path in files]
+            digests.append(None if not own else own[0] if len(own) == 1 else digest(sorted(own)))
+        return str(digests[0]) if len(digests) == 1 else digest(["channels", *digests])
 
 
 def files_of(path: Path) -> list[Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections import Counter
@@ -16,11 +17,30 @@ import pandas as pd
 
 from gyrus.datasets.identifiers import comparable_label, spelling_note, unify_spellings
 from gyrus.datasets.label_changes import LabelChanges, settle_labels
-from gyrus.datasets.manifest import VOLUME_FILES, Manifest, Problem, SubjectKind, nothing_usable, order_classes
-from gyrus.datasets.sample_files import ASSUMED, IMAGE_COLUMN, EncodedImages, VolumeFiles, assumed_to_json, may_be_dicom
+from gyrus.datasets.manifest import (
+    CHANNEL_FILES,
+    MEMBERS,
+    VIEW,
+    VOLUME_FILES,
+    Manifest,
+    Problem,
+    SubjectKind,
+    nothing_usable,
+    order_classes,
+)
+from gyrus.datasets.sample_files import (
+    ASSUMED,
+    IMAGE_COLUMN,
+    ChannelImages,
+    EncodedImages,
+    VolumeFiles,
+    assumed_to_json,
+    may_be_dicom,
+)
 from gyrus.datasets.sources import bids, huggingface, id_table, parquet, table
 from gyrus.datasets.sources import dicom_series as dicom
 from gyrus.datasets.sources.accounting import count_files
+from gyrus.datasets.sources.channels import group_channels, list_given_files
 from gyrus.datasets.sources.class_folders import list_images, list_volumes, walk
 from gyrus.datasets.sources.listing import Listing, Progress, ScanRequest
 from gyrus.datasets.sources.scan_evidence import reason_to_doubt
@@ -34,6 +54,7 @@ from gyrus.imaging.dicom import DICOM_EXTENSIONS, is_dicom
 from gyrus.imaging.orientation import AssumedGeometry
 from gyrus.imaging.volume_formats import FORMATS, is_volume
 from gyrus.registry import look_up
+from gyrus.types import MissingChannel
 
 _CHUNK = 64
 _PARQUET_CHUNK = 1024
@@ -82,7 +103,7 @@ SOURCES: dict[str, Source] = {
 
 
 def scan(
-    path: str | Path,
+    path: str | Path | Sequence[Path],
     *,
     source: str | None = None,
     subject_rule: str | None = None,
@@ -95,6 +116,8 @@ def scan(
     files: str | Sequence[str] = (),
     label_changes: LabelChanges = "refuse",
     window: Sequence[float] | None = None,
+    channels: Mapping[str, str] | None = None,
+    missing_channel: MissingChannel = "refuse",
     labelled: bool = True,
     target: str | None = None,
     progress: Progress | None = None,
@@ -104,7 +127,8 @@ def scan(
     Images that cannot be used are listed in the ``problems`` of the manifest; call ``require_clean`` to refuse them.
 
     Args:
-        path: A folder, a table, a parquet file, or "hf:owner/name[:config]".
+        path: A folder, a table, a parquet file, or "hf:owner/name[:config]"; or the files of sessions, with
+            ``channels``.
         source: The name of a layout in :data:`SOURCES`; by default it is recognised.
         subject_rule: The name of a rule in :data:`gyrus.datasets.sources.subject_rules.SUBJECT_RULES`, or "none";
             by default a subject column, else the first rule that fits every name.
@@ -121,6 +145,9 @@ def scan(
             root if the pattern has a slash. DICOM series may match by their description or protocol instead.
         label_changes: What happens to a subject whose label differs between visits.
         window: The gray values that become 0 and 255 in gray images with more than 8 bits per sample.
+        channels: Patterns of files by name, such as {"t1": "*_T1w", "flair": "*_FLAIR"}: a sample is a session with one
+            file for each; see :func:`gyrus.datasets.sources.channels.group_channels`.
+        missing_channel: What happens to a session without a file of a channel.
         labelled: Whether labels are needed. If not, they are not read, and a single image or a flat folder suffices.
         target: The column of a number that is to be predicted, such as the age; by default classes are.
         progress: Called with the number of checked images and of all images.
@@ -147,14 +174,19 @@ def scan(
         label_changes="each" if number and label_changes == "refuse" else label_changes,
         window=_window(window),
         target=Target("number", target) if target is not None and number else CLASSES,
+        channels=dict(channels or {}),
+        missing_channel=missing_channel,
     )
+    look_up(missing_channel, dict.fromkeys(get_args(MissingChannel)), "way to treat missing channels")
     look_up(label_changes, dict.fromkeys(get_args(LabelChanges)), "way to treat labels that change")
     if classes is not None and len(set(classes)) < len(classes):
         raise ConfigError(f"`classes` names a class twice: {', '.join(classes)}.")
+    if not isinstance(path, str | Path):
+        return _build_manifest(group_channels(list_given_files(path, request), request), request, path[0])
     name = source or _recognise(path, request)
     layout = look_up(name, SOURCES, "source")
     location = path if name == "huggingface" else _existing(path)
-    listing = _list_samples(layout, location, request, recognised=source is None)
+    listing = group_channels(_list_samples(layout, location, request, recognised=source is None), request)
     manifest = _build_manifest(listing, request, Path(location))
     former = [role for role in columns or {} if role in FORMER_ROLES]
     renamed = [f"the column role '{role}' is now called '{FORMER_ROLES[role]}'" for role in former]
@@ -303,7 +335,7 @@ def _build_manifest(listing: Listing, request: ScanRequest, location: Path) -> M
         rows[ASSUMED] = assumed_to_json(request.assumed, request.window)
     findings = _without_constant(rows, _inspect_all(listing.root, rows, request))
     problems = [*listing.problems, *_bad_files(rows["sample"], findings)]
-    rows = _with_findings(rows, findings)
+    rows = _with_findings(rows, findings, tuple(request.channels))
     changes: list[str] = []
     gone: set[str] = set()
     if request.labelled:
@@ -460,7 +492,8 @@ class _Inspect:
 
     @cached_property
     def _inspect(self) -> Callable[[int], Inspection]:
-        return (VolumeFiles if VOLUME_FILES in self.rows else EncodedImages)(self.root, self.rows).inspect
+        files = VolumeFiles if VOLUME_FILES in self.rows else ChannelImages if MEMBERS in self.rows else EncodedImages
+        return files(self.root, self.rows).inspect
 
     def __call__(self, chunk: range) -> list[Finding]:
         return [self._finding(position) for position in chunk]
@@ -473,7 +506,8 @@ class _Inspect:
 
     def part(self, chunk: range) -> Callable[[], list[Finding]]:
         """The call for a chunk, for another process: with its own rows and the columns that are read."""
-        columns = [name for name in ("path", "row", VOLUME_FILES, ASSUMED, IMAGE_COLUMN) if name in self.rows]
+        read = ("path", "row", VOLUME_FILES, CHANNEL_FILES, MEMBERS, ASSUMED, IMAGE_COLUMN)
+        columns = [name for name in read if name in self.rows]
         few = self.rows[columns].iloc[chunk.start : chunk.stop]
         return partial(_Inspect(self.root, few), range(len(few)))
 
@@ -521,12 +555,22 @@ def _bad_files(samples: pd.Series, findings: Sequence[Finding]) -> list[Problem]
     ]
 
 
-def _with_findings(rows: pd.DataFrame, findings: Sequence[Finding]) -> pd.DataFrame:
+def _with_findings(rows: pd.DataFrame, findings: Sequence[Finding], channels: Sequence[str]) -> pd.DataFrame:
     good = [finding for finding in findings if isinstance(finding, Inspection)]
     usable = rows[[isinstance(finding, Inspection) for finding in findings]]
     shapes = pd.Series([one.shape for one in good], index=usable.index, dtype="object")
     spacings = pd.Series([one.spacing for one in good], index=usable.index, dtype="object")
-    return usable.assign(shape=shapes, spacing=spacings, digest=[one.digest for one in good])
+    usable = usable.assign(shape=shapes, spacing=spacings, digest=[one.digest for one in good])
+    if MEMBERS not in usable:
+        return usable
+    members = [
+        tuple({**member, "digest": content} for member, content in zip(members, one.members, strict=True))
+        for members, one in zip(usable[MEMBERS], good, strict=True)
+    ]
+    views = [json.dumps({"channels": list(channels), "slices": one.members}) for one in good]
+    usable[MEMBERS] = pd.Series(members, index=usable.index, dtype="object")
+    usable[VIEW] = views
+    return usable
 
 
 def _unlabelled(rows: pd.DataFrame, target: Target) -> list[Problem]:

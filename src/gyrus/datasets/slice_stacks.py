@@ -49,6 +49,7 @@ def stack_slices(manifest: Manifest, config: StackConfig) -> Manifest:
     """
     if VOLUME_FILES in manifest.table:
         return _restrict_volumes(manifest, config)
+    refuse_channels(manifest, "Stacks (data.stack)")
     scans = group_scans(manifest.table, "Stacks")
     rows, problems = [], list(manifest.problems)
     for scan in scans:
@@ -67,6 +68,19 @@ def stack_slices(manifest: Manifest, config: StackConfig) -> Manifest:
         )
         raise NothingUsableError(message, problems, manifest.root)
     return manifest.derive(rows, problems=problems)
+
+
+def refuse_channels(manifest: Manifest, what: str) -> None:
+    """Refuse slice images of several sequences for what needs one image per slice.
+
+    Raises:
+        DataError: The manifest has channels.
+    """
+    if manifest.channels:
+        raise DataError(
+            f"{what} of slice images cannot be combined with channels (data.channels). Write each sequence as volumes "
+            "with `gyrus data convert --to nifti`, and use the volumes."
+        )
 
 
 def group_scans(table: pd.DataFrame, what: str) -> list[pd.DataFrame]:

@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 
 from gyrus.configuration import Section
 from gyrus.datasets.manifest import MEMBERS, VIEW, VOLUME_FILES, Manifest
-from gyrus.datasets.slice_stacks import StackConfig, as_member, choose_slices, group_scans
+from gyrus.datasets.slice_stacks import StackConfig, as_member, choose_slices, group_scans, refuse_channels
 from gyrus.errors import DataError, UnusableSampleError
 from gyrus.files import digest
 from gyrus.imaging.orientation import Plane, slices_along
@@ -84,13 +84,13 @@ def show_sample(pixels: np.ndarray, spacing: Sequence[float], view: str | None, 
     """The slices of a prepared volume that a sample shows.
 
     Args:
-        pixels: (1, slices, rows, columns), bottom to top.
+        pixels: (C, slices, rows, columns), bottom to top.
         spacing: Millimetres between slices, rows, columns.
         view: The cell of the column ``view``; None for the whole volume.
         sample: Its name, for messages.
 
     Returns:
-        (1, slices, rows, columns), or (channels, rows, columns) of a slice.
+        (C, slices, rows, columns), or (channels, rows, columns) of a slice.
 
     Raises:
         UnusableSampleError: The volume has too few slices, or ends before the position.
@@ -117,8 +117,8 @@ def _stack(pixels: np.ndarray, config: StackConfig, sample: str) -> np.ndarray:
 
 def _slice(pixels: np.ndarray, spacing: Sequence[float], asked: dict[str, Any], sample: str) -> np.ndarray:
     axis = _AXIS[asked["plane"]]
-    planes = slices_along(pixels[0], asked["plane"])
-    last = len(planes) - 1
+    channels = [slices_along(channel, asked["plane"]) for channel in pixels]
+    last = len(channels[0]) - 1
     place = asked["at"] * last if asked["unit"] == "fraction" else asked["at"] / spacing[axis]
     number = int(np.rint(place))
     if number > last:
@@ -129,7 +129,7 @@ def _slice(pixels: np.ndarray, spacing: Sequence[float], asked: dict[str, Any], 
         raise UnusableSampleError("too few slices", reason, f"{sample} is {reason}.")
     # At the edge a slice is its own neighbour.
     numbers = np.clip(np.arange(number - asked["neighbours"], number + asked["neighbours"] + 1), 0, last)
-    return np.ascontiguousarray(planes[numbers])
+    return np.concatenate([planes[numbers] for planes in channels])
 
 
 def _slices(volume: pd.Series, config: SliceConfig) -> list[dict[str, Any]]:
@@ -182,6 +182,7 @@ def with_neighbours(manifest: Manifest, config: SliceConfig) -> Manifest:
     Raises:
         DataError: Scan or order of the slices is unknown, or the config needs information that slice images lack.
     """
+    refuse_channels(manifest, "Neighbouring slices (data.slices)")
     _require_fractions(config)
     found = [_Scan.from_table(scan) for scan in group_scans(manifest.table, "Neighbouring slices")]
     rows = [row for scan in found for row in scan.rows(config)]

@@ -139,7 +139,8 @@ def stored_shape(
     folder = _place(manifest, preprocessing, cache or cache_folder())
     if _is_whole(folder):
         return tuple(Store(folder).pixels.shape[1:])
-    return tuple(preprocessing.apply(Reader(manifest, preprocessing.volume).read(0)).shape)
+    pixels = Reader(manifest, preprocessing.volume).read(0)
+    return tuple(preprocessing.apply(pixels, sequences=bool(manifest.channels)).shape)
 
 
 def _place(manifest: Manifest, preprocessing: PreprocessingConfig, cache: Path) -> Path:

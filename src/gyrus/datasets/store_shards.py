@@ -274,11 +274,12 @@ def _images(manifest: Manifest, preprocessing: PreprocessingConfig) -> Generator
     """Preprocessed images in the order of the manifest; or why one cannot be prepared."""
     reader = Reader(manifest, preprocessing.volume)
     samples = manifest.table["sample"].to_list()
+    sequences = bool(manifest.channels)
 
     def prepare(position: int) -> np.ndarray | UnusableSampleError:
         try:
             with reading_memory.task():
-                return preprocessing.apply(reader.read(position))
+                return preprocessing.apply(reader.read(position), sequences=sequences)
         except UnusableSampleError as error:
             return error
         except DataError as error:

@@ -26,6 +26,9 @@ from gyrus.transforms.normalisation import Normalisation
 _PATCH_STREAM = 1 << 20
 """Number of the child stream of patches; no random step has it."""
 
+_CHANNEL_STREAM = _PATCH_STREAM + 1
+"""Number of the child stream of channels that are dropped."""
+
 LARGE = 1 << 16
 """Pixels from which images are converted one by one, so that they stay in the cache of the processor meanwhile."""
 
@@ -73,6 +76,7 @@ class StoredBatch:
         gray_values: float32 (B, C, 256), what each gray value becomes before all other steps; None: value / 255.
         augmentation: The random steps.
         draws: What was drawn for each of them.
+        present: float32 (B, C), 1 for channels that are there and 0 for others, which become 0; None: all are there.
     """
 
     pixels: torch.Tensor | Sequence[np.ndarray]
@@ -84,6 +88,7 @@ class StoredBatch:
     gray_values: np.ndarray | None
     augmentation: AugmentationConfig
     draws: tuple[Draw, ...]
+    present: np.ndarray | None = None
 
     def pin_memory(self) -> Self:
         """The batch with its pixels in pinned memory, from which they are copied to a GPU while the CPU goes on."""
@@ -105,6 +110,8 @@ class StoredBatch:
             images.sub_(like(self.shift, images).view(shape)).div_(like(self.scale, images).view(shape))
         if self.clips:
             images.clamp_(0.0, 1.0)
+        if self.present is not None and not self.present.all():
+            images.mul_(like(self.present, images).view(*self.present.shape, *[1] * (images.ndim - 2)))
         return Batch(images, on_device(self.targets, device), on_device(self.positions, device))
 
     def _augmented(self, device: torch.device) -> torch.Tensor:
@@ -170,6 +177,7 @@ class PixelDataset(Dataset[Batch]):
         seed: int = 0,
         keys: np.ndarray | None = None,
         patches: PatchConfig | None = None,
+        channel_dropout: float = 0.0,
     ) -> None:
         """Store the arguments.
 
@@ -182,6 +190,7 @@ class PixelDataset(Dataset[Batch]):
             seed: Seed of the random steps.
             keys: int64 (N,), identifies each image for the random steps; by default its position in the subset.
             patches: Use a random patch of each image instead of the whole; for the training set only.
+            channel_dropout: Probability of dropping a channel, for the training set only. One channel always stays.
         """
         self.store = store
         self.rows = rows
@@ -191,6 +200,7 @@ class PixelDataset(Dataset[Batch]):
         self.seed = seed
         self.keys = keys
         self.patches = patches
+        self.channel_dropout = channel_dropout
         self.epoch = 0
         self._resident: torch.Tensor | None = None
 
@@ -257,7 +267,20 @@ class PixelDataset(Dataset[Batch]):
             gray_values=self.normalisation.gray_values(statistics),
             augmentation=self.augmentation,
             draws=self.augmentation.draw(streams, shape),
+            present=self._present(statistics, streams),
         )
+
+    def _present(self, statistics: np.ndarray, streams: Streams) -> np.ndarray | None:
+        """float32 (B, C): 1 for channels that are there and were not dropped at random, else 0; None if all are."""
+        present = self.normalisation.present(statistics)
+        if present is None:
+            return None
+        if self.channel_dropout:
+            drawn = streams.child(_CHANNEL_STREAM).uniforms(present.shape[1])
+            # Of the channels that are there, the one with the largest number always stays.
+            stays = np.where(present, drawn, -1.0).argmax(axis=1)[:, None] == np.arange(present.shape[1])
+            present = present & ((drawn >= self.channel_dropout) | stays)
+        return present.astype(np.float32)
 
     def keep_on(self, device: torch.device) -> bool:
         """Keep all pixels in the memory of a GPU, if they fit there; patches are not kept.

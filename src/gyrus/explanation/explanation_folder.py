@@ -8,6 +8,7 @@ from pathlib import Path
 
 from gyrus.errors import DataError
 from gyrus.explanation.attribution import Attribution
+from gyrus.explanation.channels import ChannelReport
 from gyrus.explanation.checks import ExplanationChecks
 from gyrus.serialisation import Saved
 from gyrus.text import one_per_line
@@ -67,6 +68,16 @@ class ExplanationFolder:
         return self.folder / "regions.csv"
 
     @property
+    def channels(self) -> Path:
+        """The importance of each channel, JSON; see :class:`gyrus.explanation.channels.ChannelReport`."""
+        return self.folder / "channels.json"
+
+    @property
+    def channel_maps(self) -> Path:
+        """The attribution by channel of the displayed images; see :class:`gyrus.explanation.channels.ChannelMaps`."""
+        return self.folder / "channels.npz"
+
+    @property
     def maps(self) -> Path:
         """Folder of the maps of the displayed images, one folder per method."""
         return self.folder / "maps"
@@ -122,6 +133,7 @@ class ExplanationFolder:
     def text(self) -> str:
         """The findings of the checks, the notes, and where the maps and the report are."""
         lines = list(ExplanationChecks.load(self.checks).sentences) if self.checks.is_file() else []
+        lines += ChannelReport.load(self.channels).sentences if self.channels.is_file() else ()
         lines += [f"Note: {note}" for note in self.displayed.notes]
         return one_per_line([*lines, f"Maps: {self.maps}", f"Report: {self.report}"])
 

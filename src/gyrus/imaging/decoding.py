@@ -94,6 +94,7 @@ class Inspection:
         spacing: Millimetres along each axis, if known.
         notes: Decisions and oddities of reading it.
         constant: Whether every pixel has the same value.
+        members: The digests of the images of a sample that has several; None where one is missing.
     """
 
     shape: tuple[int, ...]
@@ -101,6 +102,7 @@ class Inspection:
     spacing: tuple[float, ...] | None = None
     notes: tuple[str, ...] = ()
     constant: bool = False
+    members: tuple[str | None, ...] = ()
 
 
 def is_image(name: str) -> bool:

@@ -8,8 +8,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from gyrus.errors import UnusableImageError
+
 if TYPE_CHECKING:
     from gyrus.imaging.volume import Volume
+
+SAME_PLACE = 0.01
+"""Two grids are the same if no corner differs by more than this fraction of a voxel: room for rounded headers."""
 
 
 def resample_array(
@@ -55,6 +60,57 @@ def resample(volume: Volume, spacing: Sequence[float], *, order: int = 1) -> Vol
         mask = resample_array(mask.astype(np.float32), new, order=1, antialias=False) >= 0.5
     array = resample_array(volume.array, new, order=order)
     return volume.replaced(array, affine=volume.affine @ scaling, mask=mask)
+
+
+def same_grid(volume: Volume, other: Volume) -> bool:
+    """Whether two volumes have the same voxels: no corner differs by more than :data:`SAME_PLACE` voxels."""
+    if volume.shape != other.shape:
+        return False
+    corners = np.array([[x, y, z, 1] for x in (0, 1) for y in (0, 1) for z in (0, 1)]) * [*volume.shape, 1]
+    shift = corners @ (volume.affine - other.affine).T
+    return bool(np.linalg.norm(shift[:, :3], axis=1).max() <= SAME_PLACE * min(volume.spacing))
+
+
+def resample_to(volume: Volume, reference: Volume, *, order: int = 1) -> Volume:
+    """Bring a volume to the grid of another one of the same session, by the positions in their headers.
+
+    Voxels of the reference outside of the volume get its darkest value. Nothing is registered: a subject who moved
+    between two sequences stays moved.
+
+    Args:
+        volume: The volume, smoothed first along axes whose voxels grow, as in :func:`resample_array`.
+        reference: Its grid is used.
+        order: As for :func:`resample_array`.
+
+    Raises:
+        UnusableImageError: The two do not overlap.
+    """
+    from scipy import ndimage
+
+    if same_grid(volume, reference):
+        return volume
+    # From voxel numbers of the reference to those of the volume.
+    place = np.linalg.inv(volume.affine) @ reference.affine
+    corners = np.array([[x, y, z, 1] for x in (0, 1) for y in (0, 1) for z in (0, 1)]) * [*reference.shape, 1]
+    reached = (corners @ place.T)[:, :3]
+    if (reached.max(axis=0) < 0).any() or (reached.min(axis=0) > volume.shape).any():
+        raise UnusableImageError("geometry", "by the positions in the headers the sequences do not overlap")
+    array = volume.array
+    factors = np.abs(place[:3, :3]).max(axis=1)
+    if order > 0 and (factors > 1).any():
+        array = ndimage.gaussian_filter(array, np.maximum(0, (factors - 1) / 2), mode="nearest")
+    darkest = float(array.min())
+    array = ndimage.affine_transform(
+        array,
+        place[:3, :3],
+        offset=place[:3, 3],
+        output_shape=reference.shape,
+        order=order,
+        mode="constant",
+        cval=darkest,
+        output=np.float32,
+    )
+    return volume.replaced(array, affine=reference.affine)
 
 
 def crop(volume: Volume, start: Sequence[int], shape: Sequence[int], fill: float) -> Volume:

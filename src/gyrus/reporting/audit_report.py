@@ -336,7 +336,7 @@ def _duplicate_strips(context: AuditContext) -> tuple[ImageStrip, ...]:
 
 def _original(context: AuditContext, row: int) -> NDArray[np.uint8]:
     """An image in its original size, gray; of a volume its central slice."""
-    return central_slice(Reader(context.manifest).read(row))
+    return central_slice(Reader(context.manifest).read(row), sequences=bool(context.manifest.channels))
 
 
 def _data_url(gray: NDArray[np.uint8]) -> str:

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from gyrus.datasets.text_tables import restored
 from gyrus.explanation.attribution import Attribution, MeanMaps
+from gyrus.explanation.channels import ChannelMaps, ChannelReport
 from gyrus.explanation.checks import SAME_MAP, STABLE, ExplanationChecks, MethodReport
 from gyrus.explanation.explanation_folder import DisplayedMaps, ExplanationFolder
 from gyrus.explanation.methods import METHODS, MethodSpec
@@ -33,6 +34,7 @@ from gyrus.reporting.figures import (
 from gyrus.reporting.heat_map_figures import (
     COLOUR_MAPS,
     Colours,
+    channels_figure,
     grid_figure,
     image_figure,
     means_figure,
@@ -73,6 +75,8 @@ class ExplanationContent:
         volume_pictures: Planes and montages of volumes.
         check_pictures: Figures of the checks.
         regions: Rows of the table of regions: method, region, and fractions as text.
+        channels: The importance of the channels; None where samples have one file.
+        channel_pictures: The attribution by channel.
     """
 
     displayed: DisplayedMaps
@@ -83,6 +87,8 @@ class ExplanationContent:
     volume_pictures: tuple[Picture, ...] = ()
     check_pictures: tuple[Picture, ...] = ()
     regions: tuple[tuple[str, ...], ...] = ()
+    channels: ChannelReport | None = None
+    channel_pictures: tuple[Picture, ...] = ()
 
     @property
     def methods(self) -> Mapping[str, MethodSpec]:
@@ -117,6 +123,8 @@ def write_explanation(folder: ExplanationFolder) -> Path:
         volume_pictures=save_drawings(draw_volumes(maps, colours), folder.figures),
         check_pictures=save_drawings(draw_checks(checks), folder.figures) if checks else (),
         regions=_regions(folder.regions),
+        channels=ChannelReport.load(folder.channels) if folder.channels.is_file() else None,
+        channel_pictures=save_drawings(draw_channels(folder, colours), folder.figures),
     )
     return write_page(folder.report, "explanation.html.j2", content)
 
@@ -199,6 +207,18 @@ def draw_volumes(maps: Mapping[str, Sequence[Attribution]], colours: Colours) ->
         Drawing("planes", f"{title} in three planes", planes, image_figure(attributions[0], colours)),
         Drawing("montage", f"{title}, montage", montage, montage_figure(attributions[0], colours)),
     )
+
+
+def draw_channels(folder: ExplanationFolder, colours: Colours) -> tuple[Drawing, ...]:
+    """The attribution by channel of the first images; empty where samples have one file."""
+    if not folder.channel_maps.is_file():
+        return ()
+    caption = (
+        "Absolute integrated gradients from the image without any channel. The channels of an image share one scale. "
+        "In brackets: share of the channel in the attribution. Volumes: slice with the hottest voxel."
+    )
+    figure = channels_figure(ChannelMaps.load(folder.channel_maps), colours, most=MOST_IN_SECTION)
+    return (Drawing("channels", "Attribution by channel", caption, figure),)
 
 
 def draw_checks(checks: ExplanationChecks) -> tuple[Drawing, ...]:

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure, SubFigure
 
 from gyrus.evaluation.result import percent
 from gyrus.explanation.attribution import SATURATED_FRACTION, Attribution, MeanMaps, scaled
+from gyrus.explanation.channels import ChannelMaps, shares_of
 from gyrus.explanation.methods import METHODS
 from gyrus.imaging.orientation import PLANES, slices_along
 from gyrus.reporting.figures import COLUMN, INK, STYLE, WARNING, escape_math, new_figure
@@ -169,6 +170,29 @@ def means_figure(means: Mapping[str, MeanMaps], colours: Colours) -> Figure:
                 image, hot = _middle(mean.images[column], heat)
                 _show(panels[row, column], overlay(image, hot, colours, is_signed=is_signed))
             panels[row, 0].set_ylabel(_wrapped(METHODS[method].title), fontsize=6)
+    return figure
+
+
+def channels_figure(found: ChannelMaps, colours: Colours, *, most: int) -> Figure:
+    """The channels of images, one row per image, overlaid with their absolute attribution on one scale per image."""
+    count, channels = min(most, len(found.samples)), len(found.channels)
+    size = min(1.7, 2 * COLUMN / channels)
+    with mpl.rc_context(STYLE):
+        figure = new_figure(size * channels + 0.3, (size + 0.32) * count + 0.1)
+        panels = figure.subplots(count, channels, squeeze=False)
+        for row in range(count):
+            heat = scaled(np.abs(found.maps[row]), is_signed=False, saturated=SATURATED_FRACTION / channels)
+            shares = shares_of(found.maps[row : row + 1])[0]
+            place = int(heat.max(axis=(0, 2, 3)).argmax()) if heat.ndim == 4 else 0
+            for column, name in enumerate(found.channels):
+                pixels, hot = found.pixels[row, column], heat[column]
+                if hot.ndim == 3:
+                    pixels, hot = pixels[place], hot[place]
+                _show(panels[row, column], overlay(pixels, hot, colours, is_signed=False))
+                there = percent(float(shares[column])) if found.pixels[row, column].any() else "missing"
+                _name(panels[row, column], f"{name} ({there})")
+            sample = found.samples[row]
+            panels[row, 0].set_ylabel(escape_math(sample if len(sample) < 30 else f"…{sample[-28:]}"), fontsize=5.5)
     return figure
 
 

@@ -14,7 +14,8 @@ from PIL import Image
 from gyrus.files import new_folder
 from gyrus.registry import look_up
 from gyrus.synthetic.phantom import Phantom, generate
-from gyrus.synthetic.phantom_anatomy import SLAB
+from gyrus.synthetic.phantom_nifti import write_nifti
+from gyrus.synthetic.phantom_sequences import generate_sequences, write_sequences
 
 
 def write_class_folders(phantom: Phantom, folder: Path) -> None:
@@ -89,34 +90,6 @@ def write_parquet(phantom: Phantom, folder: Path) -> None:
         pq.write_table(table, folder / "data" / f"{subset}-00000-of-00001.parquet")
 
 
-def write_nifti(phantom: Phantom, folder: Path) -> None:
-    """BIDS: ``sub-P001/anat/sub-P001_T1w.nii.gz`` in RAS+ and ``participants.tsv`` with age, sex and diagnosis."""
-    import nibabel as nib
-    import pandas as pd
-
-    for name, volume in zip(phantom.subjects, phantom.volumes, strict=True):
-        # From (slices, rows to the back, columns to the left) to (right, front, up).
-        voxels = np.ascontiguousarray(volume[:, ::-1, ::-1].transpose(2, 1, 0))
-        image = nib.Nifti1Image(voxels, _affine(phantom))
-        for set_affine in (image.set_qform, image.set_sform):
-            set_affine(_affine(phantom), code="scanner")
-        image.header.set_xyzt_units("mm")
-        path = folder / f"sub-{name}" / "anat" / f"sub-{name}_T1w.nii.gz"
-        path.parent.mkdir(parents=True)
-        nib.save(image, path)
-    table = pd.DataFrame(
-        {
-            "participant_id": [f"sub-{name}" for name in phantom.subjects],
-            "age": phantom.age,
-            "sex": phantom.sex,
-            "diagnosis": [phantom.class_names[label] for label in phantom.labels],
-        }
-    )
-    table.to_csv(folder / "participants.tsv", sep="\t", index=False, lineterminator="\n")
-    about = {"Name": "Gyrus phantom", "BIDSVersion": "1.10.0", "DatasetType": "raw"}
-    (folder / "dataset_description.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
-
-
 LAYOUTS: dict[str, Callable[[Phantom, Path], None]] = {
     "folder": write_class_folders,
     "train-test": write_train_test,
@@ -125,7 +98,15 @@ LAYOUTS: dict[str, Callable[[Phantom, Path], None]] = {
     "parquet": write_parquet,
     "nifti": write_nifti,
 }
-"""The layouts by name, each with the function that writes it into an empty folder."""
+"""The layouts of a phantom by name, each with the function that writes it into an empty folder."""
+
+
+def _write_sequences(folder: Path, subjects: int, slices: int, size: int, seed: int) -> None:
+    write_sequences(generate_sequences(subjects, slices, size, seed), folder)
+
+
+OWN_PHANTOMS: dict[str, Callable[[Path, int, int, int, int], None]] = {"sequences": _write_sequences}
+"""Layouts with phantoms of their own, each with the function that writes a number of subjects into an empty folder."""
 
 
 def phantom(
@@ -148,14 +129,19 @@ def phantom(
         classes: Number of classes.
         size: Rows and columns of a slice.
         seed: Seed of the random numbers.
-        layout: One of :data:`LAYOUTS`.
-        age_effect: How strongly age shows in the images.
+        layout: One of :data:`LAYOUTS` or :data:`OWN_PHANTOMS`; the latter have classes of their own.
+        age_effect: How strongly age shows in the images of :data:`LAYOUTS`.
 
     Raises:
         ConfigError: An argument is out of range.
         UnknownNameError: There is no such layout.
         GyrusError: The folder is not empty, or cannot be written to.
     """
+    look_up(layout, {**LAYOUTS, **OWN_PHANTOMS}, "layout")
+    if layout in OWN_PHANTOMS:
+        with new_folder(Path(out).resolve()) as temporary:
+            OWN_PHANTOMS[layout](temporary, subjects, slices, size, seed)
+        return Path(out)
     found = generate(subjects, slices, classes, size, seed, age_effect=age_effect)
     return write(found, Path(out), layout)
 
@@ -171,15 +157,6 @@ def write(phantom: Phantom, folder: Path, layout: str = "folder") -> Path:
     with new_folder(Path(folder).resolve()) as temporary:
         write_files(phantom, temporary)
     return Path(folder)
-
-
-def _affine(phantom: Phantom) -> NDArray[np.float64]:
-    """From voxel numbers (right, front, up) to mm in the frame of the scanner."""
-    between, rows, columns = phantom.spacing
-    size = phantom.volumes.shape[-1]
-    affine = np.diag([columns, rows, between, 1.0])
-    affine[:3, 3] = (-columns * (size - 1) / 2, -rows * (size - 1) / 2, SLAB[0] + between / 2)
-    return affine
 
 
 def _slices(phantom: Phantom) -> Iterator[tuple[int, int, str]]:

@@ -87,27 +87,36 @@ class Normalisation:
         mean: One value per channel; used by "fixed", "dataset" and "histogram".
         std: One value per channel; used by the same methods.
         standard: The mean landmarks of the training set, one tuple per channel; used by "histogram".
+        sequences: Whether the channels are sequences of a session. One that is black throughout is missing: it becomes
+            0, and nothing is fitted on it.
     """
 
     method: str
     mean: tuple[float, ...]
     std: tuple[float, ...]
     standard: tuple[tuple[float, ...], ...] = ()
+    sequences: bool = False
 
     @classmethod
-    def fit(cls, intensity: IntensityScaling, statistics: np.ndarray) -> Normalisation:
+    def fit(cls, intensity: IntensityScaling, statistics: np.ndarray, *, sequences: bool = False) -> Normalisation:
         """Fit on the :data:`STATISTICS` (N, C, 4) of the images of the training set only.
 
         Raises:
-            DataError: The number of given means or deviations does not match the channels.
+            DataError: The number of given means or deviations does not match the channels, or no image has a channel.
         """
         channels = statistics.shape[1]
+        present = present_channels(statistics) if sequences else np.ones(statistics.shape[:2], dtype=bool)
+        if not present.any(axis=0).all():
+            raise DataError(
+                f"Channel {int(np.argmin(present.any(axis=0))) + 1} is empty in all images of the training set. Leave "
+                "it out of data.channels, or change the seed of the split."
+            )
         if intensity.method == "dataset":
-            mean = statistics[..., 0].astype(np.float64).mean(axis=0)
+            mean = _mean_of_present(statistics[..., 0].astype(np.float64), present)
             # All images have the same number of pixels, so their moments average to those of the whole set.
-            square = (statistics[..., 1].astype(np.float64) ** 2 + statistics[..., 0].astype(np.float64) ** 2).mean(0)
-            std = np.sqrt(np.maximum(square - mean**2, 0))
-            return cls("dataset", tuple(mean.tolist()), tuple(np.maximum(std, SMALLEST_SCALE).tolist()))
+            squares = statistics[..., 1].astype(np.float64) ** 2 + statistics[..., 0].astype(np.float64) ** 2
+            std = np.maximum(np.sqrt(np.maximum(_mean_of_present(squares, present) - mean**2, 0)), SMALLEST_SCALE)
+            return cls("dataset", tuple(mean.tolist()), tuple(std.tolist()), sequences=sequences)
         given = intensity.mean, intensity.std
         if any(len(values) not in (1, channels) for values in given):
             raise DataError(
@@ -117,14 +126,21 @@ class Normalisation:
         mean, std = (np.broadcast_to(values, channels) for values in given)
         standard: tuple[tuple[float, ...], ...] = ()
         if intensity.method == "histogram":
-            standard = tuple(map(tuple, standard_scale(statistics[..., len(STATISTICS) :]).tolist()))
-        return cls(intensity.method, tuple(map(float, mean)), tuple(map(float, std)), standard)
+            landmarks = statistics[..., len(STATISTICS) :]
+            own = [standard_scale(landmarks[there, number]) for number, there in enumerate(present.T)]
+            standard = tuple(tuple(scale.tolist()) for scale in own)
+        return cls(intensity.method, tuple(map(float, mean)), tuple(map(float, std)), standard, sequences)
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> Normalisation:
         """Read what :func:`dataclasses.asdict` gave, after JSON."""
         standard = tuple(map(tuple, document.get("standard", ())))
-        return cls(document["method"], tuple(document["mean"]), tuple(document["std"]), standard)
+        sequences = bool(document.get("sequences", False))  # absent in files of earlier versions
+        return cls(document["method"], tuple(document["mean"]), tuple(document["std"]), standard, sequences)
+
+    def present(self, statistics: np.ndarray) -> np.ndarray | None:
+        """Which channels of some images are there, bool (N, C), from their statistics (N, C, 4); None: all of them."""
+        return present_channels(statistics) if self.sequences else None
 
     def gray_values(self, statistics: np.ndarray) -> np.ndarray | None:
         """What each of the 256 gray values becomes before scaling; None if it stays value / 255.
@@ -173,6 +189,9 @@ class Normalisation:
         if self.clips:
             values = np.clip(values, 0, 1)
         # All steps are functions of the gray value, so each of the 256 is computed once per image and channel.
+        present = self.present(statistics)
+        if present is not None:
+            values = values * present[..., None]
         places = np.arange(shape[0] * shape[1]).reshape(*shape[:2], *[1] * (pixels.ndim - 2)) * 256
         return np.take(np.ascontiguousarray(values, dtype=np.float32).reshape(-1), pixels + places)
 
@@ -180,6 +199,16 @@ class Normalisation:
     def clips(self) -> bool:
         """Whether values are clipped to 0..1 after scaling."""
         return self.method == "percentile"
+
+
+def present_channels(statistics: np.ndarray) -> np.ndarray:
+    """Which channels are not black throughout, bool (N, C), from the :data:`STATISTICS` (N, C, 4)."""
+    return np.asarray((statistics[..., :2] != 0).any(axis=-1))
+
+
+def _mean_of_present(values: np.ndarray, present: np.ndarray) -> np.ndarray:
+    """The mean of each channel (C,) over the images (N, C) that have it."""
+    return np.asarray(values.mean(axis=0) if present.all() else values.mean(axis=0, where=present))
 
 
 PERCENTILES = (1, 10, 20, 30, 40, 50, 60, 70, 80, 90, 99)

@@ -42,9 +42,17 @@ class PreprocessingConfig(Section):
         require_intensity(self.volume)
         return self
 
-    def apply(self, image: np.ndarray) -> np.ndarray:
-        """Apply the steps to (C, rows, columns) or to a stack (C, slices, rows, columns), mostly slice by slice."""
+    def apply(self, image: np.ndarray, *, sequences: bool = False) -> np.ndarray:
+        """Apply the steps to (C, rows, columns) or to a stack (C, slices, rows, columns), mostly slice by slice.
+
+        Args:
+            image: The pixels.
+            sequences: Whether the channels are sequences of a session, each of them gray, and not colours. Steps of
+                colour are left out then.
+        """
         for step in self.steps:
+            if sequences and isinstance(step, Grayscale | Rgb):
+                continue
             if image.ndim == 3 or step.whole_stack:
                 image = step(image)
             else:

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes as Panel
 from matplotlib.figure import Figure
 
 from gyrus.errors import DataError
-from gyrus.imaging.orientation import PLANES, slices_along, slices_from_array
+from gyrus.imaging.orientation import PLANES, Plane, slices_along, slices_from_array
 from gyrus.imaging.volume import Volume
-from gyrus.transforms.volume_steps import VolumeStep
+from gyrus.transforms.volume_steps import VolumeStep, apply_to_channels
 
 _INK, _QUIET, _OUTLINE = "#1b1f23", "#555555", "#E69F00"
 _LABEL_INCHES, _PANEL_INCHES, _GAP_INCHES, _HEAD_INCHES = 1.9, 1.5, 0.06, 0.3
 _SIDES = {"axial": ("R", "L"), "coronal": ("R", "L"), "sagittal": ("A", "P")}
+_CHANNEL_PLANES: tuple[Plane, ...] = ("axial", "coronal")
+"""Planes of several channels, which stand side by side."""
+
 _AXES = {"axial": (0, 1, 2), "coronal": (1, 0, 2), "sagittal": (2, 0, 1)}
 """Axes of (slices, rows, columns): across the plane, along its rows, along its columns."""
 
 
 def preview(volume: Volume, steps: Sequence[VolumeStep]) -> Figure:
-    """Draw a contact sheet: the volume as read, then after each step, on one scale in mm.
+    """Draw a contact sheet: the volume in three planes as read, then after each step, on one scale in mm.
 
     All panels show the planes through the centre of the prepared volume. Once a step has found a mask, its outline is
     drawn.
@@ -29,41 +32,64 @@ def preview(volume: Volume, steps: Sequence[VolumeStep]) -> Figure:
     Raises:
         DataError: A step fails; the message starts with its number.
     """
-    stages = list(_stages(volume, steps))
-    last = stages[-1][1]
+    stages = [(title, volumes[0]) for title, volumes in _stages([volume], steps, "as read, RAS+")]
+    columns = [(plane, plane, 0) for plane in PLANES]
+    return _sheet([(title, _describe(one), (one,)) for title, one in stages], columns)
+
+
+def preview_channels(volumes: Mapping[str, Volume], steps: Sequence[VolumeStep]) -> Figure:
+    """Draw the channels of a session side by side in :data:`_CHANNEL_PLANES`, as :func:`preview` draws a volume.
+
+    Args:
+        volumes: By name of the channel, all on one grid.
+        steps: The steps.
+
+    Raises:
+        DataError: A step fails; the message starts with its number.
+    """
+    stages = list(_stages(list(volumes.values()), steps, "as read, RAS+,\non the grid of the first"))
+    columns = [(f"{name}, {plane}", plane, number) for number, name in enumerate(volumes) for plane in _CHANNEL_PLANES]
+    return _sheet([(title, _describe(channels[0]), tuple(channels)) for title, channels in stages], columns)
+
+
+def _sheet(stages: Sequence[tuple[str, str, tuple[Volume, ...]]], columns: Sequence[tuple[str, Plane, int]]) -> Figure:
+    """One row per stage: its title, its facts and its channels; one column per title, plane and channel."""
+    last = stages[-1][2][0]
     centre = (last.affine @ [*(np.array(last.shape) - 1) / 2, 1])[:3]
     height = _HEAD_INCHES + len(stages) * (_PANEL_INCHES + _GAP_INCHES)
-    figure = Figure(figsize=(_LABEL_INCHES + 3 * (_PANEL_INCHES + _GAP_INCHES), height), dpi=200)
-    reach = max(max(np.array(one.shape) * one.spacing) for _, one in stages) / 2
-    for row, (title, stage) in enumerate(stages):
+    figure = Figure(figsize=(_LABEL_INCHES + len(columns) * (_PANEL_INCHES + _GAP_INCHES), height), dpi=200)
+    reach = max(max(np.array(one.shape) * one.spacing) for _, _, channels in stages for one in channels) / 2
+    for row, (title, facts, channels) in enumerate(stages):
         bottom = height - _HEAD_INCHES - (row + 1) * (_PANEL_INCHES + _GAP_INCHES)
         figure.text(
             0.08 / figure.get_figwidth(),
             (bottom + _PANEL_INCHES / 2) / height,
-            f"{title}\n{_describe(stage)}",
+            f"{title}\n{facts}",
             fontsize=7,
             color=_INK,
             va="center",
             linespacing=1.35,
         )
-        for column, plane in enumerate(PLANES):
+        for column, (name, plane, channel) in enumerate(columns):
             left = _LABEL_INCHES + column * (_PANEL_INCHES + _GAP_INCHES)
             place = (left, bottom, _PANEL_INCHES, _PANEL_INCHES)
             panel = figure.add_axes(tuple(np.array(place) / np.array([figure.get_figwidth(), height] * 2)))
-            _draw(panel, stage, plane, centre, reach)
+            _draw(panel, channels[channel], plane, centre, reach)
             if row == 0:
-                panel.set_title(plane, fontsize=7.5, color=_INK, fontweight="bold", pad=3)
+                panel.set_title(name, fontsize=7.5, color=_INK, fontweight="bold", pad=3)
     return figure
 
 
-def _stages(volume: Volume, steps: Sequence[VolumeStep]) -> Iterator[tuple[str, Volume]]:
-    yield "as read, RAS+", volume
+def _stages(
+    volumes: Sequence[Volume], steps: Sequence[VolumeStep], first: str
+) -> Iterator[tuple[str, Sequence[Volume]]]:
+    yield first, volumes
     for number, step in enumerate(steps, 1):
         try:
-            volume = step(volume)
+            volumes = apply_to_channels(volumes, [step])
         except DataError as error:
             raise DataError(f"Step {number}: {error}") from error
-        yield f"{number}. {_title(step)}", volume
+        yield f"{number}. {_title(step)}", volumes
 
 
 def _title(step: VolumeStep) -> str:

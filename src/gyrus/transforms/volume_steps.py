@@ -79,6 +79,10 @@ class FindMask(VolumeStep):
             mask = external_mask(volume, self.tool)
         else:
             mask = head_mask(volume) if self.of == "head" else brain_mask(volume)
+        return self.masked(volume, mask)
+
+    def masked(self, volume: Volume, mask: np.ndarray) -> Volume:
+        """The volume with a mask that was found in it, or in another channel."""
         return volume.replaced(np.where(mask, volume.array, 0) if self.outside == "zero" else volume.array, mask=mask)
 
 
@@ -230,9 +234,24 @@ VOLUME_STEPS = steps_by_name(AnyVolumeStep)
 
 def apply_steps(volume: Volume, steps: Sequence[VolumeStep]) -> Volume:
     """Apply the steps in order."""
+    return apply_to_channels([volume], steps)[0]
+
+
+def apply_to_channels(channels: Sequence[Volume], steps: Sequence[VolumeStep]) -> list[Volume]:
+    """Apply the steps in order to the channels of a sample, which are on one grid.
+
+    The first channel decides on everything about space: a mask that is found in it holds for all. Gray values are
+    scaled for each channel by itself.
+    """
+    first, *others = channels
     for step in steps:
-        volume = step(volume)
-    return volume
+        first = step(first)
+        if isinstance(step, FindMask):
+            assert first.mask is not None
+            others = [step.masked(other, first.mask) for other in others]
+        else:
+            others = [step(other) for other in others]
+    return [first, *others]
 
 
 def to_pixels(volume: Volume) -> np.ndarray:

@@ -51,7 +51,9 @@ class DataModule:
     def from_split(cls, manifest: Manifest, split: Split, store: Store, settings: ExperimentConfig) -> DataModule:
         """Fit the intensity scaling on the training set."""
         train = manifest.table["sample"].isin(split.samples["train"]).to_numpy()
-        normalisation = Normalisation.fit(settings.preprocessing.intensity, store.statistics[train])
+        normalisation = Normalisation.fit(
+            settings.preprocessing.intensity, store.statistics[train], sequences=bool(manifest.channels)
+        )
         return cls(manifest, split, store, normalisation, settings)
 
     def rows(self, subset: Subset) -> np.ndarray:
@@ -64,6 +66,7 @@ class DataModule:
         augmentation: AugmentationConfig | None = None,
         keys: np.ndarray | None = None,
         patches: PatchConfig | None = None,
+        channel_dropout: float = 0.0,
     ) -> PixelDataset:
         """A subset as a PyTorch data set of whole batches.
 
@@ -72,6 +75,7 @@ class DataModule:
             augmentation: Random steps to apply.
             keys: Keys of the random steps, one per sample; see :class:`gyrus.datasets.torch_dataset.PixelDataset`.
             patches: Random patches to cut from each image.
+            channel_dropout: Probability of dropping a channel.
         """
         rows = np.tile(self.rows(subset), patches.per_volume if patches else 1)
         return PixelDataset(
@@ -83,6 +87,7 @@ class DataModule:
             seed=self.settings.seed,
             keys=keys,
             patches=patches,
+            channel_dropout=channel_dropout,
         )
 
     def all_images(self) -> PixelDataset:
@@ -208,9 +213,10 @@ def fit_model(
     from gyrus.training.fit import fit  # imports Lightning, which takes seconds
 
     settings = data.settings
+    dropout = settings.data.channel_dropout if settings.data.missing_channel == "learn" else 0.0
     return fit(
         model,
-        data.dataset("train", settings.augmentation, patches=settings.data.patches),
+        data.dataset("train", settings.augmentation, patches=settings.data.patches, channel_dropout=dropout),
         data.dataset("val"),
         settings.training,
         folder,

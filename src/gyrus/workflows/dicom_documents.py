@@ -43,6 +43,11 @@ def series_of(manifest: Manifest, kind: DocumentKind) -> Iterator[tuple[str, str
         DataError: The manifest has something else than DICOM series.
     """
     table = manifest.table
+    if manifest.channels:
+        raise DataError(
+            f"{kind.option} describes one DICOM series, and a sample of this classifier has several (data.channels); "
+            f"{kind.otherwise}."
+        )
     if VOLUME_FILES not in table:
         raise DataError(_no_dicom(manifest.root / table["sample"].iloc[0], kind))
     views = table[VIEW] if VIEW in table else [None] * len(table)

@@ -32,6 +32,7 @@ from gyrus.training.config import (
 )
 from gyrus.transforms.augmentation.config import AugmentationConfig
 from gyrus.transforms.preprocessing import PreprocessingConfig
+from gyrus.types import MissingChannel
 
 Value = TypeVar("Value")
 
@@ -76,6 +77,19 @@ class DataConfig(Section):
     files: tuple[str, ...] = Field(
         (), description="patterns of file names, for example [*_t1.nii.gz], or of DICOM series; empty: all files"
     )
+    channels: Mapped[str] = Field(
+        default_factory=dict,
+        description="name to pattern of files, for example {t1: '*_T1w', flair: '*_FLAIR'}: a sample is a session with "
+        "one file for each, as the channels of one image; empty: each file is a sample",
+    )
+    missing_channel: MissingChannel = Field(
+        "refuse",
+        description="a session without a file of a channel: refuse (report it), leave-out, or learn (the channel is "
+        "empty, and channels are dropped at random in training, so that the network can do without)",
+    )
+    channel_dropout: float = Field(
+        0.25, ge=0, lt=1, description="with missing_channel: learn, the probability of dropping a channel in training"
+    )
     bids: Mapped[str] = Field(default_factory=dict, description="entity to value: suffix, ses, desc, derivatives")
     orientation: str | None = Field(None, description="orientation of volumes whose header lacks it, for example RAS")
     spacing: tuple[float, float, float] | None = Field(
@@ -101,6 +115,12 @@ class DataConfig(Section):
     def _stack_or_slices(self) -> DataConfig:
         if self.stack and self.slices:
             raise ValueError("give stack or slices, not both: a sample is a stack of slices, or one slice")
+        return self
+
+    @model_validator(mode="after")
+    def _channels_are_sequences(self) -> DataConfig:
+        if self.channels and self.slices and self.slices.neighbours:
+            raise ValueError("give channels or slices.neighbours, not both: a channel is a sequence, or a slice")
         return self
 
 

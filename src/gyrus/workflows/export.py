@@ -266,6 +266,11 @@ def export(
 
 def _require_exportable(source: Source, classifiers: Sequence[TrainedClassifier]) -> None:
     first = classifiers[0]
+    if first.settings.data.channels:
+        raise ConfigError(
+            f"{source.runs[0].folder} takes several files of a session as channels (data.channels), which bundles "
+            "cannot read yet. Predict with the run: gyrus predict."
+        )
     for run, one in zip(source.runs, classifiers, strict=True):
         if one.tta:
             raise ConfigError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -10,8 +10,14 @@ from gyrus.datasets.manifest import VOLUME_FILES, Manifest, Problem
 from gyrus.datasets.scan import scan
 from gyrus.datasets.store import without_unusable
 from gyrus.errors import ConfigError
+from gyrus.imaging.decoding import is_image
+from gyrus.imaging.volume_formats import is_volume
+from gyrus.text import counted
 from gyrus.workflows.display import Display, show_notes
 from gyrus.workflows.experiment_config import DataConfig, ExperimentConfig
+
+Input = str | Path | tuple[Path, ...]
+"""What is predicted: a path, or the files of sessions with several channels."""
 
 
 def scan_data(config: DataConfig, display: Display) -> Manifest:
@@ -74,20 +80,44 @@ def scan_path(
     return scan_data((config or DataConfig()).model_copy(update=changes), display)
 
 
-def scan_unlabelled(path: str | Path, config: DataConfig, display: Display) -> Manifest:
+def scan_unlabelled(path: Input, config: DataConfig, display: Display) -> Manifest:
     """The manifest of new images; labels are ignored.
 
     Raises:
         DataError: The images cannot be read, or contain unusable files.
     """
-    with display.progress(f"Reading {path}") as progress:
+    with display.progress(f"Reading {input_text(path)}") as progress:
         manifest = _scan(path, config, progress, labelled=False)
     return _as_samples(manifest, config, display)
 
 
-def _scan(
-    path: str | Path, config: DataConfig, progress: Callable[[int, int], None], *, labelled: bool = True
-) -> Manifest:
+def channel_patterns(own: Mapping[str, str], given: Mapping[str, str]) -> dict[str, str]:
+    """The pattern of each channel of a classifier, in its order: the one that is given for new data, else its own.
+
+    Raises:
+        ConfigError: A given name is no channel of the classifier.
+    """
+    strangers = [name for name in given if name not in own]
+    if strangers:
+        has = f"the channels {', '.join(own)}" if own else "no channels: each file is a sample"
+        raise ConfigError(f"--channel {strangers[0]}: this classifier has {has}.")
+    return {name: given.get(name, pattern) for name, pattern in own.items()}
+
+
+def sessions_of(inputs: Sequence[str | Path], config: DataConfig) -> list[Input]:
+    """Inputs of a prediction: with channels, the files among them belong together, whatever their order."""
+    files = [Path(one) for one in inputs if Path(one).is_file() and (is_image(str(one)) or is_volume(str(one)))]
+    if not config.channels or not files:
+        return list(inputs)
+    return [tuple(files), *(one for one in inputs if Path(one) not in files)]
+
+
+def input_text(path: Input) -> str:
+    """The name of an input in messages."""
+    return str(path) if isinstance(path, str | Path) else counted(len(path), "file")
+
+
+def _scan(path: Input, config: DataConfig, progress: Callable[[int, int], None], *, labelled: bool = True) -> Manifest:
     return scan(
         path,
         source=config.source,
@@ -101,6 +131,8 @@ def _scan(
         files=config.files,
         label_changes=config.label_changes,
         window=config.window,
+        channels=config.channels,
+        missing_channel=config.missing_channel,
         labelled=labelled,
         target=config.target,
         progress=progress,

@@ -51,13 +51,13 @@ from gyrus.registry import look_up
 from gyrus.runs.run_folder import Run
 from gyrus.training.config import NumberLoss
 from gyrus.transforms.normalisation import Normalisation
-from gyrus.types import SplitUnit
+from gyrus.types import MissingChannel, SplitUnit
 from gyrus.workflows.data_module import build_model
 from gyrus.workflows.display import SILENT, Display
 from gyrus.workflows.ensemble import Weighting, member_weights, open_runs, shared_assessment
 from gyrus.workflows.experiment_config import DataConfig, ExperimentConfig, load_run_config
 from gyrus.workflows.likeness import load_unlike_training, with_likeness
-from gyrus.workflows.load_data import scan_unlabelled
+from gyrus.workflows.load_data import Input, channel_patterns, input_text, scan_unlabelled, sessions_of
 from gyrus.workflows.predict_bundle import open_reports, predict_bundle, refuse_options_of_runs, require_suffix
 from gyrus.workflows.skipped_samples import for_each_input, write_skipped
 
@@ -277,10 +277,11 @@ class Predictor:
             DataError: An input cannot be read, or nothing is left after skipping.
         """
         predict_one = partial(self._predict_input, config=config, reports=reports)
-        return for_each_input(inputs, predict_one, skip=config.on_bad_file == "skip")
+        together = sessions_of(inputs, self._members[0].classifier.reading(config))
+        return for_each_input(together, predict_one, skip=config.on_bad_file == "skip")
 
     def _predict_input(
-        self, path: str | Path, config: DataConfig, reports: StructuredReports | None
+        self, path: Input, config: DataConfig, reports: StructuredReports | None
     ) -> tuple[AnyPredictions, tuple[Problem, ...], Path]:
         """The predictions for an input, what was skipped, and the folder of the names."""
         first = self._members[0].classifier
@@ -309,7 +310,7 @@ class Predictor:
         return together, manifest.problems, manifest.root
 
     def _outputs(
-        self, manifest: Manifest, path: str | Path, cache: Path, *, in_parts: bool
+        self, manifest: Manifest, path: Input, cache: Path, *, in_parts: bool
     ) -> tuple[list[np.ndarray], list[np.ndarray | None]]:
         """The logits (N, K) of each network, and the distances to its training data (N, 3) where it has a reference.
 
@@ -326,7 +327,7 @@ class Predictor:
         done, total = 0, len(manifest) * sum(member.classifier.tta + 1 for member in self._members)
         shapes: list[tuple[int, ...]] = []
         parts = one_ahead(self._decoded(manifest, cache, in_parts=in_parts))
-        with self._display.progress(f"Predicting {path}") as progress, closing(parts):
+        with self._display.progress(f"Predicting {input_text(path)}") as progress, closing(parts):
             for part, stores in parts:
                 shapes = shapes or [store.pixels.shape[1:] for store in stores]
                 for member, store, shape, logits, far in zip(
@@ -476,12 +477,26 @@ class TrainedClassifier:
 
     @property
     def view(self) -> dict[str, Any]:
-        """The fields of the data config that determine which slices of a scan make up a sample."""
-        return {"stack": self.settings.data.stack, "slices": self.settings.data.slices}
+        """The fields of the data config that determine which files and slices of a scan make up a sample."""
+        data = self.settings.data
+        return {"stack": data.stack, "slices": data.slices, "channels": tuple(data.channels)}
 
     def reading(self, config: DataConfig) -> DataConfig:
-        """How new data are read: slices, stacks and, unless another is given, the window of the run."""
-        return config.model_copy(update={**self.view, "window": config.window or self.settings.data.window})
+        """How new data are read: slices, stacks, channels and, unless others are given, window and patterns of the run.
+
+        Raises:
+            ConfigError: Patterns of other channels are given.
+        """
+        data = self.settings.data
+        return config.model_copy(
+            update={
+                "stack": data.stack,
+                "slices": data.slices,
+                "window": config.window or data.window,
+                "channels": channel_patterns(data.channels, config.channels),
+                "missing_channel": _missing_channel(data, config),
+            }
+        )
 
     def require_dimensions(self, manifest: Manifest) -> Manifest:
         """The manifest, if its samples have as many axes as the network's input.
@@ -522,6 +537,20 @@ class TrainedClassifier:
             keys=keys_from_digests(manifest.table["digest"].tolist()),
         )
         return PixelDataset(*arguments), augmented
+
+
+def _missing_channel(own: DataConfig, given: DataConfig) -> MissingChannel:
+    """What happens to new sessions without a file of a channel.
+
+    Raises:
+        ConfigError: They are to be predicted, and the network has not learned to do without.
+    """
+    if given.missing_channel == "learn" and own.missing_channel != "learn":
+        raise ConfigError(
+            "This network was trained on sessions with all channels, so its predictions for others would be arbitrary. "
+            "Use --missing-channel leave-out, or train with --missing-channel learn."
+        )
+    return own.missing_channel if given.missing_channel == "refuse" else given.missing_channel
 
 
 class _Member:
@@ -587,6 +616,6 @@ def _require_compatible(members: Sequence[TrainedClassifier]) -> None:
             )
         if member.view != first.view:
             raise ConfigError(
-                f"Classifier {number} uses other slices or stacks of a scan than the first (data.slices, data.stack): "
-                "they cannot be combined."
+                f"Classifier {number} uses other slices, stacks or channels of a scan than the first (data.slices, "
+                "data.stack, data.channels): they cannot be combined."
             )

@@ -32,7 +32,7 @@ def preview(
     data: DataConfig | None = None,
     display: Display = SILENT,
 ) -> Figure:
-    """Draw a volume in three planes, as read and after each step of preprocessing.
+    """Draw a volume in three planes, as read and after each step of preprocessing; or the channels of a session.
 
     Args:
         path: A volume, or a folder of DICOM files; of several volumes the first is drawn.
@@ -47,13 +47,19 @@ def preview(
         DataError: There is no volume, or a step fails.
     """
     from gyrus.transforms.volume_preview import preview as draw
+    from gyrus.transforms.volume_preview import preview_channels
 
     _require_figure_file(out)
     settings = load_config(config, overrides)
     manifest = scan_unlabelled(path, data or DataConfig(), display)
     require_volumes(manifest, "A preview")
     show_warnings(display, privacy_warnings(manifest))
-    figure = draw(PreparedVolumes(manifest, ()).volume(0), settings.preprocessing.volume)
+    volumes, steps = PreparedVolumes(manifest, ()), settings.preprocessing.volume
+    if manifest.channels:
+        channels = zip(manifest.channels, volumes.channels(0), strict=True)
+        figure = preview_channels({name: volume for name, volume in channels if volume is not None}, steps)
+    else:
+        figure = draw(volumes.volume(0), steps)
     _save(figure, out)
     return figure
 
@@ -88,7 +94,8 @@ def augment_preview(
     manifest = scan_path(path, settings.data, SILENT, on_bad_file="skip")
     chosen = np.random.default_rng(seed).permutation(len(manifest))[:images]
     reader = Reader(manifest, settings.preprocessing.volume)
-    pixels = np.stack([settings.preprocessing.apply(reader.read(int(number))) for number in chosen])
+    sequences = bool(manifest.channels)
+    pixels = np.stack([settings.preprocessing.apply(reader.read(int(one)), sequences=sequences) for one in chosen])
     steps = settings.augmentation if settings.augmentation.steps else None
     figure = draw(pixels.astype(np.float32) / 255, steps, seed=seed)
     _save(figure, out)

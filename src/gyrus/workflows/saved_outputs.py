@@ -11,6 +11,7 @@ import pandas as pd
 
 from gyrus.audit.image_quality import measure_quality
 from gyrus.datasets.manifest import Manifest
+from gyrus.datasets.reader import first_channel
 from gyrus.datasets.splits import Split
 from gyrus.datasets.store import Store
 from gyrus.datasets.targets import CLASSES, Target
@@ -90,7 +91,8 @@ def save_examples(run: Run, predictions: Predictions, dataset: PixelDataset) -> 
     correct = predictions.predicted == predictions.targets
     confidence = predictions.probabilities.max(axis=1)
     chosen = np.concatenate([_most_confident(predictions, confidence, mask) for mask in (correct, ~correct)])
-    pixels = dataset.store.pixels[dataset.rows[chosen]][:, 0]  # (n, *spatial) of the first channel
+    stored = dataset.store.pixels[dataset.rows[chosen]]
+    pixels = np.stack([first_channel(image) for image in stored]) if len(chosen) else stored[:, 0]  # (n, *spatial)
     images = pixels[:, pixels.shape[1] // 2] if pixels.ndim == 4 else pixels
     with atomic_path(run.examples) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, images=images, rows=chosen)
@@ -130,7 +132,9 @@ def save_quality(run: Run, manifest: Manifest, split: Split, store: Store) -> No
     """
     table = manifest.table
     tested = np.flatnonzero(table["sample"].isin(split.samples["test"]))
-    measured = pd.DataFrame([measure_quality(_gray(store.pixels[row])) for row in tested.tolist()])[list(QUALITY)]
+    sequences = bool(manifest.channels)
+    shown = (_gray(store.pixels[row], sequences=sequences) for row in tested.tolist())
+    measured = pd.DataFrame([measure_quality(image) for image in shown])[list(QUALITY)]
     subjects = table["subject"].fillna(table["sample"]).iloc[tested].to_numpy()
     quality = measured.groupby(subjects).transform("mean").set_index(table["sample"].iloc[tested])
     write_csv(quality.reset_index(), run.quality, float_format="%.3g")
@@ -154,6 +158,6 @@ def _most_confident(predictions: Predictions, confidence: np.ndarray, mask: np.n
     return np.asarray(rows[np.sort(first)][:EXAMPLES], dtype=np.int64)
 
 
-def _gray(pixels: np.ndarray) -> np.ndarray:
-    middle = pixels[len(pixels) // 2]
+def _gray(pixels: np.ndarray, *, sequences: bool) -> np.ndarray:
+    middle = first_channel(pixels) if sequences else pixels[len(pixels) // 2]
     return middle if middle.ndim == 2 else middle[len(middle) // 2]

@@ -14,19 +14,20 @@ if TYPE_CHECKING:
     from gyrus.datasets.manifest import Problem
 
 
+Input = TypeVar("Input")
 Result = TypeVar("Result")
 
 
 def for_each_input(
-    inputs: Sequence[str | Path],
-    predict: Callable[[str | Path], tuple[Result, Sequence[Problem], Path]],
+    inputs: Sequence[Input],
+    predict: Callable[[Input], tuple[Result, Sequence[Problem], Path]],
     *,
     skip: bool,
 ) -> tuple[list[Result], list[Problem]]:
     """Predict each input. Returns the results, and what was skipped, under the names that the results have.
 
     Args:
-        inputs: Files, folders or tables.
+        inputs: Files, folders or tables, or the files of sessions.
         predict: Returns the result of an input, what it has skipped, and the folder of the names.
         skip: Whether to go on after an input of which nothing can be used.
 

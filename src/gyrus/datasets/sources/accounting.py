@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from gyrus.datasets.file_counts import FileCounts
-from gyrus.datasets.manifest import VOLUME_FILES, Problem
+from gyrus.datasets.manifest import MEMBERS, VOLUME_FILES, Problem
 from gyrus.datasets.sample_files import may_be_dicom
 from gyrus.datasets.sources.class_folders import shown, walk
 from gyrus.datasets.sources.listing import Listing
@@ -50,7 +50,12 @@ def count_files(
 
 def _files_of_samples(listing: Listing) -> Iterator[tuple[str, Sequence[str]]]:
     rows = listing.rows
-    files = rows[VOLUME_FILES] if VOLUME_FILES in rows else ([path] for path in rows["path"])
+    if VOLUME_FILES in rows:
+        files: Iterable[Sequence[str]] = rows[VOLUME_FILES]
+    elif MEMBERS in rows:
+        files = ([member["path"] for member in members if member["path"]] for members in rows[MEMBERS])
+    else:
+        files = ([path] for path in rows["path"])
     yield from zip(rows["sample"], files, strict=True)
 
 

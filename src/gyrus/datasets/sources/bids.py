@@ -76,9 +76,11 @@ def list_samples(path: Path, request: ScanRequest) -> Listing:
         and all(_value(entities.get(name), name) in values for name, values in wanted.items())
     ]
     if not found:
-        description = " ".join([*(f"{name}={value}" for name, value in asked.items()), *request.files])
+        description = " ".join(
+            [*(f"{name}={value}" for name, value in asked.items()), *request.files, *request.channels.values()]
+        )
         raise DataError(f"No volume below {place} matches {description or 'the naming of BIDS'}.")
-    if not request.files:
+    if not request.selects:
         _require_one_suffix(found, asked)
     paths = [entities["path"] for entities in found]
     rows = pd.DataFrame({"sample": paths, "path": paths, "subject": [f"sub-{one['sub']}" for one in found]})
@@ -150,7 +152,8 @@ def _require_one_suffix(found: Sequence[Mapping[str, str]], asked: Mapping[str, 
     if len(suffixes) > 1 and "suffix" not in asked:
         raise DataError(
             f"There are volumes with {len(suffixes)} suffixes: {', '.join(suffixes)}. "
-            f"Select with --bids suffix={'T1w' if 'T1w' in suffixes else suffixes[0]} (data.bids)."
+            f"Select with --bids suffix={'T1w' if 'T1w' in suffixes else suffixes[0]} (data.bids), or use several as "
+            f"channels of one sample with {' '.join(f'--channel {one}={one}' for one in suffixes[:4])} (data.channels)."
         )
 
 

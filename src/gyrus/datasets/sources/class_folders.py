@@ -71,8 +71,7 @@ def _list_files(
     chosen = [name for name in wanted if request.wants(name)]
     if not chosen:
         raise DataError(
-            f"None of the {len(wanted)} {noun}s of {path} matches --files {' '.join(request.files)}; "
-            f"the first is {wanted[0]}."
+            f"None of the {len(wanted)} {noun}s of {path} matches {request.patterns_text}; the first is {wanted[0]}."
         )
     left_aside = dict.fromkeys({*wanted} - {*chosen}, NOT_ASKED_FOR)
     readable = [name for name in chosen if is_text(name)]

@@ -54,12 +54,11 @@ def list_samples(path: Path, request: ScanRequest) -> Listing:
     if series and not chosen:
         described = ", ".join(sorted({group[0][1].description or "without a description" for group in series}))
         raise DataError(
-            f"None of the {len(series)} series of {path} matches --files {' '.join(request.files)}. "
-            f"Series: {described}."
+            f"None of the {len(series)} series of {path} matches {request.patterns_text}. Series: {described}."
         )
     left_aside |= {name: NOT_ASKED_FOR for group in series if group not in chosen for name, _ in group}
     series = chosen
-    if not request.files and path.is_dir():
+    if not request.selects and path.is_dir():
         _require_one_sequence(path, series, request)
     if not series and not problems:
         counts = Counter(left_aside.values())
@@ -80,6 +79,8 @@ def list_samples(path: Path, request: ScanRequest) -> Listing:
         notes=spellings,
         left_aside=left_aside,
         header_ids=tuple(group[0][1].patient or None for group in series),
+        described=tuple((group[0][1].description, group[0][1].protocol) for group in series),
+        sessions=tuple((*_class_and_subset(group[0][0]), group[0][1].patient, group[0][1].study) for group in series),
     )
 
 

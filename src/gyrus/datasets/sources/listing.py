@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
 import pandas as pd
@@ -15,7 +16,8 @@ from gyrus.datasets.manifest import Problem, SubjectKind
 from gyrus.datasets.targets import CLASSES, Target
 from gyrus.imaging.decoding import GrayWindow
 from gyrus.imaging.orientation import AssumedGeometry
-from gyrus.types import Subset
+from gyrus.imaging.volume_formats import extension_of
+from gyrus.types import MissingChannel, Subset
 
 Progress = Callable[[int, int], None]
 """Called with the samples checked so far and their number."""
@@ -48,7 +50,8 @@ class ScanRequest:
     """The options of :func:`gyrus.datasets.scan.scan`.
 
     ``assumed`` is for volumes whose header lacks a geometry, ``window`` for images with more than 8 bits. The column of
-    a number that is the ``target`` is that of the role "label" in ``columns``.
+    a number that is the ``target`` is that of the role "label" in ``columns``. With ``channels``, patterns by name, a
+    sample is a session with one file for each of them.
     """
 
     subject_rule: str | None = None
@@ -64,16 +67,76 @@ class ScanRequest:
     label_changes: LabelChanges = "refuse"
     window: GrayWindow | None = None
     target: Target = CLASSES
+    channels: Mapping[str, str] = field(default_factory=dict)
+    missing_channel: MissingChannel = "refuse"
+
+    @property
+    def selects(self) -> bool:
+        """Whether the user says which files are used, so that several sequences side by side are no question."""
+        return bool(self.files or self.channels)
+
+    @property
+    def patterns_text(self) -> str:
+        """The options that select files, for messages."""
+        channels = [f"--channel {name}='{pattern}'" for name, pattern in self.channels.items()]
+        return " ".join([*(["--files", *self.files] if self.files else []), *channels])
 
     def wants(self, *names: str) -> bool:
         """Whether one of the names, such as a path below the root, matches one of the patterns of ``files``.
 
         A pattern with a slash is compared with the whole path, others with the name of the file; case does not matter.
+        With ``channels``, a name must also match the pattern of one of them.
         """
         compared = [
             (name if "/" in pattern else PurePosixPath(name).name, pattern) for name in names for pattern in self.files
         ]
-        return not self.files or any(fnmatchcase(name.lower(), pattern.lower()) for name, pattern in compared)
+        wanted = not self.files or any(fnmatchcase(name.lower(), pattern.lower()) for name, pattern in compared)
+        return wanted and (not self.channels or bool(self.channels_of(*names)))
+
+    def channels_of(self, *names: str) -> dict[str, tuple[str, ...]]:
+        """The channels whose pattern one of the names matches, each with the texts of its wildcards."""
+        return {
+            channel: found
+            for channel, pattern in self.channels.items()
+            if (found := next((one for name in names if (one := wildcards(name, pattern)) is not None), None))
+            is not None
+        }
+
+
+def wildcards(name: str, pattern: str) -> tuple[str, ...] | None:
+    """What the wildcards of the pattern of a channel stand for in a path; None if it does not match.
+
+    A pattern is compared with the path or, without a slash, with the name of the file; with or without the extension;
+    case does not matter. A pattern without wildcards is the whole name, or its last word as the suffix of BIDS.
+
+    Example:
+        >>> wildcards("AD/sub-01_T1w.nii.gz", "*_T1w"), wildcards("AD/T1/s7.nii", "*/t1/*"), wildcards("T2w.nii", "T1w")
+        (('sub-01',), ('AD', 's7'), None)
+    """
+    path = PurePosixPath(name)
+    whole = name if "/" in pattern else path.name
+    plain = not any(sign in pattern for sign in "*?[")
+    for text in (whole[: len(whole) - len(extension_of(path.name))], whole):
+        for one in (pattern, f"*_{pattern}") if plain else (pattern,):
+            if match := _compiled(one).fullmatch(text):
+                return match.groups()
+    return None
+
+
+@lru_cache(maxsize=256)
+def _compiled(pattern: str) -> re.Pattern[str]:
+    """The regular expression of a pattern with wildcards, each of which is a group."""
+    parts = re.split(r"(\*|\?|\[[^\]]+\])", pattern)
+    translated = [_group(part) if number % 2 else re.escape(part) for number, part in enumerate(parts)]
+    return re.compile("".join(translated), re.IGNORECASE)
+
+
+def _group(wildcard: str) -> str:
+    """The group of a regular expression for ``*``, ``?`` or ``[...]``."""
+    if wildcard in ("*", "?"):
+        return "(.*)" if wildcard == "*" else "(.)"
+    letters = wildcard[1:-1]
+    return f"([{'^' + letters[1:] if letters.startswith('!') else letters}])"
 
 
 @dataclass(frozen=True)
@@ -93,6 +156,8 @@ class Listing:
         tables: Tables that were read.
         left_aside: Why a file is no sample, by path below the root; other files are counted by extension.
         header_ids: The PatientID of each row, or None, to join a table with; never stored. Empty without headers.
+        described: Other texts of each row that the pattern of a channel may match: descriptions of DICOM series.
+        sessions: What identifies the session of each row, where the source knows it otherwise than by names.
     """
 
     root: Path
@@ -106,3 +171,5 @@ class Listing:
     tables: tuple[Path, ...] = ()
     left_aside: Mapping[str, str] = field(default_factory=dict)
     header_ids: tuple[str | None, ...] = ()
+    described: tuple[tuple[str, ...], ...] = ()
+    sessions: tuple[tuple[str, ...], ...] = ()

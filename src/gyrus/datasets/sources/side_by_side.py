@@ -33,6 +33,7 @@ _CHECKED = 12
 _FEWEST_GROUPS = 3
 _MOST_ENDINGS = 12
 _FEW_VALUES = 32
+_SUGGESTED_CHANNELS = 4
 _SOME_EQUAL, _MOST_EQUAL = 0.4, 0.7
 
 
@@ -79,7 +80,7 @@ def require_one_sequence(root: Path, names: Sequence[str], request: ScanRequest)
     Raises:
         DataError: There are several; the message has an option that selects one.
     """
-    if request.files:
+    if request.selects:
         return
     endings = [one for name in names for one in _sequences_in(name)]
     chosen = _side_by_side(endings, len(names), fewest_groups=1)
@@ -114,11 +115,19 @@ def refuse_several(where: str, counts: Mapping[str, int], patterns: Mapping[str,
         return min(order.get(word, len(order)) for word in words), -counts[kind], kind
 
     suggested = min(counts, key=rank)
+    several = sorted(counts, key=rank)[:_SUGGESTED_CHANNELS]
+    channels = " ".join(f"--channel {_channel_name(word)}='{patterns[word]}'" for word in several)
     listed = ", ".join(f"{word} ({count})" for word, count in sorted(counts.items()))
     raise DataError(
         f"{where} has {len(counts)} kinds of {noun} side by side: {listed}. Each would be a sample of its own. "
-        f"Choose one with --files '{patterns[suggested]}', or use all of them with --files '*' (data.files)."
+        f"Choose one with --files '{patterns[suggested]}', or use several as channels of one sample with "
+        f"{channels} (data.channels), or each as a sample with --files '*'."
     )
+
+
+def _channel_name(word: str) -> str:
+    """A name for the channel of a sequence: its word, or letters and digits of the description of a series."""
+    return "_".join(re.findall(r"[a-z0-9]+", word.lower())) or "other"
 
 
 def _label_word(name: str) -> str | None:

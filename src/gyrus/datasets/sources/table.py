@@ -63,8 +63,7 @@ def list_samples(path: Path, request: ScanRequest) -> Listing:
     chosen_rows = [request.wants(name) for name in below]
     if not any(chosen_rows):
         raise DataError(
-            f"None of the {len(below)} paths of {path} matches --files {' '.join(request.files)}; "
-            f"the first is {below[0]}."
+            f"None of the {len(below)} paths of {path} matches {request.patterns_text}; the first is {below[0]}."
         )
     left_aside = {name: NOT_ASKED_FOR for name, wanted in zip(below, chosen_rows, strict=True) if not wanted}
     rows = rows.assign(sample=below, path=below)[chosen_rows].reset_index(drop=True)

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 
 from gyrus.datasets.manifest import VOLUME_FILES
 from gyrus.errors import ConfigError
+from gyrus.evaluation.bootstrap import BootstrapConfig
+from gyrus.explanation.channels import ChannelReport, channel_attributions, measure_channels
 from gyrus.explanation.checks import CheckRunner, MethodReport
 from gyrus.explanation.deletion_insertion import PASSES
 from gyrus.explanation.explanation_folder import ExplanationFolder
@@ -205,6 +207,48 @@ class ExplanationTask:
             np.save(file, maps)
         return maps
 
+    def channel_attributions(self) -> np.ndarray:
+        """The attribution of each channel of all selected images, float32 (M, C, *spatial); computed once.
+
+        Raises:
+            OutOfTimeError: It would exceed the time limit.
+        """
+        path = self.folder.work / f"{self._key('channels')}.npy"
+        if path.is_file():
+            return np.asarray(np.load(path, allow_pickle=False))
+        with self._watched("The attribution by channel") as progress:
+            found = channel_attributions(
+                self.model,
+                self.selected.images,
+                self.contrast,
+                self.config.settings,
+                _counting(progress, len(self.selected.images)),
+            )
+        with atomic_path(path) as temporary, temporary.open("wb") as file:
+            np.save(file, found)
+        return found
+
+    def channel_report(self, attributions: np.ndarray) -> ChannelReport:
+        """The importance of the channels in the images that the checks use.
+
+        Args:
+            attributions: From :meth:`channel_attributions`.
+        """
+        data = self.classifier.settings.data
+        images = self.selected.images[self.checked]
+        with self._watched("The predictions without a channel") as progress:
+            return measure_channels(
+                self.network,
+                images,
+                self.contrast.select(self.checked),
+                attributions[self.checked],
+                np.unique(self.selected.subjects[self.checked], return_inverse=True)[1],
+                tuple(data.channels),
+                learned_without=data.missing_channel == "learn",
+                bootstrap=BootstrapConfig(seed=self.config.settings.seed),
+                advance=_counting(progress, len(images) * (len(data.channels) + 1)),
+            )
+
     def check(self, method: str, maps: np.ndarray, others: Sequence[Run]) -> MethodReport:
         """Check one method; computed once.
 
@@ -346,7 +390,7 @@ class ExplanationTask:
                 "plus": self.contrast.plus.tolist(),
                 "minus": None if self.contrast.minus is None else self.contrast.minus.tolist(),
                 "method": method,
-                "layer": self.layer_of(method),
+                "layer": self.layer_of(method) if method in METHODS else None,
                 "settings": asdict(self.config.settings),
                 "folds": list(folds),
             }

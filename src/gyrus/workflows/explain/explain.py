@@ -19,6 +19,7 @@ from gyrus.datasets.text_tables import write_csv
 from gyrus.errors import GyrusError
 from gyrus.explanation.attribution import Attribution, MeanMaps, scaled
 from gyrus.explanation.background_reliance import swap_backgrounds
+from gyrus.explanation.channels import ChannelMaps
 from gyrus.explanation.checks import ExplanationChecks, MethodReport
 from gyrus.explanation.explanation_folder import DisplayedMaps, ExplanationFolder
 from gyrus.explanation.heat_map_coordinates import to_volume
@@ -55,6 +56,8 @@ PARTS = frozenset(
         "explanation.json",
         "album.json",
         "regions.csv",
+        "channels.json",
+        "channels.npz",
     }
 )
 """Names in the folder of an explanation."""
@@ -130,6 +133,9 @@ def explain(
     regions = task.regions
     maps = _in_time(lambda method: task.heat_maps(method), config.methods, left_out)
     checked = maps if config.checks else ()
+    of_channels = {}
+    if task.selected.channel_pixels is not None:
+        of_channels = _in_time(lambda _: task.channel_attributions(), ["channels"], left_out)
     reports = _in_time(lambda method: task.check(method, maps[method], others), checked, left_out)
     show_warnings(display, left_out)
     if not maps:
@@ -137,7 +143,9 @@ def explain(
             f"No method fits into the time limit of {config.minutes:g} minutes. Raise --minutes, or use fewer --images "
             "or another --method; grad-cam takes one pass of the network per image."
         )
-    save_explanation(task, maps, list(reports.values()), regions, emphasis, left_out)
+    save_explanation(
+        task, maps, list(reports.values()), regions, emphasis, left_out, channels=of_channels.get("channels")
+    )
     if out is None:
         report_again(first)
     if captures:
@@ -200,6 +208,8 @@ def save_explanation(
     regions: Regions | None,
     emphasis: Mapping[str, float],
     left_out: Sequence[str] = (),
+    *,
+    channels: np.ndarray | None = None,
 ) -> None:
     """Write all output; an earlier explanation in the folder is replaced.
 
@@ -210,6 +220,8 @@ def save_explanation(
         regions: Regions by which the attribution is summarised, if any.
         emphasis: Power of each class's maps, if any.
         left_out: What exceeds the time limit, in words.
+        channels: The attribution of each channel of all selected images (M, C, *spatial), if samples have several
+            files.
     """
     config, folder = task.config, task.folder
     _remove_earlier(folder)
@@ -218,6 +230,8 @@ def save_explanation(
         _mean_maps(task, METHODS[method], values[task.checked]).save(folder.means(method))
     if regions:
         _write_regions(task, regions, maps)
+    if channels is not None:
+        _write_channels(task, channels)
     if reports:
         _explanation_checks(task, maps, reports, notes).save(folder.checks)
     folder.save_displayed(
@@ -243,7 +257,7 @@ def _remove_earlier(folder: ExplanationFolder) -> None:
     folder.remove_displayed()
     for path in (folder.maps, folder.folder / "means", folder.figures):
         remove_files(path, (".npz", ".png", ".svg", ".nii", ".nii.gz"))
-    for path in (folder.report, folder.checks, folder.regions):
+    for path in (folder.report, folder.checks, folder.regions, folder.channels, folder.channel_maps):
         path.unlink(missing_ok=True)
 
 
@@ -321,6 +335,15 @@ def _write_regions(task: ExplanationTask, regions: Regions, maps: Mapping[str, n
     table = pd.concat(tables, ignore_index=True)
     columns = ["method", *[name for name in table.columns if name != "method"]]
     write_csv(table[columns], task.folder.regions, float_format="%.6g")
+
+
+def _write_channels(task: ExplanationTask, attributions: np.ndarray) -> None:
+    task.channel_report(attributions).save(task.folder.channels)
+    pixels = task.selected.channel_pixels
+    assert pixels is not None
+    shown = slice(task.displayed)
+    names = tuple(task.classifier.settings.data.channels)
+    ChannelMaps(task.selected.names[shown], names, pixels[shown], attributions[shown]).save(task.folder.channel_maps)
 
 
 def _explanation_checks(

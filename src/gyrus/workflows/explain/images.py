@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 
 from gyrus.datasets.manifest import AFFINE, VIEW, VOLUME_FILES, Manifest
-from gyrus.datasets.reader import PreparedVolumes, Reader
+from gyrus.datasets.reader import PreparedVolumes, Reader, first_channel
 from gyrus.datasets.slice_stacks import StackConfig, first_slice
 from gyrus.datasets.splits import Split
 from gyrus.datasets.store import open_store
@@ -35,7 +35,7 @@ from gyrus.transforms.volume_steps import Percentiles, apply_steps, to_pixels
 from gyrus.workflows.display import Display
 from gyrus.workflows.experiment_config import DataConfig
 from gyrus.workflows.explain.config import ExplainConfig
-from gyrus.workflows.load_data import scan_unlabelled
+from gyrus.workflows.load_data import input_text, scan_unlabelled, sessions_of
 from gyrus.workflows.predict import TrainedClassifier
 
 
@@ -109,11 +109,14 @@ class SelectedImages:
         names: The samples.
         manifests: One manifest of one row per image.
         images: float32 (M, C, *spatial), the network's input.
-        gray: uint8 (M, *spatial), the same before normalisation: the middle channel, without steps that hide the head.
+        gray: uint8 (M, *spatial), the same before normalisation, without steps that hide the head: the middle channel,
+            or the first one of a session that is there.
         subjects: int64 (M,).
         truths: int64 (M,), true classes; -1 where unknown.
         classifier: Whose input they are.
         numbers: float64 (M, 2), as for :class:`CandidateImages`.
+        channel_pixels: uint8 (M, C, *spatial), every channel before normalisation, where samples have several files;
+            else None.
     """
 
     names: tuple[str, ...]
@@ -124,6 +127,7 @@ class SelectedImages:
     truths: np.ndarray
     classifier: TrainedClassifier
     numbers: np.ndarray | None = None
+    channel_pixels: np.ndarray | None = None
 
     def original(self, number: int) -> OriginalImage:
         """An image on its original grid: that of its file, or of its scan."""
@@ -135,7 +139,9 @@ class SelectedImages:
                 return volume
         pixels = Reader(manifest, preprocessing.volume).read(0)
         has_neighbours = pixels.ndim == 3 and VIEW in manifest.table
-        if pixels.shape[0] == 3 and not has_neighbours:  # colour
+        if manifest.channels:
+            pixels = first_channel(pixels)
+        elif pixels.shape[0] == 3 and not has_neighbours:  # colour
             pixels = np.round(pixels.astype(np.float32).mean(axis=0)).astype(np.uint8)
         else:
             pixels = pixels[pixels.shape[0] // 2]
@@ -213,13 +219,14 @@ def images_of_inputs(
         DataError: An input cannot be read.
     """
     manifests, logits = [], []
-    for path in inputs:
+    together = sessions_of(inputs, classifier.reading(config))
+    for path in together:
         manifest = classifier.require_dimensions(scan_unlabelled(path, classifier.reading(config), display))
         if require_usable:
             require_usable(manifest)
         manifests.append(manifest)
-    for path, manifest in zip(inputs, manifests, strict=True):
-        with temporary_folder() as cache, display.progress(f"Predicting {path}") as progress:
+    for path, manifest in zip(together, manifests, strict=True):
+        with temporary_folder() as cache, display.progress(f"Predicting {input_text(path)}") as progress:
             logits.append(classifier.logits(manifest, cache, device, progress))
     counts = [len(manifest) for manifest in manifests]
     source, row = np.repeat(np.arange(len(counts)), counts), np.concatenate([np.arange(count) for count in counts])
@@ -321,7 +328,7 @@ def decode_images(
     manifests = [candidates.manifest(index) for index in np.asarray(indices).tolist()]
     preprocessing = classifier.settings.preprocessing
     showing_head = preprocessing.showing_the_head()
-    images, gray = [], []
+    images, gray, channels = [], [], []
     with temporary_folder() as cache, display.progress("Decoding images") as progress:
         for number, manifest in enumerate(manifests):
             store = open_store(manifest, preprocessing, cache=cache)
@@ -330,7 +337,9 @@ def decode_images(
             if showing_head is not preprocessing:
                 store = open_store(manifest, showing_head, cache=cache)
             pixels = np.array(store.pixels[0])
-            gray.append(pixels[len(pixels) // 2])
+            gray.append(first_channel(pixels) if manifest.channels else pixels[len(pixels) // 2])
+            if manifest.channels:
+                channels.append(pixels)
             progress(number + 1, len(manifests))
     return SelectedImages(
         tuple(candidates.names[index] for index in indices),
@@ -341,6 +350,7 @@ def decode_images(
         candidates.truths[indices],
         classifier,
         None if candidates.numbers is None else candidates.numbers[indices],
+        np.stack(channels) if channels else None,
     )
 
 
