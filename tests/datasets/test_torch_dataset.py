@@ -173,3 +173,39 @@ def test_steps_work_on_0_to_1_before_normalisation(tmp_path):
     normalisation = Normalisation("fixed", (0.5,), (0.25,))
     subset = PixelDataset(store, np.arange(COUNT), np.zeros(COUNT, int), normalisation, augmentation=chain)
     np.testing.assert_allclose(subset[0].images, (0.2**2 - 0.5) / 0.25, rtol=1e-5)
+
+
+def _two_sequences(folder: Path) -> Store:
+    pixels = np.random.default_rng(0).integers(1, 256, (40, 2, 8, 8)).astype(np.uint8)
+    pixels[:5, 0] = 0  # without the first sequence
+    return store_of(pixels, folder)
+
+
+@pytest.mark.parametrize("chain", [None, CHAIN])
+def test_a_missing_sequence_stays_empty_whatever_the_augmentation(chain, tmp_path):
+    store = _two_sequences(tmp_path)
+    normalisation = Normalisation.fit(IntensityScaling(), store.statistics, sequences=True)
+    rows = np.arange(40)
+    images = PixelDataset(store, rows, rows, normalisation, augmentation=chain).__getitems__(rows.tolist()).images
+    assert images.flatten(2).ne(0).any(dim=2).tolist() == [[False, True]] * 5 + [[True, True]] * 35
+    if chain is None:
+        np.testing.assert_allclose(images.numpy(), normalisation.apply(store.pixels, store.statistics), atol=1e-5)
+
+
+def test_sequences_are_dropped_at_random_but_never_all(tmp_path):
+    store = _two_sequences(tmp_path)
+    normalisation = Normalisation.fit(IntensityScaling(), store.statistics, sequences=True)
+    rows = np.arange(40)
+    subset = PixelDataset(store, rows, rows, normalisation, channel_dropout=0.5)
+    kept = []
+    for epoch in range(30):
+        subset.set_epoch(epoch)
+        kept.append(subset.__getitems__(rows.tolist()).images.flatten(2).ne(0).any(dim=2).numpy())
+        half = np.concatenate([subset.__getitems__(some).images for some in np.split(rows, 2)])
+        assert np.array_equal((half.reshape(40, 2, -1) != 0).any(axis=2), kept[-1])
+    there = np.stack(kept)
+    assert there.any(axis=2).all()
+    assert there[:, :5, 1].all()  # the only one that these images have
+    # Each of two is dropped with probability 0.5, unless both would be: then the one with the larger number stays.
+    assert there[:, 5:].mean() == pytest.approx(1 - 0.5 + 0.5**2 / 2, abs=0.03)
+    assert not np.array_equal(there[0], there[1])

@@ -265,6 +265,6 @@ def test_warning_filters_are_restored_after_many_threads() -> None:
 
 def test_every_kind_of_problem_has_an_example() -> None:
     not_of_one_image = {"label missing", "two labels", "missing", "too few slices", "constant", "too large"}
-    not_of_one_image |= {"not prepared", "dimensions"}
+    not_of_one_image |= {"not prepared", "dimensions", "channel missing"}
     of_volumes = {"orientation unknown", "spacing unknown", "several volumes", "voxel type", "geometry"}
     assert {kind for kind, _ in images.BAD.values()} == set(PROBLEM_KINDS) - not_of_one_image - of_volumes

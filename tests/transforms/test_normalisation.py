@@ -164,3 +164,28 @@ def test_numpy_and_the_torch_data_set_give_the_same_network_input(method, tmp_pa
     np.testing.assert_allclose(
         found, dataset.__getitems__([0, 1, 2]).images.numpy(), rtol=0, atol=1e-6 * np.abs(found).max()
     )
+
+
+@pytest.mark.parametrize("method", get_args(IntensityScaling.model_fields["method"].annotation))
+def test_a_missing_sequence_is_0_and_nothing_is_fitted_on_it(images, method):
+    intensity = IntensityScaling(method=method, mean=(0.3,), std=(0.2,))
+    with_gaps = images.copy()
+    with_gaps[1, 0] = 0
+    statistics = np.stack([image_statistics(image, intensity) for image in with_gaps])
+    found = Normalisation.fit(intensity, statistics, sequences=True)
+    applied = found.apply(with_gaps, statistics)
+    assert not applied[1, 0].any()
+    # The first channel is fitted as if the image without it were not there, the second on all images.
+    others = [0, 2, 3, 4]
+    alone = Normalisation.fit(intensity, statistics[others])
+    both = Normalisation.fit(intensity, np.stack([image_statistics(image, intensity) for image in images]))
+    np.testing.assert_allclose(applied[others, 0], alone.apply(with_gaps, statistics)[others, 0], atol=1e-6)
+    np.testing.assert_allclose(applied[:, 1], both.apply(with_gaps, statistics)[:, 1], atol=1e-6)
+    assert Normalisation.from_document(json.loads(json.dumps(asdict(found)))) == found
+
+
+def test_a_sequence_that_no_training_image_has_is_refused(images):
+    images[:, 1] = 0
+    statistics = np.stack([image_statistics(image, IntensityScaling()) for image in images])
+    with pytest.raises(DataError, match="Channel 2 is empty in all images of the training set"):
+        Normalisation.fit(IntensityScaling(), statistics, sequences=True)
