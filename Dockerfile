@@ -8,7 +8,7 @@ ARG PYTHON=3.12-slim-bookworm
 
 FROM python:${PYTHON} AS build
 ARG TORCH_INDEX=""
-ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_COMPILE=1
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1
 RUN python -m venv /opt/gyrus
 ENV PATH=/opt/gyrus/bin:$PATH
 WORKDIR /build

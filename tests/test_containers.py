@@ -48,6 +48,13 @@ def test_the_image_runs_gyrus_and_not_as_root(name):
 
 
 @pytest.mark.parametrize("name", [*DOCKERFILES, RUNTIME])
+def test_modules_are_compiled_when_the_image_is_built(name):
+    """Who runs it may not write beside them, so every start would compile them again."""
+    assert "NO_COMPILE" not in (ROOT / name).read_text(encoding="utf-8")
+    assert "DONTWRITEBYTECODE" not in (ROOT / name).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", [*DOCKERFILES, RUNTIME])
 def test_what_is_copied_is_there_and_code_comes_after_the_libraries(name):
     copied = [rest.split() for word, rest in instructions(name) if word == "COPY" and "--from" not in rest]
     sources = [source for *several, _ in copied for source in several]

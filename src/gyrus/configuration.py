@@ -28,9 +28,9 @@ Difference = tuple[str, Any, Any]
 
 
 class Section(BaseModel):
-    """A section of a config: immutable, and unknown names are refused."""
+    """A section of a config: immutable, and unknown names are refused. Validators are built on first use."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
 
 def read_document(path: Path) -> dict[str, Any]:

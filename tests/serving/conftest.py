@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.bundles import write_image_bundle, write_volume_bundle
+from tests.support.bundles import write_image_bundle, write_stack_bundle, write_volume_bundle
 
 
 @pytest.fixture(scope="session")
@@ -19,3 +19,9 @@ def image_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def volume_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle for volumes; not to be written into."""
     return write_volume_bundle(tmp_path_factory.mktemp("bundles") / "volumes")
+
+
+@pytest.fixture(scope="session")
+def stack_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle for stacks of slice images; not to be written into."""
+    return write_stack_bundle(tmp_path_factory.mktemp("bundles") / "stacks")

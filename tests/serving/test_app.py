@@ -16,11 +16,13 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
+from gyrus.evaluation.metrics import HEADLINE_METRICS
+from gyrus.imaging.orientation import slices_from_array
 from gyrus.imaging.volume_formats import write_nifti
 from gyrus.serving.app import create_app
 from gyrus.serving.limits import ServingLimits
 from gyrus.workflows.predict_bundle import Answers, predict_bundle
-from tests.support.bundles import CLASSES, SPOT, as_volume, image, volume
+from tests.support.bundles import CLASSES, SPOT, as_volume, image, scores, volume
 from tests.support.dicoms import write_series
 
 Upload = tuple[str, tuple[str, bytes]]
@@ -30,6 +32,13 @@ Upload = tuple[str, tuple[str, bytes]]
 def images(image_bundle) -> Iterator[TestClient]:
     """A client of a server for images."""
     with TestClient(create_app(image_bundle), base_url="http://localhost") as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def stacks(stack_bundle) -> Iterator[TestClient]:
+    """A client of a server for stacks of slice images."""
+    with TestClient(create_app(stack_bundle), base_url="http://localhost") as client:
         yield client
 
 
@@ -87,6 +96,13 @@ def test_the_classifier_is_described(images, volumes):
     other = volumes.get("/v1/classifier").json()
     assert (other["input"], other["operating_point"], other["prediction_sets"]) == ("volume", None, None)
     assert {".nii.gz", ".dcm", ".zip"} <= {*other["accepts"]}
+    measured = scores().evaluation.headline.metrics["accuracy"]
+    assert [each["title"] for each in other["scores"]] == [*HEADLINE_METRICS.values()]
+    assert other["scores"][0] == {
+        "title": "Accuracy",
+        **{"value": 0.8, "low": pytest.approx(measured.low), "high": pytest.approx(measured.high)},
+        **{"unit": "subject", "count": 10, "level": 0.95, "measured_on": "test set"},
+    }
 
 
 def test_answers_for_images_are_those_of_the_bundle(images, image_bundle, tmp_path):
@@ -157,6 +173,49 @@ def test_answers_for_volumes_and_series_are_those_of_the_bundle(volumes, volume_
         "/v1/predict", files=[upload("scan.nii.gz", scan.read_bytes()), upload("exam.zip", zipped(files))]
     ).json()["answers"]
     assert [each["name"] for each in both] == ["scan.nii.gz", "exam/series"]
+
+
+def test_slice_images_of_a_scan_are_one_stack_whatever_their_names(stacks, stack_bundle, tmp_path):
+    slices = {seed: [_png_of(each) for each in volume(seed, 0.9 - 0.8 * (seed % 2))] for seed in (5, 6)}
+    about = stacks.get("/v1/classifier").json()
+    assert (about["input"], ".png" in about["accepts"], ".dcm" in about["accepts"]) == ("stack", True, False)
+    expected = {}
+    for seed, contents in slices.items():
+        folder = tmp_path / str(seed)
+        folder.mkdir()
+        for number, content in enumerate(contents):
+            (folder / f"sub-P{seed:03d}_slice-{number:02d}.png").write_bytes(content)
+        expected[seed] = offline(stack_bundle, [folder])
+    by_rule = {
+        f"sub-P{seed:03d}_slice-{number:02d}.png": slices[seed][number] for seed in slices for number in range(8)
+    }
+    unpadded = {f"exam/a/slice {number + 3}.png": content for number, content in enumerate(slices[5])}
+    words = {f"b/{letter}.png": content for letter, content in zip("abcdefgh", slices[6], strict=True)}
+    for files, wanted in (
+        (by_rule, {"sub-P005": 5, "sub-P006": 6}),
+        (unpadded, {"exam/a": 5}),
+        ({**unpadded, **words}, {"exam/a": 5, "b": 6}),
+    ):
+        for uploads in ([upload(*each) for each in reversed(files.items())], [upload("z.zip", zipped(files))]):
+            found = stacks.post("/v1/predict?view=true", files=uploads).json()
+            assert {each["name"] for each in found["answers"]} == {*wanted}, found
+            for answer in found["answers"]:
+                assert_same(answer, expected[wanted[answer["name"]]])
+                assert answer["notes"][0].startswith("8 slices in order: ")
+                view = nibabel.Nifti1Image.from_bytes(gzip.decompress(base64.b64decode(answer["view"]["data"])))
+                seed = wanted[answer["name"]]
+                np.testing.assert_array_equal(slices_from_array(view.get_fdata()), volume(seed, 0.9 - 0.8 * (seed % 2)))
+    (problem,) = stacks.post("/v1/predict", files=[upload("a.png", slices[5][0])]).json()["problems"]
+    assert "1 slice, but the stack needs 8" in problem["error"]
+    twice = [upload(f"sub-P1_slice-{number}_{kind}.png", slices[5][0]) for kind in ("a", "b") for number in range(8)]
+    (problem,) = stacks.post("/v1/predict", files=twice).json()["problems"]
+    assert "the same number" in problem["error"]
+
+
+def _png_of(pixels: np.ndarray) -> bytes:
+    content = io.BytesIO()
+    Image.fromarray(pixels).save(content, "PNG")
+    return content.getvalue()
 
 
 def test_a_view_is_the_scan_on_its_own_grid_without_its_header(images, volumes, tmp_path):

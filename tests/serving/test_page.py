@@ -85,6 +85,11 @@ def slice_server(image_bundle) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
+def stack_server(stack_bundle) -> Iterator[str]:
+    yield from _served(stack_bundle)
+
+
+@pytest.fixture(scope="module")
 def volume_server(volume_bundle) -> Iterator[str]:
     yield from _served(volume_bundle)
 
@@ -288,6 +293,39 @@ def test_a_heat_map_is_shown_over_the_scan_with_its_verdict(kind, opened, images
     button.click()
     assert verdict.count() == 0
     assert np.abs(_pixels(frame).astype(int) - plain).mean() < 0.5
+
+
+def test_a_heat_map_that_is_not_to_be_trusted_says_so(opened, slice_server, images):
+    def untrusted(route: Any) -> None:
+        answer = route.fetch()
+        verdict = {"trusted": False, "words": "Do not trust this map: it is no better than random orders."}
+        route.fulfill(response=answer, json={**answer.json(), "verdict": verdict})
+
+    page = opened(slice_server)
+    page.route("**/v1/explain*", untrusted)
+    _send(page, images[1])
+    page.get_by_role("button", name="Heat map").click()
+    verdict = page.locator("#heat-map .verdict-box")
+    verdict.wait_for()
+    assert verdict.inner_text().startswith("Do not rely on this heat map.")
+    assert "untrusted" in verdict.get_attribute("class")
+    assert "Do not rely on this heat map." in page.locator("#announcement").text_content()
+
+
+def test_the_slices_of_a_folder_are_one_scan_for_a_classifier_of_stacks(opened, stack_server, tmp_path):
+    folder = tmp_path / "exam"
+    folder.mkdir()
+    for number, pixels in enumerate(volume(5, 0.9)):
+        Image.fromarray(pixels).save(folder / f"slice {number + 1}.png")
+    page = opened(stack_server)
+    assert "The slices of one scan are sent together" in page.locator("#accepted").inner_text()
+    page.set_input_files("#folder", folder)
+    page.locator("#rows tr").first.wait_for(state="attached")
+    page.locator("#progress").wait_for(state="hidden")
+    assert page.locator("#rows tr").count() == 1
+    assert page.locator("#rows button").first.text_content() == "exam"
+    assert "Dementia" in page.locator("#headline").inner_text()
+    assert "8 slices in order: slice 1.png to slice 8.png" in page.locator("#answer").inner_text()
 
 
 def test_at_the_width_of_a_phone_nothing_overflows(opened, slice_server, images, tmp_path):

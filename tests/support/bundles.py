@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from gyrus.datasets.slice_stacks import StackConfig
+from gyrus.evaluation.evaluate import evaluate
+from gyrus.evaluation.external_validation import InternalScores
 from gyrus.evaluation.result import Estimate
 from gyrus.export.bundle import Bundle
 from gyrus.export.manifest import (
     BUNDLE,
+    INTERNAL_SCORES,
     MODEL_CARD,
     REFERENCE,
     RESEARCH_ONLY,
@@ -36,6 +41,7 @@ from gyrus.imaging.volume import Volume
 from gyrus.imaging.volume_formats import write_nifti
 from gyrus.inference.acquisition_facts import measure_facts
 from gyrus.inference.decision_rule import softmax
+from gyrus.inference.predictions import Predictions
 from gyrus.inference.unlike_training import Measured, UnlikeTraining, coarse_pictures
 from gyrus.transforms.normalisation import Normalisation
 from gyrus.transforms.preprocessing import PreprocessingConfig
@@ -88,14 +94,36 @@ def write_image_bundle(folder: Path) -> Path:
 
 
 def write_volume_bundle(folder: Path) -> Path:
-    """A bundle for volumes of a fixed size, with nothing chosen on a validation set."""
+    """A bundle for volumes of a fixed size, with scores, and with nothing chosen on a validation set."""
     member = _member(VOLUME, PreprocessingConfig.model_validate({"steps": []}), None)
 
     def references(place: Path) -> None:
         write_nifti(as_volume(volume(1)), place / "sub-P001.nii.gz")
 
-    _write(folder, member, SPOT_OF_VOLUME, "volumes", references, None)
+    _write(folder, member, SPOT_OF_VOLUME, "volumes", references, None, internal_scores=scores())
     return folder
+
+
+def write_stack_bundle(folder: Path) -> Path:
+    """A bundle for stacks of as many slice images as a volume has slices."""
+    member = _member(VOLUME, PreprocessingConfig.model_validate({"steps": [{"step": "grayscale"}]}), None)
+
+    def references(place: Path) -> None:
+        for number, pixels in enumerate(volume(1)):
+            Image.fromarray(pixels).save(place / f"sub-P001_slice-{number:02d}.png")
+
+    _write(folder, member, SPOT_OF_VOLUME, "images", references, None, stack=StackConfig(slices=VOLUME[0]))
+    return folder
+
+
+def scores() -> InternalScores:
+    """Scores on a test set of ten subjects, eight of which are right."""
+    logits = np.array([[2.0, 0.0]] * 4 + [[0.0, 2.0]] + [[0.0, 2.0]] * 4 + [[2.0, 0.0]])
+    names, targets = [f"P{number}" for number in range(10)], [CLASSES[number // 5] for number in range(10)]
+    found = Predictions.from_logits(
+        names, logits, classes=CLASSES, split_unit="subject", subjects=names, targets=targets
+    )
+    return InternalScores(evaluate(found, resamples=50), None, None, {})
 
 
 def _save(place: Path, number: int) -> None:
@@ -116,6 +144,37 @@ def _member(size: tuple[int, ...], preprocessing: PreprocessingConfig, unlike: s
         parameters=int(2 * np.prod(size)),
         run="linear",
         unlike_training=unlike,
+    )
+
+
+def describe(
+    size: tuple[int, ...], preprocessing: PreprocessingConfig, inputs: str, model: Mapping[str, Any]
+) -> BundleManifest:
+    """The manifest of a bundle with one network, without choices and references."""
+    return _manifest(replace(_member(size, preprocessing, None), model=model), inputs)
+
+
+def _manifest(member: Member, inputs: str) -> BundleManifest:
+    return BundleManifest(
+        title="Known network",
+        kind="run",
+        created="2026-01-01T00:00:00+00:00",
+        licence="CC0-1.0",
+        intended_use=RESEARCH_ONLY,
+        classes=CLASSES,
+        split_unit="subject",
+        inputs=inputs,
+        spatial_dims=len(member.image_size),
+        stack=None,
+        slices=None,
+        window=None,
+        members=(member,),
+        choices=None,
+        proof=Proof(False, 0, 0, None, None, 0, 1e-4, "There is no run."),
+        references=(),
+        insensitive=(),
+        programs=(),
+        versions={},
     )
 
 
@@ -153,6 +212,7 @@ def _write(
     inputs: str,
     write_references: Callable[[Path], object],
     unlike: UnlikeTraining | None,
+    **fields: Any,
 ) -> None:
     for name in ("networks", REFERENCE, "unlike_training"):
         (folder / name).mkdir(parents=True)
@@ -161,28 +221,11 @@ def _write(
         unlike.save(folder / "unlike_training" / "1.npz")
     else:
         (folder / "unlike_training").rmdir()
+    if saved := fields.pop("internal_scores", None):
+        saved.save(folder / INTERNAL_SCORES)
+        fields["internal_scores"] = INTERNAL_SCORES
     write_references(folder / REFERENCE)
-    manifest = BundleManifest(
-        title="Known network",
-        kind="run",
-        created="2026-01-01T00:00:00+00:00",
-        licence="CC0-1.0",
-        intended_use=RESEARCH_ONLY,
-        classes=CLASSES,
-        split_unit="subject",
-        inputs=inputs,
-        spatial_dims=len(member.image_size),
-        stack=None,
-        slices=None,
-        window=None,
-        members=(member,),
-        choices=_choices() if unlike else None,
-        proof=Proof(False, 0, 0, None, None, 0, 1e-4, "There is no run."),
-        references=(),
-        insensitive=(),
-        programs=(),
-        versions={},
-    )
+    manifest = replace(_manifest(member, inputs), choices=_choices() if unlike else None, **fields)
     bundle = Bundle.from_manifest(folder, manifest)
     found = scan_unlabelled(folder / REFERENCE, bundle_reading(manifest, DataConfig()), SILENT)
     cache = folder.with_name(f"{folder.name}-cache")

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import ndimage
 from skimage import exposure, restoration
 
 from gyrus.synthetic.phantom import generate
@@ -57,4 +58,8 @@ def test_denoising_removes_noise_and_little_else(head: np.ndarray) -> None:
 def test_noise_of_known_strength_is_estimated() -> None:
     noise = np.random.default_rng(1).normal(100, 6, (3, 128, 128))
     assert estimate_noise(noise[0]) == pytest.approx(6, rel=0.05)
+    kernel = np.outer([1, -2, 1], [1, -2, 1])
+    for values in (noise[0].astype(np.float32), np.asfortranarray(noise[0]) / 7):
+        convolved = ndimage.convolve(values, kernel)[1:-1, 1:-1]
+        assert estimate_noise(values) == float(np.sqrt(np.pi / 2) * np.abs(convolved).mean() / 6)
     assert estimate_noise(noise) == pytest.approx(np.mean([estimate_noise(plane) for plane in noise]), rel=1e-9)

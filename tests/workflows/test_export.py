@@ -9,11 +9,13 @@ from pathlib import Path
 
 import highdicom
 import jsonschema
+import monai.bundle
 import nibabel
 import numpy as np
 import onnx
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
 from safetensors.numpy import load_file, save_file
 
@@ -26,6 +28,7 @@ from gyrus.evaluation.out_of_fold import fold_scores
 from gyrus.evaluation.result import Evaluation
 from gyrus.export.bundle import Bundle, read_manifest
 from gyrus.export.manifest import BUNDLE, shipped_schema, write_checksums
+from gyrus.export.monai_bundle import CONFIG
 from gyrus.export.training_subjects import TrainingSubjects
 from gyrus.files import file_digest
 from gyrus.runs.run_folder import Run
@@ -145,7 +148,7 @@ def test_one_image_is_answered_as_by_the_general_way(exported, phantom_folder, t
 def test_a_bundle_is_used_and_verified_without_torch(exported, phantom_folder, tmp_path):
     image = sorted(phantom_folder.rglob("*.png"))[0]
     loaded = without_torch("predict", exported, image, "--out", tmp_path / "p.csv", "-q")
-    assert not {"pandas", "matplotlib"} & loaded
+    assert not {"matplotlib", "pandas", "rich", "scipy"} & loaded  # so that one image is answered quickly
     without_torch("predict", exported, phantom_folder, "--out", tmp_path / "p.csv", "--engine", "openvino", "-q")
     without_torch("export", "verify", exported, "-q")
 
@@ -336,6 +339,24 @@ def test_what_cannot_be_exported_is_refused_before_anything_is_written(finished_
     with pytest.raises(ConfigError, match="test-time augmentation"):
         export(finished_run, out=out)
     assert not out.exists()
+
+
+@pytest.mark.filterwarnings("ignore:parsing config_file:UserWarning")
+def test_a_bundle_is_also_one_of_monai(finished_run, exported, phantom_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(exporting, "write_onnx", copy_of(exported))
+    found = export(finished_run, out=tmp_path / "bundle", formats=("monai",))
+    assert "Also a MONAI Bundle" in found.text()
+    assert found.manifest.members[0].networks == {"onnx": "networks/1.onnx"}
+    assert not verify_bundle(tmp_path / "bundle").problems
+    network = monai.bundle.load("bundle", bundle_dir=tmp_path, workflow_type="inference", device="cpu").eval()
+    parser = monai.bundle.ConfigParser()
+    parser.read_config(str(tmp_path / "bundle" / CONFIG))
+    prepare = parser.get_parsed_content("preprocessing")
+    images = sorted(phantom_folder.rglob("*.png"))[:8]
+    with torch.inference_mode():
+        logits = network(torch.stack([prepare({"image": str(path)})["image"] for path in images])).numpy()
+    theirs = gyrus.predict(finished_run, images, device="cpu", engine="torch")
+    np.testing.assert_allclose(logits, theirs.logits, atol=1e-5)
 
 
 def test_a_bundle_that_differs_from_the_run_is_not_written(finished_run, exported, tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from gyrus.datasets.scan import scan
 from gyrus.datasets.splits import Split
 from gyrus.errors import ConfigError, DataError, GyrusError
 from gyrus.evaluation.external_validation import HELD_OUT, LEARNT, ExternalValidation
+from gyrus.export.manifest import write_checksums
 from gyrus.inference.predictions import SUBJECT_OF_VISIT
 from gyrus.runs.run_folder import Run
 from gyrus.synthetic.phantom import generate
@@ -85,24 +87,45 @@ def test_a_bundle_gives_the_results_of_the_run_without_torch(finished_run, expor
     assert "sub-" not in (exported / "internal_scores.json").read_text(encoding="utf-8")
 
 
-def test_images_that_were_saved_again_are_found_by_the_pixels_of_a_run_only(
-    finished_run, exported, phantom_folder, tmp_path
-):
-    split = Split.load(Run(finished_run).split)
-    name = min(split.subjects["train"])
-    for path in sorted(phantom_folder.rglob(f"{name}_*.png")):
-        target = tmp_path / "cohort" / path.parent.name / path.name.replace(name, "sub-Again")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        Image.open(path).save(target, compress_level=1)
-        assert target.read_bytes() != path.read_bytes()
+def test_images_that_were_saved_again_are_found_by_their_pixels(finished_run, exported, phantom_folder, tmp_path):
+    """A bundle finds copies without loss; a run, which has its images, also those that were changed."""
+    subjects = Split.load(Run(finished_run).split).subjects
+    train, test = sorted(subjects["train"]), sorted(subjects["test"])
+    names = {"sub-Again": train[0], "sub-Held": test[0], "sub-Paler": train[-1]}
+    for other, name in names.items():
+        for path in sorted(phantom_folder.rglob(f"{name}_*.png")):
+            target = tmp_path / "cohort" / path.parent.name / path.name.replace(name, other)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            image = Image.open(path)
+            changed = image.point(lambda value: value * 0.9) if other == "sub-Paler" else image
+            changed.convert("RGB" if other == "sub-Held" else "L").save(target, compress_level=1)
+            assert target.read_bytes() != path.read_bytes()
     cohort = scan(tmp_path / "cohort")
     by_run = ValidatedRun(Run.open(finished_run), "cpu").people_in_both(cohort, "set-aside", SILENT)
-    (found,) = by_run.found
-    assert (found.subject, found.known_as, found.subset, found.reason) == ("sub-Again", name, "train", "pixels")
+    assert [(found.subject, found.known_as, found.reason) for found in by_run.found] == [
+        (other, names[other], "pixels") for other in sorted(names)
+    ]
     by_bundle = ValidatedBundle(exported).people_in_both(cohort, "set-aside", SILENT)
-    assert not by_bundle.found
+    assert [(found.subject, found.subset, found.reason) for found in by_bundle.found] == [
+        ("sub-Again", LEARNT, "pixels"),
+        ("sub-Held", HELD_OUT, "pixels"),
+    ]
     assert not by_bundle.pixels_compared
-    assert "saved again" in by_bundle.not_compared
+    assert "equal after the preprocessing" in by_bundle.not_compared
+
+
+def test_bundles_without_digests_of_images_do_not_compare_them(exported, phantom_folder, tmp_path):
+    """Those of earlier versions, and those whose images were not at hand at export."""
+    bundle = Path(shutil.copytree(exported, tmp_path / "bundle"))
+    known = json.loads((bundle / "training_subjects.json").read_text())
+    assert len(known.pop("pixels")) == len(known["files"])
+    assert len(known.pop("held_out_pixels")) == len(known["held_out_files"])
+    (bundle / "training_subjects.json").write_text(json.dumps(known))
+    write_checksums(bundle)
+    found = ValidatedBundle(bundle).people_in_both(scan(phantom_folder), "keep", SILENT)
+    assert len(found.found) == 24
+    assert {each.reason for each in found.found} == {"file"}
+    assert "saved again" in found.not_compared
 
 
 def test_a_bundle_refuses_what_it_cannot_do(exported, cohort, tmp_path):

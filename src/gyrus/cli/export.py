@@ -37,7 +37,10 @@ def export(
     run: Annotated[Path, typer.Argument(help="Folder of a run, of gyrus crossval or of gyrus ensemble.")],
     out: Annotated[Path, typer.Option("--out", help="Folder of the bundle; new or empty.")],
     formats: Annotated[
-        str, typer.Option("--format", help="Formats of the networks: onnx, openvino, or onnx,openvino.")
+        str,
+        typer.Option(
+            "--format", help="Formats, separated by commas: onnx, openvino; monai adds the files of a MONAI Bundle."
+        ),
     ] = "onnx",
     data: Annotated[
         Path | None, typer.Option("--data", help="Where the data are now, if they have moved, to compare the test set.")

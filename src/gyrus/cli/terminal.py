@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -17,11 +18,14 @@ if TYPE_CHECKING:
 
 
 class Output:
-    """Standard output. Rich is imported on first use, so that ``--help`` is fast."""
+    """Standard output. Rich is imported for the first table, so that ``--help`` and text are fast."""
 
     def print(self, what: str | Table) -> None:
         """Print a text as it stands (square brackets are no markup), or a table."""
-        self._console.print(visible(what, keep="\n\t") if isinstance(what, str) else what)
+        if isinstance(what, str):
+            print(visible(what, keep="\n\t"), flush=True)
+        else:
+            self._console.print(what)
 
     @cached_property
     def _console(self) -> Console:
@@ -36,28 +40,24 @@ console = Output()
 class Terminal:
     """Shows progress on standard error, so that standard output holds results only."""
 
-    def __init__(self) -> None:
-        from rich.console import Console
-
-        self._console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=False)
-
     def say(self, text: str) -> None:
-        """Show a line."""
-        self._console.print(visible(text, keep="\n\t"))
+        """Show a line, above the bar where there is one: rich redirects standard error while it shows a bar."""
+        print(visible(text, keep="\n\t"), file=sys.stderr, flush=True)
 
     @contextmanager
     def progress(self, title: str) -> Iterator[Callable[[int, int], None]]:
         """Show a bar while the block runs."""
+        from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+        console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=False)
         columns = (
             TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TimeRemainingColumn(),
         )
-        hidden = not self._console.is_terminal
-        with Progress(*columns, console=self._console, transient=True, disable=hidden) as bar:
+        with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
             task = bar.add_task(visible(title), total=None)
             yield lambda done, total: bar.update(task, completed=done, total=total)
 

@@ -87,7 +87,15 @@ def occlusion_map(
     return np.asarray(total / np.maximum(covered, 1), np.float32)
 
 
-def deletion_curve(probabilities: Scores, image: np.ndarray, heat: np.ndarray, batch: int, seed: int = 0) -> np.ndarray:
+def deletion_curve(
+    probabilities: Scores,
+    image: np.ndarray,
+    heat: np.ndarray,
+    batch: int,
+    steps: int = STEPS,
+    seed: int = 0,
+    erased: np.ndarray | None = None,
+) -> np.ndarray:
     """The class probability while pixels are blurred in the order of a map, the hottest first.
 
     Petsiuk et al. 2018, https://arxiv.org/abs/1806.07421; one curve of
@@ -98,13 +106,15 @@ def deletion_curve(probabilities: Scores, image: np.ndarray, heat: np.ndarray, b
         image: float32 (C, *spatial), normalised.
         heat: (*spatial); pixels of equal heat are in random order.
         batch: Images per pass.
+        steps: How often some more pixels are blurred.
         seed: Seed of that order.
+        erased: From :func:`blurred`, where it is known already.
 
     Returns:
-        (STEPS + 1,); the fractions of blurred pixels are evenly spaced from 0 to 1.
+        (steps + 1,); the fractions of blurred pixels are evenly spaced from 0 to 1.
     """
-    ranks, erased = deletion_order(heat, seed), blurred(image)
-    fractions = iter(np.linspace(0, 1, STEPS + 1).tolist())
+    ranks, erased = deletion_order(heat, seed), blurred(image) if erased is None else erased
+    fractions = iter(np.linspace(0, 1, steps + 1).tolist())
     found: list[np.ndarray] = []
     while some := list(islice(fractions, batch)):
         found.append(probabilities(np.stack([np.where(ranks < fraction, erased, image) for fraction in some])))
@@ -113,10 +123,15 @@ def deletion_curve(probabilities: Scores, image: np.ndarray, heat: np.ndarray, b
 
 def random_maps(count: int, spatial: Sequence[int], seed: int) -> NDArray[np.float32]:
     """Smooth random maps, (count, *spatial)."""
+    return np.stack(list(islice(each_random_map(spatial, seed), count)))
+
+
+def each_random_map(spatial: Sequence[int], seed: int) -> Iterator[NDArray[np.float32]]:
+    """The maps of :func:`random_maps` one by one, without an end."""
     generator = np.random.default_rng(seed)
     widths = [_RANDOM_WIDTH * length for length in spatial]
-    fields = [ndimage.gaussian_filter(generator.normal(size=tuple(spatial)), widths) for _ in range(count)]
-    return np.stack(fields).astype(np.float32)
+    while True:
+        yield ndimage.gaussian_filter(generator.normal(size=tuple(spatial)), widths).astype(np.float32)
 
 
 def deletion_order(heat: np.ndarray, seed: int) -> NDArray[np.float64]:

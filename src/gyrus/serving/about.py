@@ -43,7 +43,7 @@ def describe(
         "title": manifest.title,
         "version": manifest.created,
         "classes": list(manifest.classes),
-        "input": "volume" if of_volumes else "slice",
+        "input": "volume" if of_volumes else "stack" if takes_stacks(manifest) else "slice",
         "licence": manifest.licence,
         "intended_use": manifest.intended_use,
         "research_only": RESEARCH_ONLY,
@@ -62,6 +62,11 @@ def describe(
 def takes_volumes(manifest: BundleManifest) -> bool:
     """Whether a bundle answers for volumes; else for image files."""
     return manifest.inputs == "volumes"
+
+
+def takes_stacks(manifest: BundleManifest) -> bool:
+    """Whether a bundle answers for the slice images of a scan together: a stack, or slices with their neighbours."""
+    return manifest.inputs == "images" and (manifest.stack is not None or manifest.slices is not None)
 
 
 def _headline(evaluation: Evaluation) -> list[dict[str, Any]]:

@@ -17,6 +17,7 @@ from gyrus.inference.columns import BY_SUBJECT, CALIBRATED, DECISION, LIKE_TRAIN
 from gyrus.inference.columns import SUBJECT_LIKE_TRAINING as SUBJECT_P
 from gyrus.inference.decision_rule import softmax
 from gyrus.inference.unlike_training import PARTS, alarm_limit
+from gyrus.serving.about import takes_stacks
 from gyrus.serving.errors import RequestError
 from gyrus.serving.heat_maps import explain, why_not
 from gyrus.serving.prepare import Prepared, prepare, reason
@@ -97,7 +98,8 @@ class Answering:
         files = [(name, Path(message["folder"]) / stored) for name, stored in message["files"]]
         request = _Request(bool(message.get("view")), [], [])
         try:
-            scans, bad = find_scans(files, Path(message["folder"]), self.unpacking)
+            stacked = takes_stacks(self.bundle.manifest)
+            scans, bad = find_scans(files, Path(message["folder"]), self.unpacking, stacked=stacked)
         except RequestError as error:
             request.error = error
             return request
@@ -214,10 +216,10 @@ class Answering:
 
     def _view(self, scan: Scan) -> dict[str, str] | None:
         try:
+            window = GrayWindow(*self.bundle.manifest.window) if self.bundle.manifest.window else None
             if scan.kind == "image":
-                window = self.bundle.manifest.window
-                return png(decode(scan.path.read_bytes(), GrayWindow(*window) if window else None))
-            return nifti(volume_of(scan), self.folder)
+                return png(decode(scan.path.read_bytes(), window))
+            return nifti(volume_of(scan, window), self.folder)
         except GyrusError:  # it was readable a moment ago
             return None
 

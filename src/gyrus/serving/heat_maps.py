@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +16,13 @@ from gyrus.datasets.slice_stacks import first_slice
 from gyrus.errors import GyrusError
 from gyrus.explanation.heat_map_coordinates import placement_of_slices, placement_of_volume
 from gyrus.explanation.occlusion import (
-    STEPS,
+    blurred,
     deletion_curve,
+    each_random_map,
     occluding_step,
     occluding_window,
     occlusion_map,
     occlusion_passes,
-    random_maps,
 )
 from gyrus.export.bundle import Bundle, LoadedMember
 from gyrus.imaging.decoding import GrayWindow, decode
@@ -39,11 +41,19 @@ RANDOM_MAPS = 19
 INDIFFERENT = 0.05
 """Smallest difference of probabilities, between the classes or to the blurred image, at which an order can matter."""
 
-PART_OF_TIME = 0.5
-"""Part of the time limit that a map and its verdict may take by the speed of the first passes."""
+NEGLIGIBLE = 0.01
+"""Smaller differences of mean probabilities do not count as faster."""
 
-SIZES = ((None, 0.5), (None, 1.0), (0.25, 0.5), (0.25, 1.0), (1 / 3, 1.0))
-"""Width of the square, as a fraction of the image, and its step, as a fraction of the square: from fine to coarse."""
+FORECAST, WORK = 0.5, 0.8
+"""Parts of the time limit: what a map and its verdict may take by the speed of the first passes, and after which no
+further random order is tried. The rest is for decoding, for placing the map on the scan, and for a slower machine."""
+
+PROBE = 8
+"""Images on which the speed is measured, at most."""
+
+PLANS = ((None, 0.5, 16), (None, 1.0, 16), (None, 1.0, 8), (1 / 4, 1.0, 8), (1 / 3, 1.0, 8), (1 / 3, 1.0, 4))
+"""From fine to coarse: width of the square, as a fraction of the image; its step, as a fraction of the square; steps of
+the deletion curves."""
 
 
 def why_not(bundle: Bundle) -> str:
@@ -60,6 +70,23 @@ def why_not(bundle: Bundle) -> str:
     return ""
 
 
+@dataclass(frozen=True)
+class _Plan:
+    """How fine a map and its verdict are computed.
+
+    Attributes:
+        window: Pixels of the occluding square along each axis.
+        step: Pixels from one square to the next.
+        steps: Of the deletion curves.
+        is_coarse: Whether the time does not allow the finest.
+    """
+
+    window: tuple[int, ...]
+    step: tuple[int, ...]
+    steps: int
+    is_coarse: bool
+
+
 def explain(bundle: Bundle, scan: Prepared, target: str | None, folder: Path, seconds: float) -> dict[str, Any]:
     """The heat map of a scan on its own grid, and whether to trust it.
 
@@ -71,8 +98,9 @@ def explain(bundle: Bundle, scan: Prepared, target: str | None, folder: Path, se
         seconds: Time limit of the answer.
 
     Raises:
-        RequestError: The bundle gives no heat maps, there is no such class, or it takes too long.
+        RequestError: The bundle gives no heat maps, there is no such class, or even a coarse map takes too long.
     """
+    end = time.monotonic() + WORK * seconds
     if reason := why_not(bundle):
         raise RequestError(422, reason)
     classes, member = bundle.manifest.classes, bundle.members[0]
@@ -82,19 +110,20 @@ def explain(bundle: Bundle, scan: Prepared, target: str | None, folder: Path, se
     logits = network(image[None])[0]
     chosen = int(logits.argmax()) if target is None else _index(target, classes)
     spatial, batch = image.shape[1:], images_at_once(image.shape)
-    window, step = _affordable(network, image, batch, seconds)
-    heat = occlusion_map(lambda images: network(images)[:, chosen], image, window, step, batch)
-    verdict = _verdict(network, image, heat, chosen, classes, batch)
+    plan = _affordable(network, image, batch, seconds)
+    heat = occlusion_map(lambda images: network(images)[:, chosen], image, plan.window, plan.step, batch)
+    verdict = _verdict(network, image, heat, chosen, classes, batch, plan.steps, end)
     try:
         shown = _on_scan(bundle, scan, heat, spatial, folder)
     except GyrusError as error:
         raise RequestError(422, f"The heat map cannot be placed on the scan: {error}") from error
-    size = " x ".join(map(str, window))
+    size = " x ".join(map(str, plan.window))
+    coarse = f"; coarser than usual, to answer within {seconds:g} s" if plan.is_coarse else ""
     return {
         "name": scan.scan.name,
         "target": classes[chosen],
         "method": f"Occlusion (Zeiler and Fergus 2014): decrease of the score of {classes[chosen]} when a region of "
-        f"{size} {'voxels' if len(spatial) == 3 else 'pixels'} of the network's input is blurred",
+        f"{size} {'voxels' if len(spatial) == 3 else 'pixels'} of the network's input is blurred{coarse}",
         **shown,
         "verdict": verdict,
     }
@@ -118,28 +147,31 @@ def _index(target: str, classes: tuple[str, ...]) -> int:
     return classes.index(target)
 
 
-def _affordable(
-    network: Callable[[np.ndarray], np.ndarray], image: np.ndarray, batch: int, seconds: float
-) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """The finest square and step for which map and verdict are computed in time.
+def _affordable(network: Callable[[np.ndarray], np.ndarray], image: np.ndarray, batch: int, seconds: float) -> _Plan:
+    """The finest plan that fits the time by the speed of the network; the coarsest if at least its map does.
 
     Raises:
-        RequestError: None is.
+        RequestError: None does.
     """
-    images = np.repeat(image[None], batch, axis=0)
-    start = time.perf_counter()
-    network(images)
-    each = (time.perf_counter() - start) / batch
-    verdict = (1 + RANDOM_MAPS) * (STEPS + 1)
-    for fraction, stride in SIZES:
-        window = occluding_window(image.shape[1:], fraction)
-        step = occluding_step(window, stride)
-        if each * (occlusion_passes(image.shape[1:], window, step) + verdict) <= PART_OF_TIME * seconds:
-            return window, step
+    each, spatial, left = math.inf, image.shape[1:], FORECAST * seconds
+    few = min(batch, PROBE)
+    for count in (1, few, few):  # the first pass of a size is slower than the next ones; one image has passed before
+        images = np.repeat(image[None], count, axis=0)
+        start = time.perf_counter()
+        network(images)
+        each = min(each, (time.perf_counter() - start) / count)
+        for number, (fraction, stride, steps) in enumerate(PLANS):
+            window = occluding_window(spatial, fraction)
+            plan = _Plan(window, occluding_step(window, stride), steps, number > 0)
+            of_map, of_verdict = occlusion_passes(spatial, window, plan.step), (1 + RANDOM_MAPS) * (steps + 1)
+            if each * (of_map + of_verdict) <= left:
+                return plan
+    if each * of_map <= left:
+        return plan
     raise RequestError(
         504,
-        f"A heat map of this scan takes about {each * verdict:.0f} s here, and the limit is {seconds:g} s. Start the "
-        "server with a longer limit (--seconds), or explain the run with gyrus explain.",
+        f"A heat map of this scan takes about {each * of_map:.0f} s here, too much for the limit of {seconds:g} s. "
+        "Start the server with a longer limit (--seconds), or explain the run with gyrus explain.",
     )
 
 
@@ -150,14 +182,24 @@ def _verdict(
     chosen: int,
     classes: tuple[str, ...],
     batch: int,
+    steps: int,
+    end: float,
 ) -> dict[str, Any]:
-    """Whether pixels in the order of the map change the probability faster than pixels in random orders."""
+    """Whether pixels in the order of the map change the probability faster than pixels in random orders.
+
+    Args:
+        network: From images to logits.
+        image: float32 (C, *spatial), normalised.
+        heat: (*spatial).
+        chosen: The class.
+        classes: The names.
+        batch: Images per pass.
+        steps: Of a curve.
+        end: When no further order is tried, by :func:`time.monotonic`.
+    """
 
     def probabilities(images: np.ndarray) -> np.ndarray:
         return np.asarray(softmax(network(images))[:, chosen])
-
-    def mean(values: np.ndarray) -> float:
-        return float(np.trapezoid(deletion_curve(probabilities, image, values, batch), dx=1 / STEPS))
 
     ranked = np.sort(softmax(network(image[None]))[0])[::-1]
     name = classes[chosen]
@@ -167,20 +209,34 @@ def _verdict(
             f"Not measured: the classifier is nearly indifferent between its classes (probabilities {ranked[0]:.2f} "
             f"and {ranked[1]:.2f}), so there is hardly anything to explain.",
         )
-    curve = deletion_curve(probabilities, image, heat, batch)
+    erased = blurred(image)
+    curve = deletion_curve(probabilities, image, heat, batch, steps, erased=erased)
     if curve[0] - curve[-1] < INDIFFERENT:
         return _in_words(
             None,
             f"Not measured: blurring the whole scan does not lower the probability of {name} "
             f"({curve[0]:.2f} before, {curve[-1]:.2f} after), so no region of it is needed for this class.",
         )
-    own = float(np.trapezoid(curve, dx=1 / STEPS))
-    others = np.array([mean(each) for each in random_maps(RANDOM_MAPS, image.shape[1:], seed=0)])
-    better = int((own < others).sum())
+    own = float(np.trapezoid(curve, dx=1 / steps))
+    others = list[float]()
+    for each in islice(each_random_map(image.shape[1:], seed=0), RANDOM_MAPS):
+        if time.monotonic() > end:
+            break
+        random = deletion_curve(probabilities, image, each, batch, steps, erased=erased)
+        others.append(float(np.trapezoid(random, dx=1 / steps)))
+    if not others:
+        return _in_words(None, "Not measured: the map took all the time that this server gives to an answer.")
+    better, tried = sum(own < other - NEGLIGIBLE for other in others), len(others)
     measured = (
         f"blurring this scan in the order of the map lowers the probability of {name} faster than in {better} of "
-        f"{RANDOM_MAPS} random orders (mean probability {own:.2f}; random: {others.min():.2f} to {others.max():.2f})"
+        f"{tried} random orders (mean probability {own:.2f}; random: {min(others):.2f} to {max(others):.2f})"
     )
+    if better == tried < RANDOM_MAPS:
+        return _in_words(
+            None,
+            f"Not measured to the end: {measured}. The time that this server gives to an answer allowed no more of the "
+            f"{RANDOM_MAPS} orders that a verdict needs.",
+        )
     if better == RANDOM_MAPS:
         return _in_words(
             True,

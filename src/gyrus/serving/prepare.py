@@ -13,7 +13,7 @@ from gyrus.files import temporary_folder
 from gyrus.imaging.decoding import GrayWindow, decode_with_notes
 from gyrus.inference.acquisition_facts import facts_of, measure_facts
 from gyrus.inference.unlike_training import Measured, coarse_pictures
-from gyrus.serving.scans import Scan
+from gyrus.serving.scans import SLICE_NAMES, Scan
 from gyrus.workflows.display import SILENT
 from gyrus.workflows.predict_bundle import bundle_reading
 
@@ -95,8 +95,9 @@ def _prepare_volume(bundle: Bundle, scan: Scan) -> Prepared:
     from gyrus.workflows.experiment_config import DataConfig
     from gyrus.workflows.load_data import scan_unlabelled
 
-    sources = {"image": "folder", "volume": "volumes", "series": "dicom"}
-    reading = bundle_reading(bundle.manifest, DataConfig(source=sources[scan.kind], subject_rule="none"))
+    sources = {"image": "folder", "slices": "folder", "volume": "volumes", "series": "dicom"}
+    subjects = {"subject_pattern": SLICE_NAMES} if scan.kind == "slices" else {"subject_rule": "none"}
+    reading = bundle_reading(bundle.manifest, DataConfig(source=sources[scan.kind], **subjects))
     manifest = scan_unlabelled(scan.path, reading, SILENT)
     require_dimensions(manifest, bundle.manifest.spatial_dims, "bundle")
     found = []

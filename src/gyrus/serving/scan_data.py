@@ -9,19 +9,31 @@ from typing import Literal
 
 import numpy as np
 
-from gyrus.imaging.decoding import encode_png
+from gyrus.errors import UnusableImageError
+from gyrus.imaging.decoding import GrayWindow, decode, encode_png
 from gyrus.imaging.dicom import read_series
+from gyrus.imaging.orientation import affine_from_slices, array_from_slices
 from gyrus.imaging.volume import Volume
 from gyrus.imaging.volume_formats import read_volume, write_nifti
 from gyrus.serving.scans import Scan
 
 
-def volume_of(scan: Scan) -> Volume:
-    """The volume of a scan, as it is stored.
+def volume_of(scan: Scan, window: GrayWindow | None = None) -> Volume:
+    """The volume of a scan, as it is stored; slice images are seen as axial slices of 1 mm.
+
+    Args:
+        scan: A volume, a series or slices.
+        window: Gray values of slices with more than 8 bits.
 
     Raises:
-        UnusableImageError: It cannot be read.
+        UnusableImageError: It cannot be read, or its slices differ in size.
     """
+    if scan.kind == "slices":
+        images = [decode(path.read_bytes(), window).mean(axis=0) for path in sorted(scan.path.iterdir())]
+        if len({each.shape for each in images}) > 1:
+            raise UnusableImageError("several sizes", "the slices differ in size")
+        slices = np.stack(images).astype(np.float32)
+        return Volume.from_array(array_from_slices(slices), affine_from_slices((1.0, 1.0, 1.0), slices.shape))
     return read_series(sorted(scan.path.iterdir())) if scan.kind == "series" else read_volume(scan.path)
 
 

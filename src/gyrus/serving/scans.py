@@ -1,15 +1,17 @@
-"""From uploaded files to scans: archives are unpacked within limits, DICOM files are grouped by series."""
+"""From uploaded files to scans: archives are unpacked within limits, DICOM files and slices are grouped by scan."""
 
 from __future__ import annotations
 
+import re
 import stat
 import zipfile
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
+from gyrus.datasets.sources.subject_rules import subjects_from_names
 from gyrus.errors import UnusableImageError
 from gyrus.imaging.decoding import is_image
 from gyrus.imaging.dicom import DICOM_EXTENSIONS, is_dicom, read_header
@@ -24,20 +26,26 @@ CHUNK = 1 << 20
 IGNORED = ("__MACOSX/", "Thumbs.db", "desktop.ini", "DICOMDIR")
 """Names that systems and DICOM media put beside the files."""
 
+SLICE_NAMES = r"(?P<subject>scan)_(?P<slice>\d+)"
+"""The slice images of a scan are renamed to this, so that they are read in their order."""
+
+LARGEST_NUMBER = 10**9
+"""Larger numbers in names of slices are those of something else, such as a time."""
+
 
 @dataclass(frozen=True)
 class Scan:
     """What one answer is about.
 
     Attributes:
-        name: As it was sent; of a DICOM series the folder of its files, or its first file.
-        kind: An image, a volume in one file, or a DICOM series in a folder.
+        name: As it was sent; of several files their folder, their subject, or the first of them.
+        kind: An image, a volume in one file, or in a folder a DICOM series or slice images.
         path: The file or folder.
         notes: What was left aside.
     """
 
     name: str
-    kind: Literal["image", "volume", "series"]
+    kind: Literal["image", "volume", "series", "slices"]
     path: Path
     notes: tuple[str, ...] = ()
 
@@ -68,13 +76,16 @@ class Unpacking:
     bytes: int
 
 
-def find_scans(files: Sequence[Upload], folder: Path, limits: Unpacking) -> tuple[list[Scan], list[BadFile]]:
+def find_scans(
+    files: Sequence[Upload], folder: Path, limits: Unpacking, *, stacked: bool = False
+) -> tuple[list[Scan], list[BadFile]]:
     """The scans of a request.
 
     Args:
         files: The uploads.
         folder: Where archives are unpacked and series are grouped.
         limits: After unpacking.
+        stacked: Whether images are the slices of scans, instead of a scan each.
 
     Raises:
         RequestError: An archive exceeds a limit.
@@ -82,6 +93,7 @@ def find_scans(files: Sequence[Upload], folder: Path, limits: Unpacking) -> tupl
     bad: list[BadFile] = []
     scans: list[Scan] = []
     dicom: list[Upload] = []
+    slices: list[Upload] = []
     for name, path in _unpacked(files, folder / "unpacked", limits, bad):
         if _is_ignored(name):
             continue
@@ -89,12 +101,15 @@ def find_scans(files: Sequence[Upload], folder: Path, limits: Unpacking) -> tupl
             bad.append(BadFile(name, "the file is empty"))
         elif path.suffix in DICOM_EXTENSIONS or (not extension(name) and is_dicom(path)):
             dicom.append((name, path))
+        elif is_image(path.name) and stacked:
+            slices.append((name, path))
         elif is_image(path.name):
             scans.append(Scan(name, "image", path))
         elif extension(name) in VOLUME_EXTENSIONS:
             scans.append(Scan(name, "volume", path))
         else:
             bad.append(BadFile(name, "this is no PNG, JPEG, NIfTI, DICOM or other file that is read here"))
+    scans += _slices(slices, folder / "slices", bad)
     return [*scans, *_series(dicom, folder / "series", bad)], bad
 
 
@@ -193,3 +208,50 @@ def _name_of_series(names: Sequence[str], series: int) -> str:
     folders = {str(PurePosixPath(name).parent) for name in names}
     shared = folders.pop() if len(folders) == 1 else "."
     return shared if shared != "." and series == 1 else min(names)
+
+
+def _slices(files: Sequence[Upload], folder: Path, bad: list[BadFile]) -> Iterator[Scan]:
+    """The slice images of each scan, each scan in a folder: by their folders, and subject and visit in their names."""
+    by_folder: dict[str, list[Upload]] = defaultdict(list)
+    for name, path in files:
+        by_folder[str(PurePosixPath(name).parent)].append((name, path))
+    for place, group in by_folder.items():
+        known = subjects_from_names([name for name, _ in group], [None] * len(group))
+        scans: dict[tuple[str, ...], dict[Upload, int | None]] = defaultdict(dict)
+        for subject, session, number, file in zip(known.subjects, known.sessions, known.slices, group, strict=True):
+            scans[tuple(dict.fromkeys(each for each in (subject, session) if each))][file] = number
+        for words, numbered in scans.items():
+            shared = [] if place == "." else [place]
+            name = "/".join([*shared, *words]) if len(scans) > 1 or not shared else place
+            ordered = _in_order(numbered)
+            if ordered is None:
+                reason = "two of its slices have the same number; send one scan at a time, in a folder of its own"
+                bad.append(BadFile(name or min(each for each, _ in numbered), reason))
+                continue
+            own = folder / f"{len(list(folder.iterdir())) if folder.exists() else 0:06d}"
+            own.mkdir(parents=True)
+            for number, (_, path) in ordered:
+                path.rename(own / f"scan_{number:09d}{path.suffix}")
+            (_, (first, _)), (_, (last, _)) = ordered[0], ordered[-1]
+            ends = f": {PurePosixPath(first).name} to {PurePosixPath(last).name}" if len(ordered) > 1 else ""
+            yield Scan(name or first, "slices", own, (f"{counted(len(ordered), 'slice')} in order{ends}",))
+
+
+def _in_order(files: Mapping[Upload, int | None]) -> list[tuple[int, Upload]] | None:
+    """Slices with their numbers, rising; None where a rule reads one number in two names.
+
+    The numbers are those that a rule reads in the names, else the last number of each name, else the order by name.
+    """
+    read = {file: number for file, number in files.items() if number is not None and number < LARGEST_NUMBER}
+    if len(read) == len(files):
+        return sorted((number, file) for file, number in read.items()) if len({*read.values()}) == len(read) else None
+    last = {file: re.findall(r"\d+", PurePosixPath(file[0]).stem)[-1:] for file in files}
+    numbers = {file: int(found[0]) for file, found in last.items() if found and int(found[0]) < LARGEST_NUMBER}
+    if len({*numbers.values()}) < len(files):
+        numbers = {file: number for number, file in enumerate(sorted(files, key=_natural))}
+    return sorted((number, file) for file, number in numbers.items())
+
+
+def _natural(file: Upload) -> list[tuple[int, str]]:
+    """Names by their words, and by their numbers as numbers."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", file[0])]

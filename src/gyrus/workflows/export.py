@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -45,10 +46,11 @@ from gyrus.export.manifest import (
     shipped_schema,
     write_checksums,
 )
+from gyrus.export.monai_bundle import CONFIG, require_same_logits, write_monai
 from gyrus.export.networks import write_onnx, write_openvino
 from gyrus.export.references import ATTEMPTS, changed, describe_inputs, inputs_apart, write_references
-from gyrus.export.training_subjects import TrainingSubjects
-from gyrus.extras import missing_dependency
+from gyrus.export.training_subjects import TrainingSubjects, pixel_digests
+from gyrus.extras import DISTRIBUTION, missing_dependency
 from gyrus.files import make_folder, new_folder, require_empty, temporary_folder, write_text
 from gyrus.inference.decision_rule import softmax
 from gyrus.inference.pooling import average_predictions
@@ -59,6 +61,7 @@ from gyrus.registry import look_up
 from gyrus.reporting.bundle_card import render_bundle_card
 from gyrus.runs.run_folder import Run, current_environment, installed_version
 from gyrus.text import counted, one_per_line
+from gyrus.transforms.preprocessing import PreprocessingConfig
 from gyrus.transforms.volume_steps import FindMask
 from gyrus.workflows.crossval_folder import CrossValidation, fold_runs, is_crossval
 from gyrus.workflows.display import SILENT, Display
@@ -67,6 +70,11 @@ from gyrus.workflows.experiment_config import DataConfig
 from gyrus.workflows.load_data import scan_data, scan_unlabelled
 from gyrus.workflows.predict import TrainedClassifier
 from gyrus.workflows.predict_bundle import bundle_reading, member_outputs
+
+ExportFormat = Literal["onnx", "openvino", "monai"]
+"""Formats of networks, and that of MONAI, which adds files to the bundle."""
+
+MONAI: ExportFormat = "monai"
 
 NOT_STATED = "Not stated. Ask the author before you use or share it."
 
@@ -184,6 +192,8 @@ class ExportedBundle:
                 f"Compared from the raw files of {counted(proof.samples, 'test sample')}: largest difference of "
                 f"probabilities {proof.largest_difference:.1e}, no predicted class differs."
             )
+        if (self.folder / CONFIG).is_file():
+            lines.append("Also a MONAI Bundle: its loader gives the probabilities of the reference inputs.")
         lines += [f"Note: {proof.note}"] if proof.note else []
         lines += [f"Note: the reference inputs do not detect {each}." for each in about.insensitive]
         return one_per_line(lines)
@@ -193,7 +203,7 @@ def export(
     run: str | Path,
     *,
     out: str | Path,
-    formats: Sequence[Format] = ("onnx",),
+    formats: Sequence[ExportFormat] = ("onnx",),
     data: str | Path | None = None,
     licence: str = NOT_STATED,
     intended_use: str = RESEARCH_ONLY,
@@ -207,7 +217,7 @@ def export(
     Args:
         run: The folder of a run, a cross-validation or an ensemble.
         out: A new folder.
-        formats: "onnx", "openvino".
+        formats: "onnx", "openvino"; and "monai", which adds the files of a MONAI Bundle (and ONNX, if it is alone).
         data: Where the data are now, if they have moved; by default as in the run. If they are not at hand, the bundle
             states that the test set was not compared.
         licence: Licence of the networks.
@@ -223,15 +233,16 @@ def export(
     """
     folder = Path(out)
     if not formats:
-        raise ConfigError(f"--format needs at least one of {', '.join(FORMATS)}.")
+        raise ConfigError(f"--format needs at least one of {', '.join((*FORMATS, MONAI))}.")
     for name in formats:
-        look_up(name, dict.fromkeys(get_args(Format)), "format of networks")
+        look_up(name, dict.fromkeys((*FORMATS, MONAI)), "format of networks")
+    of_networks = tuple(name for name in FORMATS if name in formats) or ("onnx",)
     look_up(operating_point, GOALS, "operating point")
     require_empty(folder, "Give a new folder with --out.", error=RunError)
     for package, extra in (("onnx", "export"), ("onnxscript", "export"), ("onnxruntime", "export")):
         if installed_version(package) is None:
             raise missing_dependency("Export", extra)
-    if "openvino" in formats and installed_version("openvino") is None:
+    if "openvino" in of_networks and installed_version("openvino") is None:
         raise missing_dependency("The format OpenVINO", "openvino")
     source = Source.open(Path(run))
     classifiers = [TrainedClassifier.load(each) for each in source.runs]
@@ -243,17 +254,26 @@ def export(
         members = []
         for number, (one, each) in enumerate(zip(classifiers, source.runs, strict=True), 1):
             display.say(f"Exporting network {number} of {len(classifiers)}")
-            members.append(_write_member(partial, one, each, source.weights[number - 1], number, formats))
+            members.append(_write_member(partial, one, each, source.weights[number - 1], number, of_networks))
         manifest = replace(
             _describe(source, members, classifiers, manifests[0], operating_point),
             licence=licence,
             intended_use=intended_use,
         )
-        _digests(manifests, splits).save(partial / TRAINING_SUBJECTS)
+        if MONAI in formats:
+            packages = (DISTRIBUTION, "monai", "torch", "numpy")
+            versions = {name: installed_version(name) or "not known" for name in packages}
+            write_monai(partial, classifiers[0].model, manifest, versions)
+        _digests(manifests, splits, classifiers[0].settings.preprocessing, data, display).save(
+            partial / TRAINING_SUBJECTS
+        )
         if source.evaluation:
             internal = InternalScores.measure(source.evaluation, source.tested, source.assessment, source.notes)
             internal.save(partial / INTERNAL_SCORES)
         manifest = _with_references(partial, manifest, classifiers)
+        if MONAI in formats:
+            display.say("Comparing with MONAI's loader")
+            require_same_logits(partial, manifest)
         manifest = replace(
             manifest, proof=_prove(partial, manifest, source.runs, classifiers, manifests, splits, data, display)
         )
@@ -390,14 +410,28 @@ def _versions() -> dict[str, Any]:
     return {**found, "libraries": {**found["libraries"], **{name: value for name, value in more.items() if value}}}
 
 
-def _digests(manifests: Sequence[Manifest], splits: Sequence[Split]) -> TrainingSubjects:
-    """Digests of the subjects and files of the training and validation sets, and of all others."""
+def _digests(
+    manifests: Sequence[Manifest],
+    splits: Sequence[Split],
+    preprocessing: PreprocessingConfig,
+    data: str | Path | None,
+    display: Display,
+) -> TrainingSubjects:
+    """Digests of the subjects, files and images of the training and validation sets, and of all others.
+
+    There are none of images where these are not at hand.
+    """
     used, held_out = [], []
+    pixels, held_out_pixels = set[str](), set[str]()
     for manifest, split in zip(manifests, splits, strict=True):
         inside = manifest.table["sample"].isin({*split.samples["train"], *split.samples["val"]})
         used.append(manifest.table[inside])
         held_out.append(manifest.table[~inside])
-    return TrainingSubjects.from_rows(used, held_out)
+        place = manifest if data is None else replace(manifest, root=Path(data))
+        with suppress(GyrusError), display.progress("Digests of the images") as progress:
+            for digest, is_used in zip(pixel_digests(place, preprocessing, progress=progress), inside, strict=True):
+                (pixels if is_used else held_out_pixels).update([digest] if digest else [])
+    return TrainingSubjects.from_rows(used, held_out, pixels, held_out_pixels)
 
 
 def _run_outputs(one: TrainedClassifier, manifest: Manifest, cache: Path) -> tuple[np.ndarray, np.ndarray | None]:

@@ -19,7 +19,8 @@ from gyrus.evaluation.external_validation import (
 )
 from gyrus.export.bundle import Bundle
 from gyrus.export.manifest import TRAINING_SUBJECTS, require_unchanged
-from gyrus.export.training_subjects import TrainingSubjects, file_digests
+from gyrus.export.training_subjects import TrainingSubjects, file_digests, pixel_digests
+from gyrus.files import temporary_folder
 from gyrus.inference.unlike_training import Columns
 from gyrus.workflows.display import Display
 from gyrus.workflows.experiment_config import DataConfig
@@ -31,6 +32,12 @@ _NO_PIXELS = (
     "A bundle holds no images of its data, so pixels were not compared. People are recognised by their identifier, or "
     "by files with the same bytes: copies of training images that were changed or saved again under another identifier "
     "are not found. If the run is at hand, `gyrus test RUN COHORT` compares pixels."
+)
+_SAME_PIXELS_ONLY = (
+    "A bundle holds no images of its data, only digests of them, so similar pixels were not compared. People are "
+    "recognised by their identifier, or by images that are equal after the preprocessing: copies of training images "
+    "that were changed (also by JPEG) under another identifier are not found. If the run is at hand, `gyrus test RUN "
+    "COHORT` compares pixels."
 )
 
 
@@ -71,8 +78,8 @@ class ValidatedBundle(ValidatedClassifier):
         about = self._bundle.manifest
         return require_dimensions(scan_data(bundle_reading(about, config), display), about.spatial_dims, "bundle")
 
-    def people_in_both(self, cohort: Manifest, same_ids: SameIds, display: Display) -> PeopleInBoth:  # noqa: ARG002
-        """By digests of identifiers and of files; the surest way is stated."""
+    def people_in_both(self, cohort: Manifest, same_ids: SameIds, display: Display) -> PeopleInBoth:
+        """By digests of identifiers, of images and of files; the surest way is stated."""
         units = units_of(cohort)
         contents = [digests - {*cohort.constant} for digests in file_digests(cohort.table)]
         names = cohort.table["subject"].dropna().unique().tolist() if same_ids == "set-aside" else []
@@ -80,16 +87,29 @@ class ValidatedBundle(ValidatedClassifier):
         found: dict[str, tuple[str, Reason]] = {}  # what is found later counts
         for digests, subset in known:
             found |= dict.fromkeys(digests.seen_subjects(names), (subset, "id"))
+        images = self._pixel_digests(cohort, display)
+        for digests, subset in known:
+            equal = {*digests.seen_pixels(each for each in images if each)}
+            people = [str(unit) for unit, image in zip(units, images, strict=True) if image in equal]
+            found |= dict.fromkeys(people, (subset, "pixels"))
         for digests, subset in known:
             seen = {*digests.seen_files(set().union(*contents))}
             people = [str(unit) for unit, values in zip(units, contents, strict=True) if values & seen]
             found |= dict.fromkeys(people, (subset, "file"))
-        images = units.value_counts()
+        counts = units.value_counts()
         set_aside = tuple(
-            SetAside(name, NOT_NAMED, subset, reason, int(images[name]))
+            SetAside(name, NOT_NAMED, subset, reason, int(counts[name]))
             for name, (subset, reason) in sorted(found.items())
         )
-        return PeopleInBoth(set_aside, False, _NO_PIXELS)
+        return PeopleInBoth(set_aside, False, _SAME_PIXELS_ONLY if self._training.pixels else _NO_PIXELS)
+
+    def _pixel_digests(self, cohort: Manifest, display: Display) -> list[str | None]:
+        """The digest of each image of a cohort; none where the bundle has none to compare with."""
+        if not self._training.pixels and not self._training.held_out_pixels:
+            return [None] * len(cohort)
+        preprocessing = self._bundle.members[0].about.preprocessing
+        with temporary_folder() as cache, display.progress("Comparing with the images of the bundle") as progress:
+            return pixel_digests(cohort, preprocessing, cache=cache, progress=progress)
 
     def _outputs(
         self, cohort: Manifest, units: Sequence[object], cache: Path, progress: Callable[[int, int], None]

@@ -117,6 +117,11 @@ export function summary(answer) {
   return parts.filter(Boolean).join(" ");
 }
 
+/** What one scan is, in the plural. */
+export function inputWords(input) {
+  return { volume: "volumes", stack: "scans of several slice images", slice: "slices" }[input];
+}
+
 /**
  * What the classifier is.
  * @param {any} classifier As the server gives it.
@@ -130,7 +135,7 @@ export function classifierElements(classifier) {
       "dl.facts",
       {},
       ...fact("Intended use", classifier.intended_use),
-      ...fact("Input", classifier.input === "volume" ? "volumes" : "slices"),
+      ...fact("Input", inputWords(classifier.input)),
       ...fact("Classes", joined(classifier.classes, "and")),
       ...fact("Licence", classifier.licence),
       ...fact("Exported", classifier.version.replace("T", " ").replace("+00:00", " UTC")),

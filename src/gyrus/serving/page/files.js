@@ -1,5 +1,5 @@
 /**
- * From what a person drops or chooses to scans: one image, one volume, one zip, or all DICOM files of a folder.
+ * From what a person drops or chooses to scans: one image, one volume, one zip, or all DICOM files or slices of a folder.
  */
 
 /**
@@ -44,11 +44,12 @@ export function chosen(list) {
  * Group files into scans.
  * @param {Found[]} found
  * @param {string[]} accepted Suffixes that the server accepts.
- * @param {number} bytes Images of one folder are sent together up to this size; with 0 each is sent by itself.
+ * @param {{bytes: number, stacked: boolean}} options bytes: images of one folder are sent together up to this size, with
+ *   0 each is sent by itself; stacked: the images of a folder are the slices of one scan.
  * @returns {Promise<{scans: Scan[], leftOut: string[]}>} The scans, and the paths that no scan holds. A file that was
  *   chosen by itself is always sent, so that the server says what is wrong with it; of a folder only scans are.
  */
-export async function groupScans(found, accepted, bytes) {
+export async function groupScans(found, accepted, { bytes, stacked }) {
   /** @type {Map<string, Scan>} */
   const scans = new Map();
   const leftOut = [];
@@ -67,15 +68,18 @@ export async function groupScans(found, accepted, bytes) {
     let key = `file ${each.path} ${scans.size}`;
     if (isDicom) key = `series ${folder}`;
     else if (PAIR_SUFFIX.test(each.path)) key = `pair ${each.path.replace(PAIR_SUFFIX, "")}`;
-    const areImages = bytes > 0 && isAccepted && !isDicom && !each.path.toLowerCase().endsWith(".zip");
+    const isImage = isAccepted && !isDicom && !each.path.toLowerCase().endsWith(".zip");
+    const areImages = bytes > 0 && isImage && !stacked;
     if (areImages) key = `images ${folder}`;
+    if (stacked && isImage) key = `slices ${folder}`;
     const scan = scans.get(key);
     if (scan) scan.files.push(each);
     else scans.set(key, { name: each.path, files: [each], areImages });
   }
   for (const [key, scan] of scans) {
-    if (key.startsWith("series") && scan.files.length > 1) {
-      scan.name = key.slice("series ".length).replace(/\/$/, "") || `${scan.files.length} DICOM files`;
+    const kind = { series: "DICOM files", slices: "slices" }[key.split(" ", 1)[0]];
+    if (kind && scan.files.length > 1) {
+      scan.name = key.slice(key.indexOf(" ") + 1).replace(/\/$/, "") || `${scan.files.length} ${kind}`;
     }
   }
   const all = [...scans.values()].flatMap((scan) => (scan.areImages ? parts(scan, bytes) : [scan]));

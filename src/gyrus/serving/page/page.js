@@ -7,6 +7,7 @@ import {
   classifierElements,
   decisionWord,
   headlineElements,
+  inputWords,
   likenessWord,
   mostProbable,
   problemElements,
@@ -74,7 +75,7 @@ async function start() {
   }
   document.title = `${visible(classifier.title)} · Gyrus`;
   byId("title").textContent = visible(classifier.title);
-  const kind = classifier.input === "volume" ? "volumes" : "slices";
+  const kind = inputWords(classifier.input);
   byId("subtitle").textContent = `Brain-MRI classifier of ${kind}, ${classifier.classes.length} classes.`;
   byId("research-only").textContent = classifier.research_only;
   byId("accepted").textContent = acceptedWords();
@@ -90,7 +91,12 @@ function acceptedWords() {
   const { accepts, limits } = classifier;
   const known = WELL_KNOWN.filter((suffix) => accepts.includes(suffix));
   const others = known.length < accepts.length ? " and others" : "";
-  const ofFolder = accepts.includes(".dcm") ? "The DICOM files of one series are one scan." : "A zip or folder may hold many images.";
+  const folderWords = {
+    volume: "The DICOM files of one series are one scan.",
+    stack: "The slices of one scan are sent together, as a folder or zip.",
+    slice: "A zip or folder may hold many images.",
+  };
+  const ofFolder = folderWords[classifier.input];
   return `${known.join(", ")}${others}. ${ofFolder} Up to ${megabytes(limits.bytes)} and ${counted(limits.files, "file")} per scan.`;
 }
 
@@ -130,7 +136,8 @@ async function add(found) {
   if (!classifier || !found.length) return;
   // What was chosen for subjects with many slices is applied to all slices of a subject together.
   const bySubject = classifier.input === "slice" && classifier.operating_point?.unit === "subject";
-  const { scans, leftOut } = await groupScans(found, classifier.accepts, bySubject ? classifier.limits.bytes : 0);
+  const options = { bytes: bySubject ? classifier.limits.bytes : 0, stacked: classifier.input === "stack" };
+  const { scans, leftOut } = await groupScans(found, classifier.accepts, options);
   const words = leftOut.length ? `Left out: ${counted(leftOut.length, "file")} that hold no scan (${leftOut.slice(0, 3).map(visible).join(", ")}${leftOut.length > 3 ? ", …" : ""}).` : "";
   byId("left-out").textContent = words;
   byId("left-out").hidden = !words;

@@ -48,7 +48,7 @@ class RandomStep(BaseModel):
         is_graded: Whether the step has a strength, or is only applied or not.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, defer_build=True)
 
     may_change_meaning: ClassVar[str] = ""
     is_graded: ClassVar[bool] = True
