@@ -33,3 +33,38 @@ def test_freed_memory_is_kept_for_the_next_step_and_returned_afterwards():
     first, again, *afterwards = map(int, result.stdout.split())
     assert again < first / 10
     assert min(afterwards) > first / 2
+
+
+# Each block is larger than the hole that the one before has left, and a used block, whose pages are never touched,
+# prevents that holes are joined.
+GROW = """
+import ctypes, sys
+from gyrus.training.malloc import FreedMemory, _own_memory, keep_freed_memory
+
+library = ctypes.CDLL(None)
+library.malloc.restype = ctypes.c_void_p
+with keep_freed_memory():
+    freed, most, returned = FreedMemory(), 0, 0
+    for step in range(120):
+        size = 8_000_000 + 4096 * step
+        block = library.malloc(ctypes.c_size_t(size))
+        ctypes.memset(block, 1, size)
+        library.malloc(ctypes.c_size_t(9_000_000))
+        library.free(ctypes.c_void_p(block))
+        returned += freed.after_step() if "limited" in sys.argv else 0
+        most = max(most, _own_memory())
+    print(most // 2**20, returned)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc returns memory so eagerly")
+def test_the_memory_of_a_training_does_not_grow_with_its_steps():
+    def most(*arguments: str) -> list[int]:
+        command = [sys.executable, "-c", GROW, *arguments]
+        return list(map(int, subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()))
+
+    unlimited, _ = most()
+    limited, returned = most("limited")
+    assert returned >= 1
+    assert unlimited > 900
+    assert limited < 0.6 * unlimited

@@ -22,6 +22,7 @@ from gyrus.training.distributed import SharedError
 from gyrus.training.global_batch import PartOfBatch, WholeBatch
 from gyrus.training.history import History
 from gyrus.training.losses import Objective
+from gyrus.training.malloc import FreedMemory
 from gyrus.training.metrics import EpochMetrics, number_scores, validation_scores
 from gyrus.training.mixup import Mix, draw_mix, strength
 from gyrus.training.optimisers import build_optimiser, set_learning_rates
@@ -112,6 +113,7 @@ class TrainingModule(LightningModule):
         self._val_positions: list[Tensor] = []
         self._val_scores: dict[str, float] = {}
         self._started = 0.0
+        self._freed_memory = FreedMemory()
 
     # State
 
@@ -198,6 +200,8 @@ class TrainingModule(LightningModule):
 
     def on_train_batch_end(self, *_: Any) -> None:
         """Called by Lightning after each batch."""
+        if self.device.type == "cpu":
+            self._freed_memory.after_step()
         check = self.device.type == "cpu" or self._metrics.batches % LOSS_INTERVAL == 0
         self._progress.advance(self._checked_loss() if check else None)
 
