@@ -134,6 +134,11 @@ NUMBER_HEADLINES = ("mae", "r2", "pearson")
 """The metrics that short tables and baselines show."""
 
 
+def number_headlines() -> dict[str, str]:
+    """The metrics that short tables show, with their titles."""
+    return {name: NUMBER_METRICS[name].title for name in NUMBER_HEADLINES}
+
+
 def sums_of_clusters(targets: Floats, predicted: Floats, clusters: npt.NDArray[np.int64]) -> Floats:
     """What :class:`NumberSums` holds, for each of S clusters of samples, shape (S, 9)."""
     return np.column_stack([np.bincount(clusters, column) for column in NumberSums.terms(targets, predicted).T])

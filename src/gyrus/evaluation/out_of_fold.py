@@ -14,9 +14,9 @@ import pandas as pd
 
 from gyrus.errors import DataError
 from gyrus.evaluation.metrics import METRICS
-from gyrus.evaluation.result import Evaluation, unit_name
+from gyrus.evaluation.result import AnyEvaluation, Evaluation, unit_name
 from gyrus.inference.number_predictions import NumberPredictions, Table
-from gyrus.inference.predictions import Predictions
+from gyrus.inference.predictions import Predictions, PredictionTable
 from gyrus.text import counted
 
 OUT_OF_FOLD = "out-of-fold"
@@ -48,7 +48,7 @@ def join_folds(tables: Sequence[Table]) -> Table:
     return Predictions.from_table(table, classes=first.classes, **about)
 
 
-def fold_scores(evaluations: Mapping[tuple[int, int], Evaluation]) -> pd.DataFrame:
+def fold_scores(evaluations: Mapping[tuple[int, int], AnyEvaluation]) -> pd.DataFrame:
     """One row per repeat, fold and unit: the number of rows and every metric; empty where it is undefined.
 
     Args:
@@ -56,14 +56,14 @@ def fold_scores(evaluations: Mapping[tuple[int, int], Evaluation]) -> pd.DataFra
     """
     rows = [
         {"repeat": repeat, "fold": fold, "unit": unit, "count": scores.count}
-        | {name: np.nan if scores.metrics[name].value is None else scores.metrics[name].value for name in METRICS}
+        | {name: np.nan if found.value is None else found.value for name, found in scores.metrics.items()}
         for (repeat, fold), evaluation in evaluations.items()
         for unit, scores in evaluation.scores.items()
     ]
     return pd.DataFrame(rows)
 
 
-def summarise_folds(scores: pd.DataFrame, pooled: Sequence[Evaluation]) -> pd.DataFrame:
+def summarise_folds(scores: pd.DataFrame, pooled: Sequence[AnyEvaluation]) -> pd.DataFrame:
     """One row per unit and metric: mean, SD and range over the folds, and the pooled score.
 
     Args:
@@ -77,7 +77,7 @@ def summarise_folds(scores: pd.DataFrame, pooled: Sequence[Evaluation]) -> pd.Da
     rows = []
     for unit in pooled[0].scores:
         of_unit = scores[scores["unit"] == unit]
-        for name in METRICS:
+        for name in pooled[0].scores[unit].metrics:
             values = of_unit[name].dropna()
             first = pooled[0].scores[unit].metrics[name]
             repeated = [value for each in pooled if (value := each.scores[unit].metrics[name].value) is not None]
@@ -102,6 +102,13 @@ def summarise_folds(scores: pd.DataFrame, pooled: Sequence[Evaluation]) -> pd.Da
     return pd.DataFrame(rows).astype(dict.fromkeys(numbers, float)).astype({"defined": int, "folds": int})
 
 
+DEPENDENT_FOLDS = (
+    "The folds are not independent: any two share most of their training data. So the SD over folds is not a "
+    "standard error, and there is no unbiased estimate of one (Bengio and Grandvalet 2004). The intervals are "
+    "those of the pooled predictions; they resample subjects and treat the networks as fixed."
+)
+
+
 def fold_notes(summary: pd.DataFrame, pooled: Evaluation, folds: int) -> tuple[str, ...]:
     """Limitations of the scores of folds, as sentences.
 
@@ -111,9 +118,7 @@ def fold_notes(summary: pd.DataFrame, pooled: Evaluation, folds: int) -> tuple[s
         folds: The number of folds.
     """
     return (
-        "The folds are not independent: any two share most of their training data. So the SD over folds is not a "
-        "standard error, and there is no unbiased estimate of one (Bengio and Grandvalet 2004). The intervals are "
-        "those of the pooled predictions; they resample subjects and treat the networks as fixed.",
+        DEPENDENT_FOLDS,
         *_class_notes(pooled, folds),
         *_area_notes(summary),
     )
@@ -172,7 +177,7 @@ def _area_notes(summary: pd.DataFrame) -> list[str]:
     ]
 
 
-def require_all_tested(tested: Predictions, samples: Sequence[str]) -> None:
+def require_all_tested(tested: PredictionTable, samples: Sequence[str]) -> None:
     """Raise DataError where a sample is in the test set of no fold."""
     missing = sorted(set(samples) - set(tested.table["sample"]))
     if missing:

@@ -190,6 +190,10 @@ class AnyEvaluation(Protocol):
     """What the evaluations of classes and of a number share."""
 
     @property
+    def scores(self) -> Mapping[Unit, AnyScores]:
+        """By unit."""
+
+    @property
     def subset(self) -> str:
         """The subset that was evaluated."""
 

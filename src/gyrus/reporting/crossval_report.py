@@ -61,7 +61,7 @@ def report_folds(
         folds=_fold_rows(evaluation, summary),
         fold_pictures=save_drawings([_draw_folds(evaluation, scores, summary)], folder / "figures"),
         data=data_facts(manifest),
-        split=_split_facts(facts, evaluation),
+        split=crossval_facts(facts, evaluation.split_unit),
         config_text=(folder / "config.yaml").read_text(encoding="utf-8"),
         command=command_text(facts["command"]),
         environment=environment_facts(facts["environment"]),
@@ -116,10 +116,11 @@ def _draw_folds(evaluation: Evaluation, scores: pd.DataFrame, summary: pd.DataFr
     )
 
 
-def _split_facts(facts: Mapping[str, Any], evaluation: Evaluation) -> Facts:
+def crossval_facts(facts: Mapping[str, Any], split_unit: str) -> Facts:
+    """How the subjects of a cross-validation were assigned, from ``crossval.json``."""
     nested = facts["plan"]["nested"]
     return (
-        ("Split by", evaluation.split_unit),
+        ("Split by", split_unit),
         ("Method", f"{facts['folds']}-fold cross-validation; each sample is tested once per repeat"),
         ("Repeats", f"{facts['repeats']}; scores and figures: first repeat; spread over folds: all repeats"),
         ("Validation set", "split off the training set of each fold, by the same unit; selects the weights"),

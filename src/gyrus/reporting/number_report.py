@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import jinja2
+import pandas as pd
 
 from gyrus import __version__
 from gyrus.audit.findings import Findings
@@ -19,7 +20,7 @@ from gyrus.evaluation.number_assessment import (
     NumberSubgroups,
     assessment_sentences,
 )
-from gyrus.evaluation.number_metrics import NUMBER_HEADLINES, NUMBER_METRICS
+from gyrus.evaluation.number_metrics import NUMBER_METRICS, number_headlines
 from gyrus.evaluation.number_result import (
     NumberEvaluation,
     baseline_title,
@@ -28,10 +29,11 @@ from gyrus.evaluation.number_result import (
     number_notes,
     number_verdict,
 )
-from gyrus.evaluation.result import Baselines, interval_note
-from gyrus.files import reading, write_text
+from gyrus.evaluation.result import Baselines, interval_note, unit_name
+from gyrus.files import read_json, reading, write_text
 from gyrus.inference.number_predictions import NumberPredictions
 from gyrus.inference.unlike_training import LikenessSummary
+from gyrus.reporting.crossval_report import crossval_facts
 from gyrus.reporting.figures import Picture, save_drawings
 from gyrus.reporting.html import report_environment
 from gyrus.reporting.model_card import shown_in_markdown
@@ -177,6 +179,42 @@ def report_again(run: Run) -> None:
         report_run(run)
 
 
+def report_number_folds(
+    folder: Path,
+    *,
+    predictions: NumberPredictions,
+    evaluation: NumberEvaluation,
+    summary: pd.DataFrame,
+    manifest: Manifest,
+    baselines: Baselines | None = None,
+) -> Path:
+    """Write the figures and the page of a cross-validation; see ``report_folds`` for the arguments."""
+    facts = read_json(folder / "crossval.json")
+    rows = []
+    for row in summary.to_dict("records"):
+        title = f"{NUMBER_METRICS[row['metric']].title} by {unit_name(evaluation, evaluation.scores[row['unit']])}"
+        spread = (
+            (f"{row['sd']:.3f}", f"{row['lowest']:.3f} to {row['highest']:.3f}") if row["defined"] > 1 else ("–", "–")
+        )
+        mean = f"{row['mean']:.3f}" if row["defined"] else "undefined"
+        pooled = evaluation.scores[row["unit"]].metrics[row["metric"]].text()
+        rows.append((title, f"{row['defined']} of {row['folds']}", mean, *spread, pooled))
+    content = NumberReportContent(
+        title=folder.resolve().name,
+        created=facts["created"],
+        evaluation=evaluation,
+        baselines=baselines,
+        score_pictures=save_drawings(draw_number_scores(predictions, evaluation), folder / "figures"),
+        folds=tuple(rows),
+        data=data_facts(manifest),
+        split=crossval_facts(facts, evaluation.split_unit),
+        config_text=(folder / "config.yaml").read_text(encoding="utf-8"),
+        command=command_text(facts["command"]),
+        environment=environment_facts(facts["environment"]),
+    )
+    return write_number_page(folder / "report.html", content)
+
+
 def report_number_predictions(predictions: NumberPredictions, evaluation: NumberEvaluation, folder: Path) -> Path:
     """Write ``report.html`` and ``figures`` of predictions without a run folder, and return the page."""
     content = NumberReportContent(
@@ -212,7 +250,7 @@ def _environment() -> jinja2.Environment:
     environment = report_environment()
     environment.globals |= {
         "titles": {name: metric.title for name, metric in NUMBER_METRICS.items()},
-        "headlines": {name: NUMBER_METRICS[name].title for name in NUMBER_HEADLINES},
+        "headlines": number_headlines(),
         "verdict": number_verdict,
         "limitations": number_limitations,
         "score_notes": number_notes,

@@ -10,7 +10,7 @@ from gyrus.errors import ConfigError, RunError
 from gyrus.registry import look_up
 from gyrus.serialisation import Saved
 from gyrus.text import counted
-from gyrus.training.config import BestBy, Monitor
+from gyrus.training.config import LOWER_IS_BETTER, BestBy, Monitor
 from gyrus.tuning.search_space import SearchSpace, configure
 
 if TYPE_CHECKING:
@@ -28,6 +28,10 @@ SCORE_TITLES = {
     "val_balanced_accuracy": "Validation balanced accuracy",
     "val_macro_f1": "Validation macro F1",
     "val_auc": "Validation macro ROC AUC",
+    "val_mae": "Validation mean absolute error",
+    "val_rmse": "Validation root mean squared error",
+    "val_r2": "Validation R squared",
+    "val_pearson": "Validation Pearson correlation",
 }
 
 COSTS = {"parameters": "weights of the network", "seconds": "training time"}
@@ -94,7 +98,7 @@ class StudyConfig(Saved):
     @property
     def directions(self) -> tuple[Literal["minimize", "maximize"], ...]:
         """The direction of each objective."""
-        return tuple("minimize" if name in COSTS or name == "val_loss" else "maximize" for name in self.objectives)
+        return tuple("minimize" if name in COSTS or name in LOWER_IS_BETTER else "maximize" for name in self.objectives)
 
     @property
     def chosen_pruner(self) -> str:

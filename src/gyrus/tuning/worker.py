@@ -186,11 +186,12 @@ def train_trial(
         for number, split in enumerate(splits):
             place = folder if len(splits) == 1 else folder / f"fold-{number}"
             resume = Run(place).checkpoint.exists()
-            model = new_model(settings, store, len(manifest.classes), with_pretrained=not resume)
+            data = DataModule.from_split(manifest, split, store, settings)
+            model = new_model(settings, store, len(manifest.classes), with_pretrained=not resume, scaling=data.scaling)
             parameters = sum(parameter.numel() for parameter in model.parameters())
             fitted = fit_model(
                 model,
-                DataModule.from_split(manifest, split, store, settings),
+                data,
                 place,
                 resume=resume,
                 display=display,

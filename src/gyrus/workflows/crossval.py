@@ -13,11 +13,15 @@ from gyrus.datasets.manifest import Manifest
 from gyrus.datasets.splits import Split, kfold
 from gyrus.datasets.text_tables import write_csv
 from gyrus.errors import ConfigError, RunError
+from gyrus.evaluation.number_folds import number_fold_notes
+from gyrus.evaluation.number_result import NumberEvaluation, load_evaluation
 from gyrus.evaluation.out_of_fold import fold_notes, fold_scores, join_folds, require_all_tested, summarise_folds
 from gyrus.evaluation.result import Evaluation
 from gyrus.files import write_text
+from gyrus.inference.number_predictions import AnyPredictions, NumberPredictions, load_predictions
 from gyrus.inference.predictions import Predictions
 from gyrus.reporting.crossval_report import report_folds
+from gyrus.reporting.number_report import report_number_folds
 from gyrus.runs.run_folder import Run
 from gyrus.training.worker import by_process_0
 from gyrus.workflows.baselines import evaluate_fold_baselines
@@ -129,17 +133,19 @@ def crossval(
         }
         train_all(trainings, manifest, settings.preprocessing, display)
         found = _evaluate_folds(folder, settings, manifest, folds, repeats)
-        report_folds(
-            folder,
-            predictions=found.predictions(),
-            evaluation=found.pooled[0],
-            scores=found.scores,
-            summary=found.summary,
-            manifest=manifest,
-            baselines=found.baselines,
-        )
+        _report(found, manifest)
         write_facts(folder, plan, folds=folds, repeats=repeats, status="finished")
     return found
+
+
+def _report(found: CrossValidation, manifest: Manifest) -> None:
+    """Write the figures and the page of a cross-validation."""
+    predictions, evaluation = found.predictions(), found.pooled[0]
+    how = {"summary": found.summary, "manifest": manifest, "baselines": found.baselines}
+    if isinstance(predictions, NumberPredictions) and isinstance(evaluation, NumberEvaluation):
+        report_number_folds(found.folder, predictions=predictions, evaluation=evaluation, **how)
+    elif isinstance(predictions, Predictions) and isinstance(evaluation, Evaluation):
+        report_folds(found.folder, predictions=predictions, evaluation=evaluation, scores=found.scores, **how)
 
 
 def assign_folds(
@@ -197,19 +203,21 @@ def _evaluate_folds(
     """Evaluate the out-of-fold predictions of finished folds, and write all files except the report."""
     places = [(repeat, fold) for repeat in range(repeats) for fold in range(folds)]
     runs = dict(zip(places, fold_runs(folder), strict=True))
-    scores = fold_scores({place: Evaluation.load(run.metrics) for place, run in runs.items()})
-    pooled = []
+    scores = fold_scores({place: load_evaluation(run.metrics) for place, run in runs.items()})
+    pooled: list[Evaluation | NumberEvaluation] = []
     for repeat in range(repeats):
-        tested = join_folds([Predictions.load(runs[repeat, fold].predictions("test")) for fold in range(folds)])
+        tables = [load_predictions(runs[repeat, fold].predictions("test")) for fold in range(folds)]
+        tested: AnyPredictions = join_folds(tables)  # type: ignore[type-var]
         require_all_tested(tested, manifest.table["sample"].tolist())
         tested.save(predictions_path(folder, repeat))
         pooled.append(evaluate_predictions(tested, settings.evaluation, seed=settings.seed))
-    notes = fold_notes(summarise_folds(scores, pooled), pooled[0], folds)
+    summary, first = summarise_folds(scores, pooled), pooled[0]
+    notes = number_fold_notes(summary) if isinstance(first, NumberEvaluation) else fold_notes(summary, first, folds)
     pooled = [replace(each, notes=(*each.notes, *notes)) for each in pooled]
     baselines = evaluate_fold_baselines(
         [runs[0, fold] for fold in range(folds)],
         Run(folder),
-        Predictions.load(predictions_path(folder, 0)),
+        load_predictions(predictions_path(folder, 0)),
         settings.evaluation,
         seed=settings.seed,
     )

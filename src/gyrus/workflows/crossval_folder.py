@@ -12,10 +12,12 @@ import pandas as pd
 
 from gyrus.configuration import parse
 from gyrus.errors import RunError
+from gyrus.evaluation.number_folds import number_summary_text
+from gyrus.evaluation.number_result import NumberEvaluation, load_evaluation
 from gyrus.evaluation.out_of_fold import summarise_folds, summary_text
 from gyrus.evaluation.result import Baselines, Evaluation
 from gyrus.files import make_folder, read_lines, reading, refuse_links, require_empty
-from gyrus.inference.predictions import Predictions
+from gyrus.inference.number_predictions import AnyPredictions, load_predictions
 from gyrus.redaction import command_line
 from gyrus.runs.run_folder import Run, current_environment
 from gyrus.serialisation import Saved
@@ -54,14 +56,14 @@ class CrossValidation:
     Attributes:
         folder: The folder; ``repeat-0/fold-0`` and so on are run folders.
         folds: How many folds.
-        pooled: The evaluation of the out-of-fold predictions of each repeat.
+        pooled: The evaluation of the out-of-fold predictions of each repeat, of classes or of a number.
         scores: One row per repeat, fold and unit; see :func:`gyrus.evaluation.out_of_fold.fold_scores`.
         baselines: The baselines of the first repeat over all folds; None unless every fold has baselines.
     """
 
     folder: Path
     folds: int
-    pooled: tuple[Evaluation, ...]
+    pooled: tuple[Evaluation | NumberEvaluation, ...]
     scores: pd.DataFrame
     baselines: Baselines | None = None
 
@@ -85,16 +87,19 @@ class CrossValidation:
         """The scores of every fold, CSV; the summary is beside it in ``summary.csv``."""
         return self.folder / "folds.csv"
 
-    def predictions(self, repeat: int = 0) -> Predictions:
+    def predictions(self, repeat: int = 0) -> AnyPredictions:
         """The out-of-fold predictions of a repeat."""
-        return Predictions.load(predictions_path(self.folder, repeat))
+        return load_predictions(predictions_path(self.folder, repeat))
 
     def text(self) -> str:
         """The classification report of the out-of-fold predictions, then the scores of the folds."""
         repeats = f", {len(self.pooled)} repeats" if len(self.pooled) > 1 else ""
         folds = f"{self.folds} folds" + ("" if self.pooled[0].warning else ", each subject in one")
-        report = self.pooled[0].text(self.baselines)
-        return "\n".join([report, f"{folds}{repeats}", "", summary_text(self.summary, self.pooled[0]), ""])
+        first = self.pooled[0]
+        report = first.text(self.baselines)
+        number = isinstance(first, NumberEvaluation)
+        summary = number_summary_text(self.summary, first) if number else summary_text(self.summary, first)
+        return "\n".join([report, f"{folds}{repeats}", "", summary, ""])
 
     @classmethod
     def load(cls, folder: Path) -> CrossValidation:
@@ -106,7 +111,7 @@ class CrossValidation:
         facts = read_facts(folder)
         if facts.status != "finished":
             raise RunError(f"The cross-validation in {folder} has not finished. Continue it with the same command.")
-        pooled = tuple(Evaluation.load(metrics_path(folder, repeat)) for repeat in range(facts.repeats))
+        pooled = tuple(load_evaluation(metrics_path(folder, repeat)) for repeat in range(facts.repeats))
         with reading(folder / "folds.csv", "the scores of the folds"):
             scores = pd.read_csv(read_lines(folder / "folds.csv"))
             summarise_folds(scores, pooled)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import overload
 
 import pandas as pd
 
@@ -28,7 +29,7 @@ from gyrus.text import one_per_line
 from gyrus.types import SplitUnit, Subset
 from gyrus.workflows.baselines import evaluate_run_baselines
 from gyrus.workflows.experiment_config import EvaluationConfig, ExperimentConfig, load_run_config
-from gyrus.workflows.number_evaluation import evaluate_number_file, evaluate_number_run
+from gyrus.workflows.number_evaluation import evaluate_number_file, evaluate_number_run, evaluate_number_table
 from gyrus.workflows.saved_outputs import QUALITY, load_quality
 
 GROUP_COLUMNS = ("age", "sex", "gender", "m/f", "site", "scanner", "manufacturer", "field_strength", "slice")
@@ -167,8 +168,22 @@ def evaluate_run(
     return evaluation
 
 
-def evaluate_predictions(predictions: Predictions, config: EvaluationConfig, *, seed: int = 0) -> Evaluation:
+@overload
+def evaluate_predictions(predictions: Predictions, config: EvaluationConfig, *, seed: int = 0) -> Evaluation: ...
+
+
+@overload
+def evaluate_predictions(
+    predictions: NumberPredictions, config: EvaluationConfig, *, seed: int = 0
+) -> NumberEvaluation: ...
+
+
+def evaluate_predictions(
+    predictions: AnyPredictions, config: EvaluationConfig, *, seed: int = 0
+) -> Evaluation | NumberEvaluation:
     """The scores of predictions with the settings of a config; see :func:`gyrus.evaluation.evaluate.evaluate`."""
+    if isinstance(predictions, NumberPredictions):
+        return evaluate_number_table(predictions, config, seed=seed)
     return measure(predictions, resamples=config.resamples, level=config.level, interval=config.interval, seed=seed)
 
 

@@ -15,7 +15,8 @@ from gyrus.datasets.splits import Split
 from gyrus.datasets.text_tables import write_csv
 from gyrus.errors import ConfigError
 from gyrus.evaluation.metrics import HEADLINE_METRICS
-from gyrus.evaluation.result import Evaluation
+from gyrus.evaluation.number_metrics import number_headlines
+from gyrus.evaluation.number_result import load_evaluation
 from gyrus.executor import folder_for_temporary_files
 from gyrus.files import temporary_folder
 from gyrus.runs.run_folder import Run
@@ -47,12 +48,13 @@ class SeedRuns:
         lines = ["1 seed" if not several else f"{len(self.runs)} seeds, the same split"]
         for unit, scores in self.scores.groupby("unit", sort=False):
             lines.append(f"{f'By {unit}':26}{'mean':>8}{'SD':>8}{'lowest':>8}{'highest':>9}")
-            for metric in HEADLINE_METRICS:
+            titles = number_headlines() if "mae" in scores else HEADLINE_METRICS
+            for metric in titles:
                 values = scores[metric].dropna()
                 if len(values):
                     spread = f"{values.std():8.3f}" if len(values) > 1 else f"{'-':>8}"
                     numbers = f"{values.mean():8.3f}{spread}{values.min():8.3f}{values.max():9.3f}"
-                    lines.append(f"{HEADLINE_METRICS[metric]:26}{numbers}")
+                    lines.append(f"{titles[metric]:26}{numbers}")
         advice = (
             "Quote the mean: choosing the best of several seeds means choosing on the test set."
             if several
@@ -105,7 +107,7 @@ def train_seeds(
     rows = [
         {"seed": seed, "unit": unit} | {name: estimate.value for name, estimate in scores.metrics.items()}
         for seed, run in runs.items()
-        for unit, scores in Evaluation.load(run.metrics).scores.items()
+        for unit, scores in load_evaluation(run.metrics).scores.items()
     ]
     found = SeedRuns(runs, pd.DataFrame(rows), Path(out) / "seeds.csv")
     write_csv(found.scores, found.table)
