@@ -32,6 +32,9 @@ def list_runs(
         console.print(f"No runs below {folder}.")
         return
     columns = ["run", "status", "started", "model", "data", "split by", "accuracy", "balanced", "AUC"]
+    scores = ["accuracy", "balanced_accuracy", "macro_roc_auc"]
+    if any("mae" in run.scores for run in runs):  # a number was predicted
+        columns, scores = [*columns, "MAE"], [*scores, "mae"]
     rows = [
         [
             str(run.folder.relative_to(folder)),
@@ -40,7 +43,7 @@ def list_runs(
             run.model,
             run.data,
             run.split,
-            *("" if score is None else f"{score:.3f}" for score in run.scores.values()),
+            *("" if (score := run.scores.get(name)) is None else f"{score:.3f}" for name in scores),
         ]
         for run in runs
     ]

@@ -24,8 +24,8 @@ def number_fold_notes(summary: pd.DataFrame) -> tuple[str, ...]:
     if pd.notna(row["mean"]) and pd.notna(row["pooled"]):
         notes.append(
             f"Pearson correlation is {row['mean']:.3f} as the mean of the folds and {row['pooled']:.3f} pooled. "
-            "Pooled, predictions of several networks with different offsets are correlated together. State which of the "
-            "two you quote."
+            "Pooled, predictions of several networks with different offsets are correlated together. State which of "
+            "the two you quote."
         )
     return tuple(notes)
 

@@ -17,6 +17,7 @@ from gyrus.datasets.manifest import VOLUME_FILES, Manifest
 from gyrus.datasets.reader import Reader
 from gyrus.datasets.splits import Split
 from gyrus.datasets.store import open_store
+from gyrus.datasets.targets import Target, refuse_number
 from gyrus.datasets.torch_dataset import PixelDataset
 from gyrus.errors import ConfigError, DataError, GyrusError, RunError
 from gyrus.evaluation.assessment import SHIPPED_GOAL, Assessment
@@ -123,17 +124,22 @@ class Source:
         """
         if is_crossval(folder):
             runs = fold_runs(folder)
+            for each in runs[:1]:
+                _refuse_numbers(each)
             found = CrossValidation.load(folder)
+            pooled = found.pooled[0]
+            assert isinstance(pooled, Evaluation)
             note = (
                 "The networks of a cross-validation have together been trained on every subject, so calibration and "
                 "operating points of their mean cannot be measured on these subjects. The scores are out-of-fold: each "
                 "subject by networks that have never seen it."
             )
             weights = (1 / len(runs),) * len(runs)
-            return cls("cross-validation", Run(folder).title, runs, weights, found.pooled[0], None, None, (note,))
+            return cls("cross-validation", Run(folder).title, runs, weights, pooled, None, None, (note,))
         if (folder / "ensemble.json").is_file():
             return cls._ensemble(folder)
         run = Run.open(folder)
+        _refuse_numbers(run)
         assessment = Assessment.load(run.assessment) if run.assessment.is_file() else None
         notes = () if assessment else ("The run has no assessment; `gyrus evaluate` writes it.",)
         evaluation = Evaluation.load(run.metrics) if run.metrics.is_file() else None
@@ -162,6 +168,10 @@ class Source:
         return cls(
             "ensemble", Run(folder).title, tuple(runs), tuple(weights), found.evaluation, assessment, tested, notes
         )
+
+
+def _refuse_numbers(run: Run) -> None:
+    refuse_number(Target.from_facts(run.description), "Bundles (gyrus export)", "Predict with the run folder.")
 
 
 _OF_CROSSVALS = (

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 from gyrus.configuration import Difference, differences, read_document
 from gyrus.errors import GyrusError, RunError
 from gyrus.evaluation.metrics import HEADLINE_METRICS
-from gyrus.evaluation.result import Evaluation
+from gyrus.evaluation.number_metrics import NUMBER_METRICS
+from gyrus.evaluation.number_result import load_evaluation
+from gyrus.evaluation.result import Estimate, Evaluation
 from gyrus.files import read_json, reading
 from gyrus.redaction import without_secrets
 from gyrus.runs.run_folder import Run
@@ -38,7 +40,8 @@ class RunSummary:
         model: The name of the network.
         data: The first 8 digits of the digest of the data; empty before they were read.
         split: The unit of the split; empty before the split was made.
-        scores: Accuracy, balanced accuracy and macro ROC AUC on the test set; None if undefined or not known yet.
+        scores: Accuracy, balanced accuracy and macro ROC AUC on the test set, or the mean absolute error ("mae") of a
+            number; None if undefined or not known yet.
         problem: Why the folder cannot be read; its status is then "damaged", and the other fields are empty.
     """
 
@@ -125,8 +128,10 @@ def show_run(run: Run | str | Path) -> list[tuple[str, str]]:
     if facts.get("best_epoch"):
         lines.append(("Best epoch", str(facts["best_epoch"])))
     if run.metrics.exists():
-        headline = Evaluation.load(run.metrics).headline
-        lines += [(f"Test {name.replace('_', ' ')}", headline.metrics[name].text()) for name in HEADLINE_METRICS]
+        evaluation = load_evaluation(run.metrics)
+        names = HEADLINE_METRICS if isinstance(evaluation, Evaluation) else NUMBER_METRICS
+        metrics = evaluation.headline.metrics
+        lines += [(f"Test {name.replace('_', ' ')}", metrics[name].text()) for name in names]
     if run.report.exists():
         lines.append(("Report", str(run.report)))
     return [(title, text) for title, text in lines if text]
@@ -207,7 +212,8 @@ def _summary_or_problem(run: Run) -> RunSummary:
 def _summary(run: Run) -> RunSummary:
     facts = run.facts
     config = read_document(run.config) if run.config.exists() else {}
-    scores = Evaluation.load(run.metrics).headline.metrics if run.metrics.exists() else {}
+    scores: Mapping[str, Estimate] = load_evaluation(run.metrics).headline.metrics if run.metrics.exists() else {}
+    names = ("mae",) if "mae" in scores else HEADLINE_METRICS
     return RunSummary(
         folder=run.folder,
         status=facts["status"],
@@ -215,7 +221,7 @@ def _summary(run: Run) -> RunSummary:
         model=_name_of_model(run, config),
         data=(facts.get("manifest") or "")[:8],
         split=_unit_of_split(run) if run.split.exists() else "",
-        scores={name: scores[name].value if name in scores else None for name in HEADLINE_METRICS},
+        scores={name: scores[name].value if name in scores else None for name in names},
     )
 
 

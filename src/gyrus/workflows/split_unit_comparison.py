@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from gyrus.datasets.splits import Split
+from gyrus.datasets.targets import CLASSES, Target, refuse_number
 from gyrus.evaluation.result import Baselines, Evaluation
 from gyrus.inference.predictions import Predictions
 from gyrus.reporting.split_unit_report import ComparedRun, report_comparison
@@ -65,6 +66,7 @@ def train_both(
         GyrusError: As :func:`gyrus.workflows.train.train`.
         KeyboardInterrupt: Training was interrupted; the same call continues it.
     """
+    _refuse_numbers(load_config(config, overrides, data=data))
     runs = {}
     for unit in UNITS:
         display.say(f"Split by {unit}:")
@@ -111,6 +113,7 @@ def crossval_both(
         GyrusError: As :func:`gyrus.workflows.crossval.crossval`.
         KeyboardInterrupt: Training was interrupted; the same call continues it.
     """
+    _refuse_numbers(load_config(config, overrides, data=data))
     found = {}
     for unit in UNITS:
         display.say(f"Folds by {unit}:")
@@ -127,9 +130,14 @@ def crossval_both(
     report = Path(out) / "report.html"
     compared = []
     for unit, each in found.items():
-        facts = read_facts(each.folder)
-        compared.append(
-            ComparedRun(f"folds by {unit}", each.pooled[0], each.predictions(), facts.command, facts.created)
-        )
+        facts, pooled, predictions = read_facts(each.folder), each.pooled[0], each.predictions()
+        assert isinstance(pooled, Evaluation)
+        assert isinstance(predictions, Predictions)
+        compared.append(ComparedRun(f"folds by {unit}", pooled, predictions, facts.command, facts.created))
     summary = report_comparison(compared, report)
     return SplitUnitComparison(found["subject"], found["image"], summary, report)
+
+
+def _refuse_numbers(settings: ExperimentConfig) -> None:
+    target = Target("number", settings.data.target) if settings.data.target else CLASSES
+    refuse_number(target, "Comparisons of two splits (--split-unit both)", "Train with --split-unit subject and image.")

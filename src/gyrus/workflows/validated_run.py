@@ -14,6 +14,7 @@ from gyrus.datasets.identifiers import match_identifiers
 from gyrus.datasets.manifest import Manifest
 from gyrus.datasets.splits import Split
 from gyrus.datasets.store import open_store
+from gyrus.datasets.targets import refuse_number
 from gyrus.errors import GyrusError
 from gyrus.evaluation.assessment import Assessment
 from gyrus.evaluation.external_validation import InternalScores, SetAside
@@ -50,6 +51,11 @@ class ValidatedRun(ValidatedClassifier):
         """
         self._place = pick_device(device)
         self._trained = TrainedClassifier.load(run)
+        refuse_number(
+            self._trained.target,
+            "External validations (gyrus test)",
+            "Predict the cohort with gyrus predict, add its true numbers, and evaluate the table with gyrus evaluate.",
+        )
         self._known, self._split = Manifest.load(run.manifest), Split.load(run.split)
         self.title = run.title
         self.classes = self._trained.classes
