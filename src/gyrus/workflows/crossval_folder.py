@@ -97,8 +97,11 @@ class CrossValidation:
         folds = f"{self.folds} folds" + ("" if self.pooled[0].warning else ", each subject in one")
         first = self.pooled[0]
         report = first.text(self.baselines)
-        number = isinstance(first, NumberEvaluation)
-        summary = number_summary_text(self.summary, first) if number else summary_text(self.summary, first)
+        summary = (
+            number_summary_text(self.summary, first)
+            if isinstance(first, NumberEvaluation)
+            else summary_text(self.summary, first)
+        )
         return "\n".join([report, f"{folds}{repeats}", "", summary, ""])
 
     @classmethod
