@@ -141,7 +141,7 @@ def crossval(
 def _report(found: CrossValidation, manifest: Manifest) -> None:
     """Write the figures and the page of a cross-validation."""
     predictions, evaluation = found.predictions(), found.pooled[0]
-    how = {"summary": found.summary, "manifest": manifest, "baselines": found.baselines}
+    how: dict[str, Any] = {"summary": found.summary, "manifest": manifest, "baselines": found.baselines}
     if isinstance(predictions, NumberPredictions) and isinstance(evaluation, NumberEvaluation):
         report_number_folds(found.folder, predictions=predictions, evaluation=evaluation, **how)
     elif isinstance(predictions, Predictions) and isinstance(evaluation, Evaluation):

@@ -11,8 +11,10 @@ from gyrus.datasets.identifiers import examples, match_identifiers
 from gyrus.datasets.manifest import Manifest
 from gyrus.datasets.splits import Split
 from gyrus.errors import ConfigError, DataError, LeakageError, RunError
+from gyrus.evaluation.number_result import NumberEvaluation, load_evaluation
 from gyrus.evaluation.result import Evaluation
 from gyrus.files import refuse_links, require_empty, write_text
+from gyrus.inference.number_predictions import AnyPredictions, NumberPredictions, average, load_predictions
 from gyrus.inference.pooling import average_predictions, fit_ensemble_weights
 from gyrus.inference.predictions import Predictions
 from gyrus.runs.run_folder import Run
@@ -58,8 +60,8 @@ class Ensemble:
 
     folder: Path
     about: EnsembleMembers
-    evaluation: Evaluation
-    alone: tuple[Evaluation, ...]
+    evaluation: Evaluation | NumberEvaluation
+    alone: tuple[Evaluation | NumberEvaluation, ...]
 
     @property
     def members(self) -> tuple[str, ...]:
@@ -85,10 +87,13 @@ class Ensemble:
         """Members and weights with their own scores, then the classification report of the ensemble."""
         names = [visible(name) for name in self.members]
         width = max(map(len, names), default=0) + 2
-        lines = [f"{'Member':{width}}{'weight':>7}  {'accuracy':22}macro ROC AUC"]
+        number = isinstance(self.evaluation, NumberEvaluation)
+        first, second = ("mae", "pearson") if number else ("accuracy", "macro_roc_auc")
+        titles = ("MAE", "Pearson correlation") if number else ("accuracy", "macro ROC AUC")
+        lines = [f"{'Member':{width}}{'weight':>7}  {titles[0]:22}{titles[1]}"]
         for name, weight, evaluation in zip(names, self.weights, self.alone, strict=True):
             metrics = evaluation.headline.metrics
-            cells = f"{metrics['accuracy'].text():22}{metrics['macro_roc_auc'].text()}"
+            cells = f"{metrics[first].text():22}{metrics[second].text()}"
             lines.append(f"{name:{width}}{weight:7.3f}  {cells}")
         return "\n".join([*lines, "", self.evaluation.text()])
 
@@ -103,8 +108,8 @@ class Ensemble:
         if not (folder / "ensemble.json").is_file():
             raise RunError(f"There is no ensemble in {folder}: it has no ensemble.json.")
         about = EnsembleMembers.load(folder / "ensemble.json")
-        alone = [Evaluation.load(folder / "members" / f"{number}.json") for number in range(len(about.members))]
-        return cls(folder, about, Evaluation.load(folder / "metrics.json"), tuple(alone))
+        alone = [load_evaluation(folder / "members" / f"{number}.json") for number in range(len(about.members))]
+        return cls(folder, about, load_evaluation(folder / "metrics.json"), tuple(alone))
 
 
 def ensemble(
@@ -133,6 +138,7 @@ def ensemble(
         LeakageError: A test subject was in the training or validation set of one of the runs.
     """
     # Late: predictions with an ensemble need neither.
+    from gyrus.reporting.number_report import report_number_predictions
     from gyrus.reporting.run_report import report_predictions
     from gyrus.workflows.evaluate import evaluate_predictions
 
@@ -146,10 +152,11 @@ def ensemble(
     for sharing in members.sharing:
         _require_shared_test(sharing)
     about = EnsembleMembers(members.names, members.weights(weights), weights)
-    mean = average_predictions(members.tested, about.weights)
+    mean: AnyPredictions = average(members.tested, about.weights)  # type: ignore[type-var]
     settings = config or EvaluationConfig()
     evaluation = evaluate_predictions(mean, settings)
-    evaluation = replace(evaluation, notes=(*evaluation.notes, _note(members.kind, about)))
+    what = "numbers" if isinstance(mean, NumberPredictions) else "probabilities"
+    evaluation = replace(evaluation, notes=(*evaluation.notes, _note(members.kind, about, what)))
     alone = tuple(evaluate_predictions(each, settings) for each in members.tested)
     found = Ensemble(folder, about, evaluation, alone)
 
@@ -158,7 +165,10 @@ def ensemble(
     for number, each in enumerate(alone):
         each.save(folder / "members" / f"{number}.json")
     write_text(folder / "classification_report.txt", found.text())
-    report_predictions(mean, evaluation, folder)
+    if isinstance(mean, NumberPredictions) and isinstance(evaluation, NumberEvaluation):
+        report_number_predictions(mean, evaluation, folder)
+    elif isinstance(mean, Predictions) and isinstance(evaluation, Evaluation):
+        report_predictions(mean, evaluation, folder)
     about.save(folder / "ensemble.json")
     return found
 
@@ -238,7 +248,7 @@ class _Members:
     """
 
     names: tuple[str, ...]
-    tested: tuple[Predictions, ...]
+    tested: tuple[AnyPredictions, ...]
     sharing: tuple[tuple[Run, ...], ...]
     kind: Literal["runs", "cross-validations over the same folds"]
 
@@ -258,7 +268,7 @@ def _are_crossvals(sources: Sequence[Run | str | Path]) -> bool:
 
 def _run_members(sources: Sequence[Run | str | Path]) -> _Members:
     runs = open_runs(sources)
-    tested = tuple(Predictions.load(run.predictions("test")) for run in runs)
+    tested = tuple(load_predictions(run.predictions("test")) for run in runs)
     return _Members(tuple(str(run.folder) for run in runs), tested, (runs,), "runs")
 
 
@@ -320,8 +330,8 @@ def _refuse_leakage(run: Run, split: Split, tested: Split) -> None:
         )
 
 
-def _note(kind: str, about: EnsembleMembers) -> str:
-    mean = f"This is the mean of the probabilities of {len(about.members)} {kind}"
+def _note(kind: str, about: EnsembleMembers, what: str) -> str:
+    mean = f"This is the mean of the {what} of {len(about.members)} {kind}"
     if about.weighting == "equal":
         return f"{mean} with equal weights."
     weights = ", ".join(f"{weight:.2f}" for weight in about.weights)

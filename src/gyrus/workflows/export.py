@@ -22,6 +22,7 @@ from gyrus.datasets.torch_dataset import PixelDataset
 from gyrus.errors import ConfigError, DataError, GyrusError, RunError
 from gyrus.evaluation.assessment import SHIPPED_GOAL, Assessment
 from gyrus.evaluation.external_validation import InternalScores
+from gyrus.evaluation.number_result import NumberEvaluation
 from gyrus.evaluation.result import Evaluation
 from gyrus.evaluation.thresholds import GOALS
 from gyrus.export.bundle import Bundle, BundleEngine
@@ -149,6 +150,10 @@ class Source:
     @classmethod
     def _ensemble(cls, folder: Path) -> Source:
         found = Ensemble.load(folder)
+        if isinstance(found.evaluation, NumberEvaluation):
+            refuse_number(found.evaluation.target, "Bundles (gyrus export)", "Predict with the run folders.")
+        evaluation = found.evaluation
+        assert isinstance(evaluation, Evaluation)
         runs, weights = list[Run](), list[float]()
         for name, weight in zip(found.members, found.weights, strict=True):
             place = Path(name)
@@ -165,9 +170,7 @@ class Source:
         of_runs = len(runs) == len(found.members)
         assessment, notes = shared_assessment(runs, weights) if of_runs else (None, _OF_CROSSVALS)
         tested = Predictions.load(found.predictions) if found.predictions.is_file() else None
-        return cls(
-            "ensemble", Run(folder).title, tuple(runs), tuple(weights), found.evaluation, assessment, tested, notes
-        )
+        return cls("ensemble", Run(folder).title, tuple(runs), tuple(weights), evaluation, assessment, tested, notes)
 
 
 def _refuse_numbers(run: Run) -> None:
