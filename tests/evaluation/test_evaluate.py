@@ -138,6 +138,13 @@ def test_rows_without_a_class_are_left_out_and_counted() -> None:
     assert "5 images of unknown class were left out" in evaluation.text()
 
 
+def test_a_classifier_that_does_not_depend_on_the_image_is_called_collapsed() -> None:
+    alive, dead = as_predictions(np.eye(4), np.arange(4)), as_predictions(np.ones((4, 4)), np.arange(4))
+    assert not [note for note in evaluate(alive, resamples=0).notes if "collapsed" in note]
+    [note] = [note for note in evaluate(dead, resamples=0).notes if "collapsed" in note]
+    assert "All 4 images have the same predicted probabilities" in note
+
+
 def test_what_cannot_be_evaluated_is_refused() -> None:
     with pytest.raises(DataError, match="nothing to evaluate"):
         evaluate(study(targets=None))

@@ -43,6 +43,9 @@ from gyrus.inference.predictions import Predictions
 from gyrus.registry import look_up
 from gyrus.text import counted
 
+SAME_PROBABILITY = 1e-6
+"""Probabilities that differ by no more are those of one answer: rounding in single precision."""
+
 MOST_CLASSES_RESAMPLED = 100
 """With more classes there are no intervals: each resample has a confusion matrix of all pairs of classes."""
 
@@ -102,7 +105,7 @@ def evaluate(
         resamples=resamples,
         seed=seed,
         unlabelled=len(predictions) - len(labelled),
-        notes=(*_unknown_subjects(labelled), *many),
+        notes=(*_unknown_subjects(labelled), *_equal_answers(labelled), *many),
         interval=interval,
         target=predictions.target,
     )
@@ -173,6 +176,17 @@ def _unknown_subjects(labelled: Predictions) -> tuple[str, ...]:
     return (
         f"The subject of {unknown} of {len(labelled)} images is unknown, so there are no scores by subject, and the "
         "intervals resample images: they are too narrow if subjects have several images.",
+    )
+
+
+def _equal_answers(labelled: Predictions) -> tuple[str, ...]:
+    """A note where all images have the same probabilities, as those of a network whose units have died."""
+    if len(labelled) < 2 or np.ptp(labelled.probabilities, axis=0).max() > SAME_PROBABILITY:
+        return ()
+    return (
+        f"All {len(labelled):,} images have the same predicted probabilities: the classifier does not depend on the "
+        "image. A network has then collapsed in training. Train again with a lower training.optimiser.lr, "
+        "with training.gradient_clip=1, or with another seed.",
     )
 
 
