@@ -105,30 +105,33 @@ def measured(name: str, kind: str, folder: Path, cache: Path) -> tuple[float, fl
 
 
 def weak(count: int, rounds: int, work: Path) -> None:
-    """Throughput of 2 processes on twice the images against 1 process."""
+    """Throughput of 2 processes on twice the images against 1 process, which has one core, and against its threads."""
     from gyrus.datasets.scan import scan
     from gyrus.datasets.store import open_store
     from gyrus.executor import map_tasks, workers
 
     folders = {1: write_images(work / "1", count), 2: write_images(work / "2", 2 * count)}
-    times: dict[tuple[str, int], list[float]] = {}
+    times: dict[tuple[str, str], list[float]] = {}
+    cores = os.sched_getaffinity(0)
+    ways = {"1 process on one core": (1, {min(cores)}), "1 process": (1, cores), "2 processes": (2, cores)}
     for number in range(rounds):
-        for jobs in (1, 2):
+        for way, (jobs, allowed) in ways.items():
+            os.sched_setaffinity(0, allowed)  # inherited by the threads and processes that start from here
             with workers(jobs=jobs):
                 list(map_tasks(_import, range(8)))
                 start = time.perf_counter()
                 manifest = scan(folders[jobs])
                 middle = time.perf_counter()
-                open_store(manifest, preprocessing("images"), cache=work / f"{number}-{jobs}")
+                open_store(manifest, preprocessing("images"), cache=work / f"{number}-{way}")
                 end = time.perf_counter()
-            times.setdefault(("scan", jobs), []).append(middle - start)
-            times.setdefault(("store", jobs), []).append(end - middle)
+            times.setdefault(("scan", way), []).append(middle - start)
+            times.setdefault(("store", way), []).append(end - middle)
+            times.setdefault(("both", way), []).append(end - start)
     print(f"{count} images per process; load of the machine {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
-    for name in ("scan", "store"):
-        one, two = min(times[name, 1]), min(times[name, 2])
-        print(f"{name}: 1 process {one:.2f} s, 2 processes on twice the images {two:.2f} s, ratio {2 * one / two:.2f}")
-    one, two = (sum(min(times[name, jobs]) for name in ("scan", "store")) for jobs in (1, 2))
-    print(f"scan and store together: ratio {2 * one / two:.2f}")
+    for name in ("scan", "store", "both"):
+        *single, two = (min(times[name, way]) for way in ways)
+        for way, one in zip(ways, single, strict=False):
+            print(f"{name}: {way} {one:.2f} s, 2 processes on twice the images {two:.2f} s, ratio {2 * one / two:.2f}")
 
 
 def _import(_: int) -> None:
