@@ -154,6 +154,11 @@ class ReadingOptions:
         ),
     ] = None
 
+    table: Annotated[
+        Path | None,
+        typer.Option("--table", help="Table with one row per subject (age, sex ...), joined to the images by id."),
+    ] = None
+
     def fields(self) -> dict[str, Any]:
         """The options that were given, under their names in :class:`gyrus.DataConfig`.
 
@@ -162,6 +167,7 @@ class ReadingOptions:
         """
         fields = {
             "source": self.source,
+            "table": str(self.table) if self.table else None,
             "columns": assignments(self.column, "--column", "ROLE=NAME, for example label=diagnosis"),
             "files": tuple(self.files or ()),
             "channels": assignments(self.channel, "--channel", "NAME=PATTERN, for example t1='*_T1w'"),
@@ -250,6 +256,14 @@ class TrainingDataOptions(DataOptions):
         Literal["known", "inferred"] | None,
         typer.Option("--subjects", help="inferred: find subjects from the pixels, if file names do not name them."),
     ] = None
+    table_columns: Annotated[
+        str | None,
+        typer.Option(
+            "--table-columns",
+            help="Columns that the classifier uses, separated by commas (for example age,sex); site:category states "
+            "that a column holds categories.",
+        ),
+    ] = None
     on_bad_file: OnBadFile = None
 
     def fields(self) -> dict[str, Any]:
@@ -258,7 +272,11 @@ class TrainingDataOptions(DataOptions):
         Raises:
             ConfigError: An option has another form.
         """
-        fields = {"subjects": self.subjects, "on_bad_file": self.on_bad_file}
+        fields = {
+            "subjects": self.subjects,
+            "table_columns": column_kinds(self.table_columns),
+            "on_bad_file": self.on_bad_file,
+        }
         return super().fields() | {name: value for name, value in fields.items() if value}
 
 
@@ -323,6 +341,18 @@ def assignments(texts: list[str] | None, option: str, form: str) -> dict[str, st
             raise ConfigError(f"{option} '{text}' must have the form {form}.")
         values[name] = value
     return values
+
+
+def column_kinds(text: str | None) -> dict[str, str] | None:
+    """Columns and what they hold, from "age,sex,site:category"; "auto" where it is not stated."""
+    if text is None:
+        return None
+    pairs = [word.strip().rpartition(":") for word in text.split(",")]
+    stated = ("auto", "number", "category")
+    return {
+        (name if colon and kind in stated else f"{name}{colon}{kind}"): kind if colon and kind in stated else "auto"
+        for name, colon, kind in pairs
+    }
 
 
 def lengths(text: str | None, option: str = "--spacing") -> tuple[float, float, float] | None:

@@ -20,7 +20,10 @@ def predict(
             "or hf:owner/name[@REVISION]."
         ),
     ],
-    inputs: Annotated[list[str], typer.Argument(help="Image files, folders or tables.")],
+    inputs: Annotated[
+        list[str] | None,
+        typer.Argument(help="Image files, folders or tables; none if the classifier uses only the table of --table."),
+    ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="File to write: .csv, .parquet or .json.")] = None,
     dicom_sr: Annotated[
         Path | None,
@@ -60,7 +63,7 @@ def predict(
         with workers.running():
             answers = gyrus.predict_bundle(
                 run,
-                inputs,
+                inputs or [],
                 out=out,
                 dicom_sr=dicom_sr,
                 data=reading.config() if reading.fields() else None,
@@ -72,7 +75,7 @@ def predict(
     with workers.running():
         predictions = gyrus.predict(
             [run, *(others or [])],
-            inputs,
+            inputs or [],
             out=out,
             dicom_sr=dicom_sr,
             data=reading.config(),

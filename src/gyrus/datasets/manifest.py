@@ -288,6 +288,11 @@ class Manifest:
         return subjects.str.cat(self.table["session"], sep=", visit ", na_rep=""), "visit"
 
     @property
+    def has_images(self) -> bool:
+        """Whether the samples are images; False for the rows of a table of subjects."""
+        return bool(self.table["shape"].notna().any())
+
+    @property
     def spatial_dims(self) -> int:
         """The axes of a sample: 2 of images and slices, 3 of volumes and stacks."""
         if VIEW in self.table and isinstance(view := self.table[VIEW].iloc[0], str):

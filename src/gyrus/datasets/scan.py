@@ -15,6 +15,7 @@ from typing import Any, get_args
 import numpy as np
 import pandas as pd
 
+from gyrus.datasets.file_counts import FileCounts
 from gyrus.datasets.identifiers import comparable_label, spelling_note, unify_spellings
 from gyrus.datasets.label_changes import LabelChanges, settle_labels
 from gyrus.datasets.manifest import (
@@ -43,6 +44,7 @@ from gyrus.datasets.sources.accounting import count_files
 from gyrus.datasets.sources.channels import group_channels, list_given_files
 from gyrus.datasets.sources.class_folders import list_images, list_volumes, walk
 from gyrus.datasets.sources.listing import Listing, Progress, ScanRequest
+from gyrus.datasets.sources.people_table import ROW_DIGEST, list_people
 from gyrus.datasets.sources.scan_evidence import reason_to_doubt
 from gyrus.datasets.sources.subject_rules import SUBJECT_RULES, SubjectNames, subjects_from_names, unknown_subjects
 from gyrus.datasets.sources.table import FORMER_ROLES, current_roles
@@ -98,6 +100,7 @@ SOURCES: dict[str, Source] = {
     "bids": Source(bids.list_samples, "a BIDS data set: sub-*/anat/*.nii.gz and participants.tsv"),
     "dicom": Source(dicom.list_samples, "a folder of DICOM series, one folder per class, or one DICOM file"),
     "huggingface": Source(huggingface.list_samples, "hf:owner/name or hf:owner/name:config"),
+    "people": Source(list_people, "a table of subjects without images, for a classifier on the table alone"),
 }
 """The known layouts by name."""
 
@@ -120,6 +123,7 @@ def scan(
     missing_channel: MissingChannel = "refuse",
     labelled: bool = True,
     target: str | None = None,
+    people: str | Path | None = None,
     progress: Progress | None = None,
 ) -> Manifest:
     """Scan a data set into a manifest, and check every image by opening it.
@@ -150,6 +154,8 @@ def scan(
         missing_channel: What happens to a session without a file of a channel.
         labelled: Whether labels are needed. If not, they are not read, and a single image or a flat folder suffices.
         target: The column of a number that is to be predicted, such as the age; by default classes are.
+        people: A table with one row per subject or visit, whose columns are joined to the images by an id; its labels
+            are not read.
         progress: Called with the number of checked images and of all images.
 
     Raises:
@@ -187,6 +193,8 @@ def scan(
     layout = look_up(name, SOURCES, "source")
     location = path if name == "huggingface" else _existing(path)
     listing = group_channels(_list_samples(layout, location, request, recognised=source is None), request)
+    if people is not None:
+        listing = id_table.with_people(listing, _existing(people), request)
     manifest = _build_manifest(listing, request, Path(location))
     former = [role for role in columns or {} if role in FORMER_ROLES]
     renamed = [f"the column role '{role}' is now called '{FORMER_ROLES[role]}'" for role in former]
@@ -333,9 +341,14 @@ def _build_manifest(listing: Listing, request: ScanRequest, location: Path) -> M
     rows = listing.rows.assign(**{"subject": names.subjects, **missing})
     if request.window is not None and VOLUME_FILES not in rows:
         rows[ASSUMED] = assumed_to_json(request.assumed, request.window)
-    findings = _without_constant(rows, _inspect_all(listing.root, rows, request))
-    problems = [*listing.problems, *_bad_files(rows["sample"], findings)]
-    rows = _with_findings(rows, findings, tuple(request.channels))
+    has_images = ROW_DIGEST not in rows
+    findings = _without_constant(rows, _inspect_all(listing.root, rows, request)) if has_images else []
+    problems = list(listing.problems)
+    if has_images:
+        problems += _bad_files(rows["sample"], findings)
+        rows = _with_findings(rows, findings, tuple(request.channels))
+    else:
+        rows = rows.rename(columns={ROW_DIGEST: "digest"})
     changes: list[str] = []
     gone: set[str] = set()
     if request.labelled:
@@ -370,7 +383,9 @@ def _build_manifest(listing: Listing, request: ScanRequest, location: Path) -> M
             *changes,
             *(f"{count} x {note}" for note, count in sorted(counts.items())),
         ],
-        files=count_files(_accounted(location, listing), listing, set(rows["sample"]), problems),
+        files=count_files(_accounted(location, listing), listing, set(rows["sample"]), problems)
+        if has_images
+        else FileCounts(used=0, tables=len(listing.tables)),
         constant=sorted({one.digest for one in findings if isinstance(one, Inspection) and one.constant}),
         target=request.target,
     )

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from gyrus.models.freezing import FreezeConfig
 from gyrus.models.model_table import HeadConfig, find_model
-from gyrus.models.options import ModelOptions, NamedOptions, StemRule
+from gyrus.models.options import ClassicalOptions, ModelOptions, NamedOptions, StemRule
 
 
 class ModelConfig(NamedOptions):
@@ -28,6 +28,17 @@ class ModelConfig(NamedOptions):
     pretrained: bool | str = False
     stem_weights: StemRule = "sum"
     freezing: FreezeConfig = FreezeConfig()
+
+    @property
+    def classical(self) -> ClassicalOptions | None:
+        """The options of a classifier without a network; None for networks."""
+        options = find_model(self.name).options
+        return type(options).model_validate(self.options) if isinstance(options, ClassicalOptions) else None
+
+    @property
+    def needs_images(self) -> bool:
+        """Whether the model needs the pixels of the samples."""
+        return self.classical is None or set(self.classical.features) != {"table"}
 
     @classmethod
     def defaults(cls, name: str) -> ModelOptions:

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Literal
 
 from gyrus.models.options import (
     PAPER_STD,
+    ClassicalOptions,
     ConvNeXtOptions,
     DenseNetOptions,
     HeadOptions,
@@ -269,9 +270,17 @@ MODELS: dict[str, ModelSpec] = {
 }
 
 
+CLASSICAL_MODELS: dict[str, ModelSpec] = {
+    "logistic-regression": ModelSpec(
+        ClassicalOptions(), _head("linear"), "logistic regression on the columns of a table, no network", "scikit-learn"
+    ),
+}
+"""Classifiers without a network, which scikit-learn fits on features of each subject."""
+
+
 def models() -> dict[str, ModelSpec]:
-    """The networks that can be trained, by name. Besides these, every name after ``timm:`` is looked up in timm."""
-    return dict(MODELS)
+    """All models that can be trained, by name. Besides these, every name after ``timm:`` is looked up in timm."""
+    return {**MODELS, **CLASSICAL_MODELS}
 
 
 def find_model(name: str) -> ModelSpec:
@@ -282,4 +291,4 @@ def find_model(name: str) -> ModelSpec:
     """
     if name not in MODELS and name.startswith(TIMM):
         return _timm(f"{name.removeprefix(TIMM)} of timm", "timm")
-    return look_up(name, MODELS, "model")
+    return look_up(name, models(), "model")

@@ -202,6 +202,20 @@ def each(value: Item | tuple[Item, ...], count: int, name: str) -> tuple[Item, .
     return value
 
 
+class ClassicalOptions(ModelOptions):
+    """Options of a classifier without a network, which scikit-learn fits on features.
+
+    Attributes:
+        features: What the features of a subject are: ``table``, the columns of ``data.table_columns``.
+        C: Inverse strength of the L2 penalty; ``auto``: chosen by cross-validation within the training set.
+        class_weight: ``balanced`` gives every class the same weight in training.
+    """
+
+    features: tuple[Literal["table"], ...] = ("table",)
+    C: Annotated[float, Field(gt=0)] | Literal["auto"] = "auto"
+    class_weight: Literal["none", "balanced"] = "none"
+
+
 class NamedOptions(Section):
     """Base class of the model and the head in a config: a name in a table, and options whose defaults it provides."""
 

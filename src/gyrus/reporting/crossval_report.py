@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from gyrus.datasets.manifest import Manifest
+from gyrus.evaluation.added_value import AddedValue
 from gyrus.evaluation.metrics import METRICS
 from gyrus.evaluation.out_of_fold import FOLD_METRICS
 from gyrus.evaluation.result import Baselines, Evaluation, unit_name
@@ -36,6 +37,7 @@ def report_folds(
     summary: pd.DataFrame,
     manifest: Manifest,
     baselines: Baselines | None = None,
+    added_value: AddedValue | None = None,
 ) -> Path:
     """Write the figures and the page of a cross-validation.
 
@@ -47,6 +49,7 @@ def report_folds(
         summary: See :func:`gyrus.evaluation.out_of_fold.summarise_folds`.
         manifest: The data.
         baselines: Judged on the same subjects; None where there are none.
+        added_value: What the image adds to the table; None without a table or an image.
 
     Returns:
         The page.
@@ -57,6 +60,7 @@ def report_folds(
         created=facts["created"],
         evaluation=evaluation,
         baselines=baselines,
+        added_value=added_value,
         score_pictures=save_drawings(draw_scores(predictions, evaluation), folder / "figures"),
         folds=_fold_rows(evaluation, summary),
         fold_pictures=save_drawings([_draw_folds(evaluation, scores, summary)], folder / "figures"),

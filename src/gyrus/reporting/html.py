@@ -7,6 +7,7 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup
 
+from gyrus.evaluation.added_value import PART_TITLES
 from gyrus.evaluation.assessment import assessment_sentences
 from gyrus.evaluation.metrics import CLASS_METRIC_TITLES, HEADLINE_METRICS, METRIC_TITLES
 from gyrus.evaluation.result import (
@@ -82,6 +83,7 @@ def report_environment() -> jinja2.Environment:
         "assessment_sentences": assessment_sentences,
         "rate_titles": {name: _short_title(rate.title) for name, rate in RATES.items()},
         "baseline_titles": BASELINE_TITLES,
+        "part_titles": PART_TITLES,
         "limitations": limitations,
         "score_notes": score_notes,
         "unit_name": unit_name,

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gyrus.audit.findings import Findings
+from gyrus.evaluation.added_value import AddedValue
 from gyrus.evaluation.assessment import Assessment
 from gyrus.evaluation.result import Baselines, Evaluation
 from gyrus.evaluation.subgroups import SubgroupTable
@@ -36,6 +37,7 @@ class ReportContent:
         baselines: Baselines judged on the same subjects; None where there are none.
         assessment: Choices made on the validation set and judged on the test set.
         subgroups: Scores of subgroups of subjects and images.
+        added_value: What the image adds to the table; None where there is no table or no image.
         score_pictures: Figures of the scores.
         folds: Rows of the table of a cross-validation: score, mean, SD and range over folds, pooled score.
         fold_pictures: Figures of the folds.
@@ -61,6 +63,7 @@ class ReportContent:
     baselines: Baselines | None = None
     assessment: Assessment | None = None
     subgroups: tuple[SubgroupTable, ...] = ()
+    added_value: AddedValue | None = None
     score_pictures: tuple[Picture, ...] = ()
     folds: tuple[tuple[str, ...], ...] = ()
     fold_pictures: tuple[Picture, ...] = ()

@@ -13,6 +13,7 @@ import pandas as pd
 from gyrus.audit.findings import Findings
 from gyrus.datasets.manifest import Manifest
 from gyrus.datasets.splits import Split
+from gyrus.evaluation.added_value import AddedValue
 from gyrus.evaluation.assessment import Assessment
 from gyrus.evaluation.result import Baselines, Evaluation
 from gyrus.evaluation.subgroups import Subgroups
@@ -28,7 +29,7 @@ from gyrus.reporting.report_content import Facts, ReportContent, command_text, d
 from gyrus.reporting.split_unit_report import shared_subjects
 from gyrus.reporting.training_figures import draw_training
 from gyrus.runs.run_folder import Run
-from gyrus.text import counted
+from gyrus.text import counted, listed
 from gyrus.types import SUBSETS
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ class RunResults:
         baselines: Judged on the same subjects; None where there are none.
         assessment: Choices made on the validation set; None in runs that lack it.
         subgroups: Scores of subgroups; None in runs that lack them.
+        added_value: What the image adds to the table; None for classifiers without a table or without images.
     """
 
     predictions: Predictions
@@ -58,6 +60,7 @@ class RunResults:
     baselines: Baselines | None = None
     assessment: Assessment | None = None
     subgroups: Subgroups | None = None
+    added_value: AddedValue | None = None
 
     @classmethod
     def load(cls, run: Run) -> RunResults:
@@ -75,15 +78,18 @@ class RunResults:
             baselines=Baselines.load(run.baselines) if run.baselines.is_file() else None,
             assessment=Assessment.load(run.assessment) if run.assessment.is_file() else None,
             subgroups=Subgroups.load(run.subgroups) if run.subgroups.is_file() else None,
+            added_value=AddedValue.load(run.added_value) if run.added_value.is_file() else None,
         )
 
 
 def read_history(run: Run) -> pd.DataFrame:
-    """The history of a training, one row per epoch.
+    """The history of a training, one row per epoch; empty if the classifier has no network.
 
     Raises:
         DataError: The file is missing or damaged.
     """
+    if not run.has_network:
+        return pd.DataFrame()
     with reading(run.history, "the history of a training"):
         history = pd.read_csv(read_lines(run.history))
         history[["epoch", "train_loss", "val_loss"]].astype(float)
@@ -106,7 +112,7 @@ def report_run(run: Run, results: RunResults | None = None) -> None:
     explanation, overlays = explanation_of(run)
     images = draw_images(predictions, run.examples, run.embeddings, overlays)
     with reading(run.history, "the history of a training"):
-        training = draw_training(results.history, best_epoch=facts.get("best_epoch"))
+        training = draw_training(results.history, best_epoch=facts.get("best_epoch")) if len(results.history) else ()
     content = ReportContent(
         title=run.title,
         created=facts["created"],
@@ -114,6 +120,7 @@ def report_run(run: Run, results: RunResults | None = None) -> None:
         baselines=results.baselines,
         assessment=assessment,
         subgroups=subgroups,
+        added_value=results.added_value,
         score_pictures=save_drawings(draw_scores(predictions, evaluation), run.figures),
         assessment_pictures=save_drawings(draw_assessment(assessment), run.figures) if assessment else (),
         subgroup_pictures=save_drawings(draw_subgroups(subgroups, evaluation.warning), run.figures),
@@ -181,6 +188,13 @@ def findings_of(run: Run, manifest: Manifest) -> Findings | None:
 
 def training_facts(facts: Mapping[str, Any], model: Mapping[str, Any]) -> Facts:
     """Model, input and training, from ``run.json`` and ``model.json``."""
+    if "features" in model:
+        chosen = [f"{name} = {value:g}" for name, value in model["chosen"].items()]
+        return (
+            ("Model", model["model"]["name"]),
+            ("Features", listed(model["features"], 30)),
+            ("Chosen within the training set", listed(chosen)),
+        )
     size = " x ".join(map(str, model["image_size"]))
     return (
         ("Model", model["model"]["name"]),

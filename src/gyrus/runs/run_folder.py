@@ -29,7 +29,7 @@ MARK = "gyrus.run/1"
 
 LIBRARIES = (DISTRIBUTION, "torch", "torchvision", "lightning", "timm", "numpy", "pandas", "pillow", "scikit-learn")
 
-NAMED_BY_GYRUS = re.compile(r"subject|image|shuffled-labels|(seed|fold)-\d+")
+NAMED_BY_GYRUS = re.compile(r"subject|image|shuffled-labels|image-alone|(seed|fold)-\d+")
 """Names of run folders that Gyrus creates inside another folder; they are not unique."""
 
 
@@ -49,9 +49,9 @@ class _File:
 
 _PICTURES = r"[^/]+\.(png|svg)"
 _OWN_FILES = re.compile(
-    r"(shuffled-labels/)?("
+    r"((shuffled-labels|image-alone)/)*("
     r"(config\.yaml|(manifest|predictions/[^/]+)\.parquet|model\.safetensors|model_card\.md|(history|quality)\.csv)"
-    r"|(predictions/[^/]+|run|environment|split|preprocessing|model|metrics|baselines|assessment|subgroups|likeness|tracking)\.json"
+    r"|(predictions/[^/]+|run|environment|split|preprocessing|model|metrics|baselines|assessment|subgroups|likeness|fusion|added_value|tracking)\.json"
     r"|(classification_report|history)\.txt|report\.html|(examples|embeddings|unlike_training)\.npz|(.+/)?(\..+)?\.lock"
     rf"|figures/{_PICTURES}|checkpoints/[^/]+\.ckpt|(tensorboard|wandb)/.+"
     rf"|audit/(figures/{_PICTURES}|audit\.html|findings\.(json|csv)|(quality|subjects|maps)\.csv)"
@@ -112,6 +112,12 @@ class Run:
     """Calibration, operating points, decision curve, selective prediction and conformal sets, JSON."""
     subgroups = _File("subgroups.json")
     """Scores of subgroups, JSON."""
+    fusion = _File("fusion.json")
+    """Of a network with a table: the classifier on the table, and the weights of both, JSON."""
+    added_value = _File("added_value.json")
+    """Scores of the table alone, the image alone and both, and whether the image adds to the table, JSON."""
+    image_alone = _File("image-alone")
+    """The run folder of the same network trained without the table, if the network itself takes the table."""
     quality = _File("quality.csv")
     """Sharpness and signal-to-noise ratio of the images of the test set, CSV."""
     shuffled = _File("shuffled-labels")
@@ -152,6 +158,11 @@ class Run:
         """All that prediction needs beside the weights and the config: the content of ``model.json``."""
         fields = {"model": dict, "in_channels": int, "image_size": list, "classes": list, "split_unit": str}
         return _read_document(self.model, "the description of a network", **fields, parameters=int)
+
+    @property
+    def has_network(self) -> bool:
+        """Whether the classifier is a network; False for models of scikit-learn on features."""
+        return self.description.get("kind", "network") == "network"
 
     @property
     def environment(self) -> dict[str, Any]:

@@ -197,6 +197,14 @@ def _named(paths: Sequence[Path]) -> dict[str, Path]:
 
 def _facts(run: Run) -> dict[str, str]:
     model, settings = run.description, load_run_config(run)
+    if not run.has_network:
+        name, columns = model["model"]["name"], ", ".join(settings.data.table_columns)
+        return {
+            "Model": f"{name} on {columns}",
+            "Parameters": f"{model['parameters']:,}",
+            "Input": counted(len(model["features"]), "feature"),
+            "Seed": str(settings.seed),
+        }
     size = " x ".join(map(str, model["image_size"]))
     return {
         "Model": str(model["model"]["name"]),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -13,6 +13,7 @@ from gyrus.datasets.manifest import Manifest
 from gyrus.datasets.splits import Split, kfold
 from gyrus.datasets.text_tables import write_csv
 from gyrus.errors import ConfigError, RunError
+from gyrus.evaluation.added_value import AddedValue
 from gyrus.evaluation.number_folds import number_fold_notes
 from gyrus.evaluation.number_result import NumberEvaluation, load_evaluation
 from gyrus.evaluation.out_of_fold import fold_notes, fold_scores, join_folds, require_all_tested, summarise_folds
@@ -40,6 +41,7 @@ from gyrus.workflows.evaluate import evaluate_predictions, require_evaluable
 from gyrus.workflows.experiment_config import ExperimentConfig, load_config
 from gyrus.workflows.load_data import scan_to_train
 from gyrus.workflows.parallel_training import train_all
+from gyrus.workflows.table_fusion import PARTS, evaluate_added_value
 from gyrus.workflows.train import finish_run, train_on_split
 from gyrus.workflows.training_plan import require_classes, require_two_classes
 
@@ -145,6 +147,7 @@ def _report(found: CrossValidation, manifest: Manifest) -> None:
     if isinstance(predictions, NumberPredictions) and isinstance(evaluation, NumberEvaluation):
         report_number_folds(found.folder, predictions=predictions, evaluation=evaluation, **how)
     elif isinstance(predictions, Predictions) and isinstance(evaluation, Evaluation):
+        how["added_value"] = found.added_value
         report_folds(found.folder, predictions=predictions, evaluation=evaluation, scores=found.scores, **how)
 
 
@@ -221,13 +224,27 @@ def _evaluate_folds(
         settings.evaluation,
         seed=settings.seed,
     )
-    found = CrossValidation(folder, folds, tuple(pooled), scores, baselines)
+    added = _added_value(folder, settings, manifest, [runs[0, fold] for fold in range(folds)])
+    found = CrossValidation(folder, folds, tuple(pooled), scores, baselines, added)
     for repeat, evaluation in enumerate(pooled):
         evaluation.save(metrics_path(folder, repeat))
     write_csv(scores, found.table)
     write_csv(found.summary, folder / "summary.csv")
     write_text(folder / "classification_report.txt", found.text())
     return found
+
+
+def _added_value(
+    folder: Path, settings: ExperimentConfig, manifest: Manifest, runs: Sequence[Run]
+) -> AddedValue | None:
+    """What the image adds to the table over the folds of the first repeat; None without a table or an image."""
+    for part in PARTS:
+        name = f"test-{part}"
+        if not all(run.predictions(name).is_file() for run in runs):
+            return None
+        join_folds([Predictions.load(run.predictions(name)) for run in runs]).save(Run(folder).predictions(name))
+    both = Predictions.load(predictions_path(folder, 0))
+    return evaluate_added_value(Run(folder), manifest, both, experiment=settings, config=settings.evaluation)
 
 
 def _plan(settings: ExperimentConfig, manifest: Manifest, folds: int, choose: NestedChoice | None) -> dict[str, Any]:

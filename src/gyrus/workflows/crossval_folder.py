@@ -12,6 +12,7 @@ import pandas as pd
 
 from gyrus.configuration import parse
 from gyrus.errors import RunError
+from gyrus.evaluation.added_value import AddedValue
 from gyrus.evaluation.number_folds import number_summary_text
 from gyrus.evaluation.number_result import NumberEvaluation, load_evaluation
 from gyrus.evaluation.out_of_fold import summarise_folds, summary_text
@@ -21,6 +22,7 @@ from gyrus.inference.number_predictions import AnyPredictions, load_predictions
 from gyrus.redaction import command_line
 from gyrus.runs.run_folder import Run, current_environment
 from gyrus.serialisation import Saved
+from gyrus.text import one_per_line
 from gyrus.workflows.experiment_config import ExperimentConfig, changed_fields, lasting_fields
 
 
@@ -59,6 +61,7 @@ class CrossValidation:
         pooled: The evaluation of the out-of-fold predictions of each repeat, of classes or of a number.
         scores: One row per repeat, fold and unit; see :func:`gyrus.evaluation.out_of_fold.fold_scores`.
         baselines: The baselines of the first repeat over all folds; None unless every fold has baselines.
+        added_value: What the image adds to the table, in the first repeat; None without a table or an image.
     """
 
     folder: Path
@@ -66,6 +69,7 @@ class CrossValidation:
     pooled: tuple[Evaluation | NumberEvaluation, ...]
     scores: pd.DataFrame
     baselines: Baselines | None = None
+    added_value: AddedValue | None = None
 
     @property
     def runs(self) -> tuple[Run, ...]:
@@ -96,13 +100,14 @@ class CrossValidation:
         repeats = f", {len(self.pooled)} repeats" if len(self.pooled) > 1 else ""
         folds = f"{self.folds} folds" + ("" if self.pooled[0].warning else ", each subject in one")
         first = self.pooled[0]
+        question = [one_per_line(self.added_value.text().splitlines()) + "\n"] if self.added_value else []
         report = first.text(self.baselines)
         summary = (
             number_summary_text(self.summary, first)
             if isinstance(first, NumberEvaluation)
             else summary_text(self.summary, first)
         )
-        return "\n".join([report, f"{folds}{repeats}", "", summary, ""])
+        return "\n".join([*question, report, f"{folds}{repeats}", "", summary, ""])
 
     @classmethod
     def load(cls, folder: Path) -> CrossValidation:
@@ -118,8 +123,10 @@ class CrossValidation:
         with reading(folder / "folds.csv", "the scores of the folds"):
             scores = pd.read_csv(read_lines(folder / "folds.csv"))
             summarise_folds(scores, pooled)
-        saved = Run(folder).baselines
-        return cls(folder, facts.folds, pooled, scores, Baselines.load(saved) if saved.is_file() else None)
+        saved, added = Run(folder).baselines, Run(folder).added_value
+        baselines = Baselines.load(saved) if saved.is_file() else None
+        added_value = AddedValue.load(added) if added.is_file() else None
+        return cls(folder, facts.folds, pooled, scores, baselines, added_value)
 
 
 def is_crossval(folder: Path) -> bool:

@@ -31,6 +31,7 @@ from gyrus.workflows.baselines import evaluate_run_baselines
 from gyrus.workflows.experiment_config import EvaluationConfig, ExperimentConfig, load_run_config
 from gyrus.workflows.number_evaluation import evaluate_number_file, evaluate_number_run, evaluate_number_table
 from gyrus.workflows.saved_outputs import QUALITY, load_quality
+from gyrus.workflows.table_fusion import evaluate_added_value
 
 GROUP_COLUMNS = ("age", "sex", "gender", "m/f", "site", "scanner", "manufacturer", "field_strength", "slice")
 """Columns of a manifest, in any case, that define subgroups by default."""
@@ -152,8 +153,10 @@ def evaluate_run(
     sampling = BootstrapConfig(config.resamples, settings.seed, config.level)
     groups = Subgroups(evaluate_subgroups(test, columns, bootstrap=sampling))
     groups.save(run.subgroups)
+    added = evaluate_added_value(run, manifest, test, experiment=settings, config=config)
+    question = [one_per_line(added.text().splitlines()) + "\n"] if added else []
     files = [one_per_line([f"Files of the data: {manifest.files.summary}."]) + "\n"] if manifest.files else []
-    write_text(run.classification_report, "\n".join([evaluation.text(baselines), assessment.text(), *files]))
+    write_text(run.classification_report, "\n".join([*question, evaluation.text(baselines), assessment.text(), *files]))
     results = RunResults(
         predictions=test,
         evaluation=evaluation,
@@ -163,6 +166,7 @@ def evaluate_run(
         baselines=baselines,
         assessment=assessment,
         subgroups=groups,
+        added_value=added,
     )
     report_run(run, results)
     return evaluation

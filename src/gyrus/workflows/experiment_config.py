@@ -16,6 +16,7 @@ from gyrus.datasets.patches import PatchConfig
 from gyrus.datasets.slice_stacks import StackConfig
 from gyrus.datasets.slices import SliceConfig
 from gyrus.datasets.splits import SplitConfig
+from gyrus.datasets.table_features import ColumnKind
 from gyrus.errors import ConfigError, RunError
 from gyrus.evaluation.result import Interval
 from gyrus.models.config import ModelConfig
@@ -99,6 +100,20 @@ class DataConfig(Section):
         None,
         description="gray values that become 0 and 255 in gray images with more than 8 bits, for example [0, 4095]",
     )
+
+    table: str | None = Field(
+        None, description="table with one row per subject, joined to the images by id; adds columns, never labels"
+    )
+    table_columns: Mapped[ColumnKind] = Field(
+        default_factory=dict,
+        description="columns the classifier uses: a list, or with what they hold, as {age: number, site: category}",
+    )
+
+    @field_validator("table_columns", mode="before")
+    @classmethod
+    def _kinds(cls, value: object) -> object:
+        names = [value] if isinstance(value, str) else value
+        return dict.fromkeys(names, "auto") if isinstance(names, list | tuple) else value
 
     @field_validator("files", mode="before")
     @classmethod

@@ -305,6 +305,11 @@ def _require_exportable(source: Source, classifiers: Sequence[TrainedClassifier]
             "cannot read yet. Predict with the run: gyrus predict."
         )
     for run, one in zip(source.runs, classifiers, strict=True):
+        if one.settings.data.table_columns:
+            raise ConfigError(
+                f"{run.folder} classifies by image and table ({', '.join(one.settings.data.table_columns)}), and "
+                "a bundle takes images only. Train a run without data.table_columns to export it."
+            )
         if one.tta:
             raise ConfigError(
                 f"{run.folder} was evaluated with test-time augmentation (evaluation.tta: {one.tta}), whose random "

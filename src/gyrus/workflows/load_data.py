@@ -8,11 +8,13 @@ from typing import Literal
 
 from gyrus.datasets.manifest import VOLUME_FILES, Manifest, Problem
 from gyrus.datasets.scan import scan
+from gyrus.datasets.sources.table import TABLE_EXTENSIONS, has_paths
 from gyrus.datasets.store import without_unusable
-from gyrus.errors import ConfigError
+from gyrus.datasets.table_features import additional_columns, find_column
+from gyrus.errors import ConfigError, DataError
 from gyrus.imaging.decoding import is_image
 from gyrus.imaging.volume_formats import is_volume
-from gyrus.text import counted
+from gyrus.text import counted, listed
 from gyrus.workflows.display import Display, show_notes
 from gyrus.workflows.experiment_config import DataConfig, ExperimentConfig
 
@@ -53,13 +55,61 @@ def scan_to_train(settings: ExperimentConfig, display: Display, *, cache: Path |
         ConfigError: The config names no data.
         DataError: The data cannot be read, or contain unusable files.
     """
-    manifest = scan_data(settings.data, display)
-    if settings.data.on_bad_file == "fail":
+    manifest = scan_data(_reading(settings), display)
+    _require_inputs(manifest, settings)
+    if settings.data.on_bad_file == "fail" or not manifest.has_images:
         return manifest
     with display.progress("Preparing images") as progress:
         usable = without_unusable(manifest, settings.preprocessing, cache=cache, progress=progress)
     _show_skipped([problem for problem in usable.problems if problem not in manifest.problems], display)
     return usable
+
+
+def _reading(settings: ExperimentConfig) -> DataConfig:
+    """How the data of a config are read: a table without paths has no images, if the model needs none."""
+    data = settings.data
+    if data.source or data.path is None or settings.model.needs_images or not is_people_table(data.path, data.columns):
+        return data
+    return data.model_copy(update={"source": "people"})
+
+
+def is_people_table(path: str | Path, columns: Mapping[str, str]) -> bool:
+    """Whether a path is a table that names no images."""
+    file = Path(path)
+    return file.suffix.lower() in TABLE_EXTENSIONS and file.is_file() and not has_paths(file, columns)
+
+
+def _require_inputs(manifest: Manifest, settings: ExperimentConfig) -> None:
+    """Refuse data that lack what the model classifies by.
+
+    Raises:
+        ConfigError: The columns are not named, or do not exist.
+        DataError: The model needs images, and there are none.
+    """
+    model, columns = settings.model, settings.data.table_columns
+    if model.needs_images and not manifest.has_images:
+        raise DataError(
+            f"{settings.data.path} has no images, and the model {model.name} needs them. For a classifier on the "
+            "columns of a table: --set model.name=logistic-regression --table-columns age,sex."
+        )
+    if not model.needs_images and not columns:
+        known = [name for name in additional_columns(manifest.table) if manifest.table[name].notna().any()]
+        raise ConfigError(
+            f"The model {model.name} classifies by the columns of a table; name them with --table-columns, such as "
+            f"age,sex. The data have: {listed(known, 20) or 'none'}."
+        )
+    if columns:
+        _require_classes(manifest)
+    for name in columns:
+        find_column(manifest.table, name)
+
+
+def _require_classes(manifest: Manifest) -> None:
+    if manifest.target.is_number:
+        raise ConfigError(
+            f"data.table_columns is for classes, and data.target asks for the number '{manifest.target.name}'. Leave "
+            "one of them out."
+        )
 
 
 def scan_path(
@@ -135,6 +185,7 @@ def _scan(path: Input, config: DataConfig, progress: Callable[[int, int], None],
         missing_channel=config.missing_channel,
         labelled=labelled,
         target=config.target,
+        people=config.table,
         progress=progress,
     )
 

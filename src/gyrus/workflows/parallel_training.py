@@ -44,8 +44,9 @@ def train_all(
             display.say(f"{title}:")
             training(display)
         return
-    with display.progress("Decoding images") as progress:
-        open_store(manifest, preprocessing, progress=progress)
+    if manifest.has_images:
+        with display.progress("Decoding images") as progress:
+            open_store(manifest, preprocessing, progress=progress)
     show_notes(display, [_note_on_threads(min(current_executor().places, len(trainings)))])
     process = _Process.current()
     with display.progress("Training") as progress:

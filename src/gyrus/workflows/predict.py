@@ -25,6 +25,7 @@ from gyrus.export.manifest import Choices, is_bundle
 from gyrus.files import digest, file_digest, read_json, reading, temporary_folder
 from gyrus.inference.columns import exported_columns
 from gyrus.inference.engines import PROBE, ChosenEngine, EngineName, TorchEngine, choose_engine
+from gyrus.inference.late_fusion import LateFusion, known_subjects
 from gyrus.inference.number_predictions import AnyPredictions, NumberPredictions, average
 from gyrus.inference.number_rule import NumberRule
 from gyrus.inference.predict import (
@@ -52,6 +53,7 @@ from gyrus.runs.run_folder import Run
 from gyrus.training.config import NumberLoss
 from gyrus.transforms.normalisation import Normalisation
 from gyrus.types import MissingChannel, SplitUnit
+from gyrus.workflows.classical import require_network, show_missing_cells
 from gyrus.workflows.data_module import build_model
 from gyrus.workflows.display import SILENT, Display
 from gyrus.workflows.ensemble import Weighting, member_weights, open_runs, shared_assessment
@@ -120,8 +122,42 @@ def predict(
             bundles[0], inputs, out=out, dicom_sr=dicom_sr, data=data, engine=engine, display=display
         )
         return found.predictions()
-    predictor = Predictor(sources, device=device, engine=engine, tta=tta, weights=weights, display=display)
+    runs = open_runs(sources)
+    if any(not each.has_network for each in runs):
+        return _predict_without_network(
+            runs, inputs, out=out, dicom_sr=dicom_sr, data=data, tta=tta, weights=weights, display=display
+        )
+    predictor = Predictor(runs, device=device, engine=engine, tta=tta, weights=weights, display=display)
     return predictor.predict(inputs, out=out, dicom_sr=dicom_sr, data=data)
+
+
+def _predict_without_network(
+    runs: Sequence[Run],
+    inputs: Sequence[str | Path],
+    *,
+    out: str | Path | None,
+    dicom_sr: str | Path | None,
+    data: DataConfig | None,
+    tta: int | None,
+    weights: Weighting,
+    display: Display,
+) -> Predictions:
+    """Predict with runs of which one has no network.
+
+    Raises:
+        ConfigError: Another run has a network, or an option needs one.
+    """
+    from gyrus.workflows.predict_table import predict_table
+
+    if any(each.has_network for each in runs):
+        raise ConfigError(
+            "A classifier on the columns of a table and a network cannot be averaged. Train a network with "
+            "--table-columns: it combines both with weights fitted on the validation set."
+        )
+    if dicom_sr is not None or tta:
+        raise ConfigError("--dicom-sr and --tta need a network; this classifier uses the columns of a table.")
+    place = Path(out) if out is not None else None
+    return predict_table(runs, inputs, out=place, data=data or DataConfig(), weights=weights, display=display)
 
 
 class Predictor:
@@ -286,6 +322,8 @@ class Predictor:
         """The predictions for an input, what was skipped, and the folder of the names."""
         first = self._members[0].classifier
         manifest = first.require_dimensions(scan_unlabelled(path, first.reading(config), self._display))
+        for member in self._members:
+            member.classifier.require_columns(manifest, self._display)
         if reports:
             reports.add(manifest)
         with temporary_folder(folder_for_temporary_files()) as cache:
@@ -296,7 +334,7 @@ class Predictor:
             in_parts = config.on_bad_file == "fail"
             logits_of, distances_of = self._outputs(manifest, path, cache, in_parts=in_parts)
             found = [
-                member.classifier.predictions(manifest, logits)
+                member.classifier.predictions(manifest, member.classifier.with_table(logits, manifest))
                 for member, logits in zip(self._members, logits_of, strict=True)
             ]
         together: AnyPredictions = average(found, self._weights) if len(found) > 1 else found[0]  # type: ignore[type-var]
@@ -415,6 +453,7 @@ class TrainedClassifier:
     tta: int
     unlike: UnlikeTraining | None = None
     target: Target = CLASSES
+    fusion: LateFusion | None = None
 
     @classmethod
     def load(cls, run: Run, tta: int | None = None) -> TrainedClassifier:
@@ -427,6 +466,7 @@ class TrainedClassifier:
         Raises:
             GyrusError: A file of the run is missing, damaged or of another run.
         """
+        require_network(run)
         about, settings = run.description, load_run_config(run)
         channels = about["in_channels"]
         with reading(run.model, f"the description of the network in {run.config.name}"):
@@ -439,7 +479,11 @@ class TrainedClassifier:
         copies = settings.evaluation.tta if tta is None else tta
         unlike = load_unlike_training(run)
         target = Target.from_facts(about)
-        return cls(model, tuple(about["classes"]), about["split_unit"], normalisation, settings, copies, unlike, target)
+        fusion = LateFusion.load(run.fusion) if settings.data.table_columns else None
+        classes = tuple(about["classes"])
+        return cls(
+            model, classes, about["split_unit"], normalisation, settings, copies, unlike, target=target, fusion=fusion
+        )
 
     @property
     def point(self) -> int:
@@ -505,6 +549,31 @@ class TrainedClassifier:
             NothingUsableError: They are volumes for a network of 2D images, or the reverse.
         """
         return require_dimensions(manifest, self.model.spatial_dims, "run")
+
+    def with_table(self, logits: np.ndarray, manifest: Manifest) -> np.ndarray:
+        """The logits (N, K) of image and table together; those of the image if the classifier has no table.
+
+        Raises:
+            DataError: A column is missing, or a cell is not what its column holds.
+        """
+        if self.fusion is None:
+            return logits
+        table = manifest.table
+        return self.fusion.combine(logits, table, known_subjects(table["subject"]), "error")
+
+    def require_columns(self, manifest: Manifest, display: Display) -> None:
+        """Refuse data without the columns of the classifier, before anything is decoded; missing cells are noted.
+
+        Raises:
+            DataError: A column is missing, or a cell is not what its column holds.
+        """
+        if self.fusion is None:
+            return
+        try:
+            self.fusion.encoder.encode(manifest.table)
+        except DataError as error:
+            raise DataError(f"{error} Give the table of the subjects with --table.") from error
+        show_missing_cells(self.fusion.encoder, manifest, display)
 
     def usable(self, manifest: Manifest, cache: Path) -> Manifest:
         """The manifest without samples that cannot be prepared for the network, which become problems."""

@@ -22,6 +22,7 @@ from gyrus.runs.run_folder import Run, installed_version
 from gyrus.training.loggers import RunLogger, open_log, require_loggers
 from gyrus.training.worker import by_process_0
 from gyrus.workflows.baselines import predict_baselines, save_baseline_predictions, shuffle_labels
+from gyrus.workflows.classical import TableClassifier
 from gyrus.workflows.data_module import DataModule, fit_model, new_model
 from gyrus.workflows.display import SILENT, Display, show_warnings
 from gyrus.workflows.evaluate import evaluate_run
@@ -43,6 +44,7 @@ from gyrus.workflows.saved_outputs import (
     save_quality,
     save_weights,
 )
+from gyrus.workflows.table_fusion import add_table
 from gyrus.workflows.training_plan import data_to_train, require_memory
 
 
@@ -162,7 +164,7 @@ def finish_run(
 
 def _require_memory(settings: ExperimentConfig, manifest: Manifest) -> None:
     """Refuse a training that needs more memory than there is, before anything is written."""
-    if settings.training.check_memory:
+    if settings.model.needs_images and settings.training.check_memory:
         shape = stored_shape(manifest, settings.preprocessing)
         require_memory(settings, shape, len(manifest.classes), len(manifest))
 
@@ -211,6 +213,8 @@ def _train(
     splits.check_split(split, manifest)
     show_warnings(display, (split.warning, *split.notes))
     run.mark("started", manifest=manifest.digest)
+    if not settings.model.needs_images:
+        return _fit_on_table(run, settings, manifest, split, display)
 
     with display.progress("Decoding images") as progress:
         store = open_store(manifest, settings.preprocessing, progress=progress)
@@ -231,6 +235,8 @@ def _train(
 
     device = pick_device(settings.training.device)
     val, test = (data.predict(subset, model, device, display) for subset in ("val", "test"))
+    if isinstance(val, Predictions) and isinstance(test, Predictions) and settings.data.table_columns:
+        val, test = add_table(run, settings, manifest, split, val=val, test=test, display=display)
     val.save(run.predictions("val"))
     test.save(run.predictions("test"))
 
@@ -250,6 +256,21 @@ def _train(
         run.mark("interrupted")
         return None
 
+    evaluation = evaluate_run(run, settings, manifest, split, val=val, test=test)
+    run.mark("finished")
+    return evaluation
+
+
+def _fit_on_table(
+    run: Run, settings: ExperimentConfig, manifest: Manifest, split: Split, display: Display
+) -> Evaluation | NumberEvaluation:
+    """Fit a classifier without a network on the columns of a table, and evaluate it."""
+    classifier = TableClassifier.fit(manifest, split, settings)
+    display.say(f"Columns: {classifier.encoder.text}")
+    classifier.save(run, settings)
+    val, test = (classifier.predict(manifest, split, subset) for subset in ("val", "test"))
+    val.save(run.predictions("val"))
+    test.save(run.predictions("test"))
     evaluation = evaluate_run(run, settings, manifest, split, val=val, test=test)
     run.mark("finished")
     return evaluation
@@ -302,5 +323,5 @@ def _log_results(log: RunLogger, run: Run, evaluation: Evaluation | NumberEvalua
         scores,
         sorted(run.figures.glob("*.png")),
         [path for path in files if path.exists()],
-        step=int(run.facts["best_epoch"]),
+        step=int(run.facts.get("best_epoch", 0)),
     )

@@ -67,7 +67,9 @@ class ValidatedRun(ValidatedClassifier):
 
     def scan(self, config: DataConfig, display: Display) -> Manifest:
         """As :meth:`ValidatedClassifier.scan`."""
-        return self._trained.require_dimensions(scan_data(self._trained.reading(config), display))
+        cohort = self._trained.require_dimensions(scan_data(self._trained.reading(config), display))
+        self._trained.require_columns(cohort, display)
+        return cohort
 
     def people_in_both(self, cohort: Manifest, same_ids: SameIds, display: Display) -> PeopleInBoth:
         """By identifiers, near-identical pixels, and files; the surest way is stated."""
@@ -106,6 +108,7 @@ class ValidatedRun(ValidatedClassifier):
         logits = predict_with_tta(
             trained.model, plain, augmented, copies=trained.tta, device=self._place, progress=progress
         )
+        logits = trained.with_table(logits, cohort)
         if trained.unlike is None:
             return logits, {}
         rows = np.arange(len(cohort))

@@ -199,6 +199,58 @@ def with_table(samples: Listing, path: Path, request: ScanRequest) -> Listing:
     return _without_row(replace(listing, notes=(*samples.notes, *notes), tables=tuple(files)), way, where, request)
 
 
+def with_people(samples: Listing, path: Path, request: ScanRequest) -> Listing:
+    """The samples with the columns of a table of subjects, such as age and sex. Labels and subjects stay as they are.
+
+    The id of a sample is its subject, where the source names subjects, else a part of its path or of its header. A
+    sample without a row has no values.
+
+    Args:
+        samples: The samples of a source.
+        path: The table, with a column of ids, and one of visits if subjects have several rows.
+        request: How the data are read; columns that the table lacks do not matter here.
+
+    Raises:
+        DataError: The table cannot be read, or no id of it is that of a sample.
+    """
+    table, read_notes = read_table(path)
+    present = list(map(str, table.columns))
+    asked = {role: name for role, name in request.columns.items() if name in present}
+    own = replace(request, columns=asked, labelled=False)
+    column, way = _best_for_people(samples, table, own)
+    if not way.score[0]:
+        ids = [name for name in text_cells(table[column]) if name is not None] if column else []
+        shown = f"Ids there: {examples(ids)}; samples: {examples(samples.names)}. " if ids else ""
+        raise DataError(
+            f"No id of {path.name} is that of a sample. {shown}Name the column of ids with --column subject=NAME; it "
+            f"has the columns {', '.join(present)}."
+        )
+    found = roles_present(present, own.columns)
+    keyed = _keyed(table, column, visit=found.get("session"), label=None, where=path.name)
+    cells = keyed.rows(way.ids, _visits(samples, way.ids, keyed))
+    further = [name for name in present if name not in (column, *found.values())]
+    joined = add_columns(samples.rows.reset_index(drop=True), cells[further], {}, own)
+    absent = sum(name is None for name in way.ids)
+    without = f"; {absent} of {len(way.ids)} samples have no row there" if absent else ""
+    note = f"columns of {path.name} were added: its {column} is {way.description}{without}"
+    inside = (path,) if path.is_relative_to(samples.root) else ()
+    return replace(samples, rows=joined, notes=(*samples.notes, *read_notes, note), tables=(*samples.tables, *inside))
+
+
+def _best_for_people(samples: Listing, table: pd.DataFrame, request: ScanRequest) -> tuple[str, _Way]:
+    """The column of ids and the part of the samples that names most of them: their subject, if the source has it."""
+    if "subject" in samples.rows:
+        subjects = [None if name is None else _bare(name) for name in text_cells(samples.rows["subject"])]
+        for column in _id_columns(list(map(str, table.columns)), request):
+            ids = {_bare(name) for name in text_cells(table[column]) if name is not None}
+            way = _Way("the subject", tuple(name if name in ids else None for name in subjects))
+            if way.score[0]:
+                return column, way
+    if not samples.names:
+        return "", _Way("", ())
+    return _best(table, samples.names, request, samples.header_ids)
+
+
 def _spelling_notes(cells: Sequence[str | None], paths: Sequence[str], way: _Way) -> list[str]:
     """A note on ids of the table that the paths write in another way."""
     spellings: dict[str, set[str]] = {}

@@ -149,7 +149,7 @@ def with_labels(files: Sequence[Path], request: ScanRequest) -> tuple[list[Path]
     if not any(found.values()):
         table, _ = read_table(files[0])
         find_columns(list(table.columns), request.columns)  # a column that the user names may not exist
-        raise DataError(f"{files[0]} has no column of labels{_known(table, 'label')}")
+        raise DataError(f"{files[0]} has no column of labels{missing_column(table, 'label')}")
     without = [file.name for file, has in found.items() if not has]
     note = f"not used, because it has no column of labels: {', '.join(without)}"
     return [file for file, has in found.items() if has], [note] if without else []
@@ -251,7 +251,10 @@ def _read_rows(
         )
     found = find_columns(list(table.columns), request.columns)
     if "path" not in found:
-        raise DataError(f"{file} has no column of paths{_known(table, 'path')}")
+        raise DataError(
+            f"{file} has no column of paths{missing_column(table, 'path')} A table of subjects without images: "
+            "--source people, with a model that needs none (--set model.name=logistic-regression)."
+        )
     if table.empty:
         raise DataError(f"{file} has no rows.")
     rows = pd.DataFrame({"path": _absolute(file, table[found["path"]])})
@@ -271,7 +274,8 @@ def _text_columns(file: Path) -> list[str]:
     return [field.name for field in schema if any(is_text(field.type) for is_text in text)]
 
 
-def _known(table: pd.DataFrame, role: str) -> str:
+def missing_column(table: pd.DataFrame, role: str) -> str:
+    """The columns of a table that lacks one for a role, and what to do, as the end of a message."""
     names = " or ".join(COLUMN_NAMES[role][:3])
     return (
         f"; it has {', '.join(map(str, table.columns))}. Rename one of them to {names}, "

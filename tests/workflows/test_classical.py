@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from gyrus.datasets.manifest import Manifest
+from gyrus.datasets.splits import Split
+from gyrus.errors import ConfigError, DataError, RunError
+from gyrus.inference.predictions import Predictions
+from gyrus.workflows.compare import compare
+from gyrus.workflows.crossval import crossval
+from gyrus.workflows.explain.explain import explain
+from gyrus.workflows.predict import predict
+from gyrus.workflows.train import train
+from tests.support.command_line import gyrus, refused
+
+SETTINGS = {
+    "model.name": "logistic-regression",
+    "data.table_columns": ["age", "sex"],
+    "evaluation.resamples": 0,
+}
+
+
+@pytest.fixture(scope="module")
+def people(tmp_path_factory):
+    """80 people whose class depends on age and sex; some cells are missing."""
+    random = np.random.default_rng(0)
+    age, man = random.normal(70, 8, 80).round(), random.integers(0, 2, 80)
+    sick = age / 8 + man + random.logistic(size=80) > 9.2
+    table = pd.DataFrame(
+        {
+            "subject": [f"p{number:02}" for number in range(80)],
+            "diagnosis": np.where(sick, "AD", "CN"),
+            "age": age,
+            "sex": np.where(man, "M", "F"),
+        }
+    )
+    table.loc[::9, "age"] = np.nan
+    table.loc[::11, "sex"] = None
+    path = tmp_path_factory.mktemp("people") / "people.csv"
+    table.to_csv(path, index=False)
+    return path
+
+
+@pytest.fixture(scope="module")
+def run(people, tmp_path_factory):
+    return train(data=people, out=tmp_path_factory.mktemp("runs") / "table", overrides=SETTINGS)
+
+
+def test_the_numbers_of_a_run_are_those_of_scikit_learn(run, people):
+    from sklearn.compose import make_column_transformer
+    from sklearn.impute import SimpleImputer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    split, table = Split.load(run.split), pd.read_csv(people, index_col="subject")
+    frame = pd.DataFrame({"age": table["age"], "man": table["sex"].map({"M": 1.0, "F": 0.0})})
+    pipeline = make_pipeline(
+        make_column_transformer(
+            (make_pipeline(SimpleImputer(), StandardScaler()), ["age"]), (SimpleImputer(), ["man"])
+        ),
+        LogisticRegression(C=run.description["chosen"]["C"], tol=1e-10),
+    )
+    train_set, test_set = (list(split.samples[subset]) for subset in ("train", "test"))
+    pipeline.fit(frame.loc[train_set], table.loc[train_set, "diagnosis"])
+    predictions = Predictions.load(run.predictions("test"))
+    expected = pipeline.predict_proba(frame.loc[predictions.table["sample"]])
+    assert set(predictions.table["sample"]) == set(test_set)
+    np.testing.assert_allclose(predictions.probabilities, expected, atol=1e-6)
+
+
+def test_a_run_has_the_files_of_every_run_and_no_pickle(run):
+    assert not run.foreign_files
+    assert not Manifest.load(run.manifest).has_images
+    assert run.description["features"] == ["age", "sex=M"]
+    assert json.loads(run.preprocessing.read_text())["table"]["columns"][0]["name"] == "age"
+    page = run.report.read_text()
+    assert "logistic-regression" in page
+    assert "age, sex=M" in page
+
+
+def test_new_people_are_predicted_from_a_table_with_missing_cells(run, people, tmp_path):
+    new = pd.read_csv(people).drop(columns="diagnosis")
+    new.loc[len(new)] = ["new", None, None]
+    new.to_csv(tmp_path / "new.csv", index=False)
+    told = gyrus("predict", run.folder, "--table", tmp_path / "new.csv", "--out", tmp_path / "out.csv")
+    assert "'age' is missing in 10 of 81 rows" in told.stderr
+    assert "81 predictions by a linear model" in told.stdout
+    found = pd.read_csv(tmp_path / "out.csv").set_index("sample")
+    test = Predictions.load(run.predictions("test"))
+    np.testing.assert_allclose(
+        found.loc[test.table["sample"], "probability:AD"], test.probabilities[:, test.classes.index("AD")], atol=1e-12
+    )
+    assert "new" in found.index
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"sex": "X"}, "'sex' that no training subject has; the first is 'X' (p00). Known: F, M"),
+        ({"age": "old"}, "'age' must hold numbers"),
+    ],
+)
+def test_cells_that_do_not_fit_are_refused(run, people, tmp_path, change, words):
+    table = pd.read_csv(people).astype(object)
+    for column, cell in change.items():
+        table.loc[0, column] = cell
+    table.to_csv(tmp_path / "new.csv", index=False)
+    with pytest.raises(DataError) as error:
+        predict(run, [tmp_path / "new.csv"])
+    assert words in str(error.value)
+
+
+def test_a_missing_column_is_named(run, people, tmp_path):
+    pd.read_csv(people).drop(columns="age").to_csv(tmp_path / "new.csv", index=False)
+    out = tmp_path / "out.csv"
+    words = refused("predict", run.folder, tmp_path / "new.csv", "--out", out)
+    assert "needs the column 'age', which the table lacks. It has: sex" in " ".join(words.split())
+    assert not out.exists()
+
+
+def test_it_is_compared_and_cross_validated_like_any_classifier(run, people, tmp_path):
+    age = train(data=people, out=tmp_path / "age", overrides={**SETTINGS, "data.table_columns": ["age"]})
+    board = compare({"both": run.folder, "age": age.folder}, out=tmp_path / "comparison", resamples=50)
+    (table,) = board.leaderboard.tables
+    assert {standing.entry.name for standing in table.standings} == {"both", "age"}
+    found = crossval(data=people, out=tmp_path / "folds", folds=2, overrides=SETTINGS)
+    assert len(found.predictions()) == 80
+    together = predict(tmp_path / "folds", [people])
+    alone = [predict(each, [people]).probabilities for each in found.runs]
+    np.testing.assert_allclose(together.probabilities, np.mean(alone, axis=0), atol=1e-12)
+
+
+def test_what_needs_a_network_says_so(run, people, tmp_path):
+    with pytest.raises(RunError, match="is a logistic-regression on the columns of a table: it has no network"):
+        explain(run.folder, out=tmp_path / "maps")
+    with pytest.raises(ConfigError, match="--tta need a network"):
+        predict(run, [people], tta=2)
+
+
+def test_models_and_data_must_fit_each_other(people, tmp_path):
+    with pytest.raises(DataError, match="has no images, and the model baseline-cnn needs them"):
+        train(data=people, out=tmp_path / "run", overrides={"data.source": "people"})
+    with pytest.raises(ConfigError, match=r"name them with --table-columns, .* The data have: age, sex"):
+        train(data=people, out=tmp_path / "run", overrides={"model.name": "logistic-regression"})
+    with pytest.raises(ConfigError, match=r"no column 'agee'\. Did you mean 'age'"):
+        train(data=people, out=tmp_path / "run", overrides={**SETTINGS, "data.table_columns": ["agee"]})
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_table_beside_images_is_joined_by_id(phantom_folder, tmp_path):
+    subjects = sorted({image.stem.rpartition("_")[0] for image in phantom_folder.rglob("*.png")})
+    table = pd.DataFrame({"subject": subjects[1:], "age": range(60, 59 + len(subjects)), "sex": "F"})
+    table.loc[::2, "sex"] = "M"
+    table.to_csv(tmp_path / "people.csv", index=False)
+    settings = {**SETTINGS, "data.table": str(tmp_path / "people.csv")}
+    run = train(data=phantom_folder, out=tmp_path / "run", overrides=settings)
+    known = Manifest.load(run.manifest).table
+    assert known["age"].isna().sum() == (known["subject"] == known["subject"].min()).sum()
+    assert known.groupby("subject")["age"].nunique().max() == 1
+    assert len(Predictions.load(run.predictions("test"))) > len(Split.load(run.split).subjects["test"])
