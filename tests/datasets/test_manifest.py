@@ -11,7 +11,7 @@ import pytest
 
 from gyrus.datasets.file_counts import FileCounts
 from gyrus.datasets.manifest import COLUMNS, Manifest, Problem, count_reasons, describe_reasons, order_classes
-from gyrus.errors import BadFilesError, DataError, NothingUsableError
+from gyrus.errors import BadFilesError, ConfigError, DataError, NothingUsableError
 from tests.support.manifests import manifest_of, subjects_per_label
 
 
@@ -176,3 +176,70 @@ def test_a_derived_manifest_keeps_all_but_the_rows(manifest):
 def test_classes_are_in_the_order_of_numbers_or_of_letters():
     assert order_classes(["10", "9", "-1", "9"]) == ("-1", "9", "10")
     assert order_classes(["10", "9", "a"]) == ("10", "9", "a")
+
+
+STAGES = ("Non_Demented", "Very_Mild_Demented", "Mild_Demented", "Moderate_Demented")
+
+
+def of_stages(*names: str) -> Manifest:
+    return manifest_of(subjects_per_label(**dict.fromkeys(names, 2)))
+
+
+def test_known_stages_come_in_their_order_and_a_note_says_how_to_turn_it_off(tmp_path):
+    found = of_stages(*STAGES).with_order()
+    assert found.classes == STAGES
+    assert found.target.is_ordered
+    assert found.targets[found.table["label"] == "Moderate_Demented"].unique().tolist() == [3]
+    assert "Non_Demented < Very_Mild_Demented" in found.notes[-1]
+    assert "--no-ordered" in found.notes[-1]
+    found.save(tmp_path / "manifest.parquet")
+    loaded = Manifest.load(tmp_path / "manifest.parquet")
+    assert (loaded.classes, loaded.target) == (found.classes, found.target)
+    assert loaded.digest == found.digest
+
+
+def test_without_an_order_classes_stay_as_they_are():
+    plain = of_stages(*STAGES)
+    for unchanged in (
+        plain.with_order(False),
+        of_stages("a", "b", "c").with_order(),
+        of_stages("AD", "CN").with_order(),
+    ):
+        assert not unchanged.target.is_ordered
+        assert list(unchanged.classes) == sorted(unchanged.classes)
+    assert plain.with_order(False).digest == plain.digest
+
+
+def test_an_order_can_be_stated():
+    assert of_stages("b", "a").with_order(("b", "a")).classes == ("b", "a")
+    assert of_stages("3", "1", "2").with_order(True).classes == ("1", "2", "3")
+    with pytest.raises(ConfigError, match="missing: c"):
+        of_stages("a", "b", "c").with_order(("a", "b"))
+    with pytest.raises(ConfigError, match="not known by their names"):
+        of_stages("a", "b", "c").with_order(True)
+
+
+def test_classes_given_in_another_order_than_the_known_one_keep_theirs():
+    given = manifest_of(subjects_per_label(AD=1, CN=1, MCI=1), classes=("AD", "MCI", "CN"))
+    kept = given.with_order(given=True)
+    assert kept.classes == ("AD", "MCI", "CN")
+    assert not kept.target.is_ordered
+    assert "CN < MCI < AD" in kept.notes[-1]
+    assert given.with_order(True, given=True).target.is_ordered
+
+
+@pytest.mark.parametrize(
+    ("groups", "classes"),
+    [
+        ({"Dementia": STAGES[1:]}, ("Non_Demented", "Dementia")),
+        ({"Early": STAGES[1:3]}, ("Non_Demented", "Early", "Moderate_Demented")),
+        ({"Ends": (STAGES[0], STAGES[3])}, None),
+    ],
+)
+def test_merging_neighbouring_stages_keeps_the_order(groups, classes):
+    merged = of_stages(*STAGES).with_order().merge(groups)
+    assert merged.target.is_ordered == (classes is not None)
+    if classes:
+        assert merged.classes == classes
+    else:
+        assert "no order any more" in merged.notes[-1]

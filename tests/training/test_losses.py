@@ -9,8 +9,18 @@ from torch.nn import functional
 from torchvision.ops import sigmoid_focal_loss
 
 from gyrus.errors import ConfigError
-from gyrus.training.config import LOSS_NAMES, CrossEntropy, Focal, TrainingConfig
-from gyrus.training.losses import LOSSES, Objective, class_weights, cross_entropy, focal, reduce
+from gyrus.models.ordinal_outputs import corn_log_probabilities, cumulative_link_log_probabilities
+from gyrus.training.config import LOSS_NAMES, Corn, CrossEntropy, CumulativeLink, Focal, TrainingConfig
+from gyrus.training.losses import (
+    LOSSES,
+    NUMBER_LOSSES,
+    Objective,
+    class_weights,
+    cross_entropy,
+    focal,
+    mean_weights,
+    reduce,
+)
 from gyrus.training.mixup import Mix, mix_images
 from tests.support.toy import ToyDataset, tiny_net
 from tests.support.toy_training import changed, train
@@ -34,7 +44,7 @@ def batch():
 
 
 def test_every_name_of_the_config_has_a_loss():
-    assert set(LOSSES) == set(LOSS_NAMES)
+    assert {*LOSSES, *NUMBER_LOSSES} == set(LOSS_NAMES)
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
@@ -51,6 +61,33 @@ def test_focal_of_two_classes_is_the_binary_focal_loss(gamma):
     targets = torch.arange(9) % 2
     mine = focal(Focal(gamma=gamma), torch.stack([torch.zeros(9), score], dim=1), targets, None)
     torch.testing.assert_close(mine, sigmoid_focal_loss(score, targets.float(), alpha=-1, gamma=gamma))
+
+
+def test_corn_is_the_loss_of_the_paper(batch):
+    logits, targets = batch[0][:, :3].detach(), batch[1]
+    total, count = 0.0, 0
+    for rank in range(3):  # equation 6: one binary task per rank, on the images that reach it
+        for row in range(len(targets)):
+            if targets[row] >= rank:
+                probability = torch.sigmoid(logits[row, rank])
+                total -= float(torch.log(probability if targets[row] > rank else 1 - probability))
+                count += 1
+    outputs = corn_log_probabilities(logits, torch.triu(torch.ones(3, 4), diagonal=1))
+    values = LOSSES["corn"](Corn(), outputs, targets, None)
+    assert float(reduce(values, targets, mean_weights("corn", None, outputs))) == pytest.approx(total / count)
+
+
+def test_cumulative_link_is_the_likelihood_of_proportional_odds(batch):
+    scores, targets = batch[0][:, :1].detach(), batch[1]
+    thresholds = torch.tensor([-1.0, 0.2, 1.5])
+    ends = torch.cat([torch.tensor([-torch.inf]), thresholds, torch.tensor([torch.inf])])
+    chances = torch.sigmoid(ends[targets + 1] - scores[:, 0]) - torch.sigmoid(ends[targets] - scores[:, 0])
+    outputs = cumulative_link_log_probabilities(scores, thresholds)
+    weights = torch.tensor([1.0, 5.0, 0.3, 2.0])
+    values = LOSSES["cumulative_link"](CumulativeLink(), outputs, targets, weights)
+    expected = -(weights[targets] * chances.log()).sum() / weights[targets].sum()
+    found = reduce(values, targets, mean_weights("cumulative_link", weights, outputs))
+    torch.testing.assert_close(found, expected)
 
 
 def test_focal_without_focus_is_cross_entropy(batch):

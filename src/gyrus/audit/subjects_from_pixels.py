@@ -327,7 +327,12 @@ def apply_groups(manifest: Manifest, grouping: SubjectGroups) -> Manifest:
         f"confidence {grouping.overall_confidence:.2f})"
     )
     inferred = Manifest.from_rows(
-        table, root=manifest.root, classes=manifest.classes, subject_kind="inferred", subject_rule=rule
+        table,
+        root=manifest.root,
+        classes=manifest.classes,
+        subject_kind="inferred",
+        subject_rule=rule,
+        target=manifest.target,
     )
     return replace(inferred, problems=manifest.problems)
 

@@ -213,6 +213,17 @@ class DataOptions(ReadingOptions):
         str | None,
         typer.Option("--classes", help="Class names in order, separated by commas (for example CN,MCI,AD)."),
     ] = None
+    ordered: Annotated[
+        str | None,
+        typer.Option(
+            "--ordered",
+            help="Classes that are stages, from the lowest to the highest: 'CN<MCI<AD' (quote the signs). Known orders "
+            "are recognised.",
+        ),
+    ] = None
+    no_ordered: Annotated[
+        bool, typer.Option("--no-ordered", help="Treat the classes as unordered, also if their order is known.")
+    ] = False
     subject_rule: Annotated[
         str | None,
         typer.Option("--subject-rule", help="Rule that finds the subject in a file name; none: subjects are unknown."),
@@ -245,7 +256,17 @@ class DataOptions(ReadingOptions):
             "subject_pattern": self.subject_pattern,
             "label_changes": self.label_changes,
         }
-        return super().fields() | {name: value for name, value in fields.items() if value}
+        given = {name: value for name, value in fields.items() if value}
+        return super().fields() | given | self._order()
+
+    def _order(self) -> dict[str, Any]:
+        from gyrus.datasets.class_order import parse_order
+
+        if self.ordered and self.no_ordered:
+            raise ConfigError("Give either --ordered or --no-ordered, not both.")
+        if self.no_ordered:
+            return {"ordered": False}
+        return {"ordered": parse_order(self.ordered)} if self.ordered else {}
 
 
 @dataclass(frozen=True)

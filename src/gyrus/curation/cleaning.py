@@ -35,6 +35,7 @@ from gyrus.audit.image_quality import (
 from gyrus.audit.nearest_neighbours import find_neighbours
 from gyrus.audit.single_linkage import connected_groups
 from gyrus.configuration import Section, parse, read_assignments
+from gyrus.datasets.class_order import recognise_order
 from gyrus.datasets.manifest import COLUMNS, MEMBERS, Manifest, order_classes
 from gyrus.datasets.reader import Reader
 from gyrus.datasets.sample_files import IMAGE_COLUMN, EncodedImages
@@ -399,8 +400,13 @@ def write_manifest(plan: CleaningPlan, folder: Path) -> Path:
 def reading_options(cleaned: Manifest) -> str:
     """The options with which commands read the prepared data in the same way; "" where none are needed."""
     options = []
-    if cleaned.classes != order_classes(cleaned.classes):
+    known = recognise_order(cleaned.classes)
+    if cleaned.target.is_ordered and (known is None or known[0] != cleaned.classes):
+        options.append(f'--ordered "{"<".join(cleaned.classes)}"')
+    elif not cleaned.target.is_ordered and cleaned.classes != order_classes(cleaned.classes):
         options.append(f'--classes "{",".join(cleaned.classes)}"')
+    elif not cleaned.target.is_ordered and known:
+        options.append("--no-ordered")
     if cleaned.subject_kind == "scan":
         options.append(f"--subject-rule {cleaned.subject_rule}")
     return " ".join(options)

@@ -7,14 +7,15 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
+from itertools import groupby, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from gyrus.datasets.class_order import recognise_order, stated_order
 from gyrus.datasets.file_counts import FileCounts
 from gyrus.datasets.identifiers import comparable_label
 from gyrus.datasets.targets import CLASSES, Target
-from gyrus.errors import BadFilesError, DataError, NothingUsableError
+from gyrus.errors import BadFilesError, ConfigError, DataError, NothingUsableError
 from gyrus.files import atomic_path, digest, reading
 from gyrus.text import counted
 
@@ -379,7 +380,59 @@ class Manifest:
         classes = tuple(dict.fromkeys(new.get(name, name) for name in self.classes))
         table = self.table.assign(label=self.table["label"].replace(new))
         merged = "; ".join(f"{name}: {', '.join(names)}" for name, names in groups.items())
-        return replace(self, table=table, classes=classes, notes=(*self.notes, f"merged classes: {merged}"))
+        found = replace(self, table=table, classes=classes, notes=(*self.notes, f"merged classes: {merged}"))
+        return found if self.target.is_number else found._ordered_as(self, new)
+
+    def with_order(self, order: Order = None, *, given: bool = False) -> Manifest:
+        """The manifest with its classes as stages, from the lowest to the highest.
+
+        Args:
+            order: None: where the names of the classes have a known order. True: they must have one, or be numbers, or
+                stand in it already. False: nowhere. Or the classes in their order.
+            given: Whether the present order of the classes was given. It is then kept: it is that of the stages, or the
+                classes have no order.
+
+        Raises:
+            ConfigError: The stated order does not match the classes, or none is known.
+        """
+        if order is False or self.target.is_number:
+            return self
+        known = recognise_order(self.classes)
+        if order is not None and order is not True:
+            return self._with_stages(stated_order(self.classes, order), "as stated")
+        if known and (not given or known[0] == self.classes):
+            return self._with_stages(*known)
+        if order is None:
+            if known:
+                note = (
+                    f"the classes are unordered, because they were given in another order than that of the stages, "
+                    f"{' < '.join(known[0])}"
+                )
+                return replace(self, notes=(*self.notes, note))
+            return self
+        if not given and not all(_NUMERIC.fullmatch(name) for name in self.classes):
+            raise ConfigError(
+                f"The order of the classes {list(self.classes)} is not known by their names. State it, the lowest "
+                "first: --ordered 'a<b<c' (data.ordered)."
+            )
+        return self._with_stages(self.classes, "as given" if given else "by value")
+
+    def _with_stages(self, classes: tuple[str, ...], about: str) -> Manifest:
+        note = (
+            f"ordered classes ({about}): {' < '.join(classes)}; scores, tables and figures follow this order "
+            "(--no-ordered: unordered)"
+        )
+        return replace(self, classes=classes, target=replace(self.target, kind="ordered"), notes=(*self.notes, note))
+
+    def _ordered_as(self, before: Manifest, new: Mapping[str, str]) -> Manifest:
+        """This manifest after a merge: ordered, where only neighbouring stages were merged; else without an order."""
+        if not before.target.is_ordered:
+            return self
+        runs = [name for name, _ in groupby(new.get(name, name) for name in before.classes)]
+        if len(runs) == len(self.classes):
+            return self
+        note = "the classes have no order any more, because stages that are no neighbours were merged"
+        return replace(self, target=CLASSES, notes=(*self.notes, note))
 
     def require_clean(self) -> None:
         """Refuse a data set with excluded samples.
@@ -476,6 +529,10 @@ def require_dimensions(manifest: Manifest, axes: int, classifier: str) -> Manife
         "trained on 2D images"
     )
     raise nothing_usable(manifest.root, [Problem(name, "dimensions", reason) for name in manifest.table["sample"]])
+
+
+Order = bool | Sequence[str] | None
+"""Whether classes are ordered: None where their names have a known order; or the classes, the lowest first."""
 
 
 def order_classes(names: Iterable[str]) -> tuple[str, ...]:

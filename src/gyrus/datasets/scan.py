@@ -24,6 +24,7 @@ from gyrus.datasets.manifest import (
     VIEW,
     VOLUME_FILES,
     Manifest,
+    Order,
     Problem,
     SubjectKind,
     nothing_usable,
@@ -117,6 +118,7 @@ def scan(
     orientation: str | None = None,
     spacing: Sequence[float] | None = None,
     files: str | Sequence[str] = (),
+    ordered: Order = None,
     label_changes: LabelChanges = "refuse",
     window: Sequence[float] | None = None,
     channels: Mapping[str, str] | None = None,
@@ -147,6 +149,8 @@ def scan(
         spacing: Spacing in mm along each axis of volumes whose header lacks it.
         files: Patterns such as "*_t1.nii.gz"; a file is used if its name matches one of them, or its path below the
             root if the pattern has a slash. DICOM series may match by their description or protocol instead.
+        ordered: Whether the classes are ordered (stages), see :meth:`gyrus.datasets.manifest.Manifest.with_order`; by
+            default where their names have a known order.
         label_changes: What happens to a subject whose label differs between visits.
         window: The gray values that become 0 and 255 in gray images with more than 8 bits per sample.
         channels: Patterns of files by name, such as {"t1": "*_T1w", "flair": "*_FLAIR"}: a sample is a session with one
@@ -188,7 +192,8 @@ def scan(
     if classes is not None and len(set(classes)) < len(classes):
         raise ConfigError(f"`classes` names a class twice: {', '.join(classes)}.")
     if not isinstance(path, str | Path):
-        return _build_manifest(group_channels(list_given_files(path, request), request), request, path[0])
+        found = _build_manifest(group_channels(list_given_files(path, request), request), request, path[0])
+        return found.with_order(ordered if labelled else False, given=classes is not None)
     name = source or _recognise(path, request)
     layout = look_up(name, SOURCES, "source")
     location = path if name == "huggingface" else _existing(path)
@@ -196,6 +201,7 @@ def scan(
     if people is not None:
         listing = id_table.with_people(listing, _existing(people), request)
     manifest = _build_manifest(listing, request, Path(location))
+    manifest = manifest.with_order(ordered if labelled else False, given=classes is not None)
     former = [role for role in columns or {} if role in FORMER_ROLES]
     renamed = [f"the column role '{role}' is now called '{FORMER_ROLES[role]}'" for role in former]
     return replace(manifest, notes=(*renamed, *manifest.notes)) if renamed else manifest

@@ -21,7 +21,7 @@ from gyrus.evaluation.conformal import ConformalResult, evaluate_conformal_sets,
 from gyrus.evaluation.decision_curve import DecisionCurve, decision_curve
 from gyrus.evaluation.result import Estimate, Group, Unit, percent, resampled_group, subset_name
 from gyrus.evaluation.selective_prediction import SelectivePrediction, measure_selective_prediction
-from gyrus.evaluation.thresholds import GOALS, OperatingResult, choose_threshold, evaluate_threshold
+from gyrus.evaluation.thresholds import GOALS, OperatingResult, choose_threshold, evaluate_threshold, from_stage_on
 from gyrus.inference.decision_rule import CONFORMAL
 from gyrus.inference.predictions import Predictions
 from gyrus.registry import look_up
@@ -107,6 +107,7 @@ def assess(
     test: Predictions,
     *,
     healthy: str | None = None,
+    at_least: str | None = None,
     calibrator: str = "temperature",
     resamples: int = 2000,
     seed: int = 0,
@@ -120,6 +121,8 @@ def assess(
         val: Predictions of the subset "val".
         test: Predictions of the same model for other subjects.
         healthy: The class that counts as negative in operating points and in the decision curve; None for neither.
+        at_least: Of ordered classes: the lowest class that counts as positive there, instead; by default, where no
+            class is healthy, the second.
         calibrator: A name of :data:`gyrus.evaluation.calibrators.CALIBRATORS`.
         resamples: Bootstrap resamples of the subjects; 0 for no intervals.
         seed: Seed of the resamples.
@@ -128,12 +131,14 @@ def assess(
     Raises:
         DataError: Classes or split differ, ``val`` is of another subset, or no test row has a true class.
         LeakageError: A subject or an image is in both subsets.
-        UnknownNameError: ``healthy`` is no class, or there is no such calibrator.
+        UnknownNameError: ``healthy`` or ``at_least`` is no class, or there is no such calibrator.
     """
     _require_pair(val, test)
     if healthy is not None:
         look_up(healthy, dict.fromkeys(test.classes), "class")
     positive = () if healthy is None else tuple(name for name in test.classes if name != healthy)
+    if at_least is not None or (healthy is None and test.target.is_ordered):
+        positive = from_stage_on(test.classes, at_least or test.classes[1])
     known = val.subjects_known and test.subjects_known
     unit: Unit = "subject" if known else "image"
     rows, tested = labelled_rows(val, unit), labelled_rows(test, unit)
@@ -152,7 +157,7 @@ def assess(
     calibrated_val, calibrated = (fitted.apply(val), fitted.apply(tested)) if fitted else (val, tested)
     if fitted:
         notes += fitted.notes
-    if healthy is None:
+    if not positive:
         notes.append("No operating points and no decision curve: no healthy class was given.")
     sets = [_or_note(partial(fit_conformal_sets, val, name, unit=unit), "No sets", notes) for name in CONFORMAL]
     points = [
@@ -179,6 +184,14 @@ def assess(
         resamples=resamples,
         seed=seed,
     )
+
+
+def operating_classes(assessment: Assessment) -> str:
+    """Which classes are positive at the operating points, in words; there is at least one point."""
+    positive, healthy = assessment.points[0].point.positive, assessment.healthy
+    if healthy is not None and set(positive) == {*assessment.classes} - {healthy}:
+        return f"'{healthy}' is negative, all other classes are positive"
+    return f"at least '{positive[0]}' is positive, the classes below it are negative"
 
 
 def _or_note(make: Callable[[], Value], missing: str, notes: list[str]) -> Value | None:

@@ -20,9 +20,16 @@ import pandas as pd
 import scipy  # loads its submodules on first use
 
 from gyrus.evaluation.exact_intervals import ConstantScores, bounded_mean, exact_fraction
-from gyrus.evaluation.metrics import CLASS_METRICS, METRICS, MetricInputs, Reference, class_values
+from gyrus.evaluation.metrics import (
+    CLASS_METRICS,
+    MetricInputs,
+    Reference,
+    class_values,
+    metrics_of,
+    stage_scores,
+)
 from gyrus.evaluation.result import Estimate
-from gyrus.evaluation.roc import Ranking, rank
+from gyrus.evaluation.roc import Ranking, rank, rank_stages
 from gyrus.inference.predictions import PredictionTable
 
 Floats = npt.NDArray[np.float64]
@@ -106,6 +113,8 @@ class ClusteredSamples:
 
     cells: scipy.sparse.csr_array  # (K * K, clusters): how often a cluster falls into each cell of the confusion matrix
     rankings: tuple[Ranking, ...]  # one per class
+    cuts: tuple[Ranking, ...] = ()  # of ordered classes: one per cut, the stages above it against those below it
+    steps: tuple[Ranking, ...] = ()  # one per stage but the first: it against all lower ones, by the mean stage
 
     @property
     def clusters(self) -> int:
@@ -128,6 +137,9 @@ class ClusteredSamples:
             pairs = np.concatenate([each.astype(np.int64) * self.clusters + clusters for each in labels])
             return np.bincount(np.unique(pairs) // self.clusters, minlength=classes)
 
+        def clusters_in(of: np.ndarray) -> int:
+            return len(np.unique(clusters[of]))
+
         def sums(of: np.ndarray) -> Floats:
             return np.bincount(clusters[of], rows[of], self.clusters).astype(np.float64)
 
@@ -140,6 +152,8 @@ class ClusteredSamples:
             others=self.clusters - np.bincount(labels[alone] // self.clusters, minlength=classes),
             predicted=clusters_of(predicted),
             involved=clusters_of(true, predicted),
+            sides=tuple((clusters_in(true <= cut), clusters_in(true > cut)) for cut in range(len(self.cuts))),
+            cut_auc=point.by_cut[0] if self.cuts else np.empty(0),
             gains=(sums(true == predicted) - majority) / sums(np.ones(len(rows), dtype=bool)),
             reference=reference,
             level=level,
@@ -151,14 +165,19 @@ class ClusteredSamples:
         # NumPy and SciPy release the interpreter lock, so that many samples profit from threads; few do not.
         workers = min(classes, os.cpu_count() or 1) if self.cells.data.sum() >= MANY else 1
         if workers == 1:  # starting a thread takes longer than the areas of few samples
-            areas = [ranking.areas(counts) for ranking in self.rankings]
+            areas = [ranking.areas(counts) for ranking in (*self.rankings, *self.cuts, *self.steps)]
         else:
             with ThreadPoolExecutor(workers) as pool:
-                areas = list(pool.map(lambda ranking: ranking.areas(counts), self.rankings))
+                every = (*self.rankings, *self.cuts, *self.steps)
+                areas = list(pool.map(lambda ranking: ranking.areas(counts), every))
+        confusion = (self.cells @ counts).T.reshape(-1, classes, classes)
+        roc = np.stack([area.roc for area in areas], axis=-1)
         return MetricInputs(
-            confusion=(self.cells @ counts).T.reshape(-1, classes, classes),
-            roc_auc=np.stack([area.roc for area in areas], axis=-1),
-            pr_auc=np.stack([area.precision_recall for area in areas], axis=-1),
+            confusion=confusion,
+            roc_auc=roc[:, :classes],
+            pr_auc=np.stack([area.precision_recall for area in areas[:classes]], axis=-1),
+            cut_auc=roc[:, classes : classes + len(self.cuts)],
+            concordance=_concordance(roc[:, classes + len(self.cuts) :], confusion.sum(axis=-1)),
         )
 
 
@@ -167,15 +186,19 @@ class MetricValues:
     """Metrics of B weightings of the same samples.
 
     Attributes:
-        overall: By name of :data:`gyrus.evaluation.metrics.METRICS`, shape (B,).
+        overall: By name of :func:`gyrus.evaluation.metrics.metrics_of`, shape (B,).
         by_class: By name of :data:`gyrus.evaluation.metrics.CLASS_METRICS`, shape (B, K).
+        by_cut: The area under the ROC curve at each cut between ordered classes, shape (B, K - 1), or (B, 0).
     """
 
     overall: dict[str, Floats]
     by_class: dict[str, Floats]
+    by_cut: Floats
 
 
-def cluster_samples(targets: Integers, predicted: Integers, scores: Floats, clusters: Integers) -> ClusteredSamples:
+def cluster_samples(
+    targets: Integers, predicted: Integers, scores: Floats, clusters: Integers, stages: Floats | None = None
+) -> ClusteredSamples:
     """Prepare samples for resampling by cluster.
 
     Args:
@@ -183,12 +206,20 @@ def cluster_samples(targets: Integers, predicted: Integers, scores: Floats, clus
         predicted: Predicted class of each sample, shape (N,).
         scores: One score per class by which its samples are ranked, shape (N, K).
         clusters: The cluster of each sample, all of [0, S) in use, shape (N,).
+        stages: Of ordered classes: :func:`gyrus.evaluation.metrics.stage_scores`, or their ranks, shape (N, K).
     """
     classes = scores.shape[1]
     shape = (classes**2, int(clusters.max()) + 1)
     cells = scipy.sparse.coo_array((np.ones(len(targets)), (targets * classes + predicted, clusters)), shape=shape)
     rankings = (rank(targets == index, scores[:, index], clusters=clusters) for index in range(classes))
-    return ClusteredSamples(cells.tocsr(), tuple(rankings))
+    if stages is None:
+        return ClusteredSamples(cells.tocsr(), tuple(rankings))
+    return ClusteredSamples(
+        cells.tocsr(),
+        tuple(rankings),
+        tuple(rank(targets >= index, stages[:, index - 1], clusters=clusters) for index in range(1, classes)),
+        rank_stages(targets, stages[:, -1], classes, clusters),
+    )
 
 
 def score_samples(samples: ClusteredSamples) -> tuple[MetricValues, Reference, Floats]:
@@ -274,6 +305,7 @@ class Strata:
         classes: The class of each cluster, or one of its classes, shape (S,).
         sizes: How many clusters of each class are drawn: those that are not added, shape (K,).
         weights: How many rows one row of a cluster stands for, shape (S,).
+        ordered: Whether the classes are ordered.
     """
 
     targets: Integers
@@ -283,6 +315,7 @@ class Strata:
     classes: Integers
     sizes: Integers
     weights: Floats
+    ordered: bool = False
 
     @property
     def mixed(self) -> bool:
@@ -304,12 +337,19 @@ class Strata:
 
     def metrics(self, reference: Reference, *, resamples: int, seed: int) -> MetricValues:
         """The metrics of resamples within the classes; of none if clusters have several classes."""
-        samples = cluster_samples(self.targets, self.predicted, self.scores, self.clusters)
+        stages = stage_scores(self.scores) if self.ordered else None
+        samples = cluster_samples(self.targets, self.predicted, self.scores, self.clusters, stages)
         return _concatenated([_values(samples.weighted(counts), reference) for counts in self.counts(resamples, seed)])
 
 
 def stratify(
-    targets: Integers, predicted: Integers, probabilities: Floats, clusters: Integers, *, wrong_first: bool = False
+    targets: Integers,
+    predicted: Integers,
+    probabilities: Floats,
+    clusters: Integers,
+    *,
+    wrong_first: bool = False,
+    ordered: bool = False,
 ) -> Strata:
     """Prepare samples for resampling within the classes.
 
@@ -320,6 +360,7 @@ def stratify(
         clusters: The cluster of each sample, all of [0, S) in use, shape (N,).
         wrong_first: The order of the two added subjects of a class. The second of two classifiers gets the other
             order, so that the added subjects are those on which the two differ.
+        ordered: Whether the classes are ordered.
     """
     number = probabilities.shape[1]
     rows = np.bincount(clusters)
@@ -341,6 +382,7 @@ def stratify(
         np.append(classes, np.array(added, np.int64)),
         sizes,
         np.append(np.ones(len(rows)), weights),
+        ordered,
     )
 
 
@@ -557,13 +599,27 @@ def divide(numerator: npt.ArrayLike, denominator: npt.ArrayLike) -> Floats:
 
 def _concatenated(blocks: Sequence[MetricValues]) -> MetricValues:
     return MetricValues(
-        {name: np.concatenate([block.overall[name] for block in blocks]) for name in METRICS},
+        {name: np.concatenate([block.overall[name] for block in blocks]) for name in blocks[0].overall},
         {name: np.concatenate([block.by_class[name] for block in blocks]) for name in CLASS_METRICS},
+        np.concatenate([block.by_cut for block in blocks]),
     )
 
 
 def _values(inputs: MetricInputs, reference: Reference) -> MetricValues:
+    metrics = metrics_of(ordered=inputs.cut_auc.shape[-1] > 0)
     return MetricValues(
-        {name: metric.compute(inputs, reference) for name, metric in METRICS.items()},
+        {name: metric.compute(inputs, reference) for name, metric in metrics.items()},
         {name: class_values(name, inputs) for name in CLASS_METRICS},
+        inputs.cut_auc,
     )
+
+
+def _concordance(areas: Floats, support: Floats) -> Floats:
+    """The concordance over all pairs, from those of each stage with all lower ones.
+
+    Args:
+        areas: Of each stage but the first against all lower ones, shape (B, K - 1); NaN where there is no pair.
+        support: Weight of the samples of each class, shape (B, K).
+    """
+    pairs = support[:, 1:] * support.cumsum(axis=-1)[:, :-1] if areas.shape[-1] else areas
+    return divide((np.nan_to_num(areas) * pairs).sum(axis=-1), pairs.sum(axis=-1))

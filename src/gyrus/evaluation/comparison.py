@@ -29,7 +29,7 @@ from gyrus.evaluation.bootstrap import (
     stratify,
 )
 from gyrus.evaluation.exact_intervals import BOUND_NOTE, area_limits, bounded_mean, mean_limits
-from gyrus.evaluation.metrics import METRICS, Reference
+from gyrus.evaluation.metrics import ALL_METRICS, Reference, metrics_of, stage_scores
 from gyrus.evaluation.result import Estimate, Unit
 from gyrus.inference.pooling import pool_by_subject
 from gyrus.inference.predictions import Predictions
@@ -49,7 +49,7 @@ class Difference:
     """The score of a first classifier minus that of a second.
 
     Attributes:
-        metric: A name of :data:`gyrus.evaluation.metrics.METRICS`.
+        metric: A name of :func:`gyrus.evaluation.metrics.metrics_of`.
         unit: What was scored.
         first: The score of the first; NaN where it is undefined.
         second: The score of the second.
@@ -86,7 +86,7 @@ def compare(
     Args:
         first: Predictions of a classifier; rows without a true class are left out.
         second: Predictions of another one for the same samples, in any order.
-        metric: A name of :data:`gyrus.evaluation.metrics.METRICS`.
+        metric: A name of :func:`gyrus.evaluation.metrics.metrics_of`.
         unit: "subject" or "image"; by default by subject where subjects are known. Both resample subjects.
         resamples: The number of resamples, and of permutations; 0 for neither.
         seed: Seed of both.
@@ -96,7 +96,7 @@ def compare(
         DataError: The samples, classes, true classes or split units differ.
         UnknownNameError: There is no such metric.
     """
-    look_up(metric, METRICS, "metric")
+    look_up(metric, metrics_of(ordered=first.target.is_ordered), "metric")
     chosen: Unit = unit or ("subject" if first.subjects_known else "image")
     rows = labelled_rows(first, chosen), labelled_rows(second, chosen)
     _require_same(*rows)
@@ -104,7 +104,7 @@ def compare(
     ones, zeros = np.ones((pair.clusters, 1)), np.zeros((pair.clusters, 1))
     one, other = (float(scores[0]) for scores in pair.scores(ones, zeros))
     value = one - other
-    notes = IntervalNotes(f"{METRICS[metric].title} is undefined here", "they lack a class")
+    notes = IntervalNotes(f"{ALL_METRICS[metric].title} is undefined here", "they lack a class")
     return Difference(
         metric,
         chosen,
@@ -327,22 +327,28 @@ class _Pair:
     def from_predictions(cls, first: Predictions, second: Predictions, metric: str) -> _Pair:
         clusters = cluster_indices(first)
         count = int(clusters.max()) + 1
-        strata = (
-            stratify(first.targets, first.predicted, first.probabilities, clusters),
-            stratify(second.targets, second.predicted, second.probabilities, clusters, wrong_first=True),
+        ordered = first.target.is_ordered
+        strata = tuple(
+            stratify(
+                each.targets, each.predicted, each.probabilities, clusters, wrong_first=wrong_first, ordered=ordered
+            )
+            for each, wrong_first in ((first, False), (second, True))
         )
+        stages = [stage_scores(each.probabilities) if ordered else None for each in (first, second)]
         alone = tuple(
-            cluster_samples(each.targets, each.predicted, each.probabilities, clusters) for each in (first, second)
+            cluster_samples(each.targets, each.predicted, each.probabilities, clusters, scores)
+            for each, scores in zip((first, second), stages, strict=True)
         )
         samples = cluster_samples(
             np.concatenate([first.targets, second.targets]),
             np.concatenate([first.predicted, second.predicted]),
             np.concatenate([_ranks(first.probabilities), _ranks(second.probabilities)]),
             np.concatenate([clusters, clusters + count]),
+            np.concatenate([_ranks(scores) for scores in stages if scores is not None]) if ordered else None,
         )
         inputs = samples.weighted(np.concatenate([np.ones((count, 1)), np.zeros((count, 1))]))
         reference = Reference.from_confusion(inputs.confusion[0])
-        return cls(samples, reference, metric, count, (alone[0], alone[1]), strata)
+        return cls(samples, reference, metric, count, (alone[0], alone[1]), (strata[0], strata[1]))
 
     def fallbacks(self, resamples: int, seed: int, level: float) -> Fallbacks:
         """Intervals of the difference where the bootstrap has none."""
@@ -411,7 +417,7 @@ class _Pair:
         return _concatenated([np.subtract(*self.scores(1 - swapped, swapped)) for swapped in draws])
 
     def _score(self, counts: Floats) -> Floats:
-        return METRICS[self.metric].compute(self.samples.weighted(counts), self.reference)
+        return ALL_METRICS[self.metric].compute(self.samples.weighted(counts), self.reference)
 
 
 def _ranks(scores: Floats) -> Floats:

@@ -25,7 +25,7 @@ from gyrus.evaluation.bootstrap import (
     stratify,
 )
 from gyrus.evaluation.comparison import compare, labelled_rows
-from gyrus.evaluation.metrics import CLASS_METRICS, HEADLINE_METRICS, METRICS
+from gyrus.evaluation.metrics import CLASS_METRICS, headline_metrics, metrics_of, stage_scores
 from gyrus.evaluation.result import (
     Baseline,
     Baselines,
@@ -136,16 +136,17 @@ def evaluate_baselines(
     Raises:
         DataError: A baseline was evaluated on other samples than the classifier.
     """
+    headlines = headline_metrics(ordered=test.target.is_ordered)
     results = {}
     for name, (about, predictions) in answers.items():
         scores = evaluate(predictions, resamples=resamples, seed=seed, level=level).scores[unit].metrics
         differences = {
             metric: compare(test, predictions, metric=metric, unit=unit, resamples=resamples, seed=seed, level=level)
-            for metric in HEADLINE_METRICS
+            for metric in headlines
         }
         results[name] = Baseline(
             about,
-            {metric: scores[metric] for metric in HEADLINE_METRICS},
+            {metric: scores[metric] for metric in headlines},
             {metric: each.estimate for metric, each in differences.items()},
             {metric: each.p_value for metric, each in differences.items()},
         )
@@ -199,7 +200,8 @@ def _scores(
     interval: Interval,
 ) -> Scores:
     rows = predictions.targets, predictions.predicted, predictions.probabilities, clusters
-    samples = cluster_samples(*rows)
+    ordered = predictions.target.is_ordered
+    samples = cluster_samples(*rows, stage_scores(predictions.probabilities) if ordered else None)
     point, reference, confusion = score_samples(samples)
     resampled = bootstrap_metrics(samples, reference, resamples=bootstrap.resamples, seed=bootstrap.seed)
     left_out = jackknife_metrics(samples, reference) if interval == "bca" and bootstrap.resamples else None
@@ -209,7 +211,7 @@ def _scores(
 
     @cache
     def within_classes() -> MetricValues:
-        return stratify(*rows).metrics(reference, resamples=bootstrap.resamples, seed=bootstrap.seed)
+        return stratify(*rows, ordered=ordered).metrics(reference, resamples=bootstrap.resamples, seed=bootstrap.seed)
 
     def overall(name: str) -> Estimate:
         value = float(point.overall[name][0])
@@ -223,6 +225,12 @@ def _scores(
         value, values = float(point.by_class[name][0, index]), resampled.by_class[name][:, index]
         return estimate(value, values, bootstrap.level, sizes.class_notes(index), others, fallbacks)
 
+    def of_cut(index: int) -> Estimate:
+        fallbacks = Fallbacks(lambda: constant.of_cut(index), lambda: within_classes().by_cut[:, index])
+        others = left_out.by_cut[:, index] if left_out else None
+        value, values = float(point.by_cut[0, index]), resampled.by_cut[:, index]
+        return estimate(value, values, bootstrap.level, sizes.cut_notes(index), others, fallbacks)
+
     return Scores(
         unit=unit,
         count=len(predictions),
@@ -230,11 +238,12 @@ def _scores(
         majority_class=predictions.classes[reference.majority],
         majority_fraction=float(support[reference.majority] / support.sum()),
         confusion=tuple(tuple(int(cell) for cell in row) for row in confusion),
-        metrics={name: overall(name) for name in METRICS},
+        metrics={name: overall(name) for name in metrics_of(ordered=ordered)},
         by_class={
             name: {metric: of_class(metric, index) for metric in CLASS_METRICS}
             for index, name in enumerate(predictions.classes)
         },
+        by_cut={name: of_cut(index) for index, name in enumerate(predictions.classes[1:])} if ordered else {},
     )
 
 
@@ -254,7 +263,7 @@ class _ClassSizes:
 
     def overall_notes(self, metric: str) -> IntervalNotes:
         absent = [f"'{name}'" for name, count in zip(self.classes, self.counts, strict=True) if not count]
-        averaged = not metric.startswith("accuracy")
+        averaged = metric.startswith(("balanced", "macro"))
         return IntervalNotes(
             undefined=self._single_class(),
             scarce=self._size(self._rarest()),
@@ -267,6 +276,16 @@ class _ClassSizes:
         return IntervalNotes(
             undefined=self._single_class() if present else f"no {self.group} of class '{self.classes[index]}'",
             scarce=self._size(rare),
+        )
+
+    def cut_notes(self, index: int) -> IntervalNotes:
+        """The notes of the cut below class ``index + 1``."""
+        sides = (sum(self.counts[: index + 1]), "below"), (sum(self.counts[index + 1 :]), "of at least")
+        count, side = min(sides)
+        name = self.classes[index + 1]
+        return IntervalNotes(
+            undefined=f"no {self.group} {side} '{name}'",
+            scarce=f"{counted(count, self.group)} {side} '{name}'",
         )
 
     def _rarest(self) -> int:

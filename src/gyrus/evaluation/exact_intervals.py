@@ -13,13 +13,13 @@ A subject counts as one observation, however many slices it has.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 import scipy  # loads its submodules on first use
 
-from gyrus.evaluation.metrics import Reference
+from gyrus.evaluation.metrics import ORDERED_METRICS, Reference
 from gyrus.evaluation.result import Estimate
 
 Floats = npt.NDArray[np.float64]
@@ -137,6 +137,8 @@ class ConstantScores:
         predicted: The number of subjects with a prediction of each class, shape (K,).
         involved: The number of subjects that are of a class or predicted as it, shape (K,).
         gains: Of each subject: its accuracy minus that of always predicting the majority class, shape (S,).
+        sides: Of ordered classes: the number of subjects below and above each cut, K - 1 pairs.
+        cut_auc: Of ordered classes: the area under the ROC curve at each cut, shape (K - 1,).
         reference: The classes to average over.
         level: Confidence level.
     """
@@ -149,15 +151,19 @@ class ConstantScores:
     gains: Floats
     reference: Reference
     level: float
+    sides: tuple[tuple[int, int], ...] = ()
+    cut_auc: Floats = field(default_factory=lambda: np.empty(0))
 
     def overall(self, metric: str, value: float) -> Estimate | None:
-        """The interval of a metric of :data:`gyrus.evaluation.metrics.METRICS`; None where there is none."""
+        """The interval of a metric of :data:`gyrus.evaluation.metrics.ALL_METRICS`; None where there is none."""
         subjects = len(self.gains)
         if metric == "accuracy":
             return _fraction(value, subjects, self.level)
         if metric == "accuracy_gain":
             same = bool((self.gains == value).all())
             return bounded_mean(value, subjects, self.level, -1.0, 1.0) if same else None
+        if metric in ORDERED_METRICS:
+            return self._of_stages(metric, value)
         name = {"balanced_accuracy": "recall"}.get(metric, metric.removeprefix("macro_"))
         present = np.flatnonzero(self.reference.present)
         values = self.by_class[name][present]
@@ -179,6 +185,27 @@ class ConstantScores:
             return _fraction(value, int(self._fractions[metric][index]), self.level)
         limits = self._limits(metric, index) if value in (0.0, 1.0) else None
         return None if limits is None else Estimate(value, *limits, BOUND_NOTE, "bound")
+
+    def of_cut(self, index: int) -> Estimate | None:
+        """The interval of the area at a cut between ordered classes; None where there is none."""
+        value = float(self.cut_auc[index])
+        if value not in (0.0, 1.0):
+            return None
+        below, above = self.sides[index]
+        return Estimate(value, *area_limits(value, above, below, self.level), BOUND_NOTE, "bound")
+
+    def _of_stages(self, metric: str, value: float) -> Estimate | None:
+        """The interval of a metric of ordered classes; kappa and concordance have none."""
+        if metric == "stage_error" and value == 0:
+            return bounded_mean(value, len(self.gains), self.level, 0.0, len(self.cut_auc))
+        if metric != "cut_auc":
+            return None
+        cuts = np.flatnonzero(self.reference.cuts)
+        if not np.isin(self.cut_auc[cuts], (0.0, 1.0)).all():
+            return None
+        limits = [area_limits(self.cut_auc[cut], *self.sides[cut][::-1], self.level) for cut in cuts]
+        low, high = np.mean(limits, axis=0)
+        return Estimate(value, float(low), float(high), BOUND_NOTE, "bound")
 
     @property
     def _fractions(self) -> dict[str, Integers]:

@@ -20,7 +20,7 @@ from gyrus.evaluation.bootstrap import BootstrapConfig, cluster_indices
 from gyrus.evaluation.calibration_metrics import Calibration, measure_calibration
 from gyrus.evaluation.calibrators import Calibrator, fit_calibrator
 from gyrus.evaluation.comparison import labelled_rows
-from gyrus.evaluation.metrics import METRICS
+from gyrus.evaluation.metrics import ALL_METRICS, ORDERED_HEADLINES
 from gyrus.evaluation.result import Estimate, Evaluation, Scores, Unit, percent
 from gyrus.evaluation.subgroups import SubgroupTable
 from gyrus.evaluation.thresholds import (
@@ -39,8 +39,8 @@ from gyrus.text import aligned, counted, listed, one_per_line, p_value_text
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 
-COMPARED = ("accuracy", "balanced_accuracy", "macro_f1", "macro_roc_auc")
-"""Scores that are compared with those of the internal test set."""
+COMPARED = ("accuracy", "balanced_accuracy", "macro_f1", "macro_roc_auc", *ORDERED_HEADLINES)
+"""Scores that are compared with those of the internal test set, the last ones only of ordered classes."""
 
 POINT_RATES = ("sensitivity", "specificity", "ppv", "npv")
 """Rates of operating points that are compared."""
@@ -300,7 +300,7 @@ class ExternalValidation(Saved):
         )
         rows: list[tuple[str, ...]] = [("", "internal", "external", "difference")]
         rows += [
-            (METRICS[name].title, *(each.text(2) for each in (one.internal, one.external, one.difference)))
+            (ALL_METRICS[name].title, *(each.text(2) for each in (one.internal, one.external, one.difference)))
             for name, one in self.scores.items()
         ]
         for point in self.points[:1]:
@@ -343,7 +343,9 @@ def validate_externally(
     return {
         "unit": unit,
         "scores": {
-            name: _compared(one.metrics[name], other.metrics[name]) for name in COMPARED if name in other.metrics
+            name: _compared(one.metrics[name], other.metrics[name])
+            for name in COMPARED
+            if name in one.metrics and name in other.metrics
         },
         "expected_accuracy": _expected_accuracy(one, other),
         "fractions": tuple(

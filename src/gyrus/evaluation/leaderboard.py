@@ -26,7 +26,7 @@ from gyrus.evaluation.bootstrap import (
 )
 from gyrus.evaluation.comparison import compare, holm, labelled_rows
 from gyrus.evaluation.evaluate import evaluate
-from gyrus.evaluation.metrics import METRICS
+from gyrus.evaluation.metrics import ALL_METRICS, metrics_of, stage_scores
 from gyrus.evaluation.result import Estimate, Evaluation, Unit, unit_name
 from gyrus.inference.predictions import Predictions
 from gyrus.registry import look_up
@@ -78,7 +78,7 @@ class Table:
     """Classifiers that were evaluated on the same subjects, the best first.
 
     Attributes:
-        metric: A name of :data:`gyrus.evaluation.metrics.METRICS`.
+        metric: A name of :func:`gyrus.evaluation.metrics.metrics_of`.
         unit: What was scored.
         standings: The classifiers in order.
         agreement: Fraction of rows for which two classifiers predict the same class, by both names.
@@ -136,7 +136,7 @@ def rank_entries(
 
     Args:
         entries: The classifiers.
-        metric: Determines the order; a name of :data:`gyrus.evaluation.metrics.METRICS`.
+        metric: Determines the order; a name of :func:`gyrus.evaluation.metrics.metrics_of`.
         unit: "subject" or "image"; by default by subject where subjects are known, else by image.
         resamples: Bootstrap resamples and permutations of subjects; 0 for neither.
         seed: Seed of both.
@@ -146,7 +146,7 @@ def rank_entries(
         DataError: Two entries share a name, or there is none, or one cannot be scored by ``unit``.
         UnknownNameError: There is no such metric.
     """
-    look_up(metric, METRICS, "metric")
+    look_up(metric, ALL_METRICS, "metric")
     if unit is not None:
         look_up(unit, {"subject": None, "image": None}, "unit")
     if not entries:
@@ -212,15 +212,19 @@ def _test_set(predictions: Predictions, unit: Unit) -> tuple[object, ...]:
 
 
 def _table(entries: Sequence[Entry], unit: Unit, metric: str, bootstrap: BootstrapConfig) -> Table:
-    classes = entries[0].test.classes
-    entries = [replace(entry, test=_with_classes(entry.test, classes)) for entry in entries]
+    # Predictions without an order, as of earlier versions or other tools, are ranked beside those with one.
+    first = next((entry.test for entry in entries if entry.test.target.is_ordered), entries[0].test)
+    look_up(metric, metrics_of(ordered=first.target.is_ordered), "metric of these classes")
+    entries = [replace(entry, test=_with_classes_of(first, entry.test)) for entry in entries]
+    entries = [replace(entry, val=_with_classes_of(first, entry.val) if entry.val else None) for entry in entries]
     evaluations = [evaluate(entry.test, **asdict(bootstrap)) for entry in entries]
-    values = np.array([_value(evaluation, unit, metric) for evaluation in evaluations])
+    scores = np.array([_value(evaluation, unit, metric) for evaluation in evaluations])
+    values = ALL_METRICS[metric].goodness(scores)
     ranks, order = _ranks(values), np.lexsort((np.arange(len(values)), np.nan_to_num(-values, nan=np.inf)))
     intervals = _rank_intervals([entry.test for entry in entries], unit, metric, bootstrap)
-    first = entries[order[0]]
+    best = entries[order[0]]
     differences = [
-        None if entry is first else compare(entry.test, first.test, metric=metric, unit=unit, **asdict(bootstrap))
+        None if entry is best else compare(entry.test, best.test, metric=metric, unit=unit, **asdict(bootstrap))
         for entry in entries
     ]
     p_values = holm([each.p_value if each else None for each in differences])
@@ -237,14 +241,19 @@ def _table(entries: Sequence[Entry], unit: Unit, metric: str, bootstrap: Bootstr
         for index in order
     ]
     rows = {standing.entry.name: labelled_rows(standing.entry.test, unit) for standing in standings}
-    return Table(metric, unit, tuple(standings), _agreement(rows), _missed_by_all(rows), _chosen(standings, unit))
+    return Table(
+        metric, unit, tuple(standings), _agreement(rows), _missed_by_all(rows), _chosen(standings, unit, metric)
+    )
 
 
-def _with_classes(predictions: Predictions, classes: tuple[str, ...]) -> Predictions:
-    """The same predictions with the classes in another order."""
+def _with_classes_of(first: Predictions, predictions: Predictions) -> Predictions:
+    """The same predictions with the classes in the order of others."""
+    if {*predictions.classes} != {*first.classes}:  # a validation set of another classifier
+        return predictions
     return Predictions.from_table(
         predictions.table,
-        classes=classes,
+        classes=first.classes,
+        target=first.target,
         split_unit=predictions.split_unit,
         subset=predictions.subset,
         subject_kind=predictions.subject_kind,
@@ -279,10 +288,11 @@ def _resampled(
     predictions: Predictions, unit: Unit, metric: str, bootstrap: BootstrapConfig
 ) -> npt.NDArray[np.float64]:
     rows = labelled_rows(predictions, unit)
-    samples = cluster_samples(rows.targets, rows.predicted, rows.probabilities, cluster_indices(rows))
+    stages = stage_scores(rows.probabilities) if rows.target.is_ordered else None
+    samples = cluster_samples(rows.targets, rows.predicted, rows.probabilities, cluster_indices(rows), stages)
     _, reference, _ = score_samples(samples)
     values = bootstrap_metrics(samples, reference, resamples=bootstrap.resamples, seed=bootstrap.seed)
-    return values.overall[metric]
+    return ALL_METRICS[metric].goodness(values.overall[metric])
 
 
 def _validation_score(entry: Entry, unit: Unit, metric: str) -> float | None:
@@ -292,12 +302,13 @@ def _validation_score(entry: Entry, unit: Unit, metric: str) -> float | None:
     return scores[unit].metrics[metric].value if unit in scores else None
 
 
-def _chosen(standings: Sequence[Standing], unit: Unit) -> str | None:
+def _chosen(standings: Sequence[Standing], unit: Unit, metric: str) -> str | None:
     """The best by validation score; None where the validation sets differ or are unknown."""
     subsets = {_test_set(each.entry.val, unit) if each.entry.val is not None else None for each in standings}
     if len(subsets) != 1 or None in subsets or any(each.validation is None for each in standings):
         return None
-    return max(standings, key=lambda each: each.validation or 0.0).entry.name
+    best = max(standings, key=lambda each: ALL_METRICS[metric].goodness(np.array(each.validation or 0.0)))
+    return best.entry.name
 
 
 def _agreement(rows: Mapping[str, Predictions]) -> pd.DataFrame:
@@ -355,7 +366,7 @@ def _describe_table(table: Table) -> list[str]:
 def _first_sentence(table: Table, first: Standing, units: str) -> str:
     others = table.standings[1:]
     beaten = [each for each in others if each.p_value is not None and each.p_value < 1 - table.evaluation.level]
-    title = METRICS[table.metric].title
+    title = ALL_METRICS[table.metric].title
     best = f"'{first.entry.name}' has the best {title[:1].lower() + title[1:]}"
     head = f"Of {len(table.standings)} classifiers evaluated on the same {units}, {best}"
     if len(beaten) == len(others):

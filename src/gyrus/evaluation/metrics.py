@@ -2,12 +2,15 @@
 
 Every metric is computed from the confusion matrix and the areas under the curves of each class. These inputs may have
 any number of leading axes, so one function computes the score itself and its thousands of bootstrap resamples.
+
+Ordered classes (stages) have further metrics, which weigh an error by the number of stages between the classes or use
+the order of the predicted probabilities.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -60,6 +63,34 @@ def balanced_accuracy(confusion: Floats) -> Floats:
     return _ratio((recall(confusion) * present).sum(axis=-1), present.sum(axis=-1).astype(np.float64), np.nan)
 
 
+def quadratic_kappa(confusion: Floats) -> Floats:
+    """Cohen's kappa with quadratic weights (Cohen 1968); (..., K, K) to (...), NaN where all are of one cell."""
+    squares = _stages_apart(confusion) ** 2
+    expected = confusion.sum(axis=-1)[..., :, None] * confusion.sum(axis=-2)[..., None, :]
+    count = confusion.sum(axis=(-2, -1))
+    return 1 - _ratio((squares * confusion).sum(axis=(-2, -1)) * count, (squares * expected).sum(axis=(-2, -1)), np.nan)
+
+
+def stage_error(confusion: Floats) -> Floats:
+    """Mean absolute error in stages: how far the predicted stage is from the true one; (..., K, K) to (...)."""
+    apart = (_stages_apart(confusion) * confusion).sum(axis=(-2, -1))
+    return _ratio(apart, confusion.sum(axis=(-2, -1)), np.nan)
+
+
+def stage_scores(probabilities: npt.ArrayLike) -> Floats:
+    """Scores that rank samples by stage: the probability of at least each stage but the first, and the mean stage.
+
+    Args:
+        probabilities: Of the classes in their order, shape (N, K).
+
+    Returns:
+        Shape (N, K); column k - 1 is the probability of stage k or a higher one, the last column the expected stage,
+        from 0 to K - 1.
+    """
+    at_least = np.asarray(probabilities, dtype=np.float64)[:, ::-1].cumsum(axis=1)[:, ::-1][:, 1:]
+    return np.column_stack([at_least, at_least.sum(axis=1)])
+
+
 @dataclass(frozen=True)
 class MetricInputs:
     """What the metrics are computed from.
@@ -68,11 +99,16 @@ class MetricInputs:
         confusion: Weight by true class and predicted class, shape (..., K, K).
         roc_auc: Area under the ROC curve of each class against the rest, shape (..., K), NaN where undefined.
         pr_auc: Average precision of each class, shape (..., K), NaN where undefined.
+        cut_auc: Of ordered classes: area under the ROC curve at each cut between two stages, of the higher stages
+            against the lower ones, shape (..., K - 1), NaN where undefined.
+        concordance: Of ordered classes: see :data:`ORDERED_METRICS`, shape (...).
     """
 
     confusion: Floats
     roc_auc: Floats
     pr_auc: Floats
+    cut_auc: Floats = field(default_factory=lambda: np.empty(0))
+    concordance: Floats = field(default_factory=lambda: np.empty(0))
 
 
 @dataclass(frozen=True)
@@ -93,6 +129,12 @@ class Reference:
         support = confusion.sum(axis=-1)
         return cls(support > 0, int(support.argmax()))
 
+    @property
+    def cuts(self) -> npt.NDArray[np.bool_]:
+        """The cuts between two stages that have samples on both sides, shape (K - 1,)."""
+        below, above = np.maximum.accumulate(self.present), np.maximum.accumulate(self.present[::-1])[::-1]
+        return np.asarray(below[:-1] & above[1:])
+
 
 @dataclass(frozen=True)
 class ClassMetric:
@@ -104,10 +146,23 @@ class ClassMetric:
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric of all classes together: its title, and how to compute it, inputs to (...)."""
+    """A metric of all classes together.
+
+    Attributes:
+        title: Its title.
+        compute: How to compute it, inputs to (...).
+        higher_is_better: False for errors.
+        most: The highest possible value, from the number of classes.
+    """
 
     title: str
     compute: Callable[[MetricInputs, Reference], Floats]
+    higher_is_better: bool = True
+    most: Callable[[int], float] = lambda classes: 1.0  # noqa: ARG005
+
+    def goodness(self, values: Floats) -> Floats:
+        """The values with the sign that makes higher ones better."""
+        return values if self.higher_is_better else -values
 
 
 CLASS_METRICS: dict[str, ClassMetric] = {
@@ -150,6 +205,36 @@ METRICS: dict[str, Metric] = {
     "macro_pr_auc": Metric("Macro PR AUC", _mean_of("pr_auc")),
 }
 
+
+def _mean_over_cuts(inputs: MetricInputs, reference: Reference) -> Floats:
+    """The mean over the cuts of the reference; NaN where one is undefined."""
+    return np.asarray(inputs.cut_auc[..., reference.cuts].mean(axis=-1))
+
+
+ORDERED_METRICS: dict[str, Metric] = {
+    "quadratic_kappa": Metric(
+        "Quadratic-weighted kappa",
+        lambda inputs, reference: quadratic_kappa(inputs.confusion),  # noqa: ARG005
+    ),
+    "stage_error": Metric(
+        "Mean absolute error in stages",
+        lambda inputs, reference: stage_error(inputs.confusion),  # noqa: ARG005
+        higher_is_better=False,
+        most=lambda classes: classes - 1.0,
+    ),
+    "cut_auc": Metric("Mean ROC AUC of the cuts between stages", _mean_over_cuts),
+    "concordance": Metric(
+        "Concordance of the mean stage",
+        lambda inputs, reference: inputs.concordance,  # noqa: ARG005
+    ),
+}
+"""The further metrics of ordered classes. Concordance: the fraction of pairs of different stages in which the sample of
+the higher stage has the higher expected stage; ties count one half. Somers' D is twice the concordance, minus 1.
+"""
+
+ALL_METRICS: dict[str, Metric] = METRICS | ORDERED_METRICS
+"""The metrics of unordered and of ordered classes."""
+
 METRIC_TITLES: dict[str, str] = {
     **{name: metric.title for name, metric in METRICS.items() if name != "macro_recall"},
     "balanced_accuracy": "Balanced accuracy (macro recall)",
@@ -162,6 +247,28 @@ HEADLINE_METRICS: dict[str, str] = {
     name: METRICS[name].title for name in ("accuracy", "balanced_accuracy", "macro_roc_auc")
 }
 """The metrics that short tables, baselines and subgroups show, with their titles."""
+
+
+ORDERED_TITLES: dict[str, str] = {name: metric.title for name, metric in ORDERED_METRICS.items()}
+
+ORDERED_HEADLINES: dict[str, str] = {name: ORDERED_TITLES[name] for name in ("quadratic_kappa", "stage_error")}
+"""What short tables, baselines and subgroups of ordered classes show beside :data:`HEADLINE_METRICS`."""
+
+
+def metrics_of(*, ordered: bool) -> dict[str, Metric]:
+    """The metrics of classes with or without an order, by name."""
+    return ALL_METRICS if ordered else METRICS
+
+
+def headline_metrics(*, ordered: bool) -> dict[str, str]:
+    """The titles of the metrics that short tables, baselines and subgroups show, by name."""
+    return HEADLINE_METRICS | ORDERED_HEADLINES if ordered else HEADLINE_METRICS
+
+
+def _stages_apart(confusion: Floats) -> Floats:
+    """The number of stages between each true and predicted class, shape (K, K)."""
+    stages = np.arange(confusion.shape[-1], dtype=np.float64)
+    return np.abs(stages[:, None] - stages)
 
 
 def _diagonal(confusion: Floats) -> Floats:

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from gyrus.errors import DataError
-from gyrus.evaluation.metrics import METRICS
+from gyrus.evaluation.metrics import ALL_METRICS, ORDERED_HEADLINES
 from gyrus.evaluation.result import AnyEvaluation, Evaluation, unit_name
 from gyrus.inference.number_predictions import NumberPredictions, Table
 from gyrus.inference.predictions import Predictions, PredictionTable
@@ -22,8 +22,8 @@ from gyrus.text import counted
 OUT_OF_FOLD = "out-of-fold"
 """The subset of out-of-fold predictions."""
 
-FOLD_METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "macro_roc_auc")
-"""The metrics that tables and figures of folds show."""
+FOLD_METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "macro_roc_auc", *ORDERED_HEADLINES)
+"""The metrics that tables and figures of folds show, the last ones only of ordered classes."""
 
 
 def join_folds(tables: Sequence[Table]) -> Table:
@@ -130,14 +130,14 @@ def summary_text(summary: pd.DataFrame, pooled: Evaluation) -> str:
     several = bool((summary["pooled_highest"] > summary["pooled_lowest"]).any())
     for unit, scores in pooled.scores.items():
         title = f"By {unit_name(pooled, scores)}"
-        lines.append(f"{title:22}{'mean':>8}{'SD':>8}{'lowest':>8}{'highest':>9}{'folds':>7}  pooled")
+        lines.append(f"{title:30}{'mean':>8}{'SD':>8}{'lowest':>8}{'highest':>9}{'folds':>7}  pooled")
         rows = summary[(summary["unit"] == unit) & summary["metric"].isin(FOLD_METRICS)]
         for row in rows.to_dict("records"):
             numbers = "".join(_cell(row[name]) for name in ("mean", "sd", "lowest")) + _cell(row["highest"], 9)
             spread = f", repeats {row['pooled_lowest']:.3f} to {row['pooled_highest']:.3f}" if several else ""
             counts = f"{row['defined']}" if row["defined"] == row["folds"] else f"{row['defined']}/{row['folds']}"
             estimate = scores.metrics[row["metric"]].text()
-            lines.append(f"{METRICS[row['metric']].title:22}{numbers}{counts:>7}  {estimate}{spread}")
+            lines.append(f"{ALL_METRICS[row['metric']].title:30}{numbers}{counts:>7}  {estimate}{spread}")
         lines.append("")
     return "\n".join(lines).rstrip()
 

@@ -6,12 +6,20 @@ The nouns are frozen values that save and load themselves; docs/metrics-schema.m
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, Protocol, Self
+
+import numpy as np
 
 from gyrus.datasets.targets import CLASSES, Target
 from gyrus.errors import DataError
-from gyrus.evaluation.metrics import CLASS_METRIC_TITLES, METRIC_TITLES
+from gyrus.evaluation.metrics import (
+    CLASS_METRIC_TITLES,
+    HEADLINE_METRICS,
+    METRIC_TITLES,
+    ORDERED_HEADLINES,
+    ORDERED_TITLES,
+)
 from gyrus.serialisation import Saved, renamed
 from gyrus.text import aligned, counted, one_per_line
 from gyrus.types import SPLIT_WARNINGS, SplitUnit
@@ -31,6 +39,7 @@ BASELINE_TITLES = {
     "metadata": "logistic regression on metadata of the subjects",
     "nearest-neighbour": "nearest neighbour on raw pixels",
     "linear-svm": "linear SVM on raw pixels",
+    "ordinal-regression": "ordinal regression on raw pixels",
     "shuffled-labels": "the same network trained with labels shuffled across subjects",
 }
 """The title of each baseline, by its name."""
@@ -86,8 +95,10 @@ class Scores:
         majority_class: The most frequent class among them.
         majority_fraction: Its fraction: the accuracy of always predicting it.
         confusion: Counts by true class (row) and predicted class (column).
-        metrics: By name of :data:`gyrus.evaluation.metrics.METRICS`.
+        metrics: By name of :func:`gyrus.evaluation.metrics.metrics_of`.
         by_class: By class, then by name of :data:`gyrus.evaluation.metrics.CLASS_METRICS`.
+        by_cut: Of ordered classes: the area under the ROC curve at each cut, of the samples of at least a class
+            against those below it, by that class. The first class has none.
     """
 
     unit: Unit
@@ -98,6 +109,7 @@ class Scores:
     confusion: tuple[tuple[int, ...], ...]
     metrics: Mapping[str, Estimate]
     by_class: Mapping[str, Mapping[str, Estimate]]
+    by_cut: Mapping[str, Estimate] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -228,7 +240,7 @@ class Baseline:
 
     Attributes:
         about: What its title does not say: the columns, the pixels, what was selected.
-        scores: By name of :data:`gyrus.evaluation.metrics.HEADLINE_METRICS`.
+        scores: By name of :func:`gyrus.evaluation.metrics.headline_metrics`.
         gains: The score of the classifier minus that of the baseline, by the same names, with paired intervals.
         p_values: Of no difference, by the same names; None where there is no test.
     """
@@ -268,7 +280,8 @@ def verdict(evaluation: Evaluation, baselines: Baselines | None = None) -> tuple
     accuracy = _accuracy_sentence(evaluation, scores)
     if evaluation.warning:
         return *first, accuracy, "This does not estimate performance on unseen subjects."
-    return *(first or [_gain_sentence(evaluation, scores)]), accuracy, *_roc_sentences(scores)
+    gain = first or [_gain_sentence(evaluation, scores)]
+    return *gain, accuracy, *_roc_sentences(scores), *_stage_sentences(scores)
 
 
 def limitations(evaluation: Evaluation) -> tuple[str, ...]:
@@ -300,12 +313,30 @@ def classification_report(evaluation: Evaluation, baselines: Baselines | None = 
     for scores in evaluation.scores.values():
         title = f"By {unit_name(evaluation, scores)} ({scores.count:,} {unit_name(evaluation, scores, scores.count)})"
         lines += ["", title, "-" * len(title)]
-        overall = [(name, scores.metrics[metric].text()) for metric, name in METRIC_TITLES.items()]
+        overall = [(name, scores.metrics[metric].text()) for metric, name in titles_of(scores).items()]
         overall.insert(1, (f"Always '{scores.majority_class}'", f"{scores.majority_fraction:.3f}"))
-        lines += [*aligned(overall), "", *_class_rows(scores), "", *_confusion_rows(scores)]
+        lines += [*aligned(overall), "", *_class_rows(scores), *_cut_rows(scores), "", *_confusion_rows(scores)]
     lines += ["", interval_note(evaluation)]
     lines += [f"Note: {note}" for note in (*score_notes(evaluation), *limitations(evaluation))]
     return one_per_line(lines) + "\n"
+
+
+def titles_of(scores: Scores) -> dict[str, str]:
+    """The titles of the metrics that reports list, by name: those of ordered classes only where they were computed."""
+    return METRIC_TITLES | {name: title for name, title in ORDERED_TITLES.items() if name in scores.metrics}
+
+
+def headlines_of(scores: Scores) -> dict[str, str]:
+    """The titles of the metrics that short tables show, by name; those of ordered classes only where computed."""
+    return HEADLINE_METRICS | {name: title for name, title in ORDERED_HEADLINES.items() if name in scores.metrics}
+
+
+def middle_stage(scores: Scores) -> tuple[str, float]:
+    """Of ordered classes: the stage whose constant prediction has the least error in stages, and this error."""
+    counts = np.array(list(scores.class_counts.values()), dtype=np.float64)
+    stages = np.arange(len(counts))
+    errors = np.abs(stages[:, None] - stages) @ counts / max(counts.sum(), 1.0)
+    return list(scores.class_counts)[int(errors.argmin())], float(errors.min())
 
 
 def resampled_group(group: Group) -> Group:
@@ -442,6 +473,18 @@ def _roc_sentences(scores: Scores) -> list[str]:
     return [f"Ranking of the classes by probability is {shown} than chance (0.50): macro ROC AUC {area.text(2)}."]
 
 
+def _stage_sentences(scores: Scores) -> list[str]:
+    kappa, error = scores.metrics.get("quadratic_kappa"), scores.metrics.get("stage_error")
+    if kappa is None or error is None or kappa.value is None or kappa.low is None:
+        return []
+    shown = "agree more" if kappa.low > 0 else "do not agree more"
+    stage, constant = middle_stage(scores)
+    return [
+        f"Predicted and true stage {shown} than by chance (0.00): quadratic-weighted kappa {kappa.text(2)}. "
+        f"Mean absolute error in stages: {error.text(2)}; always predicting '{stage}': {constant:.2f}."
+    ]
+
+
 def _first(names: Sequence[str]) -> str:
     """Names with commas; of very many, the first ones and how many more."""
     more = len(names) - MOST_CLASSES_SHOWN
@@ -466,9 +509,13 @@ def _size_limitations(evaluation: Evaluation) -> list[str]:
 def _notes_of(scores: Scores) -> dict[str, list[str]]:
     """Each note with the scores it applies to; those of a class not where resamples merely lack a value."""
     notes: dict[str, list[str]] = {}
-    for note, names in _by_note(scores.metrics, METRIC_TITLES).items():
+    named = titles_of(scores)
+    for note, names in _by_note(scores.metrics, named).items():
         averages = [name for name in METRIC_TITLES if not name.startswith("accuracy")]
-        notes[note] = ["averages over the classes"] if names == averages else [METRIC_TITLES[name] for name in names]
+        notes[note] = ["averages over the classes"] if names == averages else [named[name] for name in names]
+    for note, names in _by_note(scores.by_cut, {name: name for name in scores.by_cut}).items():
+        if scores.by_cut[names[0]].low is None or _is_special(scores.by_cut[names[0]]):
+            notes.setdefault(note, []).extend(f"at least '{name}' (ROC AUC)" for name in names)
     for name, values in scores.by_class.items():
         special = {metric: value for metric, value in values.items() if value.low is None or _is_special(value)}
         for note, metrics in _by_note(special, CLASS_METRIC_TITLES).items():
@@ -498,6 +545,18 @@ def _class_rows(scores: Scores) -> list[str]:
     ]
     table = aligned([("Class", *CLASS_METRIC_TITLES.values(), "Count"), *rows])
     return [*table, *filter(None, [classes_not_shown(len(scores.by_class))])]
+
+
+def _cut_rows(scores: Scores) -> list[str]:
+    """The areas at the cuts between ordered classes; empty for others."""
+    if not scores.by_cut:
+        return []
+    counts = list(scores.class_counts.values())
+    rows = [
+        (f"at least {name}", each.text(2), f"{sum(counts[number:])} of {scores.count}")
+        for number, (name, each) in list(enumerate(scores.by_cut.items(), 1))[:MOST_CLASSES_SHOWN]
+    ]
+    return ["", *aligned([("Stage", "ROC AUC", "Count"), *rows])]
 
 
 def classes_not_shown(classes: int) -> str:

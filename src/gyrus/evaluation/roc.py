@@ -140,6 +140,33 @@ def roc_auc(relevant: npt.ArrayLike, scores: npt.ArrayLike, weights: npt.ArrayLi
     return float(rank(relevant, scores, weights=weights).areas([[1.0]]).roc[0])
 
 
+def concordance(stages: npt.ArrayLike, scores: npt.ArrayLike, classes: int) -> float:
+    """The fraction of pairs of different stages that the scores order as the stages do, ties one half.
+
+    Args:
+        stages: In [0, classes), shape (N,).
+        scores: Higher for higher stages, shape (N,).
+        classes: The number of stages K.
+
+    Returns:
+        The fraction, or NaN where all are of one stage.
+    """
+    steps = rank_stages(stages, scores, classes)
+    pairs = [float(step.positives.sum() * step.others.sum()) for step in steps]
+    areas = [float(step.areas([[1.0]]).roc[0]) if count else 0.0 for step, count in zip(steps, pairs, strict=True)]
+    return float(np.dot(areas, pairs) / sum(pairs)) if sum(pairs) else float("nan")
+
+
+def rank_stages(
+    stages: npt.ArrayLike, scores: npt.ArrayLike, classes: int, clusters: npt.ArrayLike | None = None
+) -> tuple[Ranking, ...]:
+    """For each stage but the first: its samples against those of all lower stages, sorted by score."""
+    stages = np.asarray(stages)
+    return tuple(
+        rank(stages == index, scores, clusters=clusters, weights=stages <= index) for index in range(1, classes)
+    )
+
+
 def average_precision(relevant: npt.ArrayLike, scores: npt.ArrayLike, weights: npt.ArrayLike | None = None) -> float:
     """Area under the precision-recall curve without interpolation; arguments and result as for :func:`roc_auc`."""
     return float(rank(relevant, scores, weights=weights).areas([[1.0]]).precision_recall[0])

@@ -19,7 +19,7 @@ from gyrus.errors import ConfigError
 from gyrus.evaluation.bootstrap import DEFAULT_BOOTSTRAP, BootstrapConfig
 from gyrus.evaluation.comparison import holm
 from gyrus.evaluation.evaluate import evaluate
-from gyrus.evaluation.metrics import HEADLINE_METRICS, METRICS
+from gyrus.evaluation.metrics import headline_metrics, metrics_of
 from gyrus.evaluation.result import FEW_OF_A_CLASS, Estimate, Unit
 from gyrus.inference.pooling import pool_by_subject
 from gyrus.inference.predictions import Predictions, PredictionTable
@@ -43,7 +43,7 @@ class Subgroup:
         count: The number of subjects (of images, where subjects are unknown).
         images: The number of their images in the group.
         class_counts: How many of them are of each class.
-        metrics: By name of :data:`gyrus.evaluation.metrics.METRICS`.
+        metrics: By name of :func:`gyrus.evaluation.metrics.metrics_of`.
     """
 
     name: str
@@ -116,7 +116,7 @@ def evaluate_subgroups(
     *,
     columns: Sequence[str] | None = None,
     edges: Mapping[str, Sequence[float]] | None = None,
-    metrics: Sequence[str] = tuple(HEADLINE_METRICS),
+    metrics: Sequence[str] | None = None,
     bootstrap: BootstrapConfig = DEFAULT_BOOTSTRAP,
 ) -> tuple[SubgroupTable, ...]:
     """The scores of every subgroup, by subject where subjects are known.
@@ -127,15 +127,16 @@ def evaluate_subgroups(
         columns: Of ``groups``; by default all.
         edges: By column, ascending edges of bands; each band includes its lower edge, the last band both. By default
             bands with equal numbers of subjects.
-        metrics: Names of :data:`gyrus.evaluation.metrics.METRICS`.
+        metrics: Names of :func:`gyrus.evaluation.metrics.metrics_of`; by default those of short tables.
         bootstrap: How intervals are computed; the test uses as many permutations.
 
     Raises:
         ConfigError: A sample is in the index of ``groups`` twice, or edges are not ascending.
         UnknownNameError: There is no such column or metric.
     """
+    metrics = tuple(headline_metrics(ordered=predictions.target.is_ordered)) if metrics is None else metrics
     for name in metrics:
-        look_up(name, METRICS, "metric")
+        look_up(name, metrics_of(ordered=predictions.target.is_ordered), "metric")
     if groups.index.has_duplicates:
         twice = groups.index[groups.index.duplicated()][0]
         raise ConfigError(f"The table of groups names sample '{twice}' more than once.")

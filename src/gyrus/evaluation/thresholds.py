@@ -333,6 +333,17 @@ def is_positive(predictions: Predictions, positive: Sequence[str]) -> Bools:
     return np.asarray(np.isin(predictions.targets, [predictions.classes.index(name) for name in positive]))
 
 
+def from_stage_on(classes: Sequence[str], lowest: str) -> tuple[str, ...]:
+    """The positive classes of the cut "at least ``lowest``" between ordered classes.
+
+    Raises:
+        ConfigError: It is the first class, so that all would be positive.
+        UnknownNameError: It is not a class.
+    """
+    look_up(lowest, dict.fromkeys(classes), "class")
+    return checked_positive(classes, classes[classes.index(lowest) :])
+
+
 def checked_positive(classes: Sequence[str], positive: Sequence[str]) -> tuple[str, ...]:
     """The positive classes in the order of all.
 

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from gyrus.datasets.class_order import recognise_order
 from gyrus.datasets.identifiers import DIFFERENCES, unify_spellings
 from gyrus.datasets.targets import CLASSES, Target
 from gyrus.datasets.text_tables import open_table, restored, write_csv
@@ -211,7 +212,8 @@ class Predictions(PredictionTable):
                 are optional) and, for each class, ``probability:<class>``, ``logit:<class>`` or, if ``classes`` is
                 given, a probability under the bare class name.
             split_unit: What was kept whole when the data were split; the table does not hold it.
-            classes: The class names in their order; by default the order of the columns.
+            classes: The class names in their order; by default that of their stages, if their names have a known order
+                (:mod:`gyrus.datasets.class_order`), else that of the columns.
             subset: The subset that was predicted.
 
         Raises:
@@ -220,7 +222,11 @@ class Predictions(PredictionTable):
         """
         table, names = _read_scores(Path(path), classes)
         require_one_spelling(table, Path(path))
-        return cls.from_table(table, classes=names, split_unit=split_unit, subset=subset)
+        known = recognise_order(names) if classes is None else None
+        target = Target("ordered") if known else CLASSES
+        return cls.from_table(
+            table, classes=known[0] if known else names, split_unit=split_unit, subset=subset, target=target
+        )
 
     @property
     def logits(self) -> npt.NDArray[np.float64]:

@@ -181,6 +181,10 @@ class Classifier(nn.Module):
         self.signature = replace(self.signature, num_classes=num_classes)
         self.head.reset(num_classes)
 
+    def predict_order(self, loss: str) -> None:
+        """Replace the last layer by one for ordered classes; see :meth:`gyrus.models.heads.Head.predict_order`."""
+        self.head.predict_order(loss, self.num_classes)
+
     def predict_number(self, outputs: int, mean: float, scale: float) -> None:
         """Replace the last layer by one that gives numbers; see :meth:`gyrus.models.heads.Head.predict_number`."""
         self.signature = replace(self.signature, num_classes=outputs, numbers=True)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from gyrus.models.options import HeadOptions, each
+from gyrus.models.ordinal_outputs import ORDINAL_OUTPUTS, OrdinalOutput
 
 
 class ChannelAttention(nn.Module):
@@ -80,7 +81,20 @@ class Head(nn.Module):
     def reset(self, num_classes: int) -> None:
         """Replace the last layer by a newly initialised one, on the same device."""
         weight = self.classify.weight
-        self.classify = nn.Linear(weight.shape[1], num_classes, device=weight.device, dtype=weight.dtype)
+        ordinal = type(self.classify) if isinstance(self.classify, OrdinalOutput) else None
+        layer = ordinal or nn.Linear
+        self.classify = layer(weight.shape[1], num_classes).to(weight.device, weight.dtype)
+        self._initialise(self.classify)
+
+    def predict_order(self, loss: str, num_classes: int) -> None:
+        """Replace the last layer by one for ordered classes.
+
+        Args:
+            loss: The loss that trains it, a name of :data:`gyrus.models.ordinal_outputs.ORDINAL_OUTPUTS`.
+            num_classes: The number of classes.
+        """
+        weight = self.classify.weight
+        self.classify = ORDINAL_OUTPUTS[loss](weight.shape[1], num_classes).to(weight.device, weight.dtype)
         self._initialise(self.classify)
 
     def predict_number(self, outputs: int, mean: float, scale: float) -> None:
@@ -97,7 +111,8 @@ class Head(nn.Module):
     def _initialise(self, layer: nn.Module) -> None:
         if self.initial_std is not None and isinstance(layer, nn.Linear):
             nn.init.trunc_normal_(layer.weight, std=self.initial_std)
-            nn.init.zeros_(layer.bias)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
 
 
 def _input_layers(features: int, options: HeadOptions) -> list[nn.Module]:

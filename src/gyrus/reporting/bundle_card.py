@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from gyrus.evaluation.metrics import HEADLINE_METRICS
-from gyrus.evaluation.result import Estimate, Evaluation, join_words
+from gyrus.evaluation.result import Estimate, Evaluation, headlines_of, join_words
 from gyrus.export.manifest import BundleManifest, Choices, OperatingPoint, Proof
 from gyrus.text import counted, markdown
 from gyrus.types import SPLIT_WARNINGS
@@ -114,7 +113,7 @@ def _hub_metrics(manifest: BundleManifest, evaluation: Evaluation | None) -> Ite
     """Name, title, value and number of subjects or images of the scores of a card."""
     if evaluation:
         scores = evaluation.headline
-        for name, title in HEADLINE_METRICS.items():
+        for name, title in headlines_of(scores).items():
             if name in scores.metrics:
                 yield name, title, scores.metrics[name], counted(scores.count, scores.unit)
     point = manifest.choices.shipped_point if manifest.choices else None

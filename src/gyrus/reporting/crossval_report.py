@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from gyrus.datasets.manifest import Manifest
 from gyrus.evaluation.added_value import AddedValue
-from gyrus.evaluation.metrics import METRICS
+from gyrus.evaluation.metrics import ALL_METRICS, METRICS
 from gyrus.evaluation.out_of_fold import FOLD_METRICS
 from gyrus.evaluation.result import Baselines, Evaluation, unit_name
 from gyrus.files import read_json
@@ -83,14 +83,15 @@ def folds_figure(evaluation: Evaluation, scores: pd.DataFrame, summary: pd.DataF
     """
     unit = evaluation.headline.unit
     with mpl.rc_context(STYLE):
-        figure = new_figure(COLUMN, 1.1 + 0.42 * len(FOLD_METRICS), evaluation.warning)
+        shown = [name for name in FOLD_METRICS if name in METRICS or name in scores]
+        figure = new_figure(COLUMN, 1.1 + 0.42 * len(shown), evaluation.warning)
         axes = figure.subplots()
-        for row, name in enumerate(FOLD_METRICS):
+        for row, name in enumerate(shown):
             of_folds = scores.loc[scores["unit"] == unit, name].dropna().to_numpy()
             line = summary[(summary["unit"] == unit) & (summary["metric"] == name)].iloc[0]
             _row(axes, row, of_folds, line, evaluation.level, is_first=row == 0)
-        axes.set_yticks(range(len(FOLD_METRICS)), [METRICS[name].title for name in FOLD_METRICS])
-        axes.set(ylim=(len(FOLD_METRICS) - 0.5, -0.5), xlim=(-0.02, 1.02), xlabel="Score")
+        axes.set_yticks(range(len(shown)), [METRICS[name].title for name in shown])
+        axes.set(ylim=(len(shown) - 0.5, -0.5), xlim=(-0.02, 1.02), xlabel="Score")
         axes.tick_params(axis="y", length=0)
         axes.set_title(f"Folds, by {unit_name(evaluation, evaluation.headline)}")
         figure.legend(loc="outside lower left", ncols=3, handletextpad=0.3, columnspacing=1.2)
@@ -137,7 +138,7 @@ def _fold_rows(evaluation: Evaluation, summary: pd.DataFrame) -> tuple[tuple[str
     rows = []
     for row in summary[summary["metric"].isin(FOLD_METRICS)].to_dict("records"):
         scores = evaluation.scores[row["unit"]]
-        title = f"{METRICS[row['metric']].title} by {unit_name(evaluation, scores)}"
+        title = f"{ALL_METRICS[row['metric']].title} by {unit_name(evaluation, scores)}"
         over = f"{row['defined']} of {row['folds']}"
         mean = f"{row['mean']:.3f}" if row["defined"] else "undefined"
         several = row["defined"] > 1

@@ -20,7 +20,7 @@ from gyrus.evaluation.assessment import Assessment
 from gyrus.evaluation.calibration_metrics import Calibration
 from gyrus.evaluation.comparison import labelled_rows
 from gyrus.evaluation.decision_curve import DecisionCurve
-from gyrus.evaluation.metrics import METRICS
+from gyrus.evaluation.metrics import METRICS, stage_scores
 from gyrus.evaluation.result import MOST_CLASSES_SHOWN, Estimate, Evaluation, Unit, percent, unit_name
 from gyrus.evaluation.roc import roc_curve
 from gyrus.evaluation.selective_prediction import SelectivePrediction
@@ -54,7 +54,8 @@ def draw_scores(predictions: Predictions, evaluation: Evaluation) -> tuple[Drawi
             Drawing(
                 f"confusion_{unit}",
                 f"Confusion matrix by {word}",
-                "Rows: true class; columns: predicted class. Counts, and percentages of each row.",
+                "Rows: true class; columns: predicted class. Counts, and percentages of each row."
+                + (" The classes are in the order of their stages." if scores.by_cut else ""),
                 confusion_figure(evaluation, unit),
             ),
             Drawing(
@@ -64,6 +65,16 @@ def draw_scores(predictions: Predictions, evaluation: Evaluation) -> tuple[Drawi
                 roc_figure(predictions, evaluation, unit),
             ),
         ]
+        if scores.by_cut:
+            drawings.append(
+                Drawing(
+                    f"roc_cuts_{unit}",
+                    f"ROC curves of the cuts between stages by {word}",
+                    f"Each cut: every {word} of at least this stage against those below it, by the summed probability "
+                    "of these stages. Dashed diagonal: chance.",
+                    cuts_figure(predictions, evaluation, unit),
+                )
+            )
     return tuple(drawings)
 
 
@@ -113,6 +124,30 @@ def roc_figure(predictions: Predictions, evaluation: Evaluation, unit: Unit) -> 
             axes.plot(*simplify_curve(curve[0], curve[1]), color=colour, linestyle=dashes, label=label)
         axes.set_title(_title(f"By {unit_name(evaluation, scores)} (n = {scores.count:,})", evaluation))
         title = f"Class, ROC AUC [{100 * evaluation.level:g} % CI]"
+        figure.legend(loc="outside lower left", title=title, alignment="left", title_fontsize=7)
+    return figure
+
+
+def cuts_figure(predictions: Predictions, evaluation: Evaluation, unit: Unit) -> Figure:
+    """ROC curves of a unit at the cuts between ordered classes, with areas and intervals of the evaluation."""
+    scores = evaluation.scores[unit]
+    rows = labelled_rows(predictions, unit)
+    at_least = stage_scores(rows.probabilities)
+    with mpl.rc_context(STYLE):
+        shown = predictions.classes[1:][:MOST_CLASSES_SHOWN]
+        figure = new_figure(COLUMN, COLUMN + 0.25 + 0.16 * (len(shown) + 1), evaluation.warning)
+        axes = figure.subplots()
+        set_roc_axes(axes)
+        for index, (name, colour, dashes) in enumerate(line_styles(shown)):
+            estimate = scores.by_cut[name]
+            if estimate.value is None:
+                axes.plot([], [], color=colour, label=f"{escape_math(name)}: undefined, {estimate.note}")
+                continue
+            curve = roc_curve(rows.targets > index, at_least[:, index])
+            label = f"at least {escape_math(name)}  {estimate.text(2)}"
+            axes.plot(*simplify_curve(curve[0], curve[1]), color=colour, linestyle=dashes, label=label)
+        axes.set_title(_title(f"Cuts by {unit_name(evaluation, scores)} (n = {scores.count:,})", evaluation))
+        title = f"Cut, ROC AUC [{100 * evaluation.level:g} % CI]"
         figure.legend(loc="outside lower left", title=title, alignment="left", title_fontsize=7)
     return figure
 

@@ -8,8 +8,8 @@ import jinja2
 from markupsafe import Markup
 
 from gyrus.evaluation.added_value import PART_TITLES
-from gyrus.evaluation.assessment import assessment_sentences
-from gyrus.evaluation.metrics import CLASS_METRIC_TITLES, HEADLINE_METRICS, METRIC_TITLES
+from gyrus.evaluation.assessment import assessment_sentences, operating_classes
+from gyrus.evaluation.metrics import CLASS_METRIC_TITLES, METRIC_TITLES, ORDERED_TITLES
 from gyrus.evaluation.result import (
     BASELINE_TITLES,
     INTERVAL_METHODS,
@@ -17,10 +17,13 @@ from gyrus.evaluation.result import (
     Estimate,
     Scores,
     classes_not_shown,
+    headlines_of,
     limitations,
+    middle_stage,
     resampled_units,
     score_notes,
     subset_name,
+    titles_of,
     unit_name,
     verdict,
 )
@@ -72,15 +75,17 @@ def report_environment() -> jinja2.Environment:
     """:func:`page_environment` with titles, sentences and number formats for scores."""
     environment = page_environment()
     environment.globals |= {
-        "titles": METRIC_TITLES,
+        "titles": METRIC_TITLES | ORDERED_TITLES,
+        "titles_of": titles_of,
         "class_titles": CLASS_METRIC_TITLES,
         "most_classes": MOST_CLASSES_SHOWN,
         "classes_not_shown": classes_not_shown,
         "interval_rules": INTERVAL_METHODS,
         "resampled_units": resampled_units,
-        "headlines": HEADLINE_METRICS,
+        "headlines_of": headlines_of,
         "verdict": verdict,
         "assessment_sentences": assessment_sentences,
+        "operating_classes": operating_classes,
         "rate_titles": {name: _short_title(rate.title) for name, rate in RATES.items()},
         "baseline_titles": BASELINE_TITLES,
         "part_titles": PART_TITLES,
@@ -109,7 +114,11 @@ def chance_level(scores: Scores, metric: str) -> tuple[float, str] | None:
         "balanced_accuracy": (1 / present, "chance"),
         "macro_recall": (1 / present, "chance"),
         "macro_roc_auc": (0.5, "chance"),
+        "quadratic_kappa": (0.0, "chance"),
     }
+    if metric == "stage_error":
+        stage, error = middle_stage(scores)
+        return error, f"always '{stage}'"
     return values.get(metric)
 
 

@@ -18,8 +18,8 @@ from matplotlib.patches import Rectangle
 from gyrus.datasets.text_tables import write_csv
 from gyrus.evaluation.comparison import labelled_rows
 from gyrus.evaluation.leaderboard import Leaderboard, Standing, Table, describe
-from gyrus.evaluation.metrics import CLASS_METRICS, HEADLINE_METRICS, METRIC_TITLES, METRICS
-from gyrus.evaluation.result import Estimate, resampled_group, resampled_units, unit_name
+from gyrus.evaluation.metrics import ALL_METRICS, CLASS_METRICS
+from gyrus.evaluation.result import Estimate, headlines_of, resampled_group, resampled_units, titles_of, unit_name
 from gyrus.evaluation.roc import roc_curve
 from gyrus.files import refuse_links, write_text
 from gyrus.reporting.evaluation_figures import set_roc_axes, simplify_curve
@@ -107,19 +107,21 @@ def ranking_figure(table: Table) -> Figure:
         figure = new_figure(width, 1.05 + 0.26 * len(table.standings), table.evaluation.warning)
         axes = figure.subplots()
         colour = COLOURS[1] if table.evaluation.warning else COLOURS[0]
+        most = ALL_METRICS[table.metric].most(len(table.evaluation.classes))
         if table.metric == "accuracy":
             axes.axvline(scores.majority_fraction, color=MUTED, linewidth=0.9, linestyle=(0, (3, 2)), zorder=0)
         for height, standing in enumerate(table.standings):
             estimate = table.estimate(standing)
             plot_estimate(axes, height, estimate, colour)
             if estimate.value is not None:
-                place, text = (1.0, height), f"{estimate.value:.2f}"
+                place, text = (most, height), f"{estimate.value:.2f}"
                 axes.annotate(text, place, (4, 0), textcoords="offset points", va="center", fontsize=7.5)
         axes.set_yticks(range(len(table.standings)), [escape_math(each.entry.name) for each in table.standings])
         lowest = min(0.0, *(table.estimate(each).low or 0.0 for each in table.standings))
-        axes.set(ylim=(len(table.standings) - 0.5, -0.5), xlim=(lowest, 1.0))
+        axes.set(ylim=(len(table.standings) - 0.5, -0.5), xlim=(lowest, most))
         axes.tick_params(axis="y", length=0)
-        axes.set_title(f"{METRICS[table.metric].title} by {unit_name(table.evaluation, scores)} (n = {scores.count:,})")
+        title = ALL_METRICS[table.metric].title
+        axes.set_title(f"{title} by {unit_name(table.evaluation, scores)} (n = {scores.count:,})")
         figure.supxlabel(_key(table), fontsize=6.5, x=0.02, ha="left", color=MUTED)
     return figure
 
@@ -197,7 +199,7 @@ def _drawings(number: int, table: Table) -> list[Drawing]:
     drawings = [
         Drawing(
             f"ranking_{number}",
-            METRICS[table.metric].title,
+            ALL_METRICS[table.metric].title,
             "Dot: score. Line: confidence interval. Overlapping intervals do not show that two classifiers are equal; "
             "see the paired differences in the table.",
             ranking_figure(table),
@@ -245,7 +247,7 @@ def _row(table: Table, standing: Standing) -> dict[str, object]:
     row: dict[str, object] = {"rank": standing.rank, "name": standing.entry.name}
     row |= {title.lower(): value for title, value in standing.entry.facts.items()}
     row |= {"split_unit": standing.evaluation.split_unit, "unit": table.unit, "count": table.count}
-    for metric in METRIC_TITLES:
+    for metric in titles_of(standing.evaluation.scores[table.unit]):
         row |= _numbers(metric, table.estimate(standing, metric))
     low, high = standing.ranks or (None, None)
     row |= {"ranked_by": table.metric, "rank_low": low, "rank_high": high}
@@ -259,11 +261,12 @@ def _numbers(name: str, estimate: Estimate) -> dict[str, float | None]:
 
 def _cells(table: Table) -> pd.DataFrame:
     """The table as text, the ranking score first."""
-    metrics = [table.metric, *[name for name in HEADLINE_METRICS if name != table.metric]]
+    headlines = headlines_of(table.evaluation.scores[table.unit])
+    metrics = [table.metric, *[name for name in headlines if name != table.metric]]
     rows = []
     for standing in table.standings:
         row = {"Rank": _rank_text(standing), "Classifier": standing.entry.name}
-        row |= {METRICS[name].title: table.estimate(standing, name).text(2) for name in metrics}
+        row |= {ALL_METRICS[name].title: table.estimate(standing, name).text(2) for name in metrics}
         row |= {"Difference": standing.difference.text(2) if standing.difference else ""}
         row |= {"p": _p_text(standing.p_value), "Validation": _short(standing.validation)}
         rows.append(row)
@@ -307,7 +310,7 @@ def _markdown(view: _View) -> str:
 def _latex(view: _View) -> str:
     """A table with the rules of booktabs; its caption holds the warning of the split."""
     statement = view.table.evaluation.warning
-    caption = f"{METRICS[view.table.metric].title} of {len(view.cells)} classifiers, {view.about}."
+    caption = f"{ALL_METRICS[view.table.metric].title} of {len(view.cells)} classifiers, {view.about}."
     caption = _for_latex(" ".join([caption, *([statement.capitalize() + "."] if statement else [])]))
     cells = view.cells.map(_for_latex).rename(columns=_for_latex)
     return str(

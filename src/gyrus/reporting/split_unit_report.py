@@ -11,8 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from gyrus.datasets.splits import Split
-from gyrus.evaluation.metrics import HEADLINE_METRICS, METRIC_TITLES, METRICS
-from gyrus.evaluation.result import Baselines, Evaluation, Scores, percent, unit_name, verdict
+from gyrus.evaluation.metrics import METRICS
+from gyrus.evaluation.result import Baselines, Evaluation, Scores, headlines_of, percent, titles_of, unit_name, verdict
 from gyrus.inference.predictions import Predictions
 from gyrus.reporting.evaluation_figures import draw_scores
 from gyrus.reporting.figures import (
@@ -198,11 +198,13 @@ def _quoted_accuracy(evaluation: Evaluation) -> str:
 def _score_lines(evaluations: Mapping[str, Evaluation]) -> list[str]:
     units = list(dict.fromkeys(unit for evaluation in evaluations.values() for unit in evaluation.scores))
     rows = [("", list(evaluations))]
-    for metric in HEADLINE_METRICS:
+    first = next(iter(evaluations.values())).headline
+    titles = titles_of(first)
+    for metric in headlines_of(first):
         for unit in units:
             scores = [evaluation.scores.get(unit) for evaluation in evaluations.values()]
             rows.append(
-                (f"{METRIC_TITLES[metric]} by {unit}", [each.metrics[metric].text() if each else "" for each in scores])
+                (f"{titles[metric]} by {unit}", [each.metrics[metric].text() if each else "" for each in scores])
             )
     return [f"{title:44}" + "".join(f"{cell:25}" for cell in cells).rstrip() for title, cells in rows]
 

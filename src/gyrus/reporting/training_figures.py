@@ -104,6 +104,8 @@ _SCORES = {
     "val_balanced_accuracy": "balanced accuracy",
     "val_macro_f1": "macro F1",
     "val_auc": "macro ROC AUC",
+    "val_kappa": "quadratic-weighted kappa",
+    "val_concordance": "concordance",
 }
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gyrus.evaluation.metrics import HEADLINE_METRICS
-from gyrus.evaluation.result import Estimate, Evaluation, subset_name, unit_name
+from gyrus.evaluation.result import Estimate, Evaluation, headlines_of, subset_name, unit_name
 from gyrus.export.manifest import RESEARCH_ONLY, BundleManifest, Choices, OperatingPoint
 from gyrus.imaging.decoding import IMAGE_EXTENSIONS
 from gyrus.imaging.dicom import DICOM_EXTENSIONS
@@ -77,7 +76,8 @@ def _headline(evaluation: Evaluation) -> list[dict[str, Any]]:
         "level": evaluation.level,
         "measured_on": subset_name(evaluation.subset),
     }
-    return [{"title": title, **_estimate(scores.metrics[name]), **about} for name, title in HEADLINE_METRICS.items()]
+    titles = headlines_of(scores)
+    return [{"title": title, **_estimate(scores.metrics[name]), **about} for name, title in titles.items()]
 
 
 def _accuracy(point: OperatingPoint, choices: Choices) -> list[dict[str, Any]]:

@@ -14,6 +14,9 @@ Monitor = Literal[
     "val_balanced_accuracy",
     "val_macro_f1",
     "val_auc",
+    "val_kappa",
+    "val_stage_error",
+    "val_concordance",
     "val_mae",
     "val_rmse",
     "val_r2",
@@ -24,7 +27,10 @@ Monitor = Literal[
 NUMBER_MONITORS = frozenset({"val_loss", "val_mae", "val_rmse", "val_r2", "val_pearson"})
 """The scores where a number is predicted; all others are those of classes."""
 
-LOWER_IS_BETTER = frozenset({"val_loss", "val_mae", "val_rmse"})
+ORDERED_MONITORS = frozenset({"val_kappa", "val_stage_error", "val_concordance"})
+"""The scores that only ordered classes have."""
+
+LOWER_IS_BETTER = frozenset({"val_loss", "val_stage_error", "val_mae", "val_rmse"})
 
 BestBy = Monitor | Literal["epoch"]
 """How the best epoch is selected: by a score, or by its number, which keeps the last epoch."""
@@ -158,6 +164,26 @@ class Focal(Section):
     class_weights: ClassWeights = Field("none", description="Weight of each class: none, balanced, inverse, or a list.")
 
 
+class CumulativeLink(Section):
+    """Likelihood of proportional odds (McCullagh 1980), for ordered classes.
+
+    The last layer computes one score and thresholds between the classes.
+    """
+
+    name: Literal["cumulative_link"] = "cumulative_link"
+    class_weights: ClassWeights = Field("none", description="Weight of each class: none, balanced, inverse, or a list.")
+
+
+class Corn(Section):
+    """Conditional ordinal regression (Shi, Cao and Raschka 2023), for ordered classes.
+
+    The last layer computes the probability of being above each class, given being above the one below it.
+    """
+
+    name: Literal["corn"] = "corn"
+    class_weights: ClassWeights = Field("none", description="Weight of each class: none, balanced, inverse, or a list.")
+
+
 class NumberLoss(Section):
     """A loss of a number. Errors are in standard deviations of the number over the training set."""
 
@@ -226,7 +252,10 @@ class Quantile(NumberLoss):
         return self.levels.index(0.5)
 
 
-Loss = Annotated[CrossEntropy | Focal | L2 | L1 | Huber | Quantile, Field(discriminator="name")]
+ORDERED_LOSSES = frozenset({"cumulative_link", "corn"})
+"""The losses that need ordered classes."""
+
+Loss = Annotated[CrossEntropy | Focal | CumulativeLink | Corn | L2 | L1 | Huber | Quantile, Field(discriminator="name")]
 
 
 class HardExamples(Section):

@@ -85,6 +85,7 @@ class Job:
         resumed: The snapshot from which to continue, or None.
         before_epoch: As for :func:`fit`.
         scale: Standard deviation of a number over the training set.
+        ordered: Whether the classes are in the order of their stages.
     """
 
     model: nn.Module
@@ -97,6 +98,7 @@ class Job:
     resumed: Snapshot | None
     before_epoch: BeforeEpoch | None
     scale: float = 1.0
+    ordered: bool = False
 
     def packed(self) -> bytes:
         """The job as bytes, for :meth:`unpacked` in another process.
@@ -142,6 +144,7 @@ def fit(
     *,
     classes: Sequence[str],
     seed: int,
+    ordered: bool = False,
     resume: bool = False,
     progress: bool = True,
     before_epoch: BeforeEpoch | None = None,
@@ -163,6 +166,7 @@ def fit(
         folder: Receives ``history.csv``, ``history.txt``, ``checkpoints/last.ckpt`` and ``checkpoints/best.ckpt``.
         classes: The K class names, in the order of the model's outputs; none where the loss is that of a number.
         seed: Seed of all random numbers of the training. The caller initialises the model.
+        ordered: Whether the classes are in the order of their stages.
         resume: Continue from ``last.ckpt``; if no epoch was completed, start from the beginning.
         progress: Show a progress bar on a terminal, or one line per epoch elsewhere.
         before_epoch: Called with the epoch, from 0, and the model; for example to unfreeze layers.
@@ -195,7 +199,7 @@ def fit(
         scale = TargetScaling.fit(train.targets).scale
     else:
         weights = class_weights(config.loss.class_weights, np.asarray(train.targets), classes)
-    job = Job(model, train, val, config, tuple(classes), seed, weights, resumed, before_epoch, scale)
+    job = Job(model, train, val, config, tuple(classes), seed, weights, resumed, before_epoch, scale, ordered)
     loader = job.train_loader(ALONE, device)
     done = len(resumed["history"]) if resumed else 0
     display = choose_progress(
@@ -228,7 +232,7 @@ def fit(
             interrupted = not module.is_over and _train_with_all(module, job, process, device, folder)
         if isinstance(config.averaging, SWA) and not interrupted:
             interrupted = not _average_last_epochs(
-                model, checkpoints, loader, val, config, classes, seed, device, scale
+                model, checkpoints, loader, val, config, classes, seed, device, scale, ordered=ordered
             )
     return _result(model, module.history, config, checkpoints, chosen, interrupted=interrupted, warnings=warnings)
 
@@ -269,6 +273,7 @@ def _module(job: Job, process: Process, device: str, progress: Progress, save_ep
         before_epoch=job.before_epoch,
         process=process,
         scale=job.scale,
+        ordered=job.ordered,
     )
 
 
@@ -377,6 +382,8 @@ def _average_last_epochs(
     seed: int,
     device: str,
     scale: float,
+    *,
+    ordered: bool,
 ) -> bool:
     """Complete the SWA average: batch norm statistics from one pass over the training set, then its scores.
 
@@ -400,7 +407,7 @@ def _average_last_epochs(
     scores = (
         number_scores(logits, targets, config.loss, scale)
         if isinstance(config.loss, NumberLoss)
-        else validation_scores(logits, targets, classes)
+        else validation_scores(logits, targets, classes, ordered=ordered)
     )
     checkpoints.save_swa(average.model.cpu().state_dict(), scores)
     return True

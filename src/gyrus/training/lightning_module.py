@@ -72,6 +72,7 @@ class TrainingModule(LightningModule):
         before_epoch: BeforeEpoch | None = None,
         process: Process = ALONE,
         scale: float = 1.0,
+        ordered: bool = False,
     ) -> None:
         """Store the arguments.
 
@@ -87,6 +88,7 @@ class TrainingModule(LightningModule):
             before_epoch: Called at the start of every epoch.
             process: This process among those that train together; ``loader`` yields its share of each batch.
             scale: Standard deviation of a number over the training set.
+            ordered: Whether the classes are in the order of their stages.
         """
         super().__init__()
         self.model = model
@@ -97,6 +99,7 @@ class TrainingModule(LightningModule):
         self._scale = scale
         self.loader = loader
         self._classes = classes
+        self._ordered = ordered
         self._seed = seed
         self._progress = progress
         self._save_epoch = save_epoch
@@ -248,7 +251,7 @@ class TrainingModule(LightningModule):
         self._val_scores = (
             number_scores(logits, targets, self._number, self._scale)
             if self._number
-            else validation_scores(logits, targets, self._classes)
+            else validation_scores(logits, targets, self._classes, ordered=self._ordered)
         )
 
     # Helpers

@@ -15,7 +15,9 @@ from gyrus.training.config import (
     L1,
     L2,
     ClassWeights,
+    Corn,
     CrossEntropy,
+    CumulativeLink,
     Focal,
     Huber,
     NumberLoss,
@@ -45,7 +47,40 @@ def focal(config: Focal, logits: Tensor, targets: Tensor, weights: Tensor | None
     return values if weights is None else values * weights[targets]
 
 
-LOSSES: dict[str, Loss] = {"cross_entropy": cross_entropy, "focal": focal}
+def ordinal_likelihood(
+    config: CumulativeLink | Corn,  # noqa: ARG001
+    logits: Tensor,
+    targets: Tensor,
+    weights: Tensor | None,
+) -> Tensor:
+    """Minus the logarithm of the probability that an output for ordered classes gives to the true class.
+
+    For CORN this is the sum of the binary losses of an image, one for each class up to its own (equation 6 of the
+    paper); :func:`mean_weights` makes their mean over all of them.
+    """
+    return functional.cross_entropy(logits.float(), targets, weights, reduction="none")
+
+
+LOSSES: dict[str, Loss] = {
+    "cross_entropy": cross_entropy,
+    "focal": focal,
+    "cumulative_link": ordinal_likelihood,
+    "corn": ordinal_likelihood,
+}
+
+
+def mean_weights(loss: str, weights: Tensor | None, logits: Tensor) -> Tensor | None:
+    """What an image of each class counts in the divisor of the mean loss, shape (K,); None where all count alike.
+
+    CORN has one binary loss for each class below the true one and, unless it is the highest, one for the class itself;
+    its mean is over the binary losses of all images.
+    """
+    if loss != "corn":
+        return weights
+    classes = logits.shape[1]
+    binary = torch.arange(1, classes + 1, device=logits.device).clamp_max(classes - 1).to(torch.float32)
+    return binary if weights is None else binary * weights
+
 
 ErrorLoss = Callable[[Any, Tensor], Tensor]
 """From settings and errors (B, Q), prediction minus truth in standard deviations, to the loss of each image (B,)."""
@@ -142,19 +177,22 @@ class Objective(nn.Module):
                 return self._per_image(logits, targets[positions])
 
             values, selected, logits, batch = second_pass(network, model, images, losses_of, self._mining, batch)
-            return reduce(values, targets[selected], self.weights, batch), logits
+            return self._mean(values, targets[selected], logits, batch), logits
         with batch.computing():
             logits = network(images)
         values = self._per_image(logits, targets)
         if self._mining is not None:
             chosen, batch = batch.selected(hardest(batch.gathered(values), self._mining))
             values, targets = values[chosen], targets[chosen]
-        return reduce(values, targets, self.weights, batch), logits
+        return self._mean(values, targets, logits, batch), logits
 
     def _per_image(self, logits: Tensor, targets: Tensor) -> Tensor:
         if isinstance(self._config, NumberLoss):
             return number_loss(self._config, logits, targets, self._scale)
         return LOSSES[self._config.name](self._config, logits, targets, self.weights)
+
+    def _mean(self, values: Tensor, targets: Tensor, logits: Tensor, batch: WholeBatch) -> Tensor:
+        return reduce(values, targets, mean_weights(self._config.name, self.weights, logits), batch)
 
     def _mixed(
         self, network: Callable[[Tensor], Tensor], images: Tensor, targets: Tensor, mix: Mix, batch: WholeBatch
@@ -165,7 +203,7 @@ class Objective(nn.Module):
             logits = network(mixed)
         others = batch.own(batch.gathered(targets)[order])
         own, other = (
-            reduce(self._per_image(logits, labels), labels, self.weights, batch) for labels in (targets, others)
+            self._mean(self._per_image(logits, labels), labels, logits, batch) for labels in (targets, others)
         )
         return mix.fraction * own + (1 - mix.fraction) * other, logits
 

@@ -9,9 +9,17 @@ import torch
 from scipy.special import log_softmax
 from torch import Tensor
 
-from gyrus.evaluation.metrics import accuracy, balanced_accuracy, confusion_matrix, f1
+from gyrus.evaluation.metrics import (
+    accuracy,
+    balanced_accuracy,
+    confusion_matrix,
+    f1,
+    quadratic_kappa,
+    stage_error,
+    stage_scores,
+)
 from gyrus.evaluation.number_metrics import NumberSums
-from gyrus.evaluation.roc import roc_auc
+from gyrus.evaluation.roc import concordance, roc_auc
 from gyrus.training.config import NumberLoss
 from gyrus.training.losses import number_loss
 
@@ -65,7 +73,9 @@ class EpochMetrics:
         }
 
 
-def validation_scores(logits: np.ndarray, targets: np.ndarray, classes: Sequence[str]) -> dict[str, float]:
+def validation_scores(
+    logits: np.ndarray, targets: np.ndarray, classes: Sequence[str], *, ordered: bool = False
+) -> dict[str, float]:
     """Loss, accuracies, F1 and AUC per image, under the names that a config's ``monitor`` may have.
 
     The loss is the plain cross-entropy, whatever the training minimises. Classes without an image in the validation
@@ -75,6 +85,7 @@ def validation_scores(logits: np.ndarray, targets: np.ndarray, classes: Sequence
         logits: float (N, K), finite.
         targets: int (N,), the class index.
         classes: The K class names.
+        ordered: Whether they are in the order of their stages, which have further scores.
     """
     log_probabilities = log_softmax(logits.astype(np.float64), axis=1)
     confusion = confusion_matrix(targets, logits.argmax(axis=1), len(classes))
@@ -88,6 +99,12 @@ def validation_scores(logits: np.ndarray, targets: np.ndarray, classes: Sequence
         "val_macro_f1": float(per_class[present].mean()),
         "val_auc": float(np.mean(areas)),
     }
+    if ordered:
+        scores |= {
+            "val_kappa": float(quadratic_kappa(confusion)),
+            "val_stage_error": float(stage_error(confusion)),
+            "val_concordance": concordance(targets, stage_scores(np.exp(log_probabilities))[:, -1], len(classes)),
+        }
     return scores | {f"val_f1_{name}": float(value) for name, value in zip(classes, per_class, strict=True)}
 
 

@@ -29,7 +29,7 @@ from gyrus.tuning.worker import inner_splits, without_test, work
 from gyrus.workflows.display import SILENT, Display, show_notes
 from gyrus.workflows.experiment_config import ExperimentConfig, load_config
 from gyrus.workflows.load_data import scan_to_train
-from gyrus.workflows.training_plan import require_classes
+from gyrus.workflows.training_plan import require_classes, require_order
 
 IRRELEVANT = (("data", "path"), ("training", "device"), ("training", "workers"))
 """Fields of the config in which the calls of one study may differ."""
@@ -78,6 +78,7 @@ def tune(
     def load_data() -> tuple[Manifest, Split]:
         manifest = scan_to_train(settings, display)
         require_classes(manifest, display)
+        require_order(manifest, settings, study.objectives)
         return manifest, splits.split(manifest, settings.split, seed=settings.seed)
 
     result = _run_study(study, settings, load_data, StudyFolder(Path(out)), display)

@@ -28,6 +28,7 @@ from gyrus.files import read_json, reading, write_json
 from gyrus.inference.number_predictions import AnyPredictions, NumberPredictions, load_predictions
 from gyrus.inference.predictions import Predictions
 from gyrus.runs.run_folder import Run
+from gyrus.training.ordinal_regression import fit_ordinal_regression
 from gyrus.types import Subset
 from gyrus.workflows.experiment_config import EvaluationConfig
 
@@ -49,7 +50,7 @@ MOST_SVM_CLASSES = 100
 """With more classes there is no support vector machine: one is fitted for each class and each C."""
 
 C_VALUES = (1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2)
-"""Values of C of the linear SVM; the best on the validation set is used."""
+"""Values of C of the linear SVM and the ordinal regression; the best on the validation set is used."""
 
 METADATA = ("age", "sex", "gender", "m/f", "site", "scanner", "education", "educ")
 """Columns, in any case, that describe the subject or the scanner and not the image."""
@@ -103,7 +104,8 @@ def predict_baselines(
     tested = rows.select("test")
     predictions: dict[str, tuple[str, Predictions]] = {}
     notes: tuple[str, ...] = ()
-    for name, fit_and_predict in PIXEL_BASELINES.items():
+    ordered = ORDERED_BASELINES if manifest.target.is_ordered else {}
+    for name, fit_and_predict in {**PIXEL_BASELINES, **ordered}.items():
         if name == "linear-svm" and len(manifest.classes) > MOST_SVM_CLASSES:
             notes = (f"No linear SVM: it would be fitted once for each of the {len(manifest.classes):,} classes.",)
             continue
@@ -360,6 +362,27 @@ def _svm(rows: BaselineData, seed: int) -> tuple[str, Floats]:
     return f", C = {best[1]:g} chosen on the validation set", best[2]
 
 
+def _ordinal_regression(rows: BaselineData, seed: int) -> tuple[str, Floats]:
+    """Proportional odds with a ridge penalty; C is chosen by the likelihood of the validation set."""
+    from sklearn.preprocessing import StandardScaler
+
+    train, val, test = _drawn(rows.select("train"), MOST_SVM_ROWS, seed), rows.select("val"), rows.select("test")
+    scaler = StandardScaler().fit(train.features)
+    features = scaler.transform(train.features)
+    fits = {
+        strength: fit_ordinal_regression(features, train.targets, len(_classes(rows)), strength=strength)
+        for strength in C_VALUES
+    }
+
+    def likelihood(strength: float) -> float:
+        values = fits[strength].log_probabilities(scaler.transform(val.features))
+        return float(values[np.arange(len(val.targets)), val.targets].sum())
+
+    best = max(C_VALUES, key=likelihood)
+    about = f", C = {best:g} chosen on the validation set"
+    return about, fits[best].log_probabilities(scaler.transform(test.features))
+
+
 def _svm_scores(
     features: Floats, targets: npt.NDArray[np.int64], evaluated: list[Floats], seed: int, classes: int, strength: float
 ) -> list[Floats]:
@@ -432,4 +455,9 @@ PIXEL_BASELINES: Mapping[str, Callable[[BaselineData, int], tuple[str, Floats]]]
     "nearest-neighbour": _nearest,
     "linear-svm": _svm,
 }
-"""Baselines on pixels, by name of :data:`gyrus.evaluation.baselines.BASELINE_TITLES`."""
+"""Baselines on pixels, by name of :data:`gyrus.evaluation.result.BASELINE_TITLES`."""
+
+ORDERED_BASELINES: Mapping[str, Callable[[BaselineData, int], tuple[str, Floats]]] = {
+    "ordinal-regression": _ordinal_regression,
+}
+"""Further baselines on pixels, of ordered classes."""

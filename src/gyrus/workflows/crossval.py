@@ -43,7 +43,7 @@ from gyrus.workflows.load_data import scan_to_train
 from gyrus.workflows.parallel_training import train_all
 from gyrus.workflows.table_fusion import PARTS, evaluate_added_value
 from gyrus.workflows.train import finish_run, train_on_split
-from gyrus.workflows.training_plan import require_classes, require_two_classes
+from gyrus.workflows.training_plan import require_classes, require_order, require_two_classes
 
 
 class NestedChoice(Protocol):
@@ -113,6 +113,7 @@ def crossval(
         raise ConfigError(f"A cross-validation needs 2 or more folds and 1 or more repeats, got {folds} and {repeats}.")
     manifest = scan_to_train(settings, display)
     require_classes(manifest, display)
+    require_order(manifest, settings)
     require_evaluable(manifest, settings.evaluation)
     if choose:
         choose.check(settings)

@@ -25,7 +25,7 @@ from gyrus.inference.predictions import Predictions
 from gyrus.models.build import build
 from gyrus.models.classifier import Classifier
 from gyrus.models.freezing import FreezeConfig, apply_freezing
-from gyrus.training.config import NumberLoss
+from gyrus.training.config import ORDERED_LOSSES, NumberLoss
 from gyrus.training.loggers import RunLogger
 from gyrus.transforms.augmentation.config import AugmentationConfig
 from gyrus.transforms.normalisation import Normalisation
@@ -173,7 +173,8 @@ def build_model(
     """The network of a config for images of a size, or for patches of them.
 
     Args:
-        settings: The config. If its target is a number, its loss determines the outputs.
+        settings: The config. If its target is a number, or its loss one of ordered classes, the loss determines the
+            outputs.
         in_channels: Channels of an image.
         num_classes: Number of classes; not used for a number.
         image_size: Voxels along each axis.
@@ -196,6 +197,8 @@ def build_model(
     )
     if isinstance(settings.training.loss, NumberLoss):
         model.predict_number(settings.training.loss.outputs, scaling.mean, scaling.scale)
+    elif settings.training.loss.name in ORDERED_LOSSES:
+        model.predict_order(settings.training.loss.name)
     return PatchwiseClassifier(model, tuple(image_size), patches) if patches else model
 
 
@@ -221,6 +224,7 @@ def fit_model(
         settings.training,
         folder,
         classes=data.manifest.classes,
+        ordered=data.manifest.target.is_ordered,
         seed=settings.seed,
         resume=resume,
         progress=not isinstance(display, Silent),

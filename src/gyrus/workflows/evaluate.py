@@ -148,7 +148,15 @@ def evaluate_run(
     config = config.model_copy(update={"resamples": affordable_resamples(config.resamples, test.classes)})
     baselines = evaluate_run_baselines(run, test, config, seed=settings.seed)
     healthy = config.healthy or healthy_class(test.classes)
-    assessment = assess(val, test, healthy=healthy, resamples=config.resamples, seed=settings.seed, level=config.level)
+    assessment = assess(
+        val,
+        test,
+        healthy=healthy,
+        at_least=config.at_least,
+        resamples=config.resamples,
+        seed=settings.seed,
+        level=config.level,
+    )
     assessment.save(run.assessment)
     sampling = BootstrapConfig(config.resamples, settings.seed, config.level)
     groups = Subgroups(evaluate_subgroups(test, columns, bootstrap=sampling))
@@ -232,6 +240,16 @@ def require_evaluable(manifest: Manifest, config: EvaluationConfig) -> None:
     """
     if config.healthy is not None and config.healthy not in manifest.classes:
         raise ConfigError(f"evaluation.healthy is '{config.healthy}', but the classes are {list(manifest.classes)}.")
+    if config.at_least is not None and not manifest.target.is_ordered:
+        raise ConfigError(
+            f"evaluation.at_least is '{config.at_least}', but the classes {list(manifest.classes)} have no order. "
+            "State it, the lowest first: --ordered 'a<b<c'."
+        )
+    if config.at_least is not None and config.at_least not in manifest.classes[1:]:
+        raise ConfigError(
+            f"evaluation.at_least must be a class above the first, one of {list(manifest.classes[1:])}; got "
+            f"'{config.at_least}'."
+        )
     known = [*manifest.table.columns, *QUALITY]
     missing = [column for column in config.groups or () if column not in known]
     if missing:

@@ -53,6 +53,11 @@ class DataConfig(Section):
         None, min_length=1, description="column of a number to predict, for example age; null: classes"
     )
     classes: tuple[str, ...] | None = Field(None, description="class names in the order of the model's outputs")
+    ordered: bool | tuple[str, ...] | None = Field(
+        None,
+        description="whether the classes are stages: their names from the lowest to the highest; true: in the order of "
+        "classes, of known names or of numbers; false; null: if the names are known, such as CN, MCI, AD",
+    )
     columns: Mapped[str] = Field(default_factory=dict, description="role to name of a column of a table")
     merge: Mapped[tuple[str, ...]] = Field(
         default_factory=dict, description="classes to merge, for example {Dementia: [Mild, Moderate]}"
@@ -122,8 +127,8 @@ class DataConfig(Section):
 
     @model_validator(mode="after")
     def _number_or_classes(self) -> DataConfig:
-        if self.target and (self.classes or self.merge):
-            raise ValueError(f"the target is the number '{self.target}', so give neither classes nor merge")
+        if self.target and (self.classes or self.merge or self.ordered):
+            raise ValueError(f"the target is the number '{self.target}', so give neither classes, ordered nor merge")
         return self
 
     @model_validator(mode="after")
@@ -148,6 +153,11 @@ class EvaluationConfig(Section):
     shuffled_labels: bool = Field(False, description="also train with labels shuffled across subjects (chance control)")
     healthy: str | None = Field(
         None, description="negative class of the operating points; null: recognised by its name"
+    )
+    at_least: str | None = Field(
+        None,
+        description="lowest positive class of the operating points, of ordered classes; null: all classes but the "
+        "healthy one, or but the first, are positive",
     )
     groups: tuple[str, ...] | None = Field(
         None, description="columns of subgroups; null: age, sex, site, scanner, slice if known, and image quality"
@@ -256,7 +266,7 @@ def _without_settings_of_classes(document: Mapping[str, Any]) -> dict[str, Any]:
     return {**document, "data": data, "training": training, "evaluation": evaluation}
 
 
-_OF_CLASSES = ("classes", "merge", "merge_missing")
+_OF_CLASSES = ("classes", "ordered", "merge", "merge_missing")
 
 
 def recipes() -> dict[str, Path]:

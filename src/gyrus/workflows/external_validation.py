@@ -86,7 +86,7 @@ def external_validation(
             f"The page of an external validation requires {error.name}. Install it with: pip install jinja2 matplotlib"
         ) from error
     classifier = _open(run, device, display)
-    reading = (data or DataConfig()).model_copy(update={"path": str(cohort)})
+    reading = (data or DataConfig()).model_copy(update={"path": str(cohort), "ordered": False})
     manifest = _with_classes_of(classifier, classifier.scan(reading, display), class_map or {})
     if manifest.table["subject"].isna().any() and not by_image:
         unknown = int(manifest.table["subject"].isna().sum())
@@ -169,7 +169,7 @@ def _with_classes_of(classifier: ValidatedClassifier, manifest: Manifest, class_
             "images out."
         )
     table = manifest.table.assign(label=manifest.table["label"].map(names).astype("string"))
-    return replace(manifest, table=table, classes=classifier.classes)
+    return replace(manifest, table=table, classes=classifier.classes, target=classifier.internal.evaluation.target)
 
 
 def _notes(internal: InternalScores, people: PeopleInBoth) -> list[str]:

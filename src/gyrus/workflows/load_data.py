@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
+from gyrus.datasets.class_order import FEWEST
 from gyrus.datasets.manifest import VOLUME_FILES, Manifest, Problem
 from gyrus.datasets.scan import scan
 from gyrus.datasets.sources.table import TABLE_EXTENSIONS, has_paths
@@ -34,7 +35,7 @@ def scan_data(config: DataConfig, display: Display) -> Manifest:
     with display.progress("Reading files") as progress:
         manifest = _scan(config.path, config, progress)
     if config.merge:
-        manifest = manifest.merge(config.merge, if_missing=config.merge_missing)
+        manifest = _merged(manifest, config)
     if config.subjects == "inferred":
         from gyrus.audit.subjects_from_pixels import with_inferred_subjects
 
@@ -179,6 +180,8 @@ def _scan(path: Input, config: DataConfig, progress: Callable[[int, int], None],
         orientation=config.orientation,
         spacing=config.spacing,
         files=config.files,
+        # With merged classes, the order is that of the classes after the merge.
+        ordered=False if config.merge else config.ordered,
         label_changes=config.label_changes,
         window=config.window,
         channels=config.channels,
@@ -188,6 +191,21 @@ def _scan(path: Input, config: DataConfig, progress: Callable[[int, int], None],
         people=config.table,
         progress=progress,
     )
+
+
+def _merged(manifest: Manifest, config: DataConfig) -> Manifest:
+    """The manifest with merged classes, in the order of their stages where they have one.
+
+    Where neighbouring stages of a known order are merged, at least three remain in that order.
+    """
+    given = config.classes is not None
+    merged = manifest.merge(config.merge, if_missing=config.merge_missing)
+    if config.ordered is not None:
+        return merged.with_order(config.ordered, given=given)
+    stages = manifest.with_order(given=given).merge(config.merge, if_missing=config.merge_missing)
+    if stages.target.is_ordered and len(stages.classes) >= FEWEST:
+        return stages
+    return merged.with_order(given=given)
 
 
 def _as_samples(manifest: Manifest, config: DataConfig, display: Display) -> Manifest:

@@ -13,7 +13,7 @@ from gyrus.errors import GyrusError, RunError
 from gyrus.evaluation.metrics import HEADLINE_METRICS
 from gyrus.evaluation.number_metrics import NUMBER_METRICS
 from gyrus.evaluation.number_result import load_evaluation
-from gyrus.evaluation.result import Estimate, Evaluation
+from gyrus.evaluation.result import Estimate, Evaluation, headlines_of
 from gyrus.files import read_json, reading
 from gyrus.redaction import without_secrets
 from gyrus.runs.run_folder import Run
@@ -129,7 +129,7 @@ def show_run(run: Run | str | Path) -> list[tuple[str, str]]:
         lines.append(("Best epoch", str(facts["best_epoch"])))
     if run.metrics.exists():
         evaluation = load_evaluation(run.metrics)
-        names = HEADLINE_METRICS if isinstance(evaluation, Evaluation) else NUMBER_METRICS
+        names = headlines_of(evaluation.headline) if isinstance(evaluation, Evaluation) else NUMBER_METRICS
         metrics = evaluation.headline.metrics
         lines += [(f"Test {name.replace('_', ' ')}", metrics[name].text()) for name in names]
     if run.report.exists():

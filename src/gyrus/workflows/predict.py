@@ -425,7 +425,9 @@ def _together(found: Sequence[AnyPredictions]) -> AnyPredictions:
     table = pd.concat([each.table for each in found], ignore_index=True).drop_duplicates("sample")
     if isinstance(first, NumberPredictions):
         return NumberPredictions.from_table(table, target=first.target, split_unit=first.split_unit, subset="new")
-    return Predictions.from_table(table, classes=first.classes, split_unit=first.split_unit, subset="new")
+    return Predictions.from_table(
+        table, classes=first.classes, split_unit=first.split_unit, subset="new", target=first.target
+    )
 
 
 def _advance(progress: Callable[[int, int], None], before: int, total: int, done: int, _: int) -> None:

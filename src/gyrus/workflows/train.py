@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -176,6 +177,8 @@ def _find_again(manifest: Manifest, settings: ExperimentConfig, display: Display
         DataError: They are other data.
     """
     found = scan_to_train(settings, display)
+    if {*found.classes} == {*manifest.classes}:  # earlier versions had no order of stages
+        found = replace(found, classes=manifest.classes, target=manifest.target)
     if found.digest != manifest.digest:
         columns = ["sample", "digest", "label", "subject"]
         before, now = (

@@ -14,7 +14,7 @@ from gyrus.datasets.manifest import Manifest
 from gyrus.datasets.splits import Split
 from gyrus.datasets.text_tables import write_csv
 from gyrus.errors import ConfigError
-from gyrus.evaluation.metrics import HEADLINE_METRICS
+from gyrus.evaluation.metrics import headline_metrics
 from gyrus.evaluation.number_metrics import number_headlines
 from gyrus.evaluation.number_result import load_evaluation
 from gyrus.executor import folder_for_temporary_files
@@ -47,14 +47,14 @@ class SeedRuns:
         several = len(self.runs) > 1
         lines = ["1 seed" if not several else f"{len(self.runs)} seeds, the same split"]
         for unit, scores in self.scores.groupby("unit", sort=False):
-            lines.append(f"{f'By {unit}':26}{'mean':>8}{'SD':>8}{'lowest':>8}{'highest':>9}")
-            titles = number_headlines() if "mae" in scores else HEADLINE_METRICS
+            lines.append(f"{f'By {unit}':30}{'mean':>8}{'SD':>8}{'lowest':>8}{'highest':>9}")
+            titles = number_headlines() if "mae" in scores else headline_metrics(ordered="quadratic_kappa" in scores)
             for metric in titles:
                 values = scores[metric].dropna()
                 if len(values):
                     spread = f"{values.std():8.3f}" if len(values) > 1 else f"{'-':>8}"
                     numbers = f"{values.mean():8.3f}{spread}{values.min():8.3f}{values.max():9.3f}"
-                    lines.append(f"{titles[metric]:26}{numbers}")
+                    lines.append(f"{titles[metric]:30}{numbers}")
         advice = (
             "Quote the mean: choosing the best of several seeds means choosing on the test set."
             if several

@@ -17,6 +17,7 @@ from gyrus.files import temporary_folder
 from gyrus.inference.predict import pick_device
 from gyrus.memory import available_memory, memory_text
 from gyrus.text import counted, listed, one_per_line
+from gyrus.training.config import ORDERED_LOSSES, ORDERED_MONITORS
 from gyrus.training.distributed import planned_processes
 from gyrus.training.forecast import MemoryForecast, forecast_memory, time_of_step
 from gyrus.training.progress import FORWARD_SHARE, duration_text
@@ -153,6 +154,7 @@ def data_to_train(settings: ExperimentConfig, display: Display, *, cache: Path |
     """
     manifest = scan_to_train(settings, display, cache=cache)
     require_classes(manifest, display)
+    require_order(manifest, settings)
     require_evaluable(manifest, settings.evaluation)
     split = splits.split(manifest, settings.split, seed=settings.seed)
     require_two_classes(manifest, split, "The split")
@@ -191,6 +193,35 @@ def require_classes(manifest: Manifest, display: Display = SILENT) -> None:
         f"{manifest.root} are not the classes, give the folder that holds one folder per class, or a table with a "
         "label column (--column label=NAME). Classes may also have been merged (data.merge)."
     )
+
+
+def require_order(manifest: Manifest, settings: ExperimentConfig, objectives: Sequence[str] = ()) -> None:
+    """Refuse classes without an order where the config needs one.
+
+    Args:
+        manifest: The data.
+        settings: The config.
+        objectives: Further scores that are asked for.
+
+    Raises:
+        ConfigError: The loss or a monitored score is one of ordered classes, and these have no order.
+    """
+    training = settings.training
+    monitors = {
+        "training.monitor": training.monitor,
+        "training.early_stopping.monitor": getattr(training.early_stopping, "monitor", None),
+        "training.schedule.monitor": getattr(training.schedule, "monitor", None),
+    }
+    asked = {field: name for field, name in monitors.items() if name in ORDERED_MONITORS}
+    if training.loss.name in ORDERED_LOSSES:
+        asked["training.loss"] = training.loss.name
+    asked |= {f"objective {name}": name for name in objectives if name in ORDERED_MONITORS}
+    if asked and not manifest.target.is_ordered:
+        listing = ", ".join(f"{field}={name}" for field, name in asked.items())
+        raise ConfigError(
+            f"{listing}: this is for ordered classes, and {list(manifest.classes)} have no order. State it, the lowest "
+            "first: --ordered 'a<b<c' (data.ordered)."
+        )
 
 
 def _require_numbers(manifest: Manifest, display: Display) -> None:

@@ -100,6 +100,7 @@ class ValidatedClassifier(ABC):
             subject_kind=kind,
             subjects_of_visits=cohort.table["subject"].tolist() if kind == "visit" else None,
             targets=cohort.table["label"].tolist(),
+            target=cohort.target,
         )
         return replace(predictions, table=predictions.table.assign(**likeness))
 
