@@ -41,7 +41,8 @@ format: .venv/.ready-dev  ## format the code
 	$(BIN)/ruff format .
 
 docs: .venv/.ready-docs  ## build the documentation in site/
-	$(BIN)/zensical build --clean
+	$(BIN)/python docs/scripts/reference.py docs/reference
+	$(BIN)/zensical build --clean --strict
 
 clean:  ## remove everything that these targets made
 	rm -rf .venv build dist site mutants $(DEMO) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

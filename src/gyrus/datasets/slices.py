@@ -31,7 +31,7 @@ _MIDDLE = (0.35, 0.65)
 class SliceConfig(Section):
     """Which slices of a volume become samples."""
 
-    plane: Plane = "axial"
+    plane: Plane = Field("axial", description="orientation of the slices")
     range: tuple[float, float] | None = Field(
         None,
         description="first and last position from the bottom, the back or the left of the prepared volume; null: 0.35 "

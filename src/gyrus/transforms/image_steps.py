@@ -99,7 +99,9 @@ class Resize(ImageStep):
     aspect: Literal["pad", "crop", "stretch"] = Field(
         "pad", description="pad: keep the aspect and pad with zeros; crop: keep it and crop; stretch: change it"
     )
-    interpolation: Literal["nearest", "bilinear", "bicubic"] = "bilinear"
+    interpolation: Literal["nearest", "bilinear", "bicubic"] = Field(
+        "bilinear", description="how new pixels are computed"
+    )
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
         """(C, rows, columns) to (C, *size)."""

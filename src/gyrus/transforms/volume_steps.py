@@ -41,7 +41,7 @@ class Resample(VolumeStep):
 
     step: Literal["resample"] = "resample"
     spacing: tuple[Length, Length, Length] = Field((1.0, 1.0, 1.0), description="mm between slices, rows, columns")
-    interpolation: Literal["nearest", "linear", "cubic"] = "linear"
+    interpolation: Literal["nearest", "linear", "cubic"] = Field("linear", description="how new voxels are computed")
 
     def __call__(self, volume: Volume) -> Volume:
         """Resample values and mask."""
@@ -52,7 +52,7 @@ class FindMask(VolumeStep):
     """Find the head or the brain for later steps; optionally set voxels outside to zero."""
 
     step: Literal["mask"] = "mask"
-    of: Literal["head", "brain"] = "brain"
+    of: Literal["head", "brain"] = Field("brain", description="what is inside the mask")
     tool: Literal["classical", "hd-bet", "synthstrip"] = Field(
         "classical", description="built in, or an installed program (brains only)"
     )

@@ -38,7 +38,7 @@ class RandomGamma(RandomStep):
     """Raise to a power: below 1 brightens dark tissue, above 1 darkens it. Values below 0 become 0."""
 
     step: Literal["gamma"] = "gamma"
-    exponent: FactorRange = (0.8, 1.2)
+    exponent: FactorRange = Field((0.8, 1.2), description="below 1 brightens, above 1 darkens")
 
     def _amounts(self, streams: Streams, shape: Sequence[int], strength: float | None) -> dict[str, np.ndarray]:  # noqa: ARG002
         return {"exponent": one_between(streams, self.exponent, strength, neutral=1.0)}
@@ -51,7 +51,7 @@ class RandomBrightness(RandomStep):
     """Multiply and optionally add: ``factor * x + shift``."""
 
     step: Literal["brightness"] = "brightness"
-    factor: FactorRange = (0.8, 1.2)
+    factor: FactorRange = Field((0.8, 1.2), description="above 1 brightens")
     shift: Range = Field((0.0, 0.0), description="added after multiplying")
 
     def _amounts(self, streams: Streams, shape: Sequence[int], strength: float | None) -> dict[str, np.ndarray]:  # noqa: ARG002
@@ -102,8 +102,8 @@ class RandomNoise(RandomStep):
     """
 
     step: Literal["noise"] = "noise"
-    std: NotNegativeRange = (0.0, 0.05)
-    distribution: Literal["gaussian", "rician"] = "gaussian"
+    std: NotNegativeRange = Field((0.0, 0.05), description="standard deviation; 1 is the range of the pixels")
+    distribution: Literal["gaussian", "rician"] = Field("gaussian", description="rician: that of magnitude images")
 
     def _amounts(self, streams: Streams, shape: Sequence[int], strength: float | None) -> dict[str, np.ndarray]:  # noqa: ARG002
         return {

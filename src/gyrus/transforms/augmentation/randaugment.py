@@ -63,7 +63,9 @@ class RandAugment(RandomStep):
     magnitude: Annotated[float, Field(ge=0, le=HIGHEST_MAGNITUDE)] = Field(
         9, description="magnitude (M in the paper), up to 30"
     )
-    operations: Annotated[tuple[Operation, ...], Field(min_length=1)] = get_args(Operation)
+    operations: Annotated[tuple[Operation, ...], Field(min_length=1)] = Field(
+        get_args(Operation), description="operations to draw from"
+    )
 
     def _amounts(self, streams: Streams, shape: Sequence[int], strength: float | None) -> dict[str, np.ndarray]:  # noqa: ARG002
         rounds = self.operations_per_image
