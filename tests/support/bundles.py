@@ -42,7 +42,7 @@ from gyrus.imaging.volume_formats import write_nifti
 from gyrus.inference.acquisition_facts import measure_facts
 from gyrus.inference.decision_rule import softmax
 from gyrus.inference.predictions import Predictions
-from gyrus.inference.unlike_training import Measured, UnlikeTraining, coarse_pictures
+from gyrus.inference.unlike_training import Measured, UnlikeTraining
 from gyrus.transforms.normalisation import Normalisation
 from gyrus.transforms.preprocessing import PreprocessingConfig
 from gyrus.workflows.display import SILENT
@@ -197,9 +197,7 @@ def _unlike() -> UnlikeTraining:
     values = np.array([list(each.values()) for each in facts])
 
     def measured(rows: slice) -> Measured:
-        return Measured(
-            features[rows].astype(float), coarse_pictures(pictures[rows][:, None]), values[rows], tuple(facts[0])
-        )
+        return Measured.from_pixels(features[rows], pictures[rows][:, None], values[rows], tuple(facts[0]))
 
     numbers = np.arange(40)
     return UnlikeTraining.fit(measured(slice(40)), numbers, measured(slice(40, None)), np.arange(20), by_subject=True)

@@ -17,7 +17,7 @@ from gyrus.inference.acquisition_facts import measure_facts
 from gyrus.inference.decision_rule import DecisionRule, softmax
 from gyrus.inference.engines import Engine, OpenVinoEngine, images_at_once
 from gyrus.inference.patch_engine import PatchEngine
-from gyrus.inference.unlike_training import Measured, UnlikeTraining, coarse_pictures, reference_count
+from gyrus.inference.unlike_training import Measured, UnlikeTraining, reference_count
 from gyrus.registry import look_up
 from gyrus.transforms.normalisation import image_statistics
 
@@ -175,7 +175,7 @@ class Bundle:
         return reference_count(member.unlike for member in self.members)
 
     def classify(self, image: np.ndarray) -> tuple[np.ndarray, list[np.ndarray | None]]:
-        """The logits (K,) of one image, and its distances (1, 3) to the training data of each member.
+        """The logits (K,) of one image, and its distances (1, parts) to the training data of each member.
 
         Args:
             image: Decoded pixels uint8 (C, rows, columns).
@@ -191,7 +191,7 @@ class Bundle:
                 distances.append(None)
                 continue
             values = np.array([list(facts.values())])
-            measured = Measured(embedding.astype(np.float64), coarse_pictures(pixels[None]), values, tuple(facts))
+            measured = Measured.from_pixels(embedding, pixels[None], values, tuple(facts))
             distances.append(member.unlike.distances(measured))
         return np.asarray(self.combine(found)[0]), distances
 

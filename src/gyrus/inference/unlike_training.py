@@ -1,20 +1,21 @@
 """Is a scan like those that a classifier was trained on? A p-value for each image and each subject.
 
-Three distances to the training set are measured: of the network's features, of a coarse picture of the prepared image,
-and of facts of the stored file (:mod:`gyrus.inference.acquisition_facts`). Each is a Mahalanobis distance in the main
-directions of the training set, together with what lies outside of them (Lee et al. 2018, "A simple unified framework
-for detecting out-of-distribution samples"). The largest of the three, in units of their spread, is the strangeness of
-an image. A scan is as strange as its rank among subjects of the validation set says: a conformal p-value (Vovk,
-Gammerman and Shafer 2005), in which each subject counts once however many images it has (Lee, Barber and Willett 2023,
-"Distribution-free inference with hierarchical data"). Everything here is NumPy: a prediction with a bundle needs no
-torch and, for one image, no pandas.
+Several distances to the training set are measured: of the network's features, of a coarse picture of the prepared
+image, and of facts of the stored file (:mod:`gyrus.inference.acquisition_facts`). Each is a Mahalanobis distance in the
+main directions of the training set, together with what lies outside of them (Lee et al. 2018, "A simple unified
+framework for detecting out-of-distribution samples"). Two more see what these overlook: the places of an image that
+differ most, and which side is left, by a discriminant between the training images and their mirrored copies. The
+largest distance, in units of their spread, is the strangeness of an image. A scan is as strange as its rank among
+subjects of the validation set says: a conformal p-value (Vovk, Gammerman and Shafer 2005), in which each subject counts
+once however many images it has (Lee, Barber and Willett 2023, "Distribution-free inference with hierarchical data").
+Everything here is NumPy: a prediction with a bundle needs no torch and, for one image, no pandas.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -43,14 +44,26 @@ PARTS = {
     "features": "features of the network",
     "picture": "coarse picture",
     "facts": "acquisition",
+    "sides": "left and right",
+    "places": "single places of the picture",
 }
-"""What is compared with the training set, by name."""
+"""What is compared with the training set, by name; the last one only for images, not for volumes."""
 
 MOST_DIRECTIONS = 48
 """Main directions of a part, at most; and no more than a third of the training subjects."""
 
 COARSE_SIDE = 12
 """Blocks of a coarse picture along each axis."""
+
+FINE_SIDE = 24
+"""Blocks along each axis of the picture whose single places are compared."""
+
+STRANGEST_PLACES = 4
+"""So many places of an image count: those that differ most."""
+
+RIDGE = 0.3
+"""Added to the variances of asymmetry, in units of their mean: a discriminant of few subjects must not rest on chance.
+Chosen, as the two numbers above, on validation subjects; see docs/external-validation.md."""
 
 MOST_OF_A_SUBJECT = 16
 """Images of a training or validation subject that are measured, evenly spread."""
@@ -111,8 +124,7 @@ class DistanceModel:
             subjects: The subject of each row (N,).
             negligible: A standard deviation of a column that is negligible; by default a tenth of the mean one.
         """
-        weights = 1.0 / np.bincount(subjects)[subjects]
-        weights /= weights.sum()
+        weights = _weights_of(subjects)
         mean = weights @ values
         spread = np.sqrt(weights @ (values - mean) ** 2)
         floor = max(0.1 * float(spread.mean()), 1e-9) if negligible is None else negligible
@@ -126,6 +138,11 @@ class DistanceModel:
         rest = float(weights @ (outside**2).sum(axis=1))
         return cls(mean, scale, directions[kept], lengths[kept] ** 2, max(rest, 0.01 * values.shape[1] / 100))
 
+    def residuals(self, values: Floats) -> Floats:
+        """What lies outside of the main directions (N, D), in units of the scale."""
+        scaled = np.clip((values - self.mean) / self.scale, -1e6, 1e6)
+        return np.asarray(scaled - scaled @ self.directions.T @ self.directions)
+
     def __call__(self, values: Floats) -> Floats:
         """The logarithm of the mean squared distance of each row (N,); columns that are NaN do not count."""
         scaled = np.clip(np.nan_to_num((values - self.mean) / self.scale, nan=0.0), -1e6, 1e6)
@@ -133,6 +150,59 @@ class DistanceModel:
         outside = np.maximum((scaled**2).sum(axis=1) - (along**2).sum(axis=1), 0.0)
         inside = (along**2 / np.maximum(self.variances, 1e-12)).mean(axis=1)
         return np.asarray(np.log(1e-6 + inside + outside / self.rest))
+
+
+@dataclass(frozen=True)
+class PlacesModel:
+    """How much the strangest places of a picture differ from the training set, beyond its main directions.
+
+    Attributes:
+        model: The main directions.
+        deviations: Standard deviation of each place outside of them, in the training set (D,).
+    """
+
+    model: DistanceModel
+    deviations: Floats
+
+    @classmethod
+    def fit(cls, values: Floats, subjects: Integers) -> PlacesModel:
+        """Fit to the training set; arguments as for :meth:`DistanceModel.fit`."""
+        model = DistanceModel.fit(values, subjects)
+        deviations = np.sqrt(_weights_of(subjects) @ model.residuals(values) ** 2)
+        return cls(model, np.maximum(deviations, max(0.2 * float(deviations.mean()), 1e-9)))
+
+    def __call__(self, values: Floats) -> Floats:
+        """The logarithm of the mean of the largest standardised deviations of each row (N,)."""
+        found = np.sort(np.abs(self.model.residuals(values) / self.deviations), axis=1)
+        return np.asarray(np.log(1e-3 + found[:, -STRANGEST_PLACES:].mean(axis=1)))
+
+
+@dataclass(frozen=True)
+class SidesModel:
+    """Whether left and right are exchanged: a ridge discriminant between training images and their mirrored copies.
+
+    Attributes:
+        weights: Of the asymmetries (D,); a tenth is the standard deviation of their sum over a training image, so that
+            it varies about as much as the logarithms of the other parts.
+    """
+
+    weights: Floats
+
+    @classmethod
+    def fit(cls, values: Floats, subjects: Integers) -> SidesModel:
+        """Fit to the asymmetries (N, D) of the training set, whose negatives are those of the mirrored images."""
+        weights = _weights_of(subjects)
+        mean = weights @ values
+        _, lengths, directions = np.linalg.svd((values - mean) * np.sqrt(weights)[:, None], full_matrices=False)
+        ridge = max(RIDGE * float((lengths**2).mean()), 1e-9)
+        along = directions @ mean
+        found = directions.T @ (along / (lengths**2 + ridge)) + (mean - directions.T @ along) / ridge
+        spread = float(np.sqrt(weights @ ((values - mean) @ found) ** 2))
+        return cls(np.asarray(0.1 * found / max(spread, 1e-9)))
+
+    def __call__(self, values: Floats) -> Floats:
+        """Below 0 for an image as those of the training set, above for a mirrored one (N,)."""
+        return np.asarray(-values @ self.weights)
 
 
 @dataclass(frozen=True)
@@ -144,12 +214,36 @@ class Measured:
         pictures: Coarse pictures of the prepared images (N, P); see :func:`coarse_pictures`.
         facts: Facts of the stored files (N, A).
         fact_names: Their names.
+        sides: How left and right of the coarse pictures differ (N, P).
+        places: Finer pictures of images (N, Q); empty (N, 0) for volumes, whose single places differ too much.
     """
 
     features: Floats
     pictures: Floats
     facts: Floats
     fact_names: tuple[str, ...]
+    sides: Floats
+    places: Floats
+
+    @classmethod
+    def from_pixels(
+        cls, features: npt.NDArray[Any], pixels: npt.NDArray[Any], facts: Floats, fact_names: tuple[str, ...]
+    ) -> Measured:
+        """What is compared of some images.
+
+        Args:
+            features: Of the network (N, F).
+            pixels: The prepared images (N, C, *spatial).
+            facts: Of the stored files (N, A).
+            fact_names: Their names.
+        """
+        coarse = _block_means(pixels, COARSE_SIDE)
+        fine = coarse_pictures(pixels, FINE_SIDE) if pixels.ndim == 4 else np.zeros((len(pixels), 0))
+        sides = (coarse - np.flip(coarse, -1)) / 2
+        rows = len(pixels)
+        return cls(
+            features.astype(np.float64), coarse.reshape(rows, -1), facts, fact_names, sides.reshape(rows, -1), fine
+        )
 
     def facts_named(self, names: Sequence[str]) -> Floats:
         """The facts with these names in this order; NaN where they were not measured."""
@@ -163,16 +257,17 @@ class UnlikeTraining:
     """The distances to a training set, and those of the validation subjects, which make them comparable.
 
     Attributes:
-        models: By name of :data:`PARTS`.
+        models: The distance of each part, by name of :data:`PARTS`; three in references of earlier versions.
         fact_names: The facts that were measured.
-        reference: The distances of images of the validation set (M, 3).
+        reference: The distances of images of the validation set (M, parts).
         subjects: The subject of each of them, from 0 (M,).
         by_subject: Whether these are subjects; False where subjects are unknown, and each image counts as one.
     """
 
-    SCHEMA: ClassVar[str] = "gyrus.unlike-training/1"
+    SCHEMA: ClassVar[str] = "gyrus.unlike-training/2"
+    FORMER_SCHEMA: ClassVar[str] = "gyrus.unlike-training/1"
 
-    models: Mapping[str, DistanceModel]
+    models: Mapping[str, DistanceModel | PlacesModel | SidesModel]
     fact_names: tuple[str, ...]
     reference: Floats
     subjects: Integers
@@ -192,12 +287,15 @@ class UnlikeTraining:
             by_subject: Whether the subjects are known.
         """
         names = tuple(name for name in train.fact_names if not np.isnan(train.facts_named([name])).any())
-        models = {
+        models: dict[str, DistanceModel | PlacesModel | SidesModel] = {
             "features": DistanceModel.fit(train.features, train_subjects),
             "picture": DistanceModel.fit(train.pictures, train_subjects),
             "facts": DistanceModel.fit(train.facts_named(names), train_subjects, TOLERANCE),
+            "sides": SidesModel.fit(train.sides, train_subjects),
         }
-        unfitted = cls(models, names, np.zeros((0, len(PARTS))), np.zeros(0, np.int64), by_subject)
+        if train.places.shape[1]:
+            models["places"] = PlacesModel.fit(train.places, train_subjects)
+        unfitted = cls(models, names, np.zeros((0, len(models))), np.zeros(0, np.int64), by_subject)
         return cls(models, names, unfitted.distances(val), np.asarray(val_subjects, np.int64), by_subject)
 
     @property
@@ -216,13 +314,15 @@ class UnlikeTraining:
         return alarm_limit(self.count)
 
     def distances(self, measured: Measured) -> Floats:
-        """The distance of each image in each part (N, 3)."""
-        parts = {
+        """The distance of each image in each part (N, parts)."""
+        values = {
             "features": measured.features,
             "picture": measured.pictures,
             "facts": measured.facts_named(self.fact_names),
+            "sides": measured.sides,
+            "places": measured.places,
         }
-        return np.column_stack([self.models[name](np.asarray(parts[name], np.float64)) for name in PARTS])
+        return np.column_stack([model(np.asarray(values[name], np.float64)) for name, model in self.models.items()])
 
     def p_values(self, distances: Floats) -> Floats:
         """The p-value of each image by itself (N,), from :meth:`distances`."""
@@ -232,7 +332,9 @@ class UnlikeTraining:
         """The part in which each image differs most from the validation set, as a key of :data:`PARTS`."""
         centre, scale = self._scales
         scaled = (distances - centre) / scale
-        return [list(PARTS)[number] for number in (scaled >= scaled.max(axis=1, keepdims=True) - TIE).argmax(axis=1)]
+        return [
+            list(self.models)[number] for number in (scaled >= scaled.max(axis=1, keepdims=True) - TIE).argmax(axis=1)
+        ]
 
     def subject_p_values(self, distances: Floats, subjects: Integers) -> Floats:
         """The p-value of each subject by the mean distances of its images (S,).
@@ -260,12 +362,20 @@ class UnlikeTraining:
 
     def save(self, path: Path) -> None:
         """Write as .npz: plain arrays, and one of text."""
-        arrays: dict[str, Any] = {
-            f"{name} {field}": np.asarray(getattr(model, field), np.float32)
-            for name, model in self.models.items()
-            for field in ("mean", "scale", "directions", "variances", "rest")
+        arrays: dict[str, Any] = {}
+        for name, model in self.models.items():
+            own = model.model if isinstance(model, PlacesModel) else model
+            arrays |= {
+                f"{name} {field.name}": np.asarray(getattr(own, field.name), np.float32) for field in fields(own)
+            }
+            if isinstance(model, PlacesModel):
+                arrays[f"{name} deviations"] = np.asarray(model.deviations, np.float32)
+        about = {
+            "schema": self.SCHEMA,
+            "parts": list(self.models),
+            "facts": self.fact_names,
+            "by_subject": self.by_subject,
         }
-        about = {"schema": self.SCHEMA, "facts": self.fact_names, "by_subject": self.by_subject}
         arrays |= {"about": np.asarray(json.dumps(about)), "reference": self.reference, "subjects": self.subjects}
         with atomic_path(Path(path)) as temporary, temporary.open("wb") as file:
             np.savez_compressed(file, **arrays)
@@ -279,18 +389,25 @@ class UnlikeTraining:
         """
         with reading(path, "a reference of training data"), np.load(path, allow_pickle=False) as content:
             about = json.loads(str(content["about"]))
-            if about["schema"] != cls.SCHEMA:
+            if about["schema"] not in (cls.SCHEMA, cls.FORMER_SCHEMA):
                 raise ValueError(f"its schema is {about['schema']}")
-            models = {
-                name: DistanceModel(
-                    mean=content[f"{name} mean"].astype(np.float64),
-                    scale=content[f"{name} scale"].astype(np.float64),
-                    directions=content[f"{name} directions"].astype(np.float64),
-                    variances=content[f"{name} variances"].astype(np.float64),
+
+            def array(name: str) -> Floats:
+                return np.asarray(content[name], np.float64)
+
+            def model(name: str) -> DistanceModel | PlacesModel | SidesModel:
+                if name == "sides":
+                    return SidesModel(array(f"{name} weights"))
+                found = DistanceModel(
+                    mean=array(f"{name} mean"),
+                    scale=array(f"{name} scale"),
+                    directions=array(f"{name} directions"),
+                    variances=array(f"{name} variances"),
                     rest=float(content[f"{name} rest"]),
                 )
-                for name in PARTS
-            }
+                return PlacesModel(found, array(f"{name} deviations")) if name == "places" else found
+
+            models = {name: model(name) for name in about.get("parts", ("features", "picture", "facts"))}
             return cls(
                 models, tuple(about["facts"]), content["reference"], content["subjects"], bool(about["by_subject"])
             )
@@ -402,7 +519,7 @@ def likeness_columns(unlike: UnlikeTraining, distances: Floats, subjects: Sequen
 
     Args:
         unlike: The reference.
-        distances: Of the images (N, 3), from :meth:`UnlikeTraining.distances`.
+        distances: Of the images (N, parts), from :meth:`UnlikeTraining.distances`.
         subjects: The subject of each, text where it is known.
     """
     columns: Columns = {
@@ -436,20 +553,29 @@ def measure_images(manifest: Manifest, store: Store, features: np.ndarray, rows:
         rows: Positions of these in the manifest and the store (n,).
     """
     names, facts = facts_of(manifest, rows.tolist())
-    blocks = np.array_split(rows, max(1, -(-len(rows) // PIXELS_AT_ONCE)))
-    pictures = np.concatenate([coarse_pictures(store.pixels[block]) for block in blocks])
-    return Measured(features.astype(np.float64), pictures, facts, names)
+    places = np.array_split(np.arange(len(rows)), max(1, -(-len(rows) // PIXELS_AT_ONCE)))
+    parts = [Measured.from_pixels(features[each], store.pixels[rows[each]], facts[each], names) for each in places]
+    joined = {
+        name: np.concatenate([getattr(part, name) for part in parts])
+        for name in ("features", "pictures", "facts", "sides", "places")
+    }
+    return Measured(**joined, fact_names=names)
 
 
 def coarse_pictures(pixels: np.ndarray, most: int = COARSE_SIDE) -> Floats:
     """Means of blocks of prepared images (N, C, *spatial), as (N, C times at most ``most`` blocks along each axis)."""
+    return _block_means(pixels, most).reshape(len(pixels), -1)
+
+
+def _block_means(pixels: np.ndarray, most: int) -> Floats:
+    """The same as (N, C, *blocks)."""
     found: npt.NDArray[Any] = np.asarray(pixels, np.float32)
     for axis in range(2, pixels.ndim):
         length = found.shape[axis]
         starts = np.unique(np.linspace(0, length, min(most, length), endpoint=False).astype(int))
         sizes = np.diff(np.append(starts, length)).reshape((-1,) + (1,) * (found.ndim - axis - 1))
         found = np.add.reduceat(found, starts, axis=axis) / sizes
-    return found.reshape(len(found), -1).astype(np.float64)
+    return found.astype(np.float64)
 
 
 def some_of_each(subjects: npt.NDArray[np.object_], most_subjects: int, seed: int) -> Integers:
@@ -465,6 +591,12 @@ def some_of_each(subjects: npt.NDArray[np.object_], most_subjects: int, seed: in
         if name in chosen
     ]
     return np.sort(np.concatenate(picked)).astype(np.int64)
+
+
+def _weights_of(subjects: Integers) -> Floats:
+    """A weight of each image (N,), the same for all subjects together; they sum to 1."""
+    weights = 1.0 / np.bincount(subjects)[subjects]
+    return np.asarray(weights / weights.sum())
 
 
 def _means(values: Floats, groups: Integers) -> Floats:

@@ -114,7 +114,7 @@ class Answering:
         return request
 
     def _outputs(self, scans: Sequence[Prepared]) -> list[tuple[np.ndarray, list[np.ndarray | None]]]:
-        """The logits (N, K) of the samples of each scan, and their distances (N, 3) for each network."""
+        """The logits (N, K) of the samples of each scan, and their distances (N, parts) for each network."""
         outputs: list[list[tuple[np.ndarray, np.ndarray]]] = [[] for _ in scans]
         for number, member in enumerate(self.bundle.members):
             shapes = [scan.members[number][0].shape[1:] for scan in scans]

@@ -12,7 +12,7 @@ from gyrus.export.bundle import Bundle, LoadedMember
 from gyrus.files import temporary_folder
 from gyrus.imaging.decoding import GrayWindow, decode_with_notes
 from gyrus.inference.acquisition_facts import facts_of, measure_facts
-from gyrus.inference.unlike_training import Measured, coarse_pictures
+from gyrus.inference.unlike_training import Measured
 from gyrus.serving.scans import SLICE_NAMES, Scan
 from gyrus.workflows.display import SILENT
 from gyrus.workflows.predict_bundle import bundle_reading
@@ -41,8 +41,7 @@ class Prepared:
 
     def measured(self, number: int, embeddings: np.ndarray) -> Measured:
         """What is compared with the training data of a network."""
-        pictures = coarse_pictures(self.members[number][0])
-        return Measured(embeddings.astype(np.float64), pictures, self.facts, self.fact_names)
+        return Measured.from_pixels(embeddings, self.members[number][0], self.facts, self.fact_names)
 
 
 def prepare(bundle: Bundle, scan: Scan) -> Prepared:

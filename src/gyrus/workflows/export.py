@@ -453,7 +453,7 @@ def _digests(
 
 
 def _run_outputs(one: TrainedClassifier, manifest: Manifest, cache: Path) -> tuple[np.ndarray, np.ndarray | None]:
-    """The logits (N, K) of the network of a run, and the distances (N, 3) to its training data where it has any.
+    """The logits (N, K) of the network of a run, and the distances (N, parts) to its training data where it has any.
 
     By PyTorch on the CPU in single precision, from the raw files.
     """

@@ -350,7 +350,7 @@ class Predictor:
     def _outputs(
         self, manifest: Manifest, path: Input, cache: Path, *, in_parts: bool
     ) -> tuple[list[np.ndarray], list[np.ndarray | None]]:
-        """The logits (N, K) of each network, and the distances to its training data (N, 3) where it has a reference.
+        """The logits (N, K) of each network, and distances (N, parts) to its training data where it has a reference.
 
         The next images are decoded while the networks run.
 

@@ -250,7 +250,7 @@ def member_outputs(
     cache: Path,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """The logits (N, K) of a network for the images of a manifest, and their distances (N, 3) to its training data.
+    """The logits (N, K) of a network for the images of a manifest, and their distances (N, parts) to its training data.
 
     The images are decoded from their files. There are no distances for a network without a reference.
 
@@ -305,7 +305,7 @@ def likeness_of(
 
     Args:
         bundle: The bundle.
-        distances: Of the images to the training data of each member (N, 3); None for one without a reference.
+        distances: Of the images to the training data of each member (N, parts); None for one without a reference.
         subjects: The subject of each image, text where it is known.
     """
     members = [
