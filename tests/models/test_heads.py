@@ -95,3 +95,17 @@ def test_initial_width_holds_for_every_linear_layer_and_after_a_reset() -> None:
 def test_one_value_per_dense_layer() -> None:
     with pytest.raises(ConfigError, match=r"`dropout` must be one value or 3 values, got 2"):
         make("dense-blocks", dropout=[0.1, 0.2])
+
+
+@every_head
+def test_a_head_of_numbers_begins_at_the_mean_of_the_training_set_in_its_unit(name: str) -> None:
+    head = make(name).eval()
+    head.predict_number(1, 60.0, 12.0)
+    with torch.no_grad():
+        head.classify.weight.zero_()
+        features = torch.randn(4, CHANNELS, 5, 4)
+        assert answer(head, features).tolist() == [[60.0]] * 4
+        head.classify.bias.fill_(1.0)
+        with torch.autocast("cpu", torch.bfloat16):  # whose three digits would round years
+            assert answer(head, features).tolist() == [[72.0]] * 4
+    assert {"classify.mean", "classify.scale"} <= set(head.state_dict())

@@ -69,3 +69,10 @@ def test_the_last_epoch_counts_as_the_best_whatever_it_scores():
     rows = tuple({"epoch": number, "val_loss": loss} for number, loss in ((1, 0.2), (2, 0.1), (3, 0.9)))
     assert History(rows).best_epoch("epoch") == 3
     assert History(rows).best_epoch("val_loss") == 2
+
+
+def test_lower_errors_of_numbers_are_better_and_higher_correlations():
+    rows = ({"val_mae": 5.0, "val_r2": 0.1, "val_loss": 1.0}, {"val_mae": 4.0, "val_r2": 0.0, "val_loss": 1.0})
+    found = History(rows)
+    assert (found.best_epoch("val_mae"), found.best_epoch("val_r2")) == (2, 1)
+    assert History((*rows, rows[0])).should_stop(EarlyStopping(patience=1), "val_mae")

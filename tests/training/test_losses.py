@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import scipy
 import torch
+from sklearn.metrics import mean_absolute_error, mean_pinball_loss, mean_squared_error
 from sklearn.utils.class_weight import compute_class_weight
 from torch import nn
 from torch.nn import functional
@@ -10,7 +12,19 @@ from torchvision.ops import sigmoid_focal_loss
 
 from gyrus.errors import ConfigError
 from gyrus.models.ordinal_outputs import corn_log_probabilities, cumulative_link_log_probabilities
-from gyrus.training.config import LOSS_NAMES, Corn, CrossEntropy, CumulativeLink, Focal, TrainingConfig
+from gyrus.training.config import (
+    L1,
+    L2,
+    LOSS_NAMES,
+    NUMBER_LOSS_NAMES,
+    Corn,
+    CrossEntropy,
+    CumulativeLink,
+    Focal,
+    Huber,
+    Quantile,
+    TrainingConfig,
+)
 from gyrus.training.losses import (
     LOSSES,
     NUMBER_LOSSES,
@@ -19,6 +33,7 @@ from gyrus.training.losses import (
     cross_entropy,
     focal,
     mean_weights,
+    number_loss,
     reduce,
 )
 from gyrus.training.mixup import Mix, mix_images
@@ -45,6 +60,35 @@ def batch():
 
 def test_every_name_of_the_config_has_a_loss():
     assert {*LOSSES, *NUMBER_LOSSES} == set(LOSS_NAMES)
+    assert set(NUMBER_LOSSES) == set(NUMBER_LOSS_NAMES)
+
+
+def test_losses_of_numbers_are_those_of_other_libraries():
+    """On the scale of the training set, so that the loss is the same in months and in years."""
+    numbers = np.random.default_rng(0)
+    targets, outputs = numbers.normal(60, 20, 30), numbers.normal(60, 20, (30, 3))
+    levels, scale = (0.1, 0.5, 0.9), 17.0
+    errors = (outputs[:, 0] - targets) / scale
+    expected = {
+        L1(): mean_absolute_error(targets, outputs[:, 0]) / scale,
+        L2(): mean_squared_error(targets, outputs[:, 0]) / scale**2,
+        Huber(delta=0.7): float(scipy.special.huber(0.7, errors).mean()),
+        Quantile(levels=levels): np.mean(
+            [mean_pinball_loss(targets, outputs[:, n], alpha=level) for n, level in enumerate(levels)]
+        )
+        / scale,
+    }
+    for loss, value in expected.items():
+        for unit in (1, 12):
+            found = number_loss(loss, torch.from_numpy(outputs * unit), torch.from_numpy(targets * unit), scale * unit)
+            assert found.shape == (30,)
+            assert float(found.mean()) == pytest.approx(value, rel=1e-5), loss.name
+
+
+@pytest.mark.parametrize("levels", [(0.1, 0.9), (0.5, 0.1, 0.9), (0.5, 0.5)])
+def test_quantiles_ascend_around_the_median(levels):
+    with pytest.raises(ValueError, match="ascend and contain"):
+        Quantile(levels=levels)
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])

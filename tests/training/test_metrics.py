@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
-from gyrus.training.metrics import validation_scores
+from gyrus.training.config import Quantile
+from gyrus.training.metrics import number_scores, validation_scores
 
 CLASSES = ("none", "mild", "severe")
 
@@ -46,3 +47,19 @@ def test_absent_classes_are_excluded():
 
 def test_wrong_and_certain_predictions_have_a_finite_loss():
     assert validation_scores(np.array([[1e4, 0.0], [0.0, 1.0]]), np.array([1, 1]), ("a", "b"))["val_loss"] > 1000
+
+
+def test_scores_of_numbers_are_those_of_scikit_learn_on_the_median():
+    numbers = np.random.default_rng(0)
+    targets = numbers.normal(60, 10, 50).astype(np.float32)
+    outputs = np.sort(targets[:, None] + numbers.normal(0, 5, (50, 3)), axis=1).astype(np.float32)
+    median = outputs[:, 1]
+    scores = number_scores(outputs, targets, Quantile(), 10.0)
+    assert scores.pop("val_loss") > 0
+    expected = {
+        "val_mae": metrics.mean_absolute_error(targets, median),
+        "val_rmse": metrics.root_mean_squared_error(targets, median),
+        "val_r2": metrics.r2_score(targets, median),
+        "val_pearson": np.corrcoef(targets, median)[0, 1],
+    }
+    assert scores == pytest.approx(expected, rel=1e-5)

@@ -41,6 +41,10 @@ def test_directions_and_default_pruner_follow_the_objectives():
     study = tiny_study(objectives=("val_auc", "seconds"))
     assert study.directions == ("maximize", "minimize")
     assert (study.chosen_pruner, tiny_study().chosen_pruner) == ("none", "median")
+    assert [tiny_study(objectives=(name,)).directions for name in ("val_mae", "val_r2")] == [
+        ("minimize",),
+        ("maximize",),
+    ]
 
 
 def test_settings_survive_being_written(tmp_path):

@@ -82,6 +82,10 @@ class TargetScaling:
 UNSCALED = TargetScaling(0.0, 1.0)
 
 
+_MISSING = ("None", "nan", "<NA>", "NaT")
+"""What missing cells of tables are as text."""
+
+
 def number_texts(cells: Iterable[object], column: str) -> list[str | None]:
     """The cells of a column of numbers in one spelling each; None where a cell is empty.
 
@@ -91,7 +95,8 @@ def number_texts(cells: Iterable[object], column: str) -> list[str | None]:
     found: list[str | None] = []
     wrong: dict[str, None] = {}
     for cell in cells:
-        text = "" if cell is None or cell != cell or str(cell) == "<NA>" else str(cell).strip()
+        text = str(cell).strip()
+        text = "" if text in _MISSING else text
         try:
             number = float(text) if text else None
         except ValueError:
