@@ -109,3 +109,9 @@ def test_a_head_of_numbers_begins_at_the_mean_of_the_training_set_in_its_unit(na
         with torch.autocast("cpu", torch.bfloat16):  # whose three digits would round years
             assert answer(head, features).tolist() == [[72.0]] * 4
     assert {"classify.mean", "classify.scale"} <= set(head.state_dict())
+
+
+def test_the_last_layer_of_numbers_has_the_initial_weights_of_the_options() -> None:
+    head = make("dropout-linear", initial_std=0.0001)
+    head.predict_number(1, 60.0, 12.0)
+    assert head.classify.weight.abs().max() < 0.001

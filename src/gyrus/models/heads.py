@@ -107,6 +107,7 @@ class Head(nn.Module):
         """
         weight = self.classify.weight
         self.classify = NumberOutput(weight.shape[1], outputs, mean, scale).to(weight.device, weight.dtype)
+        self._initialise(self.classify)
 
     def _initialise(self, layer: nn.Module) -> None:
         if self.initial_std is not None and isinstance(layer, nn.Linear):
