@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from gyrus.evaluation.added_value import PART_TITLES
 from gyrus.evaluation.assessment import assessment_sentences, operating_classes
-from gyrus.evaluation.metrics import CLASS_METRIC_TITLES, METRIC_TITLES, ORDERED_TITLES
+from gyrus.evaluation.metrics import CLASS_METRIC_TITLES, HEADLINE_METRICS, METRIC_TITLES, ORDERED_TITLES
 from gyrus.evaluation.result import (
     BASELINE_TITLES,
     INTERVAL_METHODS,
@@ -82,6 +82,7 @@ def report_environment() -> jinja2.Environment:
         "classes_not_shown": classes_not_shown,
         "interval_rules": INTERVAL_METHODS,
         "resampled_units": resampled_units,
+        "headlines": HEADLINE_METRICS,
         "headlines_of": headlines_of,
         "verdict": verdict,
         "assessment_sentences": assessment_sentences,
