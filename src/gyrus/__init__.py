@@ -47,6 +47,7 @@ _PUBLIC = {
     "read_space": "gyrus.tuning.search_space",
     # Evaluation and prediction
     "evaluate": "gyrus.workflows.evaluate",
+    "checklist": "gyrus.workflows.checklist",
     "compare": "gyrus.workflows.compare",
     "leaderboard": "gyrus.workflows.compare",
     "ensemble": "gyrus.workflows.ensemble",

@@ -15,6 +15,7 @@ import typer
 
 from gyrus.cli import (
     audit,
+    checklist,
     compare,
     config,
     crossval,
@@ -77,6 +78,7 @@ app.add_typer(export.app, name="export")
 app.add_typer(hub.app, name="hub")
 command(app, "serve")(serve.serve)
 command(app, "explain")(explain.explain)
+command(app, "checklist")(checklist.checklist)
 command(app, "models")(models.models)
 app.add_typer(recipes.app, name="recipes")
 app.add_typer(runs.app, name="runs")

@@ -18,6 +18,7 @@ OPTIONAL = {
     "pydicom": ("dicom", "DICOM"),
     "highdicom": ("dicom-sr", "DICOM Structured Reports, heat maps as DICOM"),
     "python-gdcm": ("dicom", "compressed DICOM"),
+    "python-docx": ("docx", "checklists as DOCX"),
     "openvino": ("openvino", "faster prediction on the CPU"),
     "optuna": ("tuning", "gyrus tune"),
     "cmaes": ("tuning", "gyrus tune --sampler cma-es"),
