@@ -13,6 +13,7 @@ from gyrus.evaluation.number_assessment import (
     NumberAssessment,
     assess_numbers,
     evaluate_number_subgroups,
+    fit_correction,
     fit_interval,
 )
 from gyrus.inference.number_predictions import NumberPredictions
@@ -98,6 +99,14 @@ def test_what_the_data_do_not_allow_is_said() -> None:
     flat = assess_numbers(predictions("val", 40, shrink=0), predictions("test", 20), resamples=50)
     assert flat.correction is None
     assert "hardly depend on the true age" in flat.text()
+    few = predictions("val", 12, shrink=0.2)
+    noise = np.random.default_rng(0).normal(0, 6, 12)
+    noisy = NumberPredictions.from_table(
+        few.table.assign(prediction=few.predicted + noise), target=AGE, split_unit="subject", subset="val"
+    )
+    correction, reason = fit_correction(noisy)
+    assert correction is None
+    assert "too uncertain" in reason
     with pytest.raises(LeakageError, match="in the validation and in the test set"):
         assess_numbers(val, predictions("val", 8), resamples=50)
 

@@ -51,6 +51,9 @@ FEW_FOR_A_CORRECTION = 10
 LEAST_SLOPE = 0.1
 """With a lower slope the predictions hardly depend on the number, and the correction would only multiply noise."""
 
+LEAST_PRECISION = 4.0
+"""The slope must be so many times its standard error: dividing by a slope that may be near 0 multiplies errors."""
+
 INTERVAL_TITLES: Mapping[IntervalMethod, str] = {
     "absolute": "of equal width",
     "quantiles": "around the predicted quantiles",
@@ -279,6 +282,13 @@ def fit_correction(validation: NumberPredictions) -> tuple[BiasCorrection | None
         return None, (
             f"the predictions of the validation set hardly depend on the true {validation.target.name} (slope "
             f"{slope:.2f})."
+        )
+    residuals = found - (slope * truth + intercept)
+    error = float(np.sqrt((residuals**2).sum() / (len(truth) - 2) / ((truth - truth.mean()) ** 2).sum()))
+    if slope < LEAST_PRECISION * error:
+        return None, (
+            f"the slope of the prediction against the true {validation.target.name} is too uncertain in the validation "
+            f"set to divide by it ({slope:.2f}, standard error {error:.2f})."
         )
     return BiasCorrection(float(slope), float(intercept)), ""
 
