@@ -24,9 +24,10 @@ from gyrus.runs.run_folder import Run
 from gyrus.synthetic.phantom import generate
 from gyrus.synthetic.phantom_layouts import write
 from gyrus.workflows.compare import compare
+from gyrus.workflows.convert import convert
 from gyrus.workflows.crossval import crossval
 from gyrus.workflows.evaluate import evaluate
-from gyrus.workflows.experiment_config import load_config
+from gyrus.workflows.experiment_config import DataConfig, load_config
 from gyrus.workflows.explain.config import ExplainConfig
 from gyrus.workflows.explain.explain import explain
 from gyrus.workflows.export import export
@@ -144,6 +145,8 @@ def test_what_needs_classes_is_refused_before_anything_is_written(run: Run, head
         predict(run, [image], dicom_sr=tmp_path / "reports")
     with pytest.raises(ConfigError, match="Weights fitted on the validation set need classes"):
         predict(run, [image], weights="validation")
+    with pytest.raises(ConfigError, match=r"Conversions .* need classes"):
+        convert(heads, "folder", tmp_path / "converted", data=DataConfig(target="age"))
     with pytest.raises(ConfigError, match=r"Comparisons of two splits .* need classes"):
         train_both(None, data=heads, out=tmp_path / "both", overrides=QUICK)
     assert list(tmp_path.iterdir()) == []
@@ -157,6 +160,7 @@ def test_what_needs_classes_is_refused_before_anything_is_written(run: Run, head
         ({"training.sampler": "balanced"}, "sampler balanced"),
         ({"data.classes": ["a", "b"]}, "give neither classes nor merge"),
         ({"evaluation.healthy": "a"}, "healthy names a class"),
+        ({"evaluation.at_least": "a"}, "at_least names a class"),
         ({"data.target": None, "training.loss.name": "l1"}, "training.loss l1 is for numbers"),
         ({"data.target": None, "training.monitor": "val_mae"}, "val_mae is a score of numbers"),
     ],

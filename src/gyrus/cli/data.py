@@ -338,6 +338,8 @@ def _size_warning(manifest: Manifest) -> str:
     """Why a classifier cannot be trained or evaluated on all classes; empty if it can, as far as subjects are known."""
     from gyrus.datasets.splits import class_sizes
 
+    if manifest.target.is_number:
+        return ""
     if len(manifest.classes) < 2:
         return f"The data have only one class, {', '.join(manifest.classes)}. A classifier needs at least two."
     subjects = manifest.table.groupby("label")["subject"].nunique()

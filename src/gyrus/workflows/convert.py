@@ -11,6 +11,7 @@ from gyrus.curation.convert import convert as convert_manifest
 from gyrus.curation.privacy import privacy_warnings
 from gyrus.curation.scan_volumes import ConversionOptions
 from gyrus.datasets.manifest import Manifest
+from gyrus.datasets.targets import Target, refuse_number
 from gyrus.workflows.display import SILENT, Display, show_warnings
 from gyrus.workflows.experiment_config import DataConfig, ExperimentConfig, load_config
 from gyrus.workflows.load_data import scan_path
@@ -61,6 +62,8 @@ def convert(
         DataError: The data cannot be read, or lack what the layout needs.
         GyrusError: The folder is not empty, or cannot be written to.
     """
+    if data and data.target:
+        refuse_number(Target("number", data.target), "Conversions (gyrus data convert)", "Leave out --target.")
     steps = load_config(config, overrides).preprocessing.volume
     manifest = scan_path(path, data, display)
     show_warnings(display, privacy_warnings(manifest))

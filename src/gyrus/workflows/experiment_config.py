@@ -235,8 +235,9 @@ class ExperimentConfig(Section):
             raise ValueError(
                 "training.sampler balanced draws classes equally often, and a number has none; use shuffle"
             )
-        if number and self.evaluation.healthy:
-            raise ValueError("evaluation.healthy names a class, and data.target is a number; leave it out")
+        for field in ("healthy", "at_least"):
+            if number and getattr(self.evaluation, field):
+                raise ValueError(f"evaluation.{field} names a class, and data.target is a number; leave it out")
         return self
 
 
@@ -262,7 +263,8 @@ def _without_settings_of_classes(document: Mapping[str, Any]) -> dict[str, Any]:
             holder.pop("monitor", None)
     if training.get("sampler") == "balanced":
         del training["sampler"]
-    evaluation = {name: value for name, value in (document.get("evaluation") or {}).items() if name != "healthy"}
+    named = ("healthy", "at_least")
+    evaluation = {name: value for name, value in (document.get("evaluation") or {}).items() if name not in named}
     return {**document, "data": data, "training": training, "evaluation": evaluation}
 
 
