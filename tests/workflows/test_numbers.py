@@ -158,7 +158,7 @@ def test_what_needs_classes_is_refused_before_anything_is_written(run: Run, head
         ({"training.loss.name": "focal"}, "training.loss focal is for classes"),
         ({"training.monitor": "val_auc"}, "val_auc is a score of classes"),
         ({"training.sampler": "balanced"}, "sampler balanced"),
-        ({"data.classes": ["a", "b"]}, "give neither classes nor merge"),
+        ({"data.classes": ["a", "b"]}, "give neither classes, ordered nor merge"),
         ({"evaluation.healthy": "a"}, "healthy names a class"),
         ({"evaluation.at_least": "a"}, "at_least names a class"),
         ({"data.target": None, "training.loss.name": "l1"}, "training.loss l1 is for numbers"),
