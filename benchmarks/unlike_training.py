@@ -18,6 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from scipy import ndimage
 from sklearn.metrics import roc_auc_score
 
@@ -173,6 +174,7 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--real", action="append", default=[], metavar="KIND=PATH")
     parser.add_argument("--run", type=Path, help="folder of an earlier training of this benchmark")
+    parser.add_argument("--every", type=int, default=1, help="use every n-th image of a subject")
     options = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     recipe, overrides = SETTINGS[options.kind]
@@ -185,7 +187,9 @@ def main() -> None:
         split, manifest = gyrus.Split.load(run.split), gyrus.Manifest.load(run.manifest)
         outside = manifest.select([*split.samples["val"], *split.samples["test"]])
         names = outside.table["subject"].to_numpy(dtype=object)
-        outside = outside.select(outside.table["sample"].iloc[some_of_each(names, 500, 0)].tolist())
+        chosen = some_of_each(names, 500, 0)
+        chosen = chosen[pd.Series(names[chosen]).groupby(names[chosen]).cumcount() % options.every == 0]
+        outside = outside.select(outside.table["sample"].iloc[chosen].tolist())
         codes, subjects = (lambda pair: (pair[1], pair[0]))(
             np.unique(outside.table["subject"].to_numpy(str), return_inverse=True)
         )

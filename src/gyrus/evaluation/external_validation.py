@@ -279,13 +279,16 @@ class ExternalValidation(Saved):
     notes: tuple[str, ...]
 
     def verdict(self) -> tuple[str, ...]:
-        """What the cohort shows, in sentences: discrimination, calibration, prevalence, operating point, scans."""
+        """What the cohort shows, in sentences: discrimination, calibration, prevalence, operating point, scans.
+
+        People who are also in the data of the classifier come first, as they decide what the scores are worth.
+        """
+        people = (_people_sentence(self),)
+        scores = (*_score_sentences(self), *_shift_sentences(self), *_calibration_sentences(self))
         return (
-            _people_sentence(self),
-            *_score_sentences(self),
-            *_shift_sentences(self),
-            *_calibration_sentences(self),
-            *_other_sentences(self),
+            (*people, *scores, *_other_sentences(self))
+            if self.set_aside
+            else (*scores, *people, *_other_sentences(self))
         )
 
     def text(self) -> str:
