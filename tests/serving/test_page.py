@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import io
 import json
@@ -296,19 +297,17 @@ def test_a_heat_map_is_shown_over_the_scan_with_its_verdict(kind, opened, images
 
 
 def test_a_heat_map_that_is_not_to_be_trusted_says_so(opened, slice_server, images):
-    def untrusted(route: Any) -> None:
-        answer = route.fetch()
-        verdict = {"trusted": False, "words": "Do not trust this map: it is no better than random orders."}
-        route.fulfill(response=answer, json={**answer.json(), "verdict": verdict})
-
+    shown = {"format": "png", "data": base64.b64encode(images[1].read_bytes()).decode()}
+    verdict = {"trusted": False, "words": "Do not trust this map: it is no better than random orders."}
+    answer = {"name": images[1].name, "target": "Dementia", "method": "Occlusion", "scan": shown, "heat_map": shown}
     page = opened(slice_server)
-    page.route("**/v1/explain*", untrusted)
+    page.route("**/v1/explain*", lambda route: route.fulfill(json={**answer, "verdict": verdict}))
     _send(page, images[1])
     page.get_by_role("button", name="Heat map").click()
-    verdict = page.locator("#heat-map .verdict-box")
-    verdict.wait_for()
-    assert verdict.inner_text().startswith("Do not rely on this heat map.")
-    assert "untrusted" in verdict.get_attribute("class")
+    box = page.locator("#heat-map .verdict-box")
+    box.wait_for()
+    assert box.inner_text().startswith("Do not rely on this heat map.")
+    assert "untrusted" in box.get_attribute("class")
     assert "Do not rely on this heat map." in page.locator("#announcement").text_content()
 
 
