@@ -6,8 +6,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from gyrus.errors import ConfigError
-from gyrus.models.heads import ChannelAttention, Head
+from gyrus.errors import ConfigError, DataError
+from gyrus.models.build import build
+from gyrus.models.config import ModelConfig
+from gyrus.models.heads import ChannelAttention, Head, TableFusion
 from gyrus.models.model_table import HEADS, HeadConfig
 from gyrus.models.options import HeadOptions
 
@@ -115,3 +117,36 @@ def test_the_last_layer_of_numbers_has_the_initial_weights_of_the_options() -> N
     head = make("dropout-linear", initial_std=0.0001)
     head.predict_number(1, 60.0, 12.0)
     assert head.classify.weight.abs().max() < 0.001
+
+
+def test_the_table_is_appended_or_scales_and_shifts_the_features():
+    pooled, table = torch.randn(5, 7), torch.randn(5, 3)
+    appended = TableFusion("concat", 3, 7)
+    torch.testing.assert_close(appended(pooled, table), torch.cat([pooled, table], 1))
+    film = TableFusion("film", 3, 7)
+    torch.testing.assert_close(film(pooled, table), pooled)  # the identity before training
+    nn.init.normal_(film.modulate.weight)
+    nn.init.normal_(film.modulate.bias)
+    weight, bias = film.modulate.weight, film.modulate.bias
+    scale, shift = table @ weight[:7].T + bias[:7], table @ weight[7:].T + bias[7:]
+    torch.testing.assert_close(film(pooled, table), pooled * (1 + scale) + shift)
+
+
+@pytest.mark.parametrize("kind", ["concat", "film"])
+@pytest.mark.parametrize("name", ["baseline-cnn", "resnet"])
+def test_a_network_takes_the_table_as_further_channels(kind, name):
+    torch.manual_seed(0)
+    config = ModelConfig(name=name, fusion=kind)
+    model = build(config, in_channels=1, num_classes=2, image_size=(32, 32), table_features=3).eval()
+    planes = torch.randn(2, 3, 1, 1).expand(-1, -1, 32, 32)
+    images = torch.cat([torch.randn(2, 1, 32, 32), planes], 1)
+    logits = model(images)
+    torch.testing.assert_close(model.forward_head(model.forward_features(images)), logits)
+    logits[:, 0].sum().backward()
+    if kind == "film":
+        assert model.head.fusion.modulate.weight.grad.abs().sum() > 0
+    other = images.clone()
+    other[:, 1:] += 1
+    assert torch.equal(model(other), logits) == (kind == "film")  # film starts as the identity
+    with pytest.raises(DataError, match=r"shape \(batch, 4, rows, columns\)"):
+        model(images[:, :1])

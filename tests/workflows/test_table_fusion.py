@@ -12,6 +12,7 @@ from gyrus.runs.run_folder import Run
 from gyrus.synthetic.phantom import generate
 from gyrus.synthetic.phantom_layouts import write
 from gyrus.workflows.experiment_config import DataConfig
+from gyrus.workflows.explain.explain import explain
 from gyrus.workflows.export import export
 from gyrus.workflows.predict import predict
 from gyrus.workflows.train import train
@@ -80,3 +81,25 @@ def test_what_lacks_the_table_is_refused(run, data, tmp_path):
         export(run.folder, out=tmp_path / "bundle")
     assert not (tmp_path / "bundle").exists()
     assert Run(run.folder).status == "finished"
+
+
+def test_a_network_that_takes_the_table_predicts_new_images_as_in_its_evaluation(data, tmp_path):
+    small = {**SMALL, "evaluation.baselines": False, "evaluation.unlike_training": False, "training.epochs": 1}
+    table = {"data.table_columns": ["age", "sex"], "model.fusion": "film"}
+    run = train("dementia-baseline", data=data, out=tmp_path / "run", overrides={**small, **table})
+    added, alone = AddedValue.load(run.added_value), Run(run.image_alone)
+    assert (added.fusion, added.count) == ("film", Predictions.load(run.predictions("test")).table["subject"].nunique())
+    image = Predictions.load(run.predictions("test-image"))
+    assert image.table.equals(Predictions.load(alone.predictions("test")).table)
+    assert not run.foreign_files
+    test = Predictions.load(run.predictions("test")).table.set_index("sample")
+    columns = [name for name in test if name.startswith("logit:")]
+    found = predict(run, [data / "labels.csv"], device="cpu").table
+    found["sample"] = [name.removeprefix(f"{data}/") for name in found["sample"]]
+    np.testing.assert_allclose(found.set_index("sample").loc[test.index, columns], test[columns], atol=1e-4)
+    older = pd.read_csv(data / "labels.csv")
+    older.assign(age=older["age"] + 30).to_csv(data / "older.csv", index=False)
+    changed = predict(run, [data / "older.csv"], device="cpu").table
+    assert not np.allclose(changed[columns], found[columns], atol=1e-3)
+    with pytest.raises(ConfigError, match="Explain the same network without the table"):
+        explain(run.folder, out=tmp_path / "maps")

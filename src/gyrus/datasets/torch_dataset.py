@@ -77,6 +77,8 @@ class StoredBatch:
         augmentation: The random steps.
         draws: What was drawn for each of them.
         present: float32 (B, C), 1 for channels that are there and 0 for others, which become 0; None: all are there.
+        table: float32 (B, T), features of a clinical table, which become further channels that are constant over
+            space, so that everything that takes images takes them, too; None: there are none.
     """
 
     pixels: torch.Tensor | Sequence[np.ndarray]
@@ -89,6 +91,7 @@ class StoredBatch:
     augmentation: AugmentationConfig
     draws: tuple[Draw, ...]
     present: np.ndarray | None = None
+    table: np.ndarray | None = None
 
     def pin_memory(self) -> Self:
         """The batch with its pixels in pinned memory, from which they are copied to a GPU while the CPU goes on."""
@@ -112,6 +115,9 @@ class StoredBatch:
             images.clamp_(0.0, 1.0)
         if self.present is not None and not self.present.all():
             images.mul_(like(self.present, images).view(*self.present.shape, *[1] * (images.ndim - 2)))
+        if self.table is not None:
+            planes = like(self.table, images).view(*self.table.shape, *[1] * (images.ndim - 2))
+            images = torch.cat([images, planes.expand(-1, -1, *images.shape[2:])], 1)
         return Batch(images, on_device(self.targets, device), on_device(self.positions, device))
 
     def _augmented(self, device: torch.device) -> torch.Tensor:
@@ -178,6 +184,7 @@ class PixelDataset(Dataset[Batch]):
         keys: np.ndarray | None = None,
         patches: PatchConfig | None = None,
         channel_dropout: float = 0.0,
+        table: np.ndarray | None = None,
     ) -> None:
         """Store the arguments.
 
@@ -191,6 +198,7 @@ class PixelDataset(Dataset[Batch]):
             keys: int64 (N,), identifies each image for the random steps; by default its position in the subset.
             patches: Use a random patch of each image instead of the whole; for the training set only.
             channel_dropout: Probability of dropping a channel, for the training set only. One channel always stays.
+            table: float32 (M, T), features of a clinical table for all M rows of the store; None for images alone.
         """
         self.store = store
         self.rows = rows
@@ -201,6 +209,7 @@ class PixelDataset(Dataset[Batch]):
         self.keys = keys
         self.patches = patches
         self.channel_dropout = channel_dropout
+        self.table = table
         self.epoch = 0
         self._resident: torch.Tensor | None = None
 
@@ -268,6 +277,7 @@ class PixelDataset(Dataset[Batch]):
             augmentation=self.augmentation,
             draws=self.augmentation.draw(streams, shape),
             present=self._present(statistics, streams),
+            table=None if self.table is None else self.table[rows],
         )
 
     def _present(self, statistics: np.ndarray, streams: Streams) -> np.ndarray | None:

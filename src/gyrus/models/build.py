@@ -12,7 +12,7 @@ from gyrus.models.classifier import Backbone, Classifier, Signature
 from gyrus.models.config import ModelConfig
 from gyrus.models.convnext import ConvNeXt
 from gyrus.models.freezing import apply_freezing
-from gyrus.models.heads import Head
+from gyrus.models.heads import Head, TableFusion
 from gyrus.models.model_table import MODELS, TIMM, find_model
 from gyrus.models.options import (
     ConvNeXtOptions,
@@ -47,6 +47,7 @@ def build(
     num_classes: int,
     image_size: Sequence[int],
     with_pretrained: bool = True,
+    table_features: int = 0,
 ) -> Classifier:
     """Build a classifier, frozen as in the first epoch.
 
@@ -56,6 +57,7 @@ def build(
         num_classes: Logits per image.
         image_size: Voxels along each axis: (rows, columns), or (depth, rows, columns).
         with_pretrained: Load the pretrained weights that the config asks for; unnecessary if a checkpoint is loaded.
+        table_features: Features of a table that the network takes, by the fusion of the config; 0 for images alone.
 
     Raises:
         ConfigError: The model does not support such images, or an option is invalid.
@@ -82,9 +84,9 @@ def build(
         backbone = BACKBONES[type(options)](signature, options)
     backbone.require_size(signature.image_size, ConfigError)
     head_options = HeadOptions.model_validate((config.head or spec.head).options)
-    classifier = Classifier(
-        signature, backbone, Head(backbone.num_channels, backbone.num_features, num_classes, head_options)
-    )
+    fusion = TableFusion(config.fusion, table_features, backbone.num_features) if table_features else None
+    head = Head(backbone.num_channels, backbone.num_features, num_classes, head_options, fusion)
+    classifier = Classifier(signature, backbone, head)
     if with_pretrained and config.pretrained:
         classifier.pretrained = _load_pretrained(config, backbone)
     apply_freezing(classifier, config.freezing)

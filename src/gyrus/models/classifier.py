@@ -151,11 +151,19 @@ class Classifier(nn.Module):
     def forward_features(self, images: Tensor) -> Tensor:
         """Feature map ``(B, num_channels, *spatial)``, which the head pools.
 
+        The features of a table come as further channels of the image, constant over space, and follow as channels of
+        the feature map.
+
         Raises:
             DataError: As :meth:`forward`.
         """
         self._check(images)
-        return self.backbone(images)
+        if self.head.fusion is None:
+            return self.backbone(images)
+        maps: Tensor = self.backbone(images[:, : self.in_channels])
+        table = images[:, self.in_channels :].flatten(2).mean(-1)
+        planes = table.reshape(*table.shape, *(1,) * self.spatial_dims).expand(-1, -1, *maps.shape[2:])
+        return torch.cat([maps, planes.to(maps.dtype)], 1)
 
     def forward_head(self, features: Tensor) -> Tensor:
         """Logits ``(B, K)`` of a feature map."""
@@ -199,12 +207,18 @@ class Classifier(nn.Module):
         return "backbone"
 
     def _embed(self, features: Tensor) -> Tensor:
-        return self.head.embed(self.backbone.pool(self.head.attend(features)))
+        fusion = self.head.fusion
+        if fusion is None:
+            return self.head.embed(self.backbone.pool(self.head.attend(features)))
+        maps, table = features.tensor_split([-fusion.table_features], 1)
+        pooled = self.backbone.pool(self.head.attend(maps))
+        return self.head.embed(fusion(pooled, table.flatten(2).mean(-1)))
 
     def _check(self, images: Tensor) -> None:
         axes = ", ".join(("batch", "channels", "depth", "rows", "columns")[-self.spatial_dims :])
-        expected = f"(batch, {self.in_channels}, {axes})"
-        if images.ndim != self.spatial_dims + 2 or images.shape[1] != self.in_channels:
+        channels = self.in_channels + (self.head.fusion.table_features if self.head.fusion else 0)
+        expected = f"(batch, {channels}, {axes})"
+        if images.ndim != self.spatial_dims + 2 or images.shape[1] != channels:
             raise DataError(f"The model takes images of shape {expected}, got {tuple(images.shape)}.")
         if not torch.is_floating_point(images):
             raise DataError(f"The model takes floating-point images, got {images.dtype}. Convert them first.")

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from gyrus.models.freezing import FreezeConfig
 from gyrus.models.model_table import HeadConfig, find_model
-from gyrus.models.options import ClassicalOptions, ModelOptions, NamedOptions, StemRule
+from gyrus.models.options import ClassicalOptions, Fusion, ModelOptions, NamedOptions, StemRule
 
 
 class ModelConfig(NamedOptions):
@@ -19,6 +19,9 @@ class ModelConfig(NamedOptions):
         pretrained: True for the published weights of the model, or the path of a file.
         stem_weights: How the pretrained kernels of the first layer are adapted to another number of channels.
         freezing: Which parameters are not trained.
+        fusion: How a network is combined with the columns of a table (``data.table_columns``): ``late``, the answers
+            of both weighted; ``concat``, the columns appended to the pooled features; ``film``, these features scaled
+            and shifted by the columns.
     """
 
     kind: ClassVar[str] = "model"
@@ -28,6 +31,7 @@ class ModelConfig(NamedOptions):
     pretrained: bool | str = False
     stem_weights: StemRule = "sum"
     freezing: FreezeConfig = FreezeConfig()
+    fusion: Fusion = "late"
 
     @property
     def classical(self) -> ClassicalOptions | None:

@@ -53,6 +53,37 @@ class NumberOutput(nn.Linear):
         return self.mean + self.scale * super().forward(vectors).float()
 
 
+class TableFusion(nn.Module):
+    """Join the features of a clinical table to the pooled features of an image.
+
+    ``concat`` appends them. ``film`` scales and shifts each image feature by a linear function of the table and starts
+    as the identity (feature-wise linear modulation, Perez et al. 2018, https://arxiv.org/abs/1709.07871).
+
+    Args:
+        kind: "concat" or "film".
+        table_features: Length T of the vector of the table.
+        num_features: Length F of the pooled vector.
+    """
+
+    def __init__(self, kind: str, table_features: int, num_features: int) -> None:
+        super().__init__()
+        self.table_features = table_features
+        self.modulate: nn.Linear | None = None
+        self.out_features = num_features + table_features
+        if kind == "film":
+            self.out_features = num_features
+            self.modulate = nn.Linear(table_features, 2 * num_features)
+            nn.init.zeros_(self.modulate.weight)
+            nn.init.zeros_(self.modulate.bias)
+
+    def forward(self, pooled: Tensor, table: Tensor) -> Tensor:
+        """Vectors ``(B, out_features)`` of pooled features ``(B, F)`` and the table ``(B, T)``."""
+        if self.modulate is None:
+            return torch.cat([pooled, table.to(pooled.dtype)], 1)
+        scale, shift = self.modulate(table).chunk(2, 1)
+        return pooled * (1 + scale) + shift
+
+
 class Head(nn.Module):
     """Attention on the feature map, dense layers on the pooled vector, one linear layer.
 
@@ -61,13 +92,22 @@ class Head(nn.Module):
         num_features: Length of the pooled vector.
         num_classes: Logits per image.
         options: The architecture.
+        fusion: Joins a table to the pooled vector; None for images alone.
 
     Raises:
         ConfigError: A tuple of options does not have one value per dense layer.
     """
 
-    def __init__(self, num_channels: int, num_features: int, num_classes: int, options: HeadOptions) -> None:
+    def __init__(
+        self,
+        num_channels: int,
+        num_features: int,
+        num_classes: int,
+        options: HeadOptions,
+        fusion: TableFusion | None = None,
+    ) -> None:
         super().__init__()
+        num_features = fusion.out_features if fusion else num_features
         self.initial_std = options.initial_std
         self.attend: nn.Module = (
             ChannelAttention(num_channels, options.attention_ratio) if options.attention else nn.Identity()
@@ -77,6 +117,7 @@ class Head(nn.Module):
         self.classify: nn.Linear = nn.Linear(width, num_classes)
         for layer in self.modules():
             self._initialise(layer)
+        self.fusion = fusion
 
     def reset(self, num_classes: int) -> None:
         """Replace the last layer by a newly initialised one, on the same device."""

@@ -21,6 +21,9 @@ PerAxis = Width | tuple[Width, ...]
 StemRule = Literal["sum", "mean"]
 """How the pretrained kernels of the first layer are adapted to another number of channels."""
 
+Fusion = Literal["late", "concat", "film"]
+"""How the answers of a network and the columns of a table are combined."""
+
 PAPER_STD = 0.02
 """Standard deviation of the truncated normal that initialises the ConvNeXt of the paper."""
 

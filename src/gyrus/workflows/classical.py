@@ -60,12 +60,9 @@ class TableClassifier:
         """
         from gyrus.models.options import ClassicalOptions
 
-        train = manifest.select(split.samples["train"])
-        by_subject = split.unit != "image" and manifest.subject_kind != "unknown"
-        units = train.scored_units[0] if by_subject else train.table["sample"]
-        rows = first_of_each(train.table.assign(target_=train.targets), units.tolist())
+        rows = _training_units(manifest, split)
         encoder = TableEncoder.fit(rows, settings.data.table_columns)
-        groups = rows["subject"].tolist() if by_subject else rows.index.tolist()
+        groups = rows["subject"].where(rows["subject"].notna(), rows["sample"]).tolist()
         model = fit_logistic(
             encoder.encode(rows),
             rows["target_"].to_numpy(np.int64),
@@ -144,6 +141,24 @@ class TableClassifier:
         """The predictions for a subset of the data that it was fitted on."""
         chosen = manifest.table["sample"].isin(split.samples[subset])
         return subset_predictions(manifest, split, subset, self.logits(manifest.table[chosen], new=False))
+
+
+def _training_units(manifest: Manifest, split: Split) -> pd.DataFrame:
+    """One row per subject of the training set, or per visit with a label of its own, with the class as ``target_``."""
+    train = manifest.select(split.samples["train"])
+    by_subject = split.unit != "image" and manifest.subject_kind != "unknown"
+    units = train.scored_units[0] if by_subject else train.table["sample"]
+    return first_of_each(train.table.assign(target_=train.targets), units.tolist())
+
+
+def fit_encoder(manifest: Manifest, split: Split, settings: ExperimentConfig) -> TableEncoder:
+    """Fit the features of the columns of a config on the training set, each subject counted once."""
+    return TableEncoder.fit(_training_units(manifest, split), settings.data.table_columns)
+
+
+def takes_table(settings: ExperimentConfig) -> bool:
+    """Whether the network itself takes the columns of a table."""
+    return bool(settings.data.table_columns) and settings.model.needs_images and settings.model.fusion != "late"
 
 
 def subset_predictions(manifest: Manifest, split: Split, subset: Subset, logits: np.ndarray) -> Predictions:

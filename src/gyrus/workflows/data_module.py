@@ -16,6 +16,7 @@ from gyrus.datasets.manifest import Manifest
 from gyrus.datasets.patches import PatchConfig
 from gyrus.datasets.splits import Split
 from gyrus.datasets.store import Store
+from gyrus.datasets.table_features import TableEncoder
 from gyrus.datasets.targets import UNSCALED, TargetScaling
 from gyrus.datasets.torch_dataset import PixelDataset
 from gyrus.inference.number_predictions import NumberPredictions
@@ -30,6 +31,7 @@ from gyrus.training.loggers import RunLogger
 from gyrus.transforms.augmentation.config import AugmentationConfig
 from gyrus.transforms.normalisation import Normalisation
 from gyrus.types import Subset
+from gyrus.workflows.classical import fit_encoder, takes_table
 from gyrus.workflows.display import Display, Silent
 from gyrus.workflows.experiment_config import ExperimentConfig
 
@@ -46,15 +48,17 @@ class DataModule:
     store: Store
     normalisation: Normalisation
     settings: ExperimentConfig
+    encoder: TableEncoder | None = None
 
     @classmethod
     def from_split(cls, manifest: Manifest, split: Split, store: Store, settings: ExperimentConfig) -> DataModule:
-        """Fit the intensity scaling on the training set."""
+        """Fit the intensity scaling, and the features of a table that the network takes, on the training set."""
         train = manifest.table["sample"].isin(split.samples["train"]).to_numpy()
         normalisation = Normalisation.fit(
             settings.preprocessing.intensity, store.statistics[train], sequences=bool(manifest.channels)
         )
-        return cls(manifest, split, store, normalisation, settings)
+        encoder = fit_encoder(manifest, split, settings) if takes_table(settings) else None
+        return cls(manifest, split, store, normalisation, settings, encoder)
 
     def rows(self, subset: Subset) -> np.ndarray:
         """The rows of a subset in the manifest and in the store, shape (N,)."""
@@ -88,12 +92,25 @@ class DataModule:
             keys=keys,
             patches=patches,
             channel_dropout=channel_dropout,
+            table=self._table,
         )
 
     def all_images(self) -> PixelDataset:
         """The images of all subsets, in the order of the manifest."""
         rows = np.arange(len(self.manifest))
-        return PixelDataset(self.store, rows, self._targets, self.normalisation)
+        return PixelDataset(self.store, rows, self._targets, self.normalisation, table=self._table)
+
+    @property
+    def table_features(self) -> int:
+        """Features of a table that the network takes."""
+        return len(self.encoder.names) if self.encoder else 0
+
+    @property
+    def _table(self) -> np.ndarray | None:
+        """float32 (N, T), one row per image; None for networks of images alone."""
+        if self.encoder is None:
+            return None
+        return self.encoder.encode(self.manifest.table, unknown="missing").astype(np.float32)
 
     @property
     def scaling(self) -> TargetScaling:
@@ -153,11 +170,18 @@ def new_model(
     *,
     with_pretrained: bool,
     scaling: TargetScaling = UNSCALED,
+    table_features: int = 0,
 ) -> Classifier:
     """The network of a config with its initial weights, which the seed determines; see :func:`build_model`."""
     torch.manual_seed(settings.seed)
     return build_model(
-        settings, store.channels, classes, store.image_size, with_pretrained=with_pretrained, scaling=scaling
+        settings,
+        store.channels,
+        classes,
+        store.image_size,
+        with_pretrained=with_pretrained,
+        scaling=scaling,
+        table_features=table_features,
     )
 
 
@@ -169,6 +193,7 @@ def build_model(
     *,
     with_pretrained: bool = False,
     scaling: TargetScaling = UNSCALED,
+    table_features: int = 0,
 ) -> Classifier:
     """The network of a config for images of a size, or for patches of them.
 
@@ -180,6 +205,7 @@ def build_model(
         image_size: Voxels along each axis.
         with_pretrained: Load the pretrained weights that the config asks for.
         scaling: The scale of the number over the training set; the weights of a trained network hold it.
+        table_features: Features of a table that the network takes beside the image.
 
     Raises:
         ConfigError: The model cannot be built for this image size, or a patch is larger than the images.
@@ -194,6 +220,7 @@ def build_model(
         num_classes=2 if settings.data.target else num_classes,
         image_size=patches.size if patches else image_size,
         with_pretrained=with_pretrained,
+        table_features=table_features,
     )
     if isinstance(settings.training.loss, NumberLoss):
         model.predict_number(settings.training.loss.outputs, scaling.mean, scaling.scale)

@@ -100,12 +100,16 @@ def _require_inputs(manifest: Manifest, settings: ExperimentConfig) -> None:
             f"age,sex. The data have: {listed(known, 20) or 'none'}."
         )
     if columns:
-        _require_classes(manifest)
+        _require_classes(manifest, settings)
     for name in columns:
         find_column(manifest.table, name)
 
 
-def _require_classes(manifest: Manifest) -> None:
+def _require_classes(manifest: Manifest, settings: ExperimentConfig) -> None:
+    if settings.data.patches and settings.model.needs_images and settings.model.fusion != "late":
+        raise ConfigError(
+            f"model.fusion={settings.model.fusion} needs whole images, and data.patches is set. Use model.fusion=late."
+        )
     if manifest.target.is_number:
         raise ConfigError(
             f"data.table_columns is for classes, and data.target asks for the number '{manifest.target.name}'. Leave "

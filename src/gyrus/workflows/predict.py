@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 
 from gyrus.datasets.manifest import Manifest, Problem, require_dimensions
 from gyrus.datasets.store import Store, open_store, without_unusable
+from gyrus.datasets.table_features import TableEncoder
 from gyrus.datasets.targets import CLASSES, Target, refuse_number
 from gyrus.datasets.torch_dataset import PixelDataset
 from gyrus.errors import ConfigError, DataError
@@ -456,6 +457,7 @@ class TrainedClassifier:
     unlike: UnlikeTraining | None = None
     target: Target = CLASSES
     fusion: LateFusion | None = None
+    encoder: TableEncoder | None = None
 
     @classmethod
     def load(cls, run: Run, tta: int | None = None) -> TrainedClassifier:
@@ -472,7 +474,8 @@ class TrainedClassifier:
         about, settings = run.description, load_run_config(run)
         channels = about["in_channels"]
         with reading(run.model, f"the description of the network in {run.config.name}"):
-            model = build_model(settings, channels, len(about["classes"]), about["image_size"])
+            features = about.get("table_features", 0)
+            model = build_model(settings, channels, len(about["classes"]), about["image_size"], table_features=features)
         with reading(run.weights, f"the weights of the network in {run.config.name}"):
             model.load_state_dict(load_file(run.weights))
         with reading(run.preprocessing, f"an intensity scaling of {channels} channels"):
@@ -481,10 +484,24 @@ class TrainedClassifier:
         copies = settings.evaluation.tta if tta is None else tta
         unlike = load_unlike_training(run)
         target = Target.from_facts(about)
-        fusion = LateFusion.load(run.fusion) if settings.data.table_columns else None
+        late = bool(settings.data.table_columns) and not features
+        fusion = LateFusion.load(run.fusion) if late else None
+        encoder = None
+        if features:
+            with reading(run.preprocessing, "how the features of a table are made"):
+                encoder = TableEncoder.from_document(read_json(run.preprocessing)["table"])
         classes = tuple(about["classes"])
         return cls(
-            model, classes, about["split_unit"], normalisation, settings, copies, unlike, target=target, fusion=fusion
+            model,
+            classes,
+            about["split_unit"],
+            normalisation,
+            settings,
+            copies,
+            unlike,
+            target=target,
+            fusion=fusion,
+            encoder=fusion.encoder if fusion else encoder,
         )
 
     @property
@@ -569,13 +586,13 @@ class TrainedClassifier:
         Raises:
             DataError: A column is missing, or a cell is not what its column holds.
         """
-        if self.fusion is None:
+        if self.encoder is None:
             return
         try:
-            self.fusion.encoder.encode(manifest.table)
+            self.encoder.encode(manifest.table)
         except DataError as error:
             raise DataError(f"{error} Give the table of the subjects with --table.") from error
-        show_missing_cells(self.fusion.encoder, manifest, display)
+        show_missing_cells(self.encoder, manifest, display)
 
     def usable(self, manifest: Manifest, cache: Path) -> Manifest:
         """The manifest without samples that cannot be prepared for the network, which become problems."""
@@ -601,13 +618,17 @@ class TrainedClassifier:
     def datasets(self, manifest: Manifest, store: Store) -> tuple[PixelDataset, PixelDataset]:
         """The images of a store, and the same with the random steps of test-time copies."""
         arguments = store, np.arange(len(manifest)), np.full(len(manifest), -1), self.normalisation
+        table = None
+        if self.encoder and self.fusion is None:  # the network itself takes the table
+            table = self.encoder.encode(manifest.table).astype(np.float32)
         augmented = PixelDataset(
             *arguments,
             augmentation=tta_augmentation(self.settings.augmentation),
             seed=self.settings.seed,
             keys=keys_from_digests(manifest.table["digest"].tolist()),
+            table=table,
         )
-        return PixelDataset(*arguments), augmented
+        return PixelDataset(*arguments, table=table), augmented
 
 
 def _missing_channel(own: DataConfig, given: DataConfig) -> MissingChannel:

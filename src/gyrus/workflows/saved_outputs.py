@@ -14,6 +14,7 @@ from gyrus.datasets.manifest import Manifest
 from gyrus.datasets.reader import first_channel
 from gyrus.datasets.splits import Split
 from gyrus.datasets.store import Store
+from gyrus.datasets.table_features import TableEncoder
 from gyrus.datasets.targets import CLASSES, Target
 from gyrus.datasets.text_tables import restored, write_csv
 from gyrus.files import atomic_path, read_lines, reading, write_json
@@ -37,9 +38,10 @@ QUALITY = ("sharpness", "foreground SNR")
 """Measures of :data:`gyrus.audit.image_quality.MEASURES` that distinguish good images from bad ones."""
 
 
-def save_normalisation(run: Run, normalisation: Normalisation) -> None:
-    """Write the fitted intensity scaling to ``preprocessing.json``."""
-    write_json(run.preprocessing, {"normalisation": asdict(normalisation)})
+def save_normalisation(run: Run, normalisation: Normalisation, encoder: TableEncoder | None = None) -> None:
+    """Write the fitted intensity scaling, and the features of a table, to ``preprocessing.json``."""
+    table = {"table": encoder.to_document()} if encoder else {}
+    write_json(run.preprocessing, {"normalisation": asdict(normalisation), **table})
 
 
 def save_model_description(
@@ -56,6 +58,7 @@ def save_model_description(
         {
             "model": config.model_dump(mode="json"),
             "in_channels": model.in_channels,
+            **({"table_features": model.head.fusion.table_features} if model.head.fusion else {}),
             "image_size": model.signature.image_size,
             "classes": classes,
             "split_unit": split_unit,

@@ -71,6 +71,23 @@ def add_table(
     return _with_logits(val, of_val[back]), _with_logits(test, of_test)
 
 
+def save_parts(run: Run, settings: ExperimentConfig, manifest: Manifest, split: Split) -> None:
+    """Save the predictions of the table alone and of the image alone beside a network that takes both.
+
+    Args:
+        run: With the run of the same network without the table in ``image-alone``.
+        settings: Its config.
+        manifest: Its data.
+        split: The split of the data.
+    """
+    classifier = TableClassifier.fit(manifest, split, settings)
+    alone = Run(run.image_alone)
+    subsets: tuple[Subset, ...] = ("val", "test")
+    for subset in subsets:
+        classifier.predict(manifest, split, subset).save(run.predictions(f"{subset}-table"))
+        Predictions.load(alone.predictions(subset)).save(run.predictions(f"{subset}-image"))
+
+
 def evaluate_added_value(
     folder: Run, manifest: Manifest, both: Predictions, *, experiment: ExperimentConfig, config: EvaluationConfig
 ) -> AddedValue | None:
@@ -96,7 +113,7 @@ def evaluate_added_value(
         Predictions.load(table),
         manifest.table[manifest.table["sample"].isin(samples)],
         experiment.data.table_columns,
-        fusion="late",
+        fusion=experiment.model.fusion,
         resamples=config.resamples,
         seed=experiment.seed,
         level=config.level,

@@ -23,7 +23,7 @@ from gyrus.runs.run_folder import Run, installed_version
 from gyrus.training.loggers import RunLogger, open_log, require_loggers
 from gyrus.training.worker import by_process_0
 from gyrus.workflows.baselines import predict_baselines, save_baseline_predictions, shuffle_labels
-from gyrus.workflows.classical import TableClassifier
+from gyrus.workflows.classical import TableClassifier, takes_table
 from gyrus.workflows.data_module import DataModule, fit_model, new_model
 from gyrus.workflows.display import SILENT, Display, show_warnings
 from gyrus.workflows.evaluate import evaluate_run
@@ -45,7 +45,7 @@ from gyrus.workflows.saved_outputs import (
     save_quality,
     save_weights,
 )
-from gyrus.workflows.table_fusion import add_table
+from gyrus.workflows.table_fusion import add_table, save_parts
 from gyrus.workflows.training_plan import data_to_train, require_memory
 
 
@@ -222,10 +222,17 @@ def _train(
     with display.progress("Decoding images") as progress:
         store = open_store(manifest, settings.preprocessing, progress=progress)
     data = DataModule.from_split(manifest, split, store, settings)
-    save_normalisation(run, data.normalisation)
+    save_normalisation(run, data.normalisation, data.encoder)
 
     resuming = run.checkpoint.exists()
-    model = new_model(settings, store, len(manifest.classes), with_pretrained=not resuming, scaling=data.scaling)
+    model = new_model(
+        settings,
+        store,
+        len(manifest.classes),
+        with_pretrained=not resuming,
+        scaling=data.scaling,
+        table_features=data.table_features,
+    )
     if not resuming:
         save_model_description(run, settings.model, model, manifest.classes, split.kept_together, manifest.target)
     fitted = fit_model(model, data, run.folder, resume=resuming, display=display, log=log)
@@ -239,7 +246,13 @@ def _train(
     device = pick_device(settings.training.device)
     val, test = (data.predict(subset, model, device, display) for subset in ("val", "test"))
     if isinstance(val, Predictions) and isinstance(test, Predictions) and settings.data.table_columns:
-        val, test = add_table(run, settings, manifest, split, val=val, test=test, display=display)
+        if takes_table(settings):
+            if not _train_image_alone(run, settings, manifest, split, display):
+                run.mark("interrupted")
+                return None
+            save_parts(run, settings, manifest, split)
+        else:
+            val, test = add_table(run, settings, manifest, split, val=val, test=test, display=display)
     val.save(run.predictions("val"))
     test.save(run.predictions("test"))
 
@@ -279,11 +292,38 @@ def _fit_on_table(
     return evaluation
 
 
+def _train_image_alone(
+    run: Run, settings: ExperimentConfig, manifest: Manifest, split: Split, display: Display
+) -> bool:
+    """Train the same network without the table in a folder inside the run; False if that was interrupted."""
+    data = settings.data.model_copy(update={"table_columns": {}})
+    control = settings.model_copy(update={"data": data})
+    title = "Training the same network without the table:"
+    return _train_inside(Run(run.image_alone), control, lambda: (manifest, split), title, display)
+
+
 def _train_on_shuffled_labels(
     run: Run, settings: ExperimentConfig, manifest: Manifest, split: Split, display: Display
 ) -> bool:
     """Train on shuffled labels in a folder inside the run; False if that was interrupted."""
-    inner = Run(run.shuffled)
+    title = "Training the same network with labels shuffled across subjects:"
+    return _train_inside(
+        Run(run.shuffled), settings, lambda: shuffle_labels(manifest, split, seed=settings.seed), title, display
+    )
+
+
+def _train_inside(
+    inner: Run, settings: ExperimentConfig, data: Callable[[], tuple[Manifest, Split]], title: str, display: Display
+) -> bool:
+    """Train a control in a folder inside a run, or continue it; False if that was interrupted.
+
+    Args:
+        inner: The run of the control.
+        settings: Its config; baselines and further controls are left out.
+        data: Its data and their split.
+        title: What is shown before the training.
+        display: Where progress is shown.
+    """
     if inner.exists and inner.status == "finished":
         return True
     off = dict.fromkeys(("shuffled_labels", "baselines", "unlike_training"), False)
@@ -292,11 +332,11 @@ def _train_on_shuffled_labels(
     control = settings.model_copy(update={"evaluation": evaluation, "training": training})
     if not inner.exists or inner.is_half_made:
         Run.create(inner.folder, control, settings=lasting_fields(control))
+    manifest, split = data()
     if not inner.split.exists() or Manifest.load(inner.manifest).root != manifest.root:  # new, or the data have moved
-        shuffled_manifest, shuffled_split = shuffle_labels(manifest, split, seed=settings.seed)
-        shuffled_manifest.save(inner.manifest)
-        shuffled_split.save(inner.split)
-    display.say("Training the same network with labels shuffled across subjects:")
+        manifest.save(inner.manifest)
+        split.save(inner.split)
+    display.say(title)
     _train_with_logs(inner, control, Manifest.load(inner.manifest), Split.load(inner.split), display)
     return inner.status == "finished"
 

@@ -16,7 +16,7 @@ import torch
 
 from gyrus.datasets.targets import refuse_number
 from gyrus.datasets.text_tables import write_csv
-from gyrus.errors import GyrusError
+from gyrus.errors import ConfigError, GyrusError
 from gyrus.explanation.attribution import Attribution, MeanMaps, scaled
 from gyrus.explanation.background_reliance import swap_backgrounds
 from gyrus.explanation.channels import ChannelMaps
@@ -113,6 +113,11 @@ def explain(
         captures = SecondaryCaptures(dicom_sc, folder.folder)
 
     classifier, device = TrainedClassifier.load(first), pick_device(config.device)
+    if classifier.model.head.fusion:
+        raise ConfigError(
+            f"{first.folder} takes image and table together (model.fusion: {classifier.settings.model.fusion}); heat "
+            f"maps of it are not supported. Explain the same network without the table: {first.image_alone}."
+        )
     left_out: list[str] = []
     if classifier.target.is_number:
         _require_of_numbers(config, classifier, dicom_sc=dicom_sc is not None)
