@@ -4,12 +4,13 @@ import json
 import random
 from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gyrus.datasets.splits import Split, SplitConfig, check_split, class_sizes, kfold, split
+from gyrus.datasets.splits import Split, SplitConfig, check_split, class_sizes, kfold, leave_one_group_out, split
 from gyrus.errors import LeakageError, SplitError
 from gyrus.types import SUBSET_TITLES, SUBSETS
 from tests.support.manifests import manifest_of, subjects_per_label
@@ -415,3 +416,81 @@ def test_constant_slices_do_not_link_subjects(given):
     assert (result.copies, result.dropped, result.notes) == (0, (), ())
     with pytest.raises((LeakageError, SplitError)):
         split(copied)
+
+
+def people(count=120, seed=0):
+    """People of two classes with a site, a sex and an age that do not depend on the class."""
+    draw = np.random.default_rng(seed)
+    names = [f"s{number:03}" for number in range(count)]
+    manifest = manifest_of(dict(zip(names, ["a", "b"] * (count // 2), strict=True)), slices=2)
+    about = pd.DataFrame(
+        {
+            "site": draw.choice(["x", "y", "z"], count, p=[0.6, 0.3, 0.1]),
+            "sex": draw.choice(["F", "M"], count),
+            "age": draw.normal(60, 9, count),
+        },
+        index=names,
+    )
+    return replace(manifest, table=manifest.table.join(about, on="subject"))
+
+
+def worst_imbalance(manifest, result, column):
+    """The largest difference between a subset and all people in the fraction of a value, or the mean in SDs."""
+    table = manifest.table.drop_duplicates("subject").set_index("subject")[column]
+    values = (table - table.mean()) / table.std() if column == "age" else pd.get_dummies(table)
+    gaps = [(values.loc[list(result.subjects[subset])].mean() - values.mean()) for subset in SUBSETS]
+    return max(float(np.abs(gap).max()) for gap in gaps)
+
+
+@pytest.mark.parametrize("method", ["holdout", "kfold"])
+def test_columns_are_balanced_within_the_classes(method):
+    gains = []
+    for seed in range(5):
+        manifest = people(seed=seed)
+        plain = split(manifest, SplitConfig(method=method), seed=seed)
+        fine = split(manifest, SplitConfig(method=method, stratify=("site", "sex", "age")), seed=seed)
+        labels = manifest.table.set_index("sample")["label"]
+        for subset in SUBSETS:  # as many of each class as before
+            assert labels[list(fine.samples[subset])].value_counts().to_dict() == (
+                labels[list(plain.samples[subset])].value_counts().to_dict()
+            )
+        gains.append([worst_imbalance(manifest, plain, "site") - worst_imbalance(manifest, fine, "site")])
+        assert worst_imbalance(manifest, fine, "site") < 0.1
+    assert np.mean(gains) > 0.03
+
+
+def test_each_group_is_the_test_set_once():
+    manifest = people()
+    found = leave_one_group_out(manifest, SplitConfig(group="site", stratify=("sex",)))
+    site = manifest.table.drop_duplicates("subject").set_index("subject")["site"]
+    assert [set(site[list(each.subjects["test"])]) for each in found] == [{"x"}, {"y"}, {"z"}]
+    for fold, each in enumerate(found):
+        assert (each.method, each.fold) == ("leave-one-group-out", fold)
+        assert f"the test set is site = {'xyz'[fold]}" in each.notes
+        assert "xyz"[fold] not in set(site[[*each.subjects["train"], *each.subjects["val"]]])
+        assert set(each.subjects["val"])
+
+
+@pytest.mark.parametrize(
+    ("change", "config", "words"),
+    [
+        ({}, {}, "needs the column of the groups: --set split.group=site"),
+        ({}, {"group": "center"}, "split.group: The data have no column 'center'"),
+        ({"site": "x"}, {"group": "site"}, "has only the value 'x'"),
+        ({"site": None}, {"group": "site"}, "is empty for 240 of 240 samples"),
+        ({}, {"group": "site", "fold": 3}, "split.fold must be below 3"),
+    ],
+)
+def test_groups_that_cannot_be_left_out_are_refused(change, config, words):
+    manifest = people()
+    manifest = replace(manifest, table=manifest.table.assign(**change))
+    with pytest.raises(SplitError, match=words):
+        split(manifest, SplitConfig(method="leave-one-group-out", **config))
+
+
+def test_a_subject_in_two_groups_is_refused():
+    manifest = people()
+    table = manifest.table.copy()
+    table.loc[0, "site"] = "elsewhere"
+    with pytest.raises(SplitError, match="1 subject is in more than one group of 'site', as s000"):
+        split(replace(manifest, table=table), SplitConfig(method="leave-one-group-out", group="site"))

@@ -17,7 +17,7 @@ from pydantic import Field
 
 from gyrus.configuration import Section
 from gyrus.datasets.copies import CopiesBetween, copies_between, group_units, shared_contents
-from gyrus.errors import LeakageError, SplitError
+from gyrus.errors import ConfigError, LeakageError, SplitError
 from gyrus.serialisation import Saved
 from gyrus.text import counted, listed
 from gyrus.types import SPLIT_WARNINGS, SUBSET_TITLES, SUBSETS, SplitUnit, Subset
@@ -34,7 +34,10 @@ UNITS_OF_A_QUANTILE = 20
 
 MOST_QUANTILES = 10
 
-SplitMethod = Literal["auto", "holdout", "kfold", "given"]
+COLUMN_BANDS = 3
+"""Numbers of a column that the split is stratified by are divided into so many bands with equal numbers of units."""
+
+SplitMethod = Literal["auto", "holdout", "kfold", "given", "leave-one-group-out"]
 OnDuplicates = Literal["stop", "drop", "keep"]
 
 
@@ -47,14 +50,21 @@ class SplitConfig(Section):
     )
     method: SplitMethod = Field(
         "auto",
-        description="holdout, kfold, given (the subsets of the data), or auto: given if the data have a test set",
+        description="holdout, kfold, given (the subsets of the data), leave-one-group-out (the test set is a group, as "
+        "a site), or auto: given if the data have a test set",
     )
     val: float = Field(
         0.15, gt=0, lt=1, description="fraction of the units in the validation set (of the training set if given)"
     )
     test: float = Field(0.2, gt=0, lt=1, description="fraction of the units in the test set (holdout)")
     folds: int = Field(5, ge=2, description="number of folds (kfold)")
-    fold: int = Field(0, ge=0, description="fold used as the test set, counted from 0 (kfold)")
+    fold: int = Field(
+        0, ge=0, description="fold used as the test set, counted from 0 (kfold); the number of the group in order"
+    )
+    group: str | None = Field(None, description="column of the groups of leave-one-group-out, for example site")
+    stratify: tuple[str, ...] = Field(
+        (), description="columns that are balanced between the subsets within each class, for example [sex, site, age]"
+    )
     seed: int | None = Field(None, description="seed of the split; by default that of the experiment")
     on_duplicates: OnDuplicates = Field(
         "stop",
@@ -133,15 +143,18 @@ def split(manifest: Manifest, config: SplitConfig | None = None, *, seed: int = 
     copies: tuple[CopiesBetween, ...] = ()
     if method == "given":
         by_sample, copies = _given(manifest, groups, config, seed)
+    elif method == "leave-one-group-out":
+        by_sample = groups.map(_leave_one_group_out(manifest, groups, config, seed))
     elif method == "kfold":
-        by_sample = groups.map(_kfold(_strata(manifest, groups), config, seed))
+        by_sample = groups.map(_kfold(_strata(manifest, groups), config, seed, _balanced(manifest, groups, config)))
     else:
         if config.val + config.test >= 1:
             raise SplitError(
                 f"split.val + split.test must be below 1, got {config.val} + {config.test}. "
                 "No subject would be left for training."
             )
-        by_sample = groups.map(_cut(_strata(manifest, groups), {"test": config.test, "val": config.val}, seed))
+        fractions: dict[Subset, float] = {"test": config.test, "val": config.val}
+        by_sample = groups.map(_cut(_strata(manifest, groups), fractions, seed, _balanced(manifest, groups, config)))
 
     split_unit: SplitUnit = config.unit
     if config.unit == "subject" and manifest.subject_kind in ("scan", "inferred"):
@@ -159,8 +172,9 @@ def split(manifest: Manifest, config: SplitConfig | None = None, *, seed: int = 
             *map(str, copies),
             *_dropped_notes(manifest, by_sample, config.unit),
             *_copy_notes(manifest, by_sample),
+            *_group_notes(manifest, config, method),
         ),
-        fold=config.fold if method == "kfold" else None,
+        fold=config.fold if method in ("kfold", "leave-one-group-out") else None,
         copies=_count(copies),
         dropped=tuple(sorted(dropped)),
     )
@@ -176,6 +190,40 @@ def kfold(manifest: Manifest, config: SplitConfig | None = None, *, seed: int = 
     """
     config = (config or SplitConfig()).model_copy(update={"method": "kfold"})
     return tuple(split(manifest, config.model_copy(update={"fold": fold}), seed=seed) for fold in range(config.folds))
+
+
+def leave_one_group_out(manifest: Manifest, config: SplitConfig, *, seed: int = 0) -> tuple[Split, ...]:
+    """One split per group, such as a site: it is the test set, and all others are for training and validation.
+
+    Raises:
+        SplitError: See :func:`split`; or the groups are unknown, or there are fewer than two.
+    """
+    config = config.model_copy(update={"method": "leave-one-group-out"})
+    count = len(group_names(manifest, config))
+    return tuple(split(manifest, config.model_copy(update={"fold": fold}), seed=seed) for fold in range(count))
+
+
+def group_names(manifest: Manifest, config: SplitConfig) -> tuple[str, ...]:
+    """The groups of a split by leave-one-group-out, in order.
+
+    Raises:
+        SplitError: No column is named, the data lack it, a cell is empty, or there are fewer than two groups.
+    """
+    if config.group is None:
+        raise SplitError(
+            "split.method=leave-one-group-out needs the column of the groups: --set split.group=site, for example."
+        )
+    cells = _column(manifest, config.group, "split.group")
+    missing = int(cells.isna().sum())
+    if missing:
+        raise SplitError(
+            f"The column '{config.group}' (split.group) is empty for {missing} of {len(manifest)} samples. Fill it in, "
+            "or leave these samples out."
+        )
+    names = tuple(sorted(cells.unique()))
+    if len(names) < 2:
+        raise SplitError(f"The column '{config.group}' (split.group) has only the value '{names[0]}'; two are needed.")
+    return names
 
 
 def class_sizes(manifest: Manifest, unit: Literal["image", "subject"], most: int = 10) -> str:
@@ -293,6 +341,66 @@ def _strata(manifest: Manifest, groups: pd.Series) -> pd.Series:
     )
 
 
+def _column(manifest: Manifest, name: str, field: str) -> pd.Series:
+    """The cells of a column as text, NA where they are missing.
+
+    Raises:
+        SplitError: The data lack the column.
+    """
+    import pandas as pd
+
+    from gyrus.datasets.table_features import find_column, text_of_cells
+
+    try:
+        found = find_column(manifest.table, name)
+    except ConfigError as error:
+        raise SplitError(f"{field}: {error}") from error
+    return pd.Series(text_of_cells(manifest.table[found]), index=manifest.table.index, dtype="string")
+
+
+def _balanced(manifest: Manifest, groups: pd.Series, config: SplitConfig) -> pd.Series | None:
+    """The values of each group in the columns that are balanced, as text; None if there are no such columns."""
+    import pandas as pd
+
+    if not config.stratify:
+        return None
+    parts = []
+    for name in config.stratify:
+        cells = _column(manifest, name, "split.stratify").groupby(groups).first()
+        numbers = pd.to_numeric(cells, errors="coerce")
+        if numbers.notna().sum() == cells.notna().sum() and numbers.nunique() > COLUMN_BANDS:
+            places = numbers.rank(method="first")
+            cells = (places * COLUMN_BANDS / (places.max() + 1)).floordiv(1).astype("string")
+        parts.append(cells.fillna(""))
+    return pd.Series(list(zip(*parts, strict=True)), index=parts[0].index).map("|".join)
+
+
+def _leave_one_group_out(manifest: Manifest, groups: pd.Series, config: SplitConfig, seed: int) -> dict[str, str]:
+    names = group_names(manifest, config)
+    if config.fold >= len(names):
+        raise SplitError(
+            f"split.fold must be below {len(names)}, the number of groups of '{config.group}', got {config.fold}."
+        )
+    assert config.group is not None
+    cells = _column(manifest, config.group, "split.group").groupby(groups)
+    several = [str(unit) for unit, count in cells.nunique().items() if count > 1]
+    if several:
+        raise SplitError(
+            f"{counted(len(several), 'subject is', 'subjects are')} in more than one group of '{config.group}', as "
+            f"{listed(several, 3)}. Leave them out, or give each one group."
+        )
+    test = {str(unit) for unit, found in cells.first().items() if found == names[config.fold]}
+    labels, fine = _strata(manifest, groups), _balanced(manifest, groups, config)
+    rest = labels[[name not in test for name in labels.index]]
+    return _cut(rest, {"val": config.val}, seed, fine) | dict.fromkeys(test, "test")
+
+
+def _group_notes(manifest: Manifest, config: SplitConfig, method: str) -> tuple[str, ...]:
+    if method != "leave-one-group-out":
+        return ()
+    return (f"the test set is {config.group} = {group_names(manifest, config)[config.fold]}",)
+
+
 def _labels(table: pd.DataFrame, groups: pd.Series) -> pd.Series:
     """The label of each group: that of most of its samples, since copies may have other labels."""
     named = table[["label"]].assign(group=groups)
@@ -315,24 +423,38 @@ def _require_subjects(manifest: Manifest) -> None:
         )
 
 
-def _by_label(labels: pd.Series, seed: int) -> list[list[str]]:
-    """The units of each class, in the order of a hash of the seed and their name."""
+def _by_label(labels: pd.Series, seed: int, fine: pd.Series | None = None) -> list[list[str]]:
+    """The units of each class, in the order of a hash of the seed and their name; before that of ``fine``, if given."""
 
-    def key(unit: str) -> bytes:
-        return hashlib.sha256(f"{seed}/{unit}".encode()).digest()
+    def key(unit: str) -> tuple[str, bytes]:
+        return "" if fine is None else str(fine[unit]), hashlib.sha256(f"{seed}/{unit}".encode()).digest()
 
     return [sorted(group.index, key=key) for _, group in labels.groupby(labels, sort=True)]
 
 
-def _cut(labels: pd.Series, fractions: Mapping[Subset, float], seed: int) -> dict[str, str]:
-    """Cut each class by ``fractions``; the rest is the training set."""
+def _cut(
+    labels: pd.Series, fractions: Mapping[Subset, float], seed: int, fine: pd.Series | None = None
+) -> dict[str, str]:
+    """Cut each class by ``fractions``; the rest is the training set.
+
+    Args:
+        labels: The class of each unit.
+        fractions: The fraction of each subset.
+        seed: Seed of the order.
+        fine: What is balanced within each class: the units are then ordered by it, and each subset gets units at equal
+            distances in this order.
+    """
     subsets: dict[str, str] = {}
-    for names in _by_label(labels, seed):
-        start = 0
+    for names in _by_label(labels, seed, fine):
+        left = names
         for subset, count in _counts(len(names), fractions).items():
-            subsets.update(dict.fromkeys(names[start : start + count], subset))
-            start += count
-        subsets.update(dict.fromkeys(names[start:], "train"))
+            places = (
+                range(count) if fine is None else [(2 * one + 1) * len(left) // (2 * count) for one in range(count)]
+            )
+            chosen = {left[place] for place in places}
+            subsets.update(dict.fromkeys(chosen, subset))
+            left = [name for name in left if name not in chosen]
+        subsets.update(dict.fromkeys(left, "train"))
     return subsets
 
 
@@ -351,16 +473,16 @@ def _counts(total: int, fractions: Mapping[Subset, float]) -> dict[Subset, int]:
     return counts
 
 
-def _kfold(labels: pd.Series, config: SplitConfig, seed: int) -> dict[str, str]:
+def _kfold(labels: pd.Series, config: SplitConfig, seed: int, fine: pd.Series | None) -> dict[str, str]:
     if config.fold >= config.folds:
         raise SplitError(f"split.fold must be below split.folds = {config.folds}, got {config.fold}.")
     if len(labels) < config.folds:
         raise SplitError(f"split.folds must be at most the {len(labels)} units, got {config.folds}.")
-    ordered = [name for names in _by_label(labels, seed) for name in names]
+    ordered = [name for names in _by_label(labels, seed, fine) for name in names]
     # Taking every k-th unit of the classes in turn balances both the classes and the sizes of the folds.
     test = {name for position, name in enumerate(ordered) if position % config.folds == config.fold}
     rest = labels[[name not in test for name in labels.index]]
-    return _cut(rest, {"val": config.val}, seed) | dict.fromkeys(test, "test")
+    return _cut(rest, {"val": config.val}, seed, fine) | dict.fromkeys(test, "test")
 
 
 def _given(
@@ -389,7 +511,8 @@ def _given(
         copies = ()
     if not _inside(subsets, "val").any():
         train = _inside(subsets, "train")
-        cut = _cut(_strata(replace(manifest, table=table[train]), groups), {"val": config.val}, seed)
+        fine = _balanced(manifest, groups, config)
+        cut = _cut(_strata(replace(manifest, table=table[train]), groups), {"val": config.val}, seed, fine)
         subsets = subsets.mask(train, groups.map(cut))
     return subsets, copies
 

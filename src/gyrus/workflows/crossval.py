@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from gyrus.configuration import write_document
 from gyrus.datasets.manifest import Manifest
-from gyrus.datasets.splits import Split, kfold
+from gyrus.datasets.splits import Split, group_names, kfold, leave_one_group_out
 from gyrus.datasets.text_tables import write_csv
 from gyrus.errors import ConfigError, RunError
 from gyrus.evaluation.added_value import AddedValue
@@ -24,6 +24,7 @@ from gyrus.inference.predictions import Predictions
 from gyrus.reporting.crossval_report import report_folds
 from gyrus.reporting.number_report import report_number_folds
 from gyrus.runs.run_folder import Run
+from gyrus.text import listed
 from gyrus.training.worker import by_process_0
 from gyrus.workflows.baselines import evaluate_fold_baselines
 from gyrus.workflows.crossval_folder import (
@@ -117,6 +118,10 @@ def crossval(
     require_evaluable(manifest, settings.evaluation)
     if choose:
         choose.check(settings)
+    if settings.split.method == "leave-one-group-out":
+        names = group_names(manifest, settings.split)
+        folds = len(names)
+        show_notes(display, [f"one fold per {settings.split.group}: {listed(names)}"])
     assigned = assign_folds(settings, manifest, folds=folds, repeats=repeats)
     plan = _plan(settings, manifest, folds, choose)
     open_folder(folder, plan, repeats)
@@ -164,8 +169,10 @@ def assign_folds(
     first = settings.seed if settings.split.seed is None else settings.split.seed
     assigned = {}
     for repeat in range(repeats):
-        how = settings.split.model_copy(update={"method": "kfold", "folds": folds, "seed": first + repeat})
-        for fold, split in enumerate(kfold(manifest, how)):
+        by_group = settings.split.method == "leave-one-group-out"
+        method = settings.split.method if by_group else "kfold"
+        how = settings.split.model_copy(update={"method": method, "folds": folds, "seed": first + repeat})
+        for fold, split in enumerate((leave_one_group_out if by_group else kfold)(manifest, how)):
             require_two_classes(manifest, split, f"Fold {fold} of repeat {repeat}")
             changes = {"split": how.model_copy(update={"fold": fold}), "seed": settings.seed + repeat}
             assigned[repeat, fold] = settings.model_copy(update=changes), split
