@@ -243,6 +243,23 @@ class DataOptions(ReadingOptions):
         ),
     ] = None
 
+    visits: Annotated[
+        Literal["each", "first", "last", "stable"] | None,
+        typer.Option(
+            "--visits",
+            help="Visits of a subject that are used: each with its own label, the first, the last, or all of the "
+            "subjects whose label never changes.",
+        ),
+    ] = None
+    conversion: Annotated[
+        str | None,
+        typer.Option(
+            "--conversion",
+            help="Predict from the baseline who converts within some months, as FROM:TO:MONTHS (for example "
+            "MCI:AD:36); subjects who are followed for less are left out.",
+        ),
+    ] = None
+
     def fields(self) -> dict[str, Any]:
         """The options that were given, under their names in :class:`gyrus.DataConfig`.
 
@@ -251,6 +268,8 @@ class DataOptions(ReadingOptions):
         """
         fields = {
             "target": self.target,
+            "visits": self.visits,
+            "conversion": conversion(self.conversion),
             "classes": [name.strip() for name in self.classes.split(",")] if self.classes else None,
             "subject_rule": self.subject_rule,
             "subject_pattern": self.subject_pattern,
@@ -374,6 +393,21 @@ def column_kinds(text: str | None) -> dict[str, str] | None:
         (name if colon and kind in stated else f"{name}{colon}{kind}"): kind if colon and kind in stated else "auto"
         for name, colon, kind in pairs
     }
+
+
+def conversion(text: str | None) -> dict[str, Any] | None:
+    """The fields of a conversion from a text of the form FROM:TO:MONTHS.
+
+    Raises:
+        ConfigError: The text has another form.
+    """
+    if text is None:
+        return None
+    start, end, months = (*text.split(":"), "", "", "")[:3]
+    if text.count(":") != 2 or not (start and end and months.isdecimal()):
+        raise ConfigError(f"--conversion '{text}' must have the form FROM:TO:MONTHS, for example MCI:AD:36.")
+    names = (tuple(name.strip() for name in part.split(",")) for part in (start, end))
+    return {"start": next(names), "end": next(names), "months": int(months)}
 
 
 def lengths(text: str | None, option: str = "--spacing") -> tuple[float, float, float] | None:

@@ -18,7 +18,7 @@ LabelChanges = Literal["refuse", "baseline", "last", "each", "exclude"]
 """What happens to a subject whose label differs between visits: its images are reported as problems; all of them get
 the label of the first or the last visit; each visit keeps its label; or the subject is left out."""
 
-_FIRST_VISITS = (("sc", "scr", "screening", "scmri"), ("bl", "baseline", "base"))
+FIRST_VISITS = (("sc", "scr", "screening", "scmri"), ("bl", "baseline", "base"))
 """Names of visits that come before numbered ones, in order."""
 
 _AMBIGUOUS_DATE = re.compile(r"\d{1,2}([./-])\d{1,2}\1\d{2,4}")
@@ -44,7 +44,7 @@ def visit_order(session: str) -> tuple[object, ...]:
             f"The order of visits is unknown: '{session}' is a date that does not begin with the year. Write the dates "
             "as 2020-12-31, or number the visits."
         )
-    first = next((number for number, names in enumerate(_FIRST_VISITS) if form in names), len(_FIRST_VISITS))
+    first = next((number for number, names in enumerate(FIRST_VISITS) if form in names), len(FIRST_VISITS))
     parts = [part for part in re.split(r"(\d+)", form) if part]
     return first, [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts]
 
@@ -99,7 +99,7 @@ def _conflict(group: pd.DataFrame, policy: LabelChanges) -> str | None:
     if (group.groupby("session")["label"].nunique() > 1).any():
         return "only one can be correct, because one visit has both"
     if policy == "refuse":
-        return f"only one can be correct; {_WAY_OUT} baseline, last, each or exclude"
+        return f"only one can be correct; {_WAY_OUT} baseline, last, each or exclude, or its visits with --visits"
     return None
 
 

@@ -15,6 +15,8 @@ from typing import Any, get_args
 import numpy as np
 import pandas as pd
 
+from gyrus.configuration import parse
+from gyrus.datasets.conversion import CONVERTER, STABLE, ConversionConfig, conversion_targets, visits_of_table
 from gyrus.datasets.file_counts import FileCounts
 from gyrus.datasets.identifiers import comparable_label, spelling_note, unify_spellings
 from gyrus.datasets.label_changes import LabelChanges, settle_labels
@@ -50,6 +52,7 @@ from gyrus.datasets.sources.scan_evidence import reason_to_doubt
 from gyrus.datasets.sources.subject_rules import SUBJECT_RULES, SubjectNames, subjects_from_names, unknown_subjects
 from gyrus.datasets.sources.table import FORMER_ROLES, current_roles
 from gyrus.datasets.targets import CLASSES, Target, number_texts
+from gyrus.datasets.visits import Visits, select_visits
 from gyrus.errors import ConfigError, DataError, UnusableImageError
 from gyrus.executor import map_tasks, runs_here
 from gyrus.imaging.decoding import IMAGE_EXTENSIONS, GrayWindow, Inspection, is_image
@@ -123,6 +126,8 @@ def scan(
     window: Sequence[float] | None = None,
     channels: Mapping[str, str] | None = None,
     missing_channel: MissingChannel = "refuse",
+    visits: Visits | None = None,
+    conversion: ConversionConfig | Mapping[str, Any] | None = None,
     labelled: bool = True,
     target: str | None = None,
     people: str | Path | None = None,
@@ -156,6 +161,10 @@ def scan(
         channels: Patterns of files by name, such as {"t1": "*_T1w", "flair": "*_FLAIR"}: a sample is a session with one
             file for each; see :func:`gyrus.datasets.sources.channels.group_channels`.
         missing_channel: What happens to a session without a file of a channel.
+        visits: Which visits of a subject are used; with "each" every visit keeps its label, and "stable" leaves out
+            subjects whose label changes. By default all, and ``label_changes`` decides on their labels.
+        conversion: Make the classes "stable" and "converter" from the table of visits; see
+            :func:`gyrus.datasets.conversion.conversion_targets`.
         labelled: Whether labels are needed. If not, they are not read, and a single image or a flat folder suffices.
         target: The column of a number that is to be predicted, such as the age; by default classes are.
         people: A table with one row per subject or visit, whose columns are joined to the images by an id; its labels
@@ -181,12 +190,19 @@ def scan(
         assumed=AssumedGeometry(orientation, _three(spacing)),
         files=(files,) if isinstance(files, str) else tuple(files),
         # Numbers such as the age differ between visits, and each visit is right.
-        label_changes="each" if number and label_changes == "refuse" else label_changes,
+        # A conversion is about the baseline. Its own labels replace those of the visits.
+        label_changes="baseline"
+        if conversion is not None
+        else _label_changes(visits, "each" if number and label_changes == "refuse" else label_changes),
         window=_window(window),
         target=Target("number", target) if target is not None and number else CLASSES,
         channels=dict(channels or {}),
         missing_channel=missing_channel,
+        visits=visits,
+        conversion=None if conversion is None else parse(ConversionConfig, _document(conversion), where="conversion"),
     )
+    if visits is not None:
+        look_up(visits, dict.fromkeys(get_args(Visits)), "choice of visits")
     look_up(missing_channel, dict.fromkeys(get_args(MissingChannel)), "way to treat missing channels")
     look_up(label_changes, dict.fromkeys(get_args(LabelChanges)), "way to treat labels that change")
     if classes is not None and len(set(classes)) < len(classes):
@@ -205,6 +221,26 @@ def scan(
     former = [role for role in columns or {} if role in FORMER_ROLES]
     renamed = [f"the column role '{role}' is now called '{FORMER_ROLES[role]}'" for role in former]
     return replace(manifest, notes=(*renamed, *manifest.notes)) if renamed else manifest
+
+
+def _label_changes(visits: Visits | None, label_changes: LabelChanges) -> LabelChanges:
+    """What happens to labels that differ between visits, where the choice of visits decides on them."""
+    of_visits: dict[Visits | None, LabelChanges] = {
+        "each": "each",
+        "first": "each",
+        "last": "each",
+        "stable": "exclude",
+    }
+    decided = of_visits.get(visits, label_changes)
+    if label_changes not in ("refuse", decided):
+        raise ConfigError(
+            f"data.visits={visits} decides on labels that change; leave out data.label_changes={label_changes}."
+        )
+    return decided
+
+
+def _document(conversion: ConversionConfig | Mapping[str, Any]) -> dict[str, Any]:
+    return conversion.model_dump() if isinstance(conversion, ConversionConfig) else dict(conversion)
 
 
 def _list_samples(layout: Source, location: str | Path, request: ScanRequest, *, recognised: bool) -> Listing:
@@ -358,11 +394,13 @@ def _build_manifest(listing: Listing, request: ScanRequest, location: Path) -> M
     changes: list[str] = []
     gone: set[str] = set()
     if request.labelled:
+        before = rows.dropna(subset=["label"])
+        rows, changes = _of_visits(rows, listing, request)
         unlabelled = _unlabelled(rows, request.target)
         rows = rows[~rows["sample"].isin({problem.sample for problem in unlabelled})]
-        before = rows
         who = "scan" if names.kind == "scan" else "subject"
-        rows, two_labels, changes = settle_labels(rows, request.label_changes, who, names.rule)
+        rows, two_labels, settled = settle_labels(rows, request.label_changes, who, names.rule)
+        changes += settled
         problems += [*unlabelled, *two_labels]
         # A class that only changed labels had is no class of the data any more.
         refused = {problem.sample for problem in two_labels}
@@ -370,7 +408,9 @@ def _build_manifest(listing: Listing, request: ScanRequest, location: Path) -> M
     if rows.empty:
         raise nothing_usable(listing.root, problems)
     classes = request.classes or ()
-    if request.classes is None and request.labelled and not request.target.is_number:
+    if request.conversion is not None and request.labelled:
+        classes = request.classes or (STABLE, CONVERTER)
+    elif request.classes is None and request.labelled and not request.target.is_number:
         labels = {label for label in _labels(listing.rows) if not pd.isna(label)}
         classes = listing.classes or order_classes(labels - gone)
     counts = Counter(note for one in findings if isinstance(one, Inspection) for note in one.notes)
@@ -389,12 +429,41 @@ def _build_manifest(listing: Listing, request: ScanRequest, location: Path) -> M
             *changes,
             *(f"{count} x {note}" for note, count in sorted(counts.items())),
         ],
-        files=count_files(_accounted(location, listing), listing, set(rows["sample"]), problems)
+        files=count_files(
+            _accounted(location, listing),
+            listing,
+            set(rows["sample"]),
+            problems,
+            left_out="of other visits or subjects"
+            if request.visits in ("first", "last") or request.conversion is not None
+            else "of subjects whose label changes",
+        )
         if has_images
         else FileCounts(used=0, tables=len(listing.tables)),
         constant=sorted({one.digest for one in findings if isinstance(one, Inspection) and one.constant}),
         target=request.target,
     )
+
+
+def _of_visits(rows: pd.DataFrame, listing: Listing, request: ScanRequest) -> tuple[pd.DataFrame, list[str]]:
+    """The rows of the visits that are used, with the labels of a conversion if one is asked for; and notes."""
+    if request.conversion is None:
+        return (rows, []) if request.visits is None else select_visits(rows, request.visits)
+    if request.target.is_number:
+        raise ConfigError("Give a conversion or a number as the target, not both (data.conversion, data.target).")
+    if request.visits not in (None, "first"):
+        raise ConfigError(f"A conversion is predicted from the baseline; data.visits cannot be {request.visits}.")
+    visits = _visits_of_file(request) if request.conversion.table is not None else listing.visits
+    return conversion_targets(rows, visits, request.conversion)
+
+
+def _visits_of_file(request: ScanRequest) -> pd.DataFrame:
+    """The table of visits that the conversion names."""
+    assert request.conversion is not None
+    path = _existing(request.conversion.table or "")
+    visits, _ = table.read_table(path)
+    asked = {role: name for role, name in request.columns.items() if name in visits}
+    return visits_of_table(visits, table.find_columns(list(map(str, visits.columns)), asked), path.name)
 
 
 def _accounted(location: Path, listing: Listing) -> Path | None:

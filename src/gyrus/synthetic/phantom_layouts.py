@@ -16,6 +16,7 @@ from gyrus.registry import look_up
 from gyrus.synthetic.phantom import Phantom, generate
 from gyrus.synthetic.phantom_nifti import write_nifti
 from gyrus.synthetic.phantom_sequences import generate_sequences, write_sequences
+from gyrus.synthetic.phantom_visits import generate_visits, write_visits
 
 
 def write_class_folders(phantom: Phantom, folder: Path) -> None:
@@ -105,7 +106,14 @@ def _write_sequences(folder: Path, subjects: int, slices: int, size: int, seed: 
     write_sequences(generate_sequences(subjects, slices, size, seed), folder)
 
 
-OWN_PHANTOMS: dict[str, Callable[[Path, int, int, int, int], None]] = {"sequences": _write_sequences}
+def _write_visits(folder: Path, subjects: int, slices: int, size: int, seed: int) -> None:
+    write_visits(generate_visits(subjects, slices, size, seed), folder)
+
+
+OWN_PHANTOMS: dict[str, Callable[[Path, int, int, int, int], None]] = {
+    "sequences": _write_sequences,
+    "visits": _write_visits,
+}
 """Layouts with phantoms of their own, each with the function that writes a number of subjects into an empty folder."""
 
 

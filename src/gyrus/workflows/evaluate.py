@@ -33,7 +33,18 @@ from gyrus.workflows.number_evaluation import evaluate_number_file, evaluate_num
 from gyrus.workflows.saved_outputs import QUALITY, load_quality
 from gyrus.workflows.table_fusion import evaluate_added_value
 
-GROUP_COLUMNS = ("age", "sex", "gender", "m/f", "site", "scanner", "manufacturer", "field_strength", "slice")
+GROUP_COLUMNS = (
+    "age",
+    "sex",
+    "gender",
+    "m/f",
+    "site",
+    "scanner",
+    "manufacturer",
+    "field_strength",
+    "slice",
+    "sequences",
+)
 """Columns of a manifest, in any case, that define subgroups by default."""
 
 HEALTHY = ("healthy", "healthycontrol", "control", "controls", "normal", "nc", "cn", "hc", "nondemented", "notdemented")

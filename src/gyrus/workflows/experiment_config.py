@@ -11,12 +11,14 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import AliasChoices, BeforeValidator, Field, field_validator, model_validator
 
 from gyrus.configuration import Difference, Section, differences, overlaid, parse, read_document, with_overrides
+from gyrus.datasets.conversion import ConversionConfig
 from gyrus.datasets.label_changes import LabelChanges
 from gyrus.datasets.patches import PatchConfig
 from gyrus.datasets.slice_stacks import StackConfig
 from gyrus.datasets.slices import SliceConfig
 from gyrus.datasets.splits import SplitConfig
 from gyrus.datasets.table_features import ColumnKind
+from gyrus.datasets.visits import Visits
 from gyrus.errors import ConfigError, RunError
 from gyrus.evaluation.result import Interval
 from gyrus.models.config import ModelConfig
@@ -75,6 +77,14 @@ class DataConfig(Section):
         "refuse",
         description="subjects whose label differs between visits: refuse, baseline or last (label of that visit), each "
         "(every visit keeps its own), exclude",
+    )
+    visits: Visits | None = Field(
+        None,
+        description="visits of a subject that are used: each (every visit keeps its label), first, last, or stable "
+        "(all visits of subjects whose label never changes); null: all, and label_changes decides",
+    )
+    conversion: ConversionConfig | None = Field(
+        None, description="predict from the baseline who converts, for example {from: MCI, to: AD, months: 36}"
     )
     on_bad_file: Literal["fail", "skip"] = Field("fail", description="whether an unusable file stops the run")
     stack: StackConfig | None = Field(None, description="stack the slices of each scan; null: single slices")

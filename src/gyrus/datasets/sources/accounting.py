@@ -17,7 +17,12 @@ from gyrus.imaging.volume_formats import extension_of
 
 
 def count_files(
-    place: Path | None, listing: Listing, usable: Collection[str], problems: Sequence[Problem]
+    place: Path | None,
+    listing: Listing,
+    usable: Collection[str],
+    problems: Sequence[Problem],
+    *,
+    left_out: str = "of subjects whose label changes",
 ) -> FileCounts:
     """Count the files below a folder by what became of them.
 
@@ -26,6 +31,7 @@ def count_files(
         listing: The samples and files that the source named.
         usable: The samples that can be used.
         problems: The samples that cannot. Others of the listing were left out on request.
+        left_out: The files of these, in words.
     """
     root = listing.root
     unusable = {problem.sample for problem in problems}
@@ -35,7 +41,7 @@ def count_files(
         (good if sample in usable else bad if sample in unusable else unwanted).update(files)
     bad -= good
     tables = {_below(root, file) for file in listing.tables} - good - bad
-    reasons = {**dict.fromkeys(unwanted - good - bad, "of subjects whose label changes"), **listing.left_aside}
+    reasons = {**dict.fromkeys(unwanted - good - bad, left_out), **listing.left_aside}
     named = [*good, *bad, *tables, *reasons]
     on_disk = {shown(name) for name in named if os.path.lexists(root / name)}
     if place is not None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from gyrus.datasets.conversion import visits_of_table
 from gyrus.datasets.file_counts import LABEL_MAP
 from gyrus.datasets.identifiers import examples
 from gyrus.datasets.label_changes import comparable_visit
@@ -83,6 +84,7 @@ def list_samples(path: Path, request: ScanRequest) -> Listing:
     if not request.selects:
         _require_one_suffix(found, asked)
     paths = [entities["path"] for entities in found]
+    visits = _all_visits(path, volumes, request)
     rows = pd.DataFrame({"sample": paths, "path": paths, "subject": [f"sub-{one['sub']}" for one in found]})
     rows["session"] = [f"ses-{one['ses']}" if "ses" in one else None for one in found]
     rows, notes = _with_participants(with_files(path, rows, request), path, request)
@@ -99,6 +101,7 @@ def list_samples(path: Path, request: ScanRequest) -> Listing:
         notes=notes,
         tables=_tables(path, found),
         left_aside=left_aside | dict.fromkeys(maps, LABEL_MAP),
+        visits=visits,
     )
 
 
@@ -250,6 +253,35 @@ def _sessions(root: Path, rows: pd.DataFrame, column: str | None) -> list[str | 
             "Rename the folders, or correct the tables."
         )
     return [labels.get(key) for key in keys]
+
+
+def _all_visits(root: Path, volumes: Sequence[Mapping[str, str]], request: ScanRequest) -> pd.DataFrame | None:
+    """All visits of the sessions.tsv files, or of participants.tsv, also without volumes; None if neither has labels.
+
+    They are read only if a conversion is asked for.
+    """
+    if request.conversion is None or not request.labelled:
+        return None
+    column = request.columns.get("label")
+    parts = []
+    for subject, names, table in _session_tables(root, sorted({f"sub-{one['sub']}" for one in volumes})):
+        found = find_columns(list(table.columns), {"label": column} if column is not None and column in table else {})
+        if "label" in found:
+            roles = {"label": found["label"]}
+            named = table.assign(subject=subject, session=names)
+            parts.append(visits_of_table(named, {**roles, "subject": "subject", "session": "session"}, "sessions.tsv"))
+    if parts:
+        return pd.concat(parts, ignore_index=True)
+    file = root / "participants.tsv"
+    if not file.is_file():
+        return None
+    table, _ = read_table(file)
+    asked = {role: name for role, name in request.columns.items() if name in table and role != "path"}
+    found = find_columns(list(table.columns), {**asked, "subject": "participant_id"})
+    if not {"label", "session"} <= found.keys():
+        return None
+    table = table.assign(participant_id=_prefixed(table, "participant_id", "sub-", file))
+    return visits_of_table(table, found, file.name)
 
 
 def _session_tables(root: Path, subjects: Iterable[str]) -> Iterator[tuple[str, list[str], pd.DataFrame]]:

@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
+from gyrus.datasets.conversion import visits_of_table
 from gyrus.datasets.identifiers import DIFFERENCES, comparable, examples
 from gyrus.datasets.label_changes import comparable_visit
 from gyrus.datasets.manifest import VOLUME_FILES, Problem
@@ -186,7 +187,11 @@ def with_table(samples: Listing, path: Path, request: ScanRequest) -> Listing:
         rows["session"] = samples.rows.get("session")
     if request.labelled and "subset" not in found:
         rows["subset"] = pd.Series([_subset_of_folder(name) for name in samples.names], dtype="string")
-    listing = replace(samples, rows=rows)
+    all_visits = None
+    if request.conversion is not None and {"session", "label"} <= found.keys() and not way.of_headers:
+        # Images may have the spelling of the id of the table, of its subjects, or of the paths.
+        all_visits = visits_of_table(table, {**found, "subject": found.get("subject", column)}, where)
+    listing = replace(samples, rows=rows, visits=all_visits)
     listing = _with_subjects(listing, samples, found.get("subject"), column, way)
     match = keyed.match([name for name in dict.fromkeys(way.ids) if name is not None])
     notes += [f"labels are those of {where}: {column} is {way.description}"]

@@ -11,9 +11,11 @@ from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
+from gyrus.datasets.conversion import ConversionConfig
 from gyrus.datasets.label_changes import LabelChanges
 from gyrus.datasets.manifest import Problem, SubjectKind
 from gyrus.datasets.targets import CLASSES, Target
+from gyrus.datasets.visits import Visits
 from gyrus.imaging.decoding import GrayWindow
 from gyrus.imaging.orientation import AssumedGeometry
 from gyrus.imaging.volume_formats import extension_of
@@ -69,6 +71,8 @@ class ScanRequest:
     target: Target = CLASSES
     channels: Mapping[str, str] = field(default_factory=dict)
     missing_channel: MissingChannel = "refuse"
+    visits: Visits | None = None
+    conversion: ConversionConfig | None = None
 
     @property
     def selects(self) -> bool:
@@ -158,6 +162,7 @@ class Listing:
         header_ids: The PatientID of each row, or None, to join a table with; never stored. Empty without headers.
         described: Other texts of each row that the pattern of a channel may match: descriptions of DICOM series.
         sessions: What identifies the session of each row, where the source knows it otherwise than by names.
+        visits: All visits of the table of the source, also without images: subject, session, label and further columns.
     """
 
     root: Path
@@ -173,3 +178,4 @@ class Listing:
     header_ids: tuple[str | None, ...] = ()
     described: tuple[tuple[str, ...], ...] = ()
     sessions: tuple[tuple[str, ...], ...] = ()
+    visits: pd.DataFrame | None = None
