@@ -112,6 +112,8 @@ class Run:
     """Calibration, operating points, decision curve, selective prediction and conformal sets, JSON."""
     subgroups = _File("subgroups.json")
     """Scores of subgroups, JSON."""
+    visit_scores = _File("visit_scores.json")
+    """Scores by visit and by person, where subjects have several visits, JSON."""
     fusion = _File("fusion.json")
     """Of a network with a table: the classifier on the table, and the weights of both, JSON."""
     added_value = _File("added_value.json")

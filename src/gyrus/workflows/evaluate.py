@@ -20,6 +20,7 @@ from gyrus.evaluation.evaluate import evaluate as measure
 from gyrus.evaluation.number_result import NumberEvaluation
 from gyrus.evaluation.result import Evaluation, Interval
 from gyrus.evaluation.subgroups import Subgroups, evaluate_subgroups
+from gyrus.evaluation.visit_scores import score_visits
 from gyrus.files import refuse_links, write_text
 from gyrus.inference.number_predictions import AnyPredictions, NumberPredictions, holds_numbers, load_predictions
 from gyrus.inference.predictions import TABLES, Predictions, is_saved_predictions
@@ -173,9 +174,15 @@ def evaluate_run(
     groups = Subgroups(evaluate_subgroups(test, columns, bootstrap=sampling))
     groups.save(run.subgroups)
     added = evaluate_added_value(run, manifest, test, experiment=settings, config=config)
+    sessions = dict(zip(manifest.table["sample"], manifest.table["session"], strict=True))
+    by_visit = score_visits(test, sessions, resamples=config.resamples, seed=settings.seed, level=config.level)
+    if by_visit:
+        by_visit.save(run.visit_scores)
+    of_visits = [by_visit.text() + "\n"] if by_visit else []
     question = [one_per_line(added.text().splitlines()) + "\n"] if added else []
     files = [one_per_line([f"Files of the data: {manifest.files.summary}."]) + "\n"] if manifest.files else []
-    write_text(run.classification_report, "\n".join([*question, evaluation.text(baselines), assessment.text(), *files]))
+    texts = [*question, evaluation.text(baselines), *of_visits, assessment.text(), *files]
+    write_text(run.classification_report, "\n".join(texts))
     results = RunResults(
         predictions=test,
         evaluation=evaluation,
