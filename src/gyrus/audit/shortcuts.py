@@ -50,6 +50,9 @@ SUBJECT_COLUMNS = ("age", "sex", "gender", "education", "height", "weight", "bmi
 MAX_CATEGORIES = 20
 """Largest number of distinct texts in a column that is tested; and of any values where subjects are unknown."""
 
+MOST_GROUPS = 20
+"""A column with at most so many values, such as sites, can be left out value by value."""
+
 SIGNIFICANT = 0.01
 """p-value below which a column is associated with the class."""
 
@@ -199,9 +202,12 @@ def _confounder(context: AuditContext, subjects: Rows, column: str) -> Finding:
     numbers: dict[str, Number] = {"column": column, measure: strength, "p": p_value}
     result = f"({measure} {strength:.2f}, {p_value_text(p_value)})"
     if p_value < SIGNIFICANT and strength > 0.05:
+        few = context.manifest.table[column].nunique() <= MOST_GROUPS
+        by_group = f"; split.method=leave-one-group-out with split.group={column} tests on each value in turn" * few
         verdict = (
             f"The column {column} is associated with the class {result}: a classifier may learn it instead of the "
-            "disease."
+            f"disease. split.stratify=[{column}] balances it between the subsets{by_group}; --table-columns {column} "
+            "shows what an image adds to it."
         )
         return Finding("shortcuts", "warning", verdict, numbers)
     return Finding(
