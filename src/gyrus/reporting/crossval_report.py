@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from gyrus.datasets.manifest import Manifest
 from gyrus.evaluation.added_value import AddedValue
-from gyrus.evaluation.metrics import ALL_METRICS, METRICS
+from gyrus.evaluation.metrics import ALL_METRICS
 from gyrus.evaluation.out_of_fold import FOLD_METRICS
 from gyrus.evaluation.result import Baselines, Evaluation, unit_name
 from gyrus.files import read_json
@@ -83,15 +83,17 @@ def folds_figure(evaluation: Evaluation, scores: pd.DataFrame, summary: pd.DataF
     """
     unit = evaluation.headline.unit
     with mpl.rc_context(STYLE):
-        shown = [name for name in FOLD_METRICS if name in METRICS or name in scores]
+        # Errors in stages are on another scale than the others.
+        shown = [name for name in FOLD_METRICS if name in scores and ALL_METRICS[name].higher_is_better]
         figure = new_figure(COLUMN, 1.1 + 0.42 * len(shown), evaluation.warning)
         axes = figure.subplots()
         for row, name in enumerate(shown):
             of_folds = scores.loc[scores["unit"] == unit, name].dropna().to_numpy()
             line = summary[(summary["unit"] == unit) & (summary["metric"] == name)].iloc[0]
             _row(axes, row, of_folds, line, evaluation.level, is_first=row == 0)
-        axes.set_yticks(range(len(shown)), [METRICS[name].title for name in shown])
-        axes.set(ylim=(len(shown) - 0.5, -0.5), xlim=(-0.02, 1.02), xlabel="Score")
+        axes.set_yticks(range(len(shown)), [ALL_METRICS[name].title for name in shown])
+        lowest = min(0.0, float(np.nanmin(scores.loc[scores["unit"] == unit, shown].to_numpy())))
+        axes.set(ylim=(len(shown) - 0.5, -0.5), xlim=(lowest - 0.02, 1.02), xlabel="Score")
         axes.tick_params(axis="y", length=0)
         axes.set_title(f"Folds, by {unit_name(evaluation, evaluation.headline)}")
         figure.legend(loc="outside lower left", ncols=3, handletextpad=0.3, columnspacing=1.2)
