@@ -43,6 +43,9 @@ SHARED = {
     "recipe": "config",  # one argument: a recipe's name or the path of a file
     "setting": "overrides",
     "column": "columns",
+    "channel": "channels",
+    "no_ordered": "ordered",  # ordered=False
+    "table": "people",
     "quiet": "display",
     "others": "run",  # --with: a sequence of runs
     "method": "methods",
