@@ -26,6 +26,12 @@ def test_sections_of_the_paper_in_their_order() -> None:
     assert [line[3:] for line in card.splitlines() if line.startswith("## ")] == SECTIONS
 
 
+def test_every_fact_of_a_list_has_a_line_of_its_own() -> None:
+    card = render_card(typical())
+    assert "\n- Subgroups by" in card
+    assert card.count("- Subgroups by") == card.count("\n- Subgroups by")
+
+
 def test_scores_and_verdict_are_those_of_the_evaluation() -> None:
     card, evaluation = render_card(typical()), typical().evaluation
     accuracy = evaluation.headline.metrics["accuracy"]
