@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from gyrus.datasets.targets import Target
 from gyrus.evaluation.evaluate import evaluate
 from gyrus.evaluation.out_of_fold import fold_scores, summarise_folds
 from gyrus.files import write_json, write_text
@@ -48,3 +50,14 @@ def test_the_page_has_a_table_of_the_folds(tmp_path: Path) -> None:
     assert "2-fold cross-validation" in text
     assert "Python 3.11, System Linux, torch 2.0." in text
     assert "gyrus audit" not in text
+
+
+def test_folds_of_stages_show_their_kappa() -> None:
+    stages = replace(study((10, 10, 10), classes=("Non", "Mild", "Moderate")), target=Target("ordered"))
+    pooled = evaluate(stages, resamples=0)
+    halves = [stages.table["subject"].str[-1].isin(list(digits)).to_numpy() for digits in ("01234", "56789")]
+    found = {(0, fold): evaluate(stages.select(rows), resamples=0) for fold, rows in enumerate(halves)}
+    scores = fold_scores(found)
+    text = words(folds_figure(pooled, scores, summarise_folds(scores, [pooled])))
+    assert "Quadratic-weighted kappa" in text
+    assert "error" not in text

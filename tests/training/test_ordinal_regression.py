@@ -8,6 +8,8 @@ from scipy.optimize import minimize
 from sklearn.linear_model import LogisticRegression
 
 from gyrus.errors import DataError
+from gyrus.evaluation.roc import concordance
+from gyrus.synthetic.phantom import generate
 from gyrus.training.ordinal_regression import fit_ordinal_regression
 
 
@@ -56,3 +58,17 @@ def test_classes_that_do_not_occur_are_not_predicted() -> None:
     assert set(values.argmax(axis=1)) <= {0, 2, 3}
     with pytest.raises(DataError, match="two classes"):
         fit_ordinal_regression(features, np.zeros(90, int), 3)
+
+
+def test_the_stages_of_phantom_heads_are_found_and_shuffled_ones_are_not() -> None:
+    phantom = generate(subjects=64, slices=2, classes=4, size=32, seed=0)
+    pixels = phantom.volumes.reshape(64, -1) / 255.0
+    train, test = np.arange(64) < 40, np.arange(64) >= 40
+
+    def found(labels: np.ndarray) -> float:
+        model = fit_ordinal_regression(pixels[train], labels[train], 4, strength=0.01)
+        stages = np.exp(model.log_probabilities(pixels[test])) @ np.arange(4)
+        return concordance(phantom.labels[test], stages, 4)
+
+    assert found(phantom.labels) > 0.85
+    assert found(np.random.default_rng(0).permutation(phantom.labels)) < 0.7
