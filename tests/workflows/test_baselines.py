@@ -101,12 +101,12 @@ def test_after_a_split_by_image_the_nearest_neighbour_is_another_slice_of_the_su
 def test_small_images_are_means_over_blocks(tmp_path, shape) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, size=(3, *shape), dtype=np.uint8)
     np.save(tmp_path / "pixels.npy", pixels)
-    small = made._small(Store(tmp_path))
+    small = made.pixel_means(Store(tmp_path))
     assert small.shape[0] == 3
     assert small.shape[1] <= made.MOST_PIXELS
     constant = np.full_like(pixels, 7)
     np.save(tmp_path / "pixels.npy", constant)
-    assert np.unique(made._small(Store(tmp_path))).tolist() == [7.0]
+    assert np.unique(made.pixel_means(Store(tmp_path))).tolist() == [7.0]
 
 
 def test_features_are_means_over_the_blocks_of_each_channel(tmp_path, monkeypatch) -> None:
@@ -116,7 +116,7 @@ def test_features_are_means_over_the_blocks_of_each_channel(tmp_path, monkeypatc
     pixels = np.random.default_rng(0).integers(0, 256, size=(5, 2, 4, 6), dtype=np.uint8)
     np.save(tmp_path / "pixels.npy", pixels)
     expected = pixels.reshape(5, 2, 2, 2, 2, 3).mean(axis=(3, 5)).reshape(5, 8)
-    np.testing.assert_allclose(made._small(Store(tmp_path)), expected)
+    np.testing.assert_allclose(made.pixel_means(Store(tmp_path)), expected)
 
 
 def test_shuffled_labels_keep_counts_subjects_and_the_test_set(subsets) -> None:
@@ -244,7 +244,7 @@ def test_metadata_are_numbers_or_names_and_may_be_missing() -> None:
 
 def test_a_subject_is_the_mean_of_its_images_in_a_subset() -> None:
     table = pd.DataFrame({"subset_": ["test", "train", None, "train"], "target_": [1, 0, 1, 0]})
-    rows = made._pooled(table, np.array(["q", "p", "p", "p"], object), np.array([[1.0], [2.0], [90.0], [4.0]]))
+    rows = made.pooled_rows(table, np.array(["q", "p", "p", "p"], object), np.array([[1.0], [2.0], [90.0], [4.0]]))
     assert rows.names.tolist() == ["p", "q"]
     assert rows.features.tolist() == [[3.0], [1.0]]
     assert (rows.targets.tolist(), rows.subsets.tolist()) == ([0, 1], ["train", "test"])
