@@ -22,7 +22,7 @@ from tests.datasets.sources.test_class_folders import LAYOUTS as VOLUME_LAYOUTS
 from tests.support import images
 from tests.support.hub import Hub, scan_in_new_process
 
-CLASSES = ("AD", "MCI", "NC")
+CLASSES = ("NC", "MCI", "AD")
 
 
 @dataclass(frozen=True)
