@@ -136,7 +136,10 @@ def weak(count: int, rounds: int, work: Path) -> None:
 
 def _import(_: int) -> None:
     """Import in a worker what the tasks need, which is done once."""
-    time.sleep(0.2)
+    import gyrus.datasets.scan
+    import gyrus.datasets.store  # noqa: F401
+
+    time.sleep(0.5)
 
 
 def memory(counts: list[int], volumes: list[int], stages: list[str], work: Path) -> None:
