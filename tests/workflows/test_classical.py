@@ -15,6 +15,7 @@ from gyrus.workflows.crossval import crossval
 from gyrus.workflows.explain.explain import explain
 from gyrus.workflows.predict import predict
 from gyrus.workflows.train import train
+from gyrus.workflows.training_plan import plan_training
 from tests.support.command_line import gyrus, refused
 
 SETTINGS = {
@@ -136,6 +137,8 @@ def test_it_is_compared_and_cross_validated_like_any_classifier(run, people, tmp
 
 
 def test_what_needs_a_network_says_so(run, people, tmp_path):
+    with pytest.raises(ConfigError, match="logistic-regression is none"):
+        plan_training(data=people, overrides=SETTINGS)
     with pytest.raises(RunError, match="is a logistic-regression on the columns of a table: it has no network"):
         explain(run.folder, out=tmp_path / "maps")
     with pytest.raises(ConfigError, match="--tta need a network"):

@@ -48,7 +48,27 @@ GROUP_COLUMNS = (
 )
 """Columns of a manifest, in any case, that define subgroups by default."""
 
-HEALTHY = ("healthy", "healthycontrol", "control", "controls", "normal", "nc", "cn", "hc", "nondemented", "notdemented")
+HEALTHY = (
+    "healthy",
+    "healthycontrol",
+    "healthycontrols",
+    "healthysubject",
+    "control",
+    "controls",
+    "normal",
+    "normalcontrol",
+    "nc",
+    "cn",
+    "hc",
+    "cognitivelynormal",
+    "nondemented",
+    "notdemented",
+    "nodementia",
+    "nondementia",
+    "notumor",
+    "notumour",
+    "none",
+)
 """Names of the healthy class, in lower case and letters only, by which it is recognised."""
 
 

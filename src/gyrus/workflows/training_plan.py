@@ -124,6 +124,11 @@ def plan_training(
         GyrusError: As :func:`gyrus.workflows.train.train`, except that too little memory is no error.
     """
     settings = load_config(config, overrides, data=data)
+    if settings.model.classical is not None:
+        raise ConfigError(
+            f"A dry run forecasts memory and time of a network, and {settings.model.name} is none: it is fitted in "
+            "seconds. Train without --dry-run; `gyrus data split` shows the split."
+        )
     with temporary_folder() as cache:
         manifest, split = data_to_train(settings, display, cache=cache)
     device = pick_device(settings.training.device).type
