@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -9,7 +10,9 @@ import pytest
 from gyrus.datasets.manifest import Manifest
 from gyrus.datasets.splits import Split
 from gyrus.errors import ConfigError, DataError, RunError
+from gyrus.evaluation.matching import MatchedScores
 from gyrus.inference.predictions import Predictions
+from gyrus.runs.run_folder import Run
 from gyrus.workflows.compare import compare
 from gyrus.workflows.crossval import crossval
 from gyrus.workflows.explain.explain import explain
@@ -166,3 +169,17 @@ def test_a_table_beside_images_is_joined_by_id(phantom_folder, tmp_path):
     assert known["age"].isna().sum() == (known["subject"] == known["subject"].min()).sum()
     assert known.groupby("subject")["age"].nunique().max() == 1
     assert len(Predictions.load(run.predictions("test"))) > len(Split.load(run.split).subjects["test"])
+
+
+def test_a_run_is_scored_on_matched_people(run, tmp_path):
+    folder = shutil.copytree(run.folder, tmp_path / "run")
+    assert "no column 'aeg'. Did you mean 'age'" in refused("evaluate", folder, "--matched", "aeg")
+    assert not (folder / "matched_scores.json").exists()
+    shown = gyrus("evaluate", folder, "--matched", "age,sex", "--resamples", 20).stdout
+    assert "Scores on subjects alike in age and sex" in shown
+    saved = MatchedScores.load(folder / "matched_scores.json")
+    assert (saved.columns, saved.resamples) == (("age", "sex"), 20)
+    assert saved.text() in (folder / "classification_report.txt").read_text()
+    assert not Run(folder).foreign_files
+    table = next(folder.glob("predictions/test.parquet"))
+    assert "--matched is for runs" in refused("evaluate", table, "--matched", "age")

@@ -24,6 +24,14 @@ def evaluate(
     interval: Annotated[
         str | None, typer.Option("--interval", help="bca (corrected for bias and skewness) or percentile.")
     ] = None,
+    matched: Annotated[
+        str | None,
+        typer.Option(
+            "--matched",
+            help="Also score subjects alike in these columns, separated by commas (for example age,sex,site); "
+            "for runs and cross-validations.",
+        ),
+    ] = None,
 ) -> None:
     """Evaluate a run again, or the predictions of another tool.
 
@@ -34,9 +42,13 @@ def evaluate(
     """
     import gyrus
     from gyrus.workflows.evaluate import report_page
+    from gyrus.workflows.matched_scores import saved_matched_scores
 
+    columns = [name.strip() for name in (matched or "").split(",") if name.strip()]
     evaluation = gyrus.evaluate(
-        source, out=out, split_unit=split_unit, resamples=resamples, level=level, interval=interval
+        source, out=out, split_unit=split_unit, resamples=resamples, level=level, interval=interval, matched=columns
     )
     console.print(evaluation.text())
+    if columns:
+        console.print(saved_matched_scores(source).text())
     console.print(f"Report: {report_page(source, out)}")

@@ -13,6 +13,7 @@ import pandas as pd
 from gyrus.configuration import parse
 from gyrus.errors import RunError
 from gyrus.evaluation.added_value import AddedValue
+from gyrus.evaluation.matching import MatchedScores
 from gyrus.evaluation.number_folds import number_summary_text
 from gyrus.evaluation.number_result import NumberEvaluation, load_evaluation
 from gyrus.evaluation.out_of_fold import summarise_folds, summary_text
@@ -107,7 +108,9 @@ class CrossValidation:
             if isinstance(first, NumberEvaluation)
             else summary_text(self.summary, first)
         )
-        return "\n".join([*question, report, f"{folds}{repeats}", "", summary, ""])
+        saved = Run(self.folder).matched_scores
+        matched = [MatchedScores.load(saved).text(), ""] if saved.is_file() else []
+        return "\n".join([*question, report, f"{folds}{repeats}", "", summary, "", *matched])
 
     @classmethod
     def load(cls, folder: Path) -> CrossValidation:

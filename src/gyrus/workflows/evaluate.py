@@ -17,6 +17,7 @@ from gyrus.evaluation.assessment import assess
 from gyrus.evaluation.bootstrap import BootstrapConfig
 from gyrus.evaluation.evaluate import affordable_resamples
 from gyrus.evaluation.evaluate import evaluate as measure
+from gyrus.evaluation.matching import MatchedScores
 from gyrus.evaluation.number_result import NumberEvaluation
 from gyrus.evaluation.result import Evaluation, Interval
 from gyrus.evaluation.subgroups import Subgroups, evaluate_subgroups
@@ -29,7 +30,9 @@ from gyrus.runs.run_folder import Run
 from gyrus.text import one_per_line
 from gyrus.types import SplitUnit, Subset
 from gyrus.workflows.baselines import evaluate_run_baselines
+from gyrus.workflows.crossval_folder import CrossValidation, is_crossval
 from gyrus.workflows.experiment_config import EvaluationConfig, ExperimentConfig, load_run_config
+from gyrus.workflows.matched_scores import score_matched_crossval, score_matched_run
 from gyrus.workflows.number_evaluation import evaluate_number_file, evaluate_number_run, evaluate_number_table
 from gyrus.workflows.saved_outputs import QUALITY, load_quality
 from gyrus.workflows.table_fusion import evaluate_added_value
@@ -81,6 +84,7 @@ def evaluate(
     resamples: int | None = None,
     level: float | None = None,
     interval: Interval | None = None,
+    matched: Sequence[str] = (),
 ) -> Evaluation | NumberEvaluation:
     """Evaluate a finished run again from its predictions, or a table of predictions of any tool.
 
@@ -95,25 +99,35 @@ def evaluate(
         resamples: Bootstrap resamples of the subjects; by default as in ``config``.
         level: Coverage of the confidence intervals; by default as in ``config``.
         interval: "bca" or "percentile"; by default as in ``config``.
+        matched: For a run, or a cross-validation, of which nothing else is evaluated again: columns such as age and
+            sex. Writes ``matched_scores.json``; see :mod:`gyrus.evaluation.matching`.
 
     Raises:
         RunError: There is no finished run in the folder.
-        DataError: The table cannot be read, or lacks the true classes.
+        DataError: The table cannot be read, or lacks the true classes, or a cell of ``matched`` cannot be used.
         ConfigError: A setting is out of range, the table does not record its split and ``split_unit`` is not given,
             or ``out`` or ``split_unit`` is given for a run.
     """
     options = {"resamples": resamples, "level": level, "interval": interval}
     given = {name: value for name, value in options.items() if value is not None}
     if _is_table(source):
+        if matched:
+            raise ConfigError("--matched is for runs and cross-validations: their data have the columns.")
         settings = _changed(config or EvaluationConfig(), given)
         return _evaluate_table(Path(str(source)), report_page(source, out).parent, split_unit, settings)
     if out or split_unit:
         raise ConfigError("--out and --split-unit are for tables of predictions: a run records its split and folder.")
+    if matched and not isinstance(source, Run) and is_crossval(Path(source)):
+        crossval = CrossValidation.load(Path(source))
+        score_matched_crossval(crossval, matched, given)
+        return crossval.pooled[0]
     run = source if isinstance(source, Run) else Run.open(Path(source))
     experiment = load_run_config(run)
     settings = _changed(config or experiment.evaluation, given)
     manifest, split = Manifest.load(run.manifest), Split.load(run.split)
     val, test = (_predictions_of(run, manifest, split, subset) for subset in ("val", "test"))
+    if matched:
+        score_matched_run(run, test, manifest, matched, settings, seed=experiment.seed)
     return evaluate_run(
         run, experiment.model_copy(update={"evaluation": settings}), manifest, split, val=val, test=test
     )
@@ -201,7 +215,8 @@ def evaluate_run(
     of_visits = [by_visit.text() + "\n"] if by_visit else []
     question = [one_per_line(added.text().splitlines()) + "\n"] if added else []
     files = [one_per_line([f"Files of the data: {manifest.files.summary}."]) + "\n"] if manifest.files else []
-    texts = [*question, evaluation.text(baselines), *of_visits, assessment.text(), *files]
+    matched = [MatchedScores.load(run.matched_scores).text() + "\n"] if run.matched_scores.is_file() else []
+    texts = [*question, evaluation.text(baselines), *of_visits, *matched, assessment.text(), *files]
     write_text(run.classification_report, "\n".join(texts))
     results = RunResults(
         predictions=test,
