@@ -207,7 +207,7 @@ def _confounder(context: AuditContext, subjects: Rows, column: str) -> Finding:
         verdict = (
             f"The column {column} is associated with the class {result}: a classifier may learn it instead of the "
             f"disease. split.stratify=[{column}] balances it between the subsets{by_group}; --table-columns {column} "
-            "shows what an image adds to it."
+            f"shows what an image adds to it, and gyrus evaluate RUN --matched {column} scores subjects alike in it."
         )
         return Finding("shortcuts", "warning", verdict, numbers)
     return Finding(

@@ -93,7 +93,7 @@ class ComBat(Saved):
                 "ComBat cannot tell the covariates from the sites: a covariate is constant, depends on others, or each "
                 "of its values occurs at one site only. Keep fewer covariates."
             )
-        estimates = np.linalg.lstsq(design, values, rcond=None)[0]
+        estimates = np.asarray(np.linalg.lstsq(design, values, rcond=None)[0], dtype=np.float64)
         mean = (counts / counts.sum()) @ estimates[: len(known)]
         coefficients = estimates[len(known) :]
         scale = np.sqrt(((values - design @ estimates) ** 2).mean(axis=0))
