@@ -75,6 +75,22 @@ def test_images_of_a_subject_count_once(tmp_path):
     assert "Both minus image alone" in value.text()
 
 
+def test_visits_are_counted_as_visits():
+    rows, *three = people(30, 1.0, 0)
+    visits = [f"s{number // 2:03}, visit {number % 2}" for number in range(30)]
+    table, image, both = (
+        replace(
+            each,
+            table=each.table.assign(subject=visits, subject_of_visit=[name[:4] for name in visits]),
+            subject_kind="visit",
+        )
+        for each in three
+    )
+    value = added_value(both, image, table, rows, {"age": "auto"}, fusion="late", resamples=20, seed=0)
+    assert value.units == "30 visits"
+    assert "(30 visits, fusion: late)" in value.text()
+
+
 def test_the_statistic_is_that_of_nested_logistic_models():
     from sklearn.linear_model import LogisticRegression
     from sklearn.metrics import log_loss

@@ -17,7 +17,7 @@ from gyrus.workflows.compare import compare
 from gyrus.workflows.crossval import crossval
 from gyrus.workflows.explain.explain import explain
 from gyrus.workflows.predict import predict
-from gyrus.workflows.train import train
+from gyrus.workflows.train import resume, train
 from gyrus.workflows.training_plan import plan_training
 from tests.support.command_line import gyrus, refused
 
@@ -137,6 +137,25 @@ def test_it_is_compared_and_cross_validated_like_any_classifier(run, people, tmp
     together = predict(tmp_path / "folds", [people])
     alone = [predict(each, [people]).probabilities for each in found.runs]
     np.testing.assert_allclose(together.probabilities, np.mean(alone, axis=0), atol=1e-12)
+
+
+def test_a_changed_table_beside_images_is_noticed_where_work_continues(phantom_folder, tmp_path):
+    subjects = sorted({image.stem.rpartition("_")[0] for image in phantom_folder.rglob("*.png")})
+    table, path = pd.DataFrame({"subject": subjects, "age": range(60, 60 + len(subjects))}), tmp_path / "people.csv"
+    table.to_csv(path, index=False)
+    settings = {**SETTINGS, "data.table_columns": ["age"], "data.table": str(path)}
+    folds = {"data": phantom_folder, "out": tmp_path / "folds", "folds": 2, "overrides": settings}
+    before = crossval(**folds)
+    assert crossval(**folds).pooled == before.pooled
+    run = Run(shutil.copytree(before.runs[0].folder, tmp_path / "run"))
+    run.mark("interrupted")
+
+    table.loc[1, "age"] += 1
+    table.to_csv(path, index=False)
+    with pytest.raises(DataError, match=r"changed since the cross-validation was started: 1 column differs: age\."):
+        crossval(**folds)
+    with pytest.raises(DataError, match=rf"since the run was started: .*, first .*{subjects[1]}"):
+        resume(run.folder, data=f"{phantom_folder}/.")
 
 
 def test_what_needs_a_network_says_so(run, people, tmp_path):

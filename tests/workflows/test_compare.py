@@ -5,9 +5,12 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from gyrus.errors import ConfigError, RunError
+from gyrus.datasets.targets import Target
+from gyrus.errors import ConfigError, GyrusError, RunError
+from gyrus.inference.number_predictions import NumberPredictions
 from gyrus.inference.predictions import Predictions
 from gyrus.runs.run_folder import Run
 from gyrus.workflows.compare import compare, find_runs, leaderboard, read_entry
@@ -46,3 +49,38 @@ def test_a_table_of_another_tool_needs_its_split_unit(finished_run, tmp_path):
         read_entry(table, "other")
     entry = read_entry(table, "other", "subject")
     assert entry.facts == {"Model": "predictions of another tool"}
+
+
+def test_classes_and_numbers_are_ranked_apart(runs, tmp_path):
+    random = np.random.default_rng(0)
+    for name in ("age", "volume"):
+        run = Run(shutil.copytree(runs / "a" / "run", runs / name / "run"))
+        NumberPredictions.from_outputs(
+            [f"s{number}" for number in range(12)],
+            random.normal(size=(12, 1)),
+            targets=random.normal(size=12),
+            target=Target("number", name),
+            split_unit="subject",
+            subset="test",
+            subjects=[f"p{number}" for number in range(12)],
+            subject_kind="subject",
+        ).save(run.predictions("test"))
+    with pytest.raises(ConfigError, match=r"classes \(a\), the number 'age' \(age\).*gyrus leaderboard"):
+        compare([runs / "a" / "run", runs / "age" / "run"], out=tmp_path / "comparison")
+    assert not (tmp_path / "comparison").exists()
+
+    found = leaderboard(runs, out=tmp_path / "board", resamples=20)
+    boards = [found, *found.apart]
+    assert [each.report.parent.relative_to(tmp_path / "board").as_posix() for each in boards] == [
+        ".",
+        "number-1",
+        "number-2",
+    ]
+    assert [len(each.leaderboard.standings) for each in found.apart] == [1, 1]
+    assert len(found.leaderboard.tables[0].standings) == 2
+
+    by_error = leaderboard(runs, out=tmp_path / "errors", metric="rmse", resamples=20)
+    assert by_error.without_metric == ("a", "b")
+    assert len(by_error.apart) == 1
+    with pytest.raises(GyrusError, match="metric"):
+        leaderboard(runs, out=tmp_path / "none", metric="wrong")

@@ -75,7 +75,10 @@ def leaderboard(
     seed: Seed = 0,
     level: Level = 0.95,
 ) -> None:
-    """Rank all finished runs below a folder."""
+    """Rank all finished runs below a folder.
+
+    Runs of classes and of each number are ranked by themselves.
+    """
     import gyrus
 
     _print_result(
@@ -86,5 +89,8 @@ def leaderboard(
 def _print_result(found: ComparedRuns) -> None:
     for path in found.unfinished:
         console.print(f"Left out, not finished: {path}")
-    console.print(found.text())
-    console.print(f"Report: {found.report}")
+    for name in found.without_metric:
+        console.print(f"Left out, no such score: {name}")
+    for each in (found, *found.apart):
+        console.print(each.text())
+        console.print(f"Report: {each.report}")

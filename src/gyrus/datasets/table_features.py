@@ -6,7 +6,7 @@ of a category, their fractions. So a row of missing cells is the average trainin
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -198,6 +198,54 @@ def find_column(table: pd.DataFrame, name: str) -> str:
     suggestion = nearest(name, known)
     hint = f" Did you mean '{suggestion}'?" if suggestion else ""
     raise ConfigError(f"The data have no column '{name}'.{hint} Columns: {listed(known) or 'none'}.")
+
+
+def changed_columns(before: pd.DataFrame, now: pd.DataFrame, names: Iterable[str]) -> dict[str, list[str]]:
+    """The samples whose cells have changed, for each column that has changed.
+
+    The digest of a manifest does not cover additional columns, because most of them determine no classifier.
+
+    Args:
+        before: The table of a manifest.
+        now: That of another manifest of the same samples.
+        names: The columns to compare.
+
+    Raises:
+        ConfigError: A table lacks a column.
+    """
+    found = {}
+    for name in names:
+        earlier, later = (
+            dict(zip(table["sample"], text_of_cells(table[find_column(table, name)]), strict=True))
+            for table in (before, now)
+        )
+        changed = [str(sample) for sample, cell in later.items() if earlier.get(sample) != cell]
+        if changed:
+            found[name] = changed
+    return found
+
+
+def require_same_columns(before: pd.DataFrame, now: pd.DataFrame, names: Iterable[str], started: str) -> None:
+    """Refuse columns whose cells are not those that something was started with.
+
+    Args:
+        before: The table of the manifest that it was started with.
+        now: That of the same data, read again.
+        names: The columns that it uses.
+        started: What was started.
+
+    Raises:
+        DataError: Cells have changed.
+    """
+    changed = changed_columns(before, now, names)
+    if changed:
+        (name, samples), columns = next(iter(changed.items())), listed(list(changed))
+        raise DataError(
+            f"The table has changed since {started} was started: "
+            f"{counted(len(changed), 'column differs', 'columns differ')}: {columns}. "
+            f"'{name}' differs in {counted(len(samples), 'sample')}, first {samples[0]}. "
+            "Restore the table, or start anew in a new folder."
+        )
 
 
 def text_of_cells(cells: pd.Series) -> list[str | None]:

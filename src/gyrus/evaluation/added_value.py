@@ -86,6 +86,7 @@ class AddedValue(Saved):
         test: The likelihood-ratio test; None where there is none, with the reason in ``note``.
         level: Confidence level.
         note: Why there is no test.
+        group: What images are pooled by: subject, scan or visit.
     """
 
     SCHEMA: ClassVar[str] = "gyrus.added_value/1"
@@ -99,6 +100,12 @@ class AddedValue(Saved):
     test: LikelihoodRatio | None
     level: float
     note: str = ""
+    group: str = "subject"
+
+    @property
+    def units(self) -> str:
+        """How many of what were scored, such as "12 visits"."""
+        return counted(self.count, "image" if self.unit == "image" else self.group)
 
     @property
     def question(self) -> str:
@@ -120,7 +127,7 @@ class AddedValue(Saved):
         numbers = (
             f"{title} of both {self.scores[HEADLINE].text(2)}, of the table alone "
             f"{self.parts.results['table'].scores[HEADLINE].text(2)}, difference {gain.text(2)}, "
-            f"{counted(self.count, self.unit)}"
+            f"{self.units}"
         )
         if carries and higher:
             answer = f"Yes: the image adds to {self._columns}{tested}."
@@ -151,7 +158,7 @@ class AddedValue(Saved):
         for name, part in self.parts.results.items():
             gains = [part.gains[metric].text() for metric in HEADLINE_METRICS]
             rows.append([f"Both minus {PART_TITLES[name].lower()}", *gains])
-        head = f"{self.question} ({counted(self.count, self.unit)}, fusion: {self.fusion})"
+        head = f"{self.question} ({self.units}, fusion: {self.fusion})"
         return "\n".join([head, "-" * len(head), *self.verdict(), "", *aligned(rows)])
 
 
@@ -187,7 +194,8 @@ def added_value(
     parts = evaluate_baselines(
         both, {"table": ("", table), "image": ("", image)}, unit=unit, resamples=resamples, seed=seed, level=level
     )
-    scores = evaluate(both, resamples=resamples, seed=seed, level=level).scores[unit]
+    evaluation = evaluate(both, resamples=resamples, seed=seed, level=level)
+    scores = evaluation.scores[unit]
     test, note = _test(labelled_rows(image, unit), image, rows, columns, unit, seed)
     return AddedValue(
         columns=tuple(columns),
@@ -199,6 +207,7 @@ def added_value(
         test=test,
         level=level,
         note=note,
+        group=evaluation.group,
     )
 
 

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
 from gyrus.errors import ConfigError, RunError
 from gyrus.evaluation.leaderboard import Entry, Leaderboard, rank_entries
+from gyrus.evaluation.metrics import ALL_METRICS
 from gyrus.evaluation.number_leaderboard import NumberEntry, NumberLeaderboard, rank_numbers
+from gyrus.evaluation.number_metrics import NUMBER_METRICS
 from gyrus.evaluation.result import Unit
 from gyrus.inference.number_predictions import AnyPredictions, NumberPredictions, load_predictions
 from gyrus.inference.predictions import TABLES, Predictions
 from gyrus.reporting import leaderboard_report
 from gyrus.reporting import number_leaderboard as number_leaderboard_report
 from gyrus.runs.run_folder import Run
-from gyrus.text import counted
+from gyrus.text import counted, listed
 from gyrus.types import SplitUnit
 from gyrus.workflows.crossval_folder import CrossValidation, is_crossval, read_facts
 from gyrus.workflows.ensemble import Ensemble
@@ -32,11 +35,15 @@ class ComparedRuns:
         leaderboard: The ranks, the scores and the paired differences.
         report: The page.
         unfinished: Folders of runs that were left out because they have not finished.
+        without_metric: Names of runs that were left out because they have no such score.
+        apart: Comparisons of runs that predict something else: a number instead of classes, or another number.
     """
 
     leaderboard: Leaderboard | NumberLeaderboard
     report: Path
     unfinished: tuple[Path, ...] = ()
+    without_metric: tuple[str, ...] = ()
+    apart: tuple[ComparedRuns, ...] = ()
 
     def text(self) -> str:
         """The ranks and the paired differences."""
@@ -72,23 +79,41 @@ def compare(
     Raises:
         RunError: A folder holds no finished run.
         DataError: A table cannot be read.
-        ConfigError: A table of another tool is given without ``split_unit``.
+        ConfigError: A table of another tool is given without ``split_unit``, or the runs do not predict the same.
     """
     named = dict(runs) if isinstance(runs, Mapping) else _named([Path(run) for run in runs])
     entries = [read_entry(Path(path), name, split_unit) for name, path in named.items()]
-    numbers = [entry for entry in entries if isinstance(entry, NumberEntry)]
-    classes = [entry for entry in entries if isinstance(entry, Entry)]
-    how: dict[str, Any] = {"unit": unit, "resamples": resamples, "seed": seed, "level": level}
-    if numbers and classes:
+    groups = _by_target(entries)
+    if len(groups) > 1:
+        named_groups = [f"{target} ({listed([each.name for each in group])})" for target, group in groups.items()]
         raise ConfigError(
-            f"'{numbers[0].name}' predicts the number '{numbers[0].test.target.name}', and '{classes[0].name}' "
-            "predicts classes: they cannot be compared."
+            f"What is compared must predict the same, but these predict {listed(named_groups)}. Compare each group by "
+            "itself, or rank all with gyrus leaderboard FOLDER."
         )
+    return _rank(entries, Path(out), metric, unit=unit, resamples=resamples, seed=seed, level=level)
+
+
+def _by_target(entries: Sequence[Entry | NumberEntry]) -> dict[str, list[Entry | NumberEntry]]:
+    """The entries by what they predict: classes first, then each number."""
+    groups: dict[str, list[Entry | NumberEntry]] = {}
+    for entry in sorted(entries, key=lambda each: isinstance(each, NumberEntry)):
+        number = isinstance(entry, NumberEntry)
+        groups.setdefault(f"the number '{entry.test.target.name}'" if number else "classes", []).append(entry)
+    return groups
+
+
+def _rank(entries: Sequence[Entry | NumberEntry], out: Path, metric: str | None, **how: Any) -> ComparedRuns:
+    """Rank entries that predict the same, and write the page and the tables."""
+    numbers = [entry for entry in entries if isinstance(entry, NumberEntry)]
     if numbers:
         ranked = rank_numbers(numbers, metric=metric or "mae", **how)
-        return ComparedRuns(ranked, number_leaderboard_report.write_number_leaderboard(Path(out), ranked))
-    board = rank_entries(classes, metric=metric or "accuracy", **how)
-    return ComparedRuns(board, leaderboard_report.write_leaderboard(Path(out), board))
+        return ComparedRuns(ranked, number_leaderboard_report.write_number_leaderboard(out, ranked))
+    board = rank_entries([each for each in entries if isinstance(each, Entry)], metric=metric or "accuracy", **how)
+    return ComparedRuns(board, leaderboard_report.write_leaderboard(out, board))
+
+
+def _has_metric(group: Sequence[Entry | NumberEntry], metric: str | None) -> bool:
+    return metric is None or metric in (NUMBER_METRICS if isinstance(group[0], NumberEntry) else ALL_METRICS)
 
 
 def leaderboard(
@@ -103,10 +128,13 @@ def leaderboard(
 ) -> ComparedRuns:
     """Compare all finished runs below a folder.
 
+    Runs that predict classes, and those of each number, are ranked by themselves. The first ranking is written to
+    ``out``, each further one to a folder ``number-1`` and so on inside.
+
     Args:
         folder: A folder with run folders at any depth.
         out: The folder for page, figures and tables; by default ``leaderboard`` inside ``folder``.
-        metric: As in :func:`compare`. So are:
+        metric: As in :func:`compare`; runs without such a score are left out. So are:
         unit: "subject" or "image".
         resamples: Bootstrap resamples and permutations of subjects.
         seed: Seed of both.
@@ -116,9 +144,17 @@ def leaderboard(
         RunError: There is no finished run below the folder.
     """
     finished, unfinished = find_runs(folder)
-    place = out or Path(folder) / "leaderboard"
-    found = compare(finished, out=place, metric=metric, unit=unit, resamples=resamples, seed=seed, level=level)
-    return ComparedRuns(found.leaderboard, found.report, tuple(unfinished))
+    place = Path(out or Path(folder) / "leaderboard")
+    groups = list(_by_target([read_entry(path, name) for name, path in _named(finished).items()]).values())
+    able = [_has_metric(group, metric) for group in groups]
+    able = able if any(able) else [True] * len(groups)  # an unknown metric is refused below
+    how: dict[str, Any] = {"unit": unit, "resamples": resamples, "seed": seed, "level": level}
+    first, *apart = (
+        _rank(group, place / f"number-{number}" if number else place, metric, **how)
+        for number, group in enumerate(compress(groups, able))
+    )
+    without = tuple(entry.name for group, has in zip(groups, able, strict=True) if not has for entry in group)
+    return replace(first, unfinished=tuple(unfinished), without_metric=without, apart=tuple(apart))
 
 
 def find_runs(folder: str | Path) -> tuple[list[Path], list[Path]]:

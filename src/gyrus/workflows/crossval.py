@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from gyrus.configuration import write_document
 from gyrus.datasets.manifest import Manifest
 from gyrus.datasets.splits import Split, group_names, kfold, leave_one_group_out
+from gyrus.datasets.table_features import require_same_columns
 from gyrus.datasets.text_tables import write_csv
 from gyrus.errors import ConfigError, RunError
 from gyrus.evaluation.added_value import AddedValue
@@ -125,17 +126,20 @@ def crossval(
     assigned = assign_folds(settings, manifest, folds=folds, repeats=repeats)
     plan = _plan(settings, manifest, folds, choose)
     open_folder(folder, plan, repeats)
+    saved = folder / "manifest.parquet"
+    if saved.is_file():
+        before = Manifest.load(saved).table
+        require_same_columns(before, manifest.table, settings.data.table_columns, "the cross-validation")
     with Run(folder).locked():
         # First, because a folder that holds anything else but no plan is not continued.
         write_facts(folder, plan, folds=folds, repeats=repeats, status="started")
         write_document(folder / "config.yaml", settings)
-        manifest.save(folder / "manifest.parquet")
+        manifest.save(saved)
         if manifest.table["subset"].notna().any():
             show_notes(display, ["the subsets that the data define are not used; all samples are assigned to folds"])
-        saved = (folder / "manifest.parquet").absolute()
         trainings = {
             f"Repeat {repeat + 1} of {repeats}, fold {fold + 1} of {folds}": partial(
-                _run_fold, fold_folder(folder, repeat, fold).absolute(), fold_settings, saved, split, choose
+                _run_fold, fold_folder(folder, repeat, fold).absolute(), fold_settings, saved.absolute(), split, choose
             )
             for (repeat, fold), (fold_settings, split) in assigned.items()
         }

@@ -13,6 +13,7 @@ from gyrus.datasets import splits
 from gyrus.datasets.manifest import Manifest
 from gyrus.datasets.splits import Split
 from gyrus.datasets.store import open_store, stored_shape
+from gyrus.datasets.table_features import require_same_columns
 from gyrus.errors import DataError, GyrusError, RunError
 from gyrus.evaluation.number_result import NumberEvaluation
 from gyrus.evaluation.result import Evaluation
@@ -190,6 +191,7 @@ def _find_again(manifest: Manifest, settings: ExperimentConfig, display: Display
             f"{len(before - now)} are missing or differ in pixels, label or subject; {len(now - before)} are new. "
             "Name the folder that the data were moved to, or start a new run."
         )
+    require_same_columns(manifest.table, found.table, settings.data.table_columns, "the run")
     return found
 
 
