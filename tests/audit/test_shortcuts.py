@@ -72,6 +72,7 @@ def test_only_columns_with_one_value_per_subject_are_tested(tmp_path: Path) -> N
     (scanner,) = [entry for entry in known if entry.numbers.get("column") == "scanner"]
     assert scanner.severity == "warning"
     assert "p < 0.001" in scanner.verdict
+    assert "gyrus evaluate RUN --matched scanner" in scanner.verdict
 
     unknown = scan(folder, subject_rule="none")
     hidden = replace(unknown, table=unknown.table.assign(subject=None), subject_kind="unknown", subject_rule="none")
