@@ -68,6 +68,14 @@ def test_stages_have_further_scores_with_intervals_and_other_classes_do_not(eval
     assert plain.by_cut == {}
 
 
+def test_a_group_of_one_stage_has_no_score_of_the_cuts() -> None:
+    predictions = graded(2.0)
+    alone = predictions.select(np.flatnonzero(predictions.targets == 1))
+    scores = evaluate(alone, resamples=10).headline
+    assert scores.metrics["cut_auc"].value is None
+    assert scores.metrics["stage_error"].value is not None
+
+
 def test_guesses_are_not_called_better_than_chance() -> None:
     sentences = " ".join(verdict(evaluate(graded(0.01, seed=3), resamples=200)))
     assert "do not agree more than by chance" in sentences

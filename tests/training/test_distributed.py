@@ -164,7 +164,7 @@ def test_each_validation_image_counts_once(tmp_path, monkeypatch):
     seen = []
     monkeypatch.setattr(
         "gyrus.training.lightning_module.validation_scores",
-        lambda _, targets, __: seen.append(targets) or {"val_loss": 1.0, "val_balanced_accuracy": 0.5},
+        lambda _, targets, __, **___: seen.append(targets) or {"val_loss": 1.0, "val_balanced_accuracy": 0.5},
     )
     val = ToyDataset(29, seed=2)
     train(tmp_path, changed(CONFIG, epochs=1), val=val)

@@ -207,8 +207,9 @@ METRICS: dict[str, Metric] = {
 
 
 def _mean_over_cuts(inputs: MetricInputs, reference: Reference) -> Floats:
-    """The mean over the cuts of the reference; NaN where one is undefined."""
-    return np.asarray(inputs.cut_auc[..., reference.cuts].mean(axis=-1))
+    """The mean over the cuts of the reference; NaN where one is undefined, or where all samples have one stage."""
+    areas = inputs.cut_auc[..., reference.cuts]
+    return np.asarray(areas.mean(axis=-1)) if areas.shape[-1] else np.full(areas.shape[:-1], np.nan)
 
 
 ORDERED_METRICS: dict[str, Metric] = {

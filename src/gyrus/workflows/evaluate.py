@@ -71,6 +71,7 @@ HEALTHY = (
     "notumor",
     "notumour",
     "none",
+    "stable",
 )
 """Names of the healthy class, in lower case and letters only, by which it is recognised."""
 

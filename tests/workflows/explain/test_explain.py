@@ -296,7 +296,7 @@ def test_images_and_quality_are_those_of_the_slice_where_the_network_has_tissue_
     steps = {"data.slices": {"neighbours": 1}, "preprocessing.steps": [{"step": "tissue"}], "training.epochs": 1}
     run = train("dementia-baseline", data=data, out=tmp_path / "run", overrides={**without_steps(QUICK), **steps})
     trained = TrainedClassifier.load(run)
-    selected = decode_images(images_of_run(run, trained.classes), np.arange(2), trained, SILENT)
+    selected = decode_images(images_of_run(run, trained), np.arange(2), trained, SILENT)
     assert selected.images.shape == (2, 3, 32, 32)
     for number, manifest in enumerate(selected.manifests):
         slice_ = np.asarray(Image.open(data / manifest.table["path"].iloc[0]).convert("L"))
