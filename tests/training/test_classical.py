@@ -33,6 +33,7 @@ def test_the_probabilities_are_those_of_scikit_learn(classes, class_weight):
     np.testing.assert_allclose(probabilities(model.logits(features)), reference.predict_proba(features), atol=1e-6)
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_the_penalty_is_that_of_a_grid_search_over_the_same_folds():
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import GridSearchCV
