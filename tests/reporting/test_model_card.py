@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import pandas as pd
+
+from gyrus.evaluation.bootstrap import BootstrapConfig
 from gyrus.evaluation.result import verdict
+from gyrus.evaluation.subgroups import evaluate_subgroups
 from gyrus.reporting.html import render
 from gyrus.reporting.model_card import render_card
 from tests.support.predictions import study
@@ -27,9 +33,10 @@ def test_sections_of_the_paper_in_their_order() -> None:
 
 
 def test_every_fact_of_a_list_has_a_line_of_its_own() -> None:
-    card = render_card(typical())
-    assert "\n- Subgroups by" in card
-    assert card.count("- Subgroups by") == card.count("\n- Subgroups by")
+    predictions = study()
+    sex = pd.DataFrame({"sex": "F"}, index=predictions.table["sample"])
+    tables = evaluate_subgroups(predictions, sex, bootstrap=BootstrapConfig(resamples=10))
+    assert "\n- Subgroups by sex" in render_card(replace(typical(), subgroups=tables))
 
 
 def test_scores_and_verdict_are_those_of_the_evaluation() -> None:
