@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
 
 from gyrus.datasets.targets import Target
 from gyrus.evaluation.number_metrics import NUMBER_METRICS
@@ -17,6 +16,7 @@ from gyrus.evaluation.result import (
     Evaluation,
     Group,
     Interval,
+    SubsetResult,
     Unit,
     interval_note,
     join_words,
@@ -25,9 +25,8 @@ from gyrus.evaluation.result import (
     whom,
 )
 from gyrus.files import read_json
-from gyrus.serialisation import Saved
 from gyrus.text import aligned, counted, one_per_line
-from gyrus.types import SPLIT_WARNINGS, SplitUnit
+from gyrus.types import SplitUnit
 
 NUMBER_BASELINE_TITLES = {
     "mean": "always predicting the mean of the training set",
@@ -62,7 +61,7 @@ class NumberScores:
 
 
 @dataclass(frozen=True)
-class NumberEvaluation(Saved):
+class NumberEvaluation(SubsetResult[NumberScores]):
     """All scores of predicted numbers on one subset.
 
     Attributes:
@@ -93,29 +92,9 @@ class NumberEvaluation(Saved):
     notes: tuple[str, ...] = ()
     interval: Interval = "percentile"
 
-    @property
-    def warning(self) -> str:
-        """The warning about the split that goes with every score; empty after a split by subject."""
-        return SPLIT_WARNINGS[self.split_unit]
-
-    @property
-    def headline(self) -> NumberScores:
-        """The scores to quote: by subject where subjects are known, else by image."""
-        return self.scores.get("subject", self.scores["image"])
-
     def text(self, baselines: Baselines | None = None) -> str:
         """The report: see :func:`number_report`."""
         return number_report(self, baselines)
-
-    def to_document(self) -> dict[str, Any]:
-        """The fields as plain values for JSON, with the warning about the split."""
-        document = super().to_document()
-        return {"schema": document.pop("schema"), "warning": self.warning, **document}
-
-    @classmethod
-    def from_document(cls, document: dict[str, Any]) -> Self:
-        """The value that :meth:`to_document` turned into plain values."""
-        return super().from_document({name: value for name, value in document.items() if name != "warning"})
 
 
 def load_evaluation(path: Path) -> Evaluation | NumberEvaluation:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal, Protocol, Self
+from typing import Annotated, Any, Generic, Literal, Protocol, Self, TypeVar
 
 import numpy as np
 
@@ -112,8 +112,70 @@ class Scores:
     by_cut: Mapping[str, Estimate] = field(default_factory=dict)
 
 
+class AnyScores(Protocol):
+    """What the scores of classes and of a number share."""
+
+    @property
+    def unit(self) -> Unit:
+        """What was scored."""
+
+    @property
+    def count(self) -> int:
+        """The number of subjects or images."""
+
+    @property
+    def metrics(self) -> Mapping[str, Estimate]:
+        """Estimates by name."""
+
+
+TheScores = TypeVar("TheScores", bound=AnyScores, covariant=True)
+
+
+class SubsetResult(Saved, Generic[TheScores]):
+    """What the evaluations of classes and of a number share; both are frozen dataclasses with these fields.
+
+    Attributes:
+        scores: By unit; "subject" first, and only where subjects are known.
+        subset: The subset that was evaluated.
+        split_unit: What was kept whole when the data were split.
+        group: What the scores by subject are by, or "image" where subjects are unknown.
+        level: Confidence level of the intervals.
+        resamples: The number of bootstrap resamples.
+        seed: Seed of the resamples.
+        interval: How the intervals were computed from the resamples.
+    """
+
+    scores: Mapping[Unit, TheScores]
+    subset: str
+    split_unit: SplitUnit
+    group: Group
+    level: float
+    resamples: int
+    seed: int
+    interval: Interval
+
+    @property
+    def warning(self) -> str:
+        """The warning about the split that goes with every score; empty after a split by subject."""
+        return SPLIT_WARNINGS[self.split_unit]
+
+    @property
+    def headline(self) -> TheScores:
+        """The scores to quote: by subject where subjects are known, else by image."""
+        return self.scores.get("subject", self.scores["image"])
+
+    def to_document(self) -> dict[str, Any]:
+        """The fields as plain values for JSON, with the warning about the split."""
+        document = super().to_document()
+        return {"schema": document.pop("schema"), "warning": self.warning, **document}
+
+
+AnyEvaluation = SubsetResult[AnyScores]
+"""The evaluation of classes or of a number."""
+
+
 @dataclass(frozen=True)
-class Evaluation(Saved):
+class Evaluation(SubsetResult[Scores]):
     """All scores of a classifier on one subset.
 
     Attributes:
@@ -148,24 +210,9 @@ class Evaluation(Saved):
     interval: Interval = "percentile"
     target: Target = CLASSES
 
-    @property
-    def warning(self) -> str:
-        """The warning about the split that goes with every score; empty after a split by subject."""
-        return SPLIT_WARNINGS[self.split_unit]
-
-    @property
-    def headline(self) -> Scores:
-        """The scores to quote: by subject where subjects are known, else by image."""
-        return self.scores.get("subject", self.scores["image"])
-
     def text(self, baselines: Baselines | None = None) -> str:
         """The classification report: see :func:`classification_report`."""
         return classification_report(self, baselines)
-
-    def to_document(self) -> dict[str, Any]:
-        """The fields as plain values for JSON, with the warning about the split."""
-        document = super().to_document()
-        return {"schema": document.pop("schema"), "warning": self.warning, **document}
 
     @classmethod
     def from_document(cls, document: dict[str, Any]) -> Self:
@@ -180,58 +227,6 @@ class Evaluation(Saved):
                 f"These are the scores of the number '{target.get('name')}', and scores of classes are needed."
             )
         return super().from_document(document)
-
-
-class AnyScores(Protocol):
-    """What the scores of classes and of a number share."""
-
-    @property
-    def unit(self) -> Unit:
-        """What was scored."""
-
-    @property
-    def count(self) -> int:
-        """The number of subjects or images."""
-
-    @property
-    def metrics(self) -> Mapping[str, Estimate]:
-        """Estimates by name."""
-
-
-class AnyEvaluation(Protocol):
-    """What the evaluations of classes and of a number share."""
-
-    @property
-    def scores(self) -> Mapping[Unit, AnyScores]:
-        """By unit."""
-
-    @property
-    def subset(self) -> str:
-        """The subset that was evaluated."""
-
-    @property
-    def group(self) -> Group:
-        """What the scores by subject are by."""
-
-    @property
-    def level(self) -> float:
-        """Confidence level."""
-
-    @property
-    def resamples(self) -> int:
-        """Bootstrap resamples."""
-
-    @property
-    def seed(self) -> int:
-        """Their seed."""
-
-    @property
-    def interval(self) -> Interval:
-        """How intervals were computed."""
-
-    @property
-    def warning(self) -> str:
-        """The warning about the split."""
 
 
 @dataclass(frozen=True)

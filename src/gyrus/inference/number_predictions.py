@@ -14,7 +14,7 @@ import pandas as pd
 
 from gyrus.datasets.targets import Target
 from gyrus.errors import DataError
-from gyrus.files import atomic_path, reading
+from gyrus.files import reading
 from gyrus.inference.columns import exported_columns
 from gyrus.inference.pooling import average_predictions
 from gyrus.inference.predictions import (
@@ -24,12 +24,12 @@ from gyrus.inference.predictions import (
     Predictions,
     PredictionTable,
     SubjectKind,
+    checked_samples,
     finite_numbers,
+    kind_of_subjects,
     read_table,
     require_columns,
     require_one_spelling,
-    require_samples,
-    require_visits,
     write_table,
 )
 from gyrus.types import SplitUnit
@@ -94,16 +94,10 @@ class NumberPredictions(PredictionTable):
         quantiles = sorted((name for name in map(str, table) if name.startswith(QUANTILE)), key=level_of)
         columns |= {name: finite_numbers(table, name) for name in (PREDICTION, *quantiles)}
         columns |= {name: table[name] for name in table.columns if name not in columns}
-        if SUBJECT_OF_VISIT in columns:
-            columns[SUBJECT_OF_VISIT] = columns[SUBJECT_OF_VISIT].astype("string")
-        found = pd.DataFrame(columns).reset_index(drop=True)
-        require_samples(found["sample"])
-        require_visits(found)
+        found = checked_samples(columns)
         if np.isinf(found["target"]).any():
             raise DataError(f"The true {target.name or 'number'} of a sample is infinite. Correct the table.")
-        by_visit: SubjectKind | None = "visit" if SUBJECT_OF_VISIT in found else None
-        kind = by_visit or ("scan" if split_unit == "scan" else subject_kind)
-        return cls(found, target, split_unit, subset, kind)
+        return cls(found, target, split_unit, subset, kind_of_subjects(found, split_unit, subject_kind))
 
     @classmethod
     def from_outputs(
@@ -197,26 +191,6 @@ class NumberPredictions(PredictionTable):
     def quantiles(self) -> npt.NDArray[np.float64]:
         """The predicted quantiles, shape (N, Q)."""
         return self.table[[f"{QUANTILE}{level:g}" for level in self.levels]].to_numpy(dtype=np.float64)
-
-    def select(self, rows: npt.ArrayLike) -> NumberPredictions:
-        """The predictions of some rows, given by a boolean mask or by positions."""
-        return replace(self, table=self.table.iloc[np.asarray(rows)].reset_index(drop=True))
-
-    def save(self, path: Path) -> None:
-        """Write as one parquet file, readable with any parquet tool; its metadata hold everything but the table."""
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        about = {
-            "split_unit": self.split_unit,
-            "subset": self.subset,
-            "subject_kind": self.subject_kind,
-            **self.target.facts(),
-        }
-        content = pa.Table.from_pandas(self.table, preserve_index=False)
-        content = content.replace_schema_metadata({**(content.schema.metadata or {}), b"gyrus": json.dumps(about)})
-        with atomic_path(Path(path)) as temporary:
-            pq.write_table(content, temporary)
 
     @classmethod
     def load(cls, path: Path) -> NumberPredictions:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -51,10 +51,16 @@ class PredictionTable:
     Attributes:
         table: One row per sample, with the columns ``sample`` and ``subject``.
         split_unit: What was kept whole when the data were split.
+        subset: The subset that was predicted.
+        subject_kind: What the subject column holds.
+        target: What was predicted.
     """
 
     table: pd.DataFrame
     split_unit: SplitUnit
+    subset: str
+    subject_kind: SubjectKind
+    target: Target
 
     def __len__(self) -> int:
         return len(self.table)
@@ -78,6 +84,31 @@ class PredictionTable:
     def warning(self) -> str:
         """The warning about the split that goes with every result; empty after a split by subject."""
         return SPLIT_WARNINGS[self.split_unit]
+
+    def select(self, rows: npt.ArrayLike) -> Self:
+        """The predictions of some rows, given by a boolean mask or by positions."""
+        table = self.table.iloc[np.asarray(rows)].reset_index(drop=True)
+        return replace(self, table=table)  # type: ignore[type-var]  # both tables are dataclasses
+
+    def save(self, path: Path) -> None:
+        """Write as one parquet file, readable with any parquet tool; its metadata hold everything but the table."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        content = pa.Table.from_pandas(self.table, preserve_index=False)
+        about = json.dumps(self._about())
+        content = content.replace_schema_metadata({**(content.schema.metadata or {}), b"gyrus": about})
+        with atomic_path(Path(path)) as temporary:
+            pq.write_table(content, temporary)
+
+    def _about(self) -> dict[str, Any]:
+        """Everything but the table, as plain values."""
+        return {
+            "split_unit": self.split_unit,
+            "subset": self.subset,
+            "subject_kind": self.subject_kind,
+            **self.target.facts(),
+        }
 
 
 @dataclass(frozen=True)
@@ -140,14 +171,9 @@ class Predictions(PredictionTable):
         columns: dict[str, Any] = {column: table.get(column, missing).astype("string") for column in COLUMNS}
         columns |= {column: finite_numbers(table, column) for column in logits}
         columns |= {column: table[column] for column in table.columns if column not in columns}
-        if SUBJECT_OF_VISIT in columns:
-            columns[SUBJECT_OF_VISIT] = columns[SUBJECT_OF_VISIT].astype("string")
-        table = pd.DataFrame(columns).reset_index(drop=True)
-        require_samples(table["sample"])
+        table = checked_samples(columns)
         _check_targets(table, classes)
-        require_visits(table)
-        by_visit: SubjectKind | None = "visit" if SUBJECT_OF_VISIT in table else None
-        kind = by_visit or ("scan" if split_unit == "scan" else subject_kind)
+        kind = kind_of_subjects(table, split_unit, subject_kind)
         return cls(table, classes, split_unit, subset, kind, target=target)
 
     @classmethod
@@ -256,26 +282,8 @@ class Predictions(PredictionTable):
         """The name of the predicted class, shape (N,)."""
         return np.array(self.classes, dtype=object)[self.predicted]
 
-    def select(self, rows: npt.ArrayLike) -> Predictions:
-        """The predictions of some rows, given by a boolean mask or by positions."""
-        return replace(self, table=self.table.iloc[np.asarray(rows)].reset_index(drop=True))
-
-    def save(self, path: Path) -> None:
-        """Write as one parquet file, readable with any parquet tool; its metadata hold everything but the table."""
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        about = {
-            "classes": list(self.classes),
-            "split_unit": self.split_unit,
-            "subset": self.subset,
-            "subject_kind": self.subject_kind,
-            **self.target.facts(),
-        }
-        content = pa.Table.from_pandas(self.table, preserve_index=False)
-        content = content.replace_schema_metadata({**(content.schema.metadata or {}), b"gyrus": json.dumps(about)})
-        with atomic_path(Path(path)) as temporary:
-            pq.write_table(content, temporary)
+    def _about(self) -> dict[str, Any]:
+        return {"classes": list(self.classes), **super()._about()}
 
     @classmethod
     def load(cls, path: Path) -> Predictions:
@@ -346,7 +354,28 @@ def require_one_spelling(table: pd.DataFrame, path: Path) -> None:
         )
 
 
-def require_samples(samples: pd.Series) -> None:
+def checked_samples(columns: Mapping[str, Any]) -> pd.DataFrame:
+    """A table of predictions from its columns.
+
+    Raises:
+        DataError: A sample has no name or occurs twice, or a visit belongs to no subject or to several.
+    """
+    table = pd.DataFrame(columns).reset_index(drop=True)
+    if SUBJECT_OF_VISIT in table:
+        table[SUBJECT_OF_VISIT] = table[SUBJECT_OF_VISIT].astype("string")
+    _require_samples(table["sample"])
+    _require_visits(table)
+    return table
+
+
+def kind_of_subjects(table: pd.DataFrame, split_unit: SplitUnit, said: SubjectKind) -> SubjectKind:
+    """What the subject column holds: visits where there is :data:`SUBJECT_OF_VISIT`, scans after a split by scan."""
+    if SUBJECT_OF_VISIT in table:
+        return "visit"
+    return "scan" if split_unit == "scan" else said
+
+
+def _require_samples(samples: pd.Series) -> None:
     """Refuse samples without a name, or that occur twice.
 
     Raises:
@@ -365,7 +394,7 @@ def require_samples(samples: pd.Series) -> None:
         )
 
 
-def require_visits(table: pd.DataFrame) -> None:
+def _require_visits(table: pd.DataFrame) -> None:
     """Refuse visits of unknown subjects, or of several: they could not be resampled by subject.
 
     Raises:
