@@ -95,12 +95,8 @@ def predict_baselines(
     Returns:
         The description and the predictions of each baseline by name, and notes on missing baselines.
     """
-    by_subject = split.unit != "image" and manifest.subject_kind != "unknown"
-    subset_of = {sample: subset for subset, samples in split.samples.items() for sample in samples}
-    subsets = manifest.table["sample"].map(subset_of)
-    table = manifest.table.assign(subset_=subsets, target_=manifest.targets.to_numpy())
-    keys = (manifest.scored_units[0] if by_subject else table["sample"]).astype(str).to_numpy()
-    rows = pooled_rows(table, keys, pixel_means(store))
+    by_subject = is_by_subject(manifest, split)
+    rows, firsts = rows_of(manifest, split, store)
     tested = rows.select("test")
     predictions: dict[str, tuple[str, Predictions]] = {}
     notes: tuple[str, ...] = ()
@@ -113,19 +109,17 @@ def predict_baselines(
         size = f"{rows.features.shape[1]:,} means of pixels" + (" of each subject" if by_subject else "")
         predictions[name] = (
             f"{size}{about}",
-            _predictions(tested, logits, manifest, split, by_subject=by_subject),
+            _predictions(tested, logits, manifest, split),
         )
+    table = manifest.table
     columns = [column for column in table.columns if column.lower() in METADATA and table[column].nunique() > 1]
     if not columns:
         return predictions, (
             *notes,
             "No baseline from metadata: the data contain no age, sex or site.",
         )
-    logits = _from_metadata(_first_of(table, keys)[columns], rows)
-    predictions["metadata"] = (
-        ", ".join(columns),
-        _predictions(tested, logits, manifest, split, by_subject=by_subject),
-    )
+    logits = _from_metadata(firsts[columns], rows)
+    predictions["metadata"] = (", ".join(columns), _predictions(tested, logits, manifest, split))
     return predictions, notes
 
 
@@ -306,6 +300,24 @@ def _block_means(pixels: np.ndarray, edges: list[np.ndarray]) -> Floats:
     return means.reshape(len(means), -1)
 
 
+def is_by_subject(manifest: Manifest, split: Split) -> bool:
+    """Whether the rows of the baselines are subjects (scans, visits), or images."""
+    return split.unit != "image" and manifest.subject_kind != "unknown"
+
+
+def rows_of(manifest: Manifest, split: Split, store: Store) -> tuple[BaselineData, pd.DataFrame]:
+    """The rows that baselines on pixels are fitted and evaluated on; samples outside all subsets are left out.
+
+    Returns:
+        One row per subject (image) with the mean of its pixels, and its first row in the manifest.
+    """
+    subset_of = {sample: subset for subset, samples in split.samples.items() for sample in samples}
+    subsets = manifest.table["sample"].map(subset_of)
+    table = manifest.table.assign(subset_=subsets, target_=manifest.targets.to_numpy())
+    keys = (manifest.scored_units[0] if is_by_subject(manifest, split) else table["sample"]).astype(str).to_numpy()
+    return pooled_rows(table, keys, pixel_means(store)), _first_of(table, keys)
+
+
 def pooled_rows(table: pd.DataFrame, keys: npt.NDArray[np.object_], features: Floats) -> BaselineData:
     """One row per key with the mean of its features; rows outside all subsets are left out."""
     used = table["subset_"].notna().to_numpy()
@@ -428,27 +440,32 @@ def _from_metadata(table: pd.DataFrame, rows: BaselineData) -> Floats:
     return np.maximum(logits, -100.0)
 
 
-def _predictions(
-    rows: BaselineData, logits: Floats, manifest: Manifest, split: Split, *, by_subject: bool
-) -> Predictions:
+def _predictions(rows: BaselineData, logits: Floats, manifest: Manifest, split: Split) -> Predictions:
     padded = np.full((len(logits), len(manifest.classes)), -100.0)
     padded[:, : logits.shape[1]] = logits
-    names = [str(name) for name in rows.names]
+    return Predictions.from_logits(
+        logits=padded,
+        classes=manifest.classes,
+        targets=[manifest.classes[index] for index in rows.targets],
+        **prediction_facts(rows, manifest, split),
+    )
+
+
+def prediction_facts(rows: BaselineData, manifest: Manifest, split: Split) -> dict[str, Any]:
+    """The names of tested rows, their subjects, and what else predictions of classes and of numbers say about them."""
+    by_subject, names = is_by_subject(manifest, split), [str(name) for name in rows.names]
     units, kind = manifest.scored_units
     known = dict(zip(manifest.table["sample"], units, strict=True))
     people = dict(zip(units if by_subject else manifest.table["sample"], manifest.table["subject"], strict=True))
-    return Predictions.from_logits(
-        names,
-        padded,
-        classes=manifest.classes,
-        split_unit=split.kept_together,
-        subset="test",
-        subjects=names if by_subject else [None if pd.isna(known[name]) else str(known[name]) for name in names],
-        subject_kind=kind,
-        subjects_of_visits=[people[name] for name in names] if kind == "visit" else None,
-        targets=[manifest.classes[index] for index in rows.targets],
-        target=manifest.target,
-    )
+    return {
+        "samples": names,
+        "split_unit": split.kept_together,
+        "subset": "test",
+        "subjects": names if by_subject else [None if pd.isna(known[name]) else str(known[name]) for name in names],
+        "subject_kind": kind,
+        "subjects_of_visits": [people[name] for name in names] if kind == "visit" else None,
+        "target": manifest.target,
+    }
 
 
 PIXEL_BASELINES: Mapping[str, Callable[[BaselineData, int], tuple[str, Floats]]] = {

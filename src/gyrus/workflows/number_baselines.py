@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from gyrus.datasets.manifest import Manifest
 from gyrus.datasets.splits import Split
 from gyrus.datasets.store import Store
 from gyrus.inference.number_predictions import NumberPredictions
-from gyrus.workflows.baselines import BaselineData, pixel_means, pooled_rows
+from gyrus.workflows.baselines import BaselineData, is_by_subject, prediction_facts, rows_of
 
 Floats = npt.NDArray[np.float64]
 
@@ -36,18 +35,19 @@ def predict_number_baselines(
         The description and the predictions of each baseline by name, and notes on missing baselines.
     """
     del seed
-    by_subject = split.unit != "image" and manifest.subject_kind != "unknown"
-    subset_of = {sample: subset for subset, samples in split.samples.items() for sample in samples}
-    table = manifest.table.assign(subset_=manifest.table["sample"].map(subset_of), target_=manifest.targets.to_numpy())
-    keys = (manifest.scored_units[0] if by_subject else table["sample"]).astype(str).to_numpy()
-    rows = pooled_rows(table, keys, pixel_means(store))
+    rows, _ = rows_of(manifest, split, store)
     tested, trained = rows.select("test"), rows.select("train")
     mean = np.full(len(tested.targets), trained.targets.mean())
     about, ridge = ridge_regression(rows)
-    size = f"{rows.features.shape[1]:,} means of voxels{' of each subject' if by_subject else ''}"
+    size = f"{rows.features.shape[1]:,} means of voxels{' of each subject' if is_by_subject(manifest, split) else ''}"
     found = {"mean": (f"{mean[0]:.1f}", mean), "ridge": (f"{size}, {about}", ridge)}
     return {
-        name: (text, _predictions(tested, predicted, manifest, split, by_subject=by_subject))
+        name: (
+            text,
+            NumberPredictions.from_outputs(
+                outputs=predicted[:, None], targets=tested.targets, **prediction_facts(tested, manifest, split)
+            ),
+        )
         for name, (text, predicted) in found.items()
     }, ()
 
@@ -73,23 +73,3 @@ def ridge_regression(rows: BaselineData) -> tuple[str, Floats]:
             best = error, penalty, centre + scaled[2] @ weights
     assert best is not None
     return f"penalty {best[1]:g} per voxel chosen on the validation set", best[2]
-
-
-def _predictions(
-    rows: BaselineData, predicted: Floats, manifest: Manifest, split: Split, *, by_subject: bool
-) -> NumberPredictions:
-    names = [str(name) for name in rows.names]
-    units, kind = manifest.scored_units
-    known = dict(zip(manifest.table["sample"], units, strict=True))
-    people = dict(zip(units if by_subject else manifest.table["sample"], manifest.table["subject"], strict=True))
-    return NumberPredictions.from_outputs(
-        names,
-        predicted[:, None],
-        target=manifest.target,
-        split_unit=split.kept_together,
-        subset="test",
-        subjects=names if by_subject else [None if pd.isna(known[name]) else str(known[name]) for name in names],
-        subject_kind=kind,
-        subjects_of_visits=[people[name] for name in names] if kind == "visit" else None,
-        targets=rows.targets,
-    )
