@@ -24,7 +24,7 @@ from gyrus.evaluation.bootstrap import (
     score_samples,
     stratify,
 )
-from gyrus.evaluation.comparison import compare, labelled_rows
+from gyrus.evaluation.comparison import Difference, compare, labelled_rows
 from gyrus.evaluation.metrics import CLASS_METRICS, headline_metrics, metrics_of, stage_scores
 from gyrus.evaluation.result import (
     Baseline,
@@ -39,7 +39,7 @@ from gyrus.evaluation.result import (
     subset_name,
 )
 from gyrus.inference.pooling import pool_by_subject
-from gyrus.inference.predictions import Predictions
+from gyrus.inference.predictions import Predictions, PredictionTable
 from gyrus.registry import look_up
 from gyrus.text import counted
 
@@ -75,11 +75,7 @@ def evaluate(
         DataError: No row has a true class, or a subject has images of two classes.
         ConfigError: ``level`` or ``resamples`` is out of range.
     """
-    if not 0 < level < 1:
-        raise ConfigError(f"`level` must lie in (0, 1), got {level}. Give the confidence level, for example 0.95.")
-    if resamples < 0:
-        raise ConfigError(f"`resamples` must not be negative, got {resamples}. 2000 is usual; 0 gives no intervals.")
-    look_up(interval, dict.fromkeys(get_args(Interval)), "kind of interval")
+    require_sampling(resamples, level, interval)
     many, resamples = _many_classes(predictions, resamples), affordable_resamples(resamples, predictions.classes)
     labelled = labelled_rows(predictions, "image")
     if not len(labelled):
@@ -105,10 +101,24 @@ def evaluate(
         resamples=resamples,
         seed=seed,
         unlabelled=len(predictions) - len(labelled),
-        notes=(*_unknown_subjects(labelled), *_equal_answers(labelled), *many),
+        notes=(*unknown_subjects(labelled), *_equal_answers(labelled), *many),
         interval=interval,
         target=predictions.target,
     )
+
+
+def require_sampling(resamples: int, level: float, interval: str) -> None:
+    """Refuse settings of intervals that make no sense.
+
+    Raises:
+        ConfigError: ``level`` or ``resamples`` is out of range.
+        UnknownNameError: There is no such kind of interval.
+    """
+    if not 0 < level < 1:
+        raise ConfigError(f"`level` must lie in (0, 1), got {level}. Give the confidence level, for example 0.95.")
+    if resamples < 0:
+        raise ConfigError(f"`resamples` must not be negative, got {resamples}. 2000 is usual; 0 gives no intervals.")
+    look_up(interval, dict.fromkeys(get_args(Interval)), "kind of interval")
 
 
 def evaluate_baselines(
@@ -144,13 +154,24 @@ def evaluate_baselines(
             metric: compare(test, predictions, metric=metric, unit=unit, resamples=resamples, seed=seed, level=level)
             for metric in headlines
         }
-        results[name] = Baseline(
-            about,
-            {metric: scores[metric] for metric in headlines},
-            {metric: each.estimate for metric, each in differences.items()},
-            {metric: each.p_value for metric, each in differences.items()},
-        )
+        results[name] = compared_baseline(about, scores, differences)
     return Baselines(unit, results, notes)
+
+
+def compared_baseline(about: str, scores: Mapping[str, Estimate], differences: Mapping[str, Difference]) -> Baseline:
+    """A baseline with those of its scores that were compared.
+
+    Args:
+        about: What its title does not say.
+        scores: All its scores by name.
+        differences: The score of the classifier minus that of the baseline, by name.
+    """
+    return Baseline(
+        about,
+        {metric: scores[metric] for metric in differences},
+        {metric: each.estimate for metric, each in differences.items()},
+        {metric: each.p_value for metric, each in differences.items()},
+    )
 
 
 def affordable_resamples(resamples: int, classes: Sequence[str]) -> int:
@@ -169,7 +190,7 @@ def _many_classes(predictions: Predictions, resamples: int) -> tuple[str, ...]:
     )
 
 
-def _unknown_subjects(labelled: Predictions) -> tuple[str, ...]:
+def unknown_subjects(labelled: PredictionTable) -> tuple[str, ...]:
     """A note where subjects are unknown."""
     unknown = int(labelled.table["subject"].isna().sum())
     if not unknown:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import get_args
 
 import numpy as np
 import numpy.typing as npt
 
-from gyrus.errors import ConfigError, DataError
+from gyrus.errors import DataError
 from gyrus.evaluation.bootstrap import (
     JACKKNIFE_GROUPS,
     BootstrapConfig,
@@ -18,6 +17,7 @@ from gyrus.evaluation.bootstrap import (
     resample_blocks,
 )
 from gyrus.evaluation.comparison import Difference, permutation_p
+from gyrus.evaluation.evaluate import compared_baseline, require_sampling, unknown_subjects
 from gyrus.evaluation.number_metrics import (
     NUMBER_HEADLINES,
     NUMBER_METRICS,
@@ -27,7 +27,7 @@ from gyrus.evaluation.number_metrics import (
     sums_of_clusters,
 )
 from gyrus.evaluation.number_result import NumberEvaluation, NumberScores
-from gyrus.evaluation.result import Baseline, Baselines, Estimate, Group, Interval, Unit, subset_name
+from gyrus.evaluation.result import Baselines, Estimate, Group, Interval, Unit, subset_name
 from gyrus.inference.number_predictions import NumberPredictions, pool_numbers_by_subject
 from gyrus.registry import look_up
 
@@ -56,11 +56,7 @@ def evaluate_numbers(
         DataError: No row has a true number.
         ConfigError: ``level`` or ``resamples`` is out of range.
     """
-    if not 0 < level < 1:
-        raise ConfigError(f"`level` must lie in (0, 1), got {level}. Give the confidence level, for example 0.95.")
-    if resamples < 0:
-        raise ConfigError(f"`resamples` must not be negative, got {resamples}. 2000 is usual; 0 gives no intervals.")
-    look_up(interval, dict.fromkeys(get_args(Interval)), "kind of interval")
+    require_sampling(resamples, level, interval)
     labelled = labelled_numbers(predictions, "image")
     if not len(labelled):
         raise DataError(
@@ -73,11 +69,6 @@ def evaluate_numbers(
     if known:
         rows["subject"] = pool_numbers_by_subject(labelled)
     rows["image"] = labelled
-    unknown = int(labelled.table["subject"].isna().sum())
-    notes = (
-        f"The subject of {unknown} of {len(labelled)} images is unknown, so there are no scores by subject, and the "
-        "intervals resample images: they are too narrow if subjects have several images.",
-    )
     bootstrap = BootstrapConfig(resamples, seed, level)
     return NumberEvaluation(
         target=predictions.target,
@@ -89,7 +80,7 @@ def evaluate_numbers(
         resamples=resamples,
         seed=seed,
         unlabelled=len(predictions) - len(labelled),
-        notes=notes if unknown else (),
+        notes=unknown_subjects(labelled),
         interval=interval,
     )
 
@@ -221,12 +212,7 @@ def evaluate_number_baselines(
             )
             for metric in NUMBER_HEADLINES
         }
-        results[name] = Baseline(
-            about,
-            {metric: scores[metric] for metric in NUMBER_HEADLINES},
-            {metric: each.estimate for metric, each in found.items()},
-            {metric: each.p_value for metric, each in found.items()},
-        )
+        results[name] = compared_baseline(about, scores, found)
     return Baselines(unit, results, notes)
 
 
