@@ -16,7 +16,7 @@ from gyrus.datasets.manifest import Manifest
 from gyrus.evaluation.added_value import AddedValue
 from gyrus.evaluation.metrics import ALL_METRICS
 from gyrus.evaluation.out_of_fold import FOLD_METRICS
-from gyrus.evaluation.result import Baselines, Evaluation, unit_name
+from gyrus.evaluation.result import AnyEvaluation, Baselines, Evaluation, unit_name
 from gyrus.files import read_json
 from gyrus.inference.predictions import Predictions
 from gyrus.reporting.evaluation_figures import draw_scores
@@ -54,21 +54,14 @@ def report_folds(
     Returns:
         The page.
     """
-    facts = read_json(folder / "crossval.json")
+    titles = {name: ALL_METRICS[name].title for name in FOLD_METRICS}
     content = ReportContent(
-        title=folder.resolve().name,
-        created=facts["created"],
         evaluation=evaluation,
         baselines=baselines,
         added_value=added_value,
         score_pictures=save_drawings(draw_scores(predictions, evaluation), folder / "figures"),
-        folds=_fold_rows(evaluation, summary),
         fold_pictures=save_drawings([_draw_folds(evaluation, scores, summary)], folder / "figures"),
-        data=data_facts(manifest),
-        split=crossval_facts(facts, evaluation.split_unit),
-        config_text=(folder / "config.yaml").read_text(encoding="utf-8"),
-        command=command_text(facts["command"]),
-        environment=environment_facts(facts["environment"]),
+        **content_of_folds(folder, evaluation, summary, manifest, titles),
     )
     return write_page(folder / "report.html", "report.html.j2", content)
 
@@ -123,6 +116,31 @@ def _draw_folds(evaluation: Evaluation, scores: pd.DataFrame, summary: pd.DataFr
     )
 
 
+def content_of_folds(
+    folder: Path, evaluation: AnyEvaluation, summary: pd.DataFrame, manifest: Manifest, titles: Mapping[str, str]
+) -> dict[str, Any]:
+    """What the pages of classes and of numbers say about a cross-validation, by field of ``PageContent``.
+
+    Args:
+        folder: With ``crossval.json`` and ``config.yaml``.
+        evaluation: Scores of the pooled out-of-fold predictions.
+        summary: See :func:`gyrus.evaluation.out_of_fold.summarise_folds`.
+        manifest: The data.
+        titles: Of the scores that the table of the folds shows, by name.
+    """
+    facts = read_json(folder / "crossval.json")
+    return {
+        "title": folder.resolve().name,
+        "created": facts["created"],
+        "folds": _fold_rows(evaluation, summary, titles),
+        "data": data_facts(manifest),
+        "split": crossval_facts(facts, evaluation.split_unit),
+        "config_text": (folder / "config.yaml").read_text(encoding="utf-8"),
+        "command": command_text(facts["command"]),
+        "environment": environment_facts(facts["environment"]),
+    }
+
+
 def crossval_facts(facts: Mapping[str, Any], split_unit: str) -> Facts:
     """How the subjects of a cross-validation were assigned, from ``crossval.json``."""
     nested = facts["plan"]["nested"]
@@ -135,12 +153,14 @@ def crossval_facts(facts: Mapping[str, Any], split_unit: str) -> Facts:
     )
 
 
-def _fold_rows(evaluation: Evaluation, summary: pd.DataFrame) -> tuple[tuple[str, ...], ...]:
+def _fold_rows(
+    evaluation: AnyEvaluation, summary: pd.DataFrame, titles: Mapping[str, str]
+) -> tuple[tuple[str, ...], ...]:
     """Rows of text: score, number of folds, mean, SD and range over folds, pooled score with interval."""
     rows = []
-    for row in summary[summary["metric"].isin(FOLD_METRICS)].to_dict("records"):
+    for row in summary[summary["metric"].isin(titles)].to_dict("records"):
         scores = evaluation.scores[row["unit"]]
-        title = f"{ALL_METRICS[row['metric']].title} by {unit_name(evaluation, scores)}"
+        title = f"{titles[row['metric']]} by {unit_name(evaluation, scores)}"
         over = f"{row['defined']} of {row['folds']}"
         mean = f"{row['mean']:.3f}" if row["defined"] else "undefined"
         several = row["defined"] > 1

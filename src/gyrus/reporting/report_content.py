@@ -26,18 +26,14 @@ Facts = tuple[tuple[str, str], ...]
 """Pairs of name and value, in reading order."""
 
 
-@dataclass(frozen=True)
-class ReportContent:
-    """The report of one run or cross-validation.
+@dataclass(frozen=True, kw_only=True)
+class PageContent:
+    """What the reports of classes and of a number share.
 
     Attributes:
         title: Name of the run.
         created: When, as text.
-        evaluation: The scores.
-        baselines: Baselines judged on the same subjects; None where there are none.
-        assessment: Choices made on the validation set and judged on the test set.
-        subgroups: Scores of subgroups of subjects and images.
-        added_value: What the image adds to the table; None where there is no table or no image.
+        baselines: Judged on the same subjects; None where there are none.
         score_pictures: Figures of the scores.
         folds: Rows of the table of a cross-validation: score, mean, SD and range over folds, pooled score.
         fold_pictures: Figures of the folds.
@@ -59,11 +55,7 @@ class ReportContent:
 
     title: str
     created: str
-    evaluation: Evaluation
     baselines: Baselines | None = None
-    assessment: Assessment | None = None
-    subgroups: tuple[SubgroupTable, ...] = ()
-    added_value: AddedValue | None = None
     score_pictures: tuple[Picture, ...] = ()
     folds: tuple[tuple[str, ...], ...] = ()
     fold_pictures: tuple[Picture, ...] = ()
@@ -81,6 +73,23 @@ class ReportContent:
     config_text: str = ""
     command: str = ""
     environment: Facts = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportContent(PageContent):
+    """The report of one run or cross-validation of classes.
+
+    Attributes:
+        evaluation: The scores.
+        assessment: Choices made on the validation set and judged on the test set.
+        subgroups: Scores of subgroups of subjects and images.
+        added_value: What the image adds to the table; None where there is no table or no image.
+    """
+
+    evaluation: Evaluation
+    assessment: Assessment | None = None
+    subgroups: tuple[SubgroupTable, ...] = ()
+    added_value: AddedValue | None = None
 
 
 def data_facts(manifest: Manifest) -> Facts:

@@ -108,14 +108,9 @@ def report_run(run: Run, results: RunResults | None = None) -> None:
     results = results or RunResults.load(run)
     predictions, evaluation, assessment = results.predictions, results.evaluation, results.assessment
     subgroups = results.subgroups.tables if results.subgroups else ()
-    facts = run.facts
     explanation, overlays = explanation_of(run)
     images = draw_images(predictions, run.examples, run.embeddings, overlays)
-    with reading(run.history, "the history of a training"):
-        training = draw_training(results.history, best_epoch=facts.get("best_epoch")) if len(results.history) else ()
     content = ReportContent(
-        title=run.title,
-        created=facts["created"],
         evaluation=evaluation,
         baselines=results.baselines,
         assessment=assessment,
@@ -124,18 +119,9 @@ def report_run(run: Run, results: RunResults | None = None) -> None:
         score_pictures=save_drawings(draw_scores(predictions, evaluation), run.figures),
         assessment_pictures=save_drawings(draw_assessment(assessment), run.figures) if assessment else (),
         subgroup_pictures=save_drawings(draw_subgroups(subgroups, evaluation.warning), run.figures),
-        likeness=LikenessSummary.load(run.likeness) if run.likeness.is_file() else None,
         image_pictures=save_drawings(images, run.figures),
         explanation=explanation,
-        training_pictures=save_drawings(training, run.figures),
-        data=data_facts(results.manifest),
-        split=split_facts(results.split),
-        findings=findings_of(run, results.manifest),
-        can_be_audited=True,
-        training=training_facts(facts, run.description),
-        config_text=run.config.read_text(encoding="utf-8"),
-        command=command_text(facts["command"]),
-        environment=environment_facts(run.environment),
+        **content_of_run(run, results.manifest, results.split, results.history),
     )
     write_page(run.report, "report.html.j2", content)
     write_card(run.card, content)
@@ -150,6 +136,31 @@ def report_predictions(predictions: Predictions, evaluation: Evaluation, folder:
         score_pictures=save_drawings(draw_scores(predictions, evaluation), folder / "figures"),
     )
     return write_page(folder / "report.html", "report.html.j2", content)
+
+
+def content_of_run(run: Run, manifest: Manifest, split: Split, history: pd.DataFrame) -> dict[str, Any]:
+    """What the reports of classes and of numbers say about a run beside its scores, by field of ``PageContent``.
+
+    Raises:
+        DataError: A file is missing or damaged.
+    """
+    facts = run.facts
+    with reading(run.history, "the history of a training"):
+        training = draw_training(history, best_epoch=facts.get("best_epoch")) if len(history) else ()
+    return {
+        "title": run.title,
+        "created": facts["created"],
+        "likeness": LikenessSummary.load(run.likeness) if run.likeness.is_file() else None,
+        "training_pictures": save_drawings(training, run.figures),
+        "data": data_facts(manifest),
+        "split": split_facts(split),
+        "findings": findings_of(run, manifest),
+        "can_be_audited": True,
+        "training": training_facts(facts, run.description),
+        "config_text": run.config.read_text(encoding="utf-8"),
+        "command": command_text(facts["command"]),
+        "environment": environment_facts(run.environment),
+    }
 
 
 def split_facts(split: Split) -> Facts:
