@@ -61,8 +61,8 @@ FAULTS = (
     (
         "datasets/splits.py",
         "folds not stratified",
-        "for names in _by_label(labels, seed) for name in names]",
-        'for names in _by_label(labels.map(lambda _: "all"), seed) for name in names]',
+        "for names in _by_label(labels, seed, fine) for name in names]",
+        'for names in _by_label(labels.map(lambda _: "all"), seed, fine) for name in names]',
     ),
     (
         "workflows/baselines.py",

@@ -13,12 +13,15 @@ from gyrus.errors import ConfigError, DataError, RunError
 from gyrus.evaluation.matching import MatchedScores
 from gyrus.inference.predictions import Predictions
 from gyrus.runs.run_folder import Run
+from gyrus.workflows.classical import TableClassifier
 from gyrus.workflows.compare import compare
 from gyrus.workflows.crossval import crossval
+from gyrus.workflows.display import SILENT
+from gyrus.workflows.experiment_config import load_config
 from gyrus.workflows.explain.explain import explain
 from gyrus.workflows.predict import predict
 from gyrus.workflows.train import resume, train
-from gyrus.workflows.training_plan import plan_training
+from gyrus.workflows.training_plan import data_to_train, plan_training
 from tests.support.command_line import gyrus, refused
 
 SETTINGS = {
@@ -117,6 +120,17 @@ def test_cells_that_do_not_fit_are_refused(run, people, tmp_path, change, words)
     with pytest.raises(DataError) as error:
         predict(run, [tmp_path / "new.csv"])
     assert words in str(error.value)
+
+
+def test_stages_keep_their_order(people, tmp_path):
+    table = pd.read_csv(people)
+    table["diagnosis"] = np.resize(["AD", "CN", "MCI"], len(table))
+    table.to_csv(tmp_path / "stages.csv", index=False)
+    settings = load_config(None, SETTINGS | {"data.path": str(tmp_path / "stages.csv")})
+    manifest, split = data_to_train(settings, SILENT)
+    predictions = TableClassifier.fit(manifest, split, settings).predict(manifest, split, "test")
+    assert predictions.classes == ("CN", "MCI", "AD")
+    assert predictions.target.is_ordered
 
 
 def test_a_missing_column_is_named(run, people, tmp_path):

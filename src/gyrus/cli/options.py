@@ -314,10 +314,17 @@ class TrainingDataOptions(DataOptions):
         """
         fields = {
             "subjects": self.subjects,
-            "table_columns": column_kinds(self.table_columns),
+            "table_columns": self._table_columns(),
             "on_bad_file": self.on_bad_file,
         }
         return super().fields() | {name: value for name, value in fields.items() if value}
+
+    def _table_columns(self) -> dict[str, Any] | None:
+        if self.table_columns is None:
+            return None
+        from gyrus.datasets.table_features import column_kinds
+
+        return dict(column_kinds(self.table_columns.split(",")))
 
 
 @dataclass(frozen=True)
@@ -381,18 +388,6 @@ def assignments(texts: list[str] | None, option: str, form: str) -> dict[str, st
             raise ConfigError(f"{option} '{text}' must have the form {form}.")
         values[name] = value
     return values
-
-
-def column_kinds(text: str | None) -> dict[str, str] | None:
-    """Columns and what they hold, from "age,sex,site:category"; "auto" where it is not stated."""
-    if text is None:
-        return None
-    pairs = [word.strip().rpartition(":") for word in text.split(",")]
-    stated = ("auto", "number", "category")
-    return {
-        (name if colon and kind in stated else f"{name}{colon}{kind}"): kind if colon and kind in stated else "auto"
-        for name, colon, kind in pairs
-    }
 
 
 def conversion(text: str | None) -> dict[str, Any] | None:

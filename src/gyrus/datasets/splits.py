@@ -226,6 +226,11 @@ def group_names(manifest: Manifest, config: SplitConfig) -> tuple[str, ...]:
     return names
 
 
+def is_by_subject(manifest: Manifest, split: Split) -> bool:
+    """Whether people (scans, visits) are the units that what is fitted beside a network sees; else images."""
+    return split.unit != "image" and manifest.subject_kind != "unknown"
+
+
 def class_sizes(manifest: Manifest, unit: Literal["image", "subject"], most: int = 10) -> str:
     """The number of images or subjects of each class, such as "2 subjects (1 AD, 1 CN)", or the range of the number."""
     table = manifest.table

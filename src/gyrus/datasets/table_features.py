@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal, cast, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -176,6 +176,16 @@ class TableEncoder(Saved):
             for column in self.columns
         }
         return {name: count for name, count in counts.items() if count}
+
+
+def column_kinds(words: Iterable[str]) -> dict[str, ColumnKind]:
+    """Columns and what they hold, from words such as "age" and "site:category"; "auto" where it is not stated."""
+    kinds: dict[str, ColumnKind] = {}
+    for word in words:
+        name, colon, kind = word.strip().rpartition(":")
+        stated = name and colon and kind in get_args(ColumnKind)
+        kinds[name if stated else word.strip()] = cast("ColumnKind", kind) if stated else "auto"
+    return kinds
 
 
 def additional_columns(table: pd.DataFrame) -> list[str]:

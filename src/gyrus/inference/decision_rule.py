@@ -7,8 +7,8 @@ a bundle starts fast.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,9 @@ import numpy.typing as npt
 from gyrus.inference.columns import BY_SUBJECT, CALIBRATED, DECISION, PREDICTION_SET
 from gyrus.registry import look_up
 from gyrus.text import counted
+
+if TYPE_CHECKING:
+    from gyrus.inference.predictions import Predictions
 
 Floats = npt.NDArray[np.float64]
 Parameters = Mapping[str, tuple[tuple[float, ...], ...]]
@@ -147,6 +150,12 @@ class DecisionRule:
     calibration: tuple[str, Parameters] | None
     threshold: Threshold | None
     conformal: ConformalLimit | None
+
+    def applied(self, predictions: Predictions) -> tuple[Predictions, str]:
+        """Predictions with the columns of :meth:`columns`, and the sentence of :meth:`text`."""
+        units = predictions.table["sample"].tolist(), predictions.table["subject"].tolist()
+        columns = self.columns(predictions.logits, *units)
+        return replace(predictions, table=predictions.table.assign(**columns)), self.text(columns, *units)
 
     def columns(
         self, logits: Floats, samples: Sequence[str], subjects: Sequence[object]

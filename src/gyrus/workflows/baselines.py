@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from gyrus.datasets.manifest import Manifest
-from gyrus.datasets.splits import Split
+from gyrus.datasets.splits import Split, is_by_subject
 from gyrus.datasets.store import Store
 from gyrus.evaluation.evaluate import evaluate_baselines
 from gyrus.evaluation.number_evaluate import evaluate_number_baselines
@@ -261,7 +261,7 @@ def shuffle_labels(manifest: Manifest, split: Split, *, seed: int) -> tuple[Mani
         seed: Seed of the shuffling.
     """
     table = manifest.table.copy()
-    by_subject = split.unit != "image" and manifest.subject_kind != "unknown"
+    by_subject = is_by_subject(manifest, split)
     key = (manifest.scored_units[0] if by_subject else table["sample"]).astype(str)
     changed: tuple[Subset, ...] = ("train", "val")
     for number, subset in enumerate(changed):
@@ -298,11 +298,6 @@ def _block_means(pixels: np.ndarray, edges: list[np.ndarray]) -> Floats:
         widths = np.diff(ends).reshape([-1 if each == axis else 1 for each in range(means.ndim)])
         means = np.add.reduceat(means, ends[:-1], axis=axis) / widths
     return means.reshape(len(means), -1)
-
-
-def is_by_subject(manifest: Manifest, split: Split) -> bool:
-    """Whether the rows of the baselines are subjects (scans, visits), or images."""
-    return split.unit != "image" and manifest.subject_kind != "unknown"
 
 
 def rows_of(manifest: Manifest, split: Split, store: Store) -> tuple[BaselineData, pd.DataFrame]:

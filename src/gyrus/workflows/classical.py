@@ -8,10 +8,11 @@ features are made. Nothing is pickled.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gyrus.datasets.splits import is_by_subject
 from gyrus.datasets.table_features import TableEncoder, first_of_each
 from gyrus.errors import RunError
 from gyrus.files import atomic_path, read_json, reading, write_json
@@ -146,8 +147,7 @@ class TableClassifier:
 def _training_units(manifest: Manifest, split: Split) -> pd.DataFrame:
     """One row per subject of the training set, or per visit with a label of its own, with the class as ``target_``."""
     train = manifest.select(split.samples["train"])
-    by_subject = split.unit != "image" and manifest.subject_kind != "unknown"
-    units = train.scored_units[0] if by_subject else train.table["sample"]
+    units = train.scored_units[0] if is_by_subject(manifest, split) else train.table["sample"]
     return first_of_each(train.table.assign(target_=train.targets), units.tolist())
 
 
@@ -164,18 +164,33 @@ def takes_table(settings: ExperimentConfig) -> bool:
 def subset_predictions(manifest: Manifest, split: Split, subset: Subset, logits: np.ndarray) -> Predictions:
     """The logits of a subset, in the order of the manifest, as predictions."""
     table = manifest.table[manifest.table["sample"].isin(split.samples[subset])]
-    units, kind = manifest.scored_units
     return Predictions.from_logits(
-        table["sample"].tolist(),
-        logits,
+        logits=logits,
         classes=manifest.classes,
-        split_unit=split.kept_together,
-        subset=subset,
-        subjects=units.loc[table.index].tolist(),
-        subject_kind=kind,
-        subjects_of_visits=table["subject"].tolist() if kind == "visit" else None,
         targets=table["label"].tolist(),
+        **facts_of_samples(manifest, split, subset, table),
     )
+
+
+def facts_of_samples(manifest: Manifest, split: Split, subset: Subset, table: pd.DataFrame) -> dict[str, Any]:
+    """What predictions of classes and of numbers say about samples beside their targets.
+
+    Args:
+        manifest: The data.
+        split: The split of the data.
+        subset: The subset that is predicted.
+        table: Its rows of the table of the manifest.
+    """
+    units, kind = manifest.scored_units
+    return {
+        "samples": table["sample"].tolist(),
+        "split_unit": split.kept_together,
+        "subset": subset,
+        "subjects": units.loc[table.index].tolist(),
+        "subject_kind": kind,
+        "subjects_of_visits": table["subject"].tolist() if kind == "visit" else None,
+        "target": manifest.target,
+    }
 
 
 def show_missing_cells(encoder: TableEncoder, manifest: Manifest, display: Display) -> None:

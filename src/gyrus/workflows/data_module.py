@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
@@ -31,7 +31,7 @@ from gyrus.training.loggers import RunLogger
 from gyrus.transforms.augmentation.config import AugmentationConfig
 from gyrus.transforms.normalisation import Normalisation
 from gyrus.types import Subset
-from gyrus.workflows.classical import fit_encoder, takes_table
+from gyrus.workflows.classical import facts_of_samples, fit_encoder, takes_table
 from gyrus.workflows.display import Display, Silent
 from gyrus.workflows.experiment_config import ExperimentConfig
 
@@ -143,23 +143,13 @@ class DataModule:
                 progress=progress,
                 numbers=self.manifest.target.is_number,
             )
-        units, kind = self.manifest.scored_units
-        about: dict[str, Any] = {
-            "split_unit": self.split.kept_together,
-            "subset": subset,
-            "subjects": units.loc[table.index].tolist(),
-            "subject_kind": kind,
-            "subjects_of_visits": table["subject"].tolist() if kind == "visit" else None,
-            "target": self.manifest.target,
-        }
+        about = facts_of_samples(self.manifest, self.split, subset, table)
         loss = self.settings.training.loss
         if isinstance(loss, NumberLoss):
             numbers = self.manifest.targets.loc[table.index].to_numpy()
-            return NumberPredictions.from_outputs(
-                table["sample"].tolist(), logits, levels=loss.quantiles, targets=numbers, **about
-            )
+            return NumberPredictions.from_outputs(outputs=logits, levels=loss.quantiles, targets=numbers, **about)
         return Predictions.from_logits(
-            table["sample"].tolist(), logits, classes=self.manifest.classes, targets=table["label"].tolist(), **about
+            logits=logits, classes=self.manifest.classes, targets=table["label"].tolist(), **about
         )
 
 

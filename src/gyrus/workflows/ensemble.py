@@ -25,6 +25,7 @@ from gyrus.workflows.experiment_config import EvaluationConfig
 
 if TYPE_CHECKING:
     from gyrus.evaluation.assessment import Assessment
+    from gyrus.export.manifest import Choices
 
 Weighting = Literal["equal", "validation"]
 """Equal weights, or weights fitted on the validation set that all members share."""
@@ -234,6 +235,26 @@ def shared_assessment(
         return assess(val, test, healthy=healthy_class(test.classes), resamples=resamples), ()
     except (DataError, LeakageError) as error:
         return None, (f"No calibration and no operating points, because the members share no validation set: {error}",)
+
+
+def shared_choices(runs: Sequence[Run], weights: Sequence[float], classes: Sequence[str]) -> Choices | None:
+    """What was chosen on the validation set of a run, or on that of several, to apply to new data; None for nothing.
+
+    Args:
+        runs: Finished runs.
+        weights: The weight of each.
+        classes: Their classes; an assessment of other classes is one of another classifier.
+    """
+    from gyrus.evaluation.assessment import SHIPPED_GOAL, Assessment
+    from gyrus.export.manifest import Choices
+
+    if len(runs) > 1:
+        assessment, _ = shared_assessment(runs, weights, resamples=0)
+    else:
+        assessment = Assessment.load(runs[0].assessment) if runs[0].assessment.is_file() else None
+    if assessment is None or assessment.classes != tuple(classes):
+        return None
+    return Choices.from_assessment(assessment, SHIPPED_GOAL)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from gyrus.configuration import parse
 from gyrus.datasets.manifest import Manifest
-from gyrus.datasets.table_features import ColumnKind
+from gyrus.datasets.table_features import column_kinds
 from gyrus.errors import ConfigError
 from gyrus.evaluation.bootstrap import BootstrapConfig
 from gyrus.evaluation.matching import MatchedScores, matched_scores
@@ -45,7 +45,7 @@ def score_matched_run(
         raise ConfigError("--matched is for classes, and this classifier predicts a number.")
     rows = manifest.table[manifest.table["sample"].isin(set(test.table["sample"]))]
     sampling = BootstrapConfig(config.resamples, seed, config.level)
-    found = matched_scores(test, rows, _kinds(columns), bootstrap=sampling)
+    found = matched_scores(test, rows, column_kinds(columns), bootstrap=sampling)
     found.save(run.matched_scores)
     return found
 
@@ -73,16 +73,3 @@ def score_matched_crossval(
 def saved_matched_scores(folder: Path) -> MatchedScores:
     """The matched scores of a run or cross-validation."""
     return MatchedScores.load(Run(Path(folder)).matched_scores)
-
-
-def _kinds(columns: Sequence[str]) -> dict[str, ColumnKind]:
-    kinds: dict[str, ColumnKind] = {}
-    for column in columns:
-        name, _, kind = column.rpartition(":")
-        if name and kind == "number":
-            kinds[name] = "number"
-        elif name and kind == "category":
-            kinds[name] = "category"
-        else:
-            kinds[column] = "auto"
-    return kinds

@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from gyrus.datasets.manifest import Manifest
-from gyrus.datasets.splits import Split
+from gyrus.datasets.splits import Split, is_by_subject
 from gyrus.datasets.store import Store
 from gyrus.inference.number_predictions import NumberPredictions
-from gyrus.workflows.baselines import BaselineData, is_by_subject, prediction_facts, rows_of
+from gyrus.workflows.baselines import BaselineData, prediction_facts, rows_of
 
 Floats = npt.NDArray[np.float64]
 

@@ -57,7 +57,7 @@ from gyrus.types import MissingChannel, SplitUnit
 from gyrus.workflows.classical import require_network, show_missing_cells
 from gyrus.workflows.data_module import build_model
 from gyrus.workflows.display import SILENT, Display
-from gyrus.workflows.ensemble import Weighting, member_weights, open_runs, shared_assessment
+from gyrus.workflows.ensemble import Weighting, member_weights, open_runs, shared_choices
 from gyrus.workflows.experiment_config import DataConfig, ExperimentConfig, load_run_config
 from gyrus.workflows.likeness import load_unlike_training, with_likeness
 from gyrus.workflows.load_data import Input, channel_patterns, input_text, scan_unlabelled, sessions_of
@@ -280,11 +280,10 @@ class Predictor:
         rule = self._rule
         if rule is None or rule.classes != predictions.classes:
             return predictions
-        units = predictions.table["sample"].tolist(), predictions.table["subject"].tolist()
-        columns = rule.columns(predictions.logits, *units)
-        if sentence := rule.text(columns, *units):
+        decided, sentence = rule.applied(predictions)
+        if sentence:
             self._display.say(sentence)
-        return replace(predictions, table=predictions.table.assign(**columns))
+        return decided
 
     def _with_intervals(self, predictions: NumberPredictions) -> NumberPredictions:
         """Predicted numbers with prediction intervals and corrected numbers, if both were chosen for these networks."""
@@ -398,16 +397,7 @@ def _choices(runs: Sequence[Run], members: Sequence[TrainedClassifier], weights:
     """What was chosen on the validation set, to apply to new images; None where nothing was, or for other copies."""
     if any(member.tta != member.settings.evaluation.tta for member in members):
         return None  # chosen for other probabilities
-    from gyrus.evaluation.assessment import SHIPPED_GOAL, Assessment
-
-    if len(runs) > 1:
-        assessment, _ = shared_assessment(runs, weights, resamples=0)
-    else:
-        assessment = Assessment.load(runs[0].assessment) if runs[0].assessment.is_file() else None
-    # With other classes than the network, the assessment is of another one.
-    if assessment is None or assessment.classes != members[0].classes:
-        return None
-    return Choices.from_assessment(assessment, SHIPPED_GOAL)
+    return shared_choices(runs, weights, members[0].classes)
 
 
 def _number_rule(runs: Sequence[Run], members: Sequence[TrainedClassifier]) -> NumberRule | None:

@@ -11,14 +11,12 @@ import pandas as pd
 
 from gyrus.datasets.manifest import Manifest, Problem
 from gyrus.errors import ConfigError, DataError
-from gyrus.evaluation.assessment import SHIPPED_GOAL, Assessment
-from gyrus.export.manifest import Choices
 from gyrus.inference.pooling import average_predictions
 from gyrus.inference.predictions import Predictions
 from gyrus.runs.run_folder import Run
 from gyrus.workflows.classical import TableClassifier, show_missing_cells
 from gyrus.workflows.display import Display
-from gyrus.workflows.ensemble import Weighting, member_weights, shared_assessment
+from gyrus.workflows.ensemble import Weighting, member_weights, shared_choices
 from gyrus.workflows.experiment_config import DataConfig
 from gyrus.workflows.load_data import is_people_table, scan_unlabelled
 from gyrus.workflows.skipped_samples import for_each_input, write_skipped
@@ -101,17 +99,11 @@ def _names(manifest: Manifest) -> list[str]:
 
 def _decided(predictions: Predictions, runs: Sequence[Run], weights: Sequence[float], display: Display) -> Predictions:
     """Predictions with the columns of calibration and decisions."""
-    if len(runs) > 1:
-        assessment, _ = shared_assessment(runs, weights, resamples=0)
-    else:
-        assessment = Assessment.load(runs[0].assessment) if runs[0].assessment.is_file() else None
-    if assessment is None or assessment.classes != predictions.classes:
-        return predictions
-    rule = Choices.from_assessment(assessment, SHIPPED_GOAL).decision_rule(predictions.classes)
+    choices = shared_choices(runs, weights, predictions.classes)
+    rule = choices.decision_rule(predictions.classes) if choices else None
     if rule is None:
         return predictions
-    units = predictions.table["sample"].tolist(), predictions.table["subject"].tolist()
-    columns = rule.columns(predictions.logits, *units)
-    if sentence := rule.text(columns, *units):
+    decided, sentence = rule.applied(predictions)
+    if sentence:
         display.say(sentence)
-    return replace(predictions, table=predictions.table.assign(**columns))
+    return decided
