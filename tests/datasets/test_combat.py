@@ -10,6 +10,7 @@ import pytest
 
 from gyrus.datasets.combat import ComBat, site_auc
 from gyrus.errors import DataError
+from tests.support.reference_values import SOURCES, reference, site_inputs
 
 
 def three_sites(count=60, features=6, seed=0):
@@ -83,6 +84,25 @@ def test_the_features_are_those_of_the_formulas(tmp_path):
     np.testing.assert_allclose(combat.apply(values, sites, age), in_loops(values, sites, age), rtol=1e-5)
     combat.save(tmp_path / "combat.json")
     assert ComBat.load(tmp_path / "combat.json") == combat
+
+
+@SOURCES
+def test_training_subjects_are_those_of_neurocombat(source):
+    features, sites, age = site_inputs(1, 36)
+    expected = reference("neuroCombat", source)
+    # neuroCombat stops its iterations at a relative change of 1e-4.
+    for covariates, name in ((age, "age"), (None, "none")):
+        found = ComBat.fit(features, sites, covariates).apply(features, sites, covariates)
+        np.testing.assert_allclose(found, expected[name], rtol=1e-4)
+        assert np.abs(found - features).max() > 1
+
+
+@SOURCES
+def test_new_subjects_are_those_of_neuroharmonize(source):
+    features, sites, age = site_inputs(1, 36)
+    new, where, old = site_inputs(2, 9)
+    found = ComBat.fit(features, sites, age).apply(new, where, old)
+    np.testing.assert_allclose(found, reference("neuroHarmonize", source)["new"], rtol=1e-4)
 
 
 def test_the_site_cannot_be_read_afterwards_and_age_still_can():

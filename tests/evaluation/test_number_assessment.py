@@ -18,6 +18,7 @@ from gyrus.evaluation.number_assessment import (
 )
 from gyrus.inference.number_predictions import NumberPredictions
 from gyrus.inference.number_rule import BiasCorrection, IntervalRule, NumberRule
+from tests.support.reference_values import SOURCES, interval_inputs, reference
 
 AGE = Target("number", "age")
 
@@ -47,6 +48,18 @@ def test_the_limit_is_that_of_split_conformal_prediction() -> None:
     assert fit_interval(val, "absolute", 0.9).limit == errors[int(np.ceil(38 * 0.9)) - 1]
     assert fit_interval(val.select(range(8)), "absolute", 0.9).limit is None
     assert fit_interval(val.select(range(9)), "absolute", 0.9).limit == np.abs(val.targets - val.predicted)[:9].max()
+
+
+@SOURCES
+@pytest.mark.parametrize("method", ["absolute", "quantiles"])
+def test_intervals_are_those_of_mapie(method, source) -> None:
+    data = interval_inputs()
+    quantiles = ("quantile:0.05", "prediction", "quantile:0.95")
+    val = pd.DataFrame(data["val predicted"], columns=list(quantiles)).assign(target=data["val truth"])
+    val = val.assign(sample=[f"s{n}" for n in range(len(val))], subject=[f"p{n}" for n in range(len(val))])
+    rows = NumberPredictions.from_table(val, target=AGE, split_unit="subject", subset="val")
+    low, high = fit_interval(rows, method, 0.9).ends(data["test predicted"][:, 1], data["test predicted"][:, [0, 2]])
+    np.testing.assert_allclose(np.column_stack([low, high]), reference("mapie", source)[method], rtol=1e-9)
 
 
 @pytest.mark.parametrize("method", ["absolute", "quantiles"])

@@ -9,7 +9,14 @@ from torch import Tensor
 
 from gyrus.models.heads import Head
 from gyrus.models.options import HeadOptions
-from gyrus.models.ordinal_outputs import ORDINAL_OUTPUTS, CornOutput, CumulativeLinkOutput
+from gyrus.models.ordinal_outputs import (
+    ORDINAL_OUTPUTS,
+    CornOutput,
+    CumulativeLinkOutput,
+    corn_log_probabilities,
+    cumulative_link_log_probabilities,
+)
+from tests.support.reference_values import SOURCES, corn_inputs, reference, stage_inputs
 
 every_output = pytest.mark.parametrize("name", ORDINAL_OUTPUTS)
 
@@ -45,6 +52,22 @@ def test_a_cumulative_link_is_the_difference_of_logistic_curves() -> None:
     scores = (vectors().double() @ layer.weight.T).detach().numpy()
     below = np.column_stack([np.zeros(5), 1 / (1 + np.exp(scores - thresholds)), np.ones(5)])
     np.testing.assert_allclose(layer(vectors().double()).exp().detach().numpy(), np.diff(below, axis=1), atol=1e-6)
+
+
+@SOURCES
+def test_a_cumulative_link_gives_the_probabilities_of_statsmodels(source: str) -> None:
+    expected = reference("statsmodels", source)
+    scores = torch.from_numpy(stage_inputs()[0][:10] @ np.array(expected["weights"]))[:, None]
+    found = cumulative_link_log_probabilities(scores, torch.tensor(expected["thresholds"], dtype=torch.double))
+    np.testing.assert_allclose(found.numpy(), expected["log_probabilities"], rtol=1e-6)
+
+
+@SOURCES
+def test_corn_predicts_the_classes_of_its_authors_library(source: str) -> None:
+    logits = torch.from_numpy(corn_inputs()[0])
+    chances = corn_log_probabilities(logits, torch.triu(torch.ones(3, 4), diagonal=1)).exp()
+    above = 1 - chances.cumsum(dim=1)[:, :-1]
+    assert (above > 0.5).sum(dim=1).tolist() == reference("coral_pytorch", source)["classes"]
 
 
 def test_classes_are_equally_likely_before_training() -> None:

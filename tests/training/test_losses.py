@@ -37,6 +37,7 @@ from gyrus.training.losses import (
     reduce,
 )
 from gyrus.training.mixup import Mix, mix_images
+from tests.support.reference_values import SOURCES, corn_inputs, reference
 from tests.support.toy import ToyDataset, tiny_net
 from tests.support.toy_training import changed, train
 
@@ -119,6 +120,15 @@ def test_corn_is_the_loss_of_the_paper(batch):
     outputs = corn_log_probabilities(logits, torch.triu(torch.ones(3, 4), diagonal=1))
     values = LOSSES["corn"](Corn(), outputs, targets, None)
     assert float(reduce(values, targets, mean_weights("corn", None, outputs))) == pytest.approx(total / count)
+
+
+@SOURCES
+def test_corn_is_the_loss_of_its_authors_library(source):
+    logits, targets = (torch.from_numpy(each) for each in corn_inputs())
+    outputs = corn_log_probabilities(logits, torch.triu(torch.ones(3, 4), diagonal=1))
+    values = LOSSES["corn"](Corn(), outputs, targets, None)
+    found = float(reduce(values, targets, mean_weights("corn", None, outputs)))
+    assert found == pytest.approx(reference("coral_pytorch", source)["loss"][0], rel=1e-5)
 
 
 def test_cumulative_link_is_the_likelihood_of_proportional_odds(batch):

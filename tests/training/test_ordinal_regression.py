@@ -11,6 +11,7 @@ from gyrus.errors import DataError
 from gyrus.evaluation.roc import concordance
 from gyrus.synthetic.phantom import generate
 from gyrus.training.ordinal_regression import fit_ordinal_regression
+from tests.support.reference_values import SOURCES, reference, stage_inputs
 
 
 def drawn(count: int, weights: np.ndarray, thresholds: np.ndarray, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -27,6 +28,15 @@ def test_two_classes_are_the_logistic_regression_of_scikit_learn() -> None:
     other = LogisticRegression(C=0.3, tol=1e-10).fit(features, targets)
     np.testing.assert_allclose(mine.weights, other.coef_[0], atol=1e-4)
     np.testing.assert_allclose(mine.log_probabilities(features), other.predict_log_proba(features), atol=1e-4)
+
+
+@SOURCES
+def test_without_a_penalty_the_fit_is_that_of_statsmodels(source: str) -> None:
+    features, targets = stage_inputs()
+    mine, other = fit_ordinal_regression(features, targets, 4, strength=1e7), reference("statsmodels", source)
+    np.testing.assert_allclose(mine.weights, other["weights"], atol=1e-3)
+    np.testing.assert_allclose(mine.thresholds, other["thresholds"], atol=1e-3)
+    np.testing.assert_allclose(mine.log_probabilities(features[:10]), other["log_probabilities"], atol=2e-3)
 
 
 def test_the_fit_is_the_minimum_of_the_plain_formula() -> None:
