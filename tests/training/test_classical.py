@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from gyrus.datasets.inner_folds import inner_folds
-from gyrus.models.options import ClassicalOptions
-from gyrus.training.classical import C_VALUES, fit_logistic
+from gyrus.models.options import ClassicalOptions, TreeOptions
+from gyrus.models.tree_ensemble import TreeEnsemble
+from gyrus.training.classical import C_VALUES, fit_classical, fit_logistic
 
 
 def data(classes, count=90, seed=0):
@@ -65,3 +66,103 @@ def test_inner_folds_keep_groups_together_and_hold_out_every_row_once():
     assert sorted(held_out) == list(range(90))
     for train, rows in folds:
         assert not {groups[row] for row in train} & {groups[row] for row in rows}
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_more_features_than_subjects_give_the_same_as_all_of_them_at_once(classes):
+    from sklearn.linear_model import LogisticRegression
+
+    random = np.random.default_rng(0)
+    _, targets = data(classes, count=30)
+    features = random.normal(size=(30, 200)) + targets[:, None] * 0.3
+    names = [str(number) for number in range(200)]
+    new = random.normal(size=(10, 200))
+    model = fit_logistic(features, targets, range(30), names, ClassicalOptions(C=0.01), classes=classes, seed=0)
+    reference = LogisticRegression(C=0.01, tol=1e-10, max_iter=5000).fit(features, targets)
+    np.testing.assert_allclose(probabilities(model.logits(new)), reference.predict_proba(new), atol=1e-5)
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+@pytest.mark.parametrize("name", ["ridge", "linear-svm"])
+@pytest.mark.parametrize("class_weight", ["none", "balanced"])
+def test_calibrated_models_rank_subjects_as_those_of_scikit_learn(name, classes, class_weight):
+    from sklearn.linear_model import RidgeClassifier
+    from sklearn.multiclass import OneVsRestClassifier
+    from sklearn.svm import SVC
+
+    features, targets = data(classes)
+    options = ClassicalOptions(C=0.5, class_weight=class_weight)
+    model, chosen = fit_classical(name, features, targets, range(90), "abc", options, classes=classes, seed=0)
+    weight = None if class_weight == "none" else class_weight
+    references = {
+        "ridge": RidgeClassifier(alpha=1.0, class_weight=weight),
+        "linear-svm": OneVsRestClassifier(SVC(C=0.5, kernel="linear", class_weight=weight)),
+    }
+    values = references[name].fit(features, targets).decision_function(features)
+    values = np.column_stack([-values, values]) / 2 if classes == 2 else values
+    logits = model.logits(features)
+    # Calibrated, they are the same values with one slope above 0 and an offset for each class.
+    pairs = [np.column_stack([values[:, each], np.eye(classes)[[each] * 90]]) for each in range(classes)]
+    slope, *offsets = np.linalg.lstsq(np.concatenate(pairs), logits.T.ravel())[0]
+    assert slope > 0
+    np.testing.assert_allclose(slope * values + offsets, logits, atol=1e-3)
+    assert chosen == {"C": 0.5}
+
+
+@pytest.mark.parametrize("name", ["ridge", "linear-svm"])
+def test_values_that_are_wrong_about_held_out_subjects_become_the_frequencies_of_the_classes(name):
+    # Every subject has a double of the other class, so that what is learned of one is wrong about the other.
+    random = np.random.default_rng(1)
+    features, targets = np.tile(random.normal(size=(30, 60)), (2, 1)), np.repeat([0, 1], 30)
+    names = [str(number) for number in range(60)]
+    model, _ = fit_classical(name, features, targets, range(60), names, ClassicalOptions(), classes=2, seed=0)
+    np.testing.assert_allclose(probabilities(model.logits(random.normal(size=(20, 60)))), 0.5, atol=1e-3)
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_trees_as_arrays_give_the_probabilities_of_scikit_learn(classes):
+    from sklearn.ensemble import GradientBoostingClassifier
+
+    features, targets = data(classes)
+    options = TreeOptions(trees=7, depth=2, rate=0.1)
+    model, chosen = fit_classical(
+        "boosted-trees", features, targets, range(90), "abc", options, classes=classes, seed=4
+    )
+    reference = GradientBoostingClassifier(
+        n_estimators=7,
+        learning_rate=0.1,
+        max_depth=2,
+        max_features="sqrt",
+        subsample=0.5,
+        init="zero",
+        random_state=4,
+    ).fit(features, targets)
+    new = np.random.default_rng(9).normal(size=(50, 3))
+    np.testing.assert_allclose(probabilities(model.logits(new)), reference.predict_proba(new), atol=1e-9)
+    assert chosen == {"trees": 7.0}
+    loaded = TreeEnsemble.from_arrays(model.arrays(), features=3, classes=classes)
+    np.testing.assert_array_equal(loaded.logits(new), model.logits(new))
+
+
+def test_the_number_of_trees_is_the_best_in_inner_folds_and_absent_classes_stay_absent():
+    features, targets = data(2, count=40)
+    model, chosen = fit_classical(
+        "boosted-trees", features, targets * 2, range(40), "abc", TreeOptions(), classes=4, seed=0
+    )
+    assert 1 <= chosen["trees"] < 400
+    assert model.trees_per_class == chosen["trees"]
+    assert set(model.logits(features).argmax(axis=1)) == {0, 2}
+
+
+@pytest.mark.parametrize(
+    "damage", [{"left": 0}, {"feature": 9}, {"outputs": 5}, {"roots": -1}], ids=lambda change: next(iter(change))
+)
+def test_damaged_trees_are_refused(damage):
+    features, targets = data(2, count=40)
+    options = TreeOptions(trees=2)
+    model, _ = fit_classical("boosted-trees", features, targets, range(40), "abc", options, classes=2, seed=0)
+    arrays = {name: value.copy() for name, value in model.arrays().items()}
+    for name, value in damage.items():
+        arrays[name][0] = value
+    with pytest.raises(ValueError, match="no trees for 3 features and 2 classes"):
+        TreeEnsemble.from_arrays(arrays, features=3, classes=2)

@@ -13,7 +13,7 @@ from gyrus.errors import ConfigError, DataError, RunError
 from gyrus.evaluation.matching import MatchedScores
 from gyrus.inference.predictions import Predictions
 from gyrus.runs.run_folder import Run
-from gyrus.workflows.classical import TableClassifier
+from gyrus.workflows.classical import ClassicalClassifier
 from gyrus.workflows.compare import compare
 from gyrus.workflows.crossval import crossval
 from gyrus.workflows.display import SILENT
@@ -128,7 +128,7 @@ def test_stages_keep_their_order(people, tmp_path):
     table.to_csv(tmp_path / "stages.csv", index=False)
     settings = load_config(None, SETTINGS | {"data.path": str(tmp_path / "stages.csv")})
     manifest, split = data_to_train(settings, SILENT)
-    predictions = TableClassifier.fit(manifest, split, settings).predict(manifest, split, "test")
+    predictions = ClassicalClassifier.fit(manifest, split, settings).predict(manifest, split, "test")
     assert predictions.classes == ("CN", "MCI", "AD")
     assert predictions.target.is_ordered
 

@@ -35,6 +35,8 @@ def shrunk(name: str) -> dict[str, object]:
         "training.precision": "32-true",
         "evaluation.resamples": 0,
     }
+    if config.model.classical:
+        overrides |= {"model.options.kernels": 10, "model.options.C": 1.0}
     if config.data.stack:
         whole = config.data.stack.slices == 32  # its slices are stepped over, so that two would be too few
         overrides |= {"data.stack.short": "pad", "split.val": 0.2} if whole else {"data.stack.slices": 2}

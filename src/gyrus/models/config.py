@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from gyrus.models.freezing import FreezeConfig
 from gyrus.models.model_table import HeadConfig, find_model
-from gyrus.models.options import ClassicalOptions, Fusion, ModelOptions, NamedOptions, StemRule
+from gyrus.models.options import FeatureOptions, Fusion, ModelOptions, NamedOptions, StemRule
 
 
 class ModelConfig(NamedOptions):
@@ -34,14 +34,14 @@ class ModelConfig(NamedOptions):
     fusion: Fusion = "late"
 
     @property
-    def classical(self) -> ClassicalOptions | None:
+    def classical(self) -> FeatureOptions | None:
         """The options of a classifier without a network; None for networks."""
         options = find_model(self.name).options
-        return type(options).model_validate(self.options) if isinstance(options, ClassicalOptions) else None
+        return type(options).model_validate(self.options) if isinstance(options, FeatureOptions) else None
 
     @property
     def needs_images(self) -> bool:
-        """Whether the model needs the pixels of the samples."""
+        """Whether the model needs the images of the samples, and not only the columns of a table."""
         return self.classical is None or set(self.classical.features) != {"table"}
 
     @classmethod

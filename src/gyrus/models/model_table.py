@@ -16,6 +16,7 @@ from gyrus.models.options import (
     ResNetOptions,
     SmallCNNOptions,
     TimmOptions,
+    TreeOptions,
     TwoPathOptions,
 )
 from gyrus.registry import look_up
@@ -270,9 +271,22 @@ MODELS: dict[str, ModelSpec] = {
 }
 
 
+def _classical(options: ModelOptions, summary: str, source: str) -> ModelSpec:
+    return ModelSpec(options, _head("linear"), f"{summary}, no network", source)
+
+
 CLASSICAL_MODELS: dict[str, ModelSpec] = {
-    "logistic-regression": ModelSpec(
-        ClassicalOptions(), _head("linear"), "logistic regression on the columns of a table, no network", "scikit-learn"
+    "logistic-regression": _classical(
+        ClassicalOptions(), "logistic regression on features of each subject", "scikit-learn"
+    ),
+    "ridge": _classical(
+        ClassicalOptions(), "least squares with an L2 penalty on features of each subject, calibrated", "scikit-learn"
+    ),
+    "linear-svm": _classical(
+        ClassicalOptions(), "linear support vector machine on features of each subject, calibrated", "scikit-learn"
+    ),
+    "boosted-trees": _classical(
+        TreeOptions(), "gradient-boosted trees on features of each subject", "Friedman 2001; scikit-learn"
     ),
 }
 """Classifiers without a network, which scikit-learn fits on features of each subject."""

@@ -205,18 +205,62 @@ def each(value: Item | tuple[Item, ...], count: int, name: str) -> tuple[Item, .
     return value
 
 
-class ClassicalOptions(ModelOptions):
-    """Options of a classifier without a network, which scikit-learn fits on features.
+FeatureKind = Literal["table", "voxels", "tissue-maps", "random-convolutions", "pretrained", "volumes"]
+"""A kind of features of a subject, see :data:`gyrus.inference.feature_makers.FEATURE_MAKERS`."""
+
+
+class FeatureOptions(ModelOptions):
+    """Which features of a subject a classifier without a network uses. Nothing is fitted outside the training set.
 
     Attributes:
-        features: What the features of a subject are: ``table``, the columns of ``data.table_columns``.
+        features: Kinds of features: ``table``, the columns of ``data.table_columns``; ``voxels``, the preprocessed
+            pixels; ``tissue-maps``, where fluid, gray and white matter are; ``random-convolutions``, the responses to
+            random kernels; ``pretrained``, the features of a frozen network of timm, whose weights ``model.pretrained``
+            names; ``volumes``, the volumes of tissues and regions.
+        cells: With ``voxels`` and ``tissue-maps``, each image becomes means over blocks of voxels, at most so many.
+        kernels: The number of random kernels.
+        regions: The responses to random kernels are summarised in so many regions along each axis.
+        backbone: The network of timm for ``pretrained``.
+    """
+
+    features: Annotated[tuple[FeatureKind, ...], Field(min_length=1)] = ("table",)
+    cells: Annotated[int, Field(ge=1)] = 20_000
+    kernels: Annotated[int, Field(ge=1)] = 500
+    regions: Annotated[int, Field(ge=1, le=8)] = 1
+    backbone: str = "mobilenetv2_035"
+
+    @field_validator("features")
+    @classmethod
+    def _once(cls, features: tuple[FeatureKind, ...]) -> tuple[FeatureKind, ...]:
+        if len(set(features)) < len(features):
+            raise ValueError("each kind of features at most once")
+        return features
+
+
+class ClassicalOptions(FeatureOptions):
+    """Options of a linear classifier, which scikit-learn fits on features.
+
+    Attributes:
         C: Inverse strength of the L2 penalty; ``auto``: chosen by cross-validation within the training set.
         class_weight: ``balanced`` gives every class the same weight in training.
     """
 
-    features: tuple[Literal["table"], ...] = ("table",)
     C: Annotated[float, Field(gt=0)] | Literal["auto"] = "auto"
     class_weight: Literal["none", "balanced"] = "none"
+
+
+class TreeOptions(FeatureOptions):
+    """Options of boosted trees, which scikit-learn fits on features.
+
+    Attributes:
+        trees: The number of trees of each class; ``auto``: chosen by cross-validation within the training set.
+        depth: Splits from the root to a leaf, at most.
+        rate: Learning rate: the weight of each tree.
+    """
+
+    trees: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
+    depth: Annotated[int, Field(ge=1, le=16)] = 3
+    rate: Annotated[float, Field(gt=0, le=1)] = 0.05
 
 
 class NamedOptions(Section):

@@ -1,7 +1,7 @@
 """Classifiers without a network: features of each subject and a model of scikit-learn, as an ordinary run.
 
 The run folder has the files of every run, except the history and the checkpoints of a training. ``model.safetensors``
-holds the arrays of the fitted model, ``model.json`` its features and what was chosen, ``preprocessing.json`` how the
+holds the arrays of the fitted model and of its features, ``model.json`` what was chosen, ``preprocessing.json`` how the
 features are made. Nothing is pickled.
 """
 
@@ -11,18 +11,24 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from gyrus.datasets.splits import is_by_subject
 from gyrus.datasets.table_features import TableEncoder, first_of_each
 from gyrus.errors import RunError
 from gyrus.files import atomic_path, read_json, reading, write_json
+from gyrus.inference.feature_makers import FEATURE_MAKERS, FitSettings, Samples, SubjectFeatures, TableColumns
 from gyrus.inference.predictions import Predictions
 from gyrus.models.linear_model import LinearModel
+from gyrus.models.options import ClassicalOptions, TreeOptions
+from gyrus.models.tree_ensemble import TreeEnsemble
+from gyrus.registry import look_up
 from gyrus.runs.run_folder import Run
-from gyrus.text import counted
-from gyrus.training.classical import fit_logistic
+from gyrus.text import counted, listed
+from gyrus.training.classical import FeatureModel, fit_classical
+from gyrus.transforms.normalisation import Normalisation
 from gyrus.types import SplitUnit, Subset
-from gyrus.workflows.display import Display
+from gyrus.workflows.display import SILENT, Display
 from gyrus.workflows.experiment_config import ExperimentConfig, load_run_config
 
 if TYPE_CHECKING:
@@ -30,53 +36,108 @@ if TYPE_CHECKING:
 
     from gyrus.datasets.manifest import Manifest
     from gyrus.datasets.splits import Split
+    from gyrus.datasets.store import Store
 
 CLASSICAL = "classical"
 """Value of ``kind`` in ``model.json`` of a run without a network."""
 
+FEATURE_WORDS = {"table": "the columns of a table", "pretrained": "features of a pretrained network"}
+"""Kinds of features in sentences, where their name is no phrase."""
+
+MOST_NAMES = 200
+"""Features that ``model.json`` names; of more it says what they are."""
+
 
 @dataclass(frozen=True)
-class TableClassifier:
-    """A logistic regression on the columns of a table.
+class ClassicalClassifier:
+    """A model of scikit-learn on features of each subject.
 
     Attributes:
-        encoder: From the columns to features.
+        features: From samples to features of subjects.
         model: From features to logits.
         classes: The classes in the order of the logits.
         split_unit: What was kept whole when the data were split.
+        by_visit: Whether each visit of a subject was a unit of its own.
+        chosen: What was chosen within the training set, by name.
     """
 
-    encoder: TableEncoder
-    model: LinearModel
+    features: SubjectFeatures
+    model: FeatureModel
     classes: tuple[str, ...]
     split_unit: SplitUnit
+    by_visit: bool
+    chosen: dict[str, float]
 
     @classmethod
-    def fit(cls, manifest: Manifest, split: Split, settings: ExperimentConfig) -> TableClassifier:
+    def fit(
+        cls,
+        manifest: Manifest,
+        split: Split,
+        settings: ExperimentConfig,
+        store: Store | None = None,
+        display: Display = SILENT,
+    ) -> ClassicalClassifier:
         """Fit on the training set, with one row per subject, or per visit where each has a label of its own.
 
+        Args:
+            manifest: The data.
+            split: A split of the data.
+            settings: The config; with a network in it, the classifier is a logistic regression on the table.
+            store: The preprocessed pixels, for features that need them.
+            display: Where progress is shown.
+
         Raises:
-            ConfigError: The data lack a column.
+            ConfigError: The data lack a column, or the options do not fit the data.
             DataError: A cell is not what its column holds.
         """
-        from gyrus.models.options import ClassicalOptions
-
-        rows = _training_units(manifest, split)
-        encoder = TableEncoder.fit(rows, settings.data.table_columns)
-        groups = rows["subject"].where(rows["subject"].notna(), rows["sample"]).tolist()
-        model = fit_logistic(
-            encoder.encode(rows),
-            rows["target_"].to_numpy(np.int64),
-            groups,
-            encoder.names,
-            settings.model.classical or ClassicalOptions(),
+        options = settings.model.classical or ClassicalOptions()
+        name = settings.model.name if settings.model.classical else "logistic-regression"
+        rows = np.flatnonzero(manifest.table["sample"].isin(split.samples["train"]))
+        units = _units(manifest, by_subject=is_by_subject(manifest, split))[rows]
+        samples = Samples(manifest, store, rows, units)
+        normalisation = None
+        if store is not None:
+            normalisation = Normalisation.fit(
+                settings.preprocessing.intensity, store.statistics[rows], sequences=bool(manifest.channels)
+            )
+        fitting = FitSettings(
+            options,
+            settings.data.table_columns,
+            normalisation,
+            settings.model.pretrained,
+            settings.model.stem_weights,
+            settings.seed,
+        )
+        with display.progress("Computing features of the training set") as progress:
+            features, of_units = SubjectFeatures.fit(samples, fitting, progress=progress)
+        first = np.unique(units, return_index=True)[1]
+        table, targets = samples.table, manifest.targets.to_numpy()[rows]
+        subjects = table["subject"].where(table["subject"].notna(), table["sample"]).to_numpy()
+        model, chosen = fit_classical(
+            name,
+            of_units,
+            targets[first].astype(np.int64),
+            subjects[first].tolist(),
+            features.names,
+            options,
             classes=len(manifest.classes),
             seed=settings.seed,
         )
-        return cls(encoder, model, manifest.classes, split.kept_together)
+        by_visit = manifest.scored_units[1] == "visit"
+        return cls(features, model, manifest.classes, split.kept_together, by_visit, chosen)
+
+    @property
+    def spatial_dims(self) -> int | None:
+        """The axes of the images it was fitted on; None if it was fitted on other features only."""
+        return next((maker.spatial_dims for maker in self.features.makers if maker.spatial_dims), None)
+
+    @property
+    def encoder(self) -> TableEncoder | None:
+        """How the columns of a table become features; None if it uses none."""
+        return next((maker.encoder for maker in self.features.makers if isinstance(maker, TableColumns)), None)
 
     @classmethod
-    def load(cls, run: Run) -> TableClassifier:
+    def load(cls, run: Run) -> ClassicalClassifier:
         """Load the classifier of a finished run.
 
         Raises:
@@ -85,27 +146,31 @@ class TableClassifier:
         from safetensors.numpy import load_file
 
         about, settings = run.description, load_run_config(run)
-        with reading(run.preprocessing, "how the features of a table are made"):
-            encoder = TableEncoder.from_document(read_json(run.preprocessing)["table"])
         with reading(run.weights, f"the weights of the model in {run.config.name}"):
             arrays = load_file(run.weights)
-            weights, intercept = arrays["weights"], arrays["intercept"]
-            if weights.shape != (len(about["classes"]), len(encoder.names)) or len(intercept) != len(weights):
-                raise ValueError(f"weights of shape {weights.shape} do not fit {run.model.name}")
-        assert settings.model.classical
-        model = LinearModel(
-            tuple(tuple(map(float, row)) for row in weights),
-            tuple(map(float, intercept)),
-            encoder.names,
-            float(about["chosen"]["C"]),
+        with reading(run.preprocessing, "how the features of subjects are made"):
+            features = _load_features(read_json(run.preprocessing), arrays)
+        with reading(run.weights, f"the weights of the model in {run.config.name}"):
+            model = _load_model(settings, arrays, features, len(about["classes"]), about["chosen"])
+        return cls(
+            features,
+            model,
+            tuple(about["classes"]),
+            about["split_unit"],
+            bool(about.get("by_visit", False)),
+            {str(name): float(value) for name, value in about["chosen"].items()},
         )
-        return cls(encoder, model, tuple(about["classes"]), about["split_unit"])
 
     def save(self, run: Run, settings: ExperimentConfig) -> None:
         """Write ``model.json``, ``model.safetensors`` and ``preprocessing.json``."""
         from safetensors.numpy import save_file
 
-        write_json(run.preprocessing, {"table": self.encoder.to_document()})
+        table = self.features.table_only
+        write_json(
+            run.preprocessing, {"table": table.to_document()} if table else {"features": self.features.document()}
+        )
+        names = list(self.features.names)
+        pretrained = next((one["source"] for one in self.features.document() if one["kind"] == "pretrained"), None)
         write_json(
             run.model,
             {
@@ -113,35 +178,99 @@ class TableClassifier:
                 "model": settings.model.model_dump(mode="json"),
                 "in_channels": 0,
                 "image_size": [],
-                "features": list(self.encoder.names),
-                "chosen": {"C": self.model.C},
+                "features": names if len(names) <= MOST_NAMES else [maker.text for maker in self.features.makers],
+                "feature_count": len(names),
+                "chosen": self.chosen,
                 "classes": list(self.classes),
                 "split_unit": self.split_unit,
+                "by_visit": self.by_visit,
                 "parameters": self.model.parameters,
-                "pretrained": None,
+                "pretrained": pretrained,
             },
         )
-        arrays = {"weights": np.array(self.model.weights), "intercept": np.array(self.model.intercept)}
+        if isinstance(self.model, LinearModel):
+            own = {"weights": np.array(self.model.weights), "intercept": np.array(self.model.intercept)}
+        else:
+            own = self.model.arrays()
+        of_features = {} if table else self.features.arrays()
+        arrays = {**own, **{f"features/{name}": value for name, value in of_features.items()}}
         with atomic_path(run.weights) as temporary:
-            save_file(arrays, temporary)
+            save_file({name: np.ascontiguousarray(value) for name, value in arrays.items()}, temporary)
 
-    def logits(self, table: pd.DataFrame, *, new: bool) -> np.ndarray:
-        """The logits of each row, (N, K).
-
-        Args:
-            table: The rows of a manifest.
-            new: Whether they are new data, in which a category that no training subject has is an error. In a
-                validation or test set it counts as missing.
+    def logits(self, manifest: Manifest, store: Store | None = None, display: Display = SILENT) -> np.ndarray:
+        """The logits of new samples, (N, K). All images of a subject get those of the subject.
 
         Raises:
-            DataError: A column is missing, or a cell is not what its column holds.
+            DataError: A column is missing, a cell is not what its column holds, or the images have another size.
         """
-        return self.model.logits(self.encoder.encode(table, unknown="error" if new else "missing"))
+        by_subject = self.split_unit != "image"
+        names = _units_of_new(manifest, by_visit=self.by_visit) if by_subject else manifest.table["sample"]
+        units = names.to_numpy(str)
+        return self._logits(Samples(manifest, store, np.arange(len(manifest)), units, new=True), display)
 
-    def predict(self, manifest: Manifest, split: Split, subset: Subset) -> Predictions:
+    def predict(
+        self,
+        manifest: Manifest,
+        split: Split,
+        subset: Subset,
+        store: Store | None = None,
+        display: Display = SILENT,
+    ) -> Predictions:
         """The predictions for a subset of the data that it was fitted on."""
-        chosen = manifest.table["sample"].isin(split.samples[subset])
-        return subset_predictions(manifest, split, subset, self.logits(manifest.table[chosen], new=False))
+        rows = np.flatnonzero(manifest.table["sample"].isin(split.samples[subset]))
+        units = _units(manifest, by_subject=is_by_subject(manifest, split))[rows]
+        return subset_predictions(manifest, split, subset, self._logits(Samples(manifest, store, rows, units), display))
+
+    def _logits(self, samples: Samples, display: Display) -> np.ndarray:
+        """The logits of the unit of each sample, (n, K)."""
+        if table := self.features.table_only:  # a row of a table is complete; rows of a subject may differ
+            return self.model.logits(table.encode(samples.table, unknown="error" if samples.new else "missing"))
+        with display.progress("Computing features") as progress:
+            names, features = self.features.of_units(samples, progress=progress)
+        return self.model.logits(features)[np.searchsorted(names, samples.units)]
+
+
+def _load_features(document: dict[str, Any], arrays: dict[str, npt.NDArray[Any]]) -> SubjectFeatures:
+    if "features" in document:
+        own = {name.removeprefix("features/"): value for name, value in arrays.items() if name.startswith("features/")}
+        return SubjectFeatures.from_saved(document["features"], own)
+    return SubjectFeatures.of_table(TableEncoder.from_document(document["table"]))
+
+
+def _load_model(
+    settings: ExperimentConfig,
+    arrays: dict[str, npt.NDArray[Any]],
+    features: SubjectFeatures,
+    classes: int,
+    chosen: dict[str, Any],
+) -> FeatureModel:
+    own = {name: value for name, value in arrays.items() if not name.startswith("features/")}
+    if isinstance(settings.model.classical, TreeOptions):
+        return TreeEnsemble.from_arrays(own, features=len(features.names), classes=classes)
+    weights, intercept = own["weights"], own["intercept"]
+    if weights.shape != (classes, len(features.names)) or len(intercept) != len(weights):
+        raise ValueError(f"weights of shape {weights.shape} do not fit {classes} classes")
+    return LinearModel(
+        tuple(map(tuple, weights.tolist())), tuple(intercept.tolist()), features.names, float(chosen["C"])
+    )
+
+
+def _units(manifest: Manifest, *, by_subject: bool) -> npt.NDArray[np.str_]:
+    """What features are pooled by, str (N,): the subject of each row, or its visit where labels change; else itself."""
+    names = manifest.table["sample"]
+    if by_subject:
+        units = manifest.scored_units[0]
+        names = units.where(units.notna(), names)
+    return names.to_numpy(str)
+
+
+def _units_of_new(manifest: Manifest, *, by_visit: bool) -> pd.Series:
+    """The same for new data, which have no labels."""
+    table = manifest.table
+    subjects = table["subject"]
+    if by_visit:
+        subjects = subjects.str.cat(table["session"], sep=", visit ", na_rep="")
+    return subjects.where(table["subject"].notna(), table["sample"])
 
 
 def _training_units(manifest: Manifest, split: Split) -> pd.DataFrame:
@@ -156,9 +285,18 @@ def fit_encoder(manifest: Manifest, split: Split, settings: ExperimentConfig) ->
     return TableEncoder.fit(_training_units(manifest, split), settings.data.table_columns)
 
 
+def needs_pixels(settings: ExperimentConfig) -> bool:
+    """Whether the model of a config needs the store of preprocessed images."""
+    options = settings.model.classical
+    return options is None or any(
+        look_up(kind, FEATURE_MAKERS, "kind of features").needs_pixels for kind in options.features
+    )
+
+
 def takes_table(settings: ExperimentConfig) -> bool:
     """Whether the network itself takes the columns of a table."""
-    return bool(settings.data.table_columns) and settings.model.needs_images and settings.model.fusion != "late"
+    network = settings.model.classical is None
+    return bool(settings.data.table_columns) and network and settings.model.fusion != "late"
 
 
 def subset_predictions(manifest: Manifest, split: Split, subset: Subset, logits: np.ndarray) -> Predictions:
@@ -207,8 +345,10 @@ def require_network(run: Run) -> None:
         RunError: It has none.
     """
     if not run.has_network:
-        name = run.description["model"]["name"]
+        model = run.description["model"]
+        kinds = model["options"].get("features", ["table"])
+        inputs = listed([FEATURE_WORDS.get(kind, kind) for kind in kinds])
         raise RunError(
-            f"{run.folder} is a {name} on the columns of a table: it has no network to explain, export or test. "
+            f"{run.folder} is a {model['name']} on {inputs}: it has no network to explain, export or test. "
             "gyrus predict, compare, evaluate and crossval work with it."
         )

@@ -234,11 +234,15 @@ def _named(paths: Sequence[Path]) -> dict[str, Path]:
 def _facts(run: Run) -> dict[str, str]:
     model, settings = run.description, load_run_config(run)
     if not run.has_network:
-        name, columns = model["model"]["name"], ", ".join(settings.data.table_columns)
+        name, classical = model["model"]["name"], settings.model.classical
+        kinds = [
+            *settings.data.table_columns,
+            *(kind for kind in (classical.features if classical else ()) if kind != "table"),
+        ]
         return {
-            "Model": f"{name} on {columns}",
+            "Model": f"{name} on {', '.join(kinds)}",
             "Parameters": f"{model['parameters']:,}",
-            "Input": counted(len(model["features"]), "feature"),
+            "Input": counted(model.get("feature_count", len(model["features"])), "feature"),
             "Seed": str(settings.seed),
         }
     size = " x ".join(map(str, model["image_size"]))

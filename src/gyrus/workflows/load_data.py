@@ -93,20 +93,45 @@ def _require_inputs(manifest: Manifest, settings: ExperimentConfig) -> None:
             f"{settings.data.path} has no images, and the model {model.name} needs them. For a classifier on the "
             "columns of a table: --set model.name=logistic-regression --table-columns age,sex."
         )
-    if not model.needs_images and not columns:
+    takes_table = model.classical is not None and "table" in model.classical.features
+    if takes_table and not columns:
         known = [name for name in additional_columns(manifest.table) if manifest.table[name].notna().any()]
         raise ConfigError(
             f"The model {model.name} classifies by the columns of a table; name them with --table-columns, such as "
             f"age,sex. The data have: {listed(known, 20) or 'none'}."
         )
+    if model.classical is not None:
+        _require_settings_without_network(manifest, settings)
     if columns:
         _require_classes(manifest, settings)
     for name in columns:
         find_column(manifest.table, name)
 
 
+def _require_settings_without_network(manifest: Manifest, settings: ExperimentConfig) -> None:
+    """Refuse what only a network has.
+
+    Raises:
+        ConfigError: A setting needs a network.
+    """
+    name, classical = settings.model.name, settings.model.classical
+    assert classical is not None
+    if manifest.target.is_number:
+        raise ConfigError(
+            f"The model {name} predicts classes, and data.target asks for the number '{manifest.target.name}'. Use a "
+            "network (model.name)."
+        )
+    if settings.data.patches:
+        raise ConfigError(f"The model {name} classifies whole images, and data.patches is set. Leave it out.")
+    if settings.data.table_columns and "table" not in classical.features:
+        raise ConfigError(
+            f"data.table_columns names columns, and the model {name} does not use them: add 'table' to "
+            "model.options.features, or leave the columns out."
+        )
+
+
 def _require_classes(manifest: Manifest, settings: ExperimentConfig) -> None:
-    if settings.data.patches and settings.model.needs_images and settings.model.fusion != "late":
+    if settings.data.patches and settings.model.classical is None and settings.model.fusion != "late":
         raise ConfigError(
             f"model.fusion={settings.model.fusion} needs whole images, and data.patches is set. Use model.fusion=late."
         )

@@ -148,17 +148,18 @@ def _predict_without_network(
     Raises:
         ConfigError: Another run has a network, or an option needs one.
     """
-    from gyrus.workflows.predict_table import predict_table
+    from gyrus.workflows.predict_classical import predict_without_network
 
     if any(each.has_network for each in runs):
         raise ConfigError(
-            "A classifier on the columns of a table and a network cannot be averaged. Train a network with "
-            "--table-columns: it combines both with weights fitted on the validation set."
+            "A classifier without a network and a network cannot be averaged while they predict. Predict with each, or "
+            "train a network with --table-columns: it combines image and table with weights fitted on the validation "
+            "set."
         )
     if dicom_sr is not None or tta:
-        raise ConfigError("--dicom-sr and --tta need a network; this classifier uses the columns of a table.")
+        raise ConfigError("--dicom-sr and --tta need a network, and this classifier has none.")
     place = Path(out) if out is not None else None
-    return predict_table(runs, inputs, out=place, data=data or DataConfig(), weights=weights, display=display)
+    return predict_without_network(runs, inputs, out=place, data=data or DataConfig(), weights=weights, display=display)
 
 
 class Predictor:

@@ -82,19 +82,20 @@ def save_weights(run: Run, model: Classifier) -> None:
             raise OSError(str(error)) from error
 
 
-def save_examples(run: Run, predictions: Predictions, dataset: PixelDataset) -> None:
+def save_examples(run: Run, predictions: Predictions, store: Store, subset: np.ndarray) -> None:
     """Save the images with the most confident predictions, correct and wrong, each of another subject.
 
     Args:
         run: Receives ``examples.npz``: ``images`` uint8 (n, H, W), of volumes the middle slice, and the ``rows`` of
             the predictions that they belong to.
         predictions: For the test set, with targets.
-        dataset: The same subset in the same order.
+        store: The pixels.
+        subset: The rows of the test set in the store, in the order of the predictions.
     """
     correct = predictions.predicted == predictions.targets
     confidence = predictions.probabilities.max(axis=1)
     chosen = np.concatenate([_most_confident(predictions, confidence, mask) for mask in (correct, ~correct)])
-    stored = dataset.store.pixels[dataset.rows[chosen]]
+    stored = store.pixels[subset[chosen]]
     pixels = np.stack([first_channel(image) for image in stored]) if len(chosen) else stored[:, 0]  # (n, *spatial)
     images = pixels[:, pixels.shape[1] // 2] if pixels.ndim == 4 else pixels
     with atomic_path(run.examples) as temporary, temporary.open("wb") as file:

@@ -12,9 +12,10 @@ from gyrus.evaluation.added_value import AddedValue, added_value
 from gyrus.evaluation.stacking import cross_fitted, fit_stack
 from gyrus.inference.late_fusion import LateFusion, known_subjects, pooled
 from gyrus.inference.predictions import LOGIT, Predictions
+from gyrus.models.linear_model import LinearModel
 from gyrus.runs.run_folder import Run
 from gyrus.types import Subset
-from gyrus.workflows.classical import TableClassifier
+from gyrus.workflows.classical import ClassicalClassifier
 from gyrus.workflows.display import Display
 from gyrus.workflows.experiment_config import EvaluationConfig, ExperimentConfig
 
@@ -49,7 +50,9 @@ def add_table(
     Returns:
         The predictions of both together for the validation set and for the test set.
     """
-    classifier = TableClassifier.fit(manifest, split, settings)
+    classifier = ClassicalClassifier.fit(manifest, split, settings)
+    assert classifier.encoder is not None
+    assert isinstance(classifier.model, LinearModel)
     display.say(f"Columns beside the image: {classifier.encoder.text}")
     parts: dict[Subset, dict[str, Predictions]] = {
         "val": {"image": val, "table": classifier.predict(manifest, split, "val")},
@@ -80,7 +83,7 @@ def save_parts(run: Run, settings: ExperimentConfig, manifest: Manifest, split: 
         manifest: Its data.
         split: The split of the data.
     """
-    classifier = TableClassifier.fit(manifest, split, settings)
+    classifier = ClassicalClassifier.fit(manifest, split, settings)
     alone = Run(run.image_alone)
     subsets: tuple[Subset, ...] = ("val", "test")
     for subset in subsets:

@@ -8,11 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from gyrus.configuration import stored_document, write_document
 from gyrus.datasets import splits
 from gyrus.datasets.manifest import Manifest
 from gyrus.datasets.splits import Split
-from gyrus.datasets.store import open_store, stored_shape
+from gyrus.datasets.store import Store, open_store, stored_shape
 from gyrus.datasets.table_features import require_same_columns
 from gyrus.errors import DataError, GyrusError, RunError
 from gyrus.evaluation.number_result import NumberEvaluation
@@ -24,7 +26,7 @@ from gyrus.runs.run_folder import Run, installed_version
 from gyrus.training.loggers import RunLogger, open_log, require_loggers
 from gyrus.training.worker import by_process_0
 from gyrus.workflows.baselines import predict_baselines, save_baseline_predictions, shuffle_labels
-from gyrus.workflows.classical import TableClassifier, takes_table
+from gyrus.workflows.classical import ClassicalClassifier, needs_pixels, takes_table
 from gyrus.workflows.data_module import DataModule, fit_model, new_model
 from gyrus.workflows.display import SILENT, Display, show_warnings
 from gyrus.workflows.evaluate import evaluate_run
@@ -166,7 +168,7 @@ def finish_run(
 
 def _require_memory(settings: ExperimentConfig, manifest: Manifest) -> None:
     """Refuse a training that needs more memory than there is, before anything is written."""
-    if settings.model.needs_images and settings.training.check_memory:
+    if settings.model.classical is None and settings.training.check_memory:
         shape = stored_shape(manifest, settings.preprocessing)
         require_memory(settings, shape, len(manifest.classes), len(manifest))
 
@@ -218,11 +220,10 @@ def _train(
     splits.check_split(split, manifest)
     show_warnings(display, (split.warning, *split.notes))
     run.mark("started", manifest=manifest.digest)
-    if not settings.model.needs_images:
-        return _fit_on_table(run, settings, manifest, split, display)
+    if settings.model.classical is not None:
+        return _fit_without_network(run, settings, manifest, split, display)
 
-    with display.progress("Decoding images") as progress:
-        store = open_store(manifest, settings.preprocessing, progress=progress)
+    store = _open_store(settings, manifest, display)
     data = DataModule.from_split(manifest, split, store, settings)
     save_normalisation(run, data.normalisation, data.encoder)
 
@@ -259,16 +260,13 @@ def _train(
     test.save(run.predictions("test"))
 
     if isinstance(test, Predictions):
-        save_examples(run, test, data.dataset("test"))
+        save_examples(run, test, store, data.rows("test"))
     save_embeddings(run, model, data.dataset("test"), seed=settings.seed)
     if settings.evaluation.unlike_training:
         save_unlike_training(run, model, data, test, display)
-    heads = settings.preprocessing.showing_the_head()
-    save_quality(run, manifest, split, store if heads is settings.preprocessing else open_store(manifest, heads))
+    _save_quality(run, settings, manifest, split, store)
     if settings.evaluation.baselines:
-        display.say("Evaluating baselines on the same test set")
-        baselines = predict_number_baselines if manifest.target.is_number else predict_baselines
-        save_baseline_predictions(run, *baselines(manifest, split, store, seed=settings.seed))
+        _save_baselines(run, settings, manifest, split, store, display)
     run.mark("started", best_epoch=fitted.best_epoch, **{fitted.monitor: fitted.best_score})
     if settings.evaluation.shuffled_labels and not _train_on_shuffled_labels(run, settings, manifest, split, display):
         run.mark("interrupted")
@@ -279,19 +277,49 @@ def _train(
     return evaluation
 
 
-def _fit_on_table(
+def _open_store(settings: ExperimentConfig, manifest: Manifest, display: Display) -> Store:
+    with display.progress("Decoding images") as progress:
+        return open_store(manifest, settings.preprocessing, progress=progress)
+
+
+def _fit_without_network(
     run: Run, settings: ExperimentConfig, manifest: Manifest, split: Split, display: Display
-) -> Evaluation | NumberEvaluation:
-    """Fit a classifier without a network on the columns of a table, and evaluate it."""
-    classifier = TableClassifier.fit(manifest, split, settings)
-    display.say(f"Columns: {classifier.encoder.text}")
+) -> Evaluation | NumberEvaluation | None:
+    """Fit a classifier without a network on features of subjects, and evaluate it; None if that was interrupted."""
+    store = _open_store(settings, manifest, display) if needs_pixels(settings) else None
+    classifier = ClassicalClassifier.fit(manifest, split, settings, store, display)
+    display.say(f"{'Columns' if classifier.features.table_only else 'Features'}: {classifier.features.text}")
     classifier.save(run, settings)
-    val, test = (classifier.predict(manifest, split, subset) for subset in ("val", "test"))
+    val, test = (classifier.predict(manifest, split, subset, store, display) for subset in ("val", "test"))
     val.save(run.predictions("val"))
     test.save(run.predictions("test"))
+    if store is not None:
+        rows = np.flatnonzero(manifest.table["sample"].isin(split.samples["test"]))
+        save_examples(run, test, store, rows)
+        _save_quality(run, settings, manifest, split, store)
+        if settings.evaluation.baselines:
+            _save_baselines(run, settings, manifest, split, store, display)
+        if settings.evaluation.shuffled_labels and not _train_on_shuffled_labels(
+            run, settings, manifest, split, display
+        ):
+            run.mark("interrupted")
+            return None
     evaluation = evaluate_run(run, settings, manifest, split, val=val, test=test)
     run.mark("finished")
     return evaluation
+
+
+def _save_quality(run: Run, settings: ExperimentConfig, manifest: Manifest, split: Split, store: Store) -> None:
+    heads = settings.preprocessing.showing_the_head()
+    save_quality(run, manifest, split, store if heads is settings.preprocessing else open_store(manifest, heads))
+
+
+def _save_baselines(
+    run: Run, settings: ExperimentConfig, manifest: Manifest, split: Split, store: Store, display: Display
+) -> None:
+    display.say("Evaluating baselines on the same test set")
+    baselines = predict_number_baselines if manifest.target.is_number else predict_baselines
+    save_baseline_predictions(run, *baselines(manifest, split, store, seed=settings.seed))
 
 
 def _train_image_alone(
@@ -308,7 +336,8 @@ def _train_on_shuffled_labels(
     run: Run, settings: ExperimentConfig, manifest: Manifest, split: Split, display: Display
 ) -> bool:
     """Train on shuffled labels in a folder inside the run; False if that was interrupted."""
-    title = "Training the same network with labels shuffled across subjects:"
+    what = "network" if settings.model.classical is None else "model"
+    title = f"Training the same {what} with labels shuffled across subjects:"
     return _train_inside(
         Run(run.shuffled), settings, lambda: shuffle_labels(manifest, split, seed=settings.seed), title, display
     )

@@ -1,0 +1,205 @@
+"""Predict subjects with classifiers without a network: from images, from a table, or from images with such columns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from gyrus.datasets.manifest import Manifest, Problem, require_dimensions
+from gyrus.datasets.store import Store, open_store, without_unusable
+from gyrus.errors import ConfigError, DataError
+from gyrus.executor import folder_for_temporary_files
+from gyrus.files import temporary_folder
+from gyrus.inference.pooling import average_predictions
+from gyrus.inference.predictions import Predictions
+from gyrus.models.tree_ensemble import TreeEnsemble
+from gyrus.runs.run_folder import Run
+from gyrus.workflows.classical import ClassicalClassifier, show_missing_cells
+from gyrus.workflows.display import Display
+from gyrus.workflows.ensemble import Weighting, member_weights, shared_choices
+from gyrus.workflows.experiment_config import DataConfig, ExperimentConfig, load_run_config
+from gyrus.workflows.load_data import (
+    Input,
+    channel_patterns,
+    input_text,
+    is_people_table,
+    scan_unlabelled,
+    sessions_of,
+)
+from gyrus.workflows.skipped_samples import for_each_input, write_skipped
+
+
+def predict_without_network(
+    runs: Sequence[Run],
+    inputs: Sequence[str | Path],
+    *,
+    out: Path | None,
+    data: DataConfig,
+    weights: Weighting,
+    display: Display,
+) -> Predictions:
+    """Predict with one classifier without a network, or with the mean of several.
+
+    Args:
+        runs: Runs without a network.
+        inputs: Images, or tables for classifiers on the columns of a table. None of these: the table of ``data``.
+        out: The table to write.
+        data: How to read the inputs.
+        weights: "equal" or "validation".
+        display: Where notes are shown.
+
+    Raises:
+        ConfigError: The classifiers cannot be combined.
+        DataError: An input cannot be read, a column is missing, or a cell is not what its column holds.
+    """
+    members = [_Member(ClassicalClassifier.load(run), load_run_config(run), run) for run in runs]
+    if not inputs and data.table and not any(member.needs_images for member in members):
+        inputs, data = [data.table], data.model_copy(update={"table": None})
+    if not inputs:
+        raise DataError("Nothing to predict: name at least one image, folder or table.")
+    _require_compatible(members)
+    data = members[0].reading(data)
+    factors = member_weights(runs, weights)
+    one = partial(_predict_input, members=members, weights=factors, data=data, display=display)
+    found, skipped = for_each_input(sessions_of(inputs, data), one, skip=data.on_bad_file == "skip")
+    table = pd.concat([each.table for each in found], ignore_index=True).drop_duplicates("sample")
+    engines = tuple(dict.fromkeys(member.engine for member in members))
+    predictions = _decided(replace(found[0], table=table, engines=engines), runs, factors, display)
+    if out is not None:
+        predictions.export(out)
+        write_skipped(skipped, out, display)
+    return predictions
+
+
+@dataclass(frozen=True)
+class _Member:
+    """A classifier and the config of its run."""
+
+    classifier: ClassicalClassifier
+    settings: ExperimentConfig
+    run: Run
+
+    @property
+    def needs_images(self) -> bool:
+        return self.settings.model.needs_images
+
+    @property
+    def engine(self) -> str:
+        """What predicts."""
+        return "boosted trees" if isinstance(self.classifier.model, TreeEnsemble) else "a linear model"
+
+    @property
+    def view(self) -> dict[str, object]:
+        """The fields of the data config that determine which files and slices of a scan make up a sample."""
+        data = self.settings.data
+        return {"stack": data.stack, "slices": data.slices, "channels": tuple(data.channels)}
+
+    def reading(self, config: DataConfig) -> DataConfig:
+        """How new data are read: slices, stacks and channels as in training."""
+        if not self.needs_images:
+            return config
+        data = self.settings.data
+        return config.model_copy(
+            update={
+                "stack": data.stack,
+                "slices": data.slices,
+                "window": config.window or data.window,
+                "channels": channel_patterns(data.channels, config.channels),
+            }
+        )
+
+    def store(self, manifest: Manifest, cache: Path, display: Display) -> Store | None:
+        """The preprocessed pixels, where the features need them."""
+        if not self.classifier.features.needs_pixels:
+            return None
+        with display.progress("Decoding images") as progress:
+            return open_store(manifest, self.settings.preprocessing, cache=cache, progress=progress)
+
+
+def _require_compatible(members: Sequence[_Member]) -> None:
+    first = members[0]
+    for member in members[1:]:
+        if set(member.classifier.classes) != set(first.classifier.classes):
+            raise ConfigError(
+                f"The classifiers have other classes than {list(first.classifier.classes)}: they cannot be combined."
+            )
+        if member.needs_images and first.needs_images and member.view != first.view:
+            raise ConfigError(
+                "The classifiers use other slices, stacks or channels of a scan (data.slices, data.stack, "
+                "data.channels): they cannot be combined."
+            )
+        if member.needs_images != first.needs_images:
+            raise ConfigError(
+                "A classifier on images and a classifier on a table alone cannot be averaged. Train one on both: "
+                "--set 'model.options={features: [table, voxels]}'."
+            )
+
+
+def _predict_input(
+    path: Input,
+    members: Sequence[_Member],
+    weights: Sequence[float],
+    data: DataConfig,
+    display: Display,
+) -> tuple[Predictions, tuple[Problem, ...], Path]:
+    first = members[0]
+    people = not isinstance(path, tuple) and data.source is None and is_people_table(path, data.columns)
+    if people and first.needs_images:
+        raise DataError(
+            f"{path} is a table without paths of images, and the classifier needs images. Name the images, and the "
+            "table with --table."
+        )
+    manifest = scan_unlabelled(path, data.model_copy(update={"source": "people"}) if people else data, display)
+    if first.needs_images:
+        manifest = require_dimensions(manifest, first.classifier.spatial_dims or manifest.spatial_dims, "run")
+    for member in members:
+        if member.classifier.encoder:
+            show_missing_cells(member.classifier.encoder, manifest, display)
+    with temporary_folder(folder_for_temporary_files()) as cache:
+        if data.on_bad_file == "skip" and manifest.has_images:
+            for member in members:
+                if member.classifier.features.needs_pixels:
+                    with display.progress(f"Preparing {input_text(path)}") as progress:
+                        manifest = without_unusable(
+                            manifest, member.settings.preprocessing, cache=cache, progress=progress
+                        )
+        found = [
+            Predictions.from_logits(
+                _names(manifest),
+                _logits(member, manifest, cache, display),
+                classes=member.classifier.classes,
+                split_unit=member.classifier.split_unit,
+                subset="new",
+                subjects=manifest.table["subject"].tolist(),
+            )
+            for member in members
+        ]
+    together = average_predictions(found, weights) if len(found) > 1 else found[0]
+    return together, manifest.problems, manifest.root
+
+
+def _logits(member: _Member, manifest: Manifest, cache: Path, display: Display) -> np.ndarray:
+    return member.classifier.logits(manifest, member.store(manifest, cache, display), display)
+
+
+def _names(manifest: Manifest) -> list[str]:
+    """The paths of images; the ids of subjects without images."""
+    names = manifest.table["sample"].tolist()
+    return [str(manifest.root / name) for name in names] if manifest.has_images else names
+
+
+def _decided(predictions: Predictions, runs: Sequence[Run], weights: Sequence[float], display: Display) -> Predictions:
+    """Predictions with the columns of calibration and decisions."""
+    choices = shared_choices(runs, weights, predictions.classes)
+    rule = choices.decision_rule(predictions.classes) if choices else None
+    if rule is None:
+        return predictions
+    decided, sentence = rule.applied(predictions)
+    if sentence:
+        display.say(sentence)
+    return decided

@@ -1,0 +1,145 @@
+"""Classifiers without a network on images: from files to a report, and from new files to predictions."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from safetensors import safe_open
+
+from gyrus.errors import ConfigError, DataError, RunError
+from gyrus.evaluation.result import Evaluation
+from gyrus.inference.predictions import Predictions
+from gyrus.workflows.classical import ClassicalClassifier
+from gyrus.workflows.compare import compare
+from gyrus.workflows.crossval import crossval
+from gyrus.workflows.explain.explain import explain
+from gyrus.workflows.predict import predict
+from gyrus.workflows.train import train
+from tests.support.command_line import gyrus
+
+SLICES = {
+    "preprocessing.steps": [{"step": "grayscale"}, {"step": "resize", "size": [16, 16]}],
+    "model.name": "logistic-regression",
+    "model.options": {"features": ["voxels", "random-convolutions"], "kernels": 10},
+    "evaluation.resamples": 0,
+}
+STACKS = {
+    **SLICES,
+    "data.stack": {"slices": 4, "choose": "even", "short": "pad"},
+    "model.name": "boosted-trees",
+    "model.options": {"features": ["tissue-maps"], "cells": 200, "trees": 5},
+    "evaluation.baselines": False,
+}
+
+
+@pytest.fixture(scope="module")
+def run(phantom_folder, tmp_path_factory):
+    return train(data=phantom_folder, out=tmp_path_factory.mktemp("runs") / "slices", overrides=SLICES)
+
+
+@pytest.fixture
+def _no_page(monkeypatch):
+    """Drawing takes much longer than the fit."""
+    monkeypatch.setattr("gyrus.workflows.evaluate.report_run", lambda *_: None)
+
+
+@pytest.fixture(scope="module")
+def of_stacks(phantom_folder, tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("gyrus.workflows.evaluate.report_run", lambda *_: None)
+        return train(data=phantom_folder, out=tmp_path_factory.mktemp("runs") / "stacks", overrides=STACKS)
+
+
+def test_a_run_on_images_has_the_files_of_every_run_and_no_pickle(run):
+    assert not run.foreign_files
+    about = run.description
+    assert about["features"] == ["voxels (16 x 16 means of blocks)", "responses to 10 random kernels"]
+    assert about["feature_count"] == 256 + 20
+    assert "linear-svm" in run.baselines.read_text()
+    with safe_open(run.weights, framework="numpy") as file:
+        assert file.get_tensor("weights").shape == (2, 276)
+    page = run.report.read_text()
+    assert "responses to 10 random kernels" in page
+    assert run.card.exists()
+    assert run.examples.exists()
+
+
+def test_all_images_of_a_subject_get_the_prediction_of_the_subject(run):
+    table = Predictions.load(run.predictions("test")).table
+    assert (table.groupby("subject")["logit:" + table["target"][0]].nunique() == 1).all()
+    assert Evaluation.load(run.metrics).headline.metrics["accuracy"].value > 0.5
+
+
+@pytest.mark.parametrize("which", ["slices", "stacks"])
+def test_new_images_get_the_same_probabilities_as_in_the_test_set(which, run, of_stacks, phantom_folder):
+    trained = {"slices": run, "stacks": of_stacks}[which]
+    test = Predictions.load(trained.predictions("test"))
+    new = predict(trained, [phantom_folder])
+    known = pd.Series(new.probabilities[:, 0], index=[name.rpartition("/")[2] for name in new.table["sample"]])
+    names = [name.rpartition("/")[2] for name in test.table["sample"]]
+    np.testing.assert_allclose(known[names], test.probabilities[:, 0], atol=1e-6)
+
+
+@pytest.mark.usefixtures("_no_page")
+def test_a_loaded_classifier_is_the_saved_one_and_the_same_seed_gives_the_same(run, phantom_folder, tmp_path):
+    again = train(data=phantom_folder, out=tmp_path / "again", overrides={**SLICES, "evaluation.baselines": False})
+    assert again.weights.read_bytes() == run.weights.read_bytes()
+    first, second = (ClassicalClassifier.load(each) for each in (run, again))
+    assert first.features.document() == second.features.document()
+
+
+@pytest.mark.usefixtures("_no_page")
+def test_it_is_cross_validated_averaged_and_compared(run, phantom_folder, tmp_path):
+    quick = {**SLICES, "model.options": {"features": ["voxels"], "C": 1.0}}
+    folds = crossval(data=phantom_folder, out=tmp_path / "folds", folds=2, overrides=quick)
+    assert len(folds.predictions()) == 96
+    together = predict(tmp_path / "folds", [phantom_folder])
+    alone = [predict(each, [phantom_folder]).probabilities for each in folds.runs]
+    np.testing.assert_allclose(together.probabilities, np.mean(alone, axis=0), atol=1e-12)
+    other = train(data=phantom_folder, out=tmp_path / "other", overrides={**quick, "model.name": "ridge"})
+    board = compare({"both": run.folder, "voxels": other.folder}, out=tmp_path / "comparison", resamples=20)
+    entries = board.leaderboard.tables[0].standings
+    assert {each.entry.facts["Model"] for each in entries} == {
+        "logistic-regression on voxels, random-convolutions",
+        "ridge on voxels",
+    }
+
+
+@pytest.mark.usefixtures("_no_page")
+def test_a_table_and_voxels_are_one_classifier(phantom_folder, tmp_path):
+    subjects = sorted({image.stem.rpartition("_")[0] for image in phantom_folder.rglob("*.png")})
+    table = pd.DataFrame({"subject": subjects, "age": range(60, 60 + len(subjects))})
+    table.to_csv(tmp_path / "people.csv", index=False)
+    settings = {
+        **SLICES,
+        "model.options": {"features": ["table", "voxels"], "C": 1.0},
+        "data.table": str(tmp_path / "people.csv"),
+        "data.table_columns": ["age"],
+        "evaluation.baselines": False,
+    }
+    run = train(data=phantom_folder, out=tmp_path / "run", overrides=settings)
+    assert run.description["feature_count"] == 257
+    out = tmp_path / "out.csv"
+    told = gyrus("predict", run.folder, phantom_folder, "--table", tmp_path / "people.csv", "--out", out)
+    assert "96 predictions by a linear model" in told.stdout
+    with pytest.raises(ConfigError, match="does not use them: add 'table' to"):
+        train(
+            data=phantom_folder,
+            out=tmp_path / "none",
+            overrides={**settings, "model.options": {"features": ["voxels"]}},
+        )
+
+
+def test_what_it_cannot_do_says_so(run, of_stacks, phantom_folder, tmp_path):
+    with pytest.raises(RunError, match="is a logistic-regression on voxels, random-convolutions: it has no network"):
+        explain(run.folder, out=tmp_path / "maps")
+    people = tmp_path / "people.csv"
+    pd.DataFrame({"subject": ["a"], "age": [1]}).to_csv(people, index=False)
+    with pytest.raises(DataError, match="is a table without paths of images, and the classifier needs images"):
+        predict(run, [people])
+    with pytest.raises(ConfigError, match="use other slices, stacks or channels of a scan"):
+        predict([run, of_stacks], [phantom_folder])
+    with pytest.raises(ConfigError, match=r"data\.patches is set"):
+        train(data=phantom_folder, out=tmp_path / "run", overrides={**SLICES, "data.patches": {"size": [8, 8]}})
+    assert not (tmp_path / "run").exists()
