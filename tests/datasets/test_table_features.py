@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from gyrus.datasets.table_features import TableEncoder, find_column, first_of_each
+from gyrus.datasets.combat import ComBat
+from gyrus.datasets.table_features import HarmoniseConfig, TableEncoder, find_column, first_of_each
 from gyrus.errors import ConfigError, DataError
 
 PEOPLE = pd.DataFrame(
@@ -50,6 +51,66 @@ def test_saved_and_loaded_it_is_the_same(tmp_path):
     encoder = TableEncoder.fit(PEOPLE, dict.fromkeys(PEOPLE.columns, "auto"))
     encoder.save(tmp_path / "table.json")
     assert TableEncoder.load(tmp_path / "table.json") == encoder
+
+
+SCANS = pd.DataFrame(
+    {
+        "site": ["a", "A ", "a", "a", "b", "b", "b", "b"],
+        "ward": ["x", "y", "z", "x", "x", "y", "z", "z"],
+        "age": [50, 60, 70, None, 55, 65, 75, 80],
+        "cortex": [3.0, 2.5, 2.2, 2.9, 5.0, 4.1, 3.5, 3.9],
+        "ventricles": [1.0, 1.4, None, 1.1, 2.0, 2.7, 3.3, 3.2],
+    }
+)
+VOLUMES = HarmoniseConfig(columns=("cortex", "Ventricles"), keep=("age",))
+
+
+def test_columns_are_harmonised_before_they_are_standardised(tmp_path):
+    encoder = TableEncoder.fit(SCANS, {"cortex": "auto", "ventricles": "auto"}, VOLUMES)
+    whole = SCANS.dropna(subset="ventricles")
+    values, sites = whole[["cortex", "ventricles"]].to_numpy(), whole["site"].tolist()
+    age = whole["age"].fillna(SCANS["age"].mean()).to_numpy()
+    combat = ComBat.fit(values, sites, age)
+    features = encoder.encode(SCANS)
+    assert features[2, 1] == 0  # a missing cell is the mean of the training subjects
+    harmonised = combat.apply(values, sites, age)
+    np.testing.assert_allclose(
+        np.delete(features[:, 1], 2) * encoder.columns[1].scale + encoder.columns[1].mean[0], harmonised[:, 1]
+    )
+    np.testing.assert_allclose(features.mean(axis=0), 0, atol=1e-12)
+    np.testing.assert_allclose(encoder.encode(SCANS[3:5]), features[3:5])
+    encoder.save(tmp_path / "table.json")
+    assert TableEncoder.load(tmp_path / "table.json") == encoder
+    assert encoder.text.endswith("harmonised: cortex, ventricles by site, keeping age")
+
+
+def test_a_kept_column_of_several_categories_can_be_fitted():
+    table = pd.concat([SCANS] * 3, ignore_index=True)
+    table["cortex"] += np.arange(24) % 5 / 10
+    kept = HarmoniseConfig(columns=("cortex",), keep=("ward",))
+    encoder = TableEncoder.fit(table, {"cortex": "number"}, kept)
+    assert encoder.harmonisation.combat.covariates == ("ward=y", "ward=z")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"site": "c"}, "of a site without training subjects, first: 'c'"),
+        ({"site": None}, "'site' is empty in 8 rows, first: 0"),
+        ({"cortex": "thick"}, "'cortex' must hold numbers"),
+        ({}, "needs the column 'site', which the table lacks"),
+    ],
+)
+def test_rows_that_cannot_be_harmonised_are_refused(change, words):
+    encoder = TableEncoder.fit(SCANS, {"cortex": "auto"}, HarmoniseConfig(columns=("cortex",)))
+    table = SCANS.astype(object).assign(**change) if change else SCANS.drop(columns="site")
+    with pytest.raises(DataError, match=words):
+        encoder.encode(table)
+
+
+def test_a_column_has_one_role_in_a_harmonisation():
+    with pytest.raises(ValueError, match="'age' is named twice"):
+        HarmoniseConfig(columns=("Age", "cortex"), keep=("age",))
 
 
 def test_it_depends_on_no_row_but_those_that_it_was_fitted_on():

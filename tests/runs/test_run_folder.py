@@ -109,3 +109,13 @@ def test_two_processes_cannot_write_into_one_run(tmp_path):
 )
 def test_the_titles_of_runs_that_gyrus_has_named_are_distinct(tmp_path, place, title):
     assert Run(tmp_path / place).title == title
+
+
+def test_every_file_of_a_run_is_known_as_its_own(tmp_path):
+    run = Run.create(tmp_path / "run")
+    files = [getattr(run, name) for name, value in vars(Run).items() if type(value).__name__ == "_File"]
+    for path in files:
+        if path.suffix:  # others are folders
+            path.parent.mkdir(exist_ok=True)
+            path.touch()
+    assert run.foreign_files == ()

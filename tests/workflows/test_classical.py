@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,7 @@ from gyrus.datasets.manifest import Manifest
 from gyrus.datasets.splits import Split
 from gyrus.errors import ConfigError, DataError, RunError
 from gyrus.evaluation.matching import MatchedScores
+from gyrus.evaluation.site_check import SiteCheck
 from gyrus.inference.predictions import Predictions
 from gyrus.runs.run_folder import Run
 from gyrus.workflows.classical import ClassicalClassifier
@@ -19,6 +21,7 @@ from gyrus.workflows.crossval import crossval
 from gyrus.workflows.display import SILENT
 from gyrus.workflows.experiment_config import load_config
 from gyrus.workflows.explain.explain import explain
+from gyrus.workflows.harmonisation import require_harmonisable
 from gyrus.workflows.predict import predict
 from gyrus.workflows.train import resume, train
 from gyrus.workflows.training_plan import data_to_train, plan_training
@@ -139,6 +142,66 @@ def test_a_missing_column_is_named(run, people, tmp_path):
     words = refused("predict", run.folder, tmp_path / "new.csv", "--out", out)
     assert "needs the column 'age', which the table lacks. It has: sex" in " ".join(words.split())
     assert not out.exists()
+
+
+HARMONISED = SETTINGS | {
+    "data.table_columns": ["age", "volume", "cortex"],
+    "data.harmonise": {"columns": ["volume", "cortex"], "site": "site", "keep": ["age"]},
+    "evaluation.resamples": 100,
+}
+
+
+@pytest.fixture(scope="module")
+def sites(people, tmp_path_factory):
+    """The people at two sites, one of which shifts volumes."""
+    table, random = pd.read_csv(people), np.random.default_rng(1)
+    table["site"] = np.resize(["north", "south"], len(table))
+    for name in ("volume", "cortex"):
+        table[name] = random.normal(size=len(table)) + 4 * (table["site"] == "south")
+    path = tmp_path_factory.mktemp("sites") / "people.csv"
+    table.to_csv(path, index=False)
+    return path
+
+
+def test_columns_are_harmonised_by_the_training_set_and_the_site_is_checked(sites, tmp_path):
+    run = train(data=sites, out=tmp_path / "run", overrides=HARMONISED)
+    check = SiteCheck.load(run.site_check)
+    assert check.before.value > 0.95 > 0.7 > check.after.value
+    assert "Harmonised between sites" in run.report.read_text()
+    assert check.text() in run.classification_report.read_text()
+    assert not run.foreign_files
+    test = Predictions.load(run.predictions("test"))
+    pd.read_csv(sites).drop(columns="diagnosis").to_csv(tmp_path / "new.csv", index=False)
+    new = predict(run, [tmp_path / "new.csv"]).table.set_index("sample")
+    columns = [f"logit:{name}" for name in test.classes]
+    np.testing.assert_allclose(new.loc[test.table["sample"], columns], test.table[columns], atol=1e-10)
+    pd.read_csv(sites).replace({"site": {"south": "east"}}).to_csv(tmp_path / "new.csv", index=False)
+    words = " ".join(refused("predict", run.folder, tmp_path / "new.csv", "--out", tmp_path / "out.csv").split())
+    assert "of a site without training subjects, first: 'east'" in words
+    assert not (tmp_path / "out.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"split.method": "leave-one-group-out", "split.group": "site"}, "the test set is a group that the training"),
+        ({"data.table_columns": ["age", "volume"]}, "names 'cortex', which is not among table_columns"),
+        ({"data.harmonise": {"columns": ["volume"], "site": "scanner"}}, "no column 'scanner'"),
+    ],
+)
+def test_what_cannot_be_harmonised_is_refused_before_training(sites, tmp_path, change, words):
+    with pytest.raises(ConfigError, match=words):
+        train(data=sites, out=tmp_path / "run", overrides=HARMONISED | change)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_site_without_training_subjects_is_refused_before_training(sites):
+    settings = load_config(None, HARMONISED | {"data.path": str(sites)})
+    manifest, split = data_to_train(settings, SILENT)
+    moved = manifest.table["sample"].isin(split.samples["test"])
+    table = manifest.table.assign(site=manifest.table["site"].where(~moved, "east"))
+    with pytest.raises(DataError, match="without training subjects, first: 'east'"):
+        require_harmonisable(replace(manifest, table=table), split, settings)
 
 
 def test_it_is_compared_and_cross_validated_like_any_classifier(run, people, tmp_path):

@@ -161,8 +161,22 @@ def site_auc(features: npt.ArrayLike, sites: Sequence[str], *, seed: int = 0) ->
     Raises:
         DataError: There is only one site, or a site has one subject.
     """
-    from sklearn.linear_model import LogisticRegression
     from sklearn.metrics import roc_auc_score
+
+    known, codes, chances = site_probabilities(features, sites, seed=seed)
+    areas = [roc_auc_score(codes == site, chances[:, site]) for site in range(len(known))]
+    return float(np.mean(areas))
+
+
+def site_probabilities(
+    features: npt.ArrayLike, sites: Sequence[str], *, seed: int = 0
+) -> tuple[tuple[str, ...], Integers, Floats]:
+    """Read the site of each subject from features, by a model that was fitted on other subjects; as :func:`site_auc`.
+
+    Returns:
+        The S sites, the site of each subject (N,), and the probability of each site (N, S).
+    """
+    from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
@@ -172,8 +186,7 @@ def site_auc(features: npt.ArrayLike, sites: Sequence[str], *, seed: int = 0) ->
     for train, held_out in inner_folds(codes, list(range(len(values))), seed):
         model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=5000)).fit(values[train], codes[train])
         chances[np.ix_(held_out, model.classes_)] = model.predict_proba(values[held_out])
-    areas = [roc_auc_score(codes == site, chances[:, site]) for site in range(len(known))]
-    return float(np.mean(areas))
+    return known, codes, chances
 
 
 def _posterior(values: Floats) -> tuple[Floats, Floats]:

@@ -12,7 +12,10 @@ from typing import TYPE_CHECKING, ClassVar, Literal, cast, get_args
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import Field, field_validator, model_validator
 
+from gyrus.configuration import Section
+from gyrus.datasets.combat import ComBat
 from gyrus.datasets.identifiers import comparable
 from gyrus.datasets.manifest import COLUMNS
 from gyrus.errors import ConfigError, DataError
@@ -49,6 +52,31 @@ MOST_CATEGORIES = 30
 _MISSING = ("", "n/a", "na", "nan", "none", "null")
 
 
+class HarmoniseConfig(Section):
+    """Columns of numbers whose shift and scale between sites are removed; see :class:`ComBat`."""
+
+    columns: tuple[str, ...] = Field(
+        min_length=1, description="columns of data.table_columns with numbers that the site changes, such as volumes"
+    )
+    site: str = Field("site", description="column with the site or scanner")
+    keep: tuple[str, ...] = Field(
+        (), description="columns whose association with the others is kept, such as age and sex; never the class"
+    )
+
+    @field_validator("columns", "keep", mode="before")
+    @classmethod
+    def _one_column(cls, value: object) -> object:
+        return (value,) if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _each_once(self) -> HarmoniseConfig:
+        names = [name.casefold().strip() for name in (*self.columns, self.site, *self.keep)]
+        twice = [name for name in names if names.count(name) > 1]
+        if twice:
+            raise ValueError(f"'{twice[0]}' is named twice in columns, site and keep; each has one role")
+        return self
+
+
 @dataclass(frozen=True)
 class TableColumn:
     """A column of a table and how it becomes features.
@@ -82,34 +110,113 @@ class TableColumn:
 
 
 @dataclass(frozen=True)
+class Harmonisation(Saved):
+    """ComBat on columns of a table, as fitted on the training subjects.
+
+    Attributes:
+        columns: The F columns, by their names in the training data.
+        site: The column with the site.
+        kept: The columns whose association with the features is kept.
+        combat: Shift and scale of each site.
+    """
+
+    SCHEMA: ClassVar[str] = "gyrus.harmonisation/1"
+
+    columns: tuple[str, ...]
+    site: str
+    kept: tuple[TableColumn, ...]
+    combat: ComBat
+
+    @classmethod
+    def fit(cls, table: pd.DataFrame, config: HarmoniseConfig) -> Harmonisation:
+        """Fit on the training subjects that lack none of the columns.
+
+        Args:
+            table: One row per training subject.
+            config: The columns.
+
+        Raises:
+            ConfigError: There is no such column.
+            DataError: A site is missing, a cell of a number is none, or ComBat cannot be fitted.
+        """
+        columns = tuple(find_column(table, name) for name in config.columns)
+        kept = tuple(
+            _fit_column(found, text_of_cells(table[found]), "auto")
+            for found in (find_column(table, name) for name in config.keep)
+        )
+        values, sites = _cells_of(table, columns), _site_of(table, find_column(table, config.site))
+        whole = np.asarray(np.isfinite(values).all(axis=1))
+        covariates, names = _covariates(kept, table)
+        combat = ComBat.fit(
+            values[whole],
+            [site for site, use in zip(sites, whole, strict=True) if use],
+            covariates[whole],
+            names=columns,
+            covariate_names=names,
+        )
+        return cls(columns, find_column(table, config.site), kept, combat)
+
+    def apply(self, table: pd.DataFrame) -> pd.DataFrame:
+        """The table with harmonised columns; missing cells stay missing.
+
+        Raises:
+            DataError: A column or a site is missing, a site has no training subjects, or a cell of a number is none.
+        """
+        names = [_needed_column(table, name) for name in self.columns]
+        values, sites, covariates = self.features(table)
+        harmonised = self.combat.apply(np.nan_to_num(values), sites, covariates)
+        harmonised = np.where(np.isfinite(values), harmonised, np.nan)
+        return table.assign(**{name: harmonised[:, number] for number, name in enumerate(names)})
+
+    def features(self, table: pd.DataFrame) -> tuple[Floats, list[str], Floats]:
+        """The columns as they are (N, F), NaN where a cell is missing; the sites (N,); the kept features (N, P)."""
+        names = [_needed_column(table, name) for name in self.columns]
+        sites = _site_of(table, _needed_column(table, self.site))
+        return _cells_of(table, names), sites, _covariates(self.kept, table)[0]
+
+    @property
+    def text(self) -> str:
+        """What is harmonised, in words: "nWBV by site, keeping age"."""
+        kept = f", keeping {listed([column.name for column in self.kept])}" if self.kept else ""
+        return f"{listed(self.columns, 10)} by {self.site}{kept}"
+
+
+@dataclass(frozen=True)
 class TableEncoder(Saved):
     """From the columns of a table to features, as fitted on the training subjects.
 
     Attributes:
         columns: The columns in the order of the features.
+        harmonisation: What is done to columns before; None: nothing.
     """
 
     SCHEMA: ClassVar[str] = "gyrus.table_encoder/1"
 
     columns: tuple[TableColumn, ...]
+    harmonisation: Harmonisation | None = None
 
     @classmethod
-    def fit(cls, table: pd.DataFrame, kinds: Mapping[str, ColumnKind]) -> TableEncoder:
+    def fit(
+        cls, table: pd.DataFrame, kinds: Mapping[str, ColumnKind], harmonise: HarmoniseConfig | None = None
+    ) -> TableEncoder:
         """Fit the features of some columns.
 
         Args:
             table: One row per training subject.
             kinds: What each column holds, by name; upper and lower case do not matter.
+            harmonise: Which of them are harmonised between sites before; None: none.
 
         Raises:
             ConfigError: There is no such column.
             DataError: A column has no value in the training set, or its cells are not what was stated.
         """
         columns = []
+        harmonisation = Harmonisation.fit(table, harmonise) if harmonise else None
+        table = harmonisation.apply(table) if harmonisation else table
         for name, kind in kinds.items():
             found = find_column(table, name)
             columns.append(_fit_column(found, text_of_cells(table[found]), kind))
-        return cls(tuple(columns))
+        return cls(tuple(columns), harmonisation)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -119,7 +226,8 @@ class TableEncoder(Saved):
     @property
     def text(self) -> str:
         """The columns and what they hold, in one line."""
-        return ", ".join(column.text for column in self.columns)
+        harmonised = f"; harmonised: {self.harmonisation.text}" if self.harmonisation else ""
+        return ", ".join(column.text for column in self.columns) + harmonised
 
     def encode(self, table: pd.DataFrame, *, unknown: Literal["missing", "error"] = "error") -> Floats:
         """The features of each row, (N, F).
@@ -129,13 +237,15 @@ class TableEncoder(Saved):
             unknown: What happens to a category that no training subject has: it counts as missing, or is an error.
 
         Raises:
-            DataError: A column is missing, a cell of a number is no number, or a category is unknown.
+            DataError: A column is missing, a cell of a number is no number, a category is unknown, or columns are
+                harmonised and a site is missing or has no training subjects.
         """
+        table = self.harmonisation.apply(table) if self.harmonisation else table
         parts = [self._encode_column(table, column, unknown) for column in self.columns]
         return np.concatenate(parts, axis=1) if parts else np.empty((len(table), 0))
 
     def _encode_column(self, table: pd.DataFrame, column: TableColumn, unknown: str) -> Floats:
-        cells = text_of_cells(table[self._find(table, column)])
+        cells = text_of_cells(table[_needed_column(table, column.name)])
         names = _row_names(table)
         if column.kind == "number":
             values = _numbers(column.name, cells, names)
@@ -160,19 +270,10 @@ class TableEncoder(Saved):
         centred = rows - np.asarray(column.mean)
         return centred[:, 1:] if len(column.categories) == 2 else centred
 
-    def _find(self, table: pd.DataFrame, column: TableColumn) -> str:
-        try:
-            return find_column(table, column.name)
-        except ConfigError as error:
-            raise DataError(
-                f"The classifier needs the column '{column.name}', which the table lacks. It has: "
-                f"{listed(additional_columns(table)) or 'none'}. Add the column; cells may be empty."
-            ) from error
-
     def missing(self, table: pd.DataFrame) -> dict[str, int]:
         """How many cells of each column are missing, for columns that lack some."""
         counts = {
-            column.name: sum(cell is None for cell in text_of_cells(table[self._find(table, column)]))
+            column.name: sum(cell is None for cell in text_of_cells(table[_needed_column(table, column.name)]))
             for column in self.columns
         }
         return {name: count for name, count in counts.items() if count}
@@ -285,6 +386,53 @@ def first_of_each(table: pd.DataFrame, units: Sequence[object]) -> pd.DataFrame:
     import pandas as pd
 
     return table.groupby(pd.Series(list(units), index=table.index, name="unit"), sort=True).first()
+
+
+def _needed_column(table: pd.DataFrame, name: str) -> str:
+    """A column that a classifier needs, as :func:`find_column`.
+
+    Raises:
+        DataError: The table lacks it.
+    """
+    try:
+        return find_column(table, name)
+    except ConfigError as error:
+        raise DataError(
+            f"The classifier needs the column '{name}', which the table lacks. It has: "
+            f"{listed(additional_columns(table)) or 'none'}. Add the column; cells may be empty."
+        ) from error
+
+
+def _covariates(columns: Sequence[TableColumn], table: pd.DataFrame) -> tuple[Floats, list[str]]:
+    """Columns as features that do not depend on each other, (N, P), and their names."""
+    parts, names = [np.empty((len(table), 0))], list[str]()
+    for column in columns:
+        skip = int(len(column.categories) > 2)  # the indicators of all categories add up to a constant
+        parts.append(TableEncoder((column,)).encode(table, unknown="missing")[:, skip:])
+        names += column.features[skip:]
+    return np.concatenate(parts, axis=1), names
+
+
+def _cells_of(table: pd.DataFrame, names: Sequence[str]) -> Floats:
+    """Columns of numbers, (N, F); NaN where a cell is missing."""
+    rows = _row_names(table)
+    return np.column_stack([_numbers(name, text_of_cells(table[name]), rows) for name in names])
+
+
+def _site_of(table: pd.DataFrame, name: str) -> list[str]:
+    """The site of each row.
+
+    Raises:
+        DataError: A cell is missing.
+    """
+    sites, rows = text_of_cells(table[name]), _row_names(table)
+    missing = [row for row, site in zip(rows, sites, strict=True) if site is None]
+    if missing:
+        raise DataError(
+            f"The column '{name}' is empty in {counted(len(missing), 'row')}, first: {missing[0]}. Columns cannot be "
+            "harmonised without the site. Fill the cells, or leave out these rows."
+        )
+    return [site for site in sites if site is not None]
 
 
 def _fit_column(name: str, cells: Sequence[str | None], kind: ColumnKind) -> TableColumn:

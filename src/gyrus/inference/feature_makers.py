@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gyrus.datasets.manifest import Manifest
-from gyrus.datasets.table_features import ColumnKind, TableEncoder, first_of_each
+from gyrus.datasets.table_features import ColumnKind, HarmoniseConfig, TableEncoder, first_of_each
 from gyrus.errors import ConfigError, DataError
 from gyrus.models.options import FeatureKind, FeatureOptions, StemRule
 from gyrus.registry import look_up
@@ -117,6 +117,7 @@ class FitSettings:
         weights: The pretrained weights: True for the published ones, or a path.
         stem: How the first layer of a pretrained network is adapted to another number of channels.
         seed: Seed of all draws.
+        harmonise: Which columns are harmonised between sites; None: none.
     """
 
     options: FeatureOptions
@@ -125,6 +126,7 @@ class FitSettings:
     weights: bool | str = False
     stem: StemRule = "sum"
     seed: int = 0
+    harmonise: HarmoniseConfig | None = None
 
     @property
     def scaling(self) -> Normalisation:
@@ -224,7 +226,8 @@ class TableColumns(FeatureMaker):
     @classmethod
     def fit(cls, samples: Samples, settings: FitSettings) -> TableColumns:
         """Fit on one row per unit."""
-        return cls(TableEncoder.fit(first_of_each(samples.table, samples.units.tolist()), settings.columns))
+        table = first_of_each(samples.table, samples.units.tolist())
+        return cls(TableEncoder.fit(table, settings.columns, settings.harmonise))
 
     def features(self, samples: Samples) -> Floats:
         """The encoded columns."""

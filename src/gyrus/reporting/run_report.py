@@ -16,6 +16,7 @@ from gyrus.datasets.splits import Split
 from gyrus.evaluation.added_value import AddedValue
 from gyrus.evaluation.assessment import Assessment
 from gyrus.evaluation.result import Baselines, Evaluation
+from gyrus.evaluation.site_check import SiteCheck
 from gyrus.evaluation.subgroups import Subgroups
 from gyrus.files import read_lines, reading
 from gyrus.inference.predictions import Predictions
@@ -156,11 +157,16 @@ def content_of_run(run: Run, manifest: Manifest, split: Split, history: pd.DataF
         "split": split_facts(split),
         "findings": findings_of(run, manifest),
         "can_be_audited": True,
-        "training": training_facts(facts, run.description),
+        "training": (*training_facts(facts, run.description), *_site_facts(run)),
         "config_text": run.config.read_text(encoding="utf-8"),
         "command": command_text(facts["command"]),
         "environment": environment_facts(run.environment),
     }
+
+
+def _site_facts(run: Run) -> Facts:
+    """Which columns were harmonised, and whether the site can still be read from them."""
+    return (("Harmonised between sites", SiteCheck.load(run.site_check).text()),) if run.site_check.is_file() else ()
 
 
 def split_facts(split: Split) -> Facts:

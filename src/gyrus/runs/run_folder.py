@@ -51,7 +51,7 @@ _PICTURES = r"[^/]+\.(png|svg)"
 _OWN_FILES = re.compile(
     r"((shuffled-labels|image-alone)/)*("
     r"(config\.yaml|(manifest|predictions/[^/]+)\.parquet|model\.safetensors|model_card\.md|(history|quality)\.csv)"
-    r"|(predictions/[^/]+|run|environment|split|preprocessing|model|metrics|baselines|assessment|subgroups|likeness|fusion|added_value|matched_scores|tracking)\.json"
+    r"|(predictions/[^/]+|run|environment|split|preprocessing|model|metrics|baselines|assessment|subgroups|likeness|fusion|added_value|matched_scores|site_check|visit_scores|tracking)\.json"
     r"|(classification_report|history)\.txt|report\.html|(examples|embeddings|unlike_training)\.npz|(.+/)?(\..+)?\.lock"
     rf"|figures/{_PICTURES}|checkpoints/[^/]+\.ckpt|(tensorboard|wandb)/.+"
     rf"|audit/(figures/{_PICTURES}|audit\.html|findings\.(json|csv)|(quality|subjects|maps)\.csv)"
@@ -118,6 +118,8 @@ class Run:
     """Of a network with a table: the classifier on the table, and the weights of both, JSON."""
     added_value = _File("added_value.json")
     """Scores of the table alone, the image alone and both, and whether the image adds to the table, JSON."""
+    site_check = _File("site_check.json")
+    """How well the site can be read from harmonised columns, before and after (``data.harmonise``), JSON."""
     matched_scores = _File("matched_scores.json")
     """Scores on matched and weighted subjects, ``gyrus evaluate --matched``, JSON."""
     image_alone = _File("image-alone")

@@ -107,6 +107,7 @@ class ClassicalClassifier:
             settings.model.pretrained,
             settings.model.stem_weights,
             settings.seed,
+            settings.data.harmonise,
         )
         with display.progress("Computing features of the training set") as progress:
             features, of_units = SubjectFeatures.fit(samples, fitting, progress=progress)
@@ -282,7 +283,7 @@ def _training_units(manifest: Manifest, split: Split) -> pd.DataFrame:
 
 def fit_encoder(manifest: Manifest, split: Split, settings: ExperimentConfig) -> TableEncoder:
     """Fit the features of the columns of a config on the training set, each subject counted once."""
-    return TableEncoder.fit(_training_units(manifest, split), settings.data.table_columns)
+    return TableEncoder.fit(_training_units(manifest, split), settings.data.table_columns, settings.data.harmonise)
 
 
 def needs_pixels(settings: ExperimentConfig) -> bool:

@@ -129,7 +129,7 @@ def crossval(
     saved = folder / "manifest.parquet"
     if saved.is_file():
         before = Manifest.load(saved).table
-        require_same_columns(before, manifest.table, settings.data.table_columns, "the cross-validation")
+        require_same_columns(before, manifest.table, settings.data.columns_of_the_table, "the cross-validation")
     with Run(folder).locked():
         # First, because a folder that holds anything else but no plan is not continued.
         write_facts(folder, plan, folds=folds, repeats=repeats, status="started")

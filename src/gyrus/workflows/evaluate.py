@@ -32,6 +32,7 @@ from gyrus.types import SplitUnit, Subset
 from gyrus.workflows.baselines import evaluate_run_baselines
 from gyrus.workflows.crossval_folder import CrossValidation, is_crossval
 from gyrus.workflows.experiment_config import EvaluationConfig, ExperimentConfig, load_run_config
+from gyrus.workflows.harmonisation import check_sites
 from gyrus.workflows.matched_scores import score_matched_crossval, score_matched_run
 from gyrus.workflows.number_evaluation import evaluate_number_file, evaluate_number_run, evaluate_number_table
 from gyrus.workflows.saved_outputs import QUALITY, load_quality
@@ -214,10 +215,12 @@ def evaluate_run(
     if by_visit:
         by_visit.save(run.visit_scores)
     of_visits = [by_visit.text() + "\n"] if by_visit else []
+    site = check_sites(run, manifest, split, settings)
+    sites = [one_per_line([site.text()]) + "\n"] if site else []
     question = [one_per_line(added.text().splitlines()) + "\n"] if added else []
     files = [one_per_line([f"Files of the data: {manifest.files.summary}."]) + "\n"] if manifest.files else []
     matched = [MatchedScores.load(run.matched_scores).text() + "\n"] if run.matched_scores.is_file() else []
-    texts = [*question, evaluation.text(baselines), *of_visits, *matched, assessment.text(), *files]
+    texts = [*question, evaluation.text(baselines), *of_visits, *matched, *sites, assessment.text(), *files]
     write_text(run.classification_report, "\n".join(texts))
     results = RunResults(
         predictions=test,

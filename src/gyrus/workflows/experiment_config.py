@@ -17,7 +17,7 @@ from gyrus.datasets.patches import PatchConfig
 from gyrus.datasets.slice_stacks import StackConfig
 from gyrus.datasets.slices import SliceConfig
 from gyrus.datasets.splits import SplitConfig
-from gyrus.datasets.table_features import ColumnKind
+from gyrus.datasets.table_features import ColumnKind, HarmoniseConfig
 from gyrus.datasets.visits import Visits
 from gyrus.errors import ConfigError, RunError
 from gyrus.evaluation.result import Interval
@@ -123,6 +123,11 @@ class DataConfig(Section):
         default_factory=dict,
         description="columns the classifier uses: a list, or with what they hold, as {age: number, site: category}",
     )
+    harmonise: HarmoniseConfig | None = Field(
+        None,
+        description="remove differences between sites from columns of numbers by ComBat, fitted on the training set, "
+        "for example {columns: [nWBV], site: site, keep: [age, sex]}",
+    )
 
     @field_validator("table_columns", mode="before")
     @classmethod
@@ -140,6 +145,20 @@ class DataConfig(Section):
         if self.target and (self.classes or self.merge or self.ordered):
             raise ValueError(f"the target is the number '{self.target}', so give neither classes, ordered nor merge")
         return self
+
+    @model_validator(mode="after")
+    def _harmonises_its_columns(self) -> DataConfig:
+        known = {name.casefold().strip() for name in self.table_columns}
+        others = [name for name in (self.harmonise.columns if self.harmonise else ()) if name.casefold() not in known]
+        if others:
+            raise ValueError(f"harmonise.columns names '{others[0]}', which is not among table_columns; add it there")
+        return self
+
+    @property
+    def columns_of_the_table(self) -> tuple[str, ...]:
+        """All additional columns that the classifier depends on."""
+        harmonise = self.harmonise
+        return (*self.table_columns, *((harmonise.site, *harmonise.keep) if harmonise else ()))
 
     @model_validator(mode="after")
     def _stack_or_slices(self) -> DataConfig:
@@ -244,6 +263,11 @@ class ExperimentConfig(Section):
         if number and training.sampler == "balanced":
             raise ValueError(
                 "training.sampler balanced draws classes equally often, and a number has none; use shuffle"
+            )
+        if self.data.harmonise and self.split.method == "leave-one-group-out":
+            raise ValueError(
+                "data.harmonise needs training subjects of every site, and with split.method leave-one-group-out the "
+                "test set is a group that the training set lacks; use another split, or leave harmonise out"
             )
         for field in ("healthy", "at_least"):
             if number and getattr(self.evaluation, field):

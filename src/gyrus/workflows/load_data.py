@@ -104,7 +104,7 @@ def _require_inputs(manifest: Manifest, settings: ExperimentConfig) -> None:
         _require_settings_without_network(manifest, settings)
     if columns:
         _require_classes(manifest, settings)
-    for name in columns:
+    for name in settings.data.columns_of_the_table:
         find_column(manifest.table, name)
 
 

@@ -193,7 +193,7 @@ def _find_again(manifest: Manifest, settings: ExperimentConfig, display: Display
             f"{len(before - now)} are missing or differ in pixels, label or subject; {len(now - before)} are new. "
             "Name the folder that the data were moved to, or start a new run."
         )
-    require_same_columns(manifest.table, found.table, settings.data.table_columns, "the run")
+    require_same_columns(manifest.table, found.table, settings.data.columns_of_the_table, "the run")
     return found
 
 
@@ -326,7 +326,7 @@ def _train_image_alone(
     run: Run, settings: ExperimentConfig, manifest: Manifest, split: Split, display: Display
 ) -> bool:
     """Train the same network without the table in a folder inside the run; False if that was interrupted."""
-    data = settings.data.model_copy(update={"table_columns": {}})
+    data = settings.data.model_copy(update={"table_columns": {}, "harmonise": None})
     control = settings.model_copy(update={"data": data})
     title = "Training the same network without the table:"
     return _train_inside(Run(run.image_alone), control, lambda: (manifest, split), title, display)

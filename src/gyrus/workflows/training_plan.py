@@ -27,6 +27,7 @@ from gyrus.workflows.data_module import DataModule, build_model
 from gyrus.workflows.display import SILENT, Display, show_warnings
 from gyrus.workflows.evaluate import require_evaluable
 from gyrus.workflows.experiment_config import ExperimentConfig, load_config
+from gyrus.workflows.harmonisation import require_harmonisable
 from gyrus.workflows.load_data import scan_to_train
 
 SMALLEST_BATCH = 2
@@ -163,6 +164,7 @@ def data_to_train(settings: ExperimentConfig, display: Display, *, cache: Path |
     require_evaluable(manifest, settings.evaluation)
     split = splits.split(manifest, settings.split, seed=settings.seed)
     require_two_classes(manifest, split, "The split")
+    require_harmonisable(manifest, split, settings)
     return manifest, split
 
 
