@@ -16,6 +16,7 @@ from torch import nn
 from gyrus.datasets.torch_dataset import PixelDataset
 from gyrus.errors import ConfigError
 from gyrus.inference.engines import IMAGES_AT_ONCE, Engine, images_at_once
+from gyrus.malloc import FreedMemory
 from gyrus.models.classifier import Classifier
 from gyrus.transforms.augmentation.config import AugmentationConfig
 from gyrus.transforms.augmentation.geometry import RandomFlip, RandomTranslation
@@ -93,15 +94,18 @@ def _by_engine(engine: Engine) -> Callable[[torch.Tensor], np.ndarray]:
 
 
 def one_ahead(items: Iterable[Item]) -> Generator[Item, None, None]:
-    """The items, each computed in a thread while the caller uses the one before."""
+    """The items, each computed in a thread while the caller uses the one before; memory does not grow with them."""
     iterator = iter(items)
     end = object()
     context = copy_context()  # where tasks run, for example
+    freed = FreedMemory()
     with ThreadPoolExecutor(1) as pool:
         coming = pool.submit(lambda: context.run(next, iterator, end))
         while (item := coming.result()) is not end:
             coming = pool.submit(lambda: context.run(next, iterator, end))
             yield item  # type: ignore[misc]
+            freed.after_step()
+    freed.give_back()
 
 
 def tta_augmentation(training: AugmentationConfig) -> AugmentationConfig:

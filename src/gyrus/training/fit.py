@@ -19,6 +19,7 @@ from gyrus.datasets.targets import TargetScaling
 from gyrus.errors import ConfigError, DataError, RunError
 from gyrus.files import reading
 from gyrus.inference.predict import pick_device, predict_logits
+from gyrus.malloc import keep_freed_memory
 from gyrus.processes import ALONE, Process
 from gyrus.training.checkpointing import CheckpointWriter, Snapshot, settings_of
 from gyrus.training.config import SWA, BestBy, NumberLoss, TrainingConfig
@@ -29,7 +30,6 @@ from gyrus.training.lightning_module import BeforeEpoch, SaveEpoch, TrainingModu
 from gyrus.training.lightning_trainer import InterruptedTraining, run_epochs
 from gyrus.training.loggers import RunLogger, open_log, require_loggers
 from gyrus.training.losses import class_weights
-from gyrus.training.malloc import keep_freed_memory
 from gyrus.training.metrics import number_scores, validation_scores
 from gyrus.training.precision import DeviceSettings, device_settings
 from gyrus.training.progress import FORWARD_SHARE, LoggedProgress, Progress, choose_progress

@@ -14,6 +14,7 @@ from torch import Tensor, distributed, nn
 from torch.optim import Optimizer
 
 from gyrus.datasets.torch_dataset import Batch
+from gyrus.malloc import FreedMemory
 from gyrus.processes import ALONE, Process
 from gyrus.training.config import EMA, SWA, NumberLoss, TrainingConfig
 from gyrus.training.cuda_graph import GraphedNetwork
@@ -22,7 +23,6 @@ from gyrus.training.distributed import SharedError
 from gyrus.training.global_batch import PartOfBatch, WholeBatch
 from gyrus.training.history import History
 from gyrus.training.losses import Objective
-from gyrus.training.malloc import FreedMemory
 from gyrus.training.metrics import EpochMetrics, number_scores, validation_scores
 from gyrus.training.mixup import Mix, draw_mix, strength
 from gyrus.training.optimisers import build_optimiser, set_learning_rates

@@ -1,4 +1,4 @@
-"""Faster reuse of freed memory by the C library, for training on the CPU."""
+"""What the C library does with freed memory: kept for the next step of a training, returned where it only adds up."""
 
 from __future__ import annotations
 
@@ -50,10 +50,10 @@ def keep_freed_memory(*, wanted: bool = True) -> Iterator[None]:
 
 
 class FreedMemory:
-    """Keeps the memory of a training with :func:`keep_freed_memory` from growing with the number of steps.
+    """Keeps the memory of a process from growing with the number of steps of a training or a prediction.
 
     Freed blocks lie between used ones and do not always fit the tensors of the next step, so the process takes more
-    from the system, step by step. When it has grown by :data:`MOST_GROWTH`, all freed pages are returned once; the next
+    from the system, step by step. When it has grown by :data:`MOST_GROWTH`, all freed pages are returned; the next
     step, which has to request them anew, takes about one and a half times as long as the others.
     """
 
@@ -61,6 +61,7 @@ class FreedMemory:
         """Nothing is known yet."""
         self._steps = 0
         self._limit: float | None = None
+        self._returned = False
         self._works = platform.libc_ver()[0] == "glibc" and STATM.exists()
 
     def after_step(self) -> bool:
@@ -69,13 +70,18 @@ class FreedMemory:
         if not self._works or self._steps % CHECK_INTERVAL:
             return False
         used = _own_memory()
-        if self._limit is None:
+        if self._limit is None or (self._returned and used > self._limit):
+            # the first steps, or what the steps need even without the freed memory
             self._limit = used + max(MOST_GROWTH, used / 4)
-        if used <= self._limit:
-            return False
-        ctypes.CDLL(None).malloc_trim(0)
-        self._limit = None  # after the next steps, which need their memory again
-        return True
+        self._returned = used > self._limit
+        if self._returned:
+            self.give_back()
+        return self._returned
+
+    def give_back(self) -> None:
+        """Return all freed pages to the system."""
+        if self._works:
+            ctypes.CDLL(None).malloc_trim(0)
 
 
 def _own_memory() -> int:

@@ -9,7 +9,7 @@ import pytest
 # A process of its own: the C library behaves according to all earlier allocations.
 TAKE = """
 import ctypes, resource
-from gyrus.training.malloc import keep_freed_memory
+from gyrus.malloc import keep_freed_memory
 
 def page_faults():
     library = ctypes.CDLL(None)
@@ -39,7 +39,7 @@ def test_freed_memory_is_kept_for_the_next_step_and_returned_afterwards():
 # prevents that holes are joined.
 GROW = """
 import ctypes, sys
-from gyrus.training.malloc import FreedMemory, _own_memory, keep_freed_memory
+from gyrus.malloc import FreedMemory, _own_memory, keep_freed_memory
 
 library = ctypes.CDLL(None)
 library.malloc.restype = ctypes.c_void_p
