@@ -41,7 +41,7 @@ from gyrus.datasets.sample_files import (
     assumed_to_json,
     may_be_dicom,
 )
-from gyrus.datasets.sources import bids, huggingface, id_table, parquet, table
+from gyrus.datasets.sources import bids, huggingface, id_table, medmnist, parquet, table
 from gyrus.datasets.sources import dicom_series as dicom
 from gyrus.datasets.sources.accounting import count_files
 from gyrus.datasets.sources.channels import group_channels, list_given_files
@@ -104,6 +104,7 @@ SOURCES: dict[str, Source] = {
     "bids": Source(bids.list_samples, "a BIDS data set: sub-*/anat/*.nii.gz and participants.tsv"),
     "dicom": Source(dicom.list_samples, "a folder of DICOM series, one folder per class, or one DICOM file"),
     "huggingface": Source(huggingface.list_samples, "hf:owner/name or hf:owner/name:config"),
+    "medmnist": Source(medmnist.list_samples, "an .npz file of MedMNIST: train_images, train_labels, val_images ..."),
     "people": Source(list_people, "a table of subjects without images, for a classifier on the table alone"),
 }
 """The known layouts by name."""
@@ -315,6 +316,8 @@ def _recognise(path: str | Path, request: ScanRequest) -> str:
         return _recognise_folder(place, request)
     if is_image(place.name):
         return "folder"
+    if medmnist.is_medmnist(place):
+        return "medmnist"
     if is_volume(place.name):
         return "volumes"
     if place.suffix.lower() in DICOM_EXTENSIONS or is_dicom(place):
