@@ -14,8 +14,9 @@ from gyrus.datasets.manifest import Manifest
 from gyrus.datasets.scan import scan
 from gyrus.datasets.splits import split
 from gyrus.datasets.store import open_store
-from gyrus.errors import ConfigError
+from gyrus.errors import ConfigError, DataError
 from gyrus.evaluation.number_evaluate import compare_numbers
+from gyrus.evaluation.number_external import NumberExternalValidation
 from gyrus.evaluation.number_result import NumberEvaluation
 from gyrus.explanation.attribution import Attribution
 from gyrus.explanation.explanation_folder import ExplanationFolder
@@ -31,10 +32,12 @@ from gyrus.workflows.experiment_config import DataConfig, load_config
 from gyrus.workflows.explain.config import ExplainConfig
 from gyrus.workflows.explain.explain import explain
 from gyrus.workflows.export import export
+from gyrus.workflows.external_validation import external_validation
 from gyrus.workflows.number_baselines import predict_number_baselines
 from gyrus.workflows.predict import predict
 from gyrus.workflows.split_unit_comparison import train_both
 from gyrus.workflows.train import train
+from tests.support.command_line import succeeded
 
 QUICK: dict[str, Any] = {
     "data.target": "age",
@@ -135,6 +138,31 @@ def test_heat_maps_of_the_number_are_drawn_without_the_checks_of_classes(run: Ru
     )
     with pytest.raises(ConfigError, match="Heat maps by rise need classes, but this predicts the number 'age'"):
         explain(run, config=ExplainConfig(methods=("rise",)), out=tmp_path / "other")
+
+
+def test_a_run_is_validated_on_another_cohort(run: Run, heads: Path, tmp_path: Path) -> None:
+    cohort = write(generate(12, 2, 2, 32, age_effect=6, seed=5), tmp_path / "cohort", "csv")
+    table = pd.read_csv(cohort / "labels.csv").rename(columns={"age": "years"})
+    table["subject"] = "X" + table["subject"].astype(str)
+    table.to_csv(cohort / "labels.csv", index=False)
+    words = succeeded(
+        *("test", run.folder, cohort / "labels.csv", "--target", "years", "--out", tmp_path / "out"),
+        *("--resamples", 30, "-q"),
+    )
+    assert "Mean absolute error of age on the cohort" in words
+    found = NumberExternalValidation.load(tmp_path / "out" / "external_validation.json")
+    predictions = NumberPredictions.load(tmp_path / "out" / "predictions.parquet")
+    assert found.external.scores["image"].metrics["mae"].value == pytest.approx(
+        np.abs(predictions.predicted - predictions.targets).mean()
+    )
+    assert found.set_aside == ()
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "External validation of predicted age" in page
+    assert "Slope (1 is right)" in page
+    with pytest.raises(DataError, match="nobody is left to evaluate"):
+        external_validation(run, heads, out=tmp_path / "own", resamples=0)
+    with pytest.raises(ConfigError, match="--map is for classes"):
+        external_validation(run, cohort, out=tmp_path / "own", class_map={"a": "b"})
 
 
 def test_what_needs_classes_is_refused_before_anything_is_written(run: Run, heads: Path, tmp_path: Path) -> None:

@@ -283,7 +283,7 @@ class ExternalValidation(Saved):
 
         People who are also in the data of the classifier come first, as they decide what the scores are worth.
         """
-        people = (_people_sentence(self),)
+        people = (people_sentence(self.set_aside, pixels_compared=self.pixels_compared),)
         scores = (*_score_sentences(self), *_shift_sentences(self), *_calibration_sentences(self))
         return (
             (*people, *scores, *_other_sentences(self))
@@ -346,7 +346,7 @@ def validate_externally(
     return {
         "unit": unit,
         "scores": {
-            name: _compared(one.metrics[name], other.metrics[name])
+            name: compared(one.metrics[name], other.metrics[name])
             for name in COMPARED
             if name in one.metrics and name in other.metrics
         },
@@ -443,9 +443,7 @@ def wanted_sizes(
 
     def proportion(title: str, value: float | None, fraction: float) -> None:
         if value is not None and fraction > 0:
-            cautious = float(np.clip(value, 0.05, 0.95))
-            number = cautious * (1 - cautious) * (2 * z / width) ** 2 / fraction
-            sizes.append(WantedSize(title, cautious, int(np.ceil(number)), "Buderer 1996"))
+            sizes.append(size_for_fraction(title, value, fraction, width, external.level))
 
     proportion("accuracy", scores.metrics["accuracy"].value, 1.0)
     if points:
@@ -472,7 +470,8 @@ def _other(classes: Sequence[str], healthy: str) -> str:
     return next(name for name in classes if name != healthy)
 
 
-def _compared(internal: Estimate, external: Estimate) -> Compared:
+def compared(internal: Estimate, external: Estimate) -> Compared:
+    """A score on the cohort beside the internal one, with their difference."""
     return Compared(internal, external, difference_of_independent(internal, external))
 
 
@@ -577,7 +576,7 @@ def _compare_point(
 ) -> PointComparison:
     point = internal.point
     found = evaluate_threshold(point, calibrated, bootstrap).rates
-    rates = {name: _compared(internal.rates[name], found[name]) for name in POINT_RATES}
+    rates = {name: compared(internal.rates[name], found[name]) for name in POINT_RATES}
     again = None
     if recalibrated:
         rows, others, folds = recalibrated
@@ -677,24 +676,45 @@ def _other_sentences(found: ExternalValidation) -> list[str]:
         )
     if found.likeness:
         sentences.append(found.likeness.text())
-    unit = "subject" if found.unit == "subject" else "image"
-    count = found.external.scores[found.unit].count
-    large = [each for each in found.sizes if each.subjects > count]
-    if large:
-        most = max(large, key=lambda each: each.subjects)
-        sentences.append(
-            f"The cohort is small: {counted(count, unit)}. For an interval of {most.score} no wider than "
-            f"{found.width:g}, about {most.subjects:,} are needed."
-        )
+    small = size_sentence(found.sizes, found.external.scores[found.unit].count, found.unit, found.width)
+    sentences += [small] if small else []
     return sentences
 
 
-def _people_sentence(found: ExternalValidation) -> str:
-    if not found.set_aside:
-        how = "identifiers, files and pixels" if found.pixels_compared else "identifiers and files"
+def people_sentence(set_aside: Sequence[SetAside], *, pixels_compared: bool) -> str:
+    """How many subjects of the cohort are also in the data of the classifier, and how they were recognised."""
+    if not set_aside:
+        how = "identifiers, files and pixels" if pixels_compared else "identifiers and files"
         return f"No subject of the cohort was found in the data of the classifier, by {how}."
-    counts = {text: sum(each.reason == reason for each in found.set_aside) for reason, text in REASONS.items()}
+    counts = {text: sum(each.reason == reason for each in set_aside) for reason, text in REASONS.items()}
     ways = ", ".join(f"{count} by {text}" for text, count in counts.items() if count)
-    learnt = sum(each.subset in ("train", "val", LEARNT) for each in found.set_aside)
-    people = counted(len(found.set_aside), "subject of the cohort is", "subjects of the cohort are")
+    learnt = sum(each.subset in ("train", "val", LEARNT) for each in set_aside)
+    people = counted(len(set_aside), "subject of the cohort is", "subjects of the cohort are")
     return f"{people} also in the data of the classifier ({learnt} in training or validation) and set aside: {ways}."
+
+
+def size_sentence(sizes: Sequence[WantedSize], count: int, unit: Unit, width: float) -> str:
+    """How many subjects the score that needs most of them needs; empty if the cohort has as many."""
+    large = [each for each in sizes if each.subjects > count]
+    if not large:
+        return ""
+    most = max(large, key=lambda each: each.subjects)
+    return (
+        f"The cohort is small: {counted(count, 'subject' if unit == 'subject' else 'image')}. For an interval of "
+        f"{most.score} no wider than {width:g}, about {most.subjects:,} are needed."
+    )
+
+
+def size_for_fraction(title: str, value: float, fraction: float, width: float, level: float) -> WantedSize:
+    """Subjects needed for an interval of a proportion (Buderer 1996).
+
+    Args:
+        title: Name of the proportion.
+        value: Its expected value.
+        fraction: Fraction of the subjects that it is a proportion of.
+        width: Of the interval, from end to end.
+        level: Confidence level.
+    """
+    z, cautious = float(scipy.stats.norm.ppf((1 + level) / 2)), float(np.clip(value, 0.05, 0.95))
+    number = cautious * (1 - cautious) * (2 * z / width) ** 2 / fraction
+    return WantedSize(title, cautious, int(np.ceil(number)), "Buderer 1996")

@@ -225,7 +225,7 @@ def assess_numbers(
         "which also chose the weights of the network."
     ]
     methods: tuple[IntervalMethod, ...] = ("absolute", "quantiles") if len(val.levels) > 1 else ("absolute",)
-    intervals = tuple(_measure(fit_interval(rows, method, coverage), tested, bootstrap) for method in methods)
+    intervals = tuple(measure_interval(fit_interval(rows, method, coverage), tested, bootstrap) for method in methods)
     if intervals[0].rule.limit is None:
         notes.append(
             f"The intervals are infinite: a coverage of {100 * coverage:g} % needs at least "
@@ -390,7 +390,8 @@ def _percent(estimate: Estimate) -> str:
     return f"{100 * estimate.value:.0f} % [{100 * estimate.low:.0f} %, {100 * estimate.high:.0f} %]"
 
 
-def _measure(rule: IntervalRule, tested: NumberPredictions, bootstrap: BootstrapConfig) -> IntervalResult:
+def measure_interval(rule: IntervalRule, tested: NumberPredictions, bootstrap: BootstrapConfig) -> IntervalResult:
+    """Measure prediction intervals on labelled rows, each of whose subjects has the same weight."""
     low, high = rule.ends(tested.predicted, tested.quantiles)
     truth, clusters = tested.targets, cluster_indices(tested)
     weights = subject_weights(clusters)

@@ -61,6 +61,12 @@ class NumberSums:
         covariance = self._mean(8) - self._mean(4) * self._mean(6)
         return np.asarray(_quotient(covariance, self._variance(4, 5)) - 1)
 
+    def calibration_line(self) -> tuple[Floats, Floats]:
+        """Slope and intercept of the regression of the true on the predicted number; NaN if predictions are equal."""
+        covariance = self._mean(8) - self._mean(4) * self._mean(6)
+        slope = np.asarray(_quotient(covariance, self._variance(6, 7)))
+        return slope, np.asarray(self._mean(4) - slope * self._mean(6))
+
     def pearson(self) -> Floats:
         """Correlation of prediction and truth; NaN where either does not vary."""
         covariance = self._mean(8) - self._mean(4) * self._mean(6)

@@ -22,9 +22,18 @@ from gyrus.evaluation.external_validation import (
     validate_externally,
     wanted_sizes,
 )
+from gyrus.evaluation.number_assessment import evaluate_number_subgroups
+from gyrus.evaluation.number_evaluate import evaluate_numbers
+from gyrus.evaluation.number_external import (
+    NumberExternalValidation,
+    NumberInternalScores,
+    validate_numbers_externally,
+)
 from gyrus.evaluation.subgroups import evaluate_subgroups
 from gyrus.export.manifest import is_bundle
 from gyrus.files import make_folder, require_empty, write_text
+from gyrus.inference.number_predictions import NumberPredictions
+from gyrus.inference.predictions import Predictions
 from gyrus.inference.unlike_training import NO_REFERENCE, summarise_likeness
 from gyrus.runs.run_folder import Run
 from gyrus.workflows.display import SILENT, Display
@@ -47,7 +56,7 @@ def external_validation(
     device: str = "auto",
     resamples: int | None = None,
     display: Display = SILENT,
-) -> ExternalValidation:
+) -> ExternalValidation | NumberExternalValidation:
     """Evaluate a run or a bundle on another cohort. Nothing is chosen on the cohort.
 
     Subjects who are also in the data of the classifier are set aside. Writes ``report.html``,
@@ -59,7 +68,8 @@ def external_validation(
         cohort: Folder or table with labels.
         out: The folder to write into, new or empty.
         data: How to read the cohort.
-        class_map: Class of the classifier by class of the cohort, where names differ.
+        class_map: Class of the classifier by class of the cohort, where names differ; not for numbers, whose column in
+            the cohort is ``data.target`` (by default that of the training data).
         same_ids: "set-aside", or "keep" if identifiers of the two data sets have nothing to do with each other.
         by_image: Accept a cohort whose subjects are unknown; every result then says so.
         width: Wanted width of intervals, for the number of subjects that is needed.
@@ -79,15 +89,15 @@ def external_validation(
     out = Path(out)
     require_empty(out, "Give a new folder with --out.")
     try:  # the small environment for bundles may lack what draws the page
-        from gyrus.reporting.external_report import report_external
+        from gyrus.reporting.external_report import report_external, report_number_external
         from gyrus.workflows.evaluate import group_columns
     except ModuleNotFoundError as error:
         raise MissingDependencyError(
             f"The page of an external validation requires {error.name}. Install it with: pip install jinja2 matplotlib"
         ) from error
     classifier = _open(run, device, display)
-    reading = (data or DataConfig()).model_copy(update={"path": str(cohort), "ordered": False})
-    manifest = _with_classes_of(classifier, classifier.scan(reading, display), class_map or {})
+    reading = _reading(classifier, data or DataConfig(), cohort, class_map or {})
+    manifest = _with_target_of(classifier, classifier.scan(reading, display), class_map or {})
     if manifest.table["subject"].isna().any() and not by_image:
         unknown = int(manifest.table["subject"].isna().sum())
         raise DataError(
@@ -101,41 +111,96 @@ def external_validation(
         raise DataError("Every subject of the cohort is in the data of the classifier: nobody is left to evaluate.")
     manifest = manifest.select(kept)
     predictions = classifier.predict(manifest, display)
-    internal, scores = classifier.internal, classifier.internal.evaluation
+    scores = classifier.internal.evaluation
     bootstrap = BootstrapConfig(scores.resamples if resamples is None else resamples, scores.seed, scores.level)
-    external = evaluate(
-        predictions,
-        resamples=bootstrap.resamples,
-        seed=bootstrap.seed,
-        level=bootstrap.level,
-        interval=scores.interval,
-    )
-    fields: dict[str, Any] = validate_externally(internal, external, predictions, bootstrap)
     columns = group_columns(manifest, pd.DataFrame(index=pd.Index([], dtype="str", name="sample")), None)
     likeness = summarise_likeness(predictions, classifier.reference_count)
-    notes = [*fields.pop("notes"), *_notes(internal, people)]
-    result = ExternalValidation(
-        run=classifier.title,
-        cohort=Path(str(cohort)).name,
-        internal=scores,
-        external=external,
-        set_aside=people.found,
-        pixels_compared=people.pixels_compared,
-        groups=evaluate_subgroups(predictions, columns, bootstrap=bootstrap),
-        likeness=likeness,
-        sizes=wanted_sizes(external, fields["unit"], fields["points"], width),
-        width=width,
-        notes=tuple(notes if likeness else [*notes, NO_REFERENCE]),
-        **fields,
-    )
+    notes = (*_notes(classifier.internal, people), *(() if likeness else (NO_REFERENCE,)))
+    facts: dict[str, Any] = {
+        "run": classifier.title,
+        "cohort": Path(str(cohort)).name,
+        "set_aside": people.found,
+        "pixels_compared": people.pixels_compared,
+        "likeness": likeness,
+    }
+    result: ExternalValidation | NumberExternalValidation
+    if isinstance(predictions, NumberPredictions):
+        result = _number_result(classifier, predictions, columns, bootstrap, width, notes, facts)
+    else:
+        result = _class_result(classifier, predictions, columns, bootstrap, width, notes, facts)
     make_folder(out)
     result.save(out / "external_validation.json")
     predictions.save(out / "predictions.parquet")
     set_aside = pd.DataFrame([vars(each) for each in people.found], columns=list(SetAside.__dataclass_fields__))
     write_csv(set_aside, out / "set_aside.csv")
     write_text(out / "external_validation.txt", result.text())
-    report_external(result, predictions, out)
+    if isinstance(result, NumberExternalValidation):
+        assert isinstance(predictions, NumberPredictions)
+        report_number_external(result, predictions, out)
+    else:
+        assert isinstance(predictions, Predictions)
+        report_external(result, predictions, out)
     return result
+
+
+def _class_result(
+    classifier: ValidatedClassifier,
+    predictions: Predictions,
+    columns: pd.DataFrame,
+    bootstrap: BootstrapConfig,
+    width: float,
+    notes: tuple[str, ...],
+    facts: dict[str, Any],
+) -> ExternalValidation:
+    internal = classifier.internal
+    assert isinstance(internal, InternalScores)
+    external = evaluate(
+        predictions,
+        resamples=bootstrap.resamples,
+        seed=bootstrap.seed,
+        level=bootstrap.level,
+        interval=internal.evaluation.interval,
+    )
+    fields: dict[str, Any] = validate_externally(internal, external, predictions, bootstrap)
+    return ExternalValidation(
+        internal=internal.evaluation,
+        external=external,
+        groups=evaluate_subgroups(predictions, columns, bootstrap=bootstrap),
+        sizes=wanted_sizes(external, fields["unit"], fields["points"], width),
+        width=width,
+        notes=(*fields.pop("notes"), *notes),
+        **facts,
+        **fields,
+    )
+
+
+def _number_result(
+    classifier: ValidatedClassifier,
+    predictions: NumberPredictions,
+    columns: pd.DataFrame,
+    bootstrap: BootstrapConfig,
+    width: float,
+    notes: tuple[str, ...],
+    facts: dict[str, Any],
+) -> NumberExternalValidation:
+    internal = classifier.internal
+    assert isinstance(internal, NumberInternalScores)
+    external = evaluate_numbers(
+        predictions,
+        resamples=bootstrap.resamples,
+        seed=bootstrap.seed,
+        level=bootstrap.level,
+        interval=internal.evaluation.interval,
+    )
+    fields: dict[str, Any] = validate_numbers_externally(internal, external, predictions, bootstrap, width)
+    return NumberExternalValidation(
+        internal=internal.evaluation,
+        external=external,
+        groups=evaluate_number_subgroups(predictions, columns, bootstrap).tables,
+        notes=(*fields.pop("notes"), *notes),
+        **facts,
+        **fields,
+    )
 
 
 def _open(source: Run | str | Path, device: str, display: Display) -> ValidatedClassifier:
@@ -145,6 +210,33 @@ def _open(source: Run | str | Path, device: str, display: Display) -> ValidatedC
     from gyrus.workflows.validated_run import ValidatedRun
 
     return ValidatedRun(source if isinstance(source, Run) else Run.open(Path(source)), device)
+
+
+def _reading(
+    classifier: ValidatedClassifier, data: DataConfig, cohort: str | Path, class_map: Mapping[str, str]
+) -> DataConfig:
+    """How the cohort is read: with classes, or with the number that the classifier predicts.
+
+    Raises:
+        ConfigError: Options of classes are given for a number, or the reverse.
+    """
+    target = classifier.target
+    if target.is_number and class_map:
+        raise ConfigError(
+            f"--map is for classes, and {classifier.title} predicts the number '{target.name}'. Name its column in the "
+            "cohort with --target."
+        )
+    if not target.is_number and data.target:
+        raise ConfigError(f"--target is for numbers, and {classifier.title} predicts the classes {classifier.classes}.")
+    column = (data.target or target.name) if target.is_number else None
+    return data.model_copy(update={"path": str(cohort), "ordered": None if column else False, "target": column})
+
+
+def _with_target_of(classifier: ValidatedClassifier, manifest: Manifest, class_map: Mapping[str, str]) -> Manifest:
+    """The cohort with the classes of the classifier, or with the name of its number."""
+    if classifier.target.is_number:
+        return replace(manifest, target=classifier.target)
+    return _with_classes_of(classifier, manifest, class_map)
 
 
 def _with_classes_of(classifier: ValidatedClassifier, manifest: Manifest, class_map: Mapping[str, str]) -> Manifest:
@@ -172,7 +264,7 @@ def _with_classes_of(classifier: ValidatedClassifier, manifest: Manifest, class_
     return replace(manifest, table=table, classes=classifier.classes, target=classifier.internal.evaluation.target)
 
 
-def _notes(internal: InternalScores, people: PeopleInBoth) -> list[str]:
+def _notes(internal: InternalScores | NumberInternalScores, people: PeopleInBoth) -> list[str]:
     notes, warning = [], internal.evaluation.warning
     if warning:
         notes.append(f"The internal scores carry a warning: {warning}. They are no estimate for new subjects.")

@@ -6,14 +6,17 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
 from gyrus.datasets.manifest import Manifest
+from gyrus.datasets.targets import CLASSES, Target
 from gyrus.evaluation.external_validation import InternalScores, SetAside
+from gyrus.evaluation.number_external import NumberInternalScores
 from gyrus.files import temporary_folder
+from gyrus.inference.number_predictions import AnyPredictions, NumberPredictions
 from gyrus.inference.predictions import Predictions
 from gyrus.inference.unlike_training import Columns
 from gyrus.workflows.display import Display
@@ -46,6 +49,8 @@ class ValidatedClassifier(ABC):
         classes: The class names.
         merged: By class, the names in its data that were merged into it.
         internal: Its scores on its own test set.
+        target: What it predicts.
+        levels: Levels of the quantiles that it predicts of a number; none for classes.
         reference_count: The validation subjects that p-values of being like the training data are ranks among; 0
             without a reference.
     """
@@ -53,8 +58,10 @@ class ValidatedClassifier(ABC):
     title: str
     classes: tuple[str, ...]
     merged: Mapping[str, Sequence[str]]
-    internal: InternalScores
+    internal: InternalScores | NumberInternalScores
     reference_count: int
+    target: Target = CLASSES
+    levels: tuple[float, ...] = ()
 
     @abstractmethod
     def scan(self, config: DataConfig, display: Display) -> Manifest:
@@ -76,7 +83,7 @@ class ValidatedClassifier(ABC):
     def _outputs(
         self, cohort: Manifest, units: Sequence[object], cache: Path, progress: Callable[[int, int], None]
     ) -> tuple[np.ndarray, Columns]:
-        """The logits (N, K) of each image, and the columns about its likeness to the training data, if any.
+        """The logits or numbers (N, K) of each image, and the columns about its likeness to the training data, if any.
 
         Args:
             cohort: N images.
@@ -85,23 +92,27 @@ class ValidatedClassifier(ABC):
             progress: Called with the number of images done and in total.
         """
 
-    def predict(self, cohort: Manifest, display: Display) -> Predictions:
+    def predict(self, cohort: Manifest, display: Display) -> AnyPredictions:
         """The predictions for a cohort."""
         units, kind = cohort.scored_units
         with temporary_folder() as cache, display.progress("Predicting the cohort") as progress:
-            logits, likeness = self._outputs(cohort, units.tolist(), cache, progress)
-        predictions = Predictions.from_logits(
-            cohort.table["sample"].tolist(),
-            logits,
-            classes=self.classes,
-            split_unit="subject",
-            subset="cohort",
-            subjects=units.tolist(),
-            subject_kind=kind,
-            subjects_of_visits=cohort.table["subject"].tolist() if kind == "visit" else None,
-            targets=cohort.table["label"].tolist(),
-            target=cohort.target,
-        )
+            outputs, likeness = self._outputs(cohort, units.tolist(), cache, progress)
+        samples = cohort.table["sample"].tolist()
+        about: dict[str, Any] = {
+            "split_unit": "subject",
+            "subset": "cohort",
+            "subjects": units.tolist(),
+            "subject_kind": kind,
+            "subjects_of_visits": cohort.table["subject"].tolist() if kind == "visit" else None,
+            "target": cohort.target,
+        }
+        predictions: AnyPredictions
+        if self.target.is_number:
+            targets = cohort.targets.to_numpy(np.float64)
+            predictions = NumberPredictions.from_outputs(samples, outputs, levels=self.levels, targets=targets, **about)
+        else:
+            labels = cohort.table["label"].tolist()
+            predictions = Predictions.from_logits(samples, outputs, classes=self.classes, targets=labels, **about)
         return replace(predictions, table=predictions.table.assign(**likeness))
 
 

@@ -14,15 +14,19 @@ from gyrus.datasets.identifiers import match_identifiers
 from gyrus.datasets.manifest import Manifest
 from gyrus.datasets.splits import Split
 from gyrus.datasets.store import open_store
-from gyrus.datasets.targets import refuse_number
+from gyrus.datasets.targets import Target
 from gyrus.errors import GyrusError
 from gyrus.evaluation.assessment import Assessment
 from gyrus.evaluation.external_validation import InternalScores, SetAside
+from gyrus.evaluation.number_assessment import NumberAssessment
+from gyrus.evaluation.number_external import NumberInternalScores
+from gyrus.evaluation.number_result import NumberEvaluation
 from gyrus.evaluation.result import Evaluation
 from gyrus.inference.predict import pick_device, predict_embeddings, predict_with_tta
 from gyrus.inference.predictions import Predictions
 from gyrus.inference.unlike_training import Columns, likeness_columns, measure_images, reference_count
 from gyrus.runs.run_folder import Run
+from gyrus.training.config import NumberLoss
 from gyrus.types import SUBSETS
 from gyrus.workflows.display import Display
 from gyrus.workflows.experiment_config import DataConfig
@@ -51,18 +55,14 @@ class ValidatedRun(ValidatedClassifier):
         """
         self._place = pick_device(device)
         self._trained = TrainedClassifier.load(run)
-        refuse_number(
-            self._trained.target,
-            "External validations (gyrus test)",
-            "Predict the cohort with gyrus predict, add its true numbers, and evaluate the table with gyrus evaluate.",
-        )
         self._known, self._split = Manifest.load(run.manifest), Split.load(run.split)
         self.title = run.title
         self.classes = self._trained.classes
         self.merged = self._trained.settings.data.merge
-        self.internal = InternalScores.measure(
-            Evaluation.load(run.metrics), Predictions.load(run.predictions("test")), Assessment.load(run.assessment)
-        )
+        self.target = self._trained.target
+        loss = self._trained.settings.training.loss
+        self.levels = loss.quantiles if isinstance(loss, NumberLoss) else ()
+        self.internal = _internal_scores(run, self.target)
         self.reference_count = reference_count([self._trained.unlike])
 
     def scan(self, config: DataConfig, display: Display) -> Manifest:
@@ -106,7 +106,13 @@ class ValidatedRun(ValidatedClassifier):
         store = open_store(cohort, trained.settings.preprocessing, cache=cache)
         plain, augmented = trained.datasets(cohort, store)
         logits = predict_with_tta(
-            trained.model, plain, augmented, copies=trained.tta, device=self._place, progress=progress
+            trained.model,
+            plain,
+            augmented,
+            copies=trained.tta,
+            device=self._place,
+            progress=progress,
+            numbers=self.target.is_number,
         )
         logits = trained.with_table(logits, cohort)
         if trained.unlike is None:
@@ -114,6 +120,15 @@ class ValidatedRun(ValidatedClassifier):
         rows = np.arange(len(cohort))
         measured = measure_images(cohort, store, predict_embeddings(trained.model, plain, rows), rows)
         return logits, likeness_columns(trained.unlike, trained.unlike.distances(measured), units)
+
+
+def _internal_scores(run: Run, target: Target) -> InternalScores | NumberInternalScores:
+    """The scores of a run on its own test set."""
+    if target.is_number:
+        return NumberInternalScores(NumberEvaluation.load(run.metrics), NumberAssessment.load(run.assessment))
+    return InternalScores.measure(
+        Evaluation.load(run.metrics), Predictions.load(run.predictions("test")), Assessment.load(run.assessment)
+    )
 
 
 def _same_pixels(cohort: Manifest, known: Manifest, display: Display) -> tuple[list[tuple[int, int]], bool]:
