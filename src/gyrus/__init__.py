@@ -23,6 +23,7 @@ _PUBLIC = {
     "split": "gyrus.datasets.splits",
     "kfold": "gyrus.datasets.splits",
     "audit": "gyrus.workflows.audit",
+    "features": "gyrus.workflows.features",
     "prepare": "gyrus.workflows.prepare",
     "convert": "gyrus.workflows.convert",
     "preview": "gyrus.workflows.preview",

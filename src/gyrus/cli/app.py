@@ -26,6 +26,7 @@ from gyrus.cli import (
     explain,
     export,
     external_validation,
+    features,
     hub,
     models,
     predict,
@@ -65,6 +66,7 @@ app = group(
 command(app, "demo")(demo.demo)
 app.add_typer(data.app, name="data")
 command(app, "audit")(audit.audit)
+command(app, "features")(features.features)
 command(app, "train")(train.train)
 command(app, "crossval")(crossval.crossval)
 command(app, "tune")(tune.tune)

@@ -79,7 +79,7 @@ def _head(values: NDArray[np.float32], spacing: np.ndarray) -> Mask:
     # The brightest voxels (vessels, fat) are clipped so as not to raise the threshold between air and tissue.
     body = values > otsu(np.minimum(values, np.percentile(values, 99)).ravel()) / 2
     opened = _grown(_eroded(body, spacing, 2.0), spacing, 2.0) & body
-    return _filled(_closed(_largest(opened), spacing, 6.0))
+    return _filled(_closed(largest_component(opened), spacing, 6.0))
 
 
 def _brain(values: NDArray[np.float32], spacing: np.ndarray) -> Mask:
@@ -90,9 +90,9 @@ def _brain(values: NDArray[np.float32], spacing: np.ndarray) -> Mask:
     inside = head & (depth * spacing[2] <= _BRAIN_HEIGHT)
     threshold = otsu(np.minimum(values, np.percentile(values[inside], 98))[inside])
     tissue = inside & (values > _TISSUE_FRACTION * threshold)
-    found = _largest(tissue)
+    found = largest_component(tissue)
     for opening in _OPENINGS:
-        core = _largest(_eroded(tissue, spacing, opening))
+        core = largest_component(_eroded(tissue, spacing, opening))
         grown = _grown(core, spacing, _REGROWTH * opening) & tissue
         smaller = _filled(_closed(grown, spacing, 8.0)) & inside
         if smaller.sum() >= (1 - _LEAK) * found.sum() and opening > _OPENINGS[0]:
@@ -101,7 +101,7 @@ def _brain(values: NDArray[np.float32], spacing: np.ndarray) -> Mask:
     return found
 
 
-def _largest(mask: Mask) -> Mask:
+def largest_component(mask: Mask) -> Mask:
     """The largest connected component."""
     labels, count = ndimage.label(mask)
     if count < 2:
