@@ -53,6 +53,7 @@ SHARED = {
     "rule": "rules",
     "step": "steps",
     "objective": "objectives",
+    "candidate": "candidates",
 }
 """Options with another name in Python, for every command."""
 
@@ -81,6 +82,7 @@ EXCEPTIONS = {
         "split_unit": "a field of the config, split.unit; crossval_both for both",
         **dict.fromkeys(("space", "ranges", "trials", "inner_folds"), "choose=NestedTuning(StudyConfig(...))"),
     },
+    "auto": {"dry_run": "plan_auto"},
     "tune": {"ranges": "read_space(space, ranges)", "on_duplicates": "a field of the config, split.on_duplicates"},
     "explain": {"region_names": "Atlas(labels, region_names)"},
     "data scan": {"out": "Manifest.save"},

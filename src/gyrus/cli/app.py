@@ -15,6 +15,7 @@ import typer
 
 from gyrus.cli import (
     audit,
+    auto,
     checklist,
     compare,
     config,
@@ -44,7 +45,7 @@ from gyrus.redaction import without_secrets
 from gyrus.text import visible
 from gyrus.training.worker import run_command
 
-TRAINING = frozenset({"train", "crossval", "tune", "demo"})
+TRAINING = frozenset({"auto", "train", "crossval", "tune", "demo"})
 """Commands that train, which torchrun and SLURM may start in several processes."""
 
 ABOUT = "Train brain-MRI classifiers whose scores you can trust."
@@ -67,6 +68,7 @@ command(app, "demo")(demo.demo)
 app.add_typer(data.app, name="data")
 command(app, "audit")(audit.audit)
 command(app, "features")(features.features)
+command(app, "auto")(auto.auto)
 command(app, "train")(train.train)
 command(app, "crossval")(crossval.crossval)
 command(app, "tune")(tune.tune)

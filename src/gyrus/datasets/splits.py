@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -81,7 +81,7 @@ class Split(Saved):
         samples: The sample ids of each subset, sorted.
         subjects: The subjects of each subset, sorted; empty if subjects are unknown.
         unit: The unit that was kept together.
-        method: "holdout", "kfold" or "given".
+        method: "holdout", "kfold", "given", "leave-one-group-out" or, of :func:`split_off`, "given-test".
         seed: The seed of the order of units.
         manifest_digest: Digest of the manifest that was split.
         notes: Warnings, such as classes too small to be in every subset; not compared.
@@ -156,6 +156,20 @@ def split(manifest: Manifest, config: SplitConfig | None = None, *, seed: int = 
         fractions: dict[Subset, float] = {"test": config.test, "val": config.val}
         by_sample = groups.map(_cut(_strata(manifest, groups), fractions, seed, _balanced(manifest, groups, config)))
 
+    return _checked_split(manifest, config, by_sample, method=method, seed=seed, copies=copies)
+
+
+def _checked_split(
+    manifest: Manifest,
+    config: SplitConfig,
+    by_sample: pd.Series,
+    *,
+    method: str,
+    seed: int,
+    copies: tuple[CopiesBetween, ...] = (),
+) -> Split:
+    """The split with the subset of each sample, after all checks."""
+    table = manifest.table
     split_unit: SplitUnit = config.unit
     if config.unit == "subject" and manifest.subject_kind in ("scan", "inferred"):
         split_unit = manifest.subject_kind
@@ -190,6 +204,31 @@ def kfold(manifest: Manifest, config: SplitConfig | None = None, *, seed: int = 
     """
     config = (config or SplitConfig()).model_copy(update={"method": "kfold"})
     return tuple(split(manifest, config.model_copy(update={"fold": fold}), seed=seed) for fold in range(config.folds))
+
+
+def split_off(manifest: Manifest, config: SplitConfig, test: Collection[str], *, seed: int = 0) -> Split:
+    """A split with a given test set, such as two folds of a nested cross-validation together.
+
+    The validation set is drawn from all other units, as in the other splits.
+
+    Args:
+        manifest: Every sample must have a label.
+        config: The unit, the fraction of the validation set and the columns to balance.
+        test: The subjects of the test set; of a split by image its samples.
+        seed: Used if the config has none.
+
+    Raises:
+        SplitError: See :func:`split`.
+        LeakageError: Subjects that share copies are on both sides.
+    """
+    seed = seed if config.seed is None else config.seed
+    units = _units(manifest, config.unit)
+    groups = group_units(manifest, units)
+    inside = {name for name, unit in zip(groups, units, strict=True) if unit in test}
+    labels, fine = _strata(manifest, groups), _balanced(manifest, groups, config)
+    rest = labels[[name not in inside for name in labels.index]]
+    by_sample = groups.map(_cut(rest, {"val": config.val}, seed, fine) | dict.fromkeys(inside, "test"))
+    return _checked_split(manifest, config, by_sample, method="given-test", seed=seed)
 
 
 def leave_one_group_out(manifest: Manifest, config: SplitConfig, *, seed: int = 0) -> tuple[Split, ...]:

@@ -30,13 +30,16 @@ if TYPE_CHECKING:
 Weighting = Literal["equal", "validation"]
 """Equal weights, or weights fitted on the validation set that all members share."""
 
+SavedWeighting = Literal["equal", "validation", "out-of-fold"]
+"""How the weights of a saved ensemble were chosen; ``gyrus auto`` fits them on out-of-fold predictions."""
+
 
 @dataclass(frozen=True)
 class EnsembleMembers(Saved):
     """The content of ``ensemble.json``.
 
     Attributes:
-        members: The run folders.
+        members: The run folders; see :meth:`folders`.
         weights: The weight of each; they sum to 1.
         weighting: How the weights were chosen.
     """
@@ -45,7 +48,28 @@ class EnsembleMembers(Saved):
 
     members: tuple[str, ...]
     weights: tuple[float, ...]
-    weighting: Weighting
+    weighting: SavedWeighting
+
+    def folders(self, ensemble: Path) -> tuple[Path, ...]:
+        """Where the members are: from the folder of the ensemble, from the current folder, or beside the ensemble.
+
+        Args:
+            ensemble: The folder of the ensemble.
+
+        Raises:
+            RunError: A member does not exist.
+        """
+        found = []
+        for name in self.members:
+            places = [ensemble / name, Path(name), ensemble.parent / Path(name).name]
+            place = next((each for each in places if each.is_dir()), None)
+            if place is None:
+                raise RunError(
+                    f"The ensemble in {ensemble} has the member {name}, which does not exist. Run the command in the "
+                    "folder where the ensemble was made, or combine the runs again with `gyrus ensemble`."
+                )
+            found.append(place)
+        return tuple(found)
 
 
 @dataclass(frozen=True)
@@ -175,16 +199,19 @@ def ensemble(
 
 
 def open_runs(sources: Sequence[Run | str | Path]) -> tuple[Run, ...]:
-    """Open finished runs; the folder of a cross-validation stands for the runs of all its folds.
+    """Open finished runs; the folder of a cross-validation or of an ensemble stands for all its runs.
 
     Raises:
-        RunError: A folder holds neither, or a run has not finished.
+        RunError: A folder holds none of these, or a run has not finished.
         ConfigError: A run is named twice.
     """
     runs: list[Run] = []
     for source in sources:
         folder = source.folder if isinstance(source, Run) else Path(source)
-        runs.extend(fold_runs(folder) if is_crossval(folder) else [Run.open(folder)])
+        if is_ensemble(folder):
+            runs.extend(open_runs(EnsembleMembers.load(folder / "ensemble.json").folders(folder)))
+        else:
+            runs.extend(fold_runs(folder) if is_crossval(folder) else [Run.open(folder)])
     folders = [run.folder.resolve() for run in runs]
     twice = [folder for folder in folders if folders.count(folder) > 1]
     if twice:
@@ -192,16 +219,36 @@ def open_runs(sources: Sequence[Run | str | Path]) -> tuple[Run, ...]:
     return tuple(runs)
 
 
-def member_weights(runs: Sequence[Run], weighting: Weighting) -> tuple[float, ...]:
+def is_ensemble(folder: Path) -> bool:
+    """Whether a folder holds an ensemble."""
+    try:
+        return (folder / "ensemble.json").is_file()
+    except OSError:  # an impossible name
+        return False
+
+
+def saved_weights(sources: Sequence[Run | str | Path]) -> tuple[float, ...] | None:
+    """The weight of each run of :func:`open_runs`, where the only source is an ensemble; else None."""
+    if len(sources) != 1 or isinstance(sources[0], Run) or not is_ensemble(Path(sources[0])):
+        return None
+    folder = Path(sources[0])
+    about = EnsembleMembers.load(folder / "ensemble.json")
+    counts = [len(open_runs([place])) for place in about.folders(folder)]
+    return tuple(weight / count for weight, count in zip(about.weights, counts, strict=True) for _ in range(count))
+
+
+def member_weights(runs: Sequence[Run], weighting: Weighting | Sequence[float]) -> tuple[float, ...]:
     """The weight of each run in the mean of the probabilities.
 
     Args:
         runs: Finished runs.
-        weighting: "equal", or "validation": of maximum likelihood on the validation set.
+        weighting: "equal", or "validation": of maximum likelihood on the validation set; or the weights themselves.
 
     Raises:
         ConfigError: The validation sets differ.
     """
+    if not isinstance(weighting, str):
+        return tuple(weighting)
     if weighting == "equal":
         return (1 / len(runs),) * len(runs)
     tables = [Predictions.load(run.predictions("val")) for run in runs]

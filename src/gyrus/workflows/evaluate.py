@@ -170,6 +170,8 @@ def evaluate_run(
 ) -> Evaluation | NumberEvaluation:
     """Evaluate the predictions of a run; write metrics, baselines, assessment, subgroups, text, figures and report.
 
+    With ``evaluation.report: false`` only the metrics are written.
+
     All scores are those of the test set: the validation set chose the weights, so its scores are too high.
 
     Args:
@@ -193,6 +195,8 @@ def evaluate_run(
         return evaluate_number_run(run, settings, manifest, split, val=val, test=test, groups=columns)
     evaluation = evaluate_predictions(test, config, seed=settings.seed)
     evaluation.save(run.metrics)
+    if not config.report:
+        return evaluation
     config = config.model_copy(update={"resamples": affordable_resamples(config.resamples, test.classes)})
     baselines = evaluate_run_baselines(run, test, config, seed=settings.seed)
     healthy = config.healthy or healthy_class(test.classes)

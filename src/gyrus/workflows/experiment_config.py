@@ -195,6 +195,11 @@ class EvaluationConfig(Section):
     unlike_training: bool = Field(
         True, description="also fit a reference of the training data, by which new scans unlike them are recognised"
     )
+    report: bool = Field(
+        True,
+        description="also write figures, report, calibration and subgroups; false: predictions and scores alone, for "
+        "many runs that are scored together",
+    )
     tta: int = Field(0, ge=0, description="augmented copies of each image to average over (test-time augmentation)")
 
 

@@ -67,7 +67,7 @@ from gyrus.transforms.preprocessing import PreprocessingConfig
 from gyrus.transforms.volume_steps import FindMask
 from gyrus.workflows.crossval_folder import CrossValidation, fold_runs, is_crossval
 from gyrus.workflows.display import SILENT, Display
-from gyrus.workflows.ensemble import Ensemble, shared_assessment
+from gyrus.workflows.ensemble import Ensemble, is_ensemble, shared_assessment
 from gyrus.workflows.experiment_config import DataConfig
 from gyrus.workflows.load_data import scan_data, scan_unlabelled
 from gyrus.workflows.predict import TrainedClassifier
@@ -137,7 +137,7 @@ class Source:
             )
             weights = (1 / len(runs),) * len(runs)
             return cls("cross-validation", Run(folder).title, runs, weights, pooled, None, None, (note,))
-        if (folder / "ensemble.json").is_file():
+        if is_ensemble(folder):
             return cls._ensemble(folder)
         run = Run.open(folder)
         _refuse_numbers(run)
@@ -155,15 +155,7 @@ class Source:
         evaluation = found.evaluation
         assert isinstance(evaluation, Evaluation)
         runs, weights = list[Run](), list[float]()
-        for name, weight in zip(found.members, found.weights, strict=True):
-            place = Path(name)
-            if not place.is_dir() and not place.is_absolute():
-                place = folder.parent / place.name
-            if not place.is_dir():
-                raise RunError(
-                    f"The ensemble in {folder} has the member {name}, which does not exist. Run the command in the "
-                    "folder where the ensemble was made, or combine the runs again with `gyrus ensemble`."
-                )
+        for place, weight in zip(found.about.folders(folder), found.weights, strict=True):
             members = fold_runs(place) if is_crossval(place) else (Run.open(place),)
             runs += members
             weights += [weight / len(members)] * len(members)

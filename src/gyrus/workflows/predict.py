@@ -29,6 +29,7 @@ from gyrus.inference.engines import PROBE, ChosenEngine, EngineName, TorchEngine
 from gyrus.inference.late_fusion import LateFusion, known_subjects
 from gyrus.inference.number_predictions import AnyPredictions, NumberPredictions, average
 from gyrus.inference.number_rule import NumberRule
+from gyrus.inference.pooling import average_predictions
 from gyrus.inference.predict import (
     FirstOutputs,
     WithEmbedding,
@@ -57,7 +58,7 @@ from gyrus.types import MissingChannel, SplitUnit
 from gyrus.workflows.classical import require_network, show_missing_cells
 from gyrus.workflows.data_module import build_model
 from gyrus.workflows.display import SILENT, Display
-from gyrus.workflows.ensemble import Weighting, member_weights, open_runs, shared_choices
+from gyrus.workflows.ensemble import Weighting, member_weights, open_runs, saved_weights, shared_choices
 from gyrus.workflows.experiment_config import DataConfig, ExperimentConfig, load_run_config
 from gyrus.workflows.likeness import load_unlike_training, with_likeness
 from gyrus.workflows.load_data import Input, channel_patterns, input_text, scan_unlabelled, sessions_of
@@ -91,8 +92,8 @@ def predict(
     To predict several times, use a :class:`Predictor`, which loads the networks once.
 
     Args:
-        run: The run, or its folder. Several runs, or the folder of a cross-validation, are an ensemble: the mean of
-            their probabilities. Or a bundle, or its address on the Hub (``hf:owner/name``);
+        run: The run, or its folder. Several runs, or the folder of a cross-validation or of ``gyrus ensemble``, are an
+            ensemble: the mean of their probabilities. Or a bundle, or its address on the Hub (``hf:owner/name``);
             :func:`gyrus.workflows.predict_bundle.predict_bundle` predicts with it without importing PyTorch.
         inputs: Image files, folders or tables.
         out: The table to write: a .csv, .parquet or .json file. With ``on_bad_file: skip`` in ``data``, what was
@@ -125,41 +126,68 @@ def predict(
         return found.predictions()
     runs = open_runs(sources)
     if any(not each.has_network for each in runs):
-        return _predict_without_network(
-            runs, inputs, out=out, dicom_sr=dicom_sr, data=data, tta=tta, weights=weights, display=display
+        factors = _weighting(sources, weights)
+        place = Path(out) if out is not None else None
+        if dicom_sr is not None or tta:
+            raise ConfigError(
+                "--dicom-sr and --tta need a network, and this classifier has none, or not in all members."
+            )
+        if any(each.has_network for each in runs):
+            how: dict[str, Any] = {"data": data, "device": device, "engine": engine, "display": display}
+            return _predict_with_both(runs, inputs, member_weights(runs, factors), out=place, **how)
+        from gyrus.workflows.predict_classical import predict_without_network
+
+        return predict_without_network(
+            runs, inputs, out=place, data=data or DataConfig(), weights=factors, display=display
         )
-    predictor = Predictor(runs, device=device, engine=engine, tta=tta, weights=weights, display=display)
+    predictor = Predictor(sources, device=device, engine=engine, tta=tta, weights=weights, display=display)
     return predictor.predict(inputs, out=out, dicom_sr=dicom_sr, data=data)
 
 
-def _predict_without_network(
+def _weighting(sources: Sequence[Run | str | Path], weights: Weighting) -> Weighting | Sequence[float]:
+    """The weights that an ensemble was saved with, unless others are asked for."""
+    return (saved_weights(sources) if weights == "equal" else None) or weights
+
+
+def _predict_with_both(
     runs: Sequence[Run],
     inputs: Sequence[str | Path],
+    weights: Sequence[float],
     *,
-    out: str | Path | None,
-    dicom_sr: str | Path | None,
+    out: Path | None,
     data: DataConfig | None,
-    tta: int | None,
-    weights: Weighting,
+    device: str,
+    engine: EngineName,
     display: Display,
 ) -> Predictions:
-    """Predict with runs of which one has no network.
+    """Predict with networks and classifiers without a network, and average their probabilities.
 
     Raises:
-        ConfigError: Another run has a network, or an option needs one.
+        DataError: They do not predict the same samples: one uses slices, another one stacks.
+        ConfigError: They predict numbers.
     """
     from gyrus.workflows.predict_classical import predict_without_network
 
-    if any(each.has_network for each in runs):
-        raise ConfigError(
-            "A classifier without a network and a network cannot be averaged while they predict. Predict with each, or "
-            "train a network with --table-columns: it combines image and table with weights fitted on the validation "
-            "set."
-        )
-    if dicom_sr is not None or tta:
-        raise ConfigError("--dicom-sr and --tta need a network, and this classifier has none.")
-    place = Path(out) if out is not None else None
-    return predict_without_network(runs, inputs, out=place, data=data or DataConfig(), weights=weights, display=display)
+    config = data or DataConfig()
+    found, sums = list[Predictions](), list[float]()
+    for has_network in (True, False):
+        places = [place for place, run in enumerate(runs) if run.has_network == has_network]
+        members, total = [runs[place] for place in places], sum(weights[place] for place in places)
+        factors = [weights[place] / total for place in places]
+        if has_network:
+            predictor = Predictor(members, device=device, engine=engine, weights=factors, display=display)
+            each = predictor.predict(inputs, data=config)
+        else:
+            each = predict_without_network(members, inputs, out=None, data=config, weights=factors, display=display)
+        if not isinstance(each, Predictions):
+            raise ConfigError("Classifiers of numbers without a network cannot be averaged with networks.")
+        found.append(each)
+        sums.append(total)
+    together = average_predictions(found, sums)
+    together = replace(together, engines=tuple(dict.fromkeys(name for each in found for name in each.engines)))
+    if out is not None:
+        together.export(out)
+    return together
 
 
 class Predictor:
@@ -177,7 +205,7 @@ class Predictor:
         device: str = "auto",
         engine: EngineName = "auto",
         tta: int | None = None,
-        weights: Weighting = "equal",
+        weights: Weighting | Sequence[float] = "equal",
         display: Display = SILENT,
     ) -> None:
         """Load the networks. The arguments are those of :func:`predict`.
@@ -185,7 +213,9 @@ class Predictor:
         Raises:
             GyrusError: As for :func:`predict`.
         """
-        runs = open_runs([run] if isinstance(run, Run | str | Path) else run)
+        sources = [run] if isinstance(run, Run | str | Path) else run
+        runs = open_runs(sources)
+        weighting = _weighting(sources, weights) if isinstance(weights, str) else weights
         look_up(engine, dict.fromkeys(get_args(EngineName)), "engine")
         place = pick_device("cpu" if engine == "openvino" and device == "auto" else device)
         members = tuple(TrainedClassifier.load(each, tta) for each in runs)
@@ -196,7 +226,7 @@ class Predictor:
         )
         if weights != "equal":
             refuse_number(members[0].target, "Weights fitted on the validation set", "Leave out --weights.")
-        self._weights = member_weights(runs, weights)
+        self._weights = member_weights(runs, weighting)
         self._target = members[0].target
         self._number_rule = _number_rule(runs, members) if self._target.is_number else None
         self._choices = None if self._target.is_number else _choices(runs, members, self._weights)

@@ -40,7 +40,7 @@ def predict_without_network(
     *,
     out: Path | None,
     data: DataConfig,
-    weights: Weighting,
+    weights: Weighting | Sequence[float],
     display: Display,
 ) -> Predictions:
     """Predict with one classifier without a network, or with the mean of several.
@@ -50,7 +50,7 @@ def predict_without_network(
         inputs: Images, or tables for classifiers on the columns of a table. None of these: the table of ``data``.
         out: The table to write.
         data: How to read the inputs.
-        weights: "equal" or "validation".
+        weights: "equal" or "validation", or the weight of each run.
         display: Where notes are shown.
 
     Raises:

@@ -259,12 +259,13 @@ def _train(
     val.save(run.predictions("val"))
     test.save(run.predictions("test"))
 
-    if isinstance(test, Predictions):
-        save_examples(run, test, store, data.rows("test"))
-    save_embeddings(run, model, data.dataset("test"), seed=settings.seed)
+    if settings.evaluation.report:
+        if isinstance(test, Predictions):
+            save_examples(run, test, store, data.rows("test"))
+        save_embeddings(run, model, data.dataset("test"), seed=settings.seed)
+        _save_quality(run, settings, manifest, split, store)
     if settings.evaluation.unlike_training:
         save_unlike_training(run, model, data, test, display)
-    _save_quality(run, settings, manifest, split, store)
     if settings.evaluation.baselines:
         _save_baselines(run, settings, manifest, split, store, display)
     run.mark("started", best_epoch=fitted.best_epoch, **{fitted.monitor: fitted.best_score})
@@ -295,8 +296,9 @@ def _fit_without_network(
     test.save(run.predictions("test"))
     if store is not None:
         rows = np.flatnonzero(manifest.table["sample"].isin(split.samples["test"]))
-        save_examples(run, test, store, rows)
-        _save_quality(run, settings, manifest, split, store)
+        if settings.evaluation.report:
+            save_examples(run, test, store, rows)
+            _save_quality(run, settings, manifest, split, store)
         if settings.evaluation.baselines:
             _save_baselines(run, settings, manifest, split, store, display)
         if settings.evaluation.shuffled_labels and not _train_on_shuffled_labels(

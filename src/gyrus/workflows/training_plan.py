@@ -143,7 +143,7 @@ def plan_training(
         memory=memory,
         available=available,
         device=device,
-        seconds=_seconds(settings, manifest, split, shape, device) if memory.total <= available else None,
+        seconds=forecast_seconds(settings, manifest, split) if memory.total <= available else None,
     )
 
 
@@ -384,10 +384,15 @@ def _new_forecast(settings: ExperimentConfig, shape: tuple[int, ...], classes: i
     )
 
 
-def _seconds(
-    settings: ExperimentConfig, manifest: Manifest, split: Split, shape: tuple[int, ...], device: str
-) -> float:
-    """Time of all epochs, from a few steps on images of the training set, in a temporary folder."""
+def forecast_seconds(settings: ExperimentConfig, manifest: Manifest, split: Split) -> float:
+    """Time of all epochs of a network, from a few steps on images of the training set, in a temporary folder.
+
+    Args:
+        settings: The config.
+        manifest: The data.
+        split: Their split.
+    """
+    device, shape = pick_device(settings.training.device).type, stored_shape(manifest, settings.preprocessing)
     model = build_model(settings, shape[0], len(manifest.classes), shape[1:])
     training = settings.training
     chosen = split.samples["train"][: training.batch_size]

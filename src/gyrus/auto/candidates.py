@@ -1,0 +1,180 @@
+"""The candidates of ``gyrus auto``: what each is, for which data it is meant, and its config.
+
+A candidate is an ordinary config: a recipe with some fields changed. ``gyrus train`` trains it alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from gyrus.auto.fingerprint import Fingerprint
+
+Settings = tuple[str | None, Mapping[str, Any]]
+"""The name of a recipe, and fields by dotted name."""
+
+LOGISTIC = "logistic-regression"
+
+FEW_PEOPLE = 30
+"""Subjects below which no network is trained."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A candidate.
+
+    Attributes:
+        title: What it is, for tables.
+        simplicity: A lower number is simpler; of equally good candidates the simplest is chosen.
+        network: Whether it trains a network, whose epochs can be fitted to the time.
+        reason: Why it suits the data, or why not: whether it is used, and the reason.
+        config: Its config.
+    """
+
+    title: str
+    simplicity: int
+    network: bool
+    reason: Callable[[Fingerprint], tuple[bool, str]]
+    config: Callable[[Fingerprint], Settings]
+
+
+def _needs_volumes(fingerprint: Fingerprint) -> str:
+    """Why there is no third dimension; empty where there is one."""
+    if fingerprint.has_volumes:
+        return ""
+    return "the images are single slices, or the order of the slices is unknown"
+
+
+def _enough_for_network(fingerprint: Fingerprint) -> str:
+    """Why there are too few subjects for a network; empty where there are enough."""
+    if fingerprint.units >= FEW_PEOPLE:
+        return ""
+    return f"{fingerprint.units} subjects are too few for a network; {FEW_PEOPLE} are needed"
+
+
+def _table(fingerprint: Fingerprint) -> tuple[bool, str]:
+    if fingerprint.table_columns:
+        return True, f"the columns {', '.join(fingerprint.table_columns)} describe the subjects"
+    return False, "no columns were named (--table-columns)"
+
+
+def _voxels(fingerprint: Fingerprint) -> tuple[bool, str]:
+    if fingerprint.kind == "table":
+        return False, "there are no images"
+    if fingerprint.registered is False:
+        return True, "fitted in seconds; the heads do not lie in one space, so that voxels compare only coarse features"
+    return True, "fitted in seconds; few subjects favour simple classifiers"
+
+
+def _tissue_maps(fingerprint: Fingerprint) -> tuple[bool, str]:
+    if fingerprint.kind == "table":
+        return False, "there are no images"
+    if fingerprint.shows != "brain":
+        return False, "tissues are found in brains without skull"
+    if not fingerprint.has_volumes:
+        return False, _needs_volumes(fingerprint)
+    return True, "brains without skull: atrophy shows in the fractions of fluid, gray and white matter"
+
+
+def _random_convolutions(fingerprint: Fingerprint) -> tuple[bool, str]:
+    if fingerprint.kind == "table":
+        return False, "there are no images"
+    return True, "features that need neither registration nor training"
+
+
+def _pretrained(fingerprint: Fingerprint) -> tuple[bool, str]:
+    if fingerprint.kind == "table":
+        return False, "there are no images"
+    return False, "no weights were named (--set pretrained-features.model.pretrained=FILE)"
+
+
+def _slice_cnn(fingerprint: Fingerprint) -> tuple[bool, str]:
+    if fingerprint.kind != "slices":
+        return False, "the data are volumes" if fingerprint.kind == "volumes" else "there are no images"
+    why_not = _enough_for_network(fingerprint)
+    return not why_not, why_not or "each slice is a sample; slices are pooled by subject"
+
+
+def _volume_cnn(fingerprint: Fingerprint) -> tuple[bool, str]:
+    if fingerprint.kind == "table":
+        return False, "there are no images"
+    why_not = _needs_volumes(fingerprint) or _enough_for_network(fingerprint)
+    return not why_not, why_not or "32 slices of each scan as one small volume"
+
+
+def _fluid_cnn(fingerprint: Fingerprint) -> tuple[bool, str]:
+    used, reason = _volume_cnn(fingerprint)
+    if not used:
+        return used, reason
+    if fingerprint.shows != "brain":
+        return False, "maps of fluid need a brain without skull"
+    if not fingerprint.registered:
+        return False, "maps of fluid are compared place by place, and the heads do not lie in one space"
+    return True, "brains without skull in one space: ventricles and sulci can be compared place by place"
+
+
+def _recipe(name: str | None, fields: Mapping[str, Any] | None = None) -> Callable[[Fingerprint], Settings]:
+    """The config of a recipe with some fields changed, for any data."""
+    return lambda fingerprint: (name, fields or {})  # noqa: ARG005
+
+
+def _classical(name: str, fields: Mapping[str, Any] | None = None) -> Callable[[Fingerprint], Settings]:
+    """A recipe for stacks of slices and volumes; single slices are pooled by subject instead."""
+
+    def config(fingerprint: Fingerprint) -> Settings:
+        flat = {} if fingerprint.has_volumes else {"data.stack": None}
+        return name, {**(fields or {}), **flat}
+
+    return config
+
+
+def _pretrained_config(fingerprint: Fingerprint) -> Settings:
+    """Features of slices, pooled by subject."""
+    slices = {"data.slices": {"every": 2}} if fingerprint.kind == "volumes" else {}
+    return "linear-voxels", {"data.stack": None, **slices, "model.options": {"features": ["pretrained"]}}
+
+
+_FLUID = {
+    # Fluid is found before slices are made smaller, so that a pixel holds a fraction of fluid.
+    "preprocessing.steps": [
+        {"step": "grayscale"},
+        {"step": "tissue", "of": "fluid"},
+        {"step": "resize", "size": [32, 32], "aspect": "pad"},
+    ],
+    "training.optimiser.lr": 0.0001,
+}
+
+CANDIDATES: dict[str, Candidate] = {
+    "table": Candidate(
+        "Logistic regression on the columns of the table", 0, False, _table, _recipe(None, {"model.name": LOGISTIC})
+    ),
+    "linear-voxels": Candidate("Logistic regression on voxels", 10, False, _voxels, _classical("linear-voxels")),
+    "svm-voxels": Candidate(
+        "Linear SVM on voxels", 12, False, _voxels, _classical("linear-voxels", {"model.name": "linear-svm"})
+    ),
+    "linear-tissue-maps": Candidate(
+        "Logistic regression on maps of fluid, gray and white matter",
+        14,
+        False,
+        _tissue_maps,
+        _classical("linear-tissue-maps"),
+    ),
+    "trees-tissue-maps": Candidate(
+        "Boosted trees on maps of fluid, gray and white matter",
+        30,
+        False,
+        _tissue_maps,
+        _classical("linear-tissue-maps", {"model.name": "boosted-trees", "model.options.cells": 200}),
+    ),
+    "random-convolutions": Candidate(
+        "Logistic regression on random convolutions", 40, False, _random_convolutions, _classical("random-convolutions")
+    ),
+    "pretrained-features": Candidate(
+        "Logistic regression on features of a pretrained network", 50, False, _pretrained, _pretrained_config
+    ),
+    "fluid-cnn": Candidate("Small 3D CNN on maps of fluid", 60, True, _fluid_cnn, _recipe("small-cnn3d", _FLUID)),
+    "slice-cnn": Candidate("Small 2D CNN on slices", 65, True, _slice_cnn, _recipe("dementia-baseline")),
+    "volume-cnn": Candidate("Small 3D CNN", 70, True, _volume_cnn, _recipe("small-cnn3d")),
+}
+"""The candidates by name."""
