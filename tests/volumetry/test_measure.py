@@ -7,7 +7,7 @@ import pytest
 
 from gyrus.errors import DataError
 from gyrus.imaging.volume import Volume
-from gyrus.volumetry.measure import MeasuredHead, feature_names, measure_head
+from gyrus.volumetry.measure import FEATURE_NAMES, MeasuredHead, measure_head
 from gyrus.volumetry.template import Template
 from tests.support.volumetry import head, measure_coarsely, template
 
@@ -40,9 +40,9 @@ def test_volumes_of_a_phantom_are_known_in_ml(measured: MeasuredHead) -> None:
     assert measured.overlap > 0.95
 
 
-def test_fractions_are_volumes_over_that_within_the_skull(measured: MeasuredHead, average: Template) -> None:
+def test_fractions_are_volumes_over_that_within_the_skull(measured: MeasuredHead) -> None:
     found = measured.features
-    assert tuple(found) == feature_names([region.name for region in average.regions])
+    assert set(found) == set(FEATURE_NAMES)
     for name in found:
         if name.endswith("_fraction"):
             stem = name.removesuffix("_fraction")

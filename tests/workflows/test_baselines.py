@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from sklearn.neighbors import KNeighborsClassifier
 
-from gyrus.datasets.manifest import Manifest
+from gyrus.datasets.manifest import MEMBERS, Manifest
 from gyrus.datasets.splits import Split, SplitConfig, split
 from gyrus.datasets.store import Store, open_store
 from gyrus.errors import DataError
@@ -21,6 +21,7 @@ from gyrus.evaluation.out_of_fold import join_folds
 from gyrus.evaluation.result import BASELINE_TITLES, Baselines, Evaluation, verdict
 from gyrus.inference.predictions import SUBJECT_OF_VISIT, Predictions
 from gyrus.runs.run_folder import Run
+from gyrus.synthetic.phantom import generate
 from gyrus.workflows import baselines as made
 from gyrus.workflows.display import SILENT
 from gyrus.workflows.evaluate import evaluate as evaluate_again
@@ -333,6 +334,52 @@ def test_predictions_of_baselines_say_whose_they_are(tmp_path, kind, unit, visit
         if visits:
             assert said.table[SUBJECT_OF_VISIT].tolist() == first["subject"].tolist()
         assert about.split(", C = ")[0] == "4 means of pixels" + (" of each subject" if by_subject else "")
+
+
+def stacks_of_phantoms(folder: Path) -> tuple[Manifest, Split, Store]:
+    """Thirty phantom heads of two classes as stacks of slices, in a store."""
+    heads = generate(subjects=30, slices=4, classes=2, size=48, seed=4, age_effect=0.0)
+    manifest = manifest_of(
+        {name: heads.class_names[label] for name, label in zip(heads.subjects, heads.labels, strict=True)}, slices=1
+    )
+    manifest = replace(manifest, table=manifest.table.assign(**{MEMBERS: [()] * len(manifest)}))
+    order = [heads.subjects.index(subject) for subject in manifest.table["subject"]]
+    np.save(folder / "pixels.npy", heads.volumes[order][:, None])
+    return manifest, split(manifest, SplitConfig(test=0.4), seed=1), Store(folder)
+
+
+def test_stacks_have_a_baseline_from_the_volumes_of_tissues(tmp_path) -> None:
+    manifest, of, store = stacks_of_phantoms(tmp_path)
+    answers, _ = made.predict_baselines(manifest, of, store, seed=0)
+    about, said = answers["volumes"]
+    assert about.startswith("fractions of fluid, gray and white matter")
+    assert (said.predicted == said.targets).mean() > 0.7
+    assert made.predict_baselines(manifest, of, store, seed=0)[0]["volumes"][1].logits.tolist() == said.logits.tolist()
+
+
+def test_columns_of_a_table_of_features_are_the_volumes(tmp_path) -> None:
+    """As gyrus features writes them; those of other names are not taken for volumes."""
+    manifest, of, store = stacks_of_phantoms(tmp_path)
+    sick = manifest.table["label"] == manifest.classes[1]
+    table = manifest.table.assign(
+        csf_fraction=np.where(sick, 0.3, 0.2), intracranial_ml=np.nan, blood_ml=np.where(sick, 1, 0)
+    )
+    answers, _ = made.predict_baselines(replace(manifest, table=table), of, store, seed=0)
+    about, said = answers["volumes"]
+    assert about == "1 column of the table"
+    assert (said.predicted == said.targets).all()
+
+
+def test_volumes_of_tissues_are_left_out_where_there_are_none(tmp_path, monkeypatch) -> None:
+    manifest, of, store = stacks_of_phantoms(tmp_path)
+    np.save(tmp_path / "pixels.npy", np.where(store.pixels > 90, np.uint8(255), np.uint8(0)))
+    answers, notes = made.predict_baselines(manifest, of, Store(tmp_path), seed=0)
+    assert "volumes" not in answers
+    assert any("too few gray values" in note for note in notes)
+    monkeypatch.setattr(made, "MOST_MIXTURES", 29)
+    answers, notes = made.predict_baselines(manifest, of, store, seed=0)
+    assert "volumes" not in answers
+    assert any("at most 29 subjects" in note for note in notes)
 
 
 def test_baselines_from_metadata_name_their_columns_and_know_all_classes(tmp_path) -> None:

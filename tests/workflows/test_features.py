@@ -80,9 +80,9 @@ def test_a_second_call_measures_only_what_is_new_or_failed(
     measured = []
     real = workflow.measure_head
     monkeypatch.setattr(workflow, "measure_head", lambda *each: measured.append(1) or real(*each))
-    (tmp_path / "volumes" / "pictures" / "sub-C_T1w.png").unlink()
+    (tmp_path / "volumes" / "records" / "sub-C_T1w.json").write_text("{")
     gyrus.features(heads, out=tmp_path / "volumes.csv")
-    assert len(measured) == 2  # the failure, and the head whose picture is gone
+    assert len(measured) == 2  # the failure, and the head whose record is damaged
     assert first.table.read_bytes() == before
 
 

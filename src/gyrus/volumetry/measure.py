@@ -8,7 +8,6 @@ where the tissues are measured.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +20,7 @@ from gyrus.imaging.resampling import crop, resample
 from gyrus.imaging.volume import Volume
 from gyrus.transforms.bias_field import bias_field
 from gyrus.volumetry.registration import Registration, deform, register_affine
-from gyrus.volumetry.template import Template
+from gyrus.volumetry.template import REGION_NAMES, Template
 from gyrus.volumetry.tissue_mixture import TISSUES, TissueMixture
 
 Floats = npt.NDArray[np.float32]
@@ -57,12 +56,22 @@ _PLAUSIBLE = (700.0, 2500.0)
 """Volume within the skull of people, mL."""
 
 
+_MEASURED = ("brain", *TISSUES, *REGION_NAMES)
+
+FEATURE_NAMES = (
+    "intracranial_ml",
+    *(f"{name}_ml" for name in _MEASURED),
+    *(f"{name}_fraction" for name in _MEASURED),
+)
+"""Names of the features of a whole head: volumes in mL, and their fractions of that within the skull."""
+
+
 @dataclass(frozen=True, eq=False)
 class MeasuredHead:
     """The volumes of one head, and what is needed to check them by eye.
 
     Attributes:
-        features: Volumes in mL and fractions, by name of :func:`feature_names`.
+        features: Volumes in mL and fractions, by name of :data:`FEATURE_NAMES`.
         overlap: Dice overlap of the brain with that of the registered template.
         brain: The mask of the brain and its fluid, bool (X, Y, Z) in RAS+.
         affine: From voxels of the mask to mm.
@@ -89,16 +98,6 @@ class TemplateView:
     gray_values: npt.NDArray[np.uint8]
     tissues: Floats
     regions: dict[str, npt.NDArray[np.bool_]]
-
-
-def feature_names(regions: Sequence[str]) -> tuple[str, ...]:
-    """Names of the features of a head.
-
-    Args:
-        regions: Names of the regions.
-    """
-    volumes = ("brain", *TISSUES, *regions)
-    return ("intracranial_ml", *(f"{name}_ml" for name in volumes), *(f"{name}_fraction" for name in volumes))
 
 
 def measure_head(volume: Volume, template: Template) -> MeasuredHead:
@@ -154,7 +153,7 @@ def _measure(head: Volume, found: Registration, template: Template, overlap: flo
                 volumes[region.name] = float(held[number]) * unit
                 shown |= _shown(region.name, (numbers == number) & (tissues[TISSUES.index(tissue)] > 0.5))
     return MeasuredHead(
-        _features(volumes, template),
+        _features(volumes),
         overlap,
         inside,
         head.affine,
@@ -162,11 +161,10 @@ def _measure(head: Volume, found: Registration, template: Template, overlap: flo
     )
 
 
-def _features(volumes: dict[str, float], template: Template) -> dict[str, float]:
-    names = ("brain", *TISSUES, *(region.name for region in template.regions))
+def _features(volumes: dict[str, float]) -> dict[str, float]:
     whole = volumes["intracranial"]
-    found = {"intracranial_ml": whole} | {f"{name}_ml": volumes[name] for name in names}
-    return found | {f"{name}_fraction": volumes[name] / whole for name in names}
+    found = {f"{name}_ml": volume for name, volume in volumes.items()}
+    return found | {f"{name}_fraction": volume / whole for name, volume in volumes.items() if name != "intracranial"}
 
 
 def _shown(name: str, where: npt.NDArray[np.bool_]) -> dict[str, npt.NDArray[np.bool_]]:

@@ -71,6 +71,14 @@ _LOBES: Mapping[str, tuple[str, ...]] = {
 }
 """Regions of gray matter, and the structures of the atlas that form them: the lobes as FreeSurfer divides them."""
 
+REGION_NAMES = (
+    *(f"{region}_{side}" for region in _LOBES for side in ("left", "right")),
+    "cerebellum",
+    "ventricle_left",
+    "ventricle_right",
+)
+"""Names of the regions, in order."""
+
 _DEEP = ("thalamusproper", "caudate", "putamen", "pallidum", "accumbensarea", "brainstem")
 """Structures in which gray values do not tell gray from white matter; nothing is measured there."""
 

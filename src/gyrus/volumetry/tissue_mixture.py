@@ -130,6 +130,32 @@ def foreground_counts(pixels: npt.NDArray[np.uint8], background: float = BACKGRO
     return counts
 
 
+PIXEL_FEATURES = (*(f"{tissue}_fraction" for tissue in TISSUES), "foreground_fraction")
+"""Names of the features of :func:`pixel_features`."""
+
+
+def pixel_features(images: npt.NDArray[np.uint8]) -> Floats:
+    """Fractions of the tissues in the images of one subject, and of these images that are not background, (4,).
+
+    Args:
+        images: (N, C, *spatial). Of several channels the first that is not empty is used.
+
+    Returns:
+        NaN for tissues if the images have too few gray values.
+    """
+    counts = np.zeros(256, np.int64)
+    pixels = 0
+    for image in images:
+        channel = next((each for each in image if each.any()), image[0])
+        counts += foreground_counts(channel)
+        pixels += channel.size
+    try:
+        fractions = tissue_fractions(counts)
+    except DataError:
+        fractions = (np.nan, np.nan, np.nan)
+    return np.array([*fractions, counts.sum() / max(1, pixels)])
+
+
 def tissue_fractions(counts: npt.NDArray[np.integer]) -> tuple[float, float, float]:
     """The fractions of fluid, gray and white matter among the pixels of a skull-stripped head.
 

@@ -28,8 +28,11 @@ from gyrus.files import read_json, reading, write_json
 from gyrus.inference.number_predictions import AnyPredictions, NumberPredictions, load_predictions
 from gyrus.inference.predictions import Predictions
 from gyrus.runs.run_folder import Run
+from gyrus.text import counted
 from gyrus.training.ordinal_regression import fit_ordinal_regression
 from gyrus.types import Subset
+from gyrus.volumetry.measure import FEATURE_NAMES
+from gyrus.volumetry.tissue_mixture import PIXEL_FEATURES, pixel_features
 from gyrus.workflows.experiment_config import EvaluationConfig
 
 Floats = npt.NDArray[np.float64]
@@ -51,6 +54,9 @@ MOST_SVM_CLASSES = 100
 
 C_VALUES = (1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2)
 """Values of C of the linear SVM and the ordinal regression; the best on the validation set is used."""
+
+MOST_MIXTURES = 2000
+"""With more subjects there is no baseline from volumes of tissues: a mixture is fitted for each."""
 
 METADATA = ("age", "sex", "gender", "m/f", "site", "scanner", "education", "educ")
 """Columns, in any case, that describe the subject or the scanner and not the image."""
@@ -111,6 +117,11 @@ def predict_baselines(
             f"{size}{about}",
             _predictions(tested, logits, manifest, split),
         )
+    volumes, why = volume_rows(manifest, split, store, firsts)
+    notes = (*notes, *why)
+    if volumes is not None:
+        about, frame = volumes
+        predictions["volumes"] = (about, _predictions(tested, _from_metadata(frame, rows), manifest, split))
     table = manifest.table
     columns = [column for column in table.columns if column.lower() in METADATA and table[column].nunique() > 1]
     if not columns:
@@ -121,6 +132,39 @@ def predict_baselines(
     logits = _from_metadata(firsts[columns], rows)
     predictions["metadata"] = (", ".join(columns), _predictions(tested, logits, manifest, split))
     return predictions, notes
+
+
+def volume_rows(
+    manifest: Manifest, split: Split, store: Store, firsts: pd.DataFrame
+) -> tuple[tuple[str, pd.DataFrame] | None, tuple[str, ...]]:
+    """Volumes of tissues for the rows of :func:`rows_of`, in their order.
+
+    If the data have columns of ``gyrus features``, these are used. Of other volumes and stacks they are the fractions
+    of the tissues in the stored pixels, by a mixture for each subject alone, and the part that is not background.
+
+    Args:
+        manifest: The data.
+        split: The split of the data.
+        store: The pixels.
+        firsts: The first row in the manifest of each row.
+
+    Returns:
+        What they are, and the table (N, F), or None; and notes on what is missing.
+    """
+    columns = [column for column in manifest.table if column in FEATURE_NAMES and manifest.table[column].nunique() > 1]
+    if columns:
+        return (f"{counted(len(columns), 'column')} of the table", firsts[columns]), ()
+    if manifest.spatial_dims != 3:
+        return None, ()
+    if len(firsts) > MOST_MIXTURES:
+        return None, (f"No baseline from volumes of tissues: it is for at most {MOST_MIXTURES:,} subjects.",)
+    keys = _keys(manifest, split)
+    places = pd.Series(range(len(keys))).groupby(keys).indices
+    features = np.stack([pixel_features(np.asarray(store.pixels[places[key]])) for key in keys[firsts.index]])
+    if np.isnan(features).all(axis=0).any():
+        return None, ("No baseline from volumes of tissues: the images have too few gray values.",)
+    frame = pd.DataFrame(features, columns=list(PIXEL_FEATURES), index=firsts.index)
+    return ("fractions of fluid, gray and white matter in the pixels of each subject", frame), ()
 
 
 def memory_of_baselines(images: int, pixels: int) -> int:
@@ -309,8 +353,14 @@ def rows_of(manifest: Manifest, split: Split, store: Store) -> tuple[BaselineDat
     subset_of = {sample: subset for subset, samples in split.samples.items() for sample in samples}
     subsets = manifest.table["sample"].map(subset_of)
     table = manifest.table.assign(subset_=subsets, target_=manifest.targets.to_numpy())
-    keys = (manifest.scored_units[0] if is_by_subject(manifest, split) else table["sample"]).astype(str).to_numpy()
+    keys = _keys(manifest, split)
     return pooled_rows(table, keys, pixel_means(store)), _first_of(table, keys)
+
+
+def _keys(manifest: Manifest, split: Split) -> npt.NDArray[np.object_]:
+    """What each row of the manifest belongs to: its subject, or after a split by image itself."""
+    units = manifest.scored_units[0] if is_by_subject(manifest, split) else manifest.table["sample"]
+    return units.astype(str).to_numpy()
 
 
 def pooled_rows(table: pd.DataFrame, keys: npt.NDArray[np.object_], features: Floats) -> BaselineData:

@@ -219,7 +219,7 @@ class _Task:
             return None
         try:
             known = MeasuredSession.load(record)
-        except DataError:  # damaged, or of another version
+        except GyrusError:  # damaged, or of another version
             return None
         return known if (known.digest, known.version, known.reason) == (content, VERSION, "") else None
 

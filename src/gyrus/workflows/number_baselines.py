@@ -1,18 +1,21 @@
-"""Baselines of a predicted number: the mean of the training set, and ridge regression on voxels.
+"""Baselines of a predicted number: the mean of the training set, and ridge regression on voxels and on volumes.
 
 They are fitted on the training set, tuned on the validation set, and evaluated on the test set, as the network is.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from gyrus.datasets.manifest import Manifest
 from gyrus.datasets.splits import Split, is_by_subject
 from gyrus.datasets.store import Store
 from gyrus.inference.number_predictions import NumberPredictions
-from gyrus.workflows.baselines import BaselineData, prediction_facts, rows_of
+from gyrus.workflows.baselines import BaselineData, prediction_facts, rows_of, volume_rows
 
 Floats = npt.NDArray[np.float64]
 
@@ -35,12 +38,17 @@ def predict_number_baselines(
         The description and the predictions of each baseline by name, and notes on missing baselines.
     """
     del seed
-    rows, _ = rows_of(manifest, split, store)
+    rows, firsts = rows_of(manifest, split, store)
     tested, trained = rows.select("test"), rows.select("train")
     mean = np.full(len(tested.targets), trained.targets.mean())
     about, ridge = ridge_regression(rows)
     size = f"{rows.features.shape[1]:,} means of voxels{' of each subject' if is_by_subject(manifest, split) else ''}"
     found = {"mean": (f"{mean[0]:.1f}", mean), "ridge": (f"{size}, {about}", ridge)}
+    volumes, notes = volume_rows(manifest, split, store, firsts)
+    if volumes is not None:
+        text, frame = volumes
+        chosen, predicted = ridge_regression(replace(rows, features=_without_missing(frame, rows)))
+        found["volumes"] = f"{text}, {chosen.replace('voxel', 'feature')}", predicted
     return {
         name: (
             text,
@@ -49,7 +57,13 @@ def predict_number_baselines(
             ),
         )
         for name, (text, predicted) in found.items()
-    }, ()
+    }, notes
+
+
+def _without_missing(frame: pd.DataFrame, rows: BaselineData) -> Floats:
+    """Numbers (N, F), with the mean of the training set where one is missing."""
+    values = frame.to_numpy(np.float64)
+    return np.where(np.isnan(values), np.nanmean(values[rows.subsets == "train"], axis=0), values)
 
 
 def ridge_regression(rows: BaselineData) -> tuple[str, Floats]:
