@@ -24,7 +24,7 @@ from gyrus.models.options import FeatureKind, FeatureOptions, StemRule
 from gyrus.registry import look_up
 from gyrus.text import counted
 from gyrus.transforms.normalisation import Normalisation
-from gyrus.transforms.tissue_maps import Tissue
+from gyrus.transforms.tissue_maps import TISSUES, tissue_table
 from gyrus.volumetry.measure import FEATURE_NAMES
 from gyrus.volumetry.tissue_mixture import PIXEL_FEATURES, pixel_features
 
@@ -40,6 +40,9 @@ Arrays: TypeAlias = Mapping[str, npt.NDArray[Any]]
 
 BLOCK = 2**23
 """Voxels whose features are made at once."""
+
+KERNELS_AT_ONCE = 32
+"""Kernels whose responses to a few images are computed together."""
 
 LONGEST_SIDE = {2: 64, 3: 32}
 """Random convolutions see images of at most so many voxels along each axis, by number of axes."""
@@ -377,9 +380,6 @@ class Voxels(_OnGrid):
         )
 
 
-TISSUES = ("fluid", "gray", "white")
-
-
 @dataclass(frozen=True)
 class TissueMaps(_OnGrid):
     """Where fluid, gray and white matter are: their fraction in blocks of voxels, and in the whole head.
@@ -404,13 +404,12 @@ class TissueMaps(_OnGrid):
 
     def features(self, samples: Samples) -> Floats:
         """The fractions, tissue by tissue, then those of the whole head."""
-        pixels = samples.pixels
-        axes = tuple(range(2, pixels.ndim))
+        tissues = np.stack([[tissue_table(channel)[channel] for channel in image] for image in samples.pixels])
+        axes = tuple(range(2, tissues.ndim))
         found, totals = [], []
-        for tissue in TISSUES:
-            step = Tissue(of=tissue)
-            inside = np.stack([step(image) for image in pixels]) > 0
-            found.append(self.grid.means(inside).reshape(len(pixels), -1))
+        for number in range(len(TISSUES)):
+            inside = tissues == number
+            found.append(self.grid.means(inside).reshape(len(inside), -1))
             totals.append(inside.sum(axis=axes, dtype=np.float64))
         head = np.maximum(np.sum(totals, axis=0), 1)
         return np.concatenate([*found, *(total / head for total in totals)], axis=1, dtype=np.float64)
@@ -513,21 +512,25 @@ class RandomConvolutions(_OnGrid):
         from torch.nn import functional
 
         convolve = functional.conv2d if images.ndim == 4 else functional.conv3d
-        batch, step = torch.from_numpy(images), max(1, BLOCK // max(1, images[:, 0].size))
+        batch = torch.from_numpy(images)
         with torch.inference_mode():
             for dilation in np.unique(self.dilations):
                 ends = np.flatnonzero(self.dilations == dilation)
-                for start in range(int(ends[0]), int(ends[-1]) + 1, step):
-                    numbers = range(start, min(start + step, int(ends[-1]) + 1))
+                for start in range(int(ends[0]), int(ends[-1]) + 1, KERNELS_AT_ONCE):
+                    numbers = range(start, min(start + KERNELS_AT_ONCE, int(ends[-1]) + 1))
                     weights = torch.from_numpy(self.kernels[numbers.start : numbers.stop])
                     yield numbers, convolve(batch, weights, padding=int(dilation), dilation=int(dilation))
 
     def features(self, samples: Samples) -> Floats:
         """Maximum and proportion above the threshold, for each region and kernel."""
+        images = self._images(samples)
+        step = max(1, BLOCK // (KERNELS_AT_ONCE * int(np.prod(self.grid.cells))))
+        return np.concatenate([self._summaries(images[start : start + step]) for start in range(0, len(images), step)])
+
+    def _summaries(self, images: npt.NDArray[np.float32]) -> Floats:
         import torch
         from torch.nn import functional
 
-        images = self._images(samples)
         two = images.ndim == 4
         largest, mean = (
             (functional.adaptive_max_pool2d, functional.adaptive_avg_pool2d)

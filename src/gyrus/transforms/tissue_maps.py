@@ -11,7 +11,32 @@ from gyrus.errors import DataError
 from gyrus.imaging.otsu import multi_otsu_gray_values
 from gyrus.transforms.image_steps import ImageStep
 
-_TISSUES = ("fluid", "gray", "white")
+TISSUES = ("fluid", "gray", "white")
+"""The tissues, dark to bright."""
+
+BACKGROUND = 0.05
+"""Fraction of the largest gray value up to which a pixel is background."""
+
+
+def tissue_table(values: np.ndarray, background: float = BACKGROUND) -> np.ndarray:
+    """The place in :data:`TISSUES` of each of the 256 gray values, int8 (256,); -1 for background.
+
+    All are background if the image has too few gray values.
+
+    Args:
+        values: Pixels of one head, uint8.
+        background: Fraction of the largest gray value up to which a pixel is background and not counted.
+    """
+    table = np.full(256, -1, dtype=np.int8)
+    black = int(background * 255)
+    counts = np.bincount(values.ravel(), minlength=256)
+    counts[: black + 1] = 0
+    if np.count_nonzero(counts) < len(TISSUES):
+        return table
+    ends = [black, *multi_otsu_gray_values(counts, len(TISSUES)), 255]
+    for number in range(len(TISSUES)):
+        table[ends[number] + 1 : ends[number + 1] + 1] = number
+    return table
 
 
 class Tissue(ImageStep):
@@ -28,7 +53,10 @@ class Tissue(ImageStep):
     step: Literal["tissue"] = "tissue"
     of: Literal["fluid", "gray", "white"] = Field("fluid", description="the darkest, middle or brightest class")
     background: float = Field(
-        0.05, ge=0, lt=1, description="fraction of the largest value up to which a pixel is background and not counted"
+        BACKGROUND,
+        ge=0,
+        lt=1,
+        description="fraction of the largest value up to which a pixel is background and not counted",
     )
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
@@ -44,11 +72,5 @@ class Tissue(ImageStep):
         return np.stack([self._map(channel) for channel in image])
 
     def _map(self, values: np.ndarray) -> np.ndarray:
-        black = int(self.background * 255)
-        counts = np.bincount(values.ravel(), minlength=256)
-        counts[: black + 1] = 0
-        if np.count_nonzero(counts) < len(_TISSUES):
-            return np.zeros_like(values)
-        ends = [black, *multi_otsu_gray_values(counts, len(_TISSUES)), 255]
-        number = _TISSUES.index(self.of)
-        return np.where((values > ends[number]) & (values <= ends[number + 1]), np.uint8(255), np.uint8(0))
+        inside = tissue_table(values, self.background) == TISSUES.index(self.of)
+        return np.where(inside, np.uint8(255), np.uint8(0))[values]
