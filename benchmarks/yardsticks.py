@@ -150,7 +150,7 @@ def main() -> None:
         if options.minutes and hasattr(gyrus, "auto"):
             automatic = out / options.part / "auto"
             gyrus.auto(train, out=automatic, minutes=options.minutes)
-            rows[f"gyrus auto, {options.minutes:g} minutes"] = automatic
+            rows[f"gyrus auto, {options.minutes:g} minutes"] = automatic / "classifier"
         print(f"\n{name}: cross-validated AUC within the training part")
         for recipe, auc in aucs.items():
             print(f"  {recipe:45} {auc:.3f}{'  (chosen)' if recipe == best else ''}")

@@ -42,7 +42,7 @@ FLAT = {"slices_per_scan": 0, "shows": None, "registered": None}
 TABLE = {"kind": "table", "slices_per_scan": 0, "shows": None, "registered": None, "table_columns": ("age",)}
 
 ALWAYS = {"linear-voxels", "svm-voxels", "random-convolutions"}
-TISSUE = {"linear-tissue-maps", "trees-tissue-maps"}
+TISSUE = {"tissue-fractions", "linear-tissue-maps", "trees-tissue-maps"}
 
 
 @pytest.mark.parametrize(

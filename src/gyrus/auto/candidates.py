@@ -153,6 +153,13 @@ CANDIDATES: dict[str, Candidate] = {
     "svm-voxels": Candidate(
         "Linear SVM on voxels", 12, False, _voxels, _classical("linear-voxels", {"model.name": "linear-svm"})
     ),
+    "tissue-fractions": Candidate(
+        "Logistic regression on the fractions of fluid, gray and white matter",
+        5,
+        False,
+        _tissue_maps,
+        _classical("linear-tissue-fractions"),
+    ),
     "linear-tissue-maps": Candidate(
         "Logistic regression on maps of fluid, gray and white matter",
         14,
