@@ -6,7 +6,7 @@ import pytest
 from gyrus.datasets.inner_folds import inner_folds
 from gyrus.models.options import ClassicalOptions, TreeOptions
 from gyrus.models.tree_ensemble import TreeEnsemble
-from gyrus.training.classical import C_VALUES, fit_classical, fit_logistic
+from gyrus.training.classical import C_VALUES, fit_classical, fit_logistic, fit_number_ridge
 
 
 def data(classes, count=90, seed=0):
@@ -66,6 +66,22 @@ def test_inner_folds_keep_groups_together_and_hold_out_every_row_once():
     assert sorted(held_out) == list(range(90))
     for train, rows in folds:
         assert not {groups[row] for row in train} & {groups[row] for row in rows}
+
+
+@pytest.mark.parametrize("width", [4, 80])
+def test_ridge_regression_of_a_number_is_that_of_scikit_learn(width):
+    from sklearn.linear_model import Ridge
+
+    random = np.random.default_rng(0)
+    features, new = random.normal(size=(50, width)), random.normal(size=(9, width))
+    numbers = 60 + features[:, 0] * 5 + random.normal(size=50)
+    names = [str(number) for number in range(width)]
+    model = fit_number_ridge(features, numbers, range(50), names, ClassicalOptions(C=0.25), seed=0)
+    expected = Ridge(alpha=2.0).fit(features, numbers).predict(new)
+    np.testing.assert_allclose(model.logits(new)[:, 0], expected, atol=1e-6)
+    weak = fit_number_ridge(features, numbers, range(50), names, ClassicalOptions(), seed=0)
+    noise = fit_number_ridge(features, random.normal(size=50), range(50), names, ClassicalOptions(), seed=0)
+    assert weak.C > noise.C
 
 
 @pytest.mark.parametrize("classes", [2, 3])

@@ -13,6 +13,7 @@ from gyrus.datasets.splits import Split
 from gyrus.errors import ConfigError, DataError, RunError
 from gyrus.evaluation.matching import MatchedScores
 from gyrus.evaluation.site_check import SiteCheck
+from gyrus.inference.number_predictions import NumberPredictions
 from gyrus.inference.predictions import Predictions
 from gyrus.runs.run_folder import Run
 from gyrus.workflows.classical import ClassicalClassifier
@@ -25,7 +26,7 @@ from gyrus.workflows.harmonisation import require_harmonisable
 from gyrus.workflows.predict import predict
 from gyrus.workflows.train import resume, train
 from gyrus.workflows.training_plan import data_to_train, plan_training
-from tests.support.command_line import gyrus, refused
+from tests.support.command_line import gyrus, refused, succeeded
 
 SETTINGS = {
     "model.name": "logistic-regression",
@@ -142,6 +143,43 @@ def test_a_missing_column_is_named(run, people, tmp_path):
     words = refused("predict", run.folder, tmp_path / "new.csv", "--out", out)
     assert "needs the column 'age', which the table lacks. It has: sex" in " ".join(words.split())
     assert not out.exists()
+
+
+NUMBER = {
+    "data.target": "age",
+    "data.table_columns": ["volume", "sex"],
+    "model.name": "ridge",
+    "evaluation.resamples": 50,
+}
+
+
+@pytest.fixture(scope="module")
+def ages(people, tmp_path_factory):
+    """The people with a volume that falls with age."""
+    table = pd.read_csv(people).dropna(subset="age")
+    table["volume"] = 100 - table["age"] + np.random.default_rng(2).normal(size=len(table))
+    path = tmp_path_factory.mktemp("ages") / "people.csv"
+    table.to_csv(path, index=False)
+    return path
+
+
+def test_a_number_is_predicted_from_a_table_along_the_whole_road(ages, tmp_path):
+    run = train(data=ages, out=tmp_path / "run", overrides=NUMBER)
+    test = NumberPredictions.load(run.predictions("test"))
+    assert np.abs(test.predicted - test.targets).mean() < 1.5
+    assert set(json.loads(run.baselines.read_text())["results"]) == {"mean"}
+    assert "always predicting the mean of the training set" in run.report.read_text()
+    assert not run.foreign_files
+    pd.read_csv(ages).drop(columns=["diagnosis", "age"]).to_csv(tmp_path / "new.csv", index=False)
+    succeeded("predict", run.folder, "--table", tmp_path / "new.csv", "--out", tmp_path / "out.csv")
+    new = pd.read_csv(tmp_path / "out.csv").set_index("sample")
+    np.testing.assert_allclose(new.loc[test.table["sample"], "prediction"], test.predicted, atol=1e-8)
+    assert (new["subject_interval_high"] > new["prediction"]).all()
+    sex = train(data=ages, out=tmp_path / "sex", overrides=NUMBER | {"data.table_columns": ["sex"]})
+    board = compare({"sex": sex.folder, "volume": run.folder}, out=tmp_path / "board", resamples=50)
+    assert board.text().index("volume") < board.text().index("sex")
+    with pytest.raises(ConfigError, match=r"model\.name=ridge"):
+        train(data=ages, out=tmp_path / "other", overrides=NUMBER | {"model.name": "linear-svm"})
 
 
 HARMONISED = SETTINGS | {

@@ -53,16 +53,16 @@ def test_a_table_of_another_tool_needs_its_split_unit(finished_run, tmp_path):
 
 def test_classes_and_numbers_are_ranked_apart(runs, tmp_path):
     random = np.random.default_rng(0)
-    for name in ("age", "volume"):
+    for name, number in (("age", "age"), ("volume", "volume"), ("later", "age")):
         run = Run(shutil.copytree(runs / "a" / "run", runs / name / "run"))
         NumberPredictions.from_outputs(
-            [f"s{number}" for number in range(12)],
+            [f"s{place}" for place in range(12)],
             random.normal(size=(12, 1)),
             targets=random.normal(size=12),
-            target=Target("number", name),
+            target=Target("number", number),
             split_unit="subject",
             subset="test",
-            subjects=[f"p{number}" for number in range(12)],
+            subjects=[f"p{place}" for place in range(12)],
             subject_kind="subject",
         ).save(run.predictions("test"))
     with pytest.raises(ConfigError, match=r"classes \(a\), the number 'age' \(age\).*gyrus leaderboard"):
@@ -74,13 +74,14 @@ def test_classes_and_numbers_are_ranked_apart(runs, tmp_path):
     assert [each.report.parent.relative_to(tmp_path / "board").as_posix() for each in boards] == [
         ".",
         "number-1",
-        "number-2",
+        "number-2",  # the same number, but of other subjects: their true numbers differ
+        "number-3",
     ]
-    assert [len(each.leaderboard.standings) for each in found.apart] == [1, 1]
+    assert [len(each.leaderboard.standings) for each in found.apart] == [1, 1, 1]
     assert len(found.leaderboard.tables[0].standings) == 2
 
     by_error = leaderboard(runs, out=tmp_path / "errors", metric="rmse", resamples=20)
     assert by_error.without_metric == ("a", "b")
-    assert len(by_error.apart) == 1
+    assert len(by_error.apart) == 2
     with pytest.raises(GyrusError, match="metric"):
         leaderboard(runs, out=tmp_path / "none", metric="wrong")

@@ -27,6 +27,7 @@ from gyrus.evaluation.bootstrap import (
 from gyrus.evaluation.comparison import compare, holm, labelled_rows
 from gyrus.evaluation.evaluate import evaluate
 from gyrus.evaluation.metrics import ALL_METRICS, metrics_of, stage_scores
+from gyrus.evaluation.number_result import NumberEvaluation
 from gyrus.evaluation.result import Estimate, Evaluation, Unit, unit_name
 from gyrus.inference.predictions import Predictions
 from gyrus.registry import look_up
@@ -151,9 +152,7 @@ def rank_entries(
         look_up(unit, {"subject": None, "image": None}, "unit")
     if not entries:
         raise DataError("There is nothing to rank. Give run folders, or tables of predictions.")
-    twice = {entry.name for entry in entries if sum(other.name == entry.name for other in entries) > 1}
-    if twice:
-        raise DataError(f"Two classifiers have the name {', '.join(sorted(twice))}. Each needs its own name.")
+    require_distinct_names([entry.name for entry in entries])
     entries, notes = _with_equal_ids(entries)
     bootstrap = BootstrapConfig(resamples, seed, level)
     groups: dict[object, list[Entry]] = {}
@@ -218,7 +217,7 @@ def _table(entries: Sequence[Entry], unit: Unit, metric: str, bootstrap: Bootstr
     entries = [replace(entry, test=_with_classes_of(first, entry.test)) for entry in entries]
     entries = [replace(entry, val=_with_classes_of(first, entry.val) if entry.val else None) for entry in entries]
     evaluations = [evaluate(entry.test, **asdict(bootstrap)) for entry in entries]
-    scores = np.array([_value(evaluation, unit, metric) for evaluation in evaluations])
+    scores = np.array([score_of(evaluation, unit, metric) for evaluation in evaluations])
     values = ALL_METRICS[metric].goodness(scores)
     ranks, order = _ranks(values), np.lexsort((np.arange(len(values)), np.nan_to_num(-values, nan=np.inf)))
     intervals = _rank_intervals([entry.test for entry in entries], unit, metric, bootstrap)
@@ -260,7 +259,23 @@ def _with_classes_of(first: Predictions, predictions: Predictions) -> Prediction
     )
 
 
-def _value(evaluation: Evaluation, unit: Unit, metric: str) -> float:
+def require_distinct_names(names: Sequence[str]) -> None:
+    """Refuse entries that share a name.
+
+    Raises:
+        DataError: Two have the same.
+    """
+    twice = {name for name in names if names.count(name) > 1}
+    if twice:
+        raise DataError(f"Two entries have the name {', '.join(sorted(twice))}. Each needs its own name.")
+
+
+def score_of(evaluation: Evaluation | NumberEvaluation, unit: Unit, metric: str) -> float:
+    """A score, NaN where it is undefined.
+
+    Raises:
+        DataError: There are no scores of the unit.
+    """
     if unit not in evaluation.scores:
         raise DataError("The subject of some images is unknown, so there is no ranking by subject. Use unit 'image'.")
     value = evaluation.scores[unit].metrics[metric].value

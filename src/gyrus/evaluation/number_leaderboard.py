@@ -10,6 +10,7 @@ import numpy as np
 from gyrus.errors import ConfigError, DataError
 from gyrus.evaluation.bootstrap import BootstrapConfig
 from gyrus.evaluation.comparison import holm
+from gyrus.evaluation.leaderboard import require_distinct_names, score_of
 from gyrus.evaluation.number_evaluate import compare_numbers, evaluate_numbers, labelled_numbers
 from gyrus.evaluation.number_metrics import NUMBER_METRICS
 from gyrus.evaluation.number_result import NumberEvaluation
@@ -114,9 +115,7 @@ def rank_numbers(
     spec = look_up(metric, NUMBER_METRICS, "metric of a number")
     if spec.higher_is_better is None:
         raise ConfigError(f"Models cannot be ranked by '{metric}': neither high nor low is better. Use mae.")
-    twice = {entry.name for entry in entries if sum(other.name == entry.name for other in entries) > 1}
-    if twice:
-        raise DataError(f"Two models have the name {', '.join(sorted(twice))}. Each needs its own name.")
+    require_distinct_names([entry.name for entry in entries])
     first = entries[0].test
     for entry in entries[1:]:
         if entry.test.target != first.target:
@@ -129,11 +128,13 @@ def rank_numbers(
         if own != rows[0]:
             raise DataError(
                 f"'{entry.name}' was evaluated on {len(own)} {chosen}s, '{entries[0].name}' on {len(rows[0])}, and "
-                f"{len(own & rows[0])} are the same with the same true number. Compare models on one test set."
+                f"{len(own & rows[0])} are the same with the same true number. Compare models on one test set: train "
+                "them with the same data, split and seed, or cross-validate each (gyrus crossval), which tests all "
+                "subjects. gyrus leaderboard FOLDER ranks models of different test sets in separate tables."
             )
     how = asdict(BootstrapConfig(resamples, seed, level))
     evaluations = [evaluate_numbers(entry.test, **how) for entry in entries]
-    values = np.array([_value(evaluation, chosen, metric) for evaluation in evaluations])
+    values = np.array([score_of(evaluation, chosen, metric) for evaluation in evaluations])
     order = np.argsort(np.nan_to_num(-values if spec.higher_is_better else values, nan=np.inf), kind="stable")
     best = entries[order[0]]
     found = {
@@ -163,8 +164,15 @@ def _keys(predictions: NumberPredictions, unit: Unit) -> tuple[list[str], list[f
     return table["sample"].tolist(), table["target"].tolist()
 
 
-def _value(evaluation: NumberEvaluation, unit: Unit, metric: str) -> float:
-    if unit not in evaluation.scores:
-        raise DataError("The subject of some images is unknown, so there is no ranking by subject. Use unit 'image'.")
-    value = evaluation.scores[unit].metrics[metric].value
-    return np.nan if value is None else value
+def by_test_set(entries: Sequence[NumberEntry], unit: Unit | None = None) -> list[list[NumberEntry]]:
+    """The models in groups that were evaluated on the same subjects with the same true numbers.
+
+    Args:
+        entries: Models of one number.
+        unit: As for :func:`rank_numbers`.
+    """
+    chosen: Unit = unit or ("subject" if all(entry.test.subjects_known for entry in entries) else "image")
+    groups: dict[frozenset[tuple[str, float]], list[NumberEntry]] = {}
+    for entry in entries:
+        groups.setdefault(frozenset(zip(*_keys(entry.test, chosen), strict=True)), []).append(entry)
+    return list(groups.values())

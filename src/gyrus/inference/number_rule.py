@@ -6,14 +6,17 @@ The choices are made in :mod:`gyrus.evaluation.number_assessment`; here they are
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from gyrus.inference.columns import BY_SUBJECT, CORRECTED, INTERVAL_HIGH, INTERVAL_LOW
 from gyrus.inference.decision_rule import equal_codes, mean_by_code
+
+if TYPE_CHECKING:
+    from gyrus.inference.number_predictions import NumberPredictions
 
 Floats = npt.NDArray[np.float64]
 
@@ -79,6 +82,22 @@ class NumberRule:
     unit: Literal["subject", "image"]
     interval: IntervalRule | None
     correction: BiasCorrection | None
+
+    def applied(self, predictions: NumberPredictions) -> tuple[NumberPredictions, str]:
+        """Predictions with the columns about intervals and corrected numbers, and a sentence about them or nothing."""
+        table = predictions.table
+        columns = self.columns(
+            predictions.predicted, predictions.quantiles, table["sample"].tolist(), table["subject"].tolist()
+        )
+        return replace(predictions, table=table.assign(**columns)), self.text
+
+    @property
+    def text(self) -> str:
+        """What the intervals are, in a sentence; empty without intervals."""
+        if self.interval is None or self.interval.limit is None:
+            return ""
+        level = f"{100 * self.interval.level:g} %"
+        return f"Prediction intervals with a target coverage of {level}, chosen on the validation set"
 
     def columns(
         self, predicted: Floats, quantiles: Floats, samples: Sequence[str], subjects: Sequence[object]

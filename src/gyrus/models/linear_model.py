@@ -18,7 +18,7 @@ ABSENT_LOGIT = -100.0
 
 @dataclass(frozen=True)
 class LinearModel(Saved):
-    """A linear map from F features to K logits, whose softmax gives probabilities.
+    """A linear map from F features to K logits, whose softmax gives probabilities; or to one number.
 
     Attributes:
         weights: (K, F).
@@ -35,7 +35,7 @@ class LinearModel(Saved):
     C: float
 
     def logits(self, features: Floats) -> Floats:
-        """Logits (N, K) of features (N, F)."""
+        """Logits (N, K), or the number (N, 1), of features (N, F)."""
         weights = np.asarray(self.weights).reshape(len(self.intercept), len(self.features))
         return np.asarray(features @ weights.T + np.asarray(self.intercept))
 

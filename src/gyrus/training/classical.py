@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy  # loads its submodules on first use
 
-from gyrus.datasets.inner_folds import inner_folds
+from gyrus.datasets.inner_folds import INNER_FOLDS, inner_folds
 from gyrus.models.linear_model import ABSENT_LOGIT, LinearModel
 from gyrus.models.options import ClassicalOptions, FeatureOptions, TreeOptions
 from gyrus.models.tree_ensemble import LEAF, TreeEnsemble
@@ -121,6 +121,60 @@ def fit_ridge(
         return np.atleast_2d(model.coef_), np.atleast_1d(model.intercept_)
 
     return _calibrated(fit, features, targets, groups, names, options, classes, seed)
+
+
+def fit_number_ridge(
+    features: Floats,
+    targets: Floats,
+    groups: Sequence[object],
+    names: Sequence[str],
+    options: ClassicalOptions,
+    *,
+    seed: int,
+) -> LinearModel:
+    """Fit ridge regression (Hoerl and Kennard 1970) to a number, by scikit-learn; the intercept is not penalised.
+
+    The penalty is 1 / (2 C), as in :func:`fit_ridge`. With ``C: auto`` the C with the lowest squared error in a
+    cross-validation of the training set by group is used, the smallest of equal ones.
+
+    Args:
+        features: Of the training subjects, (N, F).
+        targets: Their numbers, (N,).
+        groups: What must not be in two folds: the subject of each row, (N,).
+        names: Names of the features, (F,).
+        options: The options of the model.
+        seed: Seed of the folds.
+
+    Returns:
+        A model whose only output is the number.
+    """
+    from sklearn.linear_model import Ridge
+
+    space = _Space.spanned_by(features)
+    rows = space.coordinates
+
+    def fit(chosen: npt.NDArray[Any], c: float) -> tuple[Floats, float]:
+        model = Ridge(alpha=1 / (2 * c), solver="cholesky").fit(rows[chosen], targets[chosen])
+        return np.asarray(model.coef_, dtype=np.float64), float(model.intercept_)
+
+    c = float(C_VALUES[0] if options.C == "auto" else options.C)
+    if options.C == "auto":
+        errors = np.zeros(len(C_VALUES))
+        for train, held_out in inner_folds(_bands(targets), groups, seed):
+            for number, each in enumerate(C_VALUES):
+                weights, intercept = fit(train, each)
+                errors[number] += float(((rows[held_out] @ weights + intercept - targets[held_out]) ** 2).sum())
+        c = C_VALUES[_lowest(errors)]
+    weights, intercept = fit(np.arange(len(rows)), c)
+    full = space.in_features(weights[None])
+    return LinearModel(tuple(map(tuple, full.tolist())), (intercept,), tuple(names), c)
+
+
+def _bands(targets: Floats) -> Integers:
+    """Bands of a number with equally many rows, so that each inner fold has low and high ones."""
+    order = np.argsort(np.argsort(targets, kind="stable"), kind="stable")
+    bands = max(2, min(INNER_FOLDS, len(targets) // INNER_FOLDS))
+    return np.asarray(order * bands // len(targets), dtype=np.int64)
 
 
 def fit_svm(

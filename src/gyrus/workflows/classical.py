@@ -15,9 +15,11 @@ import numpy.typing as npt
 
 from gyrus.datasets.splits import is_by_subject
 from gyrus.datasets.table_features import TableEncoder, first_of_each
+from gyrus.datasets.targets import CLASSES, Target
 from gyrus.errors import RunError
 from gyrus.files import atomic_path, read_json, reading, write_json
 from gyrus.inference.feature_makers import FEATURE_MAKERS, FitSettings, Samples, SubjectFeatures, TableColumns
+from gyrus.inference.number_predictions import AnyPredictions, NumberPredictions
 from gyrus.inference.predictions import Predictions
 from gyrus.models.linear_model import LinearModel
 from gyrus.models.options import ClassicalOptions, TreeOptions
@@ -25,7 +27,7 @@ from gyrus.models.tree_ensemble import TreeEnsemble
 from gyrus.registry import look_up
 from gyrus.runs.run_folder import Run
 from gyrus.text import counted, listed
-from gyrus.training.classical import FeatureModel, fit_classical
+from gyrus.training.classical import FeatureModel, fit_classical, fit_number_ridge
 from gyrus.transforms.normalisation import Normalisation
 from gyrus.types import SplitUnit, Subset
 from gyrus.workflows.display import SILENT, Display
@@ -54,11 +56,12 @@ class ClassicalClassifier:
 
     Attributes:
         features: From samples to features of subjects.
-        model: From features to logits.
-        classes: The classes in the order of the logits.
+        model: From features to logits, or to a number.
+        classes: The classes in the order of the logits; none for a number.
         split_unit: What was kept whole when the data were split.
         by_visit: Whether each visit of a subject was a unit of its own.
         chosen: What was chosen within the training set, by name.
+        target: What is predicted.
     """
 
     features: SubjectFeatures
@@ -67,6 +70,7 @@ class ClassicalClassifier:
     split_unit: SplitUnit
     by_visit: bool
     chosen: dict[str, float]
+    target: Target = CLASSES
 
     @classmethod
     def fit(
@@ -114,18 +118,26 @@ class ClassicalClassifier:
         first = np.unique(units, return_index=True)[1]
         table, targets = samples.table, manifest.targets.to_numpy()[rows]
         subjects = table["subject"].where(table["subject"].notna(), table["sample"]).to_numpy()
-        model, chosen = fit_classical(
-            name,
-            of_units,
-            targets[first].astype(np.int64),
-            subjects[first].tolist(),
-            features.names,
-            options,
-            classes=len(manifest.classes),
-            seed=settings.seed,
-        )
+        groups = subjects[first].tolist()
+        model: FeatureModel
+        if manifest.target.is_number:
+            assert isinstance(options, ClassicalOptions)
+            numbers = targets[first].astype(np.float64)
+            model = fit_number_ridge(of_units, numbers, groups, features.names, options, seed=settings.seed)
+            chosen = {"C": model.C}
+        else:
+            model, chosen = fit_classical(
+                name,
+                of_units,
+                targets[first].astype(np.int64),
+                groups,
+                features.names,
+                options,
+                classes=len(manifest.classes),
+                seed=settings.seed,
+            )
         by_visit = manifest.scored_units[1] == "visit"
-        return cls(features, model, manifest.classes, split.kept_together, by_visit, chosen)
+        return cls(features, model, manifest.classes, split.kept_together, by_visit, chosen, manifest.target)
 
     @property
     def spatial_dims(self) -> int | None:
@@ -147,12 +159,14 @@ class ClassicalClassifier:
         from safetensors.numpy import load_file
 
         about, settings = run.description, load_run_config(run)
+        target = Target.from_facts(about)
         with reading(run.weights, f"the weights of the model in {run.config.name}"):
             arrays = load_file(run.weights)
         with reading(run.preprocessing, "how the features of subjects are made"):
             features = _load_features(read_json(run.preprocessing), arrays)
         with reading(run.weights, f"the weights of the model in {run.config.name}"):
-            model = _load_model(settings, arrays, features, len(about["classes"]), about["chosen"])
+            outputs = 1 if target.is_number else len(about["classes"])
+            model = _load_model(settings, arrays, features, outputs, about["chosen"])
         return cls(
             features,
             model,
@@ -160,6 +174,7 @@ class ClassicalClassifier:
             about["split_unit"],
             bool(about.get("by_visit", False)),
             {str(name): float(value) for name, value in about["chosen"].items()},
+            target,
         )
 
     def save(self, run: Run, settings: ExperimentConfig) -> None:
@@ -187,6 +202,7 @@ class ClassicalClassifier:
                 "by_visit": self.by_visit,
                 "parameters": self.model.parameters,
                 "pretrained": pretrained,
+                **self.target.facts(),
             },
         )
         if isinstance(self.model, LinearModel):
@@ -199,7 +215,7 @@ class ClassicalClassifier:
             save_file({name: np.ascontiguousarray(value) for name, value in arrays.items()}, temporary)
 
     def logits(self, manifest: Manifest, store: Store | None = None, display: Display = SILENT) -> np.ndarray:
-        """The logits of new samples, (N, K). All images of a subject get those of the subject.
+        """The logits of new samples (N, K), or their numbers (N, 1). All images of a subject get those of the subject.
 
         Raises:
             DataError: A column is missing, a cell is not what its column holds, or the images have another size.
@@ -216,11 +232,19 @@ class ClassicalClassifier:
         subset: Subset,
         store: Store | None = None,
         display: Display = SILENT,
-    ) -> Predictions:
+    ) -> AnyPredictions:
         """The predictions for a subset of the data that it was fitted on."""
         rows = np.flatnonzero(manifest.table["sample"].isin(split.samples[subset]))
         units = _units(manifest, by_subject=is_by_subject(manifest, split))[rows]
-        return subset_predictions(manifest, split, subset, self._logits(Samples(manifest, store, rows, units), display))
+        outputs = self._logits(Samples(manifest, store, rows, units), display)
+        if not self.target.is_number:
+            return subset_predictions(manifest, split, subset, outputs)
+        table = manifest.table.iloc[rows]
+        return NumberPredictions.from_outputs(
+            outputs=outputs,
+            targets=manifest.targets.to_numpy(np.float64)[rows],
+            **facts_of_samples(manifest, split, subset, table),
+        )
 
     def _logits(self, samples: Samples, display: Display) -> np.ndarray:
         """The logits of the unit of each sample, (n, K)."""

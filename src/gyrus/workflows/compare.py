@@ -11,7 +11,7 @@ from typing import Any
 from gyrus.errors import ConfigError, RunError
 from gyrus.evaluation.leaderboard import Entry, Leaderboard, rank_entries
 from gyrus.evaluation.metrics import ALL_METRICS
-from gyrus.evaluation.number_leaderboard import NumberEntry, NumberLeaderboard, rank_numbers
+from gyrus.evaluation.number_leaderboard import NumberEntry, NumberLeaderboard, by_test_set, rank_numbers
 from gyrus.evaluation.number_metrics import NUMBER_METRICS
 from gyrus.evaluation.result import Unit
 from gyrus.inference.number_predictions import AnyPredictions, NumberPredictions, load_predictions
@@ -36,7 +36,8 @@ class ComparedRuns:
         report: The page.
         unfinished: Folders of runs that were left out because they have not finished.
         without_metric: Names of runs that were left out because they have no such score.
-        apart: Comparisons of runs that predict something else: a number instead of classes, or another number.
+        apart: Comparisons of runs that predict something else (a number, or another number), or of a
+            number on other subjects.
     """
 
     leaderboard: Leaderboard | NumberLeaderboard
@@ -128,8 +129,8 @@ def leaderboard(
 ) -> ComparedRuns:
     """Compare all finished runs below a folder.
 
-    Runs that predict classes, and those of each number, are ranked by themselves. The first ranking is written to
-    ``out``, each further one to a folder ``number-1`` and so on inside.
+    Runs that predict classes, and those of each number and test set, are ranked by themselves. The first ranking is
+    written to ``out``, each further one to a folder ``number-1`` and so on inside.
 
     Args:
         folder: A folder with run folders at any depth.
@@ -145,7 +146,10 @@ def leaderboard(
     """
     finished, unfinished = find_runs(folder)
     place = Path(out or Path(folder) / "leaderboard")
-    groups = list(_by_target([read_entry(path, name) for name, path in _named(finished).items()]).values())
+    groups: list[Sequence[Entry | NumberEntry]] = []
+    for group in _by_target([read_entry(path, name) for name, path in _named(finished).items()]).values():
+        numbers = [entry for entry in group if isinstance(entry, NumberEntry)]
+        groups += by_test_set(numbers, unit) if numbers else [group]
     able = [_has_metric(group, metric) for group in groups]
     able = able if any(able) else [True] * len(groups)  # an unknown metric is refused below
     how: dict[str, Any] = {"unit": unit, "resamples": resamples, "seed": seed, "level": level}

@@ -189,10 +189,12 @@ def evaluate_run(
     refuse_links(run.folder, error=RunError)
     config = settings.evaluation
     columns = group_columns(manifest, load_quality(run), config.groups)
+    site = check_sites(run, manifest, split, settings)
+    sites = [one_per_line([site.text()]) + "\n"] if site else []
     if isinstance(test, NumberPredictions) or isinstance(val, NumberPredictions):
         assert isinstance(test, NumberPredictions)
         assert isinstance(val, NumberPredictions)
-        return evaluate_number_run(run, settings, manifest, split, val=val, test=test, groups=columns)
+        return evaluate_number_run(run, settings, manifest, split, val=val, test=test, groups=columns, further=sites)
     evaluation = evaluate_predictions(test, config, seed=settings.seed)
     evaluation.save(run.metrics)
     if not config.report:
@@ -219,8 +221,6 @@ def evaluate_run(
     if by_visit:
         by_visit.save(run.visit_scores)
     of_visits = [by_visit.text() + "\n"] if by_visit else []
-    site = check_sites(run, manifest, split, settings)
-    sites = [one_per_line([site.text()]) + "\n"] if site else []
     question = [one_per_line(added.text().splitlines()) + "\n"] if added else []
     files = [one_per_line([f"Files of the data: {manifest.files.summary}."]) + "\n"] if manifest.files else []
     matched = [MatchedScores.load(run.matched_scores).text() + "\n"] if run.matched_scores.is_file() else []

@@ -116,11 +116,13 @@ def _require_settings_without_network(manifest: Manifest, settings: ExperimentCo
     """
     name, classical = settings.model.name, settings.model.classical
     assert classical is not None
-    if manifest.target.is_number:
+    if manifest.target.is_number and name != "ridge":
         raise ConfigError(
-            f"The model {name} predicts classes, and data.target asks for the number '{manifest.target.name}'. Use a "
-            "network (model.name)."
+            f"The model {name} predicts classes, and data.target asks for the number '{manifest.target.name}'. Use "
+            "model.name=ridge (ridge regression), or a network."
         )
+    if manifest.target.is_number and getattr(classical, "class_weight", "none") != "none":
+        raise ConfigError("model.options.class_weight is for classes, and data.target is a number. Leave it out.")
     if settings.data.patches:
         raise ConfigError(f"The model {name} classifies whole images, and data.patches is set. Leave it out.")
     if settings.data.table_columns and "table" not in classical.features:
@@ -135,10 +137,11 @@ def _require_classes(manifest: Manifest, settings: ExperimentConfig) -> None:
         raise ConfigError(
             f"model.fusion={settings.model.fusion} needs whole images, and data.patches is set. Use model.fusion=late."
         )
-    if manifest.target.is_number:
+    if manifest.target.is_number and settings.model.classical is None:
         raise ConfigError(
-            f"data.table_columns is for classes, and data.target asks for the number '{manifest.target.name}'. Leave "
-            "one of them out."
+            f"A network takes data.table_columns for classes only, and data.target asks for the number "
+            f"'{manifest.target.name}'. Leave one of them out, or use ridge regression: model.name=ridge, with "
+            "model.options.features [table] or [table, voxels]."
         )
 
 

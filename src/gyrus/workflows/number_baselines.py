@@ -16,6 +16,7 @@ from gyrus.datasets.splits import Split, is_by_subject
 from gyrus.datasets.store import Store
 from gyrus.inference.number_predictions import NumberPredictions
 from gyrus.workflows.baselines import BaselineData, prediction_facts, rows_of, volume_rows
+from gyrus.workflows.classical import facts_of_samples
 
 Floats = npt.NDArray[np.float64]
 
@@ -64,6 +65,28 @@ def _without_missing(frame: pd.DataFrame, rows: BaselineData) -> Floats:
     """Numbers (N, F), with the mean of the training set where one is missing."""
     values = frame.to_numpy(np.float64)
     return np.where(np.isnan(values), np.nanmean(values[rows.subsets == "train"], axis=0), values)
+
+
+def predict_mean(manifest: Manifest, split: Split) -> tuple[dict[str, tuple[str, NumberPredictions]], tuple[str, ...]]:
+    """The baseline that needs no images: the mean of the training set, each subject counted once.
+
+    Args:
+        manifest: The data.
+        split: The split of the data.
+
+    Returns:
+        As :func:`predict_number_baselines`.
+    """
+    train, table = manifest.select(split.samples["train"]), manifest.table
+    units = train.scored_units[0] if is_by_subject(manifest, split) else train.table["sample"]
+    mean = float(train.targets.groupby(units.to_numpy()).first().mean())
+    tested = table["sample"].isin(split.samples["test"])
+    found = NumberPredictions.from_outputs(
+        outputs=np.full((int(tested.sum()), 1), mean),
+        targets=manifest.targets[tested].to_numpy(np.float64),
+        **facts_of_samples(manifest, split, "test", table[tested]),
+    )
+    return {"mean": (f"{mean:.1f}", found)}, ()
 
 
 def ridge_regression(rows: BaselineData) -> tuple[str, Floats]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -31,6 +32,7 @@ def evaluate_number_run(
     val: NumberPredictions,
     test: NumberPredictions,
     groups: pd.DataFrame,
+    further: Sequence[str] = (),
 ) -> NumberEvaluation:
     """As :func:`gyrus.workflows.evaluate.evaluate_run`, for a number.
 
@@ -42,6 +44,7 @@ def evaluate_number_run(
         val: The predictions for the validation set.
         test: The predictions for the test set.
         groups: The columns that define subgroups, indexed by sample.
+        further: Further sections of the text.
     """
     refuse_links(run.folder, error=RunError)
     config = settings.evaluation
@@ -54,7 +57,7 @@ def evaluate_number_run(
     subgroups = evaluate_number_subgroups(test, groups, sampling)
     subgroups.save(run.subgroups)
     files = [one_per_line([f"Files of the data: {manifest.files.summary}."]) + "\n"] if manifest.files else []
-    write_text(run.classification_report, "\n".join([evaluation.text(baselines), assessment.text(), *files]))
+    write_text(run.classification_report, "\n".join([evaluation.text(baselines), assessment.text(), *further, *files]))
     report_number_run(run, NumberResults(test, evaluation, manifest, split, baselines, assessment, subgroups))
     return evaluation
 

@@ -318,17 +318,12 @@ class Predictor:
 
     def _with_intervals(self, predictions: NumberPredictions) -> NumberPredictions:
         """Predicted numbers with prediction intervals and corrected numbers, if both were chosen for these networks."""
-        rule, table = self._number_rule, predictions.table
-        if rule is None:
+        if self._number_rule is None:
             return predictions
-        quantiles = predictions.quantiles
-        if rule.interval and rule.interval.limit is not None:
-            self._display.say(
-                f"Prediction intervals with a target coverage of {100 * rule.interval.level:g} %, chosen on the "
-                "validation set"
-            )
-        columns = rule.columns(predictions.predicted, quantiles, table["sample"].tolist(), table["subject"].tolist())
-        return replace(predictions, table=table.assign(**columns))
+        predicted, sentence = self._number_rule.applied(predictions)
+        if sentence:
+            self._display.say(sentence)
+        return predicted
 
     def _likeness_sentence(self, predictions: AnyPredictions) -> str:
         """How many of the new scans are unlike the training data, or why that is not known."""

@@ -6,15 +6,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from gyrus.datasets.manifest import Manifest, Problem, require_dimensions
 from gyrus.datasets.store import Store, open_store, without_unusable
 from gyrus.errors import ConfigError, DataError
+from gyrus.evaluation.number_assessment import NumberAssessment
 from gyrus.executor import folder_for_temporary_files
 from gyrus.files import temporary_folder
+from gyrus.inference.number_predictions import AnyPredictions, NumberPredictions, average_numbers
 from gyrus.inference.pooling import average_predictions
 from gyrus.inference.predictions import Predictions
 from gyrus.models.tree_ensemble import TreeEnsemble
@@ -42,7 +44,7 @@ def predict_without_network(
     data: DataConfig,
     weights: Weighting | Sequence[float],
     display: Display,
-) -> Predictions:
+) -> AnyPredictions:
     """Predict with one classifier without a network, or with the mean of several.
 
     Args:
@@ -69,7 +71,12 @@ def predict_without_network(
     found, skipped = for_each_input(sessions_of(inputs, data), one, skip=data.on_bad_file == "skip")
     table = pd.concat([each.table for each in found], ignore_index=True).drop_duplicates("sample")
     engines = tuple(dict.fromkeys(member.engine for member in members))
-    predictions = _decided(replace(found[0], table=table, engines=engines), runs, factors, display)
+    first = replace(found[0], table=table, engines=engines)
+    predictions: AnyPredictions
+    if isinstance(first, NumberPredictions):
+        predictions = _with_intervals(first, runs, display)
+    else:
+        predictions = _decided(first, runs, factors, display)
     if out is not None:
         predictions.export(out)
         write_skipped(skipped, out, display)
@@ -124,6 +131,8 @@ class _Member:
 def _require_compatible(members: Sequence[_Member]) -> None:
     first = members[0]
     for member in members[1:]:
+        if member.classifier.target != first.classifier.target:
+            raise ConfigError("The models predict different things, classes and numbers: they cannot be combined.")
         if set(member.classifier.classes) != set(first.classifier.classes):
             raise ConfigError(
                 f"The classifiers have other classes than {list(first.classifier.classes)}: they cannot be combined."
@@ -146,7 +155,7 @@ def _predict_input(
     weights: Sequence[float],
     data: DataConfig,
     display: Display,
-) -> tuple[Predictions, tuple[Problem, ...], Path]:
+) -> tuple[AnyPredictions, tuple[Problem, ...], Path]:
     first = members[0]
     people = not isinstance(path, tuple) and data.source is None and is_people_table(path, data.columns)
     if people and first.needs_images:
@@ -168,29 +177,45 @@ def _predict_input(
                         manifest = without_unusable(
                             manifest, member.settings.preprocessing, cache=cache, progress=progress
                         )
-        found = [
-            Predictions.from_logits(
-                _names(manifest),
-                _logits(member, manifest, cache, display),
-                classes=member.classifier.classes,
-                split_unit=member.classifier.split_unit,
-                subset="new",
-                subjects=manifest.table["subject"].tolist(),
-            )
-            for member in members
-        ]
-    together = average_predictions(found, weights) if len(found) > 1 else found[0]
+        found = [_predictions(member, manifest, cache, display) for member in members]
+    numbers = [each for each in found if isinstance(each, NumberPredictions)]
+    classes = [each for each in found if isinstance(each, Predictions)]
+    together: AnyPredictions
+    if numbers:
+        together = average_numbers(numbers, weights) if len(numbers) > 1 else numbers[0]
+    else:
+        together = average_predictions(classes, weights) if len(classes) > 1 else classes[0]
     return together, manifest.problems, manifest.root
 
 
-def _logits(member: _Member, manifest: Manifest, cache: Path, display: Display) -> np.ndarray:
-    return member.classifier.logits(manifest, member.store(manifest, cache, display), display)
+def _predictions(member: _Member, manifest: Manifest, cache: Path, display: Display) -> AnyPredictions:
+    classifier = member.classifier
+    outputs = classifier.logits(manifest, member.store(manifest, cache, display), display)
+    about: dict[str, Any] = {
+        "split_unit": classifier.split_unit,
+        "subset": "new",
+        "subjects": manifest.table["subject"].tolist(),
+        "target": classifier.target,
+    }
+    if classifier.target.is_number:
+        return NumberPredictions.from_outputs(_names(manifest), outputs, **about)
+    return Predictions.from_logits(_names(manifest), outputs, classes=classifier.classes, **about)
 
 
 def _names(manifest: Manifest) -> list[str]:
     """The paths of images; the ids of subjects without images."""
     names = manifest.table["sample"].tolist()
     return [str(manifest.root / name) for name in names] if manifest.has_images else names
+
+
+def _with_intervals(predictions: NumberPredictions, runs: Sequence[Run], display: Display) -> NumberPredictions:
+    """Predicted numbers with the intervals and the correction of a single run."""
+    if len(runs) > 1 or not runs[0].assessment.is_file():
+        return predictions
+    predicted, sentence = NumberAssessment.load(runs[0].assessment).rule.applied(predictions)
+    if sentence:
+        display.say(sentence)
+    return predicted
 
 
 def _decided(predictions: Predictions, runs: Sequence[Run], weights: Sequence[float], display: Display) -> Predictions:

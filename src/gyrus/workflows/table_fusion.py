@@ -54,10 +54,12 @@ def add_table(
     assert classifier.encoder is not None
     assert isinstance(classifier.model, LinearModel)
     display.say(f"Columns beside the image: {classifier.encoder.text}")
-    parts: dict[Subset, dict[str, Predictions]] = {
-        "val": {"image": val, "table": classifier.predict(manifest, split, "val")},
-        "test": {"image": test, "table": classifier.predict(manifest, split, "test")},
-    }
+    parts: dict[Subset, dict[str, Predictions]] = {}
+    subset: Subset
+    for subset, of_image in (("val", val), ("test", test)):
+        alone = classifier.predict(manifest, split, subset)
+        assert isinstance(alone, Predictions)
+        parts[subset] = {"image": of_image, "table": alone}
     for subset, predictions in parts.items():
         for name, each in predictions.items():
             each.save(run.predictions(f"{subset}-{name}"))

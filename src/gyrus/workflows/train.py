@@ -39,7 +39,7 @@ from gyrus.workflows.experiment_config import (
 )
 from gyrus.workflows.likeness import save_unlike_training
 from gyrus.workflows.load_data import scan_to_train
-from gyrus.workflows.number_baselines import predict_number_baselines
+from gyrus.workflows.number_baselines import predict_mean, predict_number_baselines
 from gyrus.workflows.saved_outputs import (
     save_embeddings,
     save_examples,
@@ -295,9 +295,10 @@ def _fit_without_network(
     val.save(run.predictions("val"))
     test.save(run.predictions("test"))
     if store is not None:
-        rows = np.flatnonzero(manifest.table["sample"].isin(split.samples["test"]))
         if settings.evaluation.report:
-            save_examples(run, test, store, rows)
+            if isinstance(test, Predictions):
+                rows = np.flatnonzero(manifest.table["sample"].isin(split.samples["test"]))
+                save_examples(run, test, store, rows)
             _save_quality(run, settings, manifest, split, store)
         if settings.evaluation.baselines:
             _save_baselines(run, settings, manifest, split, store, display)
@@ -306,6 +307,8 @@ def _fit_without_network(
         ):
             run.mark("interrupted")
             return None
+    elif manifest.target.is_number and settings.evaluation.baselines:
+        save_baseline_predictions(run, *predict_mean(manifest, split))
     evaluation = evaluate_run(run, settings, manifest, split, val=val, test=test)
     run.mark("finished")
     return evaluation
