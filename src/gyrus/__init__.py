@@ -93,6 +93,7 @@ _PUBLIC = {
     "doctor": "gyrus.workflows.doctor",
     "Display": "gyrus.workflows.display",
     "SILENT": "gyrus.workflows.display",
+    "Terminal": "gyrus.cli.terminal",
     "GyrusError": "gyrus.errors",
 }
 """Every public name, and the module that defines it."""

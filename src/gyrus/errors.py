@@ -19,7 +19,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +130,21 @@ class WeightsError(GyrusError):
 
 class MissingDependencyError(GyrusError):
     """An optional library is not installed."""
+
+
+HELP: Mapping[type[GyrusError], str] = {
+    LeakageError: "docs/data.md#subjects",
+    SplitError: "docs/data.md#subjects",
+    NothingUsableError: "docs/data.md#unusable-images",
+    WeightsError: "docs/models.md#pretrained-weights",
+    MissingDependencyError: "README.md#installation",
+}
+"""The page of the documentation that helps with an error of a class, and of the classes below it."""
+
+
+def help_page(error: GyrusError) -> str:
+    """The page of :data:`HELP` for an error; empty where the message says all."""
+    return next((HELP[kind] for kind in type(error).__mro__ if kind in HELP), "")
 
 
 def _restored(

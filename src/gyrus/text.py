@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Iterable, Sequence
 
@@ -48,6 +49,27 @@ def listed(names: Sequence[str], most: int = 10) -> str:
     """
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
+
+
+def html_table(title: str, rows: Iterable[Sequence[object]], notes: Iterable[str] = ()) -> str:
+    """A small table for a notebook; all text is escaped.
+
+    Args:
+        title: What the table shows.
+        rows: The cells of each row; the first is its name.
+        notes: Sentences below the table; empty ones are left out.
+    """
+    lines = []
+    for name, *cells in rows:
+        data = "".join(f"<td>{_html(cell)}</td>" for cell in cells)
+        lines.append(f'<tr><th scope="row" style="text-align: left">{_html(name)}</th>{data}</tr>')
+    below = "".join(f"<p>{_html(note)}</p>" for note in notes if note)
+    caption = f'<caption style="text-align: left">{_html(title)}</caption>'
+    return f"<div><table>{caption}<tbody>{''.join(lines)}</tbody></table>{below}</div>"
+
+
+def _html(text: object) -> str:
+    return html.escape(visible(str(text)))
 
 
 def visible(text: str, *, keep: str = "") -> str:

@@ -153,3 +153,17 @@ def test_a_prediction_needs_torch_and_its_network_only(finished_run, phantom_fol
 
 def test_an_evaluation_needs_no_trainer(finished_run, tmp_path):
     assert not {"lightning", "timm", "torchvision"} & imported(["evaluate", str(finished_run)], tmp_path)
+
+
+def test_gyrus_alone_names_the_next_commands():
+    result = gyrus()
+    assert result.returncode == 0
+    for command in ("gyrus demo", "gyrus audit FOLDER", "gyrus train --data FOLDER", "gyrus --help"):
+        assert command in result.stdout
+
+
+def test_an_error_ends_with_the_page_that_helps(tmp_path):
+    (tmp_path / "data" / "a").mkdir(parents=True)
+    (tmp_path / "data" / "a" / "x.png").write_bytes(b"no image")
+    message = refused("data", "split", tmp_path / "data", "--out", tmp_path / "split.json")
+    assert message.endswith("See docs/data.md#unusable-images")

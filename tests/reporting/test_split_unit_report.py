@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 from gyrus.datasets.splits import Split
@@ -31,6 +32,7 @@ def test_a_comparison_explains_why_the_scores_differ() -> None:
     assert "recognising the subject is enough to be right" in page
     assert "Report the scores of 'By subject'." in page
     assert f"By image: {SPLIT_WARNINGS['image']}" in page
+    assert re.search(r"Accuracy by image: \d+ % in '[^']+', \d+ % in '[^']+'\.", page)
 
 
 def test_a_comparison_begins_with_the_baselines_on_new_subjects() -> None:

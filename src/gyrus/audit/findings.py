@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
 
 from gyrus.serialisation import Saved
-from gyrus.text import one_per_line
+from gyrus.text import counted, html_table, one_per_line
 
 Severity = Literal["error", "warning", "note", "ok"]
 """Scores will be wrong; scores may be wrong; worth knowing; searched within the stated limits, and nothing found."""
@@ -104,6 +104,10 @@ class Findings(Saved):
         return one_per_line(
             f"{SEVERITY_TITLES[entry.severity]:11}{entry.check:14}{entry.verdict}" for entry in self.entries
         )
+
+    def _repr_html_(self) -> str:
+        rows = [(SEVERITY_TITLES[entry.severity], entry.check, entry.verdict) for entry in self.entries]
+        return html_table(f"Audit of {self.title}, {counted(self.images, 'image')}", rows, (self.verdict,))
 
     def to_document(self) -> dict[str, Any]:
         """The fields as plain values for JSON, with the verdict for readers of the file."""

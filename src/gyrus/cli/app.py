@@ -39,7 +39,7 @@ from gyrus.cli import (
 )
 from gyrus.cli.command import command, group
 from gyrus.cli.signals import ended_by_signals
-from gyrus.errors import BadFilesError, GyrusError
+from gyrus.errors import BadFilesError, GyrusError, help_page
 from gyrus.files import remove_abandoned
 from gyrus.redaction import without_secrets
 from gyrus.text import visible
@@ -55,6 +55,11 @@ First steps:
   gyrus demo                           the main task on synthetic heads, in a minute
   gyrus audit FOLDER                   find leakage and bad images in your data
   gyrus train --data FOLDER --out run  train, and measure on unseen subjects"""
+
+WELCOME = f"""{ABOUT}
+{FIRST_STEPS.removeprefix(chr(8))}
+
+All commands: gyrus --help"""
 
 app = group(
     ABOUT,
@@ -122,6 +127,9 @@ def _exit_code() -> int | str | None:
     """Run the command; its exit code, after all of its output is written."""
     try:
         try:
+            if not sys.argv[1:] and "_GYRUS_COMPLETE" not in os.environ:  # which asks for completions of the shell
+                typer.echo(WELCOME)
+                return 0
             if sys.argv[1:] and sys.argv[1] in TRAINING:
                 run_command(partial(app, prog_name="gyrus"))
             else:
@@ -132,7 +140,7 @@ def _exit_code() -> int | str | None:
         # typer and rich end the process themselves when the reader of our output, such as `head`, closes the pipe.
         return 0 if isinstance(end.__context__, BrokenPipeError) else end.code
     except GyrusError as error:
-        _print_error(str(error), error.report if isinstance(error, BadFilesError) else ())
+        _print_error(str(error), error.report if isinstance(error, BadFilesError) else (), help_page(error))
     except BrokenPipeError:
         _drop_output()
         return 0
@@ -146,12 +154,14 @@ def _exit_code() -> int | str | None:
     return 2
 
 
-def _print_error(message: str, report: Sequence[str] = ()) -> None:
+def _print_error(message: str, report: Sequence[str] = (), page: str = "") -> None:
     with suppress(OSError):  # a closed terminal
         for line in report:
             typer.echo(visible(line, keep="\n\t"), err=True)
         typer.secho("Error: ", fg="red", bold=True, nl=False, err=True)
         typer.echo(visible(without_secrets(message), keep="\n\t"), err=True)
+        if page:
+            typer.echo(f"See {page}", err=True)
 
 
 def _drop_output() -> None:

@@ -261,7 +261,9 @@ def phantom(
     classes: Annotated[int, typer.Option("--classes", help="Number of classes.")] = 4,
     size: Annotated[int, typer.Option("--size", help="Rows and columns of a slice.")] = 128,
     seed: Seed = 0,
-    layout: Annotated[str, typer.Option("--layout", help="Layout of the files.")] = "folder",
+    layout: Annotated[
+        str, typer.Option("--layout", help="Layout of the files, for example folder, nifti, lesions.")
+    ] = "folder",
     age_effect: Annotated[
         float, typer.Option("--age-effect", help="How strongly age shows in the images: 0 (not at all) to 10.")
     ] = 1.0,

@@ -57,7 +57,9 @@ class Terminal:
             MofNCompleteColumn(),
             TimeRemainingColumn(),
         )
-        with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        with Progress(
+            *columns, console=console, transient=True, disable=not (console.is_terminal or console.is_jupyter)
+        ) as bar:
             task = bar.add_task(visible(title), total=None)
             yield lambda done, total: bar.update(task, completed=done, total=total)
 

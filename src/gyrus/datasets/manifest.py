@@ -17,7 +17,7 @@ from gyrus.datasets.identifiers import comparable_label
 from gyrus.datasets.targets import CLASSES, Target
 from gyrus.errors import BadFilesError, ConfigError, DataError, NothingUsableError
 from gyrus.files import atomic_path, digest, reading
-from gyrus.text import counted
+from gyrus.text import counted, html_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -238,6 +238,22 @@ class Manifest:
             tuple(constant),
             target,
         )
+
+    def _repr_html_(self) -> str:
+        table, subjects = self.table, self.table["subject"]
+        rows = [
+            (
+                name,
+                counted(int((table["label"] == name).sum()), "image"),
+                counted(subjects[table["label"] == name].nunique(), self.subject_kind)
+                if subjects.notna().any()
+                else "",
+            )
+            for name in self.classes
+        ]
+        title = f"{counted(len(table), 'image')} of {counted(subjects.nunique(), 'subject')} in {self.root.name}"
+        unusable = f"{counted(len(self.problems), 'sample')} excluded." if self.problems else ""
+        return html_table(title, rows, (f"Subjects: {self.subject_rule}.", unusable, *self.notes))
 
     def derive(
         self, rows: Sequence[Mapping[str, Any]], *, problems: Sequence[Problem] | None = None, notes: Sequence[str] = ()

@@ -19,7 +19,7 @@ from gyrus.configuration import Section
 from gyrus.datasets.copies import CopiesBetween, copies_between, group_units, shared_contents
 from gyrus.errors import ConfigError, LeakageError, SplitError
 from gyrus.serialisation import Saved
-from gyrus.text import counted, listed
+from gyrus.text import counted, html_table, listed
 from gyrus.types import SPLIT_WARNINGS, SUBSET_TITLES, SUBSETS, SplitUnit, Subset
 
 if TYPE_CHECKING:
@@ -113,6 +113,13 @@ class Split(Saved):
     def warning(self) -> str:
         """The warning that every result of this split must carry; empty for a split by subject."""
         return SPLIT_WARNINGS[self.kept_together]
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (subset_title, counted(len(self.samples[subset]), "image"), counted(len(self.subjects[subset]), "subject"))
+            for subset, subset_title in SUBSET_TITLES.items()
+        ]
+        return html_table(f"Split by {self.unit}, seed {self.seed}", rows, (self.warning, *self.notes))
 
     def to_document(self) -> dict[str, Any]:
         """The fields and the warning as plain values for JSON."""

@@ -21,7 +21,7 @@ from gyrus.evaluation.metrics import (
     ORDERED_TITLES,
 )
 from gyrus.serialisation import Saved, renamed
-from gyrus.text import aligned, counted, one_per_line
+from gyrus.text import aligned, counted, html_table, one_per_line
 from gyrus.types import SPLIT_WARNINGS, SplitUnit
 
 Unit = Literal["subject", "image"]
@@ -210,6 +210,16 @@ class Evaluation(SubsetResult[Scores]):
     notes: tuple[str, ...] = ()
     interval: Interval = "percentile"
     target: Target = CLASSES
+
+    def _repr_html_(self) -> str:
+        titles = headlines_of(self.headline)
+        rows = [
+            (title, *(scores.metrics[name].text(2) for scores in self.scores.values()))
+            for name, title in titles.items()
+        ]
+        units = [f"by {unit_name(self, scores, 1)} ({scores.count})" for scores in self.scores.values()]
+        title = f"Evaluation on the {subset_name(self.subset)}, {self.level:.0%} confidence intervals"
+        return html_table(title, [("", *units), *rows], (*verdict(self), *limitations(self)))
 
     def text(self, baselines: Baselines | None = None) -> str:
         """The classification report: see :func:`classification_report`."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from gyrus.files import atomic_path, open_arrays, reading
+from gyrus.text import html_table
 
 SATURATED_FRACTION = 0.005
 """Fraction of the pixels of a map without a layer that are displayed at full heat; 82 of 128 x 128 pixels."""
@@ -63,6 +66,25 @@ class Attribution:
         """
         heat = scaled(self.map, is_signed=self.is_signed, saturated=0.0 if self.layer else SATURATED_FRACTION)
         return emphasised(heat, self.emphasis)
+
+    def _repr_html_(self) -> str:
+        from PIL import Image
+
+        image, heat = self.image, np.abs(self.heat)
+        while image.ndim > 2:  # of a volume, the slice with the hottest voxel
+            place = np.unravel_index(int(heat.argmax()), heat.shape)[0]
+            image, heat = image[place], heat[place]
+        red = np.stack([np.full(image.shape, 255.0), *np.zeros((2, *image.shape))], axis=-1)
+        overlay = image[..., None] * (1 - 0.6 * heat[..., None]) + red * 0.6 * heat[..., None]
+        pair = np.concatenate([np.repeat(image[..., None], 3, axis=-1), overlay], axis=1)
+        file = io.BytesIO()
+        Image.fromarray(pair.astype(np.uint8)).save(file, format="PNG")
+        source = base64.b64encode(file.getvalue()).decode("ascii")
+        rows = [("predicted", f"{self.predicted} ({self.probabilities.max():.0%})"), ("method", self.method)]
+        rows += [("true class", self.truth)] if self.truth is not None else []
+        about = html_table(f"{self.sample}: {self.target}", rows)
+        style = "width: 24em; max-width: 100%; image-rendering: pixelated"
+        return f'<img alt="Image, and its heat map" style="{style}" src="data:image/png;base64,{source}">{about}'
 
     def save(self, path: Path) -> None:
         """Write as .npz, readable by NumPy alone: the arrays, and all other fields as JSON in ``about``."""

@@ -131,7 +131,7 @@ def reasons(evaluations: Mapping[str, Evaluation]) -> tuple[str, ...]:
     first_clean, (first_leaky, other) = next(iter(clean)), next(iter(leaky.items()))
     unit = "scans" if other.split_unit == "scan" else "images"
     return (
-        quoted,
+        _on_the_same_unit(clean[first_clean], other, first_clean, first_leaky) or quoted,
         f"In '{first_leaky}' {unit} were split at random, so {unit} of one subject are in both the training and the "
         f"test set. {unit.capitalize()} of one subject look alike, and recognising the subject is enough to be right.",
         f"In '{first_clean}' no test subject is in the training set, as with new patients. "
@@ -187,6 +187,15 @@ def _bar(axes: Axes, height: int, evaluation: Evaluation, scores: Scores, metric
         axes.plot(
             [scores.majority_fraction] * 2, [height - 0.36, height + 0.36], color=INK, linewidth=1.1, linestyle=":"
         )
+
+
+def _on_the_same_unit(clean: Evaluation, leaky: Evaluation, clean_name: str, leaky_name: str) -> str:
+    """Both accuracies by image, so that nothing but the split differs; empty where one has no images of its own."""
+    values = [each.scores["image"].metrics["accuracy"].value for each in (clean, leaky) if "image" in each.scores]
+    if len(values) < 2 or None in values:
+        return ""
+    honest, inflated = (percent(value) for value in values if value is not None)
+    return f"Accuracy by image: {honest} in '{clean_name}', {inflated} in '{leaky_name}'."
 
 
 def _quoted_accuracy(evaluation: Evaluation) -> str:

@@ -21,6 +21,7 @@ from gyrus.errors import DataError, GyrusError, RunError
 from gyrus.extras import DISTRIBUTION
 from gyrus.files import cannot_write, make_folder, names_in, read_json, reading, refuse_links, require_empty, write_json
 from gyrus.redaction import command_line
+from gyrus.text import html_table
 
 Status = Literal["started", "interrupted", "failed", "finished"]
 
@@ -77,6 +78,13 @@ class Run:
         """The name of the folder, preceded by its parent's name where Gyrus has named the folder."""
         whole = self.folder.resolve()
         return f"{whole.parent.name}/{whole.name}" if NAMED_BY_GYRUS.fullmatch(whole.name) else whole.name
+
+    def _repr_html_(self) -> str:
+        if not self.exists:
+            return html_table(f"No run in {self.folder}", [])
+        rows = [("status", self.status), ("created", self.facts["created"]), ("folder", self.folder)]
+        rows += [(each.stem, each.name) for each in (self.report, self.metrics, self.card) if each.is_file()]
+        return html_table(f"Run {self.title}", rows)
 
     config = _File("config.yaml")
     """The resolved config with every default, YAML."""

@@ -7,7 +7,7 @@ property that matters here: neighbouring slices of one subject look alike, so a 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -96,31 +96,46 @@ def generate(
     Raises:
         ConfigError: An argument is out of range.
     """
-    _check(subjects=subjects, slices=slices, classes=classes, size=size, seed=seed)
     if not 0 <= age_effect <= 10:
         raise ConfigError(f"`age_effect` must be a number from 0 to 10, got {age_effect!r}.")
+    made = outline(subjects, slices, classes, size, seed)
     weights = _weights(balance, classes)
-    volumes = np.empty((subjects, slices, size, size), dtype=np.uint8)
-    structures = np.empty_like(volumes)
-    labels = np.empty(subjects, dtype=np.int64)
     parameters = []
     for number in range(subjects):
         generator = np.random.default_rng([seed, number])
         drawn = int(generator.choice(classes, p=weights))
-        labels[number] = number % classes if balance is None else drawn
-        subject = draw_subject(generator, (labels[number] + generator.uniform(0.2, 0.8)) / classes, age_effect)
-        volumes[number], structures[number] = render(subject, generator, slices, size)
+        if balance is not None:
+            made.labels[number] = drawn
+        subject = draw_subject(generator, (made.labels[number] + generator.uniform(0.2, 0.8)) / classes, age_effect)
+        made.volumes[number], made.structures[number] = render(subject, generator, slices, size)
         parameters.append(subject)
+    return described(made, parameters)
+
+
+def outline(subjects: int, slices: int, classes: int, size: int, seed: int) -> Phantom:
+    """Subjects without images yet: their names, the grid, and classes that alternate.
+
+    Raises:
+        ConfigError: An argument is out of range.
+    """
+    _check(subjects=subjects, slices=slices, classes=classes, size=size, seed=seed)
+    volumes = np.zeros((subjects, slices, size, size), dtype=np.uint8)
     return Phantom(
         volumes=volumes,
-        labels=labels,
+        labels=np.arange(subjects, dtype=np.int64) % classes,
         class_names=_NAMES.get(classes, tuple(f"Stage_{number}" for number in range(classes))),
         subjects=tuple(f"P{number + 1:03d}" for number in range(subjects)),
-        age=np.array([subject.age for subject in parameters]),
-        sex=tuple(subject.sex for subject in parameters),
-        structures=structures,
+        age=np.zeros(subjects),
+        sex=("F",) * subjects,
+        structures=np.zeros_like(volumes),
         spacing=((SLAB[1] - SLAB[0]) / slices, FIELD_OF_VIEW / size, FIELD_OF_VIEW / size),
     )
+
+
+def described(phantom: Phantom, subjects: Sequence[SubjectParameters]) -> Phantom:
+    """The phantom with the age and the sex of its subjects."""
+    ages = np.array([subject.age for subject in subjects])
+    return replace(phantom, age=ages, sex=tuple(subject.sex for subject in subjects))
 
 
 def _check(**arguments: int) -> None:

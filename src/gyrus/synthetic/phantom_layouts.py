@@ -14,6 +14,7 @@ from PIL import Image
 from gyrus.files import new_folder
 from gyrus.registry import look_up
 from gyrus.synthetic.phantom import Phantom, generate
+from gyrus.synthetic.phantom_lesions import generate_lesions
 from gyrus.synthetic.phantom_nifti import write_nifti
 from gyrus.synthetic.phantom_sequences import generate_sequences, write_sequences
 from gyrus.synthetic.phantom_visits import generate_visits, write_visits
@@ -106,11 +107,16 @@ def _write_sequences(folder: Path, subjects: int, slices: int, size: int, seed: 
     write_sequences(generate_sequences(subjects, slices, size, seed), folder)
 
 
+def _write_lesions(folder: Path, subjects: int, slices: int, size: int, seed: int) -> None:
+    write_class_folders(generate_lesions(subjects, slices, size, seed), folder)
+
+
 def _write_visits(folder: Path, subjects: int, slices: int, size: int, seed: int) -> None:
     write_visits(generate_visits(subjects, slices, size, seed), folder)
 
 
 OWN_PHANTOMS: dict[str, Callable[[Path, int, int, int, int], None]] = {
+    "lesions": _write_lesions,
     "sequences": _write_sequences,
     "visits": _write_visits,
 }

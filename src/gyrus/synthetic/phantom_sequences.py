@@ -15,13 +15,9 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from gyrus.errors import ConfigError
-from gyrus.synthetic.phantom import Phantom, draw_subject, generate, render
+from gyrus.synthetic.phantom import Phantom, described, draw_subject, outline, render
+from gyrus.synthetic.phantom_lesions import CLASSES, as_flair, draw_lesions
 from gyrus.synthetic.phantom_nifti import affine_of, save_volume, voxels_of, write_nifti
-
-CLASSES = ("Control", "Lesions")
-
-_FLAIR = (0.12, 0.72, 0.58)
-"""Gray values of CSF, gray matter and white matter in the FLAIR, as fractions of the brightest."""
 
 _LESIONS = 14
 _RADIUS = (4.0, 8.0)  # mm
@@ -52,35 +48,25 @@ def generate_sequences(subjects: int = 60, slices: int = 16, size: int = 128, se
     """
     if size % 2:
         raise ConfigError(f"`size` must be even, got {size}.")
-    t1 = generate(subjects, slices, 2, size, seed)  # the grid, the names, the alternating classes, the checks
-    volumes, flair = np.empty_like(t1.volumes), np.empty_like(t1.volumes)
+    t1 = replace(outline(subjects, slices, len(CLASSES), size, seed), class_names=CLASSES)
+    flair = np.empty_like(t1.volumes)
     lesions = np.zeros(flair.shape, dtype=bool)
-    structures = np.empty_like(t1.structures)
     drawn = []
     for number, label in enumerate(t1.labels):
         place = [seed, number, 1]  # other heads than those of the plain phantom, whose atrophy depends on the class
         generator = np.random.default_rng(place)
         subject = draw_subject(generator, float(generator.uniform(0.1, 0.9)))
         state = generator.bit_generator.state
-        volumes[number], structures[number] = render(subject, generator, slices, size)
+        t1.volumes[number], t1.structures[number] = render(subject, generator, slices, size)
         again = np.random.default_rng(place)
         again.bit_generator.state = state
-        signals = (subject.signals[2] * _FLAIR[0], subject.signals[2] * _FLAIR[1], subject.signals[2] * _FLAIR[2])
-        flair[number], _ = render(replace(subject, signals=signals), again, slices, size)
+        flair[number], _ = render(as_flair(subject), again, slices, size)
         if label == 1:
-            added = _draw_lesions(structures[number] == 1, volumes[number] > 0, t1.spacing, generator)
+            added = _draw_lesions(t1.structures[number] == 1, t1.volumes[number] > 0, t1.spacing, generator)
             flair[number] = np.clip(flair[number] + _BRIGHTER * added, 0, 255).astype(np.uint8)
             lesions[number] = added > 0.5
         drawn.append(subject)
-    t1 = replace(
-        t1,
-        volumes=volumes,
-        class_names=CLASSES,
-        age=np.array([subject.age for subject in drawn]),
-        sex=tuple(subject.sex for subject in drawn),
-        structures=structures,
-    )
-    return SequencePhantom(t1, flair, lesions)
+    return SequencePhantom(described(t1, drawn), flair, lesions)
 
 
 def write_sequences(phantom: SequencePhantom, folder: Path) -> None:
@@ -109,11 +95,5 @@ def _draw_lesions(
 ) -> NDArray[np.float32]:
     """Lesions near the ventricles, 0 to 1, float32 (slices, rows, columns)."""
     distance = ndimage.distance_transform_edt(~ventricles, sampling=spacing)
-    candidates = np.argwhere((distance > _NEAR[0]) & (distance < _NEAR[1]) & brain)
-    field = np.zeros(ventricles.shape, dtype=np.float32)
-    grid = np.stack(np.meshgrid(*map(np.arange, ventricles.shape), indexing="ij"), axis=-1) * spacing
-    for centre in candidates[generator.integers(len(candidates), size=_LESIONS)] if len(candidates) else ():
-        radius = generator.uniform(*_RADIUS)
-        away = np.linalg.norm(grid - centre * spacing, axis=-1)
-        field = np.maximum(field, np.clip(radius - away + 0.5, 0, 1).astype(np.float32))
-    return field * (brain & ~ventricles)
+    places = (distance > _NEAR[0]) & (distance < _NEAR[1]) & brain
+    return draw_lesions(places, _LESIONS, _RADIUS, spacing, generator) * (brain & ~ventricles)

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from gyrus.synthetic.phantom import Phantom, draw_subject, generate, render
+from gyrus.synthetic.phantom import Phantom, described, draw_subject, outline, render
 from gyrus.synthetic.phantom_nifti import affine_of, save_volume, voxels_of, write_tables
 
 MONTHS = (0, 12, 24, 36)
@@ -59,8 +59,8 @@ def generate_visits(subjects: int = 60, slices: int = 16, size: int = 128, seed:
     Raises:
         ConfigError: An argument is out of range.
     """
-    first = generate(subjects, slices, 2, size, seed)  # the grid, the names and the checks
-    volumes, structures = np.empty_like(first.volumes), np.empty_like(first.structures)
+    first = replace(outline(subjects, slices, 2, size, seed), class_names=(BEFORE, AFTER))
+    first.labels[:] = 0  # all have mild impairment at the first visit
     later: list[NDArray[np.uint8]] = []
     converts_at: list[int | None] = []
     drawn = []
@@ -80,21 +80,12 @@ def generate_visits(subjects: int = 60, slices: int = 16, size: int = 128, seed:
             again_seen = render(older, again, slices, size)
             seen.append(again_seen[0])
             if after == 0:
-                structures[number] = again_seen[1]
-        volumes[number] = seen[0]
+                first.structures[number] = again_seen[1]
+        first.volumes[number] = seen[0]
         later.append(np.stack(seen[1:]))
         converts_at.append(month)
         drawn.append(subject)
-    first = replace(
-        first,
-        volumes=volumes,
-        structures=structures,
-        labels=np.zeros(subjects, dtype=np.int64),
-        class_names=(BEFORE, AFTER),
-        age=np.array([subject.age for subject in drawn]),
-        sex=tuple(subject.sex for subject in drawn),
-    )
-    return VisitPhantom(first, tuple(later), tuple(converts_at))
+    return VisitPhantom(described(first, drawn), tuple(later), tuple(converts_at))
 
 
 def write_visits(phantom: VisitPhantom, folder: Path) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from gyrus.runs.run_folder import Run
-from gyrus.synthetic.phantom import generate
 from gyrus.synthetic.phantom_layouts import write
+from gyrus.synthetic.phantom_lesions import generate_lesions
 from gyrus.workflows.display import SILENT, Display
 from gyrus.workflows.split_unit_comparison import SplitUnitComparison, train_both
+
+SUBJECTS, SLICES, SIZE, EPOCHS = 140, 16, 32, 8
 
 
 def demo(out: str | Path = "demo", *, seed: int = 0, display: Display = SILENT) -> SplitUnitComparison[Run]:
@@ -24,13 +26,24 @@ def demo(out: str | Path = "demo", *, seed: int = 0, display: Display = SILENT) 
         KeyboardInterrupt: Training was interrupted.
     """
     folder = Path(out)
-    display.say("1. Synthetic heads: 240 subjects with four stages of atrophy, 12 slices each.")
-    data = write(generate(subjects=240, slices=12, classes=4, size=48, seed=seed), folder / "data")
+    display.say(f"1. Synthetic heads: {SUBJECTS} subjects, half of them with many lesions, {SLICES} slices each.")
+    heads = generate_lesions(subjects=SUBJECTS, slices=SLICES, size=SIZE, seed=seed)
+    data = write(heads, folder / "data")
     display.say("2. The baseline CNN, split by subject and, for comparison, by image.")
     return train_both(
         "dementia-baseline",
         data=data,
         out=folder / "runs",
-        overrides={"preprocessing.steps.1.size": [48, 48], "training.epochs": 8, "seed": seed},
+        overrides={
+            "preprocessing.steps.1.size": [SIZE, SIZE],
+            "training.epochs": EPOCHS,
+            "model.name": "baseline-cnn-dense-dropout",
+            "training.optimiser.lr": 0.003,
+            "split.test": 0.35,
+            "evaluation.resamples": 1000,
+            "evaluation.groups": [],
+            "evaluation.unlike_training": False,
+            "seed": seed,
+        },
         display=display,
     )
