@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import ast
 import contextlib
-import html
 import io
 import json
 import os
@@ -82,8 +81,8 @@ def tutorial(source: Path, out: Path) -> None:
         printed, shown = run_cell(text, names)
         language = "bash" if text.startswith("!") else "python"
         parts.append(f"```{language}\n{re.sub('^!', '', text, flags=re.MULTILINE)}\n```\n")
-        parts += [f"<pre>{html.escape(printed.rstrip())}</pre>\n"] if printed.strip() else []
-        parts += [f"{shown}\n"] if shown else []
+        parts += [f"````text\n{printed.rstrip()}\n````\n"] if printed.strip() else []
+        parts += [f'<div style="overflow-x: auto">{shown}</div>\n'] if shown else []
     title, _, parts[2] = parts[2].partition("\n")
     (out / f"{source.stem}.md").write_text("\n".join([title, "", *parts]), encoding="utf-8")
     (out / f"{source.stem}.ipynb").write_text(as_notebook(notebook), encoding="utf-8")

@@ -37,8 +37,8 @@ def test_a_page_shows_prose_commands_output_tables_and_pictures(script, tmp_path
     assert page.startswith("# Title\n")
     for part in (
         "\nText.\n",
-        "<pre>&lt;b&gt;</pre>",
-        "<pre>one\n2</pre>",
+        "````text\n<b>\n````",
+        "````text\none\n2\n````",
         "<table></table>",
         "![A picture](small-a.png)",
     ):
