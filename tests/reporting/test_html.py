@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 import subprocess
 import sys
@@ -20,6 +21,13 @@ from tests.support.report_contents import comparison, content, page_text, read, 
 
 PAGES = {"report.html.j2": typical, "comparison.html.j2": comparison}
 REPORT = "report.html.j2"
+
+
+def test_the_first_screen_ends_with_the_first_limitation() -> None:
+    made = content(study())
+    page = render(REPORT, made)
+    first = limitations(made.evaluation)[0]
+    assert page.index(html.escape(first, quote=False)[:20]) < page.index('class="tiles"')
 
 
 @pytest.mark.parametrize("template", PAGES)
