@@ -5,15 +5,19 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from gyrus.evaluation.evaluate import evaluate
+from gyrus.evaluation.result import Estimate
+from gyrus.evaluation.visit_scores import VisitScores
+from gyrus.reporting.html import write_page
 from gyrus.reporting.run_report import RunResults, report_predictions, report_run
 from gyrus.runs.run_folder import Run
 from tests.support.predictions import study
-from tests.support.report_contents import page_text
+from tests.support.report_contents import page_text, typical
 
 
 @pytest.fixture
@@ -52,3 +56,14 @@ def test_predictions_without_a_run_have_a_page(tmp_path: Path) -> None:
 def test_a_report_without_explanation_needs_no_torch() -> None:
     code = "import sys, gyrus.reporting.run_report; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_scores_by_visit_and_by_person_have_a_table(tmp_path):
+    visits = VisitScores(
+        7, 4, 1, {"accuracy": Estimate(0.571, 0.2, 0.9)}, {"accuracy": Estimate(0.667, 0.1, 1.0)}, ("a note",)
+    )
+    page = write_page(tmp_path / "page.html", "report.html.j2", replace(typical(), visit_scores=visits))
+    text = page_text(page.read_text(encoding="utf-8"))
+    for words in ("7 visits of 4 subjects", "3 subjects whose label does not change", "0.57", "0.67", "A note."):
+        assert words in text
+    assert 'id="visits"' not in write_page(tmp_path / "other.html", "report.html.j2", typical()).read_text()

@@ -24,6 +24,7 @@ from gyrus.inference.number_predictions import NumberPredictions
 from gyrus.runs.run_folder import Run
 from gyrus.synthetic.phantom import generate
 from gyrus.synthetic.phantom_layouts import write
+from gyrus.workflows.checklist import checklist
 from gyrus.workflows.compare import compare
 from gyrus.workflows.convert import convert
 from gyrus.workflows.crossval import crossval
@@ -163,6 +164,17 @@ def test_a_run_is_validated_on_another_cohort(run: Run, heads: Path, tmp_path: P
         external_validation(run, heads, out=tmp_path / "own", resamples=0)
     with pytest.raises(ConfigError, match="--map is for classes"):
         external_validation(run, cohort, out=tmp_path / "own", class_map={"a": "b"})
+
+
+def test_checklists_are_filled_with_the_number(run: Run, tmp_path: Path) -> None:
+    evaluation = NumberEvaluation.load(run.metrics)
+    for standard in ("tripod-ai", "claim"):
+        filled = checklist(run, standard, out=tmp_path / f"{standard}.md")
+        text = (tmp_path / f"{standard}.md").read_text()
+        assert f"{evaluation.headline.metrics['mae'].text()}" in text.replace("\\", "")
+        assert "A number, age; in the test set mean" in text
+        assert "probability for each class" not in text
+        assert any("few subjects in the test set" in risk for risk in filled.risks)
 
 
 def test_what_needs_classes_is_refused_before_anything_is_written(run: Run, heads: Path, tmp_path: Path) -> None:

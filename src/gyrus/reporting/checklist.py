@@ -157,12 +157,12 @@ class Facts:
 
     Attributes:
         run: The run.
-        results: Its results.
+        results: Its results: ``RunResults``, or the ``NumberResults`` of a run that predicts a number.
         config: Its config, as plain values.
     """
 
     run: Run
-    results: RunResults
+    results: Any
     config: Mapping[str, Any]
 
     def section(self, name: str) -> Mapping[str, Any]:
@@ -181,14 +181,37 @@ def fill(run: Run, standard: str) -> Checklist:
         UnknownNameError: There is no such standard.
         DataError: A file of the run is missing or damaged.
     """
+    return fill_with(run, standard, RunResults.load(run), ANSWERS, risks)
+
+
+def fill_with(
+    run: Run,
+    standard: str,
+    results: Any,
+    how: Mapping[str, Callable[[Facts], str]],
+    risks_of: Callable[[Facts], tuple[str, ...]],
+) -> Checklist:
+    """Fill a checklist.
+
+    Args:
+        run: The run.
+        standard: A name of :data:`STANDARDS`.
+        results: Its results, as :class:`Facts` holds them.
+        how: The answers by the names of the items.
+        risks_of: The risks of bias.
+
+    Raises:
+        UnknownNameError: There is no such standard.
+        DataError: A file of the run is missing or damaged.
+    """
     look_up(standard, dict.fromkeys(STANDARDS), "checklist")
     text = (resources.files("gyrus.reporting") / "checklists" / f"{standard}.yaml").read_text(encoding="utf-8")
     document = yaml.safe_load(text)
     config = yaml.safe_load(run.config.read_text(encoding="utf-8"))
-    facts = Facts(run, RunResults.load(run), config)
-    answers = {name: answer(facts) for name, answer in ANSWERS.items()}
+    facts = Facts(run, results, config)
+    answers = {name: answer(facts) for name, answer in how.items()}
     items = tuple(_item(entry, answers) for entry in document["items"])
-    return Checklist(document["title"], document["source"], document["about"], run.title, items, risks(facts))
+    return Checklist(document["title"], document["source"], document["about"], run.title, items, risks_of(facts))
 
 
 def _item(entry: Mapping[str, str], answers: Mapping[str, str]) -> Item:
@@ -270,14 +293,16 @@ def _acquisition(facts: Facts) -> str:
 def _sample_size(facts: Facts) -> str:
     scores = facts.results.evaluation.headline
     counts = ", ".join(f"{count} {name}" for name, count in scores.class_counts.items())
-    return f"No sample size was calculated. The test set has {counts} ({_unit(facts)})."
+    return f"No sample size was calculated. The test set has {counts} ({unit_words(facts)})."
 
 
-def _unit(facts: Facts) -> str:
+def unit_words(facts: Facts) -> str:
+    """What the scores are by."""
     return "by subject" if facts.results.evaluation.headline.unit == "subject" else "by image"
 
 
-def _missing(facts: Facts) -> str:
+def missing_words(facts: Facts) -> str:
+    """How many samples were excluded, and why."""
     problems = facts.results.manifest.problems
     if not problems:
         return "No file was excluded."
@@ -315,7 +340,8 @@ def _measures(facts: Facts) -> str:
     evaluation = facts.results.evaluation
     names = headline_metrics(ordered=evaluation.target.is_ordered).values()
     compared = " Baselines on the same subjects are compared by paired differences." if facts.results.baselines else ""
-    return f"{', '.join(names)} and scores of each class, {_unit(facts)}; confusion matrix and ROC curves.{compared}"
+    by = unit_words(facts)
+    return f"{', '.join(names)} and scores of each class, {by}; confusion matrix and ROC curves.{compared}"
 
 
 def _uncertainty(facts: Facts) -> str:
@@ -334,7 +360,7 @@ def _calibration(facts: Facts) -> str:
 
 
 def _prediction(facts: Facts) -> str:
-    pooled = " Probabilities of the images of a subject are averaged." if _unit(facts) == "by subject" else ""
+    pooled = " Probabilities of the images of a subject are averaged." if unit_words(facts) == "by subject" else ""
     return f"Probabilities of the network for each image of the test set.{pooled}"
 
 
@@ -381,7 +407,7 @@ def _flow(facts: Facts) -> str:
         unit = "subjects" if split.subjects[subset] else "images"
         counts = ", ".join(f"{name} {classes.get(name, 0)}" for name in manifest.classes)
         words.append(f"{subset_title(subset)}: {counts} {unit}")
-    return f"{'; '.join(words)}. {_missing(facts)}"
+    return f"{'; '.join(words)}. {missing_words(facts)}"
 
 
 def _characteristics(facts: Facts) -> str:
@@ -484,7 +510,8 @@ def _robustness(facts: Facts) -> str:
     path = facts.run.shuffled / "metrics.json"
     if path.is_file():
         value = Evaluation.load(path).headline.metrics["balanced_accuracy"].value
-        found.append(f"Control with labels shuffled across subjects: balanced accuracy {value:.3f} {_unit(facts)}.")
+        by = unit_words(facts)
+        found.append(f"Control with labels shuffled across subjects: balanced accuracy {value:.3f} {by}.")
     return " ".join(found)
 
 
@@ -527,7 +554,7 @@ ANSWERS: dict[str, Callable[[Facts], str]] = {
     "initialisation": _initialisation,
     "limitations": _limitations,
     "measures": _measures,
-    "missing": _missing,
+    "missing": missing_words,
     "model": _model,
     "model_selection": _model_selection,
     "outcome": _outcome,
@@ -556,8 +583,22 @@ ANSWERS: dict[str, Callable[[Facts], str]] = {
 def risks(facts: Facts) -> tuple[str, ...]:
     """Risks of bias that a run shows, by the domains of PROBAST+AI."""
     results = facts.results
-    evaluation, manifest, scores = results.evaluation, results.manifest, results.evaluation.headline
+    scores = results.evaluation.headline
     few = [f"{name} {count}" for name, count in scores.class_counts.items() if count < FEW_PEOPLE]
+    small = f"Analysis: few {scores.unit}s in the test set ({', '.join(few)}; at least {FEW_PEOPLE} each are advised)."
+    return shared_risks(facts, {small: bool(few)}, in_groups=bool(_subgroups(facts)))
+
+
+def shared_risks(facts: Facts, of_the_sample: Mapping[str, bool], *, in_groups: bool) -> tuple[str, ...]:
+    """Risks that do not depend on what is predicted.
+
+    Args:
+        facts: What the answers are made from.
+        of_the_sample: Risks of the size of the test set, and whether they are present.
+        in_groups: Whether groups of people were assessed.
+    """
+    results = facts.results
+    evaluation, manifest = results.evaluation, results.manifest
     excluded = len(manifest.problems)
     every = excluded + len(manifest)
     found = {
@@ -565,12 +606,10 @@ def risks(facts: Facts) -> tuple[str, ...]:
         "Participants: subjects were inferred from the pixels, not given.": facts.section("data").get("subjects")
         == "inferred",
         f"Participants: {excluded} of {every} samples were excluded.": excluded > MOST_EXCLUDED * every,
-        f"Analysis: few {scores.unit}s in the test set ({', '.join(few)}; at least {FEW_PEOPLE} each are advised).": (
-            bool(few)
-        ),
+        **of_the_sample,
         "Analysis: calibration was not assessed.": results.assessment is None,
         "Analysis: no comparison with simple baselines.": results.baselines is None,
-        "Analysis: performance in groups of people (age, sex, site) was not assessed.": not _subgroups(facts),
+        "Analysis: performance in groups of people (age, sex, site) was not assessed.": not in_groups,
         "Analysis: one split; the variation between splits was not measured (gyrus crossval).": (
             results.split.method == "holdout"
         ),

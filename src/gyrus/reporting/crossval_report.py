@@ -17,6 +17,7 @@ from gyrus.evaluation.added_value import AddedValue
 from gyrus.evaluation.metrics import ALL_METRICS
 from gyrus.evaluation.out_of_fold import FOLD_METRICS
 from gyrus.evaluation.result import AnyEvaluation, Baselines, Evaluation, unit_name
+from gyrus.evaluation.visit_scores import VisitScores
 from gyrus.files import read_json
 from gyrus.inference.predictions import Predictions
 from gyrus.reporting.evaluation_figures import draw_scores
@@ -38,6 +39,7 @@ def report_folds(
     manifest: Manifest,
     baselines: Baselines | None = None,
     added_value: AddedValue | None = None,
+    visit_scores: VisitScores | None = None,
 ) -> Path:
     """Write the figures and the page of a cross-validation.
 
@@ -50,6 +52,7 @@ def report_folds(
         manifest: The data.
         baselines: Judged on the same subjects; None where there are none.
         added_value: What the image adds to the table; None without a table or an image.
+        visit_scores: Scores by visit and by person; None where no subject has several visits.
 
     Returns:
         The page.
@@ -59,6 +62,7 @@ def report_folds(
         evaluation=evaluation,
         baselines=baselines,
         added_value=added_value,
+        visit_scores=visit_scores,
         score_pictures=save_drawings(draw_scores(predictions, evaluation), folder / "figures"),
         fold_pictures=save_drawings([_draw_folds(evaluation, scores, summary)], folder / "figures"),
         **content_of_folds(folder, evaluation, summary, manifest, titles),

@@ -13,6 +13,7 @@ from gyrus.evaluation.added_value import AddedValue
 from gyrus.evaluation.assessment import Assessment
 from gyrus.evaluation.result import Baselines, Evaluation
 from gyrus.evaluation.subgroups import SubgroupTable
+from gyrus.evaluation.visit_scores import VisitScores
 from gyrus.inference.unlike_training import LikenessSummary
 from gyrus.redaction import without_secrets
 from gyrus.reporting.figures import Picture
@@ -84,12 +85,14 @@ class ReportContent(PageContent):
         assessment: Choices made on the validation set and judged on the test set.
         subgroups: Scores of subgroups of subjects and images.
         added_value: What the image adds to the table; None where there is no table or no image.
+        visit_scores: Scores by visit and by person; None where no subject has several visits.
     """
 
     evaluation: Evaluation
     assessment: Assessment | None = None
     subgroups: tuple[SubgroupTable, ...] = ()
     added_value: AddedValue | None = None
+    visit_scores: VisitScores | None = None
 
 
 def data_facts(manifest: Manifest) -> Facts:

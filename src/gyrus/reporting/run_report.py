@@ -18,6 +18,7 @@ from gyrus.evaluation.assessment import Assessment
 from gyrus.evaluation.result import Baselines, Evaluation
 from gyrus.evaluation.site_check import SiteCheck
 from gyrus.evaluation.subgroups import Subgroups
+from gyrus.evaluation.visit_scores import VisitScores
 from gyrus.files import read_lines, reading
 from gyrus.inference.predictions import Predictions
 from gyrus.inference.unlike_training import LikenessSummary
@@ -51,6 +52,7 @@ class RunResults:
         assessment: Choices made on the validation set; None in runs that lack it.
         subgroups: Scores of subgroups; None in runs that lack them.
         added_value: What the image adds to the table; None for classifiers without a table or without images.
+        visit_scores: Scores by visit and by person; None where no subject has several visits.
     """
 
     predictions: Predictions
@@ -62,6 +64,7 @@ class RunResults:
     assessment: Assessment | None = None
     subgroups: Subgroups | None = None
     added_value: AddedValue | None = None
+    visit_scores: VisitScores | None = None
 
     @classmethod
     def load(cls, run: Run) -> RunResults:
@@ -80,6 +83,7 @@ class RunResults:
             assessment=Assessment.load(run.assessment) if run.assessment.is_file() else None,
             subgroups=Subgroups.load(run.subgroups) if run.subgroups.is_file() else None,
             added_value=AddedValue.load(run.added_value) if run.added_value.is_file() else None,
+            visit_scores=VisitScores.load(run.visit_scores) if run.visit_scores.is_file() else None,
         )
 
 
@@ -117,6 +121,7 @@ def report_run(run: Run, results: RunResults | None = None) -> None:
         assessment=assessment,
         subgroups=subgroups,
         added_value=results.added_value,
+        visit_scores=results.visit_scores,
         score_pictures=save_drawings(draw_scores(predictions, evaluation), run.figures),
         assessment_pictures=save_drawings(draw_assessment(assessment), run.figures) if assessment else (),
         subgroup_pictures=save_drawings(draw_subgroups(subgroups, evaluation.warning), run.figures),

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from gyrus.datasets.manifest import Manifest
-from gyrus.datasets.targets import refuse_number
 from gyrus.errors import ConfigError, RunError
 from gyrus.files import write_text
 from gyrus.reporting.checklist import Checklist, fill
+from gyrus.reporting.number_checklist import fill_numbers
 from gyrus.runs.run_folder import Run
 
 
@@ -22,7 +22,7 @@ def checklist(run: Run | str | Path, standard: str = "tripod-ai", *, out: str | 
 
     Raises:
         RunError: There is no finished run, or its classifier has no network.
-        ConfigError: The ending of ``out`` is another one, or the run predicts numbers.
+        ConfigError: The ending of ``out`` is another one.
         MissingDependencyError: python-docx is needed and not installed.
     """
     run = run if isinstance(run, Run) else Run.open(Path(run))
@@ -31,8 +31,8 @@ def checklist(run: Run | str | Path, standard: str = "tripod-ai", *, out: str | 
         raise ConfigError(f"A checklist is written as .md or .docx, not as '{path.name}'. Give --out checklist.md.")
     if not run.has_network:
         raise RunError(f"Checklists are filled for networks; the run in {run.folder} has none.")
-    refuse_number(Manifest.load(run.manifest).target, "A checklist")
-    filled = fill(run, standard)
+    number = Manifest.load(run.manifest).target.is_number
+    filled = fill_numbers(run, standard) if number else fill(run, standard)
     if path is not None and path.suffix.lower() == ".docx":
         filled.save_docx(path)
     elif path is not None:

@@ -39,7 +39,7 @@ from gyrus.workflows.crossval_folder import (
     write_facts,
 )
 from gyrus.workflows.display import SILENT, Display, show_notes
-from gyrus.workflows.evaluate import evaluate_predictions, require_evaluable
+from gyrus.workflows.evaluate import evaluate_predictions, require_evaluable, score_own_visits
 from gyrus.workflows.experiment_config import ExperimentConfig, load_config
 from gyrus.workflows.load_data import scan_to_train
 from gyrus.workflows.parallel_training import train_all
@@ -157,7 +157,7 @@ def _report(found: CrossValidation, manifest: Manifest) -> None:
     if isinstance(predictions, NumberPredictions) and isinstance(evaluation, NumberEvaluation):
         report_number_folds(found.folder, predictions=predictions, evaluation=evaluation, **how)
     elif isinstance(predictions, Predictions) and isinstance(evaluation, Evaluation):
-        how["added_value"] = found.added_value
+        how |= {"added_value": found.added_value, "visit_scores": found.visit_scores}
         report_folds(found.folder, predictions=predictions, evaluation=evaluation, scores=found.scores, **how)
 
 
@@ -237,7 +237,8 @@ def _evaluate_folds(
         seed=settings.seed,
     )
     added = _added_value(folder, settings, manifest, [runs[0, fold] for fold in range(folds)])
-    found = CrossValidation(folder, folds, tuple(pooled), scores, baselines, added)
+    visits = score_own_visits(Run(folder), load_predictions(predictions_path(folder, 0)), manifest, settings)
+    found = CrossValidation(folder, folds, tuple(pooled), scores, baselines, added, visits)
     for repeat, evaluation in enumerate(pooled):
         evaluation.save(metrics_path(folder, repeat))
     write_csv(scores, found.table)

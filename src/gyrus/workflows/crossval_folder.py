@@ -18,6 +18,7 @@ from gyrus.evaluation.number_folds import number_summary_text
 from gyrus.evaluation.number_result import NumberEvaluation, load_evaluation
 from gyrus.evaluation.out_of_fold import summarise_folds, summary_text
 from gyrus.evaluation.result import Baselines, Evaluation
+from gyrus.evaluation.visit_scores import VisitScores
 from gyrus.files import make_folder, read_lines, reading, refuse_links, require_empty
 from gyrus.inference.number_predictions import AnyPredictions, load_predictions
 from gyrus.redaction import command_line
@@ -63,6 +64,7 @@ class CrossValidation:
         scores: One row per repeat, fold and unit; see :func:`gyrus.evaluation.out_of_fold.fold_scores`.
         baselines: The baselines of the first repeat over all folds; None unless every fold has baselines.
         added_value: What the image adds to the table, in the first repeat; None without a table or an image.
+        visit_scores: Scores by visit and by person, in the first repeat; None where no subject has several visits.
     """
 
     folder: Path
@@ -71,6 +73,7 @@ class CrossValidation:
     scores: pd.DataFrame
     baselines: Baselines | None = None
     added_value: AddedValue | None = None
+    visit_scores: VisitScores | None = None
 
     @property
     def runs(self) -> tuple[Run, ...]:
@@ -110,6 +113,7 @@ class CrossValidation:
         )
         saved = Run(self.folder).matched_scores
         matched = [MatchedScores.load(saved).text(), ""] if saved.is_file() else []
+        report += f"\n{self.visit_scores.text()}\n" if self.visit_scores else ""
         return "\n".join([*question, report, f"{folds}{repeats}", "", summary, "", *matched])
 
     @classmethod
@@ -129,7 +133,9 @@ class CrossValidation:
         saved, added = Run(folder).baselines, Run(folder).added_value
         baselines = Baselines.load(saved) if saved.is_file() else None
         added_value = AddedValue.load(added) if added.is_file() else None
-        return cls(folder, facts.folds, pooled, scores, baselines, added_value)
+        visits = Run(folder).visit_scores
+        visit_scores = VisitScores.load(visits) if visits.is_file() else None
+        return cls(folder, facts.folds, pooled, scores, baselines, added_value, visit_scores)
 
 
 def is_crossval(folder: Path) -> bool:

@@ -21,7 +21,7 @@ from gyrus.evaluation.matching import MatchedScores
 from gyrus.evaluation.number_result import NumberEvaluation
 from gyrus.evaluation.result import Evaluation, Interval
 from gyrus.evaluation.subgroups import Subgroups, evaluate_subgroups
-from gyrus.evaluation.visit_scores import score_visits
+from gyrus.evaluation.visit_scores import VisitScores, score_visits
 from gyrus.files import refuse_links, write_text
 from gyrus.inference.number_predictions import AnyPredictions, NumberPredictions, holds_numbers, load_predictions
 from gyrus.inference.predictions import TABLES, Predictions, is_saved_predictions
@@ -216,10 +216,7 @@ def evaluate_run(
     groups = Subgroups(evaluate_subgroups(test, columns, bootstrap=sampling))
     groups.save(run.subgroups)
     added = evaluate_added_value(run, manifest, test, experiment=settings, config=config)
-    sessions = dict(zip(manifest.table["sample"], manifest.table["session"], strict=True))
-    by_visit = score_visits(test, sessions, resamples=config.resamples, seed=settings.seed, level=config.level)
-    if by_visit:
-        by_visit.save(run.visit_scores)
+    by_visit = score_own_visits(run, test, manifest, settings)
     of_visits = [by_visit.text() + "\n"] if by_visit else []
     question = [one_per_line(added.text().splitlines()) + "\n"] if added else []
     files = [one_per_line([f"Files of the data: {manifest.files.summary}."]) + "\n"] if manifest.files else []
@@ -236,9 +233,35 @@ def evaluate_run(
         assessment=assessment,
         subgroups=groups,
         added_value=added,
+        visit_scores=by_visit,
     )
     report_run(run, results)
     return evaluation
+
+
+def score_own_visits(
+    run: Run, test: AnyPredictions, manifest: Manifest, settings: ExperimentConfig
+) -> VisitScores | None:
+    """Score predictions by visit and by person, and write ``visit_scores.json``.
+
+    Args:
+        run: The run, or the folder of a cross-validation.
+        test: The predictions for the test set, or out of fold.
+        manifest: The data.
+        settings: The config.
+
+    Returns:
+        None for numbers, and where no subject has several visits.
+    """
+    if isinstance(test, NumberPredictions):
+        return None
+    config = settings.evaluation
+    sessions = dict(zip(manifest.table["sample"], manifest.table["session"], strict=True))
+    resamples = affordable_resamples(config.resamples, test.classes)
+    found = score_visits(test, sessions, resamples=resamples, seed=settings.seed, level=config.level)
+    if found:
+        found.save(run.visit_scores)
+    return found
 
 
 @overload
