@@ -78,6 +78,14 @@ def test_the_verdict_names_what_the_classifier_had_seen(changes: dict, words: st
     assert words in " ".join(verdict(evaluate(study(**changes), resamples=10)))
 
 
+@pytest.mark.parametrize(
+    ("changes", "named"), [({}, True), ({"subset": "out-of-fold"}, False), ({"subjects": None}, False)]
+)
+def test_few_test_subjects_name_the_way_to_more(changes: dict, named: bool) -> None:
+    found = limitations(evaluate(study((3, 3, 3), slices=2, **changes), resamples=10))
+    assert any("gyrus crossval" in sentence for sentence in found) == named
+
+
 def test_files_written_before_version_0_2_are_read(tmp_path) -> None:
     evaluation = evaluate(study(), resamples=10)
     document = evaluation.to_document()

@@ -20,6 +20,7 @@ from gyrus.evaluation.result import (
     Unit,
     interval_note,
     join_words,
+    more_subjects,
     subset_name,
     unit_name,
     whom,
@@ -143,7 +144,7 @@ def number_limitations(evaluation: NumberEvaluation) -> tuple[str, ...]:
         *([f"{leaky}. {leakage}"] if leaky else []),
         *evaluation.notes,
         *(
-            [f"Only {scores.count} {units} were evaluated, so every score is uncertain."]
+            [f"Only {scores.count} {units} were evaluated, so every score is uncertain.{more_subjects(evaluation)}"]
             if scores.count < FEW_IN_ALL
             else []
         ),

@@ -497,11 +497,19 @@ def _first(names: Sequence[str]) -> str:
     return ", ".join(names[:MOST_CLASSES_SHOWN]) + (f" and {more:,} more" if more > 0 else "")
 
 
+def more_subjects(evaluation: AnyEvaluation) -> str:
+    """How to evaluate more subjects of the same data; empty where all were, and of another cohort."""
+    has_more = evaluation.subset == "test" and "subject" in evaluation.scores
+    return " gyrus crossval evaluates every subject once." if has_more else ""
+
+
 def _size_limitations(evaluation: Evaluation) -> list[str]:
     scores, found = evaluation.headline, []
     if scores.count < FEW_IN_ALL:
         units = unit_name(evaluation, scores, scores.count)
-        found.append(f"Only {scores.count} {units} were evaluated, so every score is uncertain.")
+        found.append(
+            f"Only {scores.count} {units} were evaluated, so every score is uncertain.{more_subjects(evaluation)}"
+        )
     few = {name: count for name, count in scores.class_counts.items() if 0 < count < FEW_OF_A_CLASS}
     if few:
         counts = _first([f"'{name}' {count}" for name, count in few.items()])
