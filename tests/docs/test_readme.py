@@ -39,5 +39,5 @@ def test_the_examples_of_the_readme_run(phantom_folder, tmp_path, monkeypatch):
 )
 def test_links_and_pictures_of_a_page_are_there(page):
     for target in re.findall(r"\]\(([^)#\s]+)", page.read_text(encoding="utf-8")):
-        made = target.startswith("reference/")  # by `make docs`; see test_reference.py
+        made = target.startswith(("reference/", "tutorials/", "gallery/"))  # by `make docs`; see test_reference.py
         assert made or target.startswith("http") or (page.parent / target).exists(), target

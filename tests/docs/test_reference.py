@@ -56,4 +56,5 @@ def test_the_navigation_names_every_page_and_no_other(pages) -> None:
 
     named = targets(tomllib.loads((ROOT / "zensical.toml").read_text())["project"]["nav"])
     there = {path.name for path in (ROOT / "docs").glob("*.md")} | {f"reference/{name}.md" for name in pages}
+    there |= {f"tutorials/{path.stem}.md" for path in (ROOT / "examples").glob("*.py")} | {"gallery/index.md"}
     assert sorted(named) == sorted(there)
