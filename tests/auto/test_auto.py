@@ -10,7 +10,7 @@ import pytest
 
 import gyrus
 from gyrus.auto import trainings
-from gyrus.auto.auto import Choices
+from gyrus.auto.result import Choices
 from gyrus.auto.trainings import assign_folds
 from gyrus.datasets.manifest import Manifest
 from gyrus.errors import ConfigError, RunError, SplitError

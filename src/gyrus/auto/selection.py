@@ -96,7 +96,15 @@ class Selection(Saved):
 class Race:
     """Candidates that are compared fold by fold."""
 
-    def __init__(self, simplicity: Mapping[str, int], *, metric: str, stack: Sequence[str] = (), seed: int = 0) -> None:
+    def __init__(
+        self,
+        simplicity: Mapping[str, int],
+        *,
+        metric: str,
+        stack: Sequence[str] = (),
+        seed: int = 0,
+        resamples: int = RESAMPLES,
+    ) -> None:
         """Start a race.
 
         Args:
@@ -104,7 +112,9 @@ class Race:
             metric: A name of :data:`gyrus.evaluation.metrics.METRICS`.
             stack: The candidates that may be averaged, if two or more of them finish.
             seed: Seed of the resamples.
+            resamples: Their number.
         """
+        self._resamples = resamples
         self._simplicity = dict(simplicity)
         self._metric, self._stack, self._seed = metric, tuple(stack), seed
         self._answers: dict[str, list[Predictions]] = {name: [] for name in simplicity}
@@ -145,7 +155,7 @@ class Race:
                 self.withdraw(name)
             else:
                 self._answers[name].append(_rows(each))
-        scores = resampled_scores(self._answers, self._metric, seed=self._seed)
+        scores = self._scores(self._answers)
         last = Round(
             subjects=sum(map(len, next(iter(self._answers.values()), []))),
             scores={name: float(values[0]) for name, values in scores.items()},
@@ -166,7 +176,10 @@ class Race:
             together = [join_folds(answers[name]) for name in members]
             weights = dict(zip(members, fit_ensemble_weights(together), strict=True))
         order = self._simplicity | {STACK: max(self._simplicity.values()) + 1}
-        return choose(resampled_scores(answers, self._metric, seed=self._seed), order, weights, tuple(self._rounds))
+        return choose(self._scores(answers), order, weights, tuple(self._rounds))
+
+    def _scores(self, answers: Mapping[str, Sequence[Predictions]]) -> dict[str, Floats]:
+        return resampled_scores(answers, self._metric, seed=self._seed, resamples=self._resamples)
 
     def _rarest(self) -> int:
         """Subjects of the rarest class that were scored."""
