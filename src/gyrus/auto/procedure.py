@@ -233,6 +233,12 @@ class Procedure:
     def _score(self, final: Selection, outer: Mapping[str, Selection]) -> AutoResult:
         """Score the procedure on subjects that took no part in its choices, and write everything."""
         tables, notes = self._outer_predictions(final, outer)
+        if len(final.rounds) < self.plan.folds:
+            notes = (
+                *notes,
+                f"The time was over after {len(final.rounds)} of {self.plan.folds} inner folds, so the choice is less "
+                "certain. Give more --minutes in a new folder.",
+            )
         tested = join_folds(list(tables.values()))
         if tested.subjects_known:
             tested = labelled_rows(tested, "subject")

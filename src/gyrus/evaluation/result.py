@@ -163,7 +163,7 @@ class SubsetResult(Saved, Generic[TheScores]):
     @property
     def headline(self) -> TheScores:
         """The scores to quote: by subject where subjects are known, else by image."""
-        return self.scores.get("subject", self.scores["image"])
+        return self.scores["subject" if "subject" in self.scores else "image"]
 
     def to_document(self) -> dict[str, Any]:
         """The fields as plain values for JSON, with the warning about the split."""
