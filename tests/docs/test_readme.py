@@ -26,7 +26,7 @@ def test_the_examples_of_the_readme_run(phantom_folder, tmp_path, monkeypatch):
     exec(compile(python.group(1), "README.md", "exec"), {})  # the example is ours
 
     commands = [shlex.split(line, comments=True)[1:] for line in text.splitlines() if line.startswith("gyrus ")]
-    assert [command[0] for command in commands] == ["data", "audit", "train", "predict", "explain"]
+    assert [command[0] for command in commands] == ["data", "audit", "auto", "train", "predict", "explain"]
     for command in commands:
         if command[0] in ("data", "predict"):  # the example in Python has trained this run
             result = gyrus(*command)
