@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import scipy  # loads its submodules on first use
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from gyrus.errors import DataError, MissingDependencyError
 from gyrus.files import temporary_folder
@@ -103,7 +103,7 @@ def _brain(values: NDArray[np.float32], spacing: np.ndarray) -> Mask:
 
 def largest_component(mask: Mask) -> Mask:
     """The largest connected component."""
-    labels, count = ndimage.label(mask)
+    labels, count = scipy.ndimage.label(mask)
     if count < 2:
         return mask
     sizes = np.bincount(labels.ravel())
@@ -114,11 +114,11 @@ def largest_component(mask: Mask) -> Mask:
 def _eroded(mask: Mask, spacing: np.ndarray, radius: float) -> Mask:
     """Erode by ``radius`` mm; distances account for anisotropic voxels."""
     framed = np.pad(mask, 1)
-    return np.asarray(ndimage.distance_transform_edt(framed, sampling=spacing) > radius)[1:-1, 1:-1, 1:-1]
+    return np.asarray(scipy.ndimage.distance_transform_edt(framed, sampling=spacing) > radius)[1:-1, 1:-1, 1:-1]
 
 
 def _grown(mask: Mask, spacing: np.ndarray, radius: float) -> Mask:
-    return np.asarray(ndimage.distance_transform_edt(~mask, sampling=spacing) <= radius) if mask.any() else mask
+    return np.asarray(scipy.ndimage.distance_transform_edt(~mask, sampling=spacing) <= radius) if mask.any() else mask
 
 
 def _closed(mask: Mask, spacing: np.ndarray, radius: float) -> Mask:
@@ -126,14 +126,14 @@ def _closed(mask: Mask, spacing: np.ndarray, radius: float) -> Mask:
     framed = np.pad(mask, [(one, one) for one in width])
     closed = _grown(framed, spacing, radius)
     if not closed.all():
-        closed = np.asarray(ndimage.distance_transform_edt(closed, sampling=spacing) > radius)
+        closed = np.asarray(scipy.ndimage.distance_transform_edt(closed, sampling=spacing) > radius)
     return closed[tuple(slice(one, -one) for one in width)] | mask
 
 
 def _filled(mask: Mask) -> Mask:
     """Fill holes in three dimensions and in each axial slice."""
-    mask = np.asarray(ndimage.binary_fill_holes(mask))
-    return np.stack([ndimage.binary_fill_holes(mask[:, :, number]) for number in range(mask.shape[2])], axis=2)
+    mask = np.asarray(scipy.ndimage.binary_fill_holes(mask))
+    return np.stack([scipy.ndimage.binary_fill_holes(mask[:, :, number]) for number in range(mask.shape[2])], axis=2)
 
 
 TIMEOUT = 1800.0

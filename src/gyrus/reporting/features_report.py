@@ -12,6 +12,7 @@ from typing import Protocol
 import numpy as np
 from PIL import Image
 
+from gyrus.datasets.text_tables import write_csv
 from gyrus.files import make_folder
 from gyrus.reporting.html import write_page
 from gyrus.text import counted
@@ -105,9 +106,7 @@ def write_features_page(folder: Path, title: str, sessions: Sequence[Session], *
 
     make_folder(folder)
     failures = tuple((session.name, session.reason) for session in sessions if session.reason)
-    pd.DataFrame(failures, columns=["session", "reason"]).to_csv(
-        folder / "failures.csv", index=False, lineterminator="\n"
-    )
+    write_csv(pd.DataFrame(failures, columns=["session", "reason"]), folder / "failures.csv")
     measured = [session for session in sessions if not session.reason]
     values = {name: shown for name in COLUMNS if (shown := [_value(each.features, name) for each in measured])}
     values = {name: shown for name, shown in values.items() if not np.isnan(shown).all()}

@@ -20,7 +20,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
+import scipy  # loads its submodules on first use
 
 from gyrus.errors import GyrusError
 from gyrus.extras import missing_dependency
@@ -239,11 +239,11 @@ def assemble(
             ]
             seeds[np.isin(parcels, numbers)] = len(regions)
     regions.append(Region("cerebellum", "gray_matter"))
-    near_atlas = ndimage.distance_transform_edt(parcels == 0, sampling=spacing) <= 8.0
+    near_atlas = scipy.ndimage.distance_transform_edt(parcels == 0, sampling=spacing) <= 8.0
     seeds[_in_box(x, _CEREBELLUM_BOX) & (gray + white > 0.5) & ~near_atlas] = len(regions)
     nothing = 255
     seeds[np.isin(parcels, [number for number, (name, _) in structures.items() if name in _DEEP])] = nothing
-    distance, nearest = ndimage.distance_transform_edt(seeds == 0, sampling=spacing, return_indices=True)
+    distance, nearest = scipy.ndimage.distance_transform_edt(seeds == 0, sampling=spacing, return_indices=True)
     labels = seeds[tuple(nearest)]
     small = [number for number, region in enumerate(regions, 1) if region.name.startswith(_SMALL)]
     labels[~brain | (distance > np.where(np.isin(labels, small), _NEAR, _REACH)) | (labels == nothing)] = 0
@@ -283,13 +283,13 @@ def _ventricles(
 ) -> npt.NDArray[np.bool_]:
     """Where fluid counts as ventricle: near the largest piece of fluid within the box, deep in the brain."""
     fluid = brain & (gray + white < 0.5) & _in_box(x, _VENTRICLE_BOX)
-    depth = ndimage.distance_transform_edt(brain, sampling=spacing)
-    pieces, count = ndimage.label(fluid & (depth > 20.0))
+    depth = scipy.ndimage.distance_transform_edt(brain, sampling=spacing)
+    pieces, count = scipy.ndimage.label(fluid & (depth > 20.0))
     if not count:
         return np.zeros(brain.shape, bool)
     sizes = np.bincount(pieces.ravel())[1:]
     largest = pieces == sizes.argmax() + 1
-    return ndimage.distance_transform_edt(~largest, sampling=spacing) <= _VENTRICLE_REACH
+    return scipy.ndimage.distance_transform_edt(~largest, sampling=spacing) <= _VENTRICLE_REACH
 
 
 def _coordinates(affine: npt.NDArray[np.float64], shape: tuple[int, ...]) -> npt.NDArray[np.float64]:
@@ -306,7 +306,7 @@ def _on_grid(image: object, affine: npt.NDArray[np.float64], shape: tuple[int, .
     """The labels of an image on another grid: those of the nearest voxels."""
     place = np.linalg.inv(image.affine) @ affine  # type: ignore[attr-defined]
     values = np.asarray(image.dataobj)  # type: ignore[attr-defined]
-    return ndimage.affine_transform(
+    return scipy.ndimage.affine_transform(
         values.astype(np.int64), place[:3, :3], offset=place[:3, 3], output_shape=shape, order=0
     )
 

@@ -15,11 +15,12 @@ import pandas as pd
 from gyrus.datasets.manifest import VOLUME_FILES, Manifest
 from gyrus.datasets.reader import PreparedVolumes, Reader
 from gyrus.datasets.table_features import additional_columns
+from gyrus.datasets.text_tables import write_csv
 from gyrus.errors import DataError, GyrusError, NothingUsableError
 from gyrus.executor import map_tasks
-from gyrus.files import atomic_path, digest, make_folder
+from gyrus.files import digest, make_folder
 from gyrus.serialisation import Saved
-from gyrus.text import counted, for_spreadsheets
+from gyrus.text import counted
 from gyrus.volumetry.measure import VERSION, measure_head
 from gyrus.volumetry.template import load_template
 from gyrus.volumetry.tissue_mixture import TISSUES, TissueMixture, foreground_counts, tissue_fractions
@@ -127,8 +128,7 @@ def features(
             manifest.root,
         )
     frame = _frame(manifest, sessions)
-    with atomic_path(table) as temporary:
-        frame.to_csv(temporary, index=False, lineterminator="\n", float_format="%.6g")
+    write_csv(frame, table, float_format="%.6g")
     page = write_features_page(folder, (Path(path).name or str(path)), sessions, whole=VOLUME_FILES in manifest.table)
     show_notes(display, [_coverage_note(manifest)])
     return Features(table, page, tuple(sessions))
@@ -171,7 +171,6 @@ def _frame(manifest: Manifest, sessions: Sequence[MeasuredSession]) -> pd.DataFr
         row = first.loc[session.samples[0]]
         known: dict[str, Any] = {"subject": row["subject"], "session": row["session"], "label": row["label"]}
         known |= {name: row[name] for name in further if name not in names}
-        known = {name: for_spreadsheets(cell) if isinstance(cell, str) else cell for name, cell in known.items()}
         if pd.isna(known["subject"]):
             known["subject"] = session.name
         rows.append(known | {name: session.features.get(name) for name in names})
