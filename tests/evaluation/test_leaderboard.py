@@ -130,7 +130,7 @@ def _right(predictions: Predictions) -> list[str]:
 
 def test_what_cannot_be_ranked_is_refused() -> None:
     (first,) = entries(1.0)
-    with pytest.raises(DataError, match="Two classifiers"):
+    with pytest.raises(DataError, match="Two entries"):
         rank_entries([first, first])
     with pytest.raises(DataError, match="nothing to rank"):
         rank_entries([])
