@@ -134,7 +134,7 @@ def test_a_training_set_of_one_class_is_refused_before_training():
 
 
 def test_a_plan_leaves_out_the_samples_that_training_leaves_out(cache, tmp_path, monkeypatch):
-    monkeypatch.setattr("gyrus.workflows.training_plan._seconds", lambda *_: 0.0)
+    monkeypatch.setattr("gyrus.workflows.training_plan.forecast_seconds", lambda *_: 0.0)
     for number in range(13):
         size = 20 if number == 12 else 16  # without a step that resizes, one image of another size cannot be used
         folder = tmp_path / "data" / "ab"[number % 2]
