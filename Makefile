@@ -42,7 +42,7 @@ format: .venv/.ready-dev  ## format the code
 
 docs: .venv/.ready-docs  ## build the documentation in site/
 	$(BIN)/python docs/scripts/reference.py docs/reference
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python docs/scripts/examples.py docs
+	$(BIN)/python docs/scripts/examples.py docs
 	$(BIN)/zensical build --clean --strict
 
 clean:  ## remove everything that these targets made

@@ -42,7 +42,9 @@ def cells_of(text: str) -> list[tuple[bool, str]]:
 
 def run_command(line: str) -> str:
     """Run a command of the shell; its output."""
-    done = subprocess.run(line, shell=True, capture_output=True, text=True, env={**os.environ, "COLUMNS": "110"})
+    commands = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])  # gyrus beside python
+    environment = {**os.environ, "PATH": commands, "COLUMNS": "110"}
+    done = subprocess.run(line, shell=True, capture_output=True, text=True, env=environment)
     if done.returncode:
         raise RuntimeError(f"{line} failed:\n{done.stdout}{done.stderr}")
     return done.stdout + done.stderr
