@@ -109,7 +109,7 @@ class Procedure:
             if name in self.budget.sheet.left_out or name in self.budget.sheet.epochs:
                 continue
             settings = self.trainings.settings(name)
-            pieces = len(planned_pieces(self.plan.folds, self.plan.outer, several=True))
+            pieces = self._pieces
             share = LONGEST_FORECAST * self.budget.left / (len(waiting) - place)
             needed = pieces * forecast_seconds(
                 settings, self.trainings.manifest(name), self.trainings.split(name, (0,))
@@ -127,6 +127,11 @@ class Procedure:
                 continue
             self.budget.update(epochs={**self.budget.sheet.epochs, name: epochs})
             self._say(f"{name} is trained for {epochs} of {settings.training.epochs} epochs, to fit the time")
+
+    @property
+    def _pieces(self) -> int:
+        """Trainings of a candidate that takes part to the end."""
+        return len(planned_pieces(self.plan.folds, self.plan.outer, several=True))
 
     def _race(self, names: list[str], *, nested: bool) -> dict[str, Race]:
         """Compare the candidates fold by fold, for the classifier and without each outer fold."""
@@ -156,8 +161,7 @@ class Procedure:
 
     def _answer(self, name: str, left_out: Folds, fold: int) -> Predictions | None:
         known = self.trainings.is_done(name, left_out)
-        pieces = len(planned_pieces(self.plan.folds, self.plan.outer, several=True))
-        found = self.trainings.answers(name, left_out, fold, trainings=pieces)
+        found = self.trainings.answers(name, left_out, fold, trainings=self._pieces)
         if found is not None and not known:
             expected = self.budget.expected(name)
             took = f", about {duration_text(expected)} each" if expected else ""

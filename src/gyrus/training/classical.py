@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -92,10 +92,8 @@ def fit_logistic(
     rows = space.coordinates
     chosen = options.C if options.C != "auto" else _best_c(rows, targets, groups, options, seed)
     present, weights, intercept = _fit(rows, targets, chosen, options)
-    if len(present) == 2:
-        # The difference of the two logits is that of scikit-learn; halves keep the sum of the weights 0.
-        weights, intercept = (np.concatenate([-half, half]) for half in (weights / 2, intercept / 2))
-    return _linear_model(space, present, weights, intercept, names, chosen, classes)
+    # Of two classes the difference of the logits is that of scikit-learn; halves keep the sum of the weights 0.
+    return _linear_model(space, present, *_of_each_class(weights, intercept), names, chosen, classes)
 
 
 def fit_ridge(
@@ -116,8 +114,9 @@ def fit_ridge(
     from sklearn.linear_model import RidgeClassifier
 
     def fit(rows: Floats, of_rows: Integers, c: float) -> tuple[Floats, Floats]:
-        weight = None if options.class_weight == "none" else options.class_weight
-        model = RidgeClassifier(alpha=1 / (2 * c), class_weight=weight, solver="cholesky").fit(rows, of_rows)
+        model = RidgeClassifier(alpha=1 / (2 * c), class_weight=_class_weight(options), solver="cholesky").fit(
+            rows, of_rows
+        )
         return np.atleast_2d(model.coef_), np.atleast_1d(model.intercept_)
 
     return _calibrated(fit, features, targets, groups, names, options, classes, seed)
@@ -195,10 +194,9 @@ def fit_svm(
     from sklearn.svm import SVC
 
     def fit(rows: Floats, of_rows: Integers, c: float) -> tuple[Floats, Floats]:
-        weight = None if options.class_weight == "none" else options.class_weight
         present = np.unique(of_rows)
         sides = [of_rows == each for each in (present[1:] if len(present) == 2 else present)]
-        machines = [SVC(C=c, kernel="linear", class_weight=weight).fit(rows, side) for side in sides]
+        machines = [SVC(C=c, kernel="linear", class_weight=_class_weight(options)).fit(rows, side) for side in sides]
         return np.concatenate([each.coef_ for each in machines]), np.concatenate([each.intercept_ for each in machines])
 
     return _calibrated(fit, features, targets, groups, names, options, classes, seed)
@@ -302,12 +300,17 @@ def _linear_model(
     return LinearModel(tuple(map(tuple, full.tolist())), tuple(level.tolist()), tuple(names), float(c))
 
 
+def _class_weight(options: ClassicalOptions) -> Literal["balanced"] | None:
+    """The option as scikit-learn names it."""
+    return None if options.class_weight == "none" else options.class_weight
+
+
 def _fit(features: Floats, targets: Integers, c: float, options: ClassicalOptions) -> tuple[Integers, Floats, Floats]:
     """The classes that are present, their weights and intercepts; of two classes those of the second."""
     from sklearn.linear_model import LogisticRegression
 
-    balanced = None if options.class_weight == "none" else options.class_weight
-    model = LogisticRegression(C=c, class_weight=balanced, max_iter=MOST_ITERATIONS, tol=1e-8).fit(features, targets)
+    weight = _class_weight(options)
+    model = LogisticRegression(C=c, class_weight=weight, max_iter=MOST_ITERATIONS, tol=1e-8).fit(features, targets)
     return model.classes_, model.coef_, model.intercept_
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -154,13 +154,7 @@ def _class_result(
 ) -> ExternalValidation:
     internal = classifier.internal
     assert isinstance(internal, InternalScores)
-    external = evaluate(
-        predictions,
-        resamples=bootstrap.resamples,
-        seed=bootstrap.seed,
-        level=bootstrap.level,
-        interval=internal.evaluation.interval,
-    )
+    external = evaluate(predictions, **asdict(bootstrap), interval=internal.evaluation.interval)
     fields: dict[str, Any] = validate_externally(internal, external, predictions, bootstrap)
     return ExternalValidation(
         internal=internal.evaluation,
@@ -185,13 +179,7 @@ def _number_result(
 ) -> NumberExternalValidation:
     internal = classifier.internal
     assert isinstance(internal, NumberInternalScores)
-    external = evaluate_numbers(
-        predictions,
-        resamples=bootstrap.resamples,
-        seed=bootstrap.seed,
-        level=bootstrap.level,
-        interval=internal.evaluation.interval,
-    )
+    external = evaluate_numbers(predictions, **asdict(bootstrap), interval=internal.evaluation.interval)
     fields: dict[str, Any] = validate_numbers_externally(internal, external, predictions, bootstrap, width)
     return NumberExternalValidation(
         internal=internal.evaluation,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from gyrus.datasets.class_order import FEWEST
 from gyrus.datasets.manifest import VOLUME_FILES, Manifest, Problem
@@ -185,6 +185,31 @@ def channel_patterns(own: Mapping[str, str], given: Mapping[str, str]) -> dict[s
         has = f"the channels {', '.join(own)}" if own else "no channels: each file is a sample"
         raise ConfigError(f"--channel {strangers[0]}: this classifier has {has}.")
     return {name: given.get(name, pattern) for name, pattern in own.items()}
+
+
+def view_of(config: DataConfig) -> dict[str, Any]:
+    """The fields of a data config that determine which files and slices of a scan make up a sample."""
+    return {"stack": config.stack, "slices": config.slices, "channels": tuple(config.channels)}
+
+
+def read_as_trained(own: DataConfig, given: DataConfig) -> DataConfig:
+    """How a classifier reads new data: its slices, stacks and channels, and its window and patterns unless given.
+
+    Args:
+        own: How its training data were read.
+        given: What is asked for.
+
+    Raises:
+        ConfigError: Patterns of other channels are given.
+    """
+    return given.model_copy(
+        update={
+            "stack": own.stack,
+            "slices": own.slices,
+            "window": given.window or own.window,
+            "channels": channel_patterns(own.channels, given.channels),
+        }
+    )
 
 
 def sessions_of(inputs: Sequence[str | Path], config: DataConfig) -> list[Input]:

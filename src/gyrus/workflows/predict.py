@@ -61,7 +61,7 @@ from gyrus.workflows.display import SILENT, Display
 from gyrus.workflows.ensemble import Weighting, member_weights, open_runs, saved_weights, shared_choices
 from gyrus.workflows.experiment_config import DataConfig, ExperimentConfig, load_run_config
 from gyrus.workflows.likeness import load_unlike_training, with_likeness
-from gyrus.workflows.load_data import Input, channel_patterns, input_text, scan_unlabelled, sessions_of
+from gyrus.workflows.load_data import Input, input_text, read_as_trained, scan_unlabelled, sessions_of, view_of
 from gyrus.workflows.predict_bundle import open_reports, predict_bundle, refuse_options_of_runs, require_suffix
 from gyrus.workflows.skipped_samples import for_each_input, write_skipped
 
@@ -557,8 +557,7 @@ class TrainedClassifier:
     @property
     def view(self) -> dict[str, Any]:
         """The fields of the data config that determine which files and slices of a scan make up a sample."""
-        data = self.settings.data
-        return {"stack": data.stack, "slices": data.slices, "channels": tuple(data.channels)}
+        return view_of(self.settings.data)
 
     def reading(self, config: DataConfig) -> DataConfig:
         """How new data are read: slices, stacks, channels and, unless others are given, window and patterns of the run.
@@ -567,15 +566,7 @@ class TrainedClassifier:
             ConfigError: Patterns of other channels are given.
         """
         data = self.settings.data
-        return config.model_copy(
-            update={
-                "stack": data.stack,
-                "slices": data.slices,
-                "window": config.window or data.window,
-                "channels": channel_patterns(data.channels, config.channels),
-                "missing_channel": _missing_channel(data, config),
-            }
-        )
+        return read_as_trained(data, config).model_copy(update={"missing_channel": _missing_channel(data, config)})
 
     def require_dimensions(self, manifest: Manifest) -> Manifest:
         """The manifest, if its samples have as many axes as the network's input.

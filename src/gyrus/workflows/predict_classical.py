@@ -16,8 +16,7 @@ from gyrus.errors import ConfigError, DataError
 from gyrus.evaluation.number_assessment import NumberAssessment
 from gyrus.executor import folder_for_temporary_files
 from gyrus.files import temporary_folder
-from gyrus.inference.number_predictions import AnyPredictions, NumberPredictions, average_numbers
-from gyrus.inference.pooling import average_predictions
+from gyrus.inference.number_predictions import AnyPredictions, NumberPredictions, average
 from gyrus.inference.predictions import Predictions
 from gyrus.models.tree_ensemble import TreeEnsemble
 from gyrus.runs.run_folder import Run
@@ -27,11 +26,12 @@ from gyrus.workflows.ensemble import Weighting, member_weights, shared_choices
 from gyrus.workflows.experiment_config import DataConfig, ExperimentConfig, load_run_config
 from gyrus.workflows.load_data import (
     Input,
-    channel_patterns,
     input_text,
     is_people_table,
+    read_as_trained,
     scan_unlabelled,
     sessions_of,
+    view_of,
 )
 from gyrus.workflows.skipped_samples import for_each_input, write_skipped
 
@@ -103,22 +103,11 @@ class _Member:
     @property
     def view(self) -> dict[str, object]:
         """The fields of the data config that determine which files and slices of a scan make up a sample."""
-        data = self.settings.data
-        return {"stack": data.stack, "slices": data.slices, "channels": tuple(data.channels)}
+        return view_of(self.settings.data)
 
     def reading(self, config: DataConfig) -> DataConfig:
         """How new data are read: slices, stacks and channels as in training."""
-        if not self.needs_images:
-            return config
-        data = self.settings.data
-        return config.model_copy(
-            update={
-                "stack": data.stack,
-                "slices": data.slices,
-                "window": config.window or data.window,
-                "channels": channel_patterns(data.channels, config.channels),
-            }
-        )
+        return read_as_trained(self.settings.data, config) if self.needs_images else config
 
     def store(self, manifest: Manifest, cache: Path, display: Display) -> Store | None:
         """The preprocessed pixels, where the features need them."""
@@ -178,13 +167,7 @@ def _predict_input(
                             manifest, member.settings.preprocessing, cache=cache, progress=progress
                         )
         found = [_predictions(member, manifest, cache, display) for member in members]
-    numbers = [each for each in found if isinstance(each, NumberPredictions)]
-    classes = [each for each in found if isinstance(each, Predictions)]
-    together: AnyPredictions
-    if numbers:
-        together = average_numbers(numbers, weights) if len(numbers) > 1 else numbers[0]
-    else:
-        together = average_predictions(classes, weights) if len(classes) > 1 else classes[0]
+    together: AnyPredictions = average(found, weights) if len(found) > 1 else found[0]  # type: ignore[type-var]
     return together, manifest.problems, manifest.root
 
 
