@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+
+import matplotlib as mpl
 import pytest
 from PIL import Image
 
@@ -12,6 +15,7 @@ from gyrus.reporting.figures import (
     Picture,
     _legible_texts,
     _without_glyphs,
+    figure_style,
     font_family,
     new_figure,
     save_drawings,
@@ -79,3 +83,23 @@ def test_classes_with_hostile_names_are_drawn(tmp_path) -> None:
     predictions = study(classes=classes)
     for drawing in draw_scores(predictions, evaluate(predictions, resamples=10)):
         drawing.save(tmp_path)
+
+
+def test_threads_that_draw_leave_the_settings_of_matplotlib_as_they_were() -> None:
+    before = {key: value for key, value in mpl.rcParams.items() if key != "backend"}
+    second_waits, first_ends = threading.Event(), threading.Event()
+
+    def second() -> None:
+        second_waits.set()
+        with figure_style():
+            assert first_ends.is_set()
+
+    thread = threading.Thread(target=second)
+    with figure_style():
+        thread.start()
+        assert second_waits.wait(10)
+        thread.join(0.1)
+        first_ends.set()
+    thread.join(10)
+    assert not thread.is_alive()
+    assert {key: value for key, value in mpl.rcParams.items() if key != "backend"} == before

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 
 from gyrus.audit.image_quality import WHOLE_IMAGE_MEASURES
 from gyrus.audit.subjects_from_pixels import SubjectGroups
-from gyrus.reporting.figures import COLOURS, COLUMN, INK, MUTED, STYLE, WARNING, escape_math, new_figure
+from gyrus.reporting.figures import COLOURS, COLUMN, INK, MUTED, WARNING, escape_math, figure_style, new_figure
 
 MAX_POINTS = 2_000
 """Largest number of points of a curve."""
@@ -30,7 +29,7 @@ def curve_figure(grouping: SubjectGroups) -> Figure:
     number = dendrogram.count - 1.0 - np.arange(len(distance))
     kept = np.unique(np.geomspace(1, len(distance), MAX_POINTS).astype(int)) - 1
     kept = np.union1d(kept, len(distance) - 1 - kept)
-    with mpl.rc_context(STYLE):
+    with figure_style():
         figure = new_figure(COLUMN, 2.9)
         axes = figure.subplots()
         # A logarithmic axis of the distance to 1, reversed: thresholds increase to the right.
@@ -56,7 +55,7 @@ def curve_figure(grouping: SubjectGroups) -> Figure:
 def sizes_figure(grouping: SubjectGroups) -> Figure:
     """Histogram of the number of images per group."""
     sizes = grouping.sizes
-    with mpl.rc_context(STYLE):
+    with figure_style():
         figure = new_figure(COLUMN, 2.2)
         axes = figure.subplots()
         low, high = int(sizes.min()), int(sizes.max())
@@ -77,7 +76,7 @@ def leakage_figure(bars: Sequence[tuple[str, float, bool]], majority: float) -> 
         bars: Name, accuracy from 0 to 1, and whether it benefits from leakage.
         majority: Fraction of the majority class, drawn as a line.
     """
-    with mpl.rc_context(STYLE):
+    with figure_style():
         figure = new_figure(COLUMN, 0.9 + 0.34 * len(bars))
         axes = figure.subplots()
         for height, (_, accuracy, leaks) in enumerate(bars):
@@ -96,7 +95,7 @@ def leakage_figure(bars: Sequence[tuple[str, float, bool]], majority: float) -> 
 
 def quality_figure(quality: pd.DataFrame) -> Figure:
     """Distributions of the four whole-image measures, with their means."""
-    with mpl.rc_context(STYLE):
+    with figure_style():
         figure = new_figure(COLUMN, 3.0)
         for axes, name in zip(figure.subplots(2, 2).ravel(), WHOLE_IMAGE_MEASURES, strict=True):
             values = quality[name].to_numpy(np.float64)
@@ -119,7 +118,7 @@ def boxes_figure(quality: pd.DataFrame, classes: Sequence[str], targets: NDArray
     """
     present = [index for index in range(len(classes)) if (targets == index).any()]
     names = [name for name in quality.columns if quality[name].nunique() > 1]
-    with mpl.rc_context(STYLE):
+    with figure_style():
         figure = new_figure(2 * COLUMN, 1.25 * -(-len(names) // 4) + 0.3)
         panels = figure.subplots(-(-len(names) // 4), 4, squeeze=False).ravel()
         for axes, name in zip(panels, names, strict=False):
@@ -146,7 +145,7 @@ def correlation_figure(quality: pd.DataFrame) -> Figure:
     """Spearman correlations between the quality measures."""
     varying = quality.loc[:, quality.nunique() > 1]
     values = varying.corr("spearman").to_numpy()
-    with mpl.rc_context(STYLE):
+    with figure_style():
         figure = new_figure(COLUMN, COLUMN)
         axes = figure.subplots()
         drawn = axes.imshow(values, cmap="RdBu_r", vmin=-1, vmax=1)
@@ -172,7 +171,7 @@ def outliers_figure(pictures: Sequence[NDArray[np.uint8]], scores: pd.DataFrame,
     columns = min(5, len(pictures))
     lines = -(-len(pictures) // columns)
     reach = max(float(np.abs(scores.to_numpy()).max()) * 1.1, threshold * 1.2)
-    with mpl.rc_context(STYLE):
+    with figure_style():
         figure = new_figure(2 * COLUMN, 2.15 * lines + 0.2)
         grid = figure.subplots(2 * lines, columns, squeeze=False, height_ratios=[1.6, 1] * lines)
         for axes in grid.ravel():

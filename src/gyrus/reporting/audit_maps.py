@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -20,7 +19,7 @@ from gyrus.audit.image_quality import (
     flag_outliers,
     largest_plain_z,
 )
-from gyrus.reporting.figures import COLOURS, COLUMN, INK, MUTED, STYLE, Drawing, escape_math, new_figure
+from gyrus.reporting.figures import COLOURS, COLUMN, INK, MUTED, Drawing, escape_math, figure_style, new_figure
 from gyrus.types import SUBSETS
 
 MAX_MAPPED = 2_000
@@ -220,7 +219,7 @@ def map_figure(
         outliers: Points drawn as crosses.
         title: Title.
     """
-    with mpl.rc_context(STYLE):
+    with figure_style():
         figure = new_figure(COLUMN, COLUMN + 0.3 + 0.09 * len(classes))
         axes = figure.subplots()
         size = float(np.clip(3_000 / len(points), 0.8, 10))
@@ -260,7 +259,7 @@ def cluster_figure(points: NDArray[np.floating], clusters: NDArray[np.int64], ti
         clusters: Cluster of each point, below 0 for none.
         title: Title.
     """
-    with mpl.rc_context(STYLE):
+    with figure_style():
         figure = new_figure(COLUMN, COLUMN)
         axes = figure.subplots()
         size = float(np.clip(3_000 / len(points), 0.8, 10))

@@ -6,13 +6,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from gyrus.evaluation.result import Baselines, Estimate, Evaluation
 from gyrus.inference.predictions import Predictions
 from gyrus.reporting.evaluation_figures import draw_scores
-from gyrus.reporting.figures import COLOURS, COLUMN, INK, MUTED, STYLE, Drawing, Picture, new_figure, save_drawings
+from gyrus.reporting.figures import (
+    COLOURS,
+    COLUMN,
+    INK,
+    MUTED,
+    Drawing,
+    Picture,
+    figure_style,
+    new_figure,
+    save_drawings,
+)
 from gyrus.reporting.html import write_page
 from gyrus.reporting.report_content import Facts
 
@@ -101,7 +110,7 @@ def draw_auto(
 
 def candidates_figure(candidates: Sequence[CandidateRow], honest: Estimate, metric: str) -> Figure:
     """The score of each candidate in the choice, and the honest score of the procedure with its interval."""
-    with mpl.rc_context(STYLE):
+    with figure_style():
         figure = new_figure(COLUMN, 1.0 + 0.3 * (len(candidates) + 1))
         axes = figure.subplots()
         if honest.low is not None and honest.high is not None:

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -21,7 +20,7 @@ from gyrus.evaluation.visit_scores import VisitScores
 from gyrus.files import read_json
 from gyrus.inference.predictions import Predictions
 from gyrus.reporting.evaluation_figures import draw_scores
-from gyrus.reporting.figures import COLOURS, COLUMN, INK, STYLE, Drawing, new_figure, save_drawings
+from gyrus.reporting.figures import COLOURS, COLUMN, INK, Drawing, figure_style, new_figure, save_drawings
 from gyrus.reporting.html import write_page
 from gyrus.reporting.report_content import Facts, ReportContent, command_text, data_facts, environment_facts
 
@@ -79,7 +78,7 @@ def folds_figure(evaluation: Evaluation, scores: pd.DataFrame, summary: pd.DataF
         summary: See :func:`gyrus.evaluation.out_of_fold.summarise_folds`.
     """
     unit = evaluation.headline.unit
-    with mpl.rc_context(STYLE):
+    with figure_style():
         # Errors in stages are on another scale than the others.
         shown = [name for name in FOLD_METRICS if name in scores and ALL_METRICS[name].higher_is_better]
         figure = new_figure(COLUMN, 1.1 + 0.42 * len(shown), evaluation.warning)

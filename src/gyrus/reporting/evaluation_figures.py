@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba
@@ -31,9 +30,9 @@ from gyrus.reporting.figures import (
     COLUMN,
     INK,
     MUTED,
-    STYLE,
     Drawing,
     escape_math,
+    figure_style,
     line_styles,
     new_figure,
     plot_estimate,
@@ -86,7 +85,7 @@ def confusion_figure(evaluation: Evaluation, unit: Unit) -> Figure:
     support = counts.sum(axis=1, keepdims=True)[: len(shown)]
     counts = counts[: len(shown), : len(shown)]
     fractions = np.divide(counts, support, out=np.zeros(counts.shape), where=support > 0)
-    with mpl.rc_context(STYLE):
+    with figure_style():
         figure = new_figure(*_matrix_size(shown), evaluation.warning)
         axes = figure.subplots()
         axes.set(xlim=(-0.5, len(counts) - 0.5), ylim=(len(counts) - 0.5, -0.5))
@@ -107,7 +106,7 @@ def roc_figure(predictions: Predictions, evaluation: Evaluation, unit: Unit) -> 
     """ROC curves of a unit, each class against all others, with areas and intervals of the evaluation."""
     scores = evaluation.scores[unit]
     rows = labelled_rows(predictions, unit)
-    with mpl.rc_context(STYLE):
+    with figure_style():
         shown = predictions.classes[:MOST_CLASSES_SHOWN]
         probabilities = rows.probabilities
         legend = 0.16 * (len(shown) + 1)
@@ -133,7 +132,7 @@ def cuts_figure(predictions: Predictions, evaluation: Evaluation, unit: Unit) ->
     scores = evaluation.scores[unit]
     rows = labelled_rows(predictions, unit)
     at_least = stage_scores(rows.probabilities)
-    with mpl.rc_context(STYLE):
+    with figure_style():
         shown = predictions.classes[1:][:MOST_CLASSES_SHOWN]
         figure = new_figure(COLUMN, COLUMN + 0.25 + 0.16 * (len(shown) + 1), evaluation.warning)
         axes = figure.subplots()
@@ -208,7 +207,7 @@ def draw_subgroups(tables: tuple[SubgroupTable, ...], warning: str) -> tuple[Dra
 
 def reliability_figure(assessment: Assessment) -> Figure:
     """Accuracy by predicted probability, before and after calibration."""
-    with mpl.rc_context(STYLE):
+    with figure_style():
         figure = new_figure(COLUMN, COLUMN + 0.45, assessment.warning)
         axes = figure.subplots()
         axes.plot([0, 1], [0, 1], color=MUTED, linewidth=0.8, linestyle=(0, (3, 3)))
@@ -227,7 +226,7 @@ def reliability_figure(assessment: Assessment) -> Figure:
 def decision_figure(curve: DecisionCurve, warning: str) -> Figure:
     """Net benefit by threshold probability on the test set."""
     thresholds = [point.threshold for point in curve.points]
-    with mpl.rc_context(STYLE):
+    with figure_style():
         figure = new_figure(COLUMN, COLUMN, warning)
         axes = figure.subplots()
         _band(axes, thresholds, [point.model for point in curve.points], "Classifier")
@@ -244,7 +243,7 @@ def decision_figure(curve: DecisionCurve, warning: str) -> Figure:
 
 def risk_coverage_figure(selective: SelectivePrediction, warning: str) -> Figure:
     """Error rate by coverage on the test set, the most confident predictions first."""
-    with mpl.rc_context(STYLE):
+    with figure_style():
         figure = new_figure(COLUMN, 0.85 * COLUMN, warning)
         axes = figure.subplots()
         coverages = sorted(selective.risks)
@@ -259,7 +258,7 @@ def risk_coverage_figure(selective: SelectivePrediction, warning: str) -> Figure
 def subgroups_figure(tables: Sequence[SubgroupTable], metric: str, title: str, warning: str) -> Figure:
     """One score of every subgroup as a dot with its interval; at least one table has subgroups."""
     rows = [(table, group) for table in tables for group in table.groups]
-    with mpl.rc_context(STYLE):
+    with figure_style():
         figure = new_figure(COLUMN * 1.3, 0.75 + 0.25 * len(rows) + 0.12 * len(tables), warning)
         axes = figure.subplots()
         heights, height = [], 0.0

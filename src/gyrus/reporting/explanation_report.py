@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -22,10 +21,10 @@ from gyrus.reporting.figures import (
     COLUMN,
     INK,
     MUTED,
-    STYLE,
     Drawing,
     Picture,
     escape_math,
+    figure_style,
     line_styles,
     new_figure,
     save_drawings,
@@ -255,7 +254,7 @@ def draw_checks(checks: ExplanationChecks) -> tuple[Drawing, ...]:
 
 def faithfulness_figure(reports: Sequence[MethodReport]) -> Figure:
     """Insertion minus deletion of each method, relative to an edge detector and to random maps."""
-    with mpl.rc_context(STYLE):
+    with figure_style():
         figure = new_figure(2 * COLUMN * 0.8, 0.24 * len(reports) + 1.1)
         axes = figure.subplots()
         axes.axvline(0, color=MUTED, linewidth=0.8)
@@ -281,7 +280,7 @@ def faithfulness_figure(reports: Sequence[MethodReport]) -> Figure:
 
 def cascade_figure(reports: Sequence[MethodReport]) -> Figure:
     """Similarity of the maps while the weights are randomised, from the head down."""
-    with mpl.rc_context(STYLE):
+    with figure_style():
         figure = new_figure(2 * COLUMN * 0.8, 2.5)
         axes = figure.subplots()
         axes.axhspan(SAME_MAP, 1.02, color=MUTED, alpha=0.12, linewidth=0)
@@ -300,7 +299,7 @@ def agreement_figure(checks: ExplanationChecks) -> Figure:
     """Similarity of the maps of each pair of methods."""
     names = [METHODS[report.method].title for report in checks.methods]
     table = np.array(checks.agreement)
-    with mpl.rc_context(STYLE):
+    with figure_style():
         size = max(2.2, 0.34 * len(names) + 0.6)
         figure = new_figure(size + 1.4, size + 1.0)
         axes = figure.subplots()
@@ -319,7 +318,7 @@ def agreement_figure(checks: ExplanationChecks) -> Figure:
 
 def stability_figure(reports: Sequence[MethodReport]) -> Figure:
     """Similarity of the maps of slightly changed images."""
-    with mpl.rc_context(STYLE):
+    with figure_style():
         figure = new_figure(2 * COLUMN * 0.8, 0.24 * len(reports) + 0.85)
         axes = figure.subplots()
         lowest = min(-0.05, *(each.stability.shift for each in reports))

@@ -16,7 +16,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from gyrus.files import make_folder
-from gyrus.reporting.figures import COLUMN, INK, MUTED, STYLE, escape_math, new_figure, save_png
+from gyrus.reporting.figures import COLUMN, INK, MUTED, escape_math, figure_style, new_figure, save_png
 from gyrus.text import visible
 from gyrus.volumetry.measure import TemplateView
 from gyrus.volumetry.tissue_mixture import TissueMixture
@@ -102,7 +102,7 @@ def sections_figure(rows: Sequence[Sequence[Section]], name: str, numbers: str) 
     tallest = [max(each.gray_values.shape[0] / each.gray_values.shape[1] for each in row) for row in rows]
     # Few slices are not drawn larger than those of a whole head.
     height = sum(ratio * width / max(most, 6) for ratio in tallest) + 0.5
-    with mpl.rc_context(STYLE):
+    with figure_style():
         figure = new_figure(width, height)
         figure.set_layout_engine("constrained", w_pad=0.01, h_pad=0.01, wspace=0, hspace=0)
         panels = figure.subplots(len(rows), max(most, 6), squeeze=False, gridspec_kw={"height_ratios": tallest})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import threading
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
@@ -71,7 +72,20 @@ STYLE: Any = {
     "figure.autolayout": False,
     "figure.constrained_layout.use": False,
     "svg.hashsalt": "gyrus",
+    # What a browser without DejaVu Sans uses: Verdana has nearly the same widths.
+    "font.sans-serif": ["DejaVu Sans", "Verdana"],
 }
+
+_settings = threading.RLock()
+"""Held while the settings of matplotlib, which all threads share, are those of Gyrus: two threads that changed and
+restored them in turn would leave one's settings to the other."""
+
+
+@contextmanager
+def figure_style() -> Iterator[None]:
+    """The style of all figures, for the block in which one is made or drawn; other threads wait for its end."""
+    with _settings, mpl.rc_context({**STYLE, "font.family": (*font_family(), "sans-serif")}):
+        yield
 
 
 def new_figure(width: float, height: float, warning: str = "") -> Figure:
@@ -271,7 +285,7 @@ def _draw(figure: Figure, target: Path | IO[str], **how: Any) -> None:
     """Write a figure. In an SVG, names stay text, which the browser draws with its own fonts."""
     vector = how.get("format") == "svg"
     with (
-        mpl.rc_context({**STYLE, "font.family": font_family()}),
+        figure_style(),
         warnings.catch_warnings(),
         nullcontext() if vector else _legible_texts(figure),
     ):

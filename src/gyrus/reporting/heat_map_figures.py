@@ -18,7 +18,7 @@ from gyrus.explanation.attribution import SATURATED_FRACTION, Attribution, MeanM
 from gyrus.explanation.channels import ChannelMaps, shares_of
 from gyrus.explanation.methods import METHODS
 from gyrus.imaging.orientation import PLANES, slices_along
-from gyrus.reporting.figures import COLUMN, INK, STYLE, WARNING, escape_math, new_figure
+from gyrus.reporting.figures import COLUMN, INK, WARNING, escape_math, figure_style, new_figure
 
 SIGNED_COLOUR_MAP = LinearSegmentedColormap.from_list("signed", ["#9AD7FF", "#0072B2", "#000000", "#D55E00", "#FFE15A"])
 """Blue: evidence against; orange: evidence for; black in between, because white would brighten the background."""
@@ -89,7 +89,7 @@ def middle_overlay(attribution: Attribution, colours: Colours) -> tuple[np.ndarr
 def image_figure(attribution: Attribution, colours: Colours) -> Figure:
     """One image beside its overlay, with colour bar, class and probability; for a volume, three planes."""
     planes = _planes(attribution)
-    with mpl.rc_context(STYLE):
+    with figure_style():
         width = 1.55 * max(2, len(planes)) + 0.55
         rows = 2 if len(planes) > 1 else 1
         figure = new_figure(width, 1.55 * rows + 0.75)
@@ -109,7 +109,7 @@ def grid_figure(attributions: Sequence[Attribution], colours: Colours, columns: 
     """Images, each beside its overlay, with true and predicted class."""
     columns = min(columns, len(attributions))
     rows = -(-len(attributions) // columns)
-    with mpl.rc_context(STYLE):
+    with figure_style():
         figure = new_figure(2 * COLUMN * columns / 4 + 0.55, rows * (COLUMN / 4 + 0.36))
         panels = figure.subplots(rows, 2 * columns, squeeze=False)
         for axes in panels.ravel():
@@ -139,7 +139,7 @@ def methods_figure(maps: Mapping[str, Sequence[Attribution]], colours: Colours) 
     across = min(images, max(1, _IN_A_ROW // columns))
     down = -(-images // across)
     size = 2 * COLUMN / max(columns * across, 5)
-    with mpl.rc_context(STYLE):
+    with figure_style():
         figure = new_figure(size * columns * across + 0.1, ((size + 0.3) * lines + 0.2) * down)
         blocks = figure.subfigures(down, across, squeeze=False)
         for number, block in enumerate(blocks.ravel()[:images]):
@@ -153,7 +153,7 @@ def means_figure(means: Mapping[str, MeanMaps], colours: Colours) -> Figure:
     first = next(iter(means.values()))
     count = len(first.classes)
     size = min(1.5 if len(means) < 4 else 0.9, 2 * COLUMN / count)
-    with mpl.rc_context(STYLE):
+    with figure_style():
         figure = new_figure(size * count + 1.1, (size + 0.12) * (len(means) + 1) + 0.25)
         panels = figure.subplots(len(means) + 1, count, squeeze=False)
         for column in range(count):
@@ -177,7 +177,7 @@ def channels_figure(found: ChannelMaps, colours: Colours, *, most: int) -> Figur
     """The channels of images, one row per image, overlaid with their absolute attribution on one scale per image."""
     count, channels = min(most, len(found.samples)), len(found.channels)
     size = min(1.7, 2 * COLUMN / channels)
-    with mpl.rc_context(STYLE):
+    with figure_style():
         figure = new_figure(size * channels + 0.3, (size + 0.32) * count + 0.1)
         panels = figure.subplots(count, channels, squeeze=False)
         for row in range(count):
@@ -202,7 +202,7 @@ def montage_figure(attribution: Attribution, colours: Colours) -> Figure:
     chosen = np.unique(np.linspace(0, depth - 1, min(_MONTAGE, depth)).round().astype(int))
     columns = min(8, len(chosen))
     rows = -(-len(chosen) // columns)
-    with mpl.rc_context(STYLE):
+    with figure_style():
         figure = new_figure(2 * COLUMN, rows * (2 * COLUMN / columns + 0.05) + 0.3)
         panels = figure.subplots(rows, columns, squeeze=False)
         for axes in panels.ravel():

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -18,10 +17,10 @@ from gyrus.reporting.figures import (
     COLUMN,
     INK,
     MUTED,
-    STYLE,
     WARNING,
     Drawing,
     escape_math,
+    figure_style,
     line_styles,
     new_figure,
 )
@@ -78,7 +77,7 @@ def examples_figure(
     found = [maps.get(str(sample)) for sample in predictions.table["sample"].iloc[rows]]
     lines_drawn = [(title, group, shows_maps) for title, group in groups for shows_maps in (False, True)]
     lines_drawn = [line for line in lines_drawn if not line[2] or any(found[index] for index in line[1])]
-    with mpl.rc_context(STYLE):
+    with figure_style():
         figure = new_figure(2 * COLUMN, 2 * COLUMN / columns * len(lines_drawn) + 0.5 * len(groups))
         panels = figure.subplots(len(lines_drawn), columns, squeeze=False)
         for axes in panels.ravel():
@@ -102,7 +101,7 @@ def map_figure(predictions: Predictions, points: np.ndarray, rows: np.ndarray) -
     """
     table = predictions.table.iloc[rows]
     known = bool(table["subject"].notna().all())
-    with mpl.rc_context(STYLE):
+    with figure_style():
         legend = 0.15 * len(predictions.classes) / (1 + known)
         figure = new_figure(COLUMN * (1 + known), COLUMN + legend, predictions.warning)
         panels = np.atleast_1d(figure.subplots(1, 1 + known))

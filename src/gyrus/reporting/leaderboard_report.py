@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -28,10 +27,10 @@ from gyrus.reporting.figures import (
     COLUMN,
     INK,
     MUTED,
-    STYLE,
     Drawing,
     Picture,
     escape_math,
+    figure_style,
     line_styles,
     new_figure,
     plot_estimate,
@@ -102,7 +101,7 @@ def ranking_figure(table: Table) -> Figure:
     """The ranking score of each classifier as a dot with its interval, the best on top."""
     scores = table.evaluation.scores[table.unit]
     longest = max(len(standing.entry.name) for standing in table.standings)
-    with mpl.rc_context(STYLE):
+    with figure_style():
         width = min(2 * COLUMN, COLUMN + 0.055 * max(0, longest - 12))
         figure = new_figure(width, 1.05 + 0.26 * len(table.standings), table.evaluation.warning)
         axes = figure.subplots()
@@ -133,7 +132,7 @@ def overlaid_roc_figure(table: Table) -> Figure:
     standings = table.standings[:MOST_CURVES]
     columns = min(len(shown), 2)
     rows = -(-len(shown) // columns)
-    with mpl.rc_context(STYLE):
+    with figure_style():
         legend = 0.16 * (len(standings) + 1.5)
         figure = new_figure(COLUMN * columns, 3.05 * rows + legend, table.evaluation.warning)
         panels = np.atleast_1d(figure.subplots(rows, columns)).ravel()
@@ -152,7 +151,7 @@ def agreement_figure(table: Table) -> Figure:
     """Fraction of cases for which two classifiers predict the same class."""
     names = list(table.agreement.index)
     longest = max(map(len, names))
-    with mpl.rc_context(STYLE):
+    with figure_style():
         side = 0.32 * len(names) + 0.06 * longest
         figure = new_figure(max(COLUMN, side + 0.9), max(1.6, side + 0.5))
         axes = figure.subplots()

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -24,9 +23,9 @@ from gyrus.reporting.figures import (
     COLUMN,
     INK,
     MUTED,
-    STYLE,
     Drawing,
     escape_math,
+    figure_style,
     new_figure,
     plot_estimate,
 )
@@ -68,7 +67,7 @@ def scatter_figure(
     scores, name = evaluation.scores[unit], escape_math(evaluation.target.name)
     ends = [min(truth.min(), found.min()), max(truth.max(), found.max())]
     margin = 0.04 * (ends[1] - ends[0] or 1.0)
-    with mpl.rc_context(STYLE):
+    with figure_style():
         figure = new_figure(COLUMN, COLUMN + 0.1, evaluation.warning)
         axes = figure.subplots()
         axes.plot(ends, ends, color=MUTED, linewidth=0.8, linestyle=(0, (3, 3)))
@@ -88,7 +87,7 @@ def bland_altman_figure(predictions: NumberPredictions, evaluation: NumberEvalua
     difference, mean = rows.predicted - rows.targets, (rows.predicted + rows.targets) / 2
     name = escape_math(evaluation.target.name)
     centre, spread = float(difference.mean()), float(difference.std(ddof=1)) if len(difference) > 1 else 0.0
-    with mpl.rc_context(STYLE):
+    with figure_style():
         figure = new_figure(COLUMN, 0.85 * COLUMN, evaluation.warning)
         axes = figure.subplots()
         axes.axhline(0, color=MUTED, linewidth=0.6)
@@ -128,7 +127,7 @@ def draw_number_subgroups(tables: Sequence[NumberGroupTable], warning: str) -> t
 def groups_figure(tables: Sequence[NumberGroupTable], warning: str) -> Figure:
     """Mean absolute error and mean error of groups as dots with their intervals; at least one table has groups."""
     rows = [(table, group) for table in tables for group in table.groups]
-    with mpl.rc_context(STYLE):
+    with figure_style():
         figure = new_figure(COLUMN * 1.3, 0.95 + 0.34 * len(rows), warning)
         axes = figure.subplots()
         axes.axvline(0, color=MUTED, linewidth=0.6)
@@ -152,7 +151,7 @@ def draw_number_map(predictions: NumberPredictions, embeddings: Path) -> tuple[D
     with reading(embeddings, "embeddings of these predictions"), open_arrays(embeddings) as saved:
         points, rows = saved["map"], saved["rows"]
     name = escape_math(predictions.target.name)
-    with mpl.rc_context(STYLE):
+    with figure_style():
         figure = new_figure(COLUMN, COLUMN, predictions.warning)
         axes = figure.subplots()
         values = predictions.targets[np.asarray(rows)]

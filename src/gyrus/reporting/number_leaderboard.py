@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-import matplotlib as mpl
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -19,10 +18,10 @@ from gyrus.files import refuse_links
 from gyrus.reporting.figures import (
     COLOURS,
     COLUMN,
-    STYLE,
     Drawing,
     Picture,
     escape_math,
+    figure_style,
     new_figure,
     plot_estimate,
     save_drawings,
@@ -95,7 +94,7 @@ def text(board: NumberLeaderboard) -> str:
 def ranking_figure(board: NumberLeaderboard) -> Figure:
     """The score of each model as a dot with its interval, the best on top."""
     evaluation = board.standings[0].evaluation
-    with mpl.rc_context(STYLE):
+    with figure_style():
         figure = new_figure(COLUMN * 1.2, 0.8 + 0.28 * len(board.standings), evaluation.warning)
         axes = figure.subplots()
         for height, standing in enumerate(board.standings):

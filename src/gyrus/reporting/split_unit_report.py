@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -20,10 +19,10 @@ from gyrus.reporting.figures import (
     COLUMN,
     INK,
     MUTED,
-    STYLE,
     Drawing,
     Picture,
     escape_math,
+    figure_style,
     new_figure,
     save_drawings,
 )
@@ -158,7 +157,7 @@ def comparison_figure(evaluations: Mapping[str, Evaluation], metric: str = "accu
         metric: A name of :data:`gyrus.evaluation.metrics.METRICS`.
     """
     rows = [(name, each, scores) for name, each in evaluations.items() for scores in each.scores.values()]
-    with mpl.rc_context(STYLE):
+    with figure_style():
         warning = next((f"Orange bars, {each.warning}" for _, each, _ in rows if each.warning), "")
         figure = new_figure(COLUMN, 1.4 + 0.42 * len(rows), warning)
         axes = figure.subplots()

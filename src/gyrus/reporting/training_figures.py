@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import matplotlib as mpl
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from gyrus.reporting.figures import COLOURS, COLUMN, MUTED, STYLE, Drawing, escape_math, line_styles, new_figure
+from gyrus.reporting.figures import COLOURS, COLUMN, MUTED, Drawing, escape_math, figure_style, line_styles, new_figure
 
 
 def draw_training(history: pd.DataFrame, *, best_epoch: int | None = None) -> tuple[Drawing, ...]:
@@ -47,7 +46,7 @@ def training_figure(history: pd.DataFrame, *, best_epoch: int | None = None) -> 
     """
     scores = [name for name in _SCORES if name in history and history[name].notna().any()]
     errors = [name for name in _ERRORS if name in history and history[name].notna().any()]
-    with mpl.rc_context(STYLE):
+    with figure_style():
         figure = new_figure(COLUMN, 4.6 if scores or errors else 2.4)
         panels = figure.subplots(2 if scores or errors else 1, sharex=True, squeeze=False)[:, 0]
         losses = {"train_loss": "training", "val_loss": "validation"}
@@ -74,7 +73,7 @@ def class_curves_figure(history: pd.DataFrame) -> Figure | None:
     columns = [name for name in map(str, history) if name.startswith(_CLASS_SCORE)]
     if not columns:
         return None
-    with mpl.rc_context(STYLE):
+    with figure_style():
         rows = -(-len(columns) // 2)
         figure = new_figure(COLUMN, 2.3 + _LEGEND_ROW * rows / 72)
         axes = figure.subplots()
@@ -87,7 +86,7 @@ def class_curves_figure(history: pd.DataFrame) -> Figure | None:
 
 def learning_rate_figure(history: pd.DataFrame) -> Figure:
     """The learning rate over the epochs, from the columns ``epoch`` and ``lr``."""
-    with mpl.rc_context(STYLE):
+    with figure_style():
         figure = new_figure(COLUMN, 2.3)
         axes = figure.subplots()
         _curves(axes, history, {"lr": "learning rate"})

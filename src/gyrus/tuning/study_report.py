@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from textwrap import shorten
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 import optuna
 import pandas as pd
@@ -27,10 +26,10 @@ from gyrus.reporting.figures import (
     COLUMN,
     INK,
     MUTED,
-    STYLE,
     Drawing,
     Picture,
     escape_math,
+    figure_style,
     new_figure,
     save_drawings,
 )
@@ -249,7 +248,7 @@ class ScoredTrials:
 
 def history_figure(scored: ScoredTrials) -> Figure:
     """The score of each trial in the order of their start, and the best score so far."""
-    with mpl.rc_context(STYLE):
+    with figure_style():
         figure = new_figure(COLUMN, 2.5)
         axes = figure.subplots()
         pruned = [
@@ -275,7 +274,7 @@ def importance_figure(scored: ScoredTrials) -> Figure | None:
     names = [name for name in scored.varied if name in scored.importances]
     if not names:
         return None
-    with mpl.rc_context(STYLE):
+    with figure_style():
         figure = new_figure(1.25 * COLUMN, 0.9 + 0.2 * len(names))
         axes = figure.subplots()
         fractions = [scored.importances[name] for name in names]
@@ -302,7 +301,7 @@ def parallel_figure(scored: ScoredTrials) -> Figure | None:
     names = [name for name in scored.varied if all(name in trial.params for trial in scored.complete)][:MOST_AXES]
     if len(names) < 2:
         return None
-    with mpl.rc_context(STYLE):
+    with figure_style():
         figure = new_figure(2 * COLUMN, 2.9)
         axes = figure.subplots()
         scores = [score(trial) for trial in scored.complete]
@@ -334,7 +333,7 @@ def slice_figure(scored: ScoredTrials) -> Figure | None:
     names = scored.varied[:MOST_PANELS]
     if not names:
         return None
-    with mpl.rc_context(STYLE):
+    with figure_style():
         columns = min(4, len(names))
         rows = -(-len(names) // columns)
         figure = new_figure(max(COLUMN, 1.75 * columns), 1.75 * rows + 0.1)
@@ -349,7 +348,7 @@ def slice_figure(scored: ScoredTrials) -> Figure | None:
 
 def pareto_figure(scored: ScoredTrials, costs: Sequence[str], front: Sequence[FrozenTrial]) -> Figure:
     """The score against each cost, with the Pareto front."""
-    with mpl.rc_context(STYLE):
+    with figure_style():
         figure = new_figure(COLUMN * len(costs), 2.6)
         panels = figure.subplots(1, len(costs), sharey=True, squeeze=False)[0]
         for number, (panel, cost) in enumerate(zip(panels, costs, strict=True), start=1):
