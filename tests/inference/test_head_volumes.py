@@ -10,7 +10,8 @@ from gyrus.datasets.manifest import Manifest
 from gyrus.errors import DataError
 from gyrus.imaging.volume import Volume
 from gyrus.inference import head_volumes
-from gyrus.inference.feature_makers import FitSettings, Samples, SubjectFeatures
+from gyrus.inference.features.base import FitSettings, Samples
+from gyrus.inference.features.subject_features import SubjectFeatures
 from gyrus.models.options import ClassicalOptions
 from gyrus.synthetic.phantom_nifti import save_volume, write_tables
 from gyrus.volumetry.measure import FEATURE_NAMES

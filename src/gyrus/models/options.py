@@ -206,7 +206,7 @@ def each(value: Item | tuple[Item, ...], count: int, name: str) -> tuple[Item, .
 
 
 FeatureKind = Literal["table", "voxels", "tissue-maps", "random-convolutions", "pretrained", "volumes"]
-"""A kind of features of a subject, see :data:`gyrus.inference.feature_makers.FEATURE_MAKERS`."""
+"""A kind of features of a subject, see :data:`gyrus.inference.features.subject_features.FEATURE_MAKERS`."""
 
 
 class FeatureOptions(ModelOptions):

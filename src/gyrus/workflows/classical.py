@@ -18,7 +18,9 @@ from gyrus.datasets.table_features import TableEncoder, first_of_each
 from gyrus.datasets.targets import CLASSES, Target
 from gyrus.errors import RunError
 from gyrus.files import atomic_path, read_json, reading, write_json
-from gyrus.inference.feature_makers import FEATURE_MAKERS, FitSettings, Samples, SubjectFeatures, TableColumns
+from gyrus.inference.features.base import FitSettings, Samples
+from gyrus.inference.features.subject_features import FEATURE_MAKERS, SubjectFeatures
+from gyrus.inference.features.table_columns import TableColumns
 from gyrus.inference.number_predictions import AnyPredictions, NumberPredictions
 from gyrus.inference.predictions import Predictions
 from gyrus.models.linear_model import LinearModel

@@ -13,14 +13,9 @@ import torch
 from gyrus.datasets.manifest import Manifest
 from gyrus.datasets.store import Store
 from gyrus.errors import ConfigError, DataError
-from gyrus.inference.feature_makers import (
-    BLOCK_VARIANCE,
-    FEATURE_MAKERS,
-    FitSettings,
-    Grid,
-    Samples,
-    SubjectFeatures,
-)
+from gyrus.inference.features.base import FitSettings, Samples
+from gyrus.inference.features.grid import Grid
+from gyrus.inference.features.subject_features import BLOCK_VARIANCE, FEATURE_MAKERS, SubjectFeatures
 from gyrus.models.options import ClassicalOptions
 from gyrus.transforms.normalisation import IntensityScaling, Normalisation, image_statistics
 

@@ -1,0 +1,174 @@
+"""The responses to random kernels as features."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from gyrus.errors import ConfigError
+from gyrus.inference.features.base import BLOCK, FitSettings, Floats, Samples
+from gyrus.inference.features.grid import Grid, OnGrid
+from gyrus.models.options import FeatureKind
+from gyrus.text import counted
+from gyrus.transforms.normalisation import Normalisation
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+KERNELS_AT_ONCE = 32
+"""Kernels whose responses to a few images are computed together."""
+
+LONGEST_SIDE = {2: 64, 3: 32}
+"""Random convolutions see images of at most so many voxels along each axis, by number of axes."""
+
+
+@dataclass(frozen=True)
+class RandomConvolutions(OnGrid):
+    """The responses of an image to random kernels: their maximum, and the proportion of voxels above a threshold.
+
+    ROCKET (Dempster, Petitjean and Webb 2020, https://arxiv.org/abs/1910.13051) in two and three dimensions: kernels of
+    3 voxels along each axis with normal, centred weights and a random dilation. As in MiniRocket (Dempster, Schmidt and
+    Webb 2021, https://arxiv.org/abs/2012.08791) a threshold is a random quantile of the responses of a training image.
+
+    Attributes:
+        grid: Blocks of voxels that are averaged before the convolutions.
+        normalisation: The intensity scaling.
+        regions: The responses are summarised in so many regions along each axis.
+        kernels: float32 (kernels, C, 3, ...), in order of dilation.
+        dilations: Of each kernel, (kernels,).
+        thresholds: Of each kernel, float32 (kernels,).
+    """
+
+    kind: ClassVar[FeatureKind] = "random-convolutions"
+
+    grid: Grid
+    normalisation: Normalisation
+    regions: int
+    kernels: npt.NDArray[np.float32]
+    dilations: npt.NDArray[np.int64]
+    thresholds: npt.NDArray[np.float32]
+
+    @classmethod
+    def fit(cls, samples: Samples, settings: FitSettings) -> RandomConvolutions:
+        """Draw the kernels, and their thresholds from the responses of training images."""
+        channels, *image = samples.shape
+        count, random = settings.options.kernels, np.random.default_rng((settings.seed, 0x20C))
+        side = LONGEST_SIDE[len(image)]
+        grid = Grid(tuple(image), tuple(min(length, side) for length in image))
+        if min(grid.cells) < 3:
+            raise ConfigError(
+                f"Random convolutions need at least 3 voxels along each axis; the images have {image} after the "
+                "preprocessing."
+            )
+        weights = random.normal(size=(count, channels, *[3] * len(image))).astype(np.float32)
+        weights -= weights.mean(axis=tuple(range(1, weights.ndim)), keepdims=True)
+        # A kernel spans 1 + 2 x dilation voxels, at most the shortest axis; the logarithms of dilations are uniform.
+        most = np.log2(max(1, (min(grid.cells) - 1) // 2))
+        dilations = np.sort(np.floor(2 ** random.uniform(0, most, count)).astype(np.int64))
+        maker = cls(
+            grid, settings.scaling, settings.options.regions, weights, dilations, np.zeros(count, dtype=np.float32)
+        )
+        return cls(grid, settings.scaling, maker.regions, weights, dilations, maker._thresholds(samples, random))
+
+    def _thresholds(self, samples: Samples, random: np.random.Generator) -> npt.NDArray[np.float32]:
+        """A random quantile of the responses to each kernel, each of a random training image."""
+        examples = random.permutation(len(samples.rows))[:8]
+        images = self._images(samples.take(np.sort(examples)))
+        quantiles, chosen = random.uniform(size=len(self.kernels)), random.integers(len(images), size=len(self.kernels))
+        found = np.empty(len(self.kernels), dtype=np.float32)
+        for numbers, responses in self._responses(images):
+            values = responses.flatten(2).numpy()  # (n, k, voxels)
+            for place, number in enumerate(numbers):
+                found[number] = np.quantile(values[chosen[number], place], quantiles[number])
+        return found
+
+    def _images(self, samples: Samples) -> npt.NDArray[np.float32]:
+        return self.grid.means(samples.scaled(self.normalisation))
+
+    def _responses(self, images: npt.NDArray[np.float32]) -> Iterator[tuple[range, Tensor]]:
+        """The numbers of some kernels and the responses to them, float32 (n, k, *cells)."""
+        import torch
+        from torch.nn import functional
+
+        convolve = functional.conv2d if images.ndim == 4 else functional.conv3d
+        batch = torch.from_numpy(images)
+        with torch.inference_mode():
+            for dilation in np.unique(self.dilations):
+                ends = np.flatnonzero(self.dilations == dilation)
+                for start in range(int(ends[0]), int(ends[-1]) + 1, KERNELS_AT_ONCE):
+                    numbers = range(start, min(start + KERNELS_AT_ONCE, int(ends[-1]) + 1))
+                    weights = torch.from_numpy(self.kernels[numbers.start : numbers.stop])
+                    yield numbers, convolve(batch, weights, padding=int(dilation), dilation=int(dilation))
+
+    def features(self, samples: Samples) -> Floats:
+        """Maximum and proportion above the threshold, for each region and kernel."""
+        images = self._images(samples)
+        step = max(1, BLOCK // (KERNELS_AT_ONCE * int(np.prod(self.grid.cells))))
+        return np.concatenate([self._summaries(images[start : start + step]) for start in range(0, len(images), step)])
+
+    def _summaries(self, images: npt.NDArray[np.float32]) -> Floats:
+        import torch
+        from torch.nn import functional
+
+        two = images.ndim == 4
+        largest, mean = (
+            (functional.adaptive_max_pool2d, functional.adaptive_avg_pool2d)
+            if two
+            else (functional.adaptive_max_pool3d, functional.adaptive_avg_pool3d)
+        )
+        pooled = np.empty((len(images), 2, len(self.kernels), self.regions ** (images.ndim - 2)), dtype=np.float64)
+        for numbers, responses in self._responses(images):
+            place = slice(numbers.start, numbers.stop)
+            thresholds = torch.from_numpy(self.thresholds[place]).reshape(-1, *[1] * (images.ndim - 2))
+            pooled[:, 0, place] = largest(responses, self.regions).flatten(2).numpy()
+            pooled[:, 1, place] = mean((responses > thresholds).float(), self.regions).flatten(2).numpy()
+        return pooled.reshape(len(images), -1)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The summary, the kernel and the region."""
+        regions = self.regions ** len(self.grid.cells)
+        return tuple(
+            f"{summary} of kernel {kernel}{f' in region {region}' if regions > 1 else ''}"
+            for summary in ("maximum", "proportion")
+            for kernel in range(len(self.kernels))
+            for region in range(regions)
+        )
+
+    @property
+    def text(self) -> str:
+        """The number of kernels."""
+        where = f", each in {self.regions ** len(self.grid.cells)} regions" if self.regions > 1 else ""
+        return f"responses to {counted(len(self.kernels), 'random kernel')}{where}"
+
+    def document(self) -> dict[str, Any]:
+        """Sizes and intensity scaling."""
+        return {
+            "grid": asdict(self.grid),
+            "normalisation": asdict(self.normalisation),
+            "regions": self.regions,
+        }
+
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """Kernels, dilations and thresholds."""
+        return {"kernels": self.kernels, "dilations": self.dilations, "thresholds": self.thresholds}
+
+    @classmethod
+    def from_saved(cls, saved: Mapping[str, Any]) -> RandomConvolutions:
+        """Load the kernels."""
+        kernels, dilations, thresholds = (saved[name] for name in ("kernels", "dilations", "thresholds"))
+        if not len(kernels) == len(dilations) == len(thresholds):
+            raise ValueError("kernels, dilations and thresholds differ in number")
+        return cls(
+            Grid.from_document(saved["grid"]),
+            Normalisation.from_document(saved["normalisation"]),
+            int(saved["regions"]),
+            kernels,
+            dilations,
+            thresholds,
+        )
