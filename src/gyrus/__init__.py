@@ -45,6 +45,7 @@ _PUBLIC = {
     "auto": "gyrus.auto.auto",
     "plan_auto": "gyrus.auto.auto",
     "demo": "gyrus.workflows.demo",
+    "GyrusClassifier": "gyrus.workflows.estimator",
     "StudyConfig": "gyrus.tuning.study",
     "NestedTuning": "gyrus.tuning.nested_crossval",
     "read_space": "gyrus.tuning.search_space",

@@ -10,7 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gyrus.datasets.splits import Split, SplitConfig, check_split, class_sizes, kfold, leave_one_group_out, split
+from gyrus.datasets.splits import (
+    Split,
+    SplitConfig,
+    check_split,
+    class_sizes,
+    kfold,
+    leave_one_group_out,
+    split,
+    split_off,
+)
 from gyrus.errors import LeakageError, SplitError
 from gyrus.types import SUBSET_TITLES, SUBSETS
 from tests.support.manifests import manifest_of, subjects_per_label
@@ -136,6 +145,15 @@ def test_a_given_test_set_is_kept_and_val_is_taken_from_train():
     assert result.method == "given"
     assert set(result.subjects["test"]) == {name for name in names if subsets[name] == "test"}
     assert result.subjects["val"]
+
+
+def test_without_a_test_set_all_subjects_are_for_training_and_validation():
+    result = split_off(manifest_of(subjects_per_label(a=10, b=10)), SplitConfig(val=0.2), ())
+    assert (len(result.subjects["train"]), len(result.subjects["val"]), result.samples["test"]) == (16, 4, ())
+    assert result.method == "no-test"
+    assert result.notes == ()
+    with pytest.raises(SplitError, match="validation set would be empty"):
+        split_off(manifest_of(subjects_per_label(a=1, b=1)), SplitConfig(), ())
 
 
 def test_given_subsets_that_share_subjects_are_refused_by_name():

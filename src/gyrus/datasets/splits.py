@@ -37,6 +37,9 @@ MOST_QUANTILES = 10
 COLUMN_BANDS = 3
 """Numbers of a column that the split is stratified by are divided into so many bands with equal numbers of units."""
 
+NO_TEST = "no-test"
+"""The method of a split into training and validation sets alone."""
+
 SplitMethod = Literal["auto", "holdout", "kfold", "given", "leave-one-group-out"]
 OnDuplicates = Literal["stop", "drop", "keep"]
 
@@ -81,7 +84,8 @@ class Split(Saved):
         samples: The sample ids of each subset, sorted.
         subjects: The subjects of each subset, sorted; empty if subjects are unknown.
         unit: The unit that was kept together.
-        method: "holdout", "kfold", "given", "leave-one-group-out" or, of :func:`split_off`, "given-test".
+        method: "holdout", "kfold", "given", "leave-one-group-out" or, of :func:`split_off`, "given-test" or
+            "no-test".
         seed: The seed of the order of units.
         manifest_digest: Digest of the manifest that was split.
         notes: Warnings, such as classes too small to be in every subset; not compared.
@@ -216,7 +220,8 @@ def kfold(manifest: Manifest, config: SplitConfig | None = None, *, seed: int = 
 def split_off(manifest: Manifest, config: SplitConfig, test: Collection[str], *, seed: int = 0) -> Split:
     """A split with a given test set, such as two folds of a nested cross-validation together.
 
-    The validation set is drawn from all other units, as in the other splits.
+    The validation set is drawn from all other units, as in the other splits. Without a test set, where others hold it
+    back, the method is "no-test".
 
     Args:
         manifest: Every sample must have a label.
@@ -235,7 +240,7 @@ def split_off(manifest: Manifest, config: SplitConfig, test: Collection[str], *,
     labels, fine = _strata(manifest, groups), _balanced(manifest, groups, config)
     rest = labels[[name not in inside for name in labels.index]]
     by_sample = groups.map(_cut(rest, {"val": config.val}, seed, fine) | dict.fromkeys(inside, "test"))
-    return _checked_split(manifest, config, by_sample, method="given-test", seed=seed)
+    return _checked_split(manifest, config, by_sample, method="given-test" if test else NO_TEST, seed=seed)
 
 
 def leave_one_group_out(manifest: Manifest, config: SplitConfig, *, seed: int = 0) -> tuple[Split, ...]:
@@ -305,7 +310,7 @@ def check_split(split: Split, manifest: Manifest) -> None:
     """
     unit: Literal["image", "subject"] = "image" if split.unit == "image" else "subject"
     for subset in SUBSETS:
-        if not split.samples[subset]:
+        if not split.samples[subset] and (subset != "test" or split.method != NO_TEST):
             after = (
                 f" after {counted(len(split.dropped), 'image')} with copies in a later subset had to be dropped"
                 * bool(split.dropped)
@@ -584,7 +589,7 @@ def _class_notes(manifest: Manifest, subset_of_sample: pd.Series, unit: str) -> 
     for label in manifest.classes:
         inside = (manifest.table["label"] == label).to_numpy()
         counts = {subset: names[inside & _inside(subset_of_sample, subset)].nunique() for subset in SUBSETS}
-        missing = [subset for subset in SUBSETS if counts[subset] == 0]
+        missing = [subset for subset in SUBSETS if counts[subset] == 0 and _inside(subset_of_sample, subset).any()]
         if missing:
             titles = " and ".join(SUBSET_TITLES[subset] for subset in missing)
             verb = "contain" if len(missing) > 1 else "contains"

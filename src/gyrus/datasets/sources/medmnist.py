@@ -19,7 +19,7 @@ from gyrus.datasets.manifest import VOLUME_FILES
 from gyrus.datasets.sources.listing import Listing, ScanRequest
 from gyrus.errors import DataError
 from gyrus.files import cache_folder, file_digest, new_folder
-from gyrus.imaging.orientation import array_from_slices
+from gyrus.imaging.array_files import write_image, write_volume
 from gyrus.text import counted
 from gyrus.types import Subset
 
@@ -148,7 +148,7 @@ def _write(folder: Path, archive: ZipFile, shapes: dict[Subset, tuple[int, ...]]
         for subset, shape in shapes.items():
             (temporary / subset).mkdir()
             for name, image in zip(_names(subset, shape), _images(archive, subset), strict=True):
-                (_write_volume if _is_volume(shape) else _write_image)(temporary / name, image)
+                (write_volume if _is_volume(shape) else write_image)(temporary / name, image)
 
 
 def _images(archive: ZipFile, subset: Subset) -> Iterator[npt.NDArray[np.uint8]]:
@@ -161,16 +161,3 @@ def _images(archive: ZipFile, subset: Subset) -> Iterator[npt.NDArray[np.uint8]]
             if len(content) < size:
                 raise EOFError(f"{subset}{_IMAGES} ends too early")
             yield np.frombuffer(content, np.uint8).reshape(shape[1:])
-
-
-def _write_image(path: Path, image: npt.NDArray[np.uint8]) -> None:
-    from PIL import Image
-
-    Image.fromarray(image).save(path, compress_level=1)
-
-
-def _write_volume(path: Path, volume: npt.NDArray[np.uint8]) -> None:
-    """Write a volume (slices, rows, columns) so that its slices are read as they are."""
-    import nibabel
-
-    nibabel.save(nibabel.Nifti1Image(array_from_slices(volume), np.eye(4)), path)
