@@ -7,9 +7,12 @@ from dataclasses import replace
 import pytest
 
 from gyrus.evaluation.external_validation import ExternalValidation
+from gyrus.evaluation.number_external import NumberExternalValidation
+
+Validation = ExternalValidation | NumberExternalValidation
 
 
-def require_same_results(run: ExternalValidation, bundle: ExternalValidation) -> None:
+def require_same_results(run: Validation, bundle: Validation) -> None:
     """Compare all numbers, and the verdict; not what a bundle cannot know about the people who are set aside."""
     same = {"notes": (), "set_aside": (), "pixels_compared": False}
     one, other = (replace(each, **same).to_document() for each in (run, bundle))
@@ -33,6 +36,7 @@ def _require_close(one: object, other: object, where: str) -> None:
         for number, (value, twin) in enumerate(zip(one, other, strict=True)):
             _require_close(value, twin, f"{where}/{number}")
     elif isinstance(one, float) and isinstance(other, float):
-        assert one == pytest.approx(other, abs=1e-5), where
+        # The slope of a classifier that hardly tells the classes apart is large, and so are its rounding errors.
+        assert one == pytest.approx(other, abs=1e-5, rel=1e-3), where
     else:
         assert one == other, where

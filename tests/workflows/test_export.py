@@ -370,7 +370,7 @@ def test_a_bundle_that_differs_from_the_run_is_not_written(finished_run, exporte
 
     monkeypatch.setattr(exporting, "write_onnx", copy_of(exported))
     monkeypatch.setattr(exporting, "_write_member", with_other_numbers)
-    with pytest.raises(GyrusError, match=r"does not give the probabilities of the run.*Nothing was written"):
+    with pytest.raises(GyrusError, match=r"does not give the answers of the run.*Nothing was written"):
         export(finished_run, out=out)
     assert not out.exists()
 

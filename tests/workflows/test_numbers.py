@@ -32,7 +32,6 @@ from gyrus.workflows.evaluate import evaluate
 from gyrus.workflows.experiment_config import DataConfig, load_config
 from gyrus.workflows.explain.config import ExplainConfig
 from gyrus.workflows.explain.explain import explain
-from gyrus.workflows.export import export
 from gyrus.workflows.external_validation import external_validation
 from gyrus.workflows.number_baselines import predict_number_baselines
 from gyrus.workflows.predict import predict
@@ -179,8 +178,6 @@ def test_checklists_are_filled_with_the_number(run: Run, tmp_path: Path) -> None
 
 def test_what_needs_classes_is_refused_before_anything_is_written(run: Run, heads: Path, tmp_path: Path) -> None:
     image = heads / "images" / "P001_00.png"
-    with pytest.raises(ConfigError, match=r"Bundles .* need classes"):
-        export(run.folder, out=tmp_path / "bundle")
     with pytest.raises(ConfigError, match="DICOM Structured Reports need classes"):
         predict(run, [image], dicom_sr=tmp_path / "reports")
     with pytest.raises(ConfigError, match="Weights fitted on the validation set need classes"):

@@ -8,16 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from gyrus.datasets.targets import Target
 from gyrus.errors import DataError
 from gyrus.evaluation.bootstrap import BootstrapConfig, IntervalNotes, cluster_indices, estimate_from_sums
 from gyrus.evaluation.external_validation import (
     Compared,
+    InternalScores,
     SetAside,
     WantedSize,
     compared,
@@ -77,6 +80,15 @@ class NumberInternalScores(Saved):
     evaluation: NumberEvaluation
     assessment: NumberAssessment | None
     notes: tuple[str, ...] = ()
+
+
+def load_internal_scores(path: Path, target: Target) -> InternalScores | NumberInternalScores:
+    """Read the internal scores of a bundle, of classes or of a number.
+
+    Raises:
+        DataError: The file holds something else or is damaged.
+    """
+    return NumberInternalScores.load(path) if target.is_number else InternalScores.load(path)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from gyrus.inference import engines, onnx_runtime
 from gyrus.inference.acquisition_facts import measure_facts
 from gyrus.inference.decision_rule import DecisionRule, softmax
 from gyrus.inference.engines import Engine, OpenVinoEngine, images_at_once
+from gyrus.inference.number_rule import NumberRule
 from gyrus.inference.patch_engine import PatchEngine
 from gyrus.inference.unlike_training import Measured, UnlikeTraining, reference_count
 from gyrus.registry import look_up
@@ -30,7 +31,7 @@ class LoadedMember:
 
     Attributes:
         about: Its part of the manifest.
-        columns: For each class of the bundle, the output that stands for it.
+        columns: For each class of the bundle, the output that stands for it; of a number all outputs.
         engine: From images (B, C, *spatial) to logits (B, K) in the order of ``about.classes``, then embeddings (B, F).
         unlike: The distances of its training data; None where it has none.
     """
@@ -48,6 +49,8 @@ class LoadedMember:
     def outputs(self, pixels: np.ndarray, statistics: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The logits float32 (N, K), in the order of ``about.classes``, and the embeddings (N, F) of prepared pixels.
 
+        Of a number the K outputs are the number, or its quantiles.
+
         Args:
             pixels: uint8 (N, C, *spatial), from :meth:`prepare`.
             statistics: As :meth:`prepare` returns them.
@@ -59,7 +62,7 @@ class LoadedMember:
         step = images_at_once(pixels.shape[1:])
         parts = (slice(start, start + step) for start in range(0, len(pixels), step))
         found = np.concatenate([self.engine(self.inputs(pixels[part], statistics[part])) for part in parts])
-        return found[:, : len(self.about.classes)], found[:, len(self.about.classes) :]
+        return found[:, : len(self.columns)], found[:, len(self.columns) :]
 
     def inputs(self, pixels: np.ndarray, statistics: np.ndarray) -> np.ndarray:
         """What the network gets (N, C, *spatial) of prepared pixels; arguments as for :meth:`outputs`."""
@@ -140,6 +143,8 @@ class Bundle:
             loaded = _load(kind, folder / name)
             run = PatchEngine(loaded, about.patches) if about.patches else loaded
             columns = tuple(about.classes.index(label) for label in manifest.classes)
+            if manifest.target.is_number:
+                columns = tuple(range(max(1, len(manifest.levels))))
             unlike = UnlikeTraining.load(folder / about.unlike_training) if about.unlike_training else None
             members.append(LoadedMember(about, columns, run, unlike))
         return cls(folder, manifest, tuple(members))
@@ -153,21 +158,37 @@ class Bundle:
         """The logits (N, K) of the bundle from those of each member, in the order of ``manifest.classes``.
 
         Those of one member as they are; else the logarithm of the mean probability, as
-        :func:`gyrus.inference.pooling.average_predictions`.
+        :func:`gyrus.inference.pooling.average_predictions`. Of a number, or of its sorted quantiles, the mean.
         """
         ordered = [
             each[:, member.columns].astype(np.float64) for each, member in zip(logits, self.members, strict=True)
         ]
+        weights = [member.about.weight for member in self.members]
+        if self.manifest.target.is_number:
+            return np.asarray(np.einsum("m,mnk->nk", weights, np.sort(np.stack(ordered), axis=2)))
         if len(ordered) == 1:
             return ordered[0]
-        weights = [member.about.weight for member in self.members]
         mean = np.einsum("m,mnk->nk", weights, np.stack([softmax(each) for each in ordered]))
         return np.asarray(np.log(np.maximum(mean, np.finfo(np.float64).tiny)))
 
     @property
     def decision_rule(self) -> DecisionRule | None:
-        """What is applied to new predictions; None where nothing was chosen on a validation set."""
+        """What is applied to new predictions of classes; None where nothing was chosen on a validation set."""
         return self.manifest.choices.decision_rule(self.manifest.classes) if self.manifest.choices else None
+
+    @property
+    def number_rule(self) -> NumberRule | None:
+        """The interval and correction that are applied to new predictions of a number; None where there are none."""
+        return self.manifest.number.rule if self.manifest.number else None
+
+    def apart(self, found: np.ndarray, expected: np.ndarray) -> float:
+        """The largest difference of two tables of combined logits (N, K): of probabilities; NaN counts as largest.
+
+        Of a number it is in standard deviations of the training set.
+        """
+        if self.manifest.target.is_number:
+            return float(np.abs(found - expected).max() / self.manifest.number_sd)
+        return float(np.abs(softmax(found) - softmax(expected)).max())
 
     @property
     def reference_count(self) -> int:

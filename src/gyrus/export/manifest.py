@@ -18,10 +18,12 @@ from pydantic import TypeAdapter
 from gyrus.datasets.patches import PatchConfig
 from gyrus.datasets.slice_stacks import StackConfig
 from gyrus.datasets.slices import SliceConfig
+from gyrus.datasets.targets import CLASSES, Target, TargetScaling
 from gyrus.errors import DataError
 from gyrus.evaluation.result import Estimate, Unit
 from gyrus.files import file_digest, read_lines, reading, write_text
 from gyrus.inference.decision_rule import SHIPPED_SETS, ConformalLimit, DecisionRule, Threshold
+from gyrus.inference.number_rule import NumberRule
 from gyrus.serialisation import Saved
 from gyrus.transforms.normalisation import Normalisation
 from gyrus.transforms.preprocessing import PreprocessingConfig
@@ -29,6 +31,7 @@ from gyrus.types import SplitUnit
 
 if TYPE_CHECKING:
     from gyrus.evaluation.assessment import Assessment
+    from gyrus.evaluation.number_assessment import NumberAssessment
 
 BUNDLE, CHECKSUMS, SCHEMA_FILE = "bundle.json", "SHA256SUMS", "bundle.schema.json"
 TRAINING_SUBJECTS, MODEL_CARD, REFERENCE = "training_subjects.json", "model_card.md", "reference"
@@ -45,7 +48,8 @@ RESEARCH_ONLY = (
 """Intended use, unless the author states another."""
 
 TOLERANCE = 1e-4
-"""Largest difference of probabilities between a bundle and what it was made of."""
+"""Largest difference between a bundle and what it was made of: of probabilities, or of numbers in standard deviations
+of the training set."""
 
 DISTANCE_TOLERANCE = 1e-3
 """Largest difference of distances to the training data, which are logarithms."""
@@ -60,10 +64,10 @@ class Member:
 
     Attributes:
         networks: The file of the network by format. Input: float32 (images, channels, *spatial); outputs: logits
-            (images, classes) and the embedding (images, features) before the last layer. With
-            ``patches`` the images are patches.
+            (images, classes), or numbers in their unit (images, numbers), and the embedding (images, features) before
+            the last layer. With ``patches`` the images are patches.
         weight: Its weight in the mean of the probabilities; the weights of all members sum to 1.
-        classes: The class names in the order of its outputs.
+        classes: The class names in the order of its outputs; none for a number.
         in_channels: Channels of an image.
         image_size: Pixels along each axis after the preprocessing: (rows, columns), or (slices, rows, columns).
         patches: Size and overlap of the patches whose mean logit is that of the image; None for whole images.
@@ -74,6 +78,8 @@ class Member:
         run: The name of the run that trained it.
         unlike_training: The file with the distances of its training data, by which scans unlike them are recognised;
             None where the run has none.
+        scaling: Mean and standard deviation of the number over the training set, which the network has applied to its
+            outputs; None for classes.
     """
 
     networks: Mapping[Format, str]
@@ -88,6 +94,7 @@ class Member:
     parameters: int
     run: str
     unlike_training: str | None
+    scaling: TargetScaling | None = None
 
 
 @dataclass(frozen=True)
@@ -253,6 +260,43 @@ class Choices:
 
 
 @dataclass(frozen=True)
+class NumberChoices:
+    """What was chosen on the validation set and measured on the test set, for a predicted number.
+
+    Attributes:
+        rule: Prediction interval and correction of the bias, as they are applied to new predictions.
+        coverage: Fraction of the intervals of the test set that contain the true number; None without intervals.
+        width: Their mean width; None without intervals.
+        validation_count: Subjects or images of the validation set.
+        test_count: Subjects or images of the test set.
+        level: Confidence level of the estimates.
+        notes: What could not be chosen and why, and limitations.
+    """
+
+    rule: NumberRule
+    coverage: Estimate | None
+    width: Estimate | None
+    validation_count: int
+    test_count: int
+    level: float
+    notes: tuple[str, ...]
+
+    @classmethod
+    def from_assessment(cls, assessment: NumberAssessment) -> NumberChoices:
+        """The choices of a run."""
+        shipped = assessment.intervals[-1] if assessment.rule.text else None
+        return cls(
+            assessment.rule,
+            shipped.coverage if shipped else None,
+            shipped.width if shipped else None,
+            assessment.validation_count,
+            assessment.test_count,
+            assessment.level,
+            assessment.notes,
+        )
+
+
+@dataclass(frozen=True)
 class Proof:
     """The comparison of the bundle with the runs, at export.
 
@@ -260,7 +304,8 @@ class Proof:
         compared: Whether the raw files of the test set were at hand.
         samples: How many samples were predicted from the raw files, by the bundle and by the runs.
         missing: How many samples of the test set were not found.
-        largest_difference: Of the probabilities, over all samples, classes, networks and formats; None if not compared.
+        largest_difference: Of the probabilities, over all samples, classes, networks and formats; of numbers in
+            standard deviations of the training set. None if not compared.
         saved_difference: The same between the bundle and the predictions that the runs saved; None if not compared.
         changed_classes: Samples with another predicted class.
         tolerance: What was allowed.
@@ -283,9 +328,9 @@ class Reference:
 
     Attributes:
         sample: Its name: the path below ``reference/``.
-        probabilities: By class.
+        probabilities: By class; empty for a number.
         logits: The logits of each member, in the order of the member's classes; they show differences that
-            probabilities near 0 and 1 hide.
+            probabilities near 0 and 1 hide. Of a number what each member predicts, in the unit of the number.
         distances: The distances to the training data of each member, by the features of the network, the coarse picture
             and the acquisition; empty for a member without any.
         inputs: The prepared image of each member in numbers, as :func:`gyrus.export.references.describe_inputs` returns
@@ -309,7 +354,7 @@ class BundleManifest(Saved):
         created: When, ISO 8601.
         licence: Licence of the networks, as stated by their author.
         intended_use: As stated by their author.
-        classes: The class names; the columns of predictions.
+        classes: The class names; the columns of predictions. None for a number.
         split_unit: What was kept whole when the data were split; other than "subject", scores are too good.
         inputs: Whether it was trained on image files or on volumes.
         spatial_dims: 2 for networks of images, 3 for networks of volumes or stacks.
@@ -326,6 +371,9 @@ class BundleManifest(Saved):
         internal_scores: The file with the scores that other cohorts are compared with; None where there are none, and
             in bundles of earlier versions.
         merged: By class, the names in the training data that were merged into it.
+        target: What is predicted; plain classes in bundles of earlier versions.
+        levels: Levels of the quantiles that the networks predict of a number; none for one output.
+        number: Interval and correction of a number; None for classes, and where nothing was measured.
     """
 
     SCHEMA: ClassVar[str] = "gyrus.bundle/1"
@@ -351,6 +399,23 @@ class BundleManifest(Saved):
     versions: Mapping[str, Any]
     internal_scores: str | None = None
     merged: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    target: Target = CLASSES
+    levels: tuple[float, ...] = ()
+    number: NumberChoices | None = None
+
+    @property
+    def number_sd(self) -> float:
+        """The standard deviation of the number over the training set, the mean of that of all members; 1 for classes.
+
+        Differences of answers are relative to it.
+        """
+        return sum(member.weight * member.scaling.scale if member.scaling else member.weight for member in self.members)
+
+    def difference_text(self, difference: float) -> str:
+        """A largest difference of answers, after what it is of: "probabilities 1.2e-07"."""
+        if self.target.is_number:
+            return f"{self.target.name} {difference:.1e} standard deviations of the training set"
+        return f"probabilities {difference:.1e}"
 
     @property
     def view(self) -> dict[str, Any]:

@@ -28,6 +28,7 @@ from gyrus.inference.decision_rule import softmax
 from gyrus.models.build import build
 from gyrus.models.classifier import Classifier
 from gyrus.models.config import ModelConfig
+from gyrus.models.ordinal_outputs import ORDINAL_OUTPUTS
 from gyrus.text import for_spreadsheets
 from gyrus.transforms.normalisation import Normalisation, image_statistics
 from gyrus.transforms.preprocessing import PreprocessingConfig
@@ -44,6 +45,8 @@ Item = Mapping[str, Any]
 
 def why_not_monai(manifest: BundleManifest) -> str:
     """Why a classifier cannot be a bundle of MONAI without predicting other things than here; empty if it can."""
+    if manifest.target.is_number:
+        return f"it predicts the number '{manifest.target.name}', and the files of MONAI here are those of classes"
     if len(manifest.members) > 1:
         return "it has several networks, and the mean of their probabilities has no place in a bundle of MONAI"
     if manifest.members[0].patches:
@@ -75,7 +78,9 @@ def write_monai(folder: Path, model: Classifier, manifest: BundleManifest, versi
         make_folder((folder / name).parent)
     weights = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
     torch.save(weights, folder / WEIGHTS)
-    write_json(folder / CONFIG, _config(manifest, member))
+    layer = type(model.head.classify)
+    ordinal = next((name for name, output in ORDINAL_OUTPUTS.items() if layer is output), None)
+    write_json(folder / CONFIG, _config(manifest, member, ordinal))
     write_json(folder / METADATA, _metadata(manifest, member, versions))
 
 
@@ -110,7 +115,13 @@ def require_same_logits(folder: Path, manifest: BundleManifest) -> None:
         )
 
 
-def make_network(model: Mapping[str, Any], in_channels: int, num_classes: int, image_size: Sequence[int]) -> Classifier:
+def make_network(
+    model: Mapping[str, Any],
+    in_channels: int,
+    num_classes: int,
+    image_size: Sequence[int],
+    ordinal: str | None = None,
+) -> Classifier:
     """The network that a config of MONAI describes, without its weights.
 
     Args:
@@ -118,14 +129,18 @@ def make_network(model: Mapping[str, Any], in_channels: int, num_classes: int, i
         in_channels: Channels of an image.
         num_classes: Logits per image.
         image_size: (rows, columns), or (slices, rows, columns).
+        ordinal: The loss of ordered classes that determines the last layer; None for other losses.
     """
-    return build(
+    network = build(
         ModelConfig.model_validate(dict(model)),
         in_channels=in_channels,
         num_classes=num_classes,
         image_size=image_size,
         with_pretrained=False,
     )
+    if ordinal:
+        network.predict_order(ordinal)
+    return network
 
 
 def with_weights(network: nn.Module, path: str) -> nn.Module:
@@ -203,7 +218,7 @@ def save_probabilities(
             writer.writerow([for_spreadsheets(name), *softmax(logits)[0].tolist()])
 
 
-def _config(manifest: BundleManifest, member: Member) -> dict[str, Any]:
+def _config(manifest: BundleManifest, member: Member, ordinal: str | None) -> dict[str, Any]:
     """``inference.json``: MONAI instantiates what has a ``_target_``, and evaluates texts that begin with ``$``."""
     here = __name__
     return {
@@ -219,6 +234,7 @@ def _config(manifest: BundleManifest, member: Member) -> dict[str, Any]:
             "in_channels": member.in_channels,
             "num_classes": len(member.classes),
             "image_size": list(member.image_size),
+            "ordinal": ordinal,
         },
         "network": {
             "_target_": f"{here}.{with_weights.__name__}",

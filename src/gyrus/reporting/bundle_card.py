@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from gyrus.evaluation.number_metrics import number_headlines
+from gyrus.evaluation.number_result import NumberEvaluation
 from gyrus.evaluation.result import Estimate, Evaluation, headlines_of, join_words
-from gyrus.export.manifest import BundleManifest, Choices, OperatingPoint, Proof
+from gyrus.export.manifest import BundleManifest, Choices, NumberChoices, OperatingPoint
 from gyrus.text import counted, markdown
 from gyrus.types import SPLIT_WARNINGS
 
@@ -20,7 +22,7 @@ _LICENCES = {
 """Licences that the Hub knows by the names that authors write."""
 
 
-def render_bundle_card(manifest: BundleManifest, evaluation: Evaluation | None) -> str:
+def render_bundle_card(manifest: BundleManifest, evaluation: Evaluation | NumberEvaluation | None) -> str:
     """The card as Markdown.
 
     Args:
@@ -28,6 +30,7 @@ def render_bundle_card(manifest: BundleManifest, evaluation: Evaluation | None) 
         evaluation: The scores of what was exported; None where there are none.
     """
     size = " x ".join(map(str, manifest.members[0].image_size))
+    is_number = manifest.target.is_number
     parts = [
         f"# Model card: {markdown(manifest.title)}",
         f"A {manifest.kind} of Gyrus as a bundle: {counted(len(manifest.members), 'network')} for "
@@ -37,7 +40,7 @@ def render_bundle_card(manifest: BundleManifest, evaluation: Evaluation | None) 
             [
                 f"- Intended use: {markdown(manifest.intended_use)}",
                 f"- Licence: {markdown(manifest.licence)}",
-                f"- Classes: {markdown(join_words(manifest.classes, 'and'))}",
+                f"- {_predicted(manifest)}",
                 "- Predict: `gyrus predict BUNDLE images/ --out predictions.csv`",
                 "- Check the installation: `gyrus export verify BUNDLE`",
                 *([VALIDATE] if manifest.internal_scores else []),
@@ -45,10 +48,10 @@ def render_bundle_card(manifest: BundleManifest, evaluation: Evaluation | None) 
         ),
         "## Scores",
         _code(evaluation.text()) if evaluation else "No scores: what was exported has no evaluation.",
-        "## Operating point",
-        _choices(manifest.choices),
+        "## Prediction intervals" if is_number else "## Operating point",
+        _number_choices(manifest.number) if is_number else _choices(manifest.choices),
         "## Agreement with the training tool",
-        _proof(manifest.proof),
+        _proof(manifest),
         "## Limitations",
         "\n".join(
             [
@@ -63,7 +66,9 @@ def render_bundle_card(manifest: BundleManifest, evaluation: Evaluation | None) 
     return "\n\n".join(parts) + "\n"
 
 
-def render_hub_card(manifest: BundleManifest, card: str, address: str, evaluation: Evaluation | None) -> str:
+def render_hub_card(
+    manifest: BundleManifest, card: str, address: str, evaluation: Evaluation | NumberEvaluation | None
+) -> str:
     """The README.md of a bundle on the Hugging Face Hub: metadata in YAML, how to use it, and its model card.
 
     Args:
@@ -74,9 +79,11 @@ def render_hub_card(manifest: BundleManifest, card: str, address: str, evaluatio
     """
     from huggingface_hub import EvalResult, ModelCardData
 
+    # The Hub has no task for a number that is predicted from an image.
+    task = None if manifest.target.is_number else "image-classification"
     results = [
         EvalResult(
-            task_type="image-classification",
+            task_type=task or "image-regression",
             dataset_type="private",
             dataset_name=f"Test set ({count})",
             metric_type=name,
@@ -91,7 +98,7 @@ def render_hub_card(manifest: BundleManifest, card: str, address: str, evaluatio
         license=manifest.licence.lower() if known else "other",
         license_name=None if known else "see-model-card",
         library_name="gyrus",
-        pipeline_tag="image-classification",
+        pipeline_tag=task,
         tags=["gyrus", "brain-mri", "medical-imaging", "research-only", *sorted(manifest.members[0].networks)],
         model_name=manifest.title,
         eval_results=results or None,
@@ -109,9 +116,16 @@ def render_hub_card(manifest: BundleManifest, card: str, address: str, evaluatio
     return "\n\n".join(parts) + "\n"
 
 
-def _hub_metrics(manifest: BundleManifest, evaluation: Evaluation | None) -> Iterator[tuple[str, str, Estimate, str]]:
+def _hub_metrics(
+    manifest: BundleManifest, evaluation: Evaluation | NumberEvaluation | None
+) -> Iterator[tuple[str, str, Estimate, str]]:
     """Name, title, value and number of subjects or images of the scores of a card."""
-    if evaluation:
+    if isinstance(evaluation, NumberEvaluation):
+        of_number = evaluation.headline
+        for name, title in number_headlines().items():
+            title = f"{title} of {manifest.target.name}"
+            yield name, title, of_number.metrics[name], counted(of_number.count, of_number.unit)
+    elif evaluation:
         scores = evaluation.headline
         for name, title in headlines_of(scores).items():
             if name in scores.metrics:
@@ -122,6 +136,36 @@ def _hub_metrics(manifest: BundleManifest, evaluation: Evaluation | None) -> Ite
             if name in point.rates:
                 count = counted(manifest.choices.test_count, point.unit)
                 yield name, f"{title} at the operating point", point.rates[name], count
+
+
+def _predicted(manifest: BundleManifest) -> str:
+    """What is predicted, in a line."""
+    if not manifest.target.is_number:
+        return f"Classes: {markdown(join_words(manifest.classes, 'and'))}"
+    spread = [member.scaling for member in manifest.members if member.scaling]
+    training = "; ".join(f"mean {each.mean:.4g}, SD {each.scale:.4g}" for each in spread)
+    return f"Predicts the number {markdown(manifest.target.name)}, in the unit of the training data ({training})"
+
+
+def _number_choices(choices: NumberChoices | None) -> str:
+    if choices is None:
+        return "None: nothing was chosen on a validation set."
+    rule, parts = choices.rule, list[str]()
+    if rule.text and rule.interval and choices.coverage:
+        width = f", mean width {choices.width.text(2)}" if choices.width else ""
+        parts.append(
+            f"{rule.text}, by {rule.unit}. On the test set ({choices.test_count}) they contain the true number of "
+            f"{percent_text(choices.coverage)}{width}."
+        )
+    else:
+        parts.append("There are no prediction intervals.")
+    if rule.correction:
+        parts.append(
+            "Correction of the bias towards the mean (column `corrected`): (prediction - "
+            f"{rule.correction.intercept:.4g}) / {rule.correction.slope:.4g}, fitted on the validation set "
+            f"({choices.validation_count})."
+        )
+    return "\n\n".join([*parts, "\n".join(f"- {markdown(note)}" for note in choices.notes)]).rstrip()
 
 
 def _choices(choices: Choices | None) -> str:
@@ -162,13 +206,14 @@ def percent_text(estimate: Estimate) -> str:
     return f"{100 * estimate.value:.0f} % ({100 * estimate.low:.0f} % to {100 * estimate.high:.0f} %)"
 
 
-def _proof(proof: Proof) -> str:
+def _proof(manifest: BundleManifest) -> str:
+    proof = manifest.proof
     if not proof.compared:
         return f"Not compared on the test set: {markdown(proof.note)}. The reference inputs were compared."
     return (
-        f"From the raw files of {counted(proof.samples, 'sample')} of the test set, the probabilities of the bundle "
-        f"differ from those of the training tool by at most {proof.largest_difference:.1e}, and no predicted class "
-        f"differs. {markdown(proof.note)}"
+        f"From the raw files of {counted(proof.samples, 'sample')} of the test set, the largest difference between the "
+        f"bundle and the training tool is that of {markdown(manifest.difference_text(proof.largest_difference or 0.0))}"
+        f"{'' if manifest.target.is_number else ', and no predicted class differs'}. {markdown(proof.note)}"
     ).rstrip()
 
 

@@ -18,6 +18,7 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
+from gyrus.datasets.targets import refuse_number
 from gyrus.errors import GyrusError
 from gyrus.evaluation.external_validation import InternalScores
 from gyrus.export.bundle import BundleEngine, read_manifest
@@ -166,6 +167,7 @@ def create_app(
     folder, limits = local_bundle(bundle, display.say)[0].absolute(), limits or ServingLimits()
     verify_bundle(folder, display=display).require_passed()
     manifest = read_manifest(folder)
+    refuse_number(manifest.target, "Served bundles", "Predict with gyrus predict.")
     compares = any(member.unlike_training for member in manifest.members)
     internal = InternalScores.load(folder / manifest.internal_scores) if manifest.internal_scores else None
     metrics = Metrics()

@@ -14,17 +14,24 @@ from gyrus.errors import ConfigError, DataError, LeakageError, RunError
 from gyrus.evaluation.number_result import NumberEvaluation, load_evaluation
 from gyrus.evaluation.result import Evaluation
 from gyrus.files import refuse_links, require_empty, write_text
-from gyrus.inference.number_predictions import AnyPredictions, NumberPredictions, average, load_predictions
+from gyrus.inference.number_predictions import (
+    AnyPredictions,
+    NumberPredictions,
+    average,
+    average_numbers,
+    load_predictions,
+)
 from gyrus.inference.pooling import average_predictions, fit_ensemble_weights
 from gyrus.inference.predictions import Predictions
 from gyrus.runs.run_folder import Run
 from gyrus.serialisation import Saved
 from gyrus.text import counted, listed, visible
 from gyrus.workflows.crossval_folder import CrossValidation, fold_runs, is_crossval
-from gyrus.workflows.experiment_config import EvaluationConfig
+from gyrus.workflows.experiment_config import EvaluationConfig, load_run_config
 
 if TYPE_CHECKING:
     from gyrus.evaluation.assessment import Assessment
+    from gyrus.evaluation.number_assessment import NumberAssessment
     from gyrus.export.manifest import Choices
 
 Weighting = Literal["equal", "validation"]
@@ -274,14 +281,36 @@ def shared_assessment(
     from gyrus.evaluation.assessment import assess
     from gyrus.workflows.evaluate import healthy_class
 
+    settings = [load_run_config(run).evaluation for run in runs]
+    stated = {(each.healthy, each.at_least) for each in settings}
+    if len(stated) > 1:
+        return None, ("No operating points, because evaluation.healthy or evaluation.at_least of the members differ.",)
+    ((healthy, at_least),) = stated
     try:
         val, test = (
             average_predictions([Predictions.load(run.predictions(subset)) for run in runs], weights)
             for subset in ("val", "test")
         )
-        return assess(val, test, healthy=healthy_class(test.classes), resamples=resamples), ()
+        healthy = healthy or healthy_class(test.classes)
+        return assess(val, test, healthy=healthy, at_least=at_least, resamples=resamples), ()
     except (DataError, LeakageError) as error:
         return None, (f"No calibration and no operating points, because the members share no validation set: {error}",)
+
+
+def shared_number_assessment(
+    runs: Sequence[Run], weights: Sequence[float], resamples: int = 2000
+) -> tuple[NumberAssessment | None, tuple[str, ...]]:
+    """The same for a number: prediction intervals and correction of the bias; arguments as there."""
+    from gyrus.evaluation.number_assessment import assess_numbers
+
+    try:
+        val, test = (
+            average_numbers([NumberPredictions.load(run.predictions(subset)) for run in runs], weights)
+            for subset in ("val", "test")
+        )
+        return assess_numbers(val, test, resamples=resamples), ()
+    except (DataError, LeakageError) as error:
+        return None, (f"No prediction intervals, because the members share no validation set: {error}",)
 
 
 def shared_choices(runs: Sequence[Run], weights: Sequence[float], classes: Sequence[str]) -> Choices | None:

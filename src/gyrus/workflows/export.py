@@ -17,12 +17,14 @@ from gyrus.datasets.manifest import VOLUME_FILES, Manifest
 from gyrus.datasets.reader import Reader
 from gyrus.datasets.splits import Split
 from gyrus.datasets.store import open_store
-from gyrus.datasets.targets import Target, refuse_number
+from gyrus.datasets.targets import Target, TargetScaling
 from gyrus.datasets.torch_dataset import PixelDataset
 from gyrus.errors import ConfigError, DataError, GyrusError, RunError
 from gyrus.evaluation.assessment import SHIPPED_GOAL, Assessment
 from gyrus.evaluation.external_validation import InternalScores
-from gyrus.evaluation.number_result import NumberEvaluation
+from gyrus.evaluation.number_assessment import NumberAssessment
+from gyrus.evaluation.number_external import NumberInternalScores
+from gyrus.evaluation.number_result import NumberEvaluation, load_evaluation
 from gyrus.evaluation.result import Evaluation
 from gyrus.evaluation.thresholds import GOALS
 from gyrus.export.bundle import Bundle, BundleEngine
@@ -43,6 +45,7 @@ from gyrus.export.manifest import (
     Choices,
     Format,
     Member,
+    NumberChoices,
     Proof,
     Reference,
     shipped_schema,
@@ -55,10 +58,12 @@ from gyrus.export.training_subjects import TrainingSubjects, pixel_digests
 from gyrus.extras import DISTRIBUTION, missing_dependency
 from gyrus.files import make_folder, new_folder, require_empty, temporary_folder, write_text
 from gyrus.inference.decision_rule import softmax
+from gyrus.inference.number_predictions import AnyPredictions, NumberPredictions, load_predictions
 from gyrus.inference.pooling import average_predictions
 from gyrus.inference.predict import WithEmbedding, predict_logits
 from gyrus.inference.predictions import Predictions
 from gyrus.inference.unlike_training import measure_images
+from gyrus.models.heads import NumberOutput
 from gyrus.registry import look_up
 from gyrus.reporting.bundle_card import render_bundle_card
 from gyrus.runs.run_folder import Run, current_environment, installed_version
@@ -67,7 +72,7 @@ from gyrus.transforms.preprocessing import PreprocessingConfig
 from gyrus.transforms.volume_steps import FindMask
 from gyrus.workflows.crossval_folder import CrossValidation, fold_runs, is_crossval
 from gyrus.workflows.display import SILENT, Display
-from gyrus.workflows.ensemble import Ensemble, is_ensemble, shared_assessment
+from gyrus.workflows.ensemble import Ensemble, is_ensemble, shared_assessment, shared_number_assessment
 from gyrus.workflows.experiment_config import DataConfig
 from gyrus.workflows.load_data import scan_data, scan_unlabelled
 from gyrus.workflows.predict import TrainedClassifier
@@ -81,7 +86,7 @@ MONAI: ExportFormat = "monai"
 NOT_STATED = "Not stated. Ask the author before you use or share it."
 
 DETECTED = 1e-3
-"""A change is detected if it moves a logit of a reference by at least this."""
+"""A change is detected if it moves a logit of a reference by at least this; a number in standard deviations."""
 
 _PACKAGES = {
     "clahe": "scikit-image",
@@ -111,9 +116,9 @@ class Source:
     title: str
     runs: tuple[Run, ...]
     weights: tuple[float, ...]
-    evaluation: Evaluation | None
-    assessment: Assessment | None
-    tested: Predictions | None
+    evaluation: Evaluation | NumberEvaluation | None
+    assessment: Assessment | NumberAssessment | None
+    tested: AnyPredictions | None
     notes: tuple[str, ...] = ()
 
     @classmethod
@@ -125,14 +130,11 @@ class Source:
         """
         if is_crossval(folder):
             runs = fold_runs(folder)
-            for each in runs[:1]:
-                _refuse_numbers(each)
-            found = CrossValidation.load(folder)
-            pooled = found.pooled[0]
-            assert isinstance(pooled, Evaluation)
+            pooled = CrossValidation.load(folder).pooled[0]
+            choices = "prediction intervals" if isinstance(pooled, NumberEvaluation) else "operating points"
             note = (
                 "The networks of a cross-validation have together been trained on every subject, so calibration and "
-                "operating points of their mean cannot be measured on these subjects. The scores are out-of-fold: each "
+                f"{choices} of their mean cannot be measured on these subjects. The scores are out-of-fold: each "
                 "subject by networks that have never seen it."
             )
             weights = (1 / len(runs),) * len(runs)
@@ -140,38 +142,48 @@ class Source:
         if is_ensemble(folder):
             return cls._ensemble(folder)
         run = Run.open(folder)
-        _refuse_numbers(run)
-        assessment = Assessment.load(run.assessment) if run.assessment.is_file() else None
+        is_number = Target.from_facts(run.description).is_number
+        kind: type[Assessment] | type[NumberAssessment] = NumberAssessment if is_number else Assessment
+        assessment = kind.load(run.assessment) if run.assessment.is_file() else None
         notes = () if assessment else ("The run has no assessment; `gyrus evaluate` writes it.",)
-        evaluation = Evaluation.load(run.metrics) if run.metrics.is_file() else None
-        tested = Predictions.load(run.predictions("test")) if run.predictions("test").is_file() else None
+        evaluation = load_evaluation(run.metrics) if run.metrics.is_file() else None
+        tested = load_predictions(run.predictions("test")) if run.predictions("test").is_file() else None
         return cls("run", run.title, (run,), (1.0,), evaluation, assessment, tested, notes)
 
     @classmethod
     def _ensemble(cls, folder: Path) -> Source:
         found = Ensemble.load(folder)
-        if isinstance(found.evaluation, NumberEvaluation):
-            refuse_number(found.evaluation.target, "Bundles (gyrus export)", "Predict with the run folders.")
-        evaluation = found.evaluation
-        assert isinstance(evaluation, Evaluation)
+        is_number = isinstance(found.evaluation, NumberEvaluation)
         runs, weights = list[Run](), list[float]()
         for place, weight in zip(found.about.folders(folder), found.weights, strict=True):
             members = fold_runs(place) if is_crossval(place) else (Run.open(place),)
             runs += members
             weights += [weight / len(members)] * len(members)
         of_runs = len(runs) == len(found.members)
-        assessment, notes = shared_assessment(runs, weights) if of_runs else (None, _OF_CROSSVALS)
-        tested = Predictions.load(found.predictions) if found.predictions.is_file() else None
-        return cls("ensemble", Run(folder).title, tuple(runs), tuple(weights), evaluation, assessment, tested, notes)
+        assessment: Assessment | NumberAssessment | None = None
+        notes: tuple[str, ...] = _OF_CROSSVALS
+        if of_runs:
+            shared = shared_number_assessment if is_number else shared_assessment
+            assessment, notes = shared(runs, weights)
+        tested = load_predictions(found.predictions) if found.predictions.is_file() else None
+        title = Run(folder).title
+        return cls("ensemble", title, tuple(runs), tuple(weights), found.evaluation, assessment, tested, notes)
 
-
-def _refuse_numbers(run: Run) -> None:
-    refuse_number(Target.from_facts(run.description), "Bundles (gyrus export)", "Predict with the run folder.")
+    def internal_scores(self) -> InternalScores | NumberInternalScores | None:
+        """What a cohort is compared with; None without scores."""
+        if self.evaluation is None:
+            return None
+        if isinstance(self.evaluation, NumberEvaluation):
+            numbers = self.assessment if isinstance(self.assessment, NumberAssessment) else None
+            return NumberInternalScores(self.evaluation, numbers, self.notes)
+        tested = self.tested if isinstance(self.tested, Predictions) else None
+        assessment = self.assessment if isinstance(self.assessment, Assessment) else None
+        return InternalScores.measure(self.evaluation, tested, assessment, self.notes)
 
 
 _OF_CROSSVALS = (
-    "The members are cross-validations, whose networks have together been trained on every subject: calibration and "
-    "operating points cannot be measured on these subjects.",
+    "The members are cross-validations, whose networks have together been trained on every subject: calibration, "
+    "operating points and prediction intervals cannot be measured on these subjects.",
 )
 
 
@@ -195,7 +207,8 @@ class ExportedBundle:
         if proof.compared:
             lines.append(
                 f"Compared from the raw files of {counted(proof.samples, 'test sample')}: largest difference of "
-                f"probabilities {proof.largest_difference:.1e}, no predicted class differs."
+                f"{about.difference_text(proof.largest_difference or 0.0)}"
+                f"{'' if about.target.is_number else ', no predicted class differs'}."
             )
         if (self.folder / CONFIG).is_file():
             lines.append("Also a MONAI Bundle: its loader gives the probabilities of the reference inputs.")
@@ -217,7 +230,8 @@ def export(
 ) -> ExportedBundle:
     """Export a run, a cross-validation or an ensemble as a bundle.
 
-    The bundle and the runs predict the test set from its raw files. If they differ, nothing is written.
+    The bundle and the runs predict the test set from its raw files. If they differ, nothing is written. Runs that
+    predict a number are exported too.
 
     Args:
         run: The folder of a run, a cross-validation or an ensemble.
@@ -234,7 +248,7 @@ def export(
         RunError: There is nothing to export, or ``out`` is not empty.
         ConfigError: An argument is not valid, or the classifier cannot be exported.
         MissingDependencyError: ONNX or OpenVINO is not installed.
-        GyrusError: The bundle does not give the probabilities of the runs.
+        GyrusError: The bundle does not give the answers of the runs.
     """
     folder = Path(out)
     if not formats:
@@ -272,8 +286,7 @@ def export(
         _digests(manifests, splits, classifiers[0].settings.preprocessing, data, display).save(
             partial / TRAINING_SUBJECTS
         )
-        if source.evaluation:
-            internal = InternalScores.measure(source.evaluation, source.tested, source.assessment, source.notes)
+        if internal := source.internal_scores():
             internal.save(partial / INTERNAL_SCORES)
         manifest = _with_references(partial, manifest, classifiers)
         if MONAI in formats:
@@ -307,6 +320,11 @@ def _require_exportable(source: Source, classifiers: Sequence[TrainedClassifier]
                 f"{run.folder} was evaluated with test-time augmentation (evaluation.tta: {one.tta}), whose random "
                 "steps need PyTorch, so it cannot be exported. Train a run with evaluation.tta=0."
             )
+        if (one.target, one.levels) != (first.target, first.levels):
+            raise ConfigError(
+                f"{run.folder} predicts another number or other quantiles than {source.runs[0].folder}: one bundle "
+                "cannot hold both."
+            )
         if set(one.classes) != set(first.classes) or one.view != first.view:
             raise ConfigError(
                 f"{run.folder} has other classes, slices or stacks than {source.runs[0].folder}: one bundle cannot "
@@ -338,6 +356,7 @@ def _write_member(
     else:
         onnx.unlink()
     described = run.description["model"]
+    output = one.model.head.classify
     return Member(
         networks=networks,
         weight=weight,
@@ -352,6 +371,7 @@ def _write_member(
         parameters=int(run.description["parameters"]),
         run=run.title,
         unlike_training=_copy_reference(folder, one, run, number),
+        scaling=TargetScaling(float(output.mean), float(output.scale)) if isinstance(output, NumberOutput) else None,
     )
 
 
@@ -389,6 +409,11 @@ def _describe(
         window=settings.data.window,
         members=tuple(members),
         choices=_choices(source, operating_point),
+        target=first.target,
+        levels=first.levels,
+        number=NumberChoices.from_assessment(source.assessment)
+        if isinstance(source.assessment, NumberAssessment)
+        else None,
         proof=Proof(False, 0, 0, None, None, 0, TOLERANCE, ""),
         references=(),
         insensitive=(),
@@ -399,8 +424,10 @@ def _describe(
     )
 
 
-def _choices(source: Source, operating_point: str) -> Choices:
+def _choices(source: Source, operating_point: str) -> Choices | None:
     found = source.assessment
+    if isinstance(source.evaluation, NumberEvaluation) or isinstance(found, NumberAssessment):
+        return None
     if found is None:
         return Choices(None, None, (), (), 0, 0, 0.95, source.notes)
     return Choices.from_assessment(found, operating_point, source.notes)
@@ -451,7 +478,7 @@ def _run_outputs(one: TrainedClassifier, manifest: Manifest, cache: Path) -> tup
     """
     dataset = _run_images(one, manifest, cache)
     both = predict_logits(WithEmbedding(one.model.float()), dataset, device=torch.device("cpu"))
-    logits, embeddings = both[:, : len(one.classes)], both[:, len(one.classes) :]
+    logits, embeddings = both[:, : one.outputs], both[:, one.outputs :]
     if one.unlike is None:
         return logits, None
     return logits, one.unlike.distances(measure_images(manifest, dataset.store, embeddings, dataset.rows))
@@ -489,15 +516,17 @@ def _with_references(
         raise GyrusError(f"No phantom fits the preprocessing, so the bundle would have no reference inputs: {last}")
     samples = found.table["sample"].tolist()
     logits, distances = zip(*outputs, strict=True)
-    tables = [
-        Predictions.from_logits(samples, each, classes=one.classes, split_unit=one.split_unit)
-        for one, each in zip(classifiers, logits, strict=True)
-    ]
-    together = average_predictions(tables, [member.weight for member in manifest.members]).probabilities
+    together = np.empty((len(samples), 0))
+    if not manifest.target.is_number:
+        tables = [
+            Predictions.from_logits(samples, each, classes=one.classes, split_unit=one.split_unit)
+            for one, each in zip(classifiers, logits, strict=True)
+        ]
+        together = average_predictions(tables, [member.weight for member in manifest.members]).probabilities
     references = tuple(
         Reference(
             sample,
-            dict(zip(tables[0].classes, row.tolist(), strict=True)),
+            dict(zip(manifest.classes, row.tolist(), strict=True)),
             tuple(tuple(map(float, each[number])) for each in logits),
             tuple(() if each is None else tuple(map(float, each[number])) for each in distances),
             tuple(tuple(map(float, each[number])) for each in inputs),
@@ -523,7 +552,8 @@ def _insensitive(
         for name, images in changed(decoded):
             pixels, statistics = map(np.stack, zip(*(member.prepare(image) for image in images), strict=True))
             logits, embeddings = member.outputs(pixels, statistics)
-            moved = float(np.abs(logits - expected).max())
+            scale = member.about.scaling.scale if member.about.scaling else 1.0
+            moved = float(np.abs(logits - expected).max() / scale)
             if member.unlike and distances is not None:
                 by_features = member.unlike.models["features"](embeddings.astype(np.float64))
                 moved = max(moved, float(np.abs(by_features - distances[:, 0]).max()))
@@ -545,7 +575,7 @@ def _prove(
     """Compare the bundle with the runs on their test sets, from the raw files.
 
     Raises:
-        GyrusError: A probability differs by more than :data:`TOLERANCE`, or a predicted class differs.
+        GyrusError: A probability or number differs by more than :data:`TOLERANCE`, or a predicted class differs.
     """
     try:
         fresh = _scan_again(manifest, classifiers[0], data)
@@ -563,11 +593,12 @@ def _prove(
             continue
         with temporary_folder() as cache:
             expected, far = _run_outputs(one, replace(known.select(names), root=fresh.root), cache)
-        saved = _saved_probabilities(run, names, one.classes)
+        scaling = manifest.members[number].scaling
+        saved = _saved_answers(run, names, one.classes, scaling)
         with temporary_folder() as cache, display.progress(f"Comparing {run.title}") as progress:
             for bundle in bundles:
                 given, distances = member_outputs(bundle.members[number], fresh.select(names), cache, progress)
-                tally.add(expected, given, saved)
+                tally.add(_answers(expected, scaling), _answers(given, scaling), saved, of_classes=scaling is None)
                 if far is not None and distances is not None:
                     tally.distance = float(np.maximum(tally.distance, np.abs(far - distances).max()))
         tally.samples += len(names)
@@ -578,9 +609,10 @@ def _prove(
         return _not_compared(splits, where)
     if tally.largest > TOLERANCE or tally.changed or not np.isfinite(tally.largest):
         raise GyrusError(
-            f"The bundle does not give the probabilities of the run: over {counted(tally.samples, 'sample')} of the "
-            f"test set the largest difference is {tally.largest:.2g} (at most {TOLERANCE:g} is allowed), and "
-            f"{counted(tally.changed, 'sample has', 'samples have')} another predicted class. Nothing was written."
+            f"The bundle does not give the answers of the run: over {counted(tally.samples, 'sample')} of the test set "
+            f"the largest difference of {manifest.difference_text(tally.largest)} is too large (at most {TOLERANCE:g} "
+            f"is allowed), and {counted(tally.changed, 'sample has', 'samples have')} another predicted class. Nothing "
+            "was written."
         )
     if not tally.distance <= DISTANCE_TOLERANCE:
         raise GyrusError(
@@ -601,13 +633,20 @@ class _Tally:
     changed: int = 0
     distance: float = 0.0
 
-    def add(self, expected: np.ndarray, found: np.ndarray, saved: np.ndarray | None) -> None:
-        wanted, given = softmax(expected.astype(np.float64)), softmax(found.astype(np.float64))
+    def add(self, expected: np.ndarray, found: np.ndarray, saved: np.ndarray | None, *, of_classes: bool) -> None:
         # A NaN must not count as small.
-        self.largest = float(np.maximum(self.largest, np.abs(wanted - given).max()))
-        self.changed += int((expected.argmax(axis=1) != found.argmax(axis=1)).sum())
+        self.largest = float(np.maximum(self.largest, np.abs(expected - found).max()))
+        if of_classes:
+            self.changed += int((expected.argmax(axis=1) != found.argmax(axis=1)).sum())
         if saved is not None:
-            self.from_saved = max(self.from_saved or 0.0, float(np.abs(saved - given).max()))
+            self.from_saved = max(self.from_saved or 0.0, float(np.abs(saved - found).max()))
+
+
+def _answers(outputs: np.ndarray, scaling: TargetScaling | None) -> np.ndarray:
+    """What is compared: probabilities (N, K), or numbers (N, K) in standard deviations of the training set."""
+    if scaling is None:
+        return softmax(outputs.astype(np.float64))
+    return np.asarray(np.sort(outputs.astype(np.float64), axis=1) / scaling.scale)
 
 
 def _scan_again(manifest: BundleManifest, one: TrainedClassifier, data: str | Path | None) -> Manifest:
@@ -633,15 +672,21 @@ def _unchanged(known: Manifest, fresh: Manifest, split: Split) -> list[str]:
     return [name for name in split.samples["test"] if name in again and again[name] == digests[name]]
 
 
-def _saved_probabilities(run: Run, names: Sequence[str], classes: Sequence[str]) -> np.ndarray | None:
+def _saved_answers(
+    run: Run, names: Sequence[str], classes: Sequence[str], scaling: TargetScaling | None
+) -> np.ndarray | None:
     path = run.predictions("test")
     if not path.is_file():
         return None
-    saved = Predictions.load(path)
+    saved = load_predictions(path)
     rows = {name: number for number, name in enumerate(saved.table["sample"])}
-    if saved.classes != tuple(classes) or not rows.keys() >= {*names}:
+    if not rows.keys() >= {*names}:
         return None
-    return saved.probabilities[[rows[name] for name in names]]
+    chosen = [rows[name] for name in names]
+    if isinstance(saved, NumberPredictions):
+        outputs = saved.quantiles if saved.levels else saved.predicted[:, None]
+        return _answers(outputs[chosen], scaling)
+    return saved.probabilities[chosen] if saved.classes == tuple(classes) else None
 
 
 def _not_compared(splits: Sequence[Split], note: str) -> Proof:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from gyrus.errors import ConfigError, DataError
-from gyrus.evaluation.external_validation import InternalScores
+from gyrus.evaluation.number_external import load_internal_scores
 from gyrus.export.bundle import read_manifest
 from gyrus.export.hub import (
     FILES_OF_THE_HUB,
@@ -84,7 +84,7 @@ def push_bundle(
     if unknown := [name for name in names if not is_own_file(name)]:
         raise DataError(f"{folder} holds files that no bundle has: {listed(unknown, most=5)}. Export it again.")
     scores = manifest.internal_scores
-    evaluation = InternalScores.load(folder / scores).evaluation if scores else None
+    evaluation = load_internal_scores(folder / scores, manifest.target).evaluation if scores else None
     card = render_hub_card(manifest, (folder / MODEL_CARD).read_text(encoding="utf-8"), str(where), evaluation)
     api = hub_api()
     with hub_errors(f"{where} cannot be created"):

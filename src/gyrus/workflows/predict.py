@@ -58,7 +58,14 @@ from gyrus.types import MissingChannel, SplitUnit
 from gyrus.workflows.classical import require_network, show_missing_cells
 from gyrus.workflows.data_module import build_model
 from gyrus.workflows.display import SILENT, Display
-from gyrus.workflows.ensemble import Weighting, member_weights, open_runs, saved_weights, shared_choices
+from gyrus.workflows.ensemble import (
+    Weighting,
+    member_weights,
+    open_runs,
+    saved_weights,
+    shared_choices,
+    shared_number_assessment,
+)
 from gyrus.workflows.experiment_config import DataConfig, ExperimentConfig, load_run_config
 from gyrus.workflows.likeness import load_unlike_training, with_likeness
 from gyrus.workflows.load_data import Input, input_text, read_as_trained, scan_unlabelled, sessions_of, view_of
@@ -228,7 +235,7 @@ class Predictor:
             refuse_number(members[0].target, "Weights fitted on the validation set", "Leave out --weights.")
         self._weights = member_weights(runs, weighting)
         self._target = members[0].target
-        self._number_rule = _number_rule(runs, members) if self._target.is_number else None
+        self._number_rule = _number_rule(runs, members, self._weights) if self._target.is_number else None
         self._choices = None if self._target.is_number else _choices(runs, members, self._weights)
         self._rule = self._choices.decision_rule(members[0].classes) if self._choices else None
         self._names = tuple(run.title for run in runs)
@@ -426,12 +433,19 @@ def _choices(runs: Sequence[Run], members: Sequence[TrainedClassifier], weights:
     return shared_choices(runs, weights, members[0].classes)
 
 
-def _number_rule(runs: Sequence[Run], members: Sequence[TrainedClassifier]) -> NumberRule | None:
-    """The intervals and the correction of a run; None for several runs, and for other copies than those they fit."""
+def _number_rule(
+    runs: Sequence[Run], members: Sequence[TrainedClassifier], weights: Sequence[float]
+) -> NumberRule | None:
+    """The intervals and the correction of a number, as :func:`_choices`."""
     from gyrus.evaluation.number_assessment import NumberAssessment
 
-    alone = len(runs) == 1 and members[0].tta == members[0].settings.evaluation.tta
-    return NumberAssessment.load(runs[0].assessment).rule if alone and runs[0].assessment.is_file() else None
+    if any(member.tta != member.settings.evaluation.tta for member in members):
+        return None
+    if len(runs) > 1:
+        assessment, _ = shared_number_assessment(runs, weights, resamples=0)
+    else:
+        assessment = NumberAssessment.load(runs[0].assessment) if runs[0].assessment.is_file() else None
+    return assessment.rule if assessment else None
 
 
 def _together(found: Sequence[AnyPredictions]) -> AnyPredictions:
@@ -525,6 +539,12 @@ class TrainedClassifier:
         """Which output is the predicted number."""
         loss = self.settings.training.loss
         return loss.point if isinstance(loss, NumberLoss) else 0
+
+    @property
+    def levels(self) -> tuple[float, ...]:
+        """Levels of the quantiles that it predicts of a number; none for classes and for one number."""
+        loss = self.settings.training.loss
+        return loss.quantiles if isinstance(loss, NumberLoss) else ()
 
     @property
     def output_names(self) -> tuple[str, ...]:

@@ -6,10 +6,11 @@ import csv
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gyrus.datasets.targets import CLASSES, Target, refuse_number
 from gyrus.errors import ConfigError, DataError
 from gyrus.export.bundle import Bundle, LoadedMember
 from gyrus.export.manifest import CHECKSUMS, BundleManifest
@@ -31,7 +32,7 @@ from gyrus.workflows.skipped_samples import for_each_input, write_skipped
 
 if TYPE_CHECKING:
     from gyrus.datasets.manifest import Manifest, Problem
-    from gyrus.inference.predictions import Predictions
+    from gyrus.inference.number_predictions import AnyPredictions
     from gyrus.reporting.structured_report import ReportedClassifier
     from gyrus.workflows.experiment_config import DataConfig
     from gyrus.workflows.structured_reports import StructuredReports
@@ -46,11 +47,13 @@ class Answers:
     Attributes:
         samples: N names: path of the image, or path#row.
         subjects: The subject of each, where known.
-        logits: float64 (N, K).
-        classes: The class names in the order of the columns.
+        logits: float64 (N, K). Of a number the numbers (N, 1), or their sorted quantiles (N, Q).
+        classes: The class names in the order of the columns; none for a number.
         split_unit: What was kept whole when the data of the classifier were split.
         engines: What ran the networks.
         columns: Further columns, as :class:`gyrus.inference.predictions.Predictions` exports them, N values each.
+        target: What is predicted.
+        levels: Levels of the quantiles of a number; none for one output.
     """
 
     samples: tuple[str, ...]
@@ -60,6 +63,8 @@ class Answers:
     split_unit: SplitUnit
     engines: tuple[str, ...] = ()
     columns: Mapping[str, np.ndarray] = field(default_factory=dict)
+    target: Target = CLASSES
+    levels: tuple[float, ...] = ()
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -69,22 +74,31 @@ class Answers:
         """The warning about the split that goes with every result; empty after a split by subject."""
         return SPLIT_WARNINGS[self.split_unit]
 
-    def predictions(self) -> Predictions:
+    @property
+    def numbers(self) -> np.ndarray:
+        """The predicted numbers (N,): the output, or the median of the quantiles."""
+        return np.asarray(self.logits[:, self.levels.index(0.5) if self.levels else 0])
+
+    def predictions(self) -> AnyPredictions:
         """The same as a table of predictions."""
+        from gyrus.inference.number_predictions import NumberPredictions
         from gyrus.inference.predictions import Predictions
 
-        found = Predictions.from_logits(
-            self.samples,
-            self.logits,
-            classes=self.classes,
-            split_unit=self.split_unit,
-            subset="new",
-            subjects=self.subjects,
-        )
+        about: dict[str, Any] = {
+            "split_unit": self.split_unit,
+            "subset": "new",
+            "subjects": self.subjects,
+            "target": self.target,
+        }
+        found: AnyPredictions
+        if self.target.is_number:
+            found = NumberPredictions.from_outputs(self.samples, self.logits, levels=self.levels, **about)
+        else:
+            found = Predictions.from_logits(self.samples, self.logits, classes=self.classes, **about)
         return replace(found, engines=self.engines, table=found.table.assign(**self.columns))
 
     def export(self, path: Path) -> None:
-        """Write the table of :meth:`gyrus.inference.predictions.Predictions.export`, usually without pandas."""
+        """Write the table that ``predictions().export`` writes, usually without pandas."""
         texts = (*self.samples, *(name or "" for name in self.subjects), *self.classes)
         # Names that spreadsheets would run, or that break lines, are for the one writer that knows them.
         plain = all(text == for_spreadsheets(text) and "\r" not in text for text in texts)
@@ -92,15 +106,24 @@ class Answers:
             self.predictions().export(path)
             return
         further = exported_columns(self.columns)
-        header = ["sample", "subject", "target", "predicted", *[f"probability:{name}" for name in self.classes]]
-        probabilities = softmax(self.logits).tolist()
+        names, answers = self._answer_columns()
         more = [["" if _is_missing(value) else value for value in self.columns[name].tolist()] for name in further]
-        rows = zip(self.samples, self.subjects, probabilities, self.logits, *more, strict=True)
+        rows = zip(self.samples, self.subjects, answers, *more, strict=True)
         with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
-            writer.writerow([*header, *further])
-            for sample, subject, row, logits, *values in rows:
-                writer.writerow([sample, subject or "", "", self.classes[int(logits.argmax())], *row, *values])
+            writer.writerow(["sample", "subject", "target", *names, *further])
+            for sample, subject, answer, *values in rows:
+                writer.writerow([sample, subject or "", "", *answer, *values])
+
+    def _answer_columns(self) -> tuple[list[str], list[list[object]]]:
+        """The names of the columns of the answer itself, and their values for each row."""
+        if self.target.is_number:
+            names = ["prediction", *[f"quantile:{level:g}" for level in self.levels]]
+            quantiles = self.logits.tolist() if self.levels else [[] for _ in self.samples]
+            return names, [[number, *row] for number, row in zip(self.numbers.tolist(), quantiles, strict=True)]
+        names = ["predicted", *[f"probability:{name}" for name in self.classes]]
+        best = [self.classes[place] for place in self.logits.argmax(axis=1)]
+        return names, [[name, *row] for name, row in zip(best, softmax(self.logits).tolist(), strict=True)]
 
     @classmethod
     def joined(cls, several: Sequence[Answers]) -> Answers:
@@ -157,6 +180,7 @@ def predict_bundle(
     if not inputs:
         raise DataError("Nothing to predict: name at least one image, folder or table.")
     if reports:
+        refuse_number(opened.manifest.target, "DICOM Structured Reports", "Write a table with --out.")
         from gyrus.workflows.experiment_config import DataConfig
 
         data = data or DataConfig()  # not the short way for one image
@@ -293,6 +317,12 @@ def _decided(bundle: Bundle, answers: Answers, display: Display) -> Answers:
         answers = replace(answers, columns={**answers.columns, **columns})
         if sentence := rule.text(columns, *units):
             display.say(sentence)
+    if number_rule := bundle.number_rule:
+        quantiles = answers.logits if answers.levels else np.empty((len(answers), 0))
+        intervals = number_rule.columns(answers.numbers, quantiles, *units)
+        answers = replace(answers, columns={**answers.columns, **intervals})
+        if number_rule.text:
+            display.say(number_rule.text)
     summary = count_unlike(dict(answers.columns), *units, bundle.reference_count)
     display.say(summary.text() if summary else NO_REFERENCE)
     return answers
@@ -372,15 +402,28 @@ def _answer(
                 found.append(logits)
                 distances.append(far)
     subjects = _subjects(manifest)
-    answers = Answers(
-        tuple(str(manifest.root / sample) for sample in manifest.table["sample"]),
+    samples = [str(manifest.root / sample) for sample in manifest.table["sample"]]
+    columns = likeness_of(bundle, distances, subjects)
+    return _as_answers(about, samples, subjects, bundle.combine(found), columns), manifest.problems, manifest.root
+
+
+def _as_answers(
+    about: BundleManifest,
+    samples: Sequence[str],
+    subjects: Sequence[str | None],
+    logits: np.ndarray,
+    columns: Mapping[str, np.ndarray],
+) -> Answers:
+    return Answers(
+        tuple(samples),
         tuple(subjects),
-        bundle.combine(found),
+        logits,
         about.classes,
         about.split_unit,
-        columns=likeness_of(bundle, distances, subjects),
+        columns=columns,
+        target=about.target,
+        levels=about.levels,
     )
-    return answers, manifest.problems, manifest.root
 
 
 def _subjects(manifest: Manifest) -> list[str | None]:
@@ -412,4 +455,4 @@ def _answer_image(bundle: Bundle, path: str | Path) -> Answers | None:
         return None
     subject = subjects_from_names([place.name], [None]).subjects[0]
     columns = likeness_of(bundle, distances, [subject])
-    return Answers((str(place),), (subject,), logits[None], about.classes, about.split_unit, columns=columns)
+    return _as_answers(about, [str(place)], [subject], logits[None], columns)

@@ -17,6 +17,7 @@ from gyrus.evaluation.external_validation import (
     Reason,
     SetAside,
 )
+from gyrus.evaluation.number_external import load_internal_scores
 from gyrus.export.bundle import Bundle
 from gyrus.export.manifest import TRAINING_SUBJECTS, require_unchanged
 from gyrus.export.training_subjects import TrainingSubjects, file_digests, pixel_digests
@@ -70,7 +71,10 @@ class ValidatedBundle(ValidatedClassifier):
         self.title = about.title
         self.classes = about.classes
         self.merged = about.merged
-        self.internal = InternalScores.load(folder / about.internal_scores).with_first(shipped)
+        internal = load_internal_scores(folder / about.internal_scores, about.target)
+        self.internal = internal.with_first(shipped) if isinstance(internal, InternalScores) else internal
+        self.target = about.target
+        self.levels = about.levels
         self.reference_count = self._bundle.reference_count
 
     def scan(self, config: DataConfig, display: Display) -> Manifest:

@@ -26,7 +26,6 @@ from gyrus.inference.predict import pick_device, predict_embeddings, predict_wit
 from gyrus.inference.predictions import Predictions
 from gyrus.inference.unlike_training import Columns, likeness_columns, measure_images, reference_count
 from gyrus.runs.run_folder import Run
-from gyrus.training.config import NumberLoss
 from gyrus.types import SUBSETS
 from gyrus.workflows.display import Display
 from gyrus.workflows.experiment_config import DataConfig
@@ -60,8 +59,7 @@ class ValidatedRun(ValidatedClassifier):
         self.classes = self._trained.classes
         self.merged = self._trained.settings.data.merge
         self.target = self._trained.target
-        loss = self._trained.settings.training.loss
-        self.levels = loss.quantiles if isinstance(loss, NumberLoss) else ()
+        self.levels = self._trained.levels
         self.internal = _internal_scores(run, self.target)
         self.reference_count = reference_count([self._trained.unlike])
 

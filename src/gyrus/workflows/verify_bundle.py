@@ -27,12 +27,12 @@ from gyrus.export.manifest import (
 from gyrus.export.references import describe_inputs, inputs_apart
 from gyrus.export.training_subjects import TrainingSubjects
 from gyrus.files import read_json, reading, temporary_folder
-from gyrus.inference.decision_rule import softmax
 from gyrus.text import one_per_line
 from gyrus.workflows.display import SILENT, Display
 
 LOGIT_TOLERANCE = 1e-3
-"""Largest difference of the logits of a reference, relative to the largest logit or to 1."""
+"""Largest difference of the outputs of a network for a reference, relative to the largest logit or to 1; of numbers to
+the standard deviation of the training set."""
 
 _ENGINES: tuple[tuple[str, BundleEngine, str], ...] = (
     ("onnx", "onnxruntime", "ONNX Runtime"),
@@ -135,7 +135,8 @@ class _Checks:
         if problem:
             self.problems.append(f"The answers to {text} are not those of the runs: {problem}.")
         else:
-            self.passed.append(f"the answers to {text} (largest difference of probabilities {difference:.1e})")
+            what = manifest.difference_text(difference)
+            self.passed.append(f"the answers to {text} (largest difference of {what})")
 
 
 def _require_schema(folder: Path, manifest: BundleManifest) -> None:
@@ -143,11 +144,11 @@ def _require_schema(folder: Path, manifest: BundleManifest) -> None:
 
     The content of ``bundle.json`` has been checked when it was read. A bundle of an earlier version has its schema.
     """
-    from gyrus.evaluation.external_validation import InternalScores
+    from gyrus.evaluation.number_external import load_internal_scores
 
     TrainingSubjects.load(folder / TRAINING_SUBJECTS)
     if manifest.internal_scores:
-        InternalScores.load(folder / manifest.internal_scores)
+        load_internal_scores(folder / manifest.internal_scores, manifest.target)
     path = folder / SCHEMA_FILE
     if path.is_file() and path.read_text(encoding="utf-8") == shipped_schema():
         return
@@ -160,7 +161,7 @@ def _require_schema(folder: Path, manifest: BundleManifest) -> None:
 
 
 def _compare(folder: Path, manifest: BundleManifest, engine: BundleEngine) -> tuple[float, str]:
-    """The largest difference of probabilities, and what is wrong; an empty text if nothing is."""
+    """The largest difference of probabilities or numbers, and what is wrong; an empty text if nothing is."""
     from gyrus.datasets.manifest import require_dimensions
     from gyrus.workflows.experiment_config import DataConfig
     from gyrus.workflows.load_data import scan_unlabelled
@@ -176,14 +177,21 @@ def _compare(folder: Path, manifest: BundleManifest, engine: BundleEngine) -> tu
     with temporary_folder() as cache:
         outputs = [member_outputs(member, found, cache) for member in bundle.members]
         inputs = [describe_inputs(member_inputs(member, found, cache)) for member in bundle.members]
-    given = softmax(bundle.combine([logits for logits, _ in outputs]))
-    wanted = np.array([[expected[name].probabilities[label] for label in manifest.classes] for name in samples])
-    difference = float(np.abs(given - wanted).max())
-    other = int((given.argmax(axis=1) != wanted.argmax(axis=1)).sum())
+    given = bundle.combine([logits for logits, _ in outputs])
+    known_logits = [np.array([expected[name].logits[number] for name in samples]) for number in range(len(outputs))]
+    if manifest.target.is_number:
+        wanted = bundle.combine(known_logits)
+    else:
+        probabilities = [[expected[name].probabilities[label] for label in manifest.classes] for name in samples]
+        wanted = np.log(np.maximum(probabilities, np.finfo(np.float64).tiny))
+    difference = bundle.apart(given, wanted)
+    other = 0 if manifest.target.is_number else int((given.argmax(axis=1) != wanted.argmax(axis=1)).sum())
     scaled, far, apart = 0.0, 0.0, 0.0
     for number, (logits, distances) in enumerate(outputs):
-        before = np.array([expected[name].logits[number] for name in samples])
-        scaled = max(scaled, float(np.abs(logits - before).max() / max(1.0, float(np.abs(before).max()))))
+        before = known_logits[number]
+        scaling = bundle.members[number].about.scaling
+        unit = scaling.scale if scaling else max(1.0, float(np.abs(before).max()))
+        scaled = max(scaled, float(np.abs(logits - before).max() / unit))
         known = [expected[name].distances[number] for name in samples]
         if distances is not None and all(known):
             far = float(np.maximum(far, np.abs(distances - np.array(known)).max()))
@@ -196,8 +204,8 @@ def _compare(folder: Path, manifest: BundleManifest, engine: BundleEngine) -> tu
     if difference <= TOLERANCE and not other and small:
         return difference, ""
     return difference, (
-        f"the largest difference of probabilities is {difference:.2g} (allowed: {TOLERANCE:g}), that of logits "
-        f"{scaled:.2g} (allowed: {LOGIT_TOLERANCE:g}), that of distances to the training data {far:.2g} (allowed: "
-        f"{DISTANCE_TOLERANCE:g}), that of the prepared images {apart:.2g} standard deviations (allowed: "
+        f"the largest difference of {manifest.difference_text(difference)} (allowed: {TOLERANCE:g}), that of the "
+        f"outputs {scaled:.2g} (allowed: {LOGIT_TOLERANCE:g}), that of distances to the training data {far:.2g} "
+        f"(allowed: {DISTANCE_TOLERANCE:g}), that of the prepared images {apart:.2g} standard deviations (allowed: "
         f"{INPUT_TOLERANCE:g}), and {other} of {len(samples)} have another class"
     )
