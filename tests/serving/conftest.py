@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.bundles import write_image_bundle, write_stack_bundle, write_volume_bundle
+from tests.support.bundles import write_image_bundle, write_number_bundle, write_stack_bundle, write_volume_bundle
 
 
 @pytest.fixture(scope="session")
@@ -25,3 +25,9 @@ def volume_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def stack_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle for stacks of slice images; not to be written into."""
     return write_stack_bundle(tmp_path_factory.mktemp("bundles") / "stacks")
+
+
+@pytest.fixture(scope="session")
+def number_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle for images that predicts a number; not to be written into."""
+    return write_number_bundle(tmp_path_factory.mktemp("bundles") / "number")

@@ -102,6 +102,7 @@ def test_the_classifier_is_described(images, volumes):
         "title": "Accuracy",
         **{"value": 0.8, "low": pytest.approx(measured.low), "high": pytest.approx(measured.high)},
         **{"unit": "subject", "count": 10, "level": 0.95, "measured_on": "test set"},
+        "from_0_to_1": True,
     }
 
 
@@ -137,6 +138,37 @@ def test_images_of_one_subject_are_decided_together_as_in_a_folder(images, image
             expected.columns["subject_calibrated_probability:Dementia"][row]
         )
         assert "2 scans of subject P00" in answer["notes"][0] or "2 scans of subject sub-P00" in answer["notes"][0]
+
+
+def test_a_number_is_answered_with_its_interval_as_by_the_bundle(number_bundle, tmp_path):
+    names = ["sub-P001_slice-00.png", "sub-P001_slice-01.png", "sub-P002_slice-00.png"]
+    contents = {name: png(seed, 0.2 + 0.3 * seed) for seed, name in enumerate(names)}
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content)
+    expected = offline(number_bundle, [tmp_path])
+    places = {Path(sample).name: row for row, sample in enumerate(expected.samples)}
+    with TestClient(create_app(number_bundle), base_url="http://localhost") as client:
+        about = client.get("/v1/classifier").json()
+        found = client.post("/v1/predict", files=[upload(*each) for each in contents.items()]).json()["answers"]
+        refused = client.post("/v1/explain", files=[upload("scan.png", png(1))])
+    assert about["number"]["name"] == "lesion load"
+    assert about["number"]["interval"]["measured"]["value"] == 0.85
+    assert (about["classes"], about["operating_point"], about["heat_map"]) == ([], None, False)
+    assert about["scores"][0]["title"] == "Mean absolute error (MAE)"
+    assert about["scores"][0]["value"] == pytest.approx(0.1)
+    for answer in found:
+        row = places[answer["name"]]
+        assert answer["prediction"] == pytest.approx(expected.numbers[row], abs=1e-6)
+        columns = {name.removeprefix("subject_"): values[row] for name, values in expected.columns.items()}
+        assert answer["interval"]["low"] == pytest.approx(columns["interval_low"], abs=1e-6)
+        assert answer["interval"]["high"] == pytest.approx(columns["interval_high"], abs=1e-6)
+        assert answer["corrected_prediction"] == pytest.approx(columns["corrected_prediction"], abs=1e-6)
+        assert isinstance(answer["unlike"], bool)
+        assert "probabilities" not in answer
+        notes = " ".join(answer["notes"])
+        assert ("are those of the 2 scans of subject" in notes) == ("P001" in answer["name"])
+    assert refused.status_code == 422
+    assert "Heat maps are of classes" in refused.json()["error"]
 
 
 def test_a_picture_of_something_else_is_unlike_the_training_data(images):

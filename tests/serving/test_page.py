@@ -91,6 +91,11 @@ def stack_server(stack_bundle) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
+def number_server(number_bundle) -> Iterator[str]:
+    yield from _served(number_bundle)
+
+
+@pytest.fixture(scope="module")
 def volume_server(volume_bundle) -> Iterator[str]:
     yield from _served(volume_bundle)
 
@@ -412,6 +417,30 @@ def test_several_files_are_a_table_with_downloads(opened, slice_server, image_bu
     page.get_by_role("button", name="Remove all").click()
     assert page.locator("#rows tr").count() == 0
     assert page.locator("#results").is_hidden()
+
+
+def test_a_number_is_shown_with_its_interval_and_downloaded(opened, number_server, number_bundle, images):
+    page = opened(number_server)
+    assert "Predicts lesion load from brain-MRI slices" in page.locator("#subtitle").inner_text()
+    about = page.locator("#about").inner_text()
+    assert all(
+        word in about for word in ("lesion load", "Mean absolute error", "Prediction intervals", "0.85 (95 % CI")
+    )
+    _send(page, *images[:2])
+    wanted = predict_bundle(number_bundle, images[:2])
+    for row, path in enumerate(images[:2]):
+        page.locator("#rows button", has_text=path.name).click()
+        low, high = (float(wanted.columns[f"subject_interval_{end}"][row]) for end in ("low", "high"))
+        texts = [f"{value:.2f}".replace("-", "−") for value in (wanted.numbers[row], low, high)]
+        headline = page.locator("#headline").inner_text()
+        assert f"Predicted lesion load: {texts[0]}, 90 % prediction interval {texts[1]} to {texts[2]}." in headline
+        assert "Corrected for the bias towards the mean" in page.locator("#answer").inner_text()
+    assert page.locator("#no-heat-map").is_visible()
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download CSV").click()
+    rows = list(csv.DictReader(io.StringIO(Path(download.value.path()).read_text(encoding="utf-8"))))
+    assert [float(row["prediction"]) for row in rows] == pytest.approx(wanted.numbers.tolist(), abs=1e-5)
+    assert float(rows[0]["interval_low"]) == pytest.approx(wanted.columns["subject_interval_low"][0], abs=1e-5)
 
 
 def test_slices_of_a_subject_are_decided_together_as_by_predict(opened, slice_server, image_bundle, tmp_path):

@@ -11,8 +11,11 @@ import numpy as np
 from PIL import Image
 
 from gyrus.datasets.slice_stacks import StackConfig
+from gyrus.datasets.targets import Target, TargetScaling
 from gyrus.evaluation.evaluate import evaluate
 from gyrus.evaluation.external_validation import InternalScores
+from gyrus.evaluation.number_evaluate import evaluate_numbers
+from gyrus.evaluation.number_external import NumberInternalScores
 from gyrus.evaluation.result import Estimate
 from gyrus.export.bundle import Bundle
 from gyrus.export.manifest import (
@@ -28,6 +31,7 @@ from gyrus.export.manifest import (
     Choices,
     ConformalThreshold,
     Member,
+    NumberChoices,
     OperatingPoint,
     Proof,
     Reference,
@@ -41,6 +45,8 @@ from gyrus.imaging.volume import Volume
 from gyrus.imaging.volume_formats import write_nifti
 from gyrus.inference.acquisition_facts import measure_facts
 from gyrus.inference.decision_rule import softmax
+from gyrus.inference.number_predictions import NumberPredictions
+from gyrus.inference.number_rule import BiasCorrection, IntervalRule, NumberRule
 from gyrus.inference.predictions import Predictions
 from gyrus.inference.unlike_training import Measured, UnlikeTraining
 from gyrus.transforms.normalisation import Normalisation
@@ -52,6 +58,7 @@ from gyrus.workflows.predict_bundle import bundle_reading, member_inputs, member
 from tests.support.onnx_file import write_linear
 
 CLASSES = ("Control", "Dementia")
+NUMBER = Target("number", "lesion load")
 SIDE, VOLUME = 32, (8, 16, 16)
 SPOT = (slice(20, 28), slice(6, 14))
 """The only pixels of an image that the network looks at: it is for Dementia if they are bright."""
@@ -114,6 +121,29 @@ def write_stack_bundle(folder: Path) -> Path:
 
     _write(folder, member, SPOT_OF_VOLUME, "images", references, None, stack=StackConfig(slices=VOLUME[0]))
     return folder
+
+
+def write_number_bundle(folder: Path) -> Path:
+    """A bundle for PNG images that predicts the number "lesion load", with intervals, correction and scores."""
+    steps = [{"step": "grayscale"}, {"step": "resize", "size": [SIDE, SIDE]}]
+    member = _member((SIDE, SIDE), PreprocessingConfig.model_validate({"steps": steps}), "unlike_training/1.npz")
+    member = replace(member, classes=(), scaling=TargetScaling(0.0, 0.5))
+    rule = NumberRule("subject", IntervalRule("absolute", 0.9, 0.4), BiasCorrection(0.5, 0.1))
+    choices = NumberChoices(rule, Estimate(0.85, 0.7, 0.95), Estimate(0.8), 20, 20, 0.95, ())
+    fields = {"classes": (), "target": NUMBER, "number": choices, "internal_scores": number_scores()}
+    _write(
+        folder, member, SPOT, "images", lambda place: [_save(place, number) for number in (1, 2)], _unlike(), **fields
+    )
+    return folder
+
+
+def number_scores() -> NumberInternalScores:
+    """Scores on a test set of ten subjects."""
+    names, truth = [f"P{number}" for number in range(10)], np.arange(10) / 10
+    found = NumberPredictions.from_outputs(
+        names, truth[:, None] + 0.1, target=NUMBER, split_unit="subject", subjects=names, targets=truth
+    )
+    return NumberInternalScores(evaluate_numbers(found, resamples=50), None)
 
 
 def scores() -> InternalScores:
@@ -214,7 +244,10 @@ def _write(
 ) -> None:
     for name in ("networks", REFERENCE, "unlike_training"):
         (folder / name).mkdir(parents=True)
-    write_linear(folder / "networks" / "1.onnx", _weights(spot, member.image_size), (1, *member.image_size))
+    weights = _weights(spot, member.image_size)
+    is_number = member.scaling is not None
+    weights = weights[:, 1:] if is_number else weights  # the second logit is the number
+    write_linear(folder / "networks" / "1.onnx", weights, (1, *member.image_size))
     if unlike:
         unlike.save(folder / "unlike_training" / "1.npz")
     else:
@@ -223,7 +256,7 @@ def _write(
         saved.save(folder / INTERNAL_SCORES)
         fields["internal_scores"] = INTERNAL_SCORES
     write_references(folder / REFERENCE)
-    manifest = replace(_manifest(member, inputs), choices=_choices() if unlike else None, **fields)
+    manifest = replace(_manifest(member, inputs), choices=_choices() if unlike and not is_number else None, **fields)
     bundle = Bundle.from_manifest(folder, manifest)
     found = scan_unlabelled(folder / REFERENCE, bundle_reading(manifest, DataConfig()), SILENT)
     cache = folder.with_name(f"{folder.name}-cache")
@@ -232,7 +265,7 @@ def _write(
     references = tuple(
         Reference(
             sample,
-            dict(zip(CLASSES, softmax(logits[[row]].astype(float))[0].tolist(), strict=True)),
+            {} if is_number else dict(zip(CLASSES, softmax(logits[[row]].astype(float))[0].tolist(), strict=True)),
             (tuple(logits[row].tolist()),),
             (() if distances is None else tuple(distances[row].tolist()),),
             (tuple(prepared[row].tolist()),),

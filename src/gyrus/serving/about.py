@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from gyrus.evaluation.number_metrics import number_headlines
+from gyrus.evaluation.number_result import NumberEvaluation, NumberScores
 from gyrus.evaluation.result import Estimate, Evaluation, headlines_of, subset_name, unit_name
 from gyrus.export.manifest import RESEARCH_ONLY, BundleManifest, Choices, OperatingPoint
 from gyrus.imaging.decoding import IMAGE_EXTENSIONS
@@ -22,7 +24,7 @@ def describe(
     *,
     heat_map: bool,
     compares: bool,
-    evaluation: Evaluation | None = None,
+    evaluation: Evaluation | NumberEvaluation | None = None,
 ) -> dict[str, Any]:
     """The answer of ``/v1/classifier``.
 
@@ -42,6 +44,7 @@ def describe(
         "title": manifest.title,
         "version": manifest.created,
         "classes": list(manifest.classes),
+        "number": _number(manifest) if manifest.target.is_number else None,
         "input": "volume" if of_volumes else "stack" if takes_stacks(manifest) else "slice",
         "licence": manifest.licence,
         "intended_use": manifest.intended_use,
@@ -68,7 +71,25 @@ def takes_stacks(manifest: BundleManifest) -> bool:
     return manifest.inputs == "images" and (manifest.stack is not None or manifest.slices is not None)
 
 
-def _headline(evaluation: Evaluation) -> list[dict[str, Any]]:
+def _number(manifest: BundleManifest) -> dict[str, Any]:
+    """The number that is predicted, and its prediction intervals."""
+    choices, about = manifest.number, {"name": manifest.target.name, "sd_of_training": manifest.number_sd}
+    rule = choices.rule if choices else None
+    if choices is None or rule is None or rule.interval is None or choices.coverage is None:
+        return {**about, "interval": None}
+    return {
+        **about,
+        "interval": {
+            "coverage": rule.interval.level,
+            "measured": _estimate(choices.coverage),
+            "level": choices.level,
+            "unit": rule.unit,
+            "test_count": choices.test_count,
+        },
+    }
+
+
+def _headline(evaluation: Evaluation | NumberEvaluation) -> list[dict[str, Any]]:
     scores = evaluation.headline
     about = {
         "unit": unit_name(evaluation, scores),
@@ -76,15 +97,22 @@ def _headline(evaluation: Evaluation) -> list[dict[str, Any]]:
         "level": evaluation.level,
         "measured_on": subset_name(evaluation.subset),
     }
-    titles = headlines_of(scores)
-    return [{"title": title, **_estimate(scores.metrics[name]), **about} for name, title in titles.items()]
+    if isinstance(scores, NumberScores):
+        titles, from_0_to_1 = number_headlines(), False
+    else:
+        titles, from_0_to_1 = headlines_of(scores), True
+    return [
+        {"title": title, **_estimate(scores.metrics[name]), **about, "from_0_to_1": from_0_to_1}
+        for name, title in titles.items()
+    ]
 
 
 def _accuracy(point: OperatingPoint, choices: Choices) -> list[dict[str, Any]]:
     if "accuracy" not in point.rates:
         return []
     about = {"unit": point.unit, "count": choices.test_count, "level": choices.level, "measured_on": "test set"}
-    return [{"title": "Accuracy at the operating point", **_estimate(point.rates["accuracy"]), **about}]
+    accuracy = _estimate(point.rates["accuracy"])
+    return [{"title": "Accuracy at the operating point", **accuracy, **about, "from_0_to_1": True}]
 
 
 def _point(point: OperatingPoint, choices: Choices) -> dict[str, Any]:

@@ -13,7 +13,17 @@ from gyrus.datasets.sources.subject_rules import subjects_from_names
 from gyrus.errors import GyrusError
 from gyrus.export.bundle import Bundle
 from gyrus.imaging.decoding import GrayWindow, decode
-from gyrus.inference.columns import BY_SUBJECT, CALIBRATED, DECISION, LIKE_TRAINING, MOST_UNLIKE, PREDICTION_SET
+from gyrus.inference.columns import (
+    BY_SUBJECT,
+    CALIBRATED,
+    CORRECTED,
+    DECISION,
+    INTERVAL_HIGH,
+    INTERVAL_LOW,
+    LIKE_TRAINING,
+    MOST_UNLIKE,
+    PREDICTION_SET,
+)
 from gyrus.inference.columns import SUBJECT_LIKE_TRAINING as SUBJECT_P
 from gyrus.inference.decision_rule import softmax
 from gyrus.inference.unlike_training import PARTS, alarm_limit
@@ -141,22 +151,21 @@ class Answering:
         if not outputs and not request.bad:
             return _failure(RequestError(422, "There is no scan in the upload. Send a PNG, NIfTI or DICOM file."))
         names = [each.scan.name for each in request.scans]
-        decided = self._decided(request.scans, [logits for logits, _ in outputs]) if outputs else []
+        logits_of_scans = [logits for logits, _ in outputs]
+        answer_all = self._numbers if self.bundle.manifest.target.is_number else self._classified
+        found = answer_all(request.scans, logits_of_scans) if outputs else []
         answers = []
-        for name, scan, (logits, distances), decision in zip(names, request.scans, outputs, decided, strict=True):
-            probabilities = softmax(logits).mean(axis=0)
+        for name, scan, (_, distances), answer in zip(names, request.scans, outputs, found, strict=True):
             notes, view = [*scan.notes, *scan.scan.notes], None
             if len(scan) > 1:
                 notes.append(f"the answer is the mean of {counted(len(scan), 'slice')}")
-            notes += decision.pop("notes")
+            notes += answer.pop("notes")
             if request.view:
                 view = self._view(scan.scan)
             answers.append(
                 {
                     "name": name,
-                    "prediction": self._classes[int(probabilities.argmax())],
-                    "probabilities": self._by_class(probabilities),
-                    **decision,
+                    **answer,
                     **self._likeness(name, len(scan), distances),
                     "notes": [*notes, *self._warnings],
                     "view": view,
@@ -165,15 +174,58 @@ class Answering:
         problems = [{"name": each.name, "error": each.reason} for each in request.bad]
         return {"status": 200 if answers else 422, "body": {"answers": answers, "problems": problems}}
 
+    def _numbers(self, scans: Sequence[Prepared], outputs: Sequence[np.ndarray]) -> list[dict[str, Any]]:
+        """The predicted number of each scan, its interval and the corrected number."""
+        levels, rule = self.bundle.manifest.levels, self.bundle.number_rule
+        means = np.stack([each.mean(axis=0) for each in outputs])
+        predicted, quantiles = means[:, levels.index(0.5) if levels else 0], means if levels else means[:, :0]
+        subjects, keys = _subjects_of(scans)
+        by_subject = rule is not None and rule.unit == "subject"
+        columns = {}
+        if rule:  # the images of a scan have the same weight, as those of a subject
+            rows = np.repeat(np.arange(len(scans)), [len(each) for each in outputs] if by_subject else 1)
+            every = np.concatenate(outputs) if by_subject else means
+            numbers = every[:, levels.index(0.5) if levels else 0]
+            samples, units = [f"sample {row}" for row in range(len(rows))], [keys[row] for row in rows]
+            found = rule.columns(numbers, every if levels else every[:, :0], samples, units)
+            prefix = BY_SUBJECT if by_subject else ""
+            first = np.unique(rows, return_index=True)[1]
+            columns = {name.removeprefix(prefix): values[first] for name, values in found.items()}
+        answers = []
+        for number, key in enumerate(keys):
+            one = {name: float(values[number]) for name, values in columns.items()}
+            together = keys.count(key) if by_subject else 1
+            notes = [
+                f"interval and correction are those of the {together} scans of subject {subjects[number]} together"
+            ]
+            answers.append(
+                {
+                    "prediction": float(predicted[number]),
+                    "interval": {"low": one[INTERVAL_LOW], "high": one[INTERVAL_HIGH]} if INTERVAL_LOW in one else None,
+                    "corrected_prediction": one.get(CORRECTED),
+                    "quantiles": {f"{level:g}": float(quantiles[number, place]) for place, level in enumerate(levels)}
+                    or None,
+                    "notes": notes if together > 1 and one else [],
+                }
+            )
+        return answers
+
+    def _classified(self, scans: Sequence[Prepared], logits: Sequence[np.ndarray]) -> list[dict[str, Any]]:
+        """The probabilities of each scan, and what was decided."""
+        answers = []
+        for each, decision in zip(logits, self._decided(scans, logits), strict=True):
+            probabilities = softmax(each).mean(axis=0)
+            best = self._classes[int(probabilities.argmax())]
+            answers.append({"prediction": best, "probabilities": self._by_class(probabilities), **decision})
+        return answers
+
     def _decided(self, scans: Sequence[Prepared], logits: Sequence[np.ndarray]) -> list[dict[str, Any]]:
         """What calibration, operating point and conformal set say about each scan."""
         nothing: dict[str, Any] = {"calibrated_probabilities": None, "decision": None, "prediction_set": None}
         rule = self.bundle.decision_rule
         if rule is None:
             return [{**nothing, "notes": []} for _ in scans]
-        names = [each.scan.name for each in scans]
-        subjects = subjects_from_names(names, [None] * len(names)).subjects
-        keys = [f"subject {one}" if one else f"scan {number}" for number, one in enumerate(subjects)]
+        subjects, keys = _subjects_of(scans)
         by_subject = rule.unit == "subject"
         if by_subject:
             repeats = [len(each) for each in logits]
@@ -253,6 +305,13 @@ class Answering:
 
     def _by_class(self, values: np.ndarray) -> dict[str, float]:
         return dict(zip(self._classes, map(float, values), strict=True))
+
+
+def _subjects_of(scans: Sequence[Prepared]) -> tuple[list[str | None], list[str]]:
+    """The subject of each scan by its name, and a key that scans of one subject share."""
+    names = [each.scan.name for each in scans]
+    subjects = subjects_from_names(names, [None] * len(names)).subjects
+    return subjects, [f"subject {one}" if one else f"scan {number}" for number, one in enumerate(subjects)]
 
 
 def _pooled(logits: np.ndarray) -> np.ndarray:

@@ -18,9 +18,8 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from gyrus.datasets.targets import refuse_number
 from gyrus.errors import GyrusError
-from gyrus.evaluation.external_validation import InternalScores
+from gyrus.evaluation.number_external import load_internal_scores
 from gyrus.export.bundle import BundleEngine, read_manifest
 from gyrus.export.hub import local_bundle
 from gyrus.serving.about import describe
@@ -70,20 +69,41 @@ class Data(BaseModel):
     data: str
 
 
-class Answer(BaseModel):
-    """The answer for one scan."""
+class _AnyAnswer(BaseModel):
+    """What every answer for one scan has."""
 
     name: str
-    prediction: str
-    probabilities: dict[str, float]
-    calibrated_probabilities: dict[str, float] | None
-    decision: str | None
-    prediction_set: list[str] | None
     p_like_training: float | None
     unlike: bool | None
     most_unlike_in: str | None
     notes: list[str]
     view: Data | None
+
+
+class Answer(_AnyAnswer):
+    """The answer of a classifier for one scan."""
+
+    prediction: str
+    probabilities: dict[str, float]
+    calibrated_probabilities: dict[str, float] | None
+    decision: str | None
+    prediction_set: list[str] | None
+
+
+class Range(BaseModel):
+    """A prediction interval."""
+
+    low: float
+    high: float
+
+
+class NumberAnswer(_AnyAnswer):
+    """The predicted number for one scan, for bundles that predict a number."""
+
+    prediction: float
+    interval: Range | None
+    corrected_prediction: float | None
+    quantiles: dict[str, float] | None
 
 
 class Problem(BaseModel):
@@ -96,7 +116,7 @@ class Problem(BaseModel):
 class Answers(BaseModel):
     """The answers to a request."""
 
-    answers: list[Answer]
+    answers: list[Answer | NumberAnswer]
     problems: list[Problem]
     seconds: float
 
@@ -167,9 +187,9 @@ def create_app(
     folder, limits = local_bundle(bundle, display.say)[0].absolute(), limits or ServingLimits()
     verify_bundle(folder, display=display).require_passed()
     manifest = read_manifest(folder)
-    refuse_number(manifest.target, "Served bundles", "Predict with gyrus predict.")
     compares = any(member.unlike_training for member in manifest.members)
-    internal = InternalScores.load(folder / manifest.internal_scores) if manifest.internal_scores else None
+    scores = manifest.internal_scores
+    internal = load_internal_scores(folder / scores, manifest.target) if scores else None
     metrics = Metrics()
 
     @asynccontextmanager

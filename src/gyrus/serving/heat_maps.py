@@ -59,6 +59,8 @@ the deletion curves."""
 def why_not(bundle: Bundle) -> str:
     """Why a bundle gives no heat maps; empty if it does."""
     about = bundle.manifest
+    if about.target.is_number:
+        return "Heat maps are of classes here, and this network predicts a number. Explain its run with gyrus explain."
     if len(bundle.members) > 1:
         return "Heat maps are of one network, and this classifier is an ensemble. Explain its runs with gyrus explain."
     if bundle.members[0].about.patches:

@@ -17,11 +17,41 @@ export function mostProbable(answer) {
 }
 
 /**
+ * Whether an answer is a number, and no class.
+ * @param {any} answer As the server gives it.
+ * @returns {boolean}
+ */
+export function isNumber(answer) {
+  return typeof answer.prediction === "number";
+}
+
+/**
+ * What the columns of the table of answers show of an answer.
+ * @param {any} answer As the server gives it.
+ * @returns {string[]} Class and probability, or number and interval; operating point, or corrected number; set.
+ */
+export function shortTexts(answer) {
+  if (isNumber(answer)) return [number(answer.prediction), intervalWords(answer) || "–", answer.corrected_prediction == null ? "–" : number(answer.corrected_prediction), ""];
+  const { name, value } = mostProbable(answer);
+  return [visible(name), probability(value), decisionWord(answer), setWords(answer)];
+}
+
+/**
  * The name of a scan, and the answer in a sentence.
  * @param {any} answer As the server gives it.
+ * @param {any} classifier As the server gives it.
  * @returns {any[]}
  */
-export function headlineElements(answer) {
+export function headlineElements(answer, classifier) {
+  if (isNumber(answer)) {
+    const { name, interval } = classifier.number;
+    const words = answer.interval ? `, ${percent(interval.coverage)} prediction interval ${intervalWords(answer)}` : "";
+    return [
+      nameElement(answer.name),
+      element("p.verdict", {}, `Predicted ${visible(name)}: `, element("b", {}, number(answer.prediction)), `${words}.`),
+      ...(answer.unlike ? [unlikeWarning(answer)] : []),
+    ];
+  }
   const kind = answer.calibrated_probabilities ? "calibrated probability" : "probability (not calibrated)";
   const { name, value } = mostProbable(answer);
   return [
@@ -38,16 +68,14 @@ export function headlineElements(answer) {
  * @returns {any[]}
  */
 export function answerElements(answer, classifier) {
+  if (isNumber(answer)) return numberElements(answer, classifier);
   const probabilities = answer.calibrated_probabilities ?? answer.probabilities;
   return [
     ...pointElements(answer, probabilities, classifier),
     element("h3", {}, "Probability of each class"),
     bars(probabilities, answer, classifier.classes),
     ...setElements(answer, classifier.prediction_sets),
-    element("h3", {}, "Comparison with the training data"),
-    ...likenessElements(answer),
-    ...(answer.notes.length ? [element("h3", {}, "Notes"), list(answer.notes)] : []),
-    element("p.note", {}, visible(classifier.research_only)),
+    ...closingElements(answer, classifier),
   ];
 }
 
@@ -108,9 +136,9 @@ export function likenessWord(answer) {
  * @returns {string}
  */
 export function summary(answer) {
-  const { name, value } = mostProbable(answer);
+  const [what, how] = shortTexts(answer);
   const parts = [
-    `${visible(answer.name)}: ${visible(name)}, probability ${probability(value)}.`,
+    isNumber(answer) ? `${visible(answer.name)}: ${what}${answer.interval ? `, prediction interval ${how}` : ""}.` : `${visible(answer.name)}: ${what}, probability ${how}.`,
     answer.decision ? `${decisionWord(answer)} at the operating point.` : "",
     answer.unlike ? "Warning: this scan is unlike the training data." : "",
   ];
@@ -136,14 +164,16 @@ export function classifierElements(classifier) {
       {},
       ...fact("Intended use", classifier.intended_use),
       ...fact("Input", inputWords(classifier.input)),
-      ...fact("Classes", joined(classifier.classes, "and")),
+      ...(classifier.number ? fact("Predicts", classifier.number.name) : fact("Classes", joined(classifier.classes, "and"))),
       ...fact("Licence", classifier.licence),
       ...fact("Exported", classifier.version.replace("T", " ").replace("+00:00", " UTC")),
     ),
     element("h3", {}, "Measured performance"),
     ...scoreElements(classifier.scores),
-    element("h3", {}, "Operating point"),
-    point
+    ...(classifier.number ? intervalElements(classifier.number) : [element("h3", {}, "Operating point")]),
+    classifier.number
+      ? null
+      : point
       ? element(
           "div",
           {},
@@ -153,6 +183,50 @@ export function classifierElements(classifier) {
         )
       : element("p", {}, "This bundle has none, so scans are called neither positive nor negative."),
   ].filter((each) => each !== null);
+}
+
+function numberElements(answer, classifier) {
+  const { name, interval } = classifier.number;
+  const rows = [
+    [`Predicted ${visible(name)}`, number(answer.prediction)],
+    ...(answer.interval ? [[`${percent(interval.coverage)} prediction interval`, intervalWords(answer)]] : []),
+    ...Object.entries(answer.quantiles ?? {}).map(([level, value]) => [`Predicted quantile ${level}`, number(value)]),
+    ...(answer.corrected_prediction == null ? [] : [["Corrected for the bias towards the mean", number(answer.corrected_prediction)]]),
+  ];
+  const isOfMany = interval?.unit === "subject" && classifier.input === "slice";
+  return [
+    element("h3", {}, "Prediction"),
+    element(
+      "table.rates",
+      {},
+      element("caption.visually-hidden", {}, `Predicted ${visible(name)}`),
+      element("tbody", {}, ...rows.map(([title, text]) => element("tr", {}, element("th", { scope: "row" }, title), element("td", {}, text)))),
+    ),
+    ...(answer.interval ? [element("p.note", {}, coverageWords(interval))] : [element("p.note", {}, "This bundle has no prediction intervals.")]),
+    ...(isOfMany ? [element("p.note", {}, "The interval is that of subjects, each with all its slices. Send the slices of a subject together.")] : []),
+    ...closingElements(answer, classifier),
+  ];
+}
+
+function closingElements(answer, classifier) {
+  return [
+    element("h3", {}, "Comparison with the training data"),
+    ...likenessElements(answer),
+    ...(answer.notes.length ? [element("h3", {}, "Notes"), list(answer.notes)] : []),
+    element("p.note", {}, visible(classifier.research_only)),
+  ];
+}
+
+function intervalWords(answer) {
+  return answer.interval ? `${number(answer.interval.low)} to ${number(answer.interval.high)}` : "";
+}
+
+function coverageWords(interval) {
+  return `The interval is to contain the true number of ${percent(interval.coverage)} of subjects like those of the validation set; measured on the test set (${counted(interval.test_count, interval.unit)}): ${withInterval(interval.measured, interval.level)}.`;
+}
+
+function intervalElements({ interval }) {
+  return [element("h3", {}, "Prediction intervals"), element("p", {}, interval ? coverageWords(interval) : "This bundle has none.")];
 }
 
 function nameElement(name) {
@@ -165,7 +239,7 @@ function unlikeWarning(answer) {
     "div.warning",
     {},
     element("p", {}, element("b", {}, "This scan is unlike the training data"), ` (${pValue(answer.p_like_training)}).${where}`),
-    element("p", {}, "The probabilities and rates below were measured on other scans. Do not rely on them for this one."),
+    element("p", {}, `The ${isNumber(answer) ? "interval and scores" : "probabilities and rates"} below were measured on other scans. Do not rely on them for this one.`),
   );
 }
 
@@ -291,7 +365,7 @@ function scoreElements(scores) {
   const { count, unit, measured_on: where } = scores[0];
   return [
     element("div.tiles", {}, ...scores.map(tile)),
-    element("p.note", {}, `Measured on the ${where}, ${counted(count, unit)}. Dot: score. Bar: confidence interval.`),
+    element("p.note", {}, `Measured on the ${where}, ${counted(count, unit)}.${scores[0].from_0_to_1 ? " Dot: score. Bar: confidence interval." : ""}`),
   ];
 }
 
@@ -301,7 +375,7 @@ function tile(score) {
     {},
     element("span", {}, score.unit ? `${score.title} by ${score.unit}` : score.title),
     element("b", {}, number(score.value)),
-    range(score),
+    score.from_0_to_1 ? range(score) : "",
     element("span", {}, score.low == null ? "no interval" : `${percent(score.level)} CI ${number(score.low)} to ${number(score.high)}`),
   );
 }

@@ -5,18 +5,16 @@
 import {
   answerElements,
   classifierElements,
-  decisionWord,
   headlineElements,
   inputWords,
   likenessWord,
-  mostProbable,
   problemElements,
-  setWords,
+  shortTexts,
   summary,
   waitingElements,
 } from "./answer.js";
 import { asCsv, asJson, download } from "./downloads.js";
-import { byId, counted, element, megabytes, probability, sentence, visible } from "./elements.js";
+import { byId, counted, element, megabytes, sentence, visible } from "./elements.js";
 import { chosen, dropped, groupScans } from "./files.js";
 import { HeatMapPanel } from "./heat_map.js";
 import { request } from "./requests.js";
@@ -76,7 +74,15 @@ async function start() {
   document.title = `${visible(classifier.title)} · Gyrus`;
   byId("title").textContent = visible(classifier.title);
   const kind = inputWords(classifier.input);
-  byId("subtitle").textContent = `Brain-MRI classifier of ${kind}, ${classifier.classes.length} classes.`;
+  byId("subtitle").textContent = classifier.number
+    ? `Predicts ${visible(classifier.number.name)} from brain-MRI ${kind}.`
+    : `Brain-MRI classifier of ${kind}, ${classifier.classes.length} classes.`;
+  if (classifier.number) {
+    byId("head-answer").textContent = visible(classifier.number.name);
+    byId("head-probability").textContent = "Prediction interval";
+    byId("head-point").textContent = "Corrected";
+    byId("head-set").hidden = true;
+  }
   byId("research-only").textContent = classifier.research_only;
   byId("accepted").textContent = acceptedWords();
   byId("about-content").replaceChildren(...classifierElements(classifier));
@@ -124,7 +130,7 @@ function listen() {
   byId("try-again").addEventListener("click", () => work(rows.filter((row) => row.canTryAgain)));
   byId("clear").addEventListener("click", clear);
   byId("download-csv").addEventListener("click", () => {
-    download(asCsv(...results(), classifier.classes), "gyrus-answers.csv", "text/csv;charset=utf-8");
+    download(asCsv(...results(), classifier), "gyrus-answers.csv", "text/csv;charset=utf-8");
   });
   byId("download-json").addEventListener("click", () => {
     download(asJson(classifier, ...results()), "gyrus-answers.json", "application/json");
@@ -135,7 +141,8 @@ function listen() {
 async function add(found) {
   if (!classifier || !found.length) return;
   // What was chosen for subjects with many slices is applied to all slices of a subject together.
-  const bySubject = classifier.input === "slice" && classifier.operating_point?.unit === "subject";
+  const unit = (classifier.operating_point ?? classifier.number?.interval)?.unit;
+  const bySubject = classifier.input === "slice" && unit === "subject";
   const options = { bytes: bySubject ? classifier.limits.bytes : 0, stacked: classifier.input === "stack" };
   const { scans, leftOut } = await groupScans(found, classifier.accepts, options);
   const words = leftOut.length ? `Left out: ${counted(leftOut.length, "file")} that hold no scan (${leftOut.slice(0, 3).map(visible).join(", ")}${leftOut.length > 3 ? ", …" : ""}).` : "";
@@ -265,7 +272,7 @@ async function show(row) {
     await heatMap.showFor(null);
     return;
   }
-  headline.replaceChildren(...headlineElements(row.answer));
+  headline.replaceChildren(...headlineElements(row.answer, classifier));
   place.replaceChildren(...answerElements(row.answer, classifier));
   try {
     if (!row.picture) {
@@ -321,10 +328,7 @@ function update(row, changes) {
   Object.assign(row, changes);
   const { answer: given, status } = row;
   const titles = { waiting: "Waiting", sending: row.words, answered: "Answered", problem: "No answer", stopped: "Stopped" };
-  const best = given && mostProbable(given);
-  const texts = given
-    ? [visible(best.name), probability(best.value), decisionWord(given), setWords(given), likenessWord(given)]
-    : ["", "", "", "", ""];
+  const texts = given ? [...shortTexts(given), likenessWord(given)] : ["", "", "", "", ""];
   row.button.textContent = visible(row.name);
   [titles[status], ...texts].forEach((text, column) => (row.cells[column].textContent = text));
   const hasWords = status === "problem";
@@ -332,6 +336,7 @@ function update(row, changes) {
   // The reason takes the place of class and probability, which there are none of.
   row.cells[0].colSpan = hasWords ? 3 : 1;
   for (const cell of row.cells.slice(1, 3)) cell.hidden = hasWords;
+  row.cells[4].hidden = Boolean(classifier.number);
   row.cells[0].className = `status ${status}`;
   row.line.classList.toggle("unlike", Boolean(given?.unlike));
   byId("table").hidden = rows.length < 2;
