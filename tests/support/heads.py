@@ -101,6 +101,14 @@ def _minc(array: np.ndarray, path: Path) -> Path:
     return path
 
 
+def _tensor(array: np.ndarray, path: Path) -> Path:
+    import torch
+
+    content = {"images": {"image": (torch.from_numpy(array)[None], OBLIQUE)}, "masks": {}, "additional_data": {}}
+    torch.save(content, path)
+    return path
+
+
 FORMATS: dict[str, Callable[[np.ndarray, Path], Path]] = {
     "a.nii": nifti,
     "a.nii.gz": nifti,
@@ -114,5 +122,6 @@ FORMATS: dict[str, Callable[[np.ndarray, Path], Path]] = {
     "a.mha": _simpleitk,
     "a.mhd": _simpleitk,
     "a.npz": _npz,
+    "a.pt": _tensor,
 }
 """File name to the function that writes a volume under it, by the usual library."""

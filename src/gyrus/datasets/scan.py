@@ -41,7 +41,7 @@ from gyrus.datasets.sample_files import (
     assumed_to_json,
     may_be_dicom,
 )
-from gyrus.datasets.sources import bids, huggingface, id_table, medmnist, parquet, table
+from gyrus.datasets.sources import bids, caps, huggingface, id_table, medmnist, parquet, table
 from gyrus.datasets.sources import dicom_series as dicom
 from gyrus.datasets.sources.accounting import count_files
 from gyrus.datasets.sources.channels import group_channels, list_given_files
@@ -66,8 +66,8 @@ _CHUNK = 64
 _PARQUET_CHUNK = 1024
 """Images that one task checks."""
 
-_ARRAYS = (".npy", ".npz")
-"""Arrays may hold anything; they are read as volumes only if the source is named."""
+_ARRAYS = (".npy", ".npz", ".pt")
+"""Arrays and tensors may hold anything; they are read as volumes only if the source is named."""
 
 Finding = Inspection | UnusableImageError
 
@@ -102,6 +102,10 @@ SOURCES: dict[str, Source] = {
     "parquet": Source(parquet.list_samples, "parquet with a column of image bytes, or a folder of such files"),
     "volumes": Source(list_volumes, "a folder of NIfTI or other volumes, one folder per class, or one volume"),
     "bids": Source(bids.list_samples, "a BIDS data set: sub-*/anat/*.nii.gz and participants.tsv"),
+    "caps": Source(
+        caps.list_samples,
+        "a CAPS of Clinica (subjects/sub-*/ses-*) or tensors of ClinicaDL, with a TSV of labels",
+    ),
     "dicom": Source(dicom.list_samples, "a folder of DICOM series, one folder per class, or one DICOM file"),
     "huggingface": Source(huggingface.list_samples, "hf:owner/name or hf:owner/name:config"),
     "medmnist": Source(medmnist.list_samples, "an .npz file of MedMNIST: train_images, train_labels, val_images ..."),
@@ -325,6 +329,8 @@ def _recognise(path: str | Path, request: ScanRequest) -> str:
     if place.suffix.lower() in table.TABLE_EXTENSIONS:
         if parquet.holds_images(place, request.columns.get("image")):
             return "parquet"
+        if caps.is_table_of_caps(place):
+            return "caps"
         return "ids" if id_table.has_ids(place, request) else "table"
     known = {
         "images": IMAGE_EXTENSIONS,
@@ -341,6 +347,8 @@ def _recognise(path: str | Path, request: ScanRequest) -> str:
 def _recognise_folder(path: Path, request: ScanRequest) -> str:
     if parquet.image_files(path, request.columns.get("image")):
         return "parquet"
+    if caps.is_caps(path):
+        return "caps"
     if table.path_tables(path, request.columns):
         return "table"
     if bids.is_bids(path):

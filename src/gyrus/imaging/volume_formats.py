@@ -1,4 +1,4 @@
-"""Read volumes from NIfTI, Analyze, MGH, MINC, NRRD, MetaImage and NumPy files; write them as NIfTI."""
+"""Read volumes from NIfTI, Analyze, MGH, MINC, NRRD, MetaImage, NumPy and PyTorch files; write them as NIfTI."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
+from threading import Lock
 from typing import IO, Any
 
 import numpy as np
@@ -39,10 +40,14 @@ _SAME_PLACE = 1.0
 _SCALED_AT_ONCE = 1 << 22
 """Voxels that are scaled at a time, in double precision."""
 
+_allowed_kinds = Lock()
+"""Held while PyTorch is told which kinds of objects a file may hold, because all threads share that list."""
+
 _MILLIMETRES = {"meter": 1000.0, "mm": 1.0, "micron": 0.001}
 
 _NAMES = {".nii": "NIfTI", ".nii.gz": "NIfTI", ".hdr": "NIfTI or Analyze", ".mgh": "MGH", ".mgz": "MGH"}
 _NAMES |= {".nrrd": "NRRD", ".nhdr": "NRRD", ".mha": "MetaImage", ".mhd": "MetaImage", ".npy": "NumPy", ".npz": "NumPy"}
+_NAMES |= {".pt": "PyTorch"}
 _ENDS_EARLY = (
     *("truncated", "ended before", "got 0 bytes", "too small for requested", "greater than file size", "eof:"),
     *("cannot read data", "not read completely", "less than the expected", "hit end of file", "bytes, got"),
@@ -364,6 +369,39 @@ def _read_npy(path: Path, assumed: AssumedGeometry) -> Volume:
         return Volume.from_array(np.asarray(array).reshape(shape), assumed.affine(shape, None))
 
 
+def _read_tensor(path: Path, assumed: AssumedGeometry) -> Volume:
+    """A tensor (1, X, Y, Z) as ClinicaDL 1 saves it, or the images with their affines of ClinicaDL 2.
+
+    The file is read without executing anything that it contains.
+    """
+    import pickle
+
+    import torch
+    from torch.serialization import safe_globals
+
+    # Affines are arrays of NumPy; these are all that is needed to read arrays of numbers.
+    kinds = [type(np.dtype(name)) for name in ("float32", "float64")]
+    rebuild: Any = np.empty(0).__reduce__()[0]
+    try:
+        with _allowed_kinds, safe_globals([rebuild, np.ndarray, np.dtype, *kinds]):
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        reason = "it contains more than tensors and numbers, and would have to be executed; save the image alone"
+        raise UnusableImageError("unreadable", reason) from error
+    affine = None
+    if isinstance(content, dict) and isinstance(content.get("images"), dict):
+        content, affine = content["images"].get("image", (None, None))
+    if not isinstance(content, torch.Tensor) or content.is_complex() or content.layout != torch.strided:
+        raise UnusableImageError("not an image", "the file holds no tensor of an image")
+    shape = tuple(content.shape[1:] if content.ndim == 4 and len(content) == 1 else content.shape)
+    if len(shape) != 3:
+        words = f"the tensor has the shape {' x '.join(map(str, content.shape))}; a volume is 1 x X x Y x Z"
+        raise UnusableImageError("several volumes" if len(shape) > 3 else "not an image", words)
+    with _reserve(shape, content.element_size()):
+        array = content.reshape(shape).to(torch.float32).numpy()
+        return Volume.from_array(array, assumed.affine(shape, None) if affine is None else np.asarray(affine))
+
+
 def _read_npz(path: Path, assumed: AssumedGeometry) -> Volume:
     """A NumPy archive with one array, or one named ``array``; ``affine`` or ``spacing`` are used if present."""
     try:
@@ -435,6 +473,7 @@ FORMATS: dict[str, Format] = {
     ".mha": _SIMPLEITK,
     ".mhd": Format(_read_simpleitk, _named_in_header),
     ".npy": Format(_read_npy, _alone),
+    ".pt": Format(_read_tensor, _alone),
     ".npz": Format(_read_npz, _alone),
 }
 """The formats by extension."""

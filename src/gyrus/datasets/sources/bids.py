@@ -28,7 +28,7 @@ _ENTITY = re.compile(r"(?:^|_)(?P<name>[a-z]+)-(?P<value>[A-Za-z0-9+]+)")
 _OTHER_ENTITIES = ("datatype", "suffix", "extension")
 _DERIVATIVES = "derivatives"
 
-_LABEL_MAPS = ("mask", "dseg", "probseg", "roi")
+LABEL_MAPS = ("mask", "dseg", "probseg", "roi")
 """Suffixes of files that hold labels of voxels."""
 
 ORIGINAL = "original_id"
@@ -68,7 +68,7 @@ def list_samples(path: Path, request: ScanRequest) -> Listing:
         raise DataError(f"The folder {place} does not exist.")
     wanted = {name: {_value(value.strip(), name) for value in str(text).split(",")} for name, text in asked.items()}
     volumes = list(_volumes(place, path))
-    maps = [] if "suffix" in asked else [one["path"] for one in volumes if one["suffix"] in _LABEL_MAPS]
+    maps = [] if "suffix" in asked else [one["path"] for one in volumes if one["suffix"] in LABEL_MAPS]
     found = [
         entities
         for entities in volumes
