@@ -224,6 +224,13 @@ class TableEncoder(Saved):
         return tuple(name for column in self.columns for name in column.features)
 
     @property
+    def needed_columns(self) -> tuple[str, ...]:
+        """The columns that a table must have, with those of the harmonisation."""
+        how = self.harmonisation
+        further = (how.site, *(column.name for column in how.kept)) if how else ()
+        return tuple(dict.fromkeys((*(column.name for column in self.columns), *further)))
+
+    @property
     def text(self) -> str:
         """The columns and what they hold, in one line."""
         harmonised = f"; harmonised: {self.harmonisation.text}" if self.harmonisation else ""

@@ -46,7 +46,9 @@ class LoadedMember:
         pixels = self.about.preprocessing.apply(image)
         return pixels, image_statistics(pixels, self.about.preprocessing.intensity)
 
-    def outputs(self, pixels: np.ndarray, statistics: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def outputs(
+        self, pixels: np.ndarray, statistics: np.ndarray, table: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """The logits float32 (N, K), in the order of ``about.classes``, and the embeddings (N, F) of prepared pixels.
 
         Of a number the K outputs are the number, or its quantiles.
@@ -54,6 +56,7 @@ class LoadedMember:
         Args:
             pixels: uint8 (N, C, *spatial), from :meth:`prepare`.
             statistics: As :meth:`prepare` returns them.
+            table: float32 (N, T), the features of a table, for a network that takes them.
 
         Raises:
             DataError: The network takes images of another size.
@@ -61,12 +64,22 @@ class LoadedMember:
         self.require_size(pixels.shape[1:])
         step = images_at_once(pixels.shape[1:])
         parts = (slice(start, start + step) for start in range(0, len(pixels), step))
-        found = np.concatenate([self.engine(self.inputs(pixels[part], statistics[part])) for part in parts])
+        found = np.concatenate(
+            [
+                self.engine(self.inputs(pixels[part], statistics[part], None if table is None else table[part]))
+                for part in parts
+            ]
+        )
         return found[:, : len(self.columns)], found[:, len(self.columns) :]
 
-    def inputs(self, pixels: np.ndarray, statistics: np.ndarray) -> np.ndarray:
+    def inputs(self, pixels: np.ndarray, statistics: np.ndarray, table: np.ndarray | None = None) -> np.ndarray:
         """What the network gets (N, C, *spatial) of prepared pixels; arguments as for :meth:`outputs`."""
-        return self.about.normalisation.apply(pixels, statistics)
+        images = self.about.normalisation.apply(pixels, statistics)
+        if table is None:
+            return images
+        planes = table.reshape(*table.shape, *[1] * (images.ndim - 2))
+        planes = np.broadcast_to(planes, (*table.shape, *images.shape[2:]))
+        return np.concatenate([images, planes], axis=1, dtype=np.float32)
 
     def require_size(self, shape: tuple[int, ...]) -> None:
         """Refuse prepared pixels of another size than the network takes.

@@ -23,7 +23,7 @@ _ADDRESS = re.compile(r"(?P<repository>\w[\w.-]*/\w[\w.-]*)(?:@(?P<revision>\w[\
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _NAME = r"\w[\w.-]*"
 _OWN_FILES = re.compile(
-    r"(?:bundle|bundle\.schema|training_subjects|internal_scores)\.json|model_card\.md|SHA256SUMS"
+    r"(?:bundle|bundle\.schema|training_subjects|internal_scores)\.json|model_card\.md|reference_table\.csv|SHA256SUMS"
     rf"|networks/{_NAME}\.(?:onnx|xml|bin)|unlike_training/{_NAME}\.npz"
     rf"|reference/(?:{_NAME}/)*{_NAME}\.(?:png|nii\.gz|nii)",
     re.ASCII,

@@ -18,11 +18,13 @@ from pydantic import TypeAdapter
 from gyrus.datasets.patches import PatchConfig
 from gyrus.datasets.slice_stacks import StackConfig
 from gyrus.datasets.slices import SliceConfig
+from gyrus.datasets.table_features import TableEncoder
 from gyrus.datasets.targets import CLASSES, Target, TargetScaling
 from gyrus.errors import DataError
 from gyrus.evaluation.result import Estimate, Unit
 from gyrus.files import file_digest, read_lines, reading, write_text
 from gyrus.inference.decision_rule import SHIPPED_SETS, ConformalLimit, DecisionRule, Threshold
+from gyrus.inference.late_fusion import LateFusion
 from gyrus.inference.number_rule import NumberRule
 from gyrus.serialisation import Saved
 from gyrus.transforms.normalisation import Normalisation
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
 BUNDLE, CHECKSUMS, SCHEMA_FILE = "bundle.json", "SHA256SUMS", "bundle.schema.json"
 TRAINING_SUBJECTS, MODEL_CARD, REFERENCE = "training_subjects.json", "model_card.md", "reference"
 UNLIKE_TRAINING, INTERNAL_SCORES = "unlike_training", "internal_scores.json"
+REFERENCE_TABLE = "reference_table.csv"
 HUB_PREFIX = "hf:"
 """Prefix of bundles on the Hugging Face Hub (:mod:`gyrus.export.hub`), as opposed to folders."""
 
@@ -80,6 +83,10 @@ class Member:
             None where the run has none.
         scaling: Mean and standard deviation of the number over the training set, which the network has applied to its
             outputs; None for classes.
+        table: From the columns of a clinical table to features, which the network takes as further channels of the
+            image that are constant over space; None where it takes none.
+        fusion: What combines the answer of the network with that of a classifier on the columns of a table; None where
+            there is none.
     """
 
     networks: Mapping[Format, str]
@@ -95,6 +102,13 @@ class Member:
     run: str
     unlike_training: str | None
     scaling: TargetScaling | None = None
+    table: TableEncoder | None = None
+    fusion: LateFusion | None = None
+
+    @property
+    def encoder(self) -> TableEncoder | None:
+        """From the columns of a table to features; None for images alone."""
+        return self.fusion.encoder if self.fusion else self.table
 
 
 @dataclass(frozen=True)
@@ -410,6 +424,12 @@ class BundleManifest(Saved):
         Differences of answers are relative to it.
         """
         return sum(member.weight * member.scaling.scale if member.scaling else member.weight for member in self.members)
+
+    @property
+    def table_columns(self) -> tuple[str, ...]:
+        """The columns of a clinical table that predictions need; none for images alone."""
+        encoders = [member.encoder for member in self.members if member.encoder]
+        return tuple(dict.fromkeys(name for encoder in encoders for name in encoder.needed_columns))
 
     def difference_text(self, difference: float) -> str:
         """A largest difference of answers, after what it is of: "probabilities 1.2e-07"."""

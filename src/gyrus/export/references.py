@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import csv
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from gyrus.datasets.table_features import TableEncoder
 from gyrus.export.manifest import Member
 from gyrus.synthetic.phantom import generate
 
@@ -77,6 +79,36 @@ def describe_inputs(images: np.ndarray) -> np.ndarray:
 def inputs_apart(found: np.ndarray, expected: np.ndarray) -> float:
     """The largest difference of two descriptions, in units of the standard deviation of each image."""
     return float((np.abs(found - expected) / np.maximum(expected[:, 1:2], 1e-6)).max())
+
+
+def write_reference_table(path: Path, encoders: Sequence[TableEncoder], subjects: Sequence[str]) -> None:
+    """Write a table of the phantoms: for each column its mean, a larger number, and a missing cell; or categories.
+
+    Args:
+        path: The file (.csv).
+        encoders: Of all networks.
+        subjects: The subjects of the references.
+    """
+    columns: dict[str, list[object]] = {"subject": list(subjects)}
+    for encoder in encoders:
+        how = encoder.harmonisation
+        for column in (*encoder.columns, *(how.kept if how else ())):
+            cells: list[object]
+            if column.kind == "number":
+                cells = [column.mean[0] + number * column.scale for number in range(2)]
+            else:
+                # Networks that were trained on other subjects may know fewer categories.
+                known = [set(one.categories) for each in encoders for one in each.columns if one.name == column.name]
+                cells = [*[name for name in column.categories if all(name in names for names in known)][:2]]
+            cells.append("")
+            columns.setdefault(column.name, [cells[row % len(cells)] for row in range(len(subjects))])
+        if how:
+            sites = how.combat.sites
+            columns[how.site] = [sites[row % len(sites)] for row in range(len(subjects))]
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows(zip(*columns.values(), strict=True))
 
 
 def _write_slices(folder: Path, name: str, volume: np.ndarray, *, colour: bool) -> None:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
-import scipy  # loads its submodules on first use
 
 from gyrus.datasets.table_features import TableEncoder
+from gyrus.inference.decision_rule import softmax
 from gyrus.models.linear_model import LinearModel
 from gyrus.serialisation import Saved
 
@@ -94,10 +94,11 @@ def pooled(logits: Floats, subjects: Sequence[object]) -> Floats:
     known = pd.Series(list(subjects), dtype=object)
     own = pd.Series([f"row {number}" for number in range(len(known))], dtype=object)
     units = known.where(known.notna(), own).astype(str)
-    means = pd.DataFrame(scipy.special.softmax(logits, axis=1)).groupby(units.to_numpy()).transform("mean")
+    means = pd.DataFrame(softmax(np.asarray(logits, dtype=np.float64))).groupby(units.to_numpy()).transform("mean")
     return np.log(np.maximum(means.to_numpy(), np.finfo(np.float64).tiny))
 
 
 def log_probabilities(logits: Floats) -> Floats:
     """Log softmax (N, K), not below :data:`LEAST_LOG`."""
-    return np.maximum(logits - scipy.special.logsumexp(logits, axis=1, keepdims=True), LEAST_LOG)
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    return np.asarray(np.maximum(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)), LEAST_LOG))

@@ -41,6 +41,7 @@ def render_bundle_card(manifest: BundleManifest, evaluation: Evaluation | Number
                 f"- Intended use: {markdown(manifest.intended_use)}",
                 f"- Licence: {markdown(manifest.licence)}",
                 f"- {_predicted(manifest)}",
+                *([f"- Columns of a table (`--table`): {_columns(manifest)}"] if manifest.table_columns else []),
                 "- Predict: `gyrus predict BUNDLE images/ --out predictions.csv`",
                 "- Check the installation: `gyrus export verify BUNDLE`",
                 *([VALIDATE] if manifest.internal_scores else []),
@@ -145,6 +146,11 @@ def _predicted(manifest: BundleManifest) -> str:
     spread = [member.scaling for member in manifest.members if member.scaling]
     training = "; ".join(f"mean {each.mean:.4g}, SD {each.scale:.4g}" for each in spread)
     return f"Predicts the number {markdown(manifest.target.name)}, in the unit of the training data ({training})"
+
+
+def _columns(manifest: BundleManifest) -> str:
+    texts = [member.encoder.text for member in manifest.members if member.encoder]
+    return markdown("; ".join(dict.fromkeys(texts)))
 
 
 def _number_choices(choices: NumberChoices | None) -> str:

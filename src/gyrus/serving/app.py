@@ -18,7 +18,7 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from gyrus.errors import GyrusError
+from gyrus.errors import ConfigError, GyrusError
 from gyrus.evaluation.number_external import load_internal_scores
 from gyrus.export.bundle import BundleEngine, read_manifest
 from gyrus.export.hub import local_bundle
@@ -182,11 +182,16 @@ def create_app(
         display: Where the verification is shown.
 
     Raises:
-        GyrusError: The bundle cannot be used, or failed its verification.
+        GyrusError: The bundle cannot be used, takes a table, or failed its verification.
     """
     folder, limits = local_bundle(bundle, display.say)[0].absolute(), limits or ServingLimits()
     verify_bundle(folder, display=display).require_passed()
     manifest = read_manifest(folder)
+    if manifest.table_columns:
+        raise ConfigError(
+            f"This bundle takes columns of a table ({', '.join(manifest.table_columns)}), which uploads do not carry. "
+            "Predict with gyrus predict --table."
+        )
     compares = any(member.unlike_training for member in manifest.members)
     scores = manifest.internal_scores
     internal = load_internal_scores(folder / scores, manifest.target) if scores else None

@@ -28,7 +28,7 @@ from gyrus.models.options import ClassicalOptions, TreeOptions
 from gyrus.models.tree_ensemble import TreeEnsemble
 from gyrus.registry import look_up
 from gyrus.runs.run_folder import Run
-from gyrus.text import counted, listed
+from gyrus.text import listed
 from gyrus.training.classical import FeatureModel, fit_classical, fit_number_ridge
 from gyrus.transforms.normalisation import Normalisation
 from gyrus.types import SplitUnit, Subset
@@ -356,13 +356,6 @@ def facts_of_samples(manifest: Manifest, split: Split, subset: Subset, table: pd
         "subjects_of_visits": table["subject"].tolist() if kind == "visit" else None,
         "target": manifest.target,
     }
-
-
-def show_missing_cells(encoder: TableEncoder, manifest: Manifest, display: Display) -> None:
-    """Show in how many samples a column is missing."""
-    whole = counted(len(manifest), "image" if manifest.has_images else "row")
-    for name, count in encoder.missing(manifest.table).items():
-        display.say(f"Note: '{name}' is missing in {count} of {whole}: the mean of the training set is used.")
 
 
 def require_network(run: Run) -> None:

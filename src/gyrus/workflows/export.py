@@ -36,6 +36,7 @@ from gyrus.export.manifest import (
     INTERNAL_SCORES,
     MODEL_CARD,
     REFERENCE,
+    REFERENCE_TABLE,
     RESEARCH_ONLY,
     SCHEMA_FILE,
     TOLERANCE,
@@ -53,7 +54,15 @@ from gyrus.export.manifest import (
 )
 from gyrus.export.monai_bundle import CONFIG, require_same_logits, write_monai
 from gyrus.export.networks import write_onnx, write_openvino
-from gyrus.export.references import ATTEMPTS, changed, describe_inputs, inputs_apart, write_references
+from gyrus.export.references import (
+    ATTEMPTS,
+    SUBJECTS,
+    changed,
+    describe_inputs,
+    inputs_apart,
+    write_reference_table,
+    write_references,
+)
 from gyrus.export.training_subjects import TrainingSubjects, pixel_digests
 from gyrus.extras import DISTRIBUTION, missing_dependency
 from gyrus.files import make_folder, new_folder, require_empty, temporary_folder, write_text
@@ -73,10 +82,9 @@ from gyrus.transforms.volume_steps import FindMask
 from gyrus.workflows.crossval_folder import CrossValidation, fold_runs, is_crossval
 from gyrus.workflows.display import SILENT, Display
 from gyrus.workflows.ensemble import Ensemble, is_ensemble, shared_assessment, shared_number_assessment
-from gyrus.workflows.experiment_config import DataConfig
 from gyrus.workflows.load_data import scan_data, scan_unlabelled
 from gyrus.workflows.predict import TrainedClassifier
-from gyrus.workflows.predict_bundle import bundle_reading, member_outputs
+from gyrus.workflows.predict_bundle import bundle_reading, member_outputs, reference_config, table_features
 
 ExportFormat = Literal["onnx", "openvino", "monai"]
 """Formats of networks, and that of MONAI, which adds files to the bundle."""
@@ -310,11 +318,6 @@ def _require_exportable(source: Source, classifiers: Sequence[TrainedClassifier]
             "cannot read yet. Predict with the run: gyrus predict."
         )
     for run, one in zip(source.runs, classifiers, strict=True):
-        if one.settings.data.table_columns:
-            raise ConfigError(
-                f"{run.folder} classifies by image and table ({', '.join(one.settings.data.table_columns)}), and "
-                "a bundle takes images only. Train a run without data.table_columns to export it."
-            )
         if one.tta:
             raise ConfigError(
                 f"{run.folder} was evaluated with test-time augmentation (evaluation.tta: {one.tta}), whose random "
@@ -343,7 +346,8 @@ def _write_member(
     """Write the network of a run, and describe it."""
     patches = one.settings.data.patches
     signature = one.model.signature
-    shape = (signature.in_channels, *(patches.size if patches else signature.image_size))
+    of_table = len(one.encoder.names) if one.encoder and not one.fusion else 0
+    shape = (signature.in_channels + of_table, *(patches.size if patches else signature.image_size))
     networks: dict[Format, str] = {}
     make_folder(folder / "networks")
     onnx = folder / "networks" / f"{number}.onnx"
@@ -372,6 +376,8 @@ def _write_member(
         run=run.title,
         unlike_training=_copy_reference(folder, one, run, number),
         scaling=TargetScaling(float(output.mean), float(output.scale)) if isinstance(output, NumberOutput) else None,
+        table=None if one.fusion else one.encoder,
+        fusion=one.fusion,
     )
 
 
@@ -474,7 +480,7 @@ def _digests(
 def _run_outputs(one: TrainedClassifier, manifest: Manifest, cache: Path) -> tuple[np.ndarray, np.ndarray | None]:
     """The logits (N, K) of the network of a run, and the distances (N, parts) to its training data where it has any.
 
-    By PyTorch on the CPU in single precision, from the raw files.
+    By PyTorch on the CPU in single precision, from the raw files. Late fusion with a table has not been applied.
     """
     dataset = _run_images(one, manifest, cache)
     both = predict_logits(WithEmbedding(one.model.float()), dataset, device=torch.device("cpu"))
@@ -486,8 +492,7 @@ def _run_outputs(one: TrainedClassifier, manifest: Manifest, cache: Path) -> tup
 
 def _run_images(one: TrainedClassifier, manifest: Manifest, cache: Path) -> PixelDataset:
     """The images of a manifest as the run prepares them."""
-    store = open_store(manifest, one.settings.preprocessing, cache=cache)
-    return PixelDataset(store, np.arange(len(manifest)), np.full(len(manifest), -1), one.normalisation)
+    return one.datasets(manifest, open_store(manifest, one.settings.preprocessing, cache=cache))[0]
 
 
 def _with_references(
@@ -501,7 +506,11 @@ def _with_references(
         shutil.rmtree(place, ignore_errors=True)
         write_references(place, attempt, inputs=manifest.inputs, member=manifest.members[0], least_slices=least)
         try:
-            found = scan_unlabelled(place, classifiers[0].reading(DataConfig()), SILENT)
+            encoders = [one.encoder for one in classifiers if one.encoder]
+            if encoders:
+                subjects = [f"P{number:03d}" for number in range(1, SUBJECTS + 1)]
+                write_reference_table(folder / REFERENCE_TABLE, encoders, subjects)
+            found = scan_unlabelled(place, classifiers[0].reading(reference_config(folder, manifest)), SILENT)
             classifiers[0].require_dimensions(found)
             with temporary_folder() as cache:
                 outputs = [_run_outputs(one, found, cache) for one in classifiers]
@@ -515,7 +524,8 @@ def _with_references(
     else:
         raise GyrusError(f"No phantom fits the preprocessing, so the bundle would have no reference inputs: {last}")
     samples = found.table["sample"].tolist()
-    logits, distances = zip(*outputs, strict=True)
+    logits = [one.with_table(each, found) for one, (each, _) in zip(classifiers, outputs, strict=True)]
+    distances = [each for _, each in outputs]
     together = np.empty((len(samples), 0))
     if not manifest.target.is_number:
         tables = [
@@ -548,16 +558,17 @@ def _insensitive(
     largest: dict[str, float] = {}
     for member, (expected, distances), prepared in zip(bundle.members, outputs, inputs, strict=True):
         reader = Reader(found, member.about.preprocessing.volume)
+        table = table_features(member, found)
         decoded = np.stack([reader.read(position) for position in range(len(found))])
         for name, images in changed(decoded):
             pixels, statistics = map(np.stack, zip(*(member.prepare(image) for image in images), strict=True))
-            logits, embeddings = member.outputs(pixels, statistics)
+            logits, embeddings = member.outputs(pixels, statistics, table)
             scale = member.about.scaling.scale if member.about.scaling else 1.0
             moved = float(np.abs(logits - expected).max() / scale)
             if member.unlike and distances is not None:
                 by_features = member.unlike.models["features"](embeddings.astype(np.float64))
                 moved = max(moved, float(np.abs(by_features - distances[:, 0]).max()))
-            apart = inputs_apart(describe_inputs(member.inputs(pixels, statistics)), prepared)
+            apart = inputs_apart(describe_inputs(member.inputs(pixels, statistics, table)), prepared)
             largest[name] = max(moved / DETECTED, apart / INPUT_TOLERANCE, largest.get(name, 0.0))
     return tuple(name for name, moved in largest.items() if moved < 1)
 
@@ -592,7 +603,9 @@ def _prove(
         if not names:
             continue
         with temporary_folder() as cache:
-            expected, far = _run_outputs(one, replace(known.select(names), root=fresh.root), cache)
+            of_run = replace(known.select(names), root=fresh.root)
+            expected, far = _run_outputs(one, of_run, cache)
+            expected = one.with_table(expected, of_run)
         scaling = manifest.members[number].scaling
         saved = _saved_answers(run, names, one.classes, scaling)
         with temporary_folder() as cache, display.progress(f"Comparing {run.title}") as progress:

@@ -11,7 +11,7 @@ from gyrus.datasets.manifest import VOLUME_FILES, Manifest, Problem
 from gyrus.datasets.scan import scan
 from gyrus.datasets.sources.table import TABLE_EXTENSIONS, has_paths
 from gyrus.datasets.store import without_unusable
-from gyrus.datasets.table_features import additional_columns, find_column
+from gyrus.datasets.table_features import TableEncoder, additional_columns, find_column
 from gyrus.errors import ConfigError, DataError
 from gyrus.imaging.decoding import is_image
 from gyrus.imaging.volume_formats import is_volume
@@ -172,6 +172,26 @@ def scan_unlabelled(path: Input, config: DataConfig, display: Display) -> Manife
     with display.progress(f"Reading {input_text(path)}") as progress:
         manifest = _scan(path, config, progress, labelled=False)
     return _as_samples(manifest, config, display)
+
+
+def require_table_columns(encoder: TableEncoder, manifest: Manifest, display: Display) -> None:
+    """Refuse data without the columns of a classifier, before anything is decoded; missing cells are noted.
+
+    Raises:
+        DataError: A column is missing, or a cell is not what its column holds.
+    """
+    try:
+        encoder.encode(manifest.table)
+    except DataError as error:
+        raise DataError(f"{error} Give the table of the subjects with --table.") from error
+    show_missing_cells(encoder, manifest, display)
+
+
+def show_missing_cells(encoder: TableEncoder, manifest: Manifest, display: Display) -> None:
+    """Show in how many samples a column is missing."""
+    whole = counted(len(manifest), "image" if manifest.has_images else "row")
+    for name, count in encoder.missing(manifest.table).items():
+        display.say(f"Note: '{name}' is missing in {count} of {whole}: the mean of the training set is used.")
 
 
 def channel_patterns(own: Mapping[str, str], given: Mapping[str, str]) -> dict[str, str]:

@@ -55,7 +55,7 @@ from gyrus.runs.run_folder import Run
 from gyrus.training.config import NumberLoss
 from gyrus.transforms.normalisation import Normalisation
 from gyrus.types import MissingChannel, SplitUnit
-from gyrus.workflows.classical import require_network, show_missing_cells
+from gyrus.workflows.classical import require_network
 from gyrus.workflows.data_module import build_model
 from gyrus.workflows.display import SILENT, Display
 from gyrus.workflows.ensemble import (
@@ -68,7 +68,15 @@ from gyrus.workflows.ensemble import (
 )
 from gyrus.workflows.experiment_config import DataConfig, ExperimentConfig, load_run_config
 from gyrus.workflows.likeness import load_unlike_training, with_likeness
-from gyrus.workflows.load_data import Input, input_text, read_as_trained, scan_unlabelled, sessions_of, view_of
+from gyrus.workflows.load_data import (
+    Input,
+    input_text,
+    read_as_trained,
+    require_table_columns,
+    scan_unlabelled,
+    sessions_of,
+    view_of,
+)
 from gyrus.workflows.predict_bundle import open_reports, predict_bundle, refuse_options_of_runs, require_suffix
 from gyrus.workflows.skipped_samples import for_each_input, write_skipped
 
@@ -613,13 +621,8 @@ class TrainedClassifier:
         Raises:
             DataError: A column is missing, or a cell is not what its column holds.
         """
-        if self.encoder is None:
-            return
-        try:
-            self.encoder.encode(manifest.table)
-        except DataError as error:
-            raise DataError(f"{error} Give the table of the subjects with --table.") from error
-        show_missing_cells(self.encoder, manifest, display)
+        if self.encoder:
+            require_table_columns(self.encoder, manifest, display)
 
     def usable(self, manifest: Manifest, cache: Path) -> Manifest:
         """The manifest without samples that cannot be prepared for the network, which become problems."""

@@ -13,11 +13,12 @@ import numpy as np
 from gyrus.datasets.targets import CLASSES, Target, refuse_number
 from gyrus.errors import ConfigError, DataError
 from gyrus.export.bundle import Bundle, LoadedMember
-from gyrus.export.manifest import CHECKSUMS, BundleManifest
+from gyrus.export.manifest import CHECKSUMS, REFERENCE_TABLE, BundleManifest
 from gyrus.files import atomic_path, file_digest, temporary_folder
 from gyrus.inference.columns import exported_columns
 from gyrus.inference.decision_rule import softmax
 from gyrus.inference.engines import images_at_once
+from gyrus.inference.late_fusion import known_subjects
 from gyrus.inference.unlike_training import (
     NO_REFERENCE,
     combine_likeness,
@@ -268,6 +269,13 @@ def bundle_reading(manifest: BundleManifest, config: DataConfig) -> DataConfig:
     return config.model_copy(update={**manifest.view, "window": config.window or manifest.window})
 
 
+def reference_config(folder: Path, manifest: BundleManifest) -> DataConfig:
+    """How the reference inputs of a bundle are read, beside what :func:`bundle_reading` adds: with their table."""
+    from gyrus.workflows.experiment_config import DataConfig
+
+    return DataConfig(table=str(folder / REFERENCE_TABLE) if manifest.table_columns else None)
+
+
 def member_outputs(
     member: LoadedMember,
     manifest: Manifest,
@@ -276,7 +284,8 @@ def member_outputs(
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """The logits (N, K) of a network for the images of a manifest, and their distances (N, parts) to its training data.
 
-    The images are decoded from their files. There are no distances for a network without a reference.
+    With a table they are the logits of image and table. The images are decoded from their files. There are no distances
+    for a network without a reference.
 
     Args:
         member: The network.
@@ -289,16 +298,39 @@ def member_outputs(
     store = open_store(manifest, member.about.preprocessing, cache=cache)
     step = images_at_once(store.pixels.shape[1:])
     found, vectors = list[np.ndarray](), list[np.ndarray]()
+    table = table_features(member, manifest)
     for start in range(0, len(store), step):
         rows = slice(start, start + step)
-        logits, embeddings = member.outputs(np.asarray(store.pixels[rows]), store.statistics[rows])
+        of_table = None if table is None else table[rows]
+        logits, embeddings = member.outputs(np.asarray(store.pixels[rows]), store.statistics[rows], of_table)
         found.append(logits)
         vectors.append(embeddings)
         progress(min(start + step, len(store)), len(store))
+    together = np.concatenate(found)
+    if fusion := member.about.fusion:
+        together = fusion.combine(together, manifest.table, known_subjects(manifest.table["subject"]), "error")
     if member.unlike is None:
-        return np.concatenate(found), None
+        return together, None
     measured = measure_images(manifest, store, np.concatenate(vectors), np.arange(len(store)))
-    return np.concatenate(found), member.unlike.distances(measured)
+    return together, member.unlike.distances(measured)
+
+
+def table_features(member: LoadedMember, manifest: Manifest) -> np.ndarray | None:
+    """The features float32 (N, T) of a table that a network takes beside the image; None if it takes none."""
+    return member.about.table.encode(manifest.table).astype(np.float32) if member.about.table else None
+
+
+def require_columns(bundle: Bundle, manifest: Manifest, display: Display) -> None:
+    """Refuse data without the columns of the classifier, before anything is decoded; missing cells are noted.
+
+    Raises:
+        DataError: A column is missing, or a cell is not what its column holds.
+    """
+    from gyrus.workflows.load_data import require_table_columns
+
+    for member in bundle.members:
+        if encoder := member.about.encoder:
+            require_table_columns(encoder, manifest, display)
 
 
 def member_inputs(member: LoadedMember, manifest: Manifest, cache: Path) -> np.ndarray:
@@ -306,7 +338,7 @@ def member_inputs(member: LoadedMember, manifest: Manifest, cache: Path) -> np.n
     from gyrus.datasets.store import open_store
 
     store = open_store(manifest, member.about.preprocessing, cache=cache)
-    return member.inputs(np.asarray(store.pixels), store.statistics)
+    return member.inputs(np.asarray(store.pixels), store.statistics, table_features(member, manifest))
 
 
 def _decided(bundle: Bundle, answers: Answers, display: Display) -> Answers:
@@ -387,6 +419,7 @@ def _answer(
     about = bundle.manifest
     reading = bundle_reading(about, config or DataConfig())
     manifest = require_dimensions(scan_unlabelled(path, reading, display), about.spatial_dims, "bundle")
+    require_columns(bundle, manifest, display)
     if reports:
         reports.add(manifest)
     with temporary_folder() as cache:
@@ -443,7 +476,9 @@ def _answer_image(bundle: Bundle, path: str | Path) -> Answers | None:
 
     about = bundle.manifest
     place = Path(path).absolute()
-    if about.spatial_dims != 2 or about.stack or about.slices or not is_image(place.name) or not place.is_file():
+    if about.spatial_dims != 2 or about.stack or about.slices or about.table_columns:
+        return None
+    if not is_image(place.name) or not place.is_file():
         return None
     try:
         str(place).encode()

@@ -20,7 +20,7 @@ from gyrus.inference.number_predictions import AnyPredictions, NumberPredictions
 from gyrus.inference.predictions import Predictions
 from gyrus.models.tree_ensemble import TreeEnsemble
 from gyrus.runs.run_folder import Run
-from gyrus.workflows.classical import ClassicalClassifier, show_missing_cells
+from gyrus.workflows.classical import ClassicalClassifier
 from gyrus.workflows.display import Display
 from gyrus.workflows.ensemble import Weighting, member_weights, shared_choices
 from gyrus.workflows.experiment_config import DataConfig, ExperimentConfig, load_run_config
@@ -31,6 +31,7 @@ from gyrus.workflows.load_data import (
     read_as_trained,
     scan_unlabelled,
     sessions_of,
+    show_missing_cells,
     view_of,
 )
 from gyrus.workflows.skipped_samples import for_each_input, write_skipped

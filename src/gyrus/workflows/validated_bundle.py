@@ -26,7 +26,7 @@ from gyrus.inference.unlike_training import Columns
 from gyrus.workflows.display import Display
 from gyrus.workflows.experiment_config import DataConfig
 from gyrus.workflows.load_data import scan_data
-from gyrus.workflows.predict_bundle import bundle_reading, likeness_of, member_outputs
+from gyrus.workflows.predict_bundle import bundle_reading, likeness_of, member_outputs, require_columns
 from gyrus.workflows.validated_classifier import PeopleInBoth, SameIds, ValidatedClassifier, units_of
 
 _NO_PIXELS = (
@@ -80,7 +80,9 @@ class ValidatedBundle(ValidatedClassifier):
     def scan(self, config: DataConfig, display: Display) -> Manifest:
         """As :meth:`ValidatedClassifier.scan`."""
         about = self._bundle.manifest
-        return require_dimensions(scan_data(bundle_reading(about, config), display), about.spatial_dims, "bundle")
+        cohort = require_dimensions(scan_data(bundle_reading(about, config), display), about.spatial_dims, "bundle")
+        require_columns(self._bundle, cohort, display)
+        return cohort
 
     def people_in_both(self, cohort: Manifest, same_ids: SameIds, display: Display) -> PeopleInBoth:
         """By digests of identifiers, of images and of files; the surest way is stated."""

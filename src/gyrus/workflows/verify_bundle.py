@@ -163,12 +163,11 @@ def _require_schema(folder: Path, manifest: BundleManifest) -> None:
 def _compare(folder: Path, manifest: BundleManifest, engine: BundleEngine) -> tuple[float, str]:
     """The largest difference of probabilities or numbers, and what is wrong; an empty text if nothing is."""
     from gyrus.datasets.manifest import require_dimensions
-    from gyrus.workflows.experiment_config import DataConfig
     from gyrus.workflows.load_data import scan_unlabelled
-    from gyrus.workflows.predict_bundle import bundle_reading, member_inputs, member_outputs
+    from gyrus.workflows.predict_bundle import bundle_reading, member_inputs, member_outputs, reference_config
 
     bundle = Bundle.from_manifest(folder, manifest, engine)
-    reading = bundle_reading(manifest, DataConfig())
+    reading = bundle_reading(manifest, reference_config(folder, manifest))
     found = require_dimensions(scan_unlabelled(folder / REFERENCE, reading, SILENT), manifest.spatial_dims, "bundle")
     expected = {each.sample: each for each in manifest.references}
     samples = found.table["sample"].tolist()
