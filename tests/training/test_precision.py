@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
+from gyrus.errors import ConfigError
 from gyrus.training import precision
 from gyrus.training.checkpointing import load_checkpoint, save_checkpoint
 from gyrus.training.config import TrainingConfig
 from gyrus.training.history import History
-from gyrus.training.precision import computes_bfloat16, device_settings
+from gyrus.training.precision import computes_bfloat16, device_settings, require_correct_gradients
 from tests.support.toy import TinyNet
 from tests.support.toy_training import changed, train
 
@@ -24,8 +27,9 @@ VOLUMES = nn.Sequential(nn.Conv3d(1, 4, 3))
     ("device", "native", "model", "config", "expected", "reason"),
     [
         ("cpu", True, TinyNet(), {}, ("bf16-mixed", True), "computes bf16 natively"),
-        ("cpu", True, VOLUMES, {}, ("bf16-mixed", True), "computes bf16 natively"),
-        ("cpu", True, DEPTHWISE, {}, ("32-true", True), "depthwise 3D"),
+        ("cpu", True, VOLUMES, {}, ("32-true", True), "3D convolutions have wrong gradients"),
+        ("cpu", True, DEPTHWISE, {}, ("32-true", True), "3D convolutions have wrong gradients"),
+        ("cuda", True, VOLUMES, {}, ("bf16-mixed", False), "this GPU computes bf16 natively"),
         ("cpu", False, TinyNet(), {}, ("32-true", True), "this CPU has no instructions for bf16"),
         ("cuda", True, DEPTHWISE, {}, ("bf16-mixed", False), "this GPU computes bf16 natively"),
         ("cuda", False, TinyNet(), {}, ("32-true", False), "this GPU has no instructions"),
@@ -44,6 +48,30 @@ def test_choice_and_reason(monkeypatch, device, native, model, config, expected,
     resolved = chosen.applied_to(settings)
     assert (resolved.precision, resolved.deterministic) == expected
     assert not device_settings(resolved, model, device).reasons
+
+
+@pytest.mark.parametrize("resumed", [False, True])
+def test_3d_convolutions_are_not_trained_in_bf16_on_cpus(resumed):
+    """Their weight gradients contained memory that was never written, where the input is shallower than the kernel."""
+    chosen = device_settings(TrainingConfig(precision="auto" if resumed else "bf16-mixed"), VOLUMES, "cpu")
+    if resumed:
+        chosen = chosen.begun_with({"training.precision": "bf16-mixed"})
+    with pytest.raises(ConfigError, match="wrong gradients of 3D convolutions"):
+        require_correct_gradients(chosen, VOLUMES)
+    require_correct_gradients(replace(chosen, precision="32-true"), VOLUMES)
+    require_correct_gradients(replace(chosen, device="cuda"), VOLUMES)
+    require_correct_gradients(chosen, TinyNet())
+
+
+@pytest.mark.parametrize(("kernel", "depth"), [(3, 2), (5, 2), (5, 4), (3, 4)])
+def test_gradients_of_shallow_volumes_are_those_of_double_precision(kernel, depth):
+    torch.manual_seed(0)
+    images = torch.randn(6, 4, depth, 6, 6)
+    layer = nn.Conv3d(4, 8, kernel, padding=kernel // 2)
+    exact = deepcopy(layer).double()
+    for one, precise in ((layer, images), (exact, images.double())):
+        one(precise).square().sum().backward()
+    torch.testing.assert_close(layer.weight.grad.double(), exact.weight.grad, rtol=1e-4, atol=1e-2)
 
 
 def test_bfloat16_of_this_processor_is_what_the_system_lists():

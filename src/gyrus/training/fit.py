@@ -31,7 +31,7 @@ from gyrus.training.lightning_trainer import InterruptedTraining, run_epochs
 from gyrus.training.loggers import RunLogger, open_log, require_loggers
 from gyrus.training.losses import class_weights
 from gyrus.training.metrics import number_scores, validation_scores
-from gyrus.training.precision import DeviceSettings, device_settings
+from gyrus.training.precision import DeviceSettings, device_settings, require_correct_gradients
 from gyrus.training.progress import FORWARD_SHARE, LoggedProgress, Progress, choose_progress
 from gyrus.training.random_state import restored_torch_state, seed_torch
 from gyrus.training.weight_averaging import WeightAverage
@@ -145,6 +145,7 @@ def fit(
     classes: Sequence[str],
     seed: int,
     ordered: bool = False,
+    scaling: TargetScaling | None = None,
     resume: bool = False,
     progress: bool = True,
     before_epoch: BeforeEpoch | None = None,
@@ -167,6 +168,7 @@ def fit(
         classes: The K class names, in the order of the model's outputs; none where the loss is that of a number.
         seed: Seed of all random numbers of the training. The caller initialises the model.
         ordered: Whether the classes are in the order of their stages.
+        scaling: The scale of a number; by default that of the training set.
         resume: Continue from ``last.ckpt``; if no epoch was completed, start from the beginning.
         progress: Show a progress bar on a terminal, or one line per epoch elsewhere.
         before_epoch: Called with the epoch, from 0, and the model; for example to unfreeze layers.
@@ -184,7 +186,8 @@ def fit(
     check_main_guard(config.workers)
     device = _check_device(config)
     number = isinstance(config.loss, NumberLoss)
-    warnings = (*config.warnings(), *(_check_numbers(train, val) if number else _check_subsets(train, val, classes)))
+    checked = _check_numbers(train, val, scaling) if number else _check_subsets(train, val, classes)
+    warnings = (*config.warnings(), *checked)
     process = planned_processes(config, device)
     _check_batch_norm(model, train, config, process)
     require_loggers(config.loggers)
@@ -193,10 +196,11 @@ def fit(
     resumed = checkpoints.begin(resume=resume, automatic=chosen.reasons)
     if resumed:
         chosen = chosen.begun_with(resumed["settings"])
+    require_correct_gradients(chosen, model)
     config = chosen.applied_to(config)
     weights, scale = None, 1.0
     if isinstance(config.loss, NumberLoss):
-        scale = TargetScaling.fit(train.targets).scale
+        scale = (scaling or TargetScaling.fit(train.targets)).scale
     else:
         weights = class_weights(config.loss.class_weights, np.asarray(train.targets), classes)
     job = Job(model, train, val, config, tuple(classes), seed, weights, resumed, before_epoch, scale, ordered)
@@ -339,7 +343,7 @@ def _check_subsets(train: BatchDataset, val: BatchDataset, classes: Sequence[str
     return tuple(warnings)
 
 
-def _check_numbers(train: BatchDataset, val: BatchDataset) -> tuple[str, ...]:
+def _check_numbers(train: BatchDataset, val: BatchDataset, scaling: TargetScaling | None) -> tuple[str, ...]:
     """Refuse a training or validation set whose numbers cannot be used."""
     for name, dataset in (("training", train), ("validation", val)):
         targets = np.asarray(dataset.targets)
@@ -347,7 +351,8 @@ def _check_numbers(train: BatchDataset, val: BatchDataset) -> tuple[str, ...]:
             raise DataError(f"The {name} set is empty. Change the fractions of the split.")
         if not np.isfinite(targets).all():
             raise DataError(f"The {name} set has images without a number. Exclude them.")
-    TargetScaling.fit(train.targets)
+    if scaling is None:
+        TargetScaling.fit(train.targets)
     return ()
 
 
