@@ -10,7 +10,7 @@ import pytest
 
 from gyrus.datasets.manifest import Manifest
 from gyrus.datasets.splits import Split
-from gyrus.errors import ConfigError, DataError, RunError
+from gyrus.errors import ConfigError, DataError
 from gyrus.evaluation.matching import MatchedScores
 from gyrus.evaluation.site_check import SiteCheck
 from gyrus.inference.number_predictions import NumberPredictions
@@ -276,7 +276,7 @@ def test_a_changed_table_beside_images_is_noticed_where_work_continues(phantom_f
 def test_what_needs_a_network_says_so(run, people, tmp_path):
     with pytest.raises(ConfigError, match="logistic-regression is none"):
         plan_training(data=people, overrides=SETTINGS)
-    with pytest.raises(RunError, match="is a logistic-regression on the columns of a table: it has no network"):
+    with pytest.raises(ConfigError, match="the columns of a table"):
         explain(run.folder, out=tmp_path / "maps")
     with pytest.raises(ConfigError, match="--tta need a network"):
         predict(run, [people], tta=2)

@@ -9,12 +9,19 @@ from safetensors import safe_open
 
 from gyrus.errors import ConfigError, DataError, RunError
 from gyrus.evaluation.result import Evaluation
+from gyrus.explanation.checks import ExplanationChecks
+from gyrus.explanation.method_input import MethodSettings
 from gyrus.inference.predictions import Predictions
+from gyrus.synthetic.phantom import generate
+from gyrus.synthetic.phantom_layouts import write
 from gyrus.workflows.classical import ClassicalClassifier
 from gyrus.workflows.compare import compare
 from gyrus.workflows.crossval import crossval
+from gyrus.workflows.explain.config import ExplainConfig
 from gyrus.workflows.explain.explain import explain
-from gyrus.workflows.predict import predict
+from gyrus.workflows.export import export
+from gyrus.workflows.external_validation import external_validation
+from gyrus.workflows.predict import Predictor, predict
 from gyrus.workflows.train import train
 from tests.support.command_line import gyrus
 
@@ -131,9 +138,71 @@ def test_a_table_and_voxels_are_one_classifier(phantom_folder, tmp_path):
         )
 
 
+@pytest.fixture(scope="module")
+def linear(phantom_folder, tmp_path_factory):
+    """A linear classifier on the voxels of stacks."""
+    options = {"features": ["voxels"], "cells": 400, "C": 1e-3}
+    settings = {**STACKS, "model.name": "logistic-regression", "model.options": options}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("gyrus.workflows.evaluate.report_run", lambda *_: None)
+        return train(data=phantom_folder, out=tmp_path_factory.mktemp("runs") / "linear", overrides=settings)
+
+
+def test_a_linear_classifier_is_explained_by_the_contributions_of_its_voxels_and_checked(linear, tmp_path):
+    folder = explain(linear, out=tmp_path / "maps", config=ExplainConfig(shown=2, images=3))
+    (report,) = ExplanationChecks.load(folder.checks).methods
+    assert report.method == "integrated-gradients"  # four slices are too few cells for a map of contributions
+    maps = explain(linear, out=tmp_path / "cells", config=ExplainConfig(methods=("contributions",), checks=False))
+    shown = maps.attributions("contributions")
+    assert min(each.map.min() for each in shown) < 0 < max(each.map.max() for each in shown)
+
+
+def test_occlusion_explains_any_classifier_on_images(of_stacks, tmp_path):
+    settings = MethodSettings(window=0.5, stride=1.0)
+    config = ExplainConfig(shown=2, images=2, checks=False, settings=settings)
+    folder = explain(of_stacks, out=tmp_path / "maps", config=config)
+    assert folder.displayed.methods == ("occlusion",)
+    assert all(np.ptp(each.map) > 0 for each in folder.attributions("occlusion"))
+
+
+def test_a_bundle_of_trees_predicts_without_torch_what_the_run_predicts(of_stacks, phantom_folder, tmp_path):
+    exported = export(of_stacks.folder, out=tmp_path / "bundle")
+    proof = exported.manifest.proof
+    assert proof.compared
+    assert proof.saved_difference < 1e-5
+    by_bundle, by_run = (predict(each, [phantom_folder]) for each in (tmp_path / "bundle", of_stacks))
+    assert by_bundle.table["sample"].tolist() == by_run.table["sample"].tolist()
+    np.testing.assert_allclose(by_bundle.probabilities, by_run.probabilities, atol=1e-5)
+
+
+@pytest.mark.usefixtures("_no_page")
+def test_runs_and_ensembles_without_a_network_are_validated_on_a_cohort(run, phantom_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("gyrus.reporting.external_report.report_external", lambda *_: None)
+    cohort = write(generate(subjects=10, slices=4, classes=2, size=32, seed=5), tmp_path / "cohort")
+    found = external_validation(run, cohort, out=tmp_path / "test", same_ids="keep", resamples=20)
+    assert found.external.headline.count == 10
+    own = predict(run, [cohort])
+    saved = Predictions.load(tmp_path / "test" / "predictions.parquet")
+    np.testing.assert_allclose(saved.probabilities, own.probabilities, atol=1e-9)
+
+    quick = {**SLICES, "model.options": {"features": ["voxels"], "C": 1.0}, "evaluation.baselines": False}
+    crossval(data=phantom_folder, out=tmp_path / "folds", folds=2, overrides=quick)
+    both = external_validation(tmp_path / "folds", cohort, out=tmp_path / "both", same_ids="keep", resamples=20)
+    assert both.external.headline.count == 10
+    together = predict(tmp_path / "folds", [cohort])
+    saved = Predictions.load(tmp_path / "both" / "predictions.parquet")
+    np.testing.assert_allclose(saved.probabilities, together.probabilities, atol=1e-9)
+    with pytest.raises(DataError, match="nobody is left"):
+        external_validation(tmp_path / "folds", phantom_folder, out=tmp_path / "none")
+
+
 def test_what_it_cannot_do_says_so(run, of_stacks, phantom_folder, tmp_path):
-    with pytest.raises(RunError, match="is a logistic-regression on voxels, random-convolutions: it has no network"):
-        explain(run.folder, out=tmp_path / "maps")
+    with pytest.raises(ConfigError, match="predicts a subject from all its images together"):
+        export(run.folder, out=tmp_path / "bundle")
+    with pytest.raises(ConfigError, match=r"Heat maps by grad-cam need gradients .* Use --method occlusion or rise"):
+        explain(of_stacks, out=tmp_path / "maps", config=ExplainConfig(methods=("grad-cam",)))
+    with pytest.raises(RunError, match=r"no network, which a Predictor needs\. Predict with gyrus\.predict"):
+        Predictor(run)
     people = tmp_path / "people.csv"
     pd.DataFrame({"subject": ["a"], "age": [1]}).to_csv(people, index=False)
     with pytest.raises(DataError, match="is a table without paths of images, and the classifier needs images"):

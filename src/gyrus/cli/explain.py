@@ -18,8 +18,12 @@ def explain(
         list[str] | None, typer.Argument(help="Image files, folders or tables; by default the test set of the run.")
     ] = None,
     method: Annotated[
-        str, typer.Option("--method", help="Methods separated by commas (for example grad-cam,occlusion), or all.")
-    ] = "grad-cam",
+        str,
+        typer.Option(
+            "--method",
+            help="Methods separated by commas (for example grad-cam,occlusion), or all; grad-cam for networks.",
+        ),
+    ] = "default",
     target: Annotated[
         str,
         typer.Option("--target", help="predicted, true, a class, or A-B for the evidence for A and against B."),

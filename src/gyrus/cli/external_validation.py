@@ -14,7 +14,10 @@ from gyrus.cli.terminal import console, display_of
 def external_validation(
     *,
     run: Annotated[
-        Path, typer.Argument(help="Run folder, or bundle: folder of gyrus export or hf:owner/name[@REVISION].")
+        Path,
+        typer.Argument(
+            help="Run, ensemble or cross-validation; or bundle: folder of gyrus export or hf:owner/name[@REVISION]."
+        ),
     ],
     cohort: Annotated[str, typer.Argument(help="Folder or table of the cohort, with labels.")],
     out: Annotated[Path, typer.Option("--out", help="Folder for the page, the predictions and the results as JSON.")],

@@ -1,1 +1,1 @@
-"""Heat maps of a network's predictions by fourteen attribution methods, and checks of how far they can be relied on."""
+"""Heat maps of a network's predictions by fifteen attribution methods, and checks of how far they can be relied on."""

@@ -17,12 +17,17 @@ from gyrus.explanation.method_input import Method, MethodInput
 Rule = Callable[[Tensor, Tensor], Tensor]
 
 
-def by_gradients(rule: Rule) -> Method:
-    """The method of a rule: one forward pass, and a backward pass down to the layer."""
+def by_gradients(rule: Rule, *, signed: bool = False) -> Method:
+    """The method of a rule: one forward pass, and a backward pass down to the layer.
+
+    Args:
+        rule: The rule.
+        signed: Keep evidence against the class.
+    """
 
     def compute(inputs: MethodInput) -> Tensor:
-        activations, gradients = activations_and_gradients(inputs)
-        return rule(activations, gradients).relu()
+        maps = rule(*activations_and_gradients(inputs))
+        return maps if signed else maps.relu()
 
     return compute
 

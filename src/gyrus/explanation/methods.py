@@ -65,6 +65,14 @@ METHODS: dict[str, MethodSpec] = {
         "Chattopadhyay et al. 2018",
     ),
     "hires-cam": _cam(cam.hires_cam, "HiResCAM", "each cell weighted by its gradient", "Draelos and Carin 2020"),
+    "contributions": MethodSpec(
+        cam.by_gradients(cam.hires_cam, signed=True),
+        "Contributions",
+        "HiResCAM with the evidence against the class; of a linear model on voxels, weight times feature",
+        "Draelos and Carin 2020",
+        needs_layer=True,
+        is_signed=True,
+    ),
     "layer-cam": _cam(cam.layer_cam, "LayerCAM", "each cell weighted by its positive gradient", "Jiang et al. 2021"),
     "xgrad-cam": _cam(cam.xgrad_cam, "XGrad-CAM", "gradients averaged with activations as weights", "Fu et al. 2020"),
     "eigen-cam": MethodSpec(

@@ -226,14 +226,16 @@ def fit_trees(
     roots, outputs, nodes = [], [], 0
     present = np.asarray(model.classes_, dtype=np.int64)
     binary = len(present) == 2
+    compared = np.sort(features.astype(np.float32), axis=0)
     for stage in model.estimators_:
         for place, tree in enumerate(each.tree_ for each in stage):
             leaf = tree.children_left < 0
             added = model.learning_rate * tree.value[:, 0, 0]
+            thresholds = _clear_of_ties(tree.threshold, tree.feature, compared)
             # Of two classes one tree gives the difference of the logits; halves keep their sum 0.
             for output, factor in ((0, -0.5), (1, 0.5)) if binary else ((place, 1.0),):
                 parts["feature"].append(np.where(leaf, LEAF, tree.feature))
-                parts["threshold"].append(tree.threshold)
+                parts["threshold"].append(thresholds)
                 parts["left"].append(np.where(leaf, LEAF, tree.children_left + nodes))
                 parts["right"].append(np.where(leaf, LEAF, tree.children_right + nodes))
                 parts["value"].append(factor * added)
@@ -255,6 +257,25 @@ def fit_trees(
         classes=classes,
     )
     return found, {"trees": float(trees)}
+
+
+def _clear_of_ties(thresholds: Floats, used: Integers, compared: npt.NDArray[np.float32]) -> Floats:
+    """Thresholds (nodes,) a little above the middle between two training subjects, which scikit-learn chooses.
+
+    Of features that are fractions of a number of voxels, a new subject is often exactly in the middle. Its side would
+    depend on rounding. The training subjects stay on their side.
+
+    Args:
+        thresholds: Of each node.
+        used: The feature that each node compares; negative for leaves.
+        compared: The features of the training subjects, each column sorted, (N, F).
+    """
+    found = thresholds.copy()
+    for node in np.flatnonzero(used >= 0):
+        column = compared[:, used[node]]
+        above = column[np.searchsorted(column, thresholds[node], side="right")]
+        found[node] += (above - thresholds[node]) / 16
+    return found
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ def tissue_table(values: np.ndarray, background: float = BACKGROUND) -> np.ndarr
 
 
 class Tissue(ImageStep):
-    """A map of one tissue of a skull-stripped, T1-weighted head: 255 in the tissue, 0 elsewhere.
+    """A map of one tissue of a skull-stripped, T1-weighted head, or of each: 255 in the tissue, 0 elsewhere.
 
     Two thresholds split the gray values into three classes, dark to bright, with the least variance within the classes
     (Otsu 1979; Liao, Chen and Chung 2001). They are computed for each head alone; nothing is fitted on other subjects.
@@ -51,7 +51,9 @@ class Tissue(ImageStep):
     shows_head: ClassVar[bool] = False
 
     step: Literal["tissue"] = "tissue"
-    of: Literal["fluid", "gray", "white"] = Field("fluid", description="the darkest, middle or brightest class")
+    of: Literal["fluid", "gray", "white", "all"] = Field(
+        "fluid", description="the darkest, middle or brightest class; all: one channel for each of them"
+    )
     background: float = Field(
         BACKGROUND,
         ge=0,
@@ -60,7 +62,7 @@ class Tissue(ImageStep):
     )
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
-        """Apply to (C, rows, columns) or (C, slices, rows, columns), uint8.
+        """Apply to (C, rows, columns) or (C, slices, rows, columns), uint8; "all" gives three times the channels.
 
         The map is 0 if the image has too few gray values.
 
@@ -69,8 +71,7 @@ class Tissue(ImageStep):
         """
         if image.dtype != np.uint8:
             raise DataError(f"The step tissue needs 8-bit pixels, got {image.dtype}.")
-        return np.stack([self._map(channel) for channel in image])
-
-    def _map(self, values: np.ndarray) -> np.ndarray:
-        inside = tissue_table(values, self.background) == TISSUES.index(self.of)
-        return np.where(inside, np.uint8(255), np.uint8(0))[values]
+        tables = [tissue_table(channel, self.background) for channel in image]
+        wanted = range(len(TISSUES)) if self.of == "all" else [TISSUES.index(self.of)]
+        maps = [np.where(table == number, np.uint8(255), np.uint8(0)) for number in wanted for table in tables]
+        return np.stack([each[channel] for each, channel in zip(maps, [*image] * len(wanted), strict=True)])

@@ -16,7 +16,6 @@ import numpy.typing as npt
 from gyrus.datasets.splits import is_by_subject
 from gyrus.datasets.table_features import TableEncoder, first_of_each
 from gyrus.datasets.targets import CLASSES, Target
-from gyrus.errors import RunError
 from gyrus.files import atomic_path, read_json, reading, write_json
 from gyrus.inference.features.base import FitSettings, Samples
 from gyrus.inference.features.subject_features import FEATURE_MAKERS, SubjectFeatures
@@ -28,7 +27,6 @@ from gyrus.models.options import ClassicalOptions, TreeOptions
 from gyrus.models.tree_ensemble import TreeEnsemble
 from gyrus.registry import look_up
 from gyrus.runs.run_folder import Run
-from gyrus.text import listed
 from gyrus.training.classical import FeatureModel, fit_classical, fit_number_ridge
 from gyrus.transforms.normalisation import Normalisation
 from gyrus.types import SplitUnit, Subset
@@ -44,9 +42,6 @@ if TYPE_CHECKING:
 
 CLASSICAL = "classical"
 """Value of ``kind`` in ``model.json`` of a run without a network."""
-
-FEATURE_WORDS = {"table": "the columns of a table", "pretrained": "features of a pretrained network"}
-"""Kinds of features in sentences, where their name is no phrase."""
 
 MOST_NAMES = 200
 """Features that ``model.json`` names; of more it says what they are."""
@@ -64,6 +59,7 @@ class ClassicalClassifier:
         by_visit: Whether each visit of a subject was a unit of its own.
         chosen: What was chosen within the training set, by name.
         target: What is predicted.
+        image_shape: Channels and voxels along each axis of a stored image; none where no feature needs pixels.
     """
 
     features: SubjectFeatures
@@ -73,6 +69,7 @@ class ClassicalClassifier:
     by_visit: bool
     chosen: dict[str, float]
     target: Target = CLASSES
+    image_shape: tuple[int, ...] = ()
 
     @classmethod
     def fit(
@@ -139,7 +136,8 @@ class ClassicalClassifier:
                 seed=settings.seed,
             )
         by_visit = manifest.scored_units[1] == "visit"
-        return cls(features, model, manifest.classes, split.kept_together, by_visit, chosen, manifest.target)
+        shape = samples.shape if store is not None else ()
+        return cls(features, model, manifest.classes, split.kept_together, by_visit, chosen, manifest.target, shape)
 
     @property
     def spatial_dims(self) -> int | None:
@@ -177,6 +175,7 @@ class ClassicalClassifier:
             bool(about.get("by_visit", False)),
             {str(name): float(value) for name, value in about["chosen"].items()},
             target,
+            (about["in_channels"], *about["image_size"]) if about["image_size"] else (),
         )
 
     def save(self, run: Run, settings: ExperimentConfig) -> None:
@@ -194,8 +193,8 @@ class ClassicalClassifier:
             {
                 "kind": CLASSICAL,
                 "model": settings.model.model_dump(mode="json"),
-                "in_channels": 0,
-                "image_size": [],
+                "in_channels": self.image_shape[0] if self.image_shape else 0,
+                "image_size": list(self.image_shape[1:]),
                 "features": names if len(names) <= MOST_NAMES else [maker.text for maker in self.features.makers],
                 "feature_count": len(names),
                 "chosen": self.chosen,
@@ -291,6 +290,11 @@ def _units(manifest: Manifest, *, by_subject: bool) -> npt.NDArray[np.str_]:
     return names.to_numpy(str)
 
 
+def pools_images(manifest: Manifest, split_unit: SplitUnit) -> bool:
+    """Whether a classifier without a network answers for several images of a subject together."""
+    return split_unit != "image" and bool(manifest.scored_units[0].dropna().duplicated().any())
+
+
 def _units_of_new(manifest: Manifest, *, by_visit: bool) -> pd.Series:
     """The same for new data, which have no labels."""
     table = manifest.table
@@ -356,19 +360,3 @@ def facts_of_samples(manifest: Manifest, split: Split, subset: Subset, table: pd
         "subjects_of_visits": table["subject"].tolist() if kind == "visit" else None,
         "target": manifest.target,
     }
-
-
-def require_network(run: Run) -> None:
-    """Refuse a run without a network.
-
-    Raises:
-        RunError: It has none.
-    """
-    if not run.has_network:
-        model = run.description["model"]
-        kinds = model["options"].get("features", ["table"])
-        inputs = listed([FEATURE_WORDS.get(kind, kind) for kind in kinds])
-        raise RunError(
-            f"{run.folder} is a {model['name']} on {inputs}: it has no network to explain, export or test. "
-            "gyrus predict, compare, evaluate and crossval work with it."
-        )

@@ -79,6 +79,7 @@ from gyrus.runs.run_folder import Run, current_environment, installed_version
 from gyrus.text import counted, one_per_line
 from gyrus.transforms.preprocessing import PreprocessingConfig
 from gyrus.transforms.volume_steps import FindMask
+from gyrus.workflows.classical import pools_images
 from gyrus.workflows.crossval_folder import CrossValidation, fold_runs, is_crossval
 from gyrus.workflows.display import SILENT, Display
 from gyrus.workflows.ensemble import Ensemble, is_ensemble, shared_assessment, shared_number_assessment
@@ -276,6 +277,8 @@ def export(
     _require_exportable(source, classifiers)
     manifests = [Manifest.load(each.manifest) for each in source.runs]
     splits = [Split.load(each.split) for each in source.runs]
+    for each, known in zip(source.runs, manifests, strict=True):
+        _require_single_images(each, known)
 
     with new_folder(folder) as partial:
         members = []
@@ -338,6 +341,16 @@ def _require_exportable(source: Source, classifiers: Sequence[TrainedClassifier]
                 f"{run.folder} reads its inputs in another way than {source.runs[0].folder} (volumes or images, "
                 "data.window): one bundle cannot hold both."
             )
+
+
+def _require_single_images(run: Run, manifest: Manifest) -> None:
+    """Refuse classifiers that pool the features of several images of a subject, which a bundle does not."""
+    if not run.has_network and pools_images(manifest, run.description["split_unit"]):
+        raise ConfigError(
+            f"{run.folder} predicts a subject from all its images together, and a bundle predicts each image alone. "
+            "Train with the slices of a scan as one sample (--set 'data.stack={slices: 32}'), or predict with the run: "
+            "gyrus predict."
+        )
 
 
 def _write_member(

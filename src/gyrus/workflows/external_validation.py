@@ -195,9 +195,14 @@ def _open(source: Run | str | Path, device: str, display: Display) -> ValidatedC
     if not isinstance(source, Run) and is_bundle(source):
         refuse_options_of_runs(several=False, tta=None, weights="equal", device=device)
         return ValidatedBundle(source, display.say)
-    from gyrus.workflows.validated_run import ValidatedRun
+    from gyrus.workflows.crossval_folder import is_crossval
+    from gyrus.workflows.ensemble import is_ensemble
+    from gyrus.workflows.validated_run import ValidatedEnsemble, validated_run
 
-    return ValidatedRun(source if isinstance(source, Run) else Run.open(Path(source)), device)
+    folder = source.folder if isinstance(source, Run) else Path(source)
+    if is_ensemble(folder) or is_crossval(folder):
+        return ValidatedEnsemble(folder, device)
+    return validated_run(Run.open(folder), device)
 
 
 def _reading(

@@ -20,7 +20,7 @@ from gyrus.datasets.store import Store, open_store, without_unusable
 from gyrus.datasets.table_features import TableEncoder
 from gyrus.datasets.targets import CLASSES, Target, refuse_number
 from gyrus.datasets.torch_dataset import PixelDataset
-from gyrus.errors import ConfigError, DataError
+from gyrus.errors import ConfigError, DataError, RunError
 from gyrus.executor import folder_for_temporary_files
 from gyrus.export.manifest import Choices, is_bundle
 from gyrus.files import digest, file_digest, read_json, reading, temporary_folder
@@ -55,7 +55,8 @@ from gyrus.runs.run_folder import Run
 from gyrus.training.config import NumberLoss
 from gyrus.transforms.normalisation import Normalisation
 from gyrus.types import MissingChannel, SplitUnit
-from gyrus.workflows.classical import require_network
+from gyrus.workflows.classical import ClassicalClassifier
+from gyrus.workflows.classical_network import network_of
 from gyrus.workflows.data_module import build_model
 from gyrus.workflows.display import SILENT, Display
 from gyrus.workflows.ensemble import (
@@ -230,6 +231,8 @@ class Predictor:
         """
         sources = [run] if isinstance(run, Run | str | Path) else run
         runs = open_runs(sources)
+        for each in runs:
+            _require_network(each)
         weighting = _weighting(sources, weights) if isinstance(weights, str) else weights
         look_up(engine, dict.fromkeys(get_args(EngineName)), "engine")
         place = pick_device("cpu" if engine == "openvino" and device == "auto" else device)
@@ -434,6 +437,11 @@ class Predictor:
             yield part, [open_store(part, config, cache=cache) for config in configs]
 
 
+def _require_network(run: Run) -> None:
+    if not run.has_network:
+        raise RunError(f"{run.folder} has no network, which a Predictor needs. Predict with gyrus.predict.")
+
+
 def _choices(runs: Sequence[Run], members: Sequence[TrainedClassifier], weights: Sequence[float]) -> Choices | None:
     """What was chosen on the validation set, to apply to new images; None where nothing was, or for other copies."""
     if any(member.tta != member.settings.evaluation.tta for member in members):
@@ -508,7 +516,8 @@ class TrainedClassifier:
         Raises:
             GyrusError: A file of the run is missing, damaged or of another run.
         """
-        require_network(run)
+        if not run.has_network:
+            return cls.without_network(ClassicalClassifier.load(run), load_run_config(run))
         about, settings = run.description, load_run_config(run)
         channels = about["in_channels"]
         with reading(run.model, f"the description of the network in {run.config.name}"):
@@ -542,6 +551,31 @@ class TrainedClassifier:
             encoder=fusion.encoder if fusion else encoder,
         )
 
+    @classmethod
+    def without_network(cls, classifier: ClassicalClassifier, settings: ExperimentConfig) -> TrainedClassifier:
+        """A classifier without a network as one of single precision, which answers for each image alone.
+
+        Args:
+            classifier: The classifier.
+            settings: The config of its run.
+
+        Raises:
+            ConfigError: Its features do not come from the pixels of one image.
+        """
+        model, prepared = network_of(classifier)
+        preprocessing = settings.preprocessing
+        if prepared.steps:
+            preprocessing = preprocessing.model_copy(update={"steps": (*preprocessing.steps, *prepared.steps)})
+        return cls(
+            model,
+            classifier.classes,
+            classifier.split_unit,
+            prepared.normalisation,
+            settings.model_copy(update={"preprocessing": preprocessing}),
+            tta=0,
+            target=classifier.target,
+        )
+
     @property
     def point(self) -> int:
         """Which output is the predicted number."""
@@ -559,7 +593,7 @@ class TrainedClassifier:
         """The classes; or the name of the number, and of its quantiles."""
         loss = self.settings.training.loss
         if not isinstance(loss, NumberLoss):
-            return self.classes
+            return (self.target.name,) if self.target.is_number else self.classes
         names = tuple(f"quantile {level:g} of {self.target.name}" for level in loss.quantiles) or ("",)
         return tuple(self.target.name if place == loss.point else name for place, name in enumerate(names))
 
@@ -577,9 +611,8 @@ class TrainedClassifier:
             "subjects": manifest.table["subject"].tolist(),
             "target": self.target,
         }
-        loss = self.settings.training.loss
-        if isinstance(loss, NumberLoss):
-            return NumberPredictions.from_outputs(samples, outputs, levels=loss.quantiles, **about)
+        if self.target.is_number:
+            return NumberPredictions.from_outputs(samples, outputs, levels=self.levels, **about)
         return Predictions.from_logits(samples, outputs, classes=self.classes, **about)
 
     @property

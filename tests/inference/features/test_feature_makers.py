@@ -16,6 +16,7 @@ from gyrus.errors import ConfigError, DataError
 from gyrus.inference.features.base import FitSettings, Samples
 from gyrus.inference.features.grid import Grid
 from gyrus.inference.features.subject_features import BLOCK_VARIANCE, FEATURE_MAKERS, SubjectFeatures
+from gyrus.models.feature_layers import FeatureBackbone
 from gyrus.models.options import ClassicalOptions
 from gyrus.transforms.normalisation import IntensityScaling, Normalisation, image_statistics
 
@@ -114,6 +115,35 @@ def test_every_kind_of_features_is_fitted_on_the_training_set_saved_and_repeated
     # A subject is the same alone and among others, and in whatever order its images come.
     alone = replace(test, rows=test.rows[3:][::-1], units=test.units[3:][::-1])
     np.testing.assert_allclose(loaded.of_units(alone)[1][0], expected[1], atol=1e-4)
+
+
+LAYERS = [case for case in CASES if case[0] in ("voxels", "tissue-maps", "random-convolutions", "pretrained")]
+
+
+@pytest.mark.parametrize(("kind", "dims", "channels"), LAYERS)
+def test_as_a_layer_of_a_network_the_features_are_the_same(kind, dims, channels, weights, tmp_path):
+    samples = samples_of(tmp_path / "store", dims, channels=channels)
+    alone = replace(samples, units=samples.table["sample"].to_numpy(str))  # each image is its own unit
+    fitted, of_images = SubjectFeatures.fit(alone, settings_of(kind, alone, weights))
+    (maker,) = fitted.makers
+    prepared = maker.network_input()
+    if kind == "tissue-maps" and channels > 1:
+        assert prepared is None
+        return
+    assert prepared is not None
+    pixels = np.stack([apply_all(prepared.steps, image) for image in samples.pixels])
+    statistics = np.stack([image_statistics(image, IntensityScaling()) for image in pixels])
+    images = torch.from_numpy(prepared.normalisation.apply(pixels, statistics))
+    backbone = FeatureBackbone([maker.layer(samples.shape)], fitted.mean, fitted.scale, SIZES[dims])
+    with torch.inference_mode():
+        found = backbone.pool(backbone(images)).numpy()
+    np.testing.assert_allclose(found, of_images, atol=2e-3)
+
+
+def apply_all(steps, image):
+    for step in steps:
+        image = step(image)
+    return image
 
 
 def _mixed(first: Samples, second: Samples, folder) -> Store:

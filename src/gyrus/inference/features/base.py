@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
@@ -14,12 +14,13 @@ from gyrus.datasets.manifest import Manifest
 from gyrus.datasets.table_features import ColumnKind, HarmoniseConfig
 from gyrus.models.options import FeatureKind, FeatureOptions, StemRule
 from gyrus.transforms.normalisation import Normalisation
+from gyrus.transforms.preprocessing import AnyImageStep
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from gyrus.datasets.store import Store
-
+    from gyrus.models.feature_layers import FeatureLayer
 
 Floats = npt.NDArray[np.float64]
 Arrays: TypeAlias = Mapping[str, npt.NDArray[Any]]
@@ -109,6 +110,19 @@ class FitSettings:
         return self.normalisation
 
 
+@dataclass(frozen=True)
+class NetworkInput:
+    """How stored images become the input of a network.
+
+    Attributes:
+        normalisation: The intensity scaling.
+        steps: Steps that follow those of the preprocessing.
+    """
+
+    normalisation: Normalisation
+    steps: tuple[AnyImageStep, ...] = ()
+
+
 class FeatureMaker(ABC):
     """From samples to features. Subclasses are frozen dataclasses in :data:`FEATURE_MAKERS`.
 
@@ -171,6 +185,18 @@ class FeatureMaker(ABC):
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """The arrays that were fitted."""
         return {}
+
+    def network_input(self) -> NetworkInput | None:
+        """How images are prepared for :meth:`layer`; None if the features are not those of a layer of a network."""
+        return None
+
+    def layer(self, image: Sequence[int]) -> FeatureLayer:
+        """The features as a layer of a network, in single precision.
+
+        Args:
+            image: Channels and voxels along each axis of a stored image.
+        """
+        raise NotImplementedError(image)
 
     @classmethod
     @abstractmethod

@@ -37,8 +37,8 @@ class Grid:
             low, high = (low, edge) if _divided(image, edge).prod() <= most else (edge, high)
         return cls(tuple(image), tuple(int(each) for each in _divided(image, high)))
 
-    def means(self, values: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-        """The means of values (n, C, *image), float32 (n, C, *cells).
+    def means(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """The means of values (n, C, *image), (n, C, *cells): float32, or float64 of whole numbers.
 
         Raises:
             DataError: The images have another size.
@@ -48,12 +48,14 @@ class Grid:
                 f"The images have {' x '.join(map(str, values.shape[2:]))} voxels after the preprocessing, and the "
                 f"classifier was fitted on {' x '.join(map(str, self.image))}. Resize them in the preprocessing."
             )
-        means: npt.NDArray[np.float32] = values.astype(np.float32, copy=False)
+        # Fractions are exact to the last digit, so that trees never split between two equal ones.
+        dtype = np.float32 if values.dtype.kind == "f" else np.float64
+        means: npt.NDArray[Any] = values.astype(dtype, copy=False)
         for axis, (length, count) in enumerate(zip(self.image, self.cells, strict=True), 2):
             if count < length:
                 ends = np.linspace(0, length, count + 1).astype(int)
                 widths = np.diff(ends).reshape([-1 if each == axis else 1 for each in range(means.ndim)])
-                means = (np.add.reduceat(means, ends[:-1], axis=axis) / widths).astype(np.float32)
+                means = (np.add.reduceat(means, ends[:-1], axis=axis) / widths).astype(dtype)
         return means
 
     @classmethod

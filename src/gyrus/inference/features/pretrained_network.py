@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import copy
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,11 +13,13 @@ import numpy as np
 import numpy.typing as npt
 
 from gyrus.errors import ConfigError
-from gyrus.inference.features.base import Arrays, FeatureMaker, FitSettings, Floats, Samples
+from gyrus.inference.features.base import Arrays, FeatureMaker, FitSettings, Floats, NetworkInput, Samples
 from gyrus.models.options import FeatureKind
+from gyrus.transforms.normalisation import Normalisation
 
 if TYPE_CHECKING:
     from gyrus.models.classifier import Backbone
+    from gyrus.models.feature_layers import FrozenFeatures
 
 
 NETWORK_SIDE = 128
@@ -111,7 +114,7 @@ class PretrainedNetwork(FeatureMaker):
         pixels = samples.pixels
         if self.spatial_dims == 2:
             return self._of_slices(pixels)
-        chosen = np.unique(np.linspace(0, pixels.shape[2] - 1, MOST_SLICES).round().astype(int))
+        chosen = _chosen_slices(pixels.shape[2])
         slices = np.moveaxis(pixels[:, :, chosen], 2, 1)  # (n, slices, C, rows, columns)
         found = self._of_slices(slices.reshape(-1, *slices.shape[2:])).reshape(len(pixels), len(chosen), -1)
         return np.concatenate([found.mean(axis=1), found.max(axis=1)], axis=1)
@@ -119,25 +122,21 @@ class PretrainedNetwork(FeatureMaker):
     def _of_slices(self, pixels: npt.NDArray[np.uint8], at_once: int = 32) -> Floats:
         """The features (n, width) of slices (n, C, rows, columns)."""
         import torch
-        from torch.nn import functional
 
-        network, found = self._network, []
+        layer = self._layer(None)
         with torch.inference_mode():
-            for start in range(0, len(pixels), at_once):
-                images = torch.from_numpy(pixels[start : start + at_once]).float() / 255
-                if images.shape[1] == 1:
-                    images = images.expand(-1, 3, -1, -1)
-                factor = NETWORK_SIDE / min(images.shape[2:])
-                if factor > 1:
-                    size = [round(length * factor) for length in images.shape[2:]]
-                    images = functional.interpolate(images, size, mode="bilinear", align_corners=False)
-                means, stds = (
-                    torch.tensor(values if images.shape[1] == 3 else [sum(values) / 3] * images.shape[1])
-                    for values in (IMAGENET_MEAN, IMAGENET_STD)
-                )
-                images = (images - means[:, None, None]) / stds[:, None, None]
-                found.append(network.pool(network(images)).numpy())
+            found = [
+                layer.of_slices(torch.from_numpy(pixels[start : start + at_once]).float() / 255).numpy()
+                for start in range(0, len(pixels), at_once)
+            ]
         return np.concatenate(found).astype(np.float64)
+
+    def _layer(self, slices: Sequence[int] | None) -> FrozenFeatures:
+        from gyrus.models.feature_layers import FrozenFeatures
+
+        count = _network_channels(self.channels)
+        mean, std = (values if count == 3 else (sum(values) / 3,) * count for values in (IMAGENET_MEAN, IMAGENET_STD))
+        return FrozenFeatures(self._network, mean, std, NETWORK_SIDE, slices)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -169,6 +168,14 @@ class PretrainedNetwork(FeatureMaker):
         """The weights."""
         return {f"{WEIGHT}{name}": value for name, value in self.weights.items()}
 
+    def network_input(self) -> NetworkInput:
+        """The pixels in 0..1."""
+        return NetworkInput(Normalisation("fixed", (0.0,) * self.channels, (1.0,) * self.channels))
+
+    def layer(self, image: Sequence[int]) -> FrozenFeatures:
+        """The network, on slices that it sees as in training."""
+        return copy.deepcopy(self._layer(_chosen_slices(image[1]) if self.spatial_dims == 3 else None))
+
     @classmethod
     def from_saved(cls, saved: Mapping[str, Any]) -> PretrainedNetwork:
         """Load the network."""
@@ -180,6 +187,11 @@ class PretrainedNetwork(FeatureMaker):
             dict(saved["source"]),
             {name.removeprefix(WEIGHT): value for name, value in saved.items() if name.startswith(WEIGHT)},
         )
+
+
+def _chosen_slices(count: int) -> list[int]:
+    """The slices of a volume that the network sees."""
+    return np.unique(np.linspace(0, count - 1, MOST_SLICES).round().astype(int)).tolist()
 
 
 def _network_channels(channels: int) -> int:

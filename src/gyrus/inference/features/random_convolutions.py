@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import copy
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from gyrus.errors import ConfigError
-from gyrus.inference.features.base import BLOCK, FitSettings, Floats, Samples
+from gyrus.inference.features.base import BLOCK, FitSettings, Floats, NetworkInput, Samples
 from gyrus.inference.features.grid import Grid, OnGrid
 from gyrus.models.options import FeatureKind
 from gyrus.text import counted
 from gyrus.transforms.normalisation import Normalisation
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from gyrus.models.feature_layers import RandomKernels
 
 
 KERNELS_AT_ONCE = 32
@@ -77,33 +79,21 @@ class RandomConvolutions(OnGrid):
 
     def _thresholds(self, samples: Samples, random: np.random.Generator) -> npt.NDArray[np.float32]:
         """A random quantile of the responses to each kernel, each of a random training image."""
+        import torch
+
         examples = random.permutation(len(samples.rows))[:8]
         images = self._images(samples.take(np.sort(examples)))
         quantiles, chosen = random.uniform(size=len(self.kernels)), random.integers(len(images), size=len(self.kernels))
         found = np.empty(len(self.kernels), dtype=np.float32)
-        for numbers, responses in self._responses(images):
-            values = responses.flatten(2).numpy()  # (n, k, voxels)
-            for place, number in enumerate(numbers):
-                found[number] = np.quantile(values[chosen[number], place], quantiles[number])
+        with torch.inference_mode():
+            for numbers, responses in self._kernels.responses(torch.from_numpy(images)):
+                values = responses.flatten(2).numpy()  # (n, k, voxels)
+                for place, number in enumerate(numbers):
+                    found[number] = np.quantile(values[chosen[number], place], quantiles[number])
         return found
 
     def _images(self, samples: Samples) -> npt.NDArray[np.float32]:
         return self.grid.means(samples.scaled(self.normalisation))
-
-    def _responses(self, images: npt.NDArray[np.float32]) -> Iterator[tuple[range, Tensor]]:
-        """The numbers of some kernels and the responses to them, float32 (n, k, *cells)."""
-        import torch
-        from torch.nn import functional
-
-        convolve = functional.conv2d if images.ndim == 4 else functional.conv3d
-        batch = torch.from_numpy(images)
-        with torch.inference_mode():
-            for dilation in np.unique(self.dilations):
-                ends = np.flatnonzero(self.dilations == dilation)
-                for start in range(int(ends[0]), int(ends[-1]) + 1, KERNELS_AT_ONCE):
-                    numbers = range(start, min(start + KERNELS_AT_ONCE, int(ends[-1]) + 1))
-                    weights = torch.from_numpy(self.kernels[numbers.start : numbers.stop])
-                    yield numbers, convolve(batch, weights, padding=int(dilation), dilation=int(dilation))
 
     def features(self, samples: Samples) -> Floats:
         """Maximum and proportion above the threshold, for each region and kernel."""
@@ -113,21 +103,16 @@ class RandomConvolutions(OnGrid):
 
     def _summaries(self, images: npt.NDArray[np.float32]) -> Floats:
         import torch
-        from torch.nn import functional
 
-        two = images.ndim == 4
-        largest, mean = (
-            (functional.adaptive_max_pool2d, functional.adaptive_avg_pool2d)
-            if two
-            else (functional.adaptive_max_pool3d, functional.adaptive_avg_pool3d)
-        )
-        pooled = np.empty((len(images), 2, len(self.kernels), self.regions ** (images.ndim - 2)), dtype=np.float64)
-        for numbers, responses in self._responses(images):
-            place = slice(numbers.start, numbers.stop)
-            thresholds = torch.from_numpy(self.thresholds[place]).reshape(-1, *[1] * (images.ndim - 2))
-            pooled[:, 0, place] = largest(responses, self.regions).flatten(2).numpy()
-            pooled[:, 1, place] = mean((responses > thresholds).float(), self.regions).flatten(2).numpy()
-        return pooled.reshape(len(images), -1)
+        with torch.inference_mode():
+            return self._kernels.summaries(torch.from_numpy(images)).double().numpy()
+
+    @cached_property
+    def _kernels(self) -> RandomKernels:
+        from gyrus.models.feature_layers import BlockMeans, RandomKernels
+
+        means = BlockMeans(self.grid.image, self.grid.cells)
+        return RandomKernels(means, self.kernels, self.dilations, self.thresholds, self.regions)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -157,6 +142,14 @@ class RandomConvolutions(OnGrid):
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """Kernels, dilations and thresholds."""
         return {"kernels": self.kernels, "dilations": self.dilations, "thresholds": self.thresholds}
+
+    def network_input(self) -> NetworkInput:
+        """The scaled pixels."""
+        return NetworkInput(self.normalisation)
+
+    def layer(self, image: Sequence[int]) -> RandomKernels:  # noqa: ARG002
+        """The kernels and the summaries of their responses."""
+        return copy.deepcopy(self._kernels)
 
     @classmethod
     def from_saved(cls, saved: Mapping[str, Any]) -> RandomConvolutions:

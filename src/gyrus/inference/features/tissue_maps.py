@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from gyrus.inference.features.base import FitSettings, Floats, Samples
+from gyrus.inference.features.base import FitSettings, Floats, NetworkInput, Samples
 from gyrus.inference.features.grid import Grid, OnGrid
 from gyrus.models.options import FeatureKind
-from gyrus.transforms.tissue_maps import TISSUES, tissue_table
+from gyrus.transforms.normalisation import Normalisation
+from gyrus.transforms.tissue_maps import TISSUES, Tissue, tissue_table
+
+if TYPE_CHECKING:
+    from gyrus.models.feature_layers import TissueFractions
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,18 @@ class TissueMaps(OnGrid):
     def document(self) -> dict[str, Any]:
         """The sizes."""
         return {"grid": asdict(self.grid), "channels": self.channels}
+
+    def network_input(self) -> NetworkInput | None:
+        """A map of each tissue; None for several channels."""
+        count = len(TISSUES)
+        unscaled = Normalisation("fixed", (0.0,) * count, (1.0,) * count)
+        return NetworkInput(unscaled, (Tissue(of="all"),)) if self.channels == 1 else None
+
+    def layer(self, image: Sequence[int]) -> TissueFractions:  # noqa: ARG002
+        """The fractions in the blocks and in the head."""
+        from gyrus.models.feature_layers import TissueFractions
+
+        return TissueFractions(self.grid.image, self.grid.cells, len(TISSUES))
 
     @classmethod
     def from_saved(cls, saved: Mapping[str, Any]) -> TissueMaps:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from gyrus.inference.features.base import FitSettings, Floats, Samples
+from gyrus.inference.features.base import FitSettings, Floats, NetworkInput, Samples
 from gyrus.inference.features.grid import Grid, OnGrid
 from gyrus.models.options import FeatureKind
 from gyrus.transforms.normalisation import Normalisation
+
+if TYPE_CHECKING:
+    from gyrus.models.feature_layers import BlockMeans
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,16 @@ class Voxels(OnGrid):
     def document(self) -> dict[str, Any]:
         """Sizes and intensity scaling."""
         return {"grid": asdict(self.grid), "channels": self.channels, "normalisation": asdict(self.normalisation)}
+
+    def network_input(self) -> NetworkInput:
+        """The scaled pixels."""
+        return NetworkInput(self.normalisation)
+
+    def layer(self, image: Sequence[int]) -> BlockMeans:  # noqa: ARG002
+        """The means of the blocks."""
+        from gyrus.models.feature_layers import BlockMeans
+
+        return BlockMeans(self.grid.image, self.grid.cells)
 
     @classmethod
     def from_saved(cls, saved: Mapping[str, Any]) -> Voxels:

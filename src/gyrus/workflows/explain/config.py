@@ -18,6 +18,9 @@ Grid = Literal["random", "best", "worst", "class", "methods"]
 """Which images are displayed: drawn at random; the correct or the wrong predictions of highest confidence; some of each
 class; or some of each class by every method."""
 
+DEFAULT = "default"
+"""Stands for the method that suits the classifier; see :func:`gyrus.workflows.explain.explain.suitable_methods`."""
+
 DEMENTIA_STAGES = "dementia-stages"
 """The emphasis preset for the four stages of dementia: :data:`STAGE_POWERS`."""
 
@@ -33,7 +36,8 @@ class ExplainConfig:
     """The settings of an explanation.
 
     Attributes:
-        methods: Names in :data:`gyrus.explanation.methods.METHODS`; ("all",) selects every method.
+        methods: Names in :data:`gyrus.explanation.methods.METHODS`; ("all",) selects every method, ("default",) the one
+            that suits the classifier: grad-cam for networks.
         target: "predicted", "true", a class name, or two of these joined by a minus sign.
         layer: Layer of class activation maps; by default the deepest layer of sufficient resolution.
         grid: Which images are displayed.
@@ -52,7 +56,7 @@ class ExplainConfig:
         ConfigError: A name is unknown, or a number is out of range.
     """
 
-    methods: tuple[str, ...] = ("grad-cam",)
+    methods: tuple[str, ...] = (DEFAULT,)
     target: str = "predicted"
     layer: str | None = None
     grid: Grid = "random"
@@ -70,7 +74,7 @@ class ExplainConfig:
     def __post_init__(self) -> None:
         if self.methods == ("all",):
             object.__setattr__(self, "methods", tuple(METHODS))
-        for method in self.methods:
+        for method in self.methods if self.methods != (DEFAULT,) else ():
             look_up(method, METHODS, "method")
         look_up(self.grid, dict.fromkeys(get_args(Grid)), "grid")
         look_up(self.engine, dict.fromkeys(get_args(EngineName)), "engine")

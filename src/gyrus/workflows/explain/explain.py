@@ -23,6 +23,7 @@ from gyrus.explanation.channels import ChannelMaps
 from gyrus.explanation.checks import ExplanationChecks, MethodReport
 from gyrus.explanation.explanation_folder import DisplayedMaps, ExplanationFolder
 from gyrus.explanation.heat_map_coordinates import to_volume
+from gyrus.explanation.layers import MIN_CELLS
 from gyrus.explanation.methods import METHODS, MethodSpec
 from gyrus.explanation.randomisation_and_stability import agreement
 from gyrus.explanation.regions import region_table
@@ -30,15 +31,18 @@ from gyrus.explanation.targets import Target, parse_target
 from gyrus.files import refuse_links, remove_files
 from gyrus.imaging.volume_formats import write_nifti
 from gyrus.inference.predict import pick_device
+from gyrus.models.feature_layers import FeatureBackbone
 from gyrus.reporting.explanation_report import write_explanation
 from gyrus.reporting.number_report import report_again
 from gyrus.runs.run_folder import Run
+from gyrus.text import listed
 from gyrus.types import SPLIT_WARNINGS
+from gyrus.workflows.classical import pools_images
 from gyrus.workflows.display import SILENT, Display, show_warnings
 from gyrus.workflows.ensemble import open_runs
 from gyrus.workflows.experiment_config import DataConfig
 from gyrus.workflows.explain.compute import ExplanationTask, Regions
-from gyrus.workflows.explain.config import DEMENTIA_STAGES, FORMER_PRESET, ExplainConfig, emphasis_by_class
+from gyrus.workflows.explain.config import DEFAULT, DEMENTIA_STAGES, FORMER_PRESET, ExplainConfig, emphasis_by_class
 from gyrus.workflows.explain.images import images_of_inputs, images_of_run
 from gyrus.workflows.explain.time_budget import OutOfTimeError, TimeBudget
 from gyrus.workflows.predict import TrainedClassifier
@@ -119,6 +123,9 @@ def explain(
             f"maps of it are not supported. Explain the same network without the table: {first.image_alone}."
         )
     left_out: list[str] = []
+    config = replace(config, methods=suitable_methods(config.methods, classifier))
+    if isinstance(classifier.model.backbone, FeatureBackbone) and classifier.model.backbone.cells:
+        config = replace(config, layer=config.layer or classifier.model.explain_layer())
     if classifier.target.is_number:
         _require_of_numbers(config, classifier, dicom_sc=dicom_sc is not None)
         left_out += [NO_CHECKS_OF_NUMBERS] if config.checks else []
@@ -159,6 +166,35 @@ def explain(
 
 
 NO_CHECKS_OF_NUMBERS = "The heat maps of a number are not checked: the checks are those of class probabilities"
+
+
+def suitable_methods(methods: tuple[str, ...], classifier: TrainedClassifier) -> tuple[str, ...]:
+    """The methods of a config; the default one chosen for the classifier.
+
+    That is Grad-CAM for a network; for a linear model on means of blocks of voxels the contribution of each block; for
+    others without a network integrated gradients, or occlusion where features have no gradients.
+
+    Raises:
+        ConfigError: A method needs gradients, and the classifier has none.
+    """
+    backbone = classifier.model.backbone
+    if not isinstance(backbone, FeatureBackbone):
+        return ("grad-cam",) if methods == (DEFAULT,) else methods
+    linear = isinstance(classifier.model.head.classify, torch.nn.Linear)
+    if backbone.differentiable and linear:
+        exact = backbone.cells is not None and min(backbone.cells) >= MIN_CELLS
+        return ("contributions" if exact else "integrated-gradients",) if methods == (DEFAULT,) else methods
+    able = tuple(name for name, spec in METHODS.items() if spec.any_engine and not spec.needs_layer)
+    if methods == (DEFAULT,):
+        return ("occlusion",)
+    if methods == tuple(METHODS):
+        return able
+    if others := [name for name in methods if name not in able]:
+        raise ConfigError(
+            f"Heat maps by {listed(others)} need gradients or the layers of a network, and boosted trees and random "
+            f"convolutions have none. Use --method {' or '.join(able)}."
+        )
+    return methods
 
 
 def _require_of_numbers(config: ExplainConfig, classifier: TrainedClassifier, *, dicom_sc: bool) -> None:
@@ -371,7 +407,15 @@ def _explanation_checks(
 
 def _split_warning(task: ExplanationTask) -> list[str]:
     warning = SPLIT_WARNINGS[task.classifier.split_unit]
-    return [f"Evaluation of the classifier: {warning}."] if warning else []
+    notes = [f"Evaluation of the classifier: {warning}."] if warning else []
+    if isinstance(task.model.backbone, FeatureBackbone) and any(
+        pools_images(manifest, task.classifier.split_unit) for manifest in task.candidates.manifests
+    ):
+        notes.append(
+            "The classifier answers for all images of a subject together. Each heat map is of one image as if it were "
+            "the only one."
+        )
+    return notes
 
 
 def _describe_target(target: Target, target_class: str) -> str:

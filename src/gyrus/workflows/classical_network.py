@@ -1,0 +1,50 @@
+"""Classifiers without a network as networks, for heat maps and bundles: features and model become layers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gyrus.errors import ConfigError
+from gyrus.text import listed
+
+if TYPE_CHECKING:
+    from gyrus.inference.features.base import NetworkInput
+    from gyrus.models.classifier import Classifier
+    from gyrus.workflows.classical import ClassicalClassifier
+
+FEATURE_WORDS = {"table": "the columns of a table", "pretrained": "features of a pretrained network"}
+"""Kinds of features in sentences, where their name is no phrase."""
+
+
+def features_in_words(classifier: ClassicalClassifier) -> str:
+    """The kinds of features of a classifier, as a list in a sentence."""
+    return listed([FEATURE_WORDS.get(maker.kind, maker.kind) for maker in classifier.features.makers])
+
+
+def network_of(classifier: ClassicalClassifier) -> tuple[Classifier, NetworkInput]:
+    """A classifier without a network as a network of single precision, and how stored images become its input.
+
+    Raises:
+        ConfigError: Its features do not come from the pixels of one image, or by layers that need different input.
+    """
+    inputs = [maker.network_input() for maker in classifier.features.makers]
+    first = inputs[0]
+    if first is None or any(each != first for each in inputs):
+        raise ConfigError(
+            f"The features of this classifier ({features_in_words(classifier)}) are not computed from one image "
+            "by layers of a network."
+        )
+    if not classifier.image_shape:
+        raise ConfigError("This classifier was fitted by an earlier version of Gyrus. Train it again.")
+
+    from gyrus.models.classifier import Signature
+    from gyrus.models.feature_layers import FeatureBackbone, feature_network
+
+    channels, *size = classifier.image_shape
+    features = classifier.features
+    layers = [maker.layer(classifier.image_shape) for maker in features.makers]
+    backbone = FeatureBackbone(layers, features.mean, features.scale, size)
+    outputs = 1 if classifier.target.is_number else len(classifier.classes)
+    more = len(first.normalisation.mean) if first.steps else channels
+    signature = Signature(more, tuple(size), outputs, numbers=classifier.target.is_number)
+    return feature_network(backbone, classifier.model, signature), first
