@@ -51,6 +51,7 @@ _PUBLIC = {
     "read_space": "gyrus.tuning.search_space",
     # Evaluation and prediction
     "evaluate": "gyrus.workflows.evaluate",
+    "import_maps": "gyrus.workflows.import_maps",
     "checklist": "gyrus.workflows.checklist",
     "compare": "gyrus.workflows.compare",
     "leaderboard": "gyrus.workflows.compare",

@@ -29,6 +29,7 @@ from gyrus.cli import (
     external_validation,
     features,
     hub,
+    import_maps,
     models,
     predict,
     recipes,
@@ -92,6 +93,7 @@ command(app, "models")(models.models)
 app.add_typer(recipes.app, name="recipes")
 app.add_typer(runs.app, name="runs")
 app.add_typer(config.app, name="config")
+command(app, "import-maps")(import_maps.import_maps)
 command(app, "doctor")(doctor.doctor)
 
 
