@@ -21,7 +21,9 @@ from gyrus.workflows.compare import compare
 from gyrus.workflows.crossval import crossval
 from gyrus.workflows.display import SILENT
 from gyrus.workflows.experiment_config import load_config
+from gyrus.workflows.explain.config import ExplainConfig
 from gyrus.workflows.explain.explain import explain
+from gyrus.workflows.export import export
 from gyrus.workflows.harmonisation import require_harmonisable
 from gyrus.workflows.predict import predict
 from gyrus.workflows.train import resume, train
@@ -273,11 +275,36 @@ def test_a_changed_table_beside_images_is_noticed_where_work_continues(phantom_f
         resume(run.folder, data=f"{phantom_folder}/.")
 
 
+def test_the_contributions_of_columns_add_up_to_the_answer(run, people, tmp_path):
+    found = explain(run, out=tmp_path / "columns", config=ExplainConfig(target="predicted"))
+    classifier = ClassicalClassifier.load(run)
+    assert list(found.values.columns) == list(classifier.features.names)
+    test = Predictions.load(run.predictions("test"))
+    intercept = np.array(classifier.model.intercept)
+    by_subject = dict(zip(test.table["sample"], test.table["subject"], strict=True))
+    order = [by_subject[name] for name in test.table["sample"]]
+    answers = test.logits.max(axis=1) - intercept[test.logits.argmax(axis=1)]
+    np.testing.assert_allclose(found.values.loc[order].sum(axis=1), answers, atol=1e-5)
+    saved = pd.read_csv(found.table)
+    assert saved["target"].tolist() == [test.classes[place] for place in _places(found, test)]
+    assert "Haufe" in found.report.read_text()
+    assert "Mean size of the contributions to the logit of the class (predicted)" in found.text()
+    again = explain(run, [people], out=tmp_path / "columns")  # an earlier explanation is replaced
+    assert len(again.values) > len(found.values)
+
+
+def _places(found, test):
+    by_subject = dict(zip(test.table["subject"], test.logits.argmax(axis=1), strict=True))
+    return [by_subject[name] for name in found.values.index]
+
+
 def test_what_needs_a_network_says_so(run, people, tmp_path):
     with pytest.raises(ConfigError, match="logistic-regression is none"):
         plan_training(data=people, overrides=SETTINGS)
-    with pytest.raises(ConfigError, match="the columns of a table"):
-        explain(run.folder, out=tmp_path / "maps")
+    with pytest.raises(ConfigError, match="no pixels of one image, so there are no heat maps"):
+        explain(run.folder, out=tmp_path / "maps", config=ExplainConfig(methods=("occlusion",)))
+    with pytest.raises(ConfigError, match=r"the columns of a table\) are not computed from one image"):
+        export(run.folder, out=tmp_path / "bundle")
     with pytest.raises(ConfigError, match="--tta need a network"):
         predict(run, [people], tta=2)
 

@@ -57,7 +57,7 @@ _OWN_FILES = re.compile(
     rf"|figures/{_PICTURES}|checkpoints/[^/]+\.ckpt|(tensorboard|wandb)/.+"
     rf"|audit/(figures/{_PICTURES}|audit\.html|findings\.(json|csv)|(quality|subjects|maps)\.csv)"
     rf"|explanation/((figures|maps/[^/]+)/{_PICTURES}|(maps/[^/]+|means)/[^/]+\.(npz|nii|nii\.gz)|work/[^/]+\.(npy|json)"
-    r"|explanation\.html|(checks|explanation|album)\.json|regions\.csv)"
+    r"|explanation\.html|(checks|explanation|album)\.json|(regions|contributions)\.csv)"
     r")|(.+/)?\.gyrus-[^/]+"
 )
 """Paths in a run folder that Gyrus writes."""

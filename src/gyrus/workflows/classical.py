@@ -221,10 +221,14 @@ class ClassicalClassifier:
         Raises:
             DataError: A column is missing, a cell is not what its column holds, or the images have another size.
         """
+        samples = Samples(manifest, store, np.arange(len(manifest)), self.units(manifest), new=True)
+        return self._logits(samples, display)
+
+    def units(self, manifest: Manifest) -> npt.NDArray[np.str_]:
+        """What each row of new data is answered for, str (N,): the subject, its visit, or the image itself."""
         by_subject = self.split_unit != "image"
         names = _units_of_new(manifest, by_visit=self.by_visit) if by_subject else manifest.table["sample"]
-        units = names.to_numpy(str)
-        return self._logits(Samples(manifest, store, np.arange(len(manifest)), units, new=True), display)
+        return names.to_numpy(str)
 
     def predict(
         self,

@@ -21,15 +21,20 @@ def features_in_words(classifier: ClassicalClassifier) -> str:
     return listed([FEATURE_WORDS.get(maker.kind, maker.kind) for maker in classifier.features.makers])
 
 
+def is_network(classifier: ClassicalClassifier) -> bool:
+    """Whether :func:`network_of` can make it a network."""
+    inputs = [maker.network_input() for maker in classifier.features.makers]
+    return inputs[0] is not None and all(each == inputs[0] for each in inputs)
+
+
 def network_of(classifier: ClassicalClassifier) -> tuple[Classifier, NetworkInput]:
     """A classifier without a network as a network of single precision, and how stored images become its input.
 
     Raises:
         ConfigError: Its features do not come from the pixels of one image, or by layers that need different input.
     """
-    inputs = [maker.network_input() for maker in classifier.features.makers]
-    first = inputs[0]
-    if first is None or any(each != first for each in inputs):
+    first = classifier.features.makers[0].network_input()
+    if first is None or not is_network(classifier):
         raise ConfigError(
             f"The features of this classifier ({features_in_words(classifier)}) are not computed from one image "
             "by layers of a network."

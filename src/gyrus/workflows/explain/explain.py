@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -37,7 +37,8 @@ from gyrus.reporting.number_report import report_again
 from gyrus.runs.run_folder import Run
 from gyrus.text import listed
 from gyrus.types import SPLIT_WARNINGS
-from gyrus.workflows.classical import pools_images
+from gyrus.workflows.classical import ClassicalClassifier, pools_images
+from gyrus.workflows.classical_network import is_network
 from gyrus.workflows.display import SILENT, Display, show_warnings
 from gyrus.workflows.ensemble import open_runs
 from gyrus.workflows.experiment_config import DataConfig
@@ -46,6 +47,9 @@ from gyrus.workflows.explain.config import DEFAULT, DEMENTIA_STAGES, FORMER_PRES
 from gyrus.workflows.explain.images import images_of_inputs, images_of_run
 from gyrus.workflows.explain.time_budget import OutOfTimeError, TimeBudget
 from gyrus.workflows.predict import TrainedClassifier
+
+if TYPE_CHECKING:
+    from gyrus.workflows.explain.feature_contributions import FeatureContributions
 
 Result = TypeVar("Result")
 
@@ -62,6 +66,7 @@ PARTS = frozenset(
         "regions.csv",
         "channels.json",
         "channels.npz",
+        "contributions.csv",
     }
 )
 """Names in the folder of an explanation."""
@@ -76,8 +81,10 @@ def explain(
     dicom_sc: str | Path | None = None,
     data: DataConfig | None = None,
     display: Display = SILENT,
-) -> ExplanationFolder:
+) -> ExplanationFolder | FeatureContributions:
     """Compute heat maps of a trained classifier, and check them.
+
+    For a classifier on a table or on volumes of regions, the contribution of each feature is computed instead.
 
     An interrupted call continues where it stopped when it is repeated.
 
@@ -110,6 +117,12 @@ def explain(
     folder = ExplanationFolder(Path(out) if out else first.explanation)
     require_explanation_folder(folder)
     refuse_links(folder.folder if out else first.folder)
+    if not first.has_network and not is_network(ClassicalClassifier.load(first)):
+        if dicom_sc is not None:
+            raise ConfigError("--dicom-sc writes heat maps, and this classifier has none: its features are no pixels.")
+        from gyrus.workflows.explain.feature_contributions import explain_features
+
+        return explain_features(first, inputs, config, folder.folder, data or DataConfig(), display)
     captures = None
     if dicom_sc is not None:
         from gyrus.workflows.explain.secondary_captures import SecondaryCaptures
@@ -237,7 +250,7 @@ def require_explanation_folder(folder: ExplanationFolder) -> None:
     """
     path = folder.folder
     names = {each.name for each in path.iterdir()} if path.is_dir() else set()
-    unfinished = "work" in names and names <= PARTS
+    unfinished = names <= PARTS and not names.isdisjoint({"work", "contributions.csv"})
     if names and not (folder.is_finished or unfinished):
         raise GyrusError(f"{path} is not empty and holds no explanation. Give a new folder with --out.")
 
