@@ -73,6 +73,6 @@ endef
 	$(call install,.[dev$(comma)huggingface$(comma)mutants])
 
 .venv/.ready-docs: .venv/.created pyproject.toml constraints.txt
-	$(call install,.[docs])
+	$(call install,.[docs$(comma)export$(comma)tuning])
 
 comma := ,

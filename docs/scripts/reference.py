@@ -23,7 +23,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from gyrus.cli.app import app
-from gyrus.evaluation.metrics import CLASS_METRICS, METRICS
+from gyrus.evaluation.metrics import CLASS_METRICS, METRICS, ORDERED_METRICS
+from gyrus.evaluation.number_metrics import NUMBER_METRICS
 from gyrus.runs import run_folder
 from gyrus.workflows.experiment_config import ExperimentConfig
 
@@ -239,21 +240,62 @@ def run_files() -> str:
     return "\n".join([MADE, "# Files of a run\n", about, table(("file", "content"), rows)])
 
 
+SYMBOLS = """\
+n samples (subjects or images) of K classes; C[i, j] is the number of samples of class i that are predicted as
+class j, so that the predicted class is the one with the highest probability. For one class, TP, FP and FN are its
+true positives, false positives and false negatives, and p its probability. Of ordered classes, t is the number of
+the true stage and s that of the predicted one, from 0. Of numbers, y is the true number, m its mean over the
+samples, and f the predicted one. A mean over classes leaves out classes without samples.
+"""
+
+FORMULAS = {
+    "accuracy": "Σᵢ C[i, i] / n",
+    "accuracy_gain": "accuracy − maxᵢ (Σⱼ C[i, j]) / n",
+    "balanced_accuracy": "(1/K) Σᵢ C[i, i] / Σⱼ C[i, j]",
+    "macro_precision": "mean of precision over classes",
+    "macro_recall": "mean of recall over classes (balanced accuracy)",
+    "macro_f1": "mean of F1 over classes",
+    "macro_roc_auc": "mean of ROC AUC over classes, each against the rest",
+    "macro_pr_auc": "mean of PR AUC over classes, each against the rest",
+    "precision": "TP / (TP + FP); 0 if the class is never predicted",
+    "recall": "TP / (TP + FN)",
+    "f1": "2 TP / (2 TP + FP + FN)",
+    "roc_auc": "P(p of a sample of the class > p of another sample) + ½ P(equal)",
+    "pr_auc": "Σₖ (Rₖ − Rₖ₋₁) Pₖ, precision P and recall R at each threshold (average precision)",
+    "quadratic_kappa": "1 − Σ (t − s)² / E, with E the sum for predictions independent of the truth (Cohen 1968)",
+    "stage_error": "(1/n) Σ |t − s|",
+    "cut_auc": "mean over cuts c of the ROC AUC of t ≥ c by the summed probability of the stages ≥ c",
+    "concordance": "P(expected stage of the sample of higher t is higher) + ½ P(equal), over pairs of different t",
+    "mae": "(1/n) Σ |f − y|",
+    "rmse": "√((1/n) Σ (f − y)²)",
+    "bias": "(1/n) Σ (f − y)",
+    "r2": "1 − Σ (f − y)² / Σ (y − m)²",
+    "pearson": "cov(f, y) / (sd(f) sd(y))",
+    "spearman": "Pearson correlation of the ranks of f and y; equal numbers get their mean rank",
+}
+"""The formula of each score by its name, with the symbols of :data:`SYMBOLS`."""
+
+
 def metrics() -> str:
     """The page of the scores."""
-    rows = [(f"`{name}`", metric.title) for name, metric in METRICS.items()]
-    per_class = [(f"`{name}`", metric.title) for name, metric in CLASS_METRICS.items()]
-    return "\n".join(
-        [
-            MADE,
-            "# Scores\n",
-            "Names of the scores in `metrics.json`, by subject and by image. For definitions and references see "
-            "[Evaluation](../evaluation.md#definitions).\n",
-            table(("name", "score"), rows),
-            "For each class:\n",
-            table(("name", "score"), per_class),
-        ]
-    )
+    groups = {
+        "Classes": METRICS,
+        "Each class": CLASS_METRICS,
+        "Ordered classes": ORDERED_METRICS,
+        "Numbers": NUMBER_METRICS,
+    }
+    parts = [
+        MADE,
+        "# Scores\n",
+        "Names and formulas of the scores in `metrics.json`, by subject and by image. For intervals, ties, absent "
+        "classes and references see [Evaluation](../evaluation.md#definitions) and "
+        "[Predicting numbers](../numbers.md).\n",
+        SYMBOLS,
+    ]
+    for title, found in groups.items():
+        rows = [(f"`{name}`", metric.title, FORMULAS[name]) for name, metric in found.items()]
+        parts += [f"## {title}\n", table(("name", "score", "formula"), rows)]
+    return "\n".join(parts)
 
 
 PAGES = {"commands": commands, "config": config, "run-folder": run_files, "scores": metrics}

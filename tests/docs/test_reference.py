@@ -58,3 +58,13 @@ def test_the_navigation_names_every_page_and_no_other(pages) -> None:
     there = {path.name for path in (ROOT / "docs").glob("*.md")} | {f"reference/{name}.md" for name in pages}
     there |= {f"tutorials/{path.stem}.md" for path in (ROOT / "examples").glob("*.py")} | {"gallery/index.md"}
     assert sorted(named) == sorted(there)
+
+
+def test_every_score_has_a_formula(pages) -> None:
+    from gyrus.evaluation.metrics import CLASS_METRICS, METRICS, ORDERED_METRICS
+    from gyrus.evaluation.number_metrics import NUMBER_METRICS
+
+    rows = [line.split(" | ") for line in pages["scores"].splitlines() if line.startswith("| `")]
+    named = [*METRICS, *CLASS_METRICS, *ORDERED_METRICS, *NUMBER_METRICS]
+    assert [row[0].strip("| `") for row in rows] == named
+    assert all(row[2].strip("| ") for row in rows)

@@ -133,3 +133,9 @@ def test_wide_drawings_get_the_whole_width() -> None:
     wide = Picture("Title", "Caption.", "<svg></svg>", is_wide=True)
     page = render(REPORT, replace(typical(), score_pictures=(wide, replace(wide, is_wide=False))))
     assert page.count('<figure class="wide"') == 1
+
+
+def test_the_comparison_lists_its_runs():
+    page = render("comparison.html.j2", comparison())
+    assert re.findall(r'<a href="#([^"]*)"', page) == ["scores", "run-1", "run-2"]
+    assert {"scores", "run-1", "run-2"} <= set(read(page).ids)
