@@ -41,7 +41,7 @@ from gyrus.datasets.sample_files import (
     assumed_to_json,
     may_be_dicom,
 )
-from gyrus.datasets.sources import bids, caps, huggingface, id_table, medmnist, parquet, table
+from gyrus.datasets.sources import bids, caps, datalist, huggingface, id_table, medmnist, parquet, table
 from gyrus.datasets.sources import dicom_series as dicom
 from gyrus.datasets.sources.accounting import count_files
 from gyrus.datasets.sources.channels import group_channels, list_given_files
@@ -108,6 +108,7 @@ SOURCES: dict[str, Source] = {
     ),
     "dicom": Source(dicom.list_samples, "a folder of DICOM series, one folder per class, or one DICOM file"),
     "huggingface": Source(huggingface.list_samples, "hf:owner/name or hf:owner/name:config"),
+    "datalist": Source(datalist.list_samples, "a datalist of MONAI: JSON with training, validation and testing"),
     "medmnist": Source(medmnist.list_samples, "an .npz file of MedMNIST: train_images, train_labels, val_images ..."),
     "people": Source(list_people, "a table of subjects without images, for a classifier on the table alone"),
 }
@@ -324,6 +325,8 @@ def _recognise(path: str | Path, request: ScanRequest) -> str:
         return "medmnist"
     if is_volume(place.name):
         return "volumes"
+    if datalist.is_datalist(place):
+        return "datalist"
     if place.suffix.lower() in DICOM_EXTENSIONS or is_dicom(place):
         return "dicom"
     if place.suffix.lower() in table.TABLE_EXTENSIONS:

@@ -58,6 +58,34 @@ def list_samples(path: Path, request: ScanRequest) -> Listing:
     if len({"subject" in rows for rows, _, _ in read}) > 1:
         raise DataError(f"Only some of the tables of {base} have a subject column.")
     rows = pd.concat([rows for rows, _, _ in read], ignore_index=True) if len(read) > 1 else read[0][0]
+    subject = next((found.get("subject") for _, found, _ in read), None)
+    notes += [note for _, _, more in read for note in more]
+    return listing_of_rows(rows, path, request, subject_column=subject, notes=notes, tables=chosen)
+
+
+def listing_of_rows(
+    rows: pd.DataFrame,
+    path: Path,
+    request: ScanRequest,
+    *,
+    subject_column: str | None,
+    notes: Sequence[str],
+    tables: Sequence[Path],
+) -> Listing:
+    """The listing of rows whose column ``path`` has absolute paths.
+
+    Args:
+        rows: The rows, with other columns of the manifest.
+        path: The table, or the folder of the tables.
+        request: The request.
+        subject_column: The column of the subjects, if any.
+        notes: Notes on how the table was read.
+        tables: The tables.
+
+    Raises:
+        DataError: No row is wanted, or some are images and some volumes.
+    """
+    base = path if path.is_dir() else path.parent
     full, completed = _complete(base.absolute(), rows["path"].to_list())
     root, below = _below_one_root(base.absolute(), full)
     chosen_rows = [request.wants(name) for name in below]
@@ -68,17 +96,13 @@ def list_samples(path: Path, request: ScanRequest) -> Listing:
     left_aside = {name: NOT_ASKED_FOR for name, wanted in zip(below, chosen_rows, strict=True) if not wanted}
     rows = rows.assign(sample=below, path=below)[chosen_rows].reset_index(drop=True)
     below = rows["path"].to_list()
-    rows = with_files(root, rows, request)
-    subject = next((found.get("subject") for _, found, _ in read), None)
-    notes += [note for _, _, more in read for note in more]
-    notes += completed
     return Listing(
         root,
-        rows,
+        with_files(root, rows, request),
         tuple(below),
-        subject_column=subject,
-        notes=tuple(notes),
-        tables=tuple(chosen),
+        subject_column=subject_column,
+        notes=(*notes, *completed),
+        tables=tuple(tables),
         left_aside=left_aside,
     )
 
@@ -257,7 +281,7 @@ def _read_rows(
         )
     if table.empty:
         raise DataError(f"{file} has no rows.")
-    rows = pd.DataFrame({"path": _absolute(file, table[found["path"]])})
+    rows = pd.DataFrame({"path": absolute_paths(file, table[found["path"]])})
     rows = add_columns(rows, table, found, request)
     if subset is not None and request.labelled and "subset" not in found:
         rows["subset"] = subset
@@ -283,7 +307,12 @@ def missing_column(table: pd.DataFrame, role: str) -> str:
     )
 
 
-def _absolute(file: Path, cells: pd.Series) -> list[str]:
+def absolute_paths(file: Path, cells: pd.Series) -> list[str]:
+    """The paths of a table, which are relative to its folder, as absolute ones.
+
+    Raises:
+        DataError: A cell is empty.
+    """
     texts = text_cells(cells.to_list())
     nameless = [number for number, text in enumerate(texts) if text is None]
     if nameless:
