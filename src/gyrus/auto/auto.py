@@ -60,6 +60,7 @@ def auto(
     metric: str = "macro_roc_auc",
     seed: int = 0,
     overrides: Mapping[str, Any] | None = None,
+    begun: float | None = None,
     display: Display = SILENT,
 ) -> AutoResult:
     """Find the best classifier for a data set within a time, and score it on subjects that it was not chosen on.
@@ -75,6 +76,7 @@ def auto(
         metric: The score by which candidates are compared, a name of :data:`gyrus.evaluation.metrics.METRICS`.
         seed: Seed of everything random.
         overrides: Fields of all configs by dotted name; or of one candidate, as ``{"slice-cnn.training.epochs": 5}``.
+        begun: The value of ``time.monotonic()`` from which on the time counts; None: that of the call.
         display: Where progress is shown.
 
     Returns:
@@ -90,7 +92,7 @@ def auto(
     if not (folder / "plan.json").is_file():
         advice = "It holds nothing that `gyrus auto` can continue. Give a new folder with --out."
         require_empty(folder, advice, error=RunError, ignored=[".lock", "time.json"])
-    budget = Budget(minutes, folder / "time.json")
+    budget = Budget(minutes, folder / "time.json", begun=begun)
     manifest = _scan(settings, display)
     fingerprint, plan = _open(folder, manifest, settings, options, overrides, display)
     make_folder(folder)

@@ -16,6 +16,9 @@ from gyrus.serialisation import Saved
 RESERVE = 0.06
 """Fraction of the time that is kept for the scores and the report."""
 
+LEAST_RESERVE = 10.0
+"""Seconds that are kept for them at least."""
+
 
 @dataclass(frozen=True)
 class TimeSheet(Saved):
@@ -41,12 +44,21 @@ class TimeSheet(Saved):
 class Budget:
     """The time that is left, over all calls of one command."""
 
-    def __init__(self, minutes: float, path: Path, clock: Callable[[], float] = time.monotonic) -> None:
-        """Continue with the time sheet at ``path``, if there is one."""
+    def __init__(
+        self, minutes: float, path: Path, clock: Callable[[], float] = time.monotonic, begun: float | None = None
+    ) -> None:
+        """Continue with the time sheet at ``path``, if there is one.
+
+        Args:
+            minutes: The time.
+            path: The time sheet.
+            clock: Gives seconds.
+            begun: When this call began, by the clock; None: now.
+        """
         self.total = 60.0 * minutes
         self.sheet = TimeSheet.load(path) if path.is_file() else TimeSheet()
         self._path, self._clock = path, clock
-        self._before, self._begun = self.sheet.spent, clock()
+        self._before, self._begun = self.sheet.spent, clock() if begun is None else begun
 
     @property
     def spent(self) -> float:
@@ -56,7 +68,7 @@ class Budget:
     @property
     def left(self) -> float:
         """Seconds left for trainings: all but those for the scores and the report."""
-        return self.total * (1 - RESERVE) - self.spent
+        return self.total - max(RESERVE * self.total, min(LEAST_RESERVE, self.total / 2)) - self.spent
 
     def update(self, **changes: object) -> None:
         """Change the time sheet and save it."""

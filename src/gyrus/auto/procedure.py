@@ -176,13 +176,13 @@ class Procedure:
         while True:
             remaining = self._remaining(races, contexts, number)
             needed = sum(seconds for seconds in remaining.values())
-            if needed <= self.budget.left:
+            if needed <= max(self.budget.left, 0.0):  # what has been trained needs no time
                 return True
             leaders = {race.leader for race in races.values()}
             slow = [name for name in remaining if remaining[name] > 0 and name not in leaders]
             if not slow:
                 upcoming = {name: [folds[number]] for name, folds in contexts.items() if number < len(folds)}
-                return sum(self._remaining(races, upcoming, 0).values()) <= self.budget.left
+                return sum(self._remaining(races, upcoming, 0).values()) <= max(self.budget.left, 0.0)
             slowest = max(slow, key=lambda name: remaining[name])
             reason = (
                 f"its remaining trainings would take about {duration_text(remaining[slowest])}, and "
@@ -244,7 +244,7 @@ class Procedure:
                 "certain. Give more --minutes in a new folder.",
             )
         tested = join_folds(list(tables.values()))
-        if tested.subjects_known:
+        if self._pools(tested):
             tested = labelled_rows(tested, "subject")
         settings = self.settings.evaluation
         evaluation = evaluate_predictions(tested, settings, seed=self.settings.seed)
@@ -292,9 +292,13 @@ class Procedure:
             for left_out in done:
                 found = self.trainings.answers(name, left_out, fold)
                 assert found is not None
-                tables.append(labelled_rows(found, "subject") if found.subjects_known else found)
+                tables.append(labelled_rows(found, "subject") if self._pools(found) else found)
                 weights.append(weight / len(done))
         return average_predictions(tables, weights)
+
+    def _pools(self, predictions: Predictions) -> bool:
+        """Whether images of a subject are one row of the scores: not after a split by image."""
+        return predictions.subjects_known and self.settings.split.unit == "subject"
 
     # The classifier
 

@@ -149,8 +149,9 @@ class Trainings:
         if run is None:
             return None
         predictions = Predictions.load(run.predictions("test"))
-        folds = predictions.independent_units.map(self.fold_of)
-        return predictions.select(np.flatnonzero(folds == fold))
+        by_subject = self._split_config.unit == "subject"
+        units = predictions.independent_units if by_subject else predictions.table["sample"]
+        return predictions.select(np.flatnonzero([self.fold_of.get(str(unit)) == fold for unit in units]))
 
     def _start(self, name: str, left_out: Folds, folder: Path) -> Run:
         settings = self.settings(name)

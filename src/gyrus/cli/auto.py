@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -49,6 +50,7 @@ def auto(
 
     The same command continues what was interrupted.
     """
+    begun = time.monotonic()  # libraries take several seconds to load
     import gyrus
     from gyrus.configuration import read_assignments
 
@@ -74,7 +76,7 @@ def auto(
         raise ConfigError("Name a folder for the results with --out.")
     try:
         with workers.running():
-            found = gyrus.auto(data, out=out, **arguments)
+            found = gyrus.auto(data, out=out, begun=begun, **arguments)
     except KeyboardInterrupt:
         console.print("Interrupted. The same command continues it.")
         raise typer.Exit(130) from None

@@ -205,7 +205,7 @@ def each(value: Item | tuple[Item, ...], count: int, name: str) -> tuple[Item, .
     return value
 
 
-FeatureKind = Literal["table", "voxels", "tissue-maps", "random-convolutions", "pretrained", "volumes"]
+FeatureKind = Literal["table", "voxels", "tissue-maps", "random-convolutions", "pretrained", "volumes", "shape"]
 """A kind of features of a subject, see :data:`gyrus.inference.features.subject_features.FEATURE_MAKERS`."""
 
 
@@ -216,7 +216,7 @@ class FeatureOptions(ModelOptions):
         features: Kinds of features: ``table``, the columns of ``data.table_columns``; ``voxels``, the preprocessed
             pixels; ``tissue-maps``, where fluid, gray and white matter are; ``random-convolutions``, the responses to
             random kernels; ``pretrained``, the features of a frozen network of timm, whose weights ``model.pretrained``
-            names; ``volumes``, the volumes of tissues and regions.
+            names; ``volumes``, the volumes of tissues and regions; ``shape``, size and shape of a mask.
         cells: With ``voxels`` and ``tissue-maps``, each image becomes means over blocks of voxels, at most so many.
         kernels: The number of random kernels.
         regions: The responses to random kernels are summarised in so many regions along each axis.
