@@ -31,6 +31,7 @@ FUNCTIONS = {
     "config import": "import_config",
     "export bundle": "export",
     "export verify": "verify_bundle",
+    "export bids": "export_bids",
     "hub push": "push_bundle",
     "hub pull": "pull_bundle",
 }

@@ -62,6 +62,7 @@ _PUBLIC = {
     "ExternalValidation": "gyrus.evaluation.external_validation",
     "predict_bundle": "gyrus.workflows.predict_bundle",
     "export": "gyrus.workflows.export",
+    "export_bids": "gyrus.workflows.export_bids",
     "verify_bundle": "gyrus.workflows.verify_bundle",
     "serve": "gyrus.serving.server",
     "ServingLimits": "gyrus.serving.limits",

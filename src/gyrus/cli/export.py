@@ -26,7 +26,7 @@ class _WithDefault(TyperGroup):
 
 
 app = group(
-    "Export a trained classifier as a bundle, or verify one.",
+    "Export a trained classifier as a bundle, or verify one; write predictions as BIDS derivatives.",
     cls=_WithDefault,
 )
 
@@ -82,3 +82,19 @@ def verify(
     console.print(found.text())
     found.require_passed()
     console.print("The bundle gives the probabilities of the runs on this machine.")
+
+
+@command(app, "bids")
+def bids(
+    table: Annotated[Path, typer.Argument(help="Table of predictions: .csv, .parquet or .json.")],
+    out: Annotated[Path, typer.Option("--out", help="New folder, for example bids/derivatives/gyrus.")],
+    sources: Annotated[
+        Path | None, typer.Option("--sources", help="BIDS data set of the images, for paths relative to it.")
+    ] = None,
+) -> None:
+    """Write predictions as BIDS derivatives: one table per subject and session."""
+    import gyrus
+    from gyrus.text import counted
+
+    written = gyrus.export_bids(table, out, sources=sources)
+    console.print(f"{counted(len(written), 'table')} of predictions: {out}")
