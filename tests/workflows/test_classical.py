@@ -12,6 +12,7 @@ from gyrus.datasets.manifest import Manifest
 from gyrus.datasets.splits import Split
 from gyrus.errors import ConfigError, DataError
 from gyrus.evaluation.matching import MatchedScores
+from gyrus.evaluation.number_external import NumberExternalValidation
 from gyrus.evaluation.site_check import SiteCheck
 from gyrus.inference.number_predictions import NumberPredictions
 from gyrus.inference.predictions import Predictions
@@ -177,6 +178,20 @@ def test_a_number_is_predicted_from_a_table_along_the_whole_road(ages, tmp_path)
     new = pd.read_csv(tmp_path / "out.csv").set_index("sample")
     np.testing.assert_allclose(new.loc[test.table["sample"], "prediction"], test.predicted, atol=1e-8)
     assert (new["subject_interval_high"] > new["prediction"]).all()
+    cohort = pd.read_csv(ages).rename(columns={"age": "years"})
+    cohort.loc[10:, "subject"] = "x" + cohort.loc[10:, "subject"]
+    cohort.to_csv(tmp_path / "cohort.csv", index=False)
+    succeeded("test", run.folder, tmp_path / "cohort.csv", "--target", "years", "--out", tmp_path / "external")
+    validation = NumberExternalValidation.load(tmp_path / "external" / "external_validation.json")
+    found = NumberPredictions.load(tmp_path / "external" / "predictions.parquet")
+    np.testing.assert_allclose(
+        validation.external.headline.metrics["mae"].value, np.abs(found.predicted - found.targets).mean()
+    )
+    assert {each.subject for each in validation.set_aside} == {
+        name for name in cohort["subject"] if name.startswith("p")
+    }
+    assert validation.coverage is not None
+    assert "There are no images to compare" in validation.text()
     sex = train(data=ages, out=tmp_path / "sex", overrides=NUMBER | {"data.table_columns": ["sex"]})
     board = compare({"sex": sex.folder, "volume": run.folder}, out=tmp_path / "board", resamples=50)
     assert board.text().index("volume") < board.text().index("sex")
