@@ -137,4 +137,4 @@ def test_operating_points_are_at_the_chosen_cut() -> None:
 
 def test_figures_show_the_cuts(evaluation) -> None:
     names = [drawing.name for drawing in draw_scores(graded(2.0), evaluation)]
-    assert names == [f"{kind}_{unit}" for unit in ("subject", "image") for kind in ("confusion", "roc", "roc_cuts")]
+    assert names == [f"{kind}_subject" for kind in ("confusion", "roc", "roc_cuts")]

@@ -74,6 +74,15 @@ def test_classes_are_equally_likely_before_training() -> None:
     torch.testing.assert_close(made("cumulative_link", 5)(torch.zeros(1, 3)).exp(), torch.full((1, 5), 0.2))
 
 
+def test_training_starts_at_the_frequencies_of_the_classes() -> None:
+    layer = made("cumulative_link", 4)
+    layer.start_at(torch.tensor([80, 56, 0, 24]))
+    found = layer(torch.zeros(1, 3)).exp()[0]
+    torch.testing.assert_close(found, torch.tensor([80, 56, 0.5, 24]) / 160.5)
+    layer.start_at(torch.tensor([5, 5, 5, 5]))
+    torch.testing.assert_close(layer(torch.zeros(1, 3)).exp(), torch.full((1, 4), 0.25))
+
+
 def test_corn_multiplies_conditional_probabilities() -> None:
     layer = made("corn", 4)
     with torch.no_grad():

@@ -20,6 +20,7 @@ from gyrus.runs.run_folder import Run
 from gyrus.workflows.classical import ClassicalClassifier
 from gyrus.workflows.compare import compare
 from gyrus.workflows.crossval import crossval
+from gyrus.workflows.crossval_folder import CrossValidation
 from gyrus.workflows.display import SILENT
 from gyrus.workflows.experiment_config import load_config
 from gyrus.workflows.explain.config import ExplainConfig
@@ -95,6 +96,9 @@ def test_a_run_has_the_files_of_every_run_and_no_pickle(run):
     page = run.report.read_text()
     assert "logistic-regression" in page
     assert "age, sex=M" in page
+    # Every person is one row, so scores by image would repeat those by subject.
+    assert "By image" not in run.classification_report.read_text()
+    assert "By image" not in page
 
 
 def test_new_people_are_predicted_from_a_table_with_missing_cells(run, people, tmp_path):
@@ -192,6 +196,7 @@ def test_a_number_is_predicted_from_a_table_along_the_whole_road(ages, tmp_path)
     }
     assert validation.coverage is not None
     assert "There are no images to compare" in validation.text()
+    assert "chose the weights of the network" not in run.classification_report.read_text()
     sex = train(data=ages, out=tmp_path / "sex", overrides=NUMBER | {"data.table_columns": ["sex"]})
     board = compare({"sex": sex.folder, "volume": run.folder}, out=tmp_path / "board", resamples=50)
     assert board.text().index("volume") < board.text().index("sex")
@@ -225,6 +230,12 @@ def test_columns_are_harmonised_by_the_training_set_and_the_site_is_checked(site
     assert "Harmonised between sites" in run.report.read_text()
     assert check.text() in run.classification_report.read_text()
     assert not run.foreign_files
+    folds = crossval(data=sites, out=tmp_path / "folds", folds=2, overrides=HARMONISED | {"evaluation.resamples": 0})
+    pooled = SiteCheck.load(folds.folder / "site_check.json")
+    assert pooled.count == 80
+    assert pooled.before.value > 0.95 > 0.7 > pooled.after.value
+    assert pooled.text() in (folds.folder / "classification_report.txt").read_text()
+    assert "Harmonised between sites" in folds.report.read_text()
     test = Predictions.load(run.predictions("test"))
     pd.read_csv(sites).drop(columns="diagnosis").to_csv(tmp_path / "new.csv", index=False)
     new = predict(run, [tmp_path / "new.csv"]).table.set_index("sample")
@@ -269,6 +280,29 @@ def test_it_is_compared_and_cross_validated_like_any_classifier(run, people, tmp
     together = predict(tmp_path / "folds", [people])
     alone = [predict(each, [people]).probabilities for each in found.runs]
     np.testing.assert_allclose(together.probabilities, np.mean(alone, axis=0), atol=1e-12)
+
+
+def test_all_visits_of_a_person_are_in_one_fold_and_scored_by_person(tmp_path):
+    random = np.random.default_rng(0)
+    rows = [
+        {"subject": f"p{number:02}", "session": visit, "age": age, "diagnosis": "AD" if age > 70 else "CN"}
+        for number, age in enumerate(random.normal(70, 8, 40).round())
+        for visit in ("m00", "m12", "m24")[: 1 + number % 3]
+    ]
+    table = pd.DataFrame(rows)
+    table.loc[5, "diagnosis"] = {"AD": "CN", "CN": "AD"}[table.loc[5, "diagnosis"]]  # one person converts
+    table.to_csv(tmp_path / "visits.csv", index=False)
+    settings = {**SETTINGS, "data.table_columns": ["age"], "data.visits": "each", "evaluation.resamples": 50}
+    found = crossval(data=tmp_path / "visits.csv", out=tmp_path / "folds", folds=4, overrides=settings)
+    tested = [Split.load(each.split).subjects["test"] for each in found.runs]
+    assert sorted(name for names in tested for name in names) == sorted(table["subject"].unique())
+    assert len(found.predictions()) == len(table)
+    scores = found.visit_scores
+    assert scores is not None
+    assert (scores.visits, scores.subjects, scores.changing) == (len(table), 40, 1)
+    assert scores.text() in found.text()
+    assert "By person" in found.report.read_text()
+    assert CrossValidation.load(found.folder).visit_scores == scores
 
 
 def test_a_changed_table_beside_images_is_noticed_where_work_continues(phantom_folder, tmp_path):
@@ -356,6 +390,9 @@ def test_a_run_is_scored_on_matched_people(run, tmp_path):
     saved = MatchedScores.load(folder / "matched_scores.json")
     assert (saved.columns, saved.resamples) == (("age", "sex"), 20)
     assert saved.text() in (folder / "classification_report.txt").read_text()
+    page = (folder / "report.html").read_text()
+    assert "Subjects alike in age, sex" in page
+    assert "Largest imbalance" in page
     assert not Run(folder).foreign_files
     table = next(folder.glob("predictions/test.parquet"))
     assert "--matched is for runs" in refused("evaluate", table, "--matched", "age")

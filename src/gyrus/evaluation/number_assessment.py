@@ -195,6 +195,7 @@ def assess_numbers(
     resamples: int = 2000,
     seed: int = 0,
     level: float = 0.95,
+    of_network: bool = True,
 ) -> NumberAssessment:
     """Choose intervals and correction on the validation set, and measure them on the test set.
 
@@ -205,6 +206,7 @@ def assess_numbers(
         resamples: Bootstrap resamples of the subjects; 0 for no intervals.
         seed: Seed of the resamples.
         level: Confidence level.
+        of_network: Whether the validation set has also chosen the weights, as for networks.
 
     Raises:
         DataError: No row of a set has a true number.
@@ -220,10 +222,9 @@ def assess_numbers(
         _require_disjoint(rows, tested)
     bootstrap = BootstrapConfig(resamples, seed, level)
     subjects = int(cluster_indices(rows).max()) + 1
-    notes = [
-        f"Intervals and correction rest on {counted(subjects, 'subject' if known else 'image')} of the validation set, "
-        "which also chose the weights of the network."
-    ]
+    also = ", which also chose the weights of the network" if of_network else ""
+    people = counted(subjects, "subject" if known else "image")
+    notes = [f"Intervals and correction rest on {people} of the validation set{also}."]
     methods: tuple[IntervalMethod, ...] = ("absolute", "quantiles") if len(val.levels) > 1 else ("absolute",)
     intervals = tuple(measure_interval(fit_interval(rows, method, coverage), tested, bootstrap) for method in methods)
     if intervals[0].rule.limit is None:

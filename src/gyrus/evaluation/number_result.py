@@ -158,7 +158,7 @@ def number_report(evaluation: NumberEvaluation, baselines: Baselines | None = No
     if evaluation.warning:
         lines.append(f"WARNING: {evaluation.warning}")
     lines += ["", *number_verdict(evaluation, baselines)]
-    for scores in evaluation.scores.values():
+    for scores in evaluation.shown_scores:
         title = f"By {unit_name(evaluation, scores)} ({scores.count:,} {unit_name(evaluation, scores, scores.count)})"
         rows = [(metric.title, scores.metrics[name].text()) for name, metric in NUMBER_METRICS.items()]
         lines += ["", title, "-" * len(title), *aligned(rows)]
@@ -182,7 +182,7 @@ def number_report(evaluation: NumberEvaluation, baselines: Baselines | None = No
 def number_notes(evaluation: NumberEvaluation) -> tuple[str, ...]:
     """The notes of single scores: each note once, with the scores it applies to."""
     found: dict[str, list[str]] = {}
-    for scores in evaluation.scores.values():
+    for scores in evaluation.shown_scores:
         for name, metric in NUMBER_METRICS.items():
             if note := scores.metrics[name].note:
                 found.setdefault(f"By {unit_name(evaluation, scores)}, %s: {note}.", []).append(metric.title)

@@ -165,6 +165,12 @@ class SubsetResult(Saved, Generic[TheScores]):
         """The scores to quote: by subject where subjects are known, else by image."""
         return self.scores["subject" if "subject" in self.scores else "image"]
 
+    @property
+    def shown_scores(self) -> tuple[TheScores, ...]:
+        """The scores that reports show: where every subject has one image, those by image would repeat the others."""
+        first = self.headline
+        return tuple(each for each in self.scores.values() if each is first or each.count != first.count)
+
     def to_document(self) -> dict[str, Any]:
         """The fields as plain values for JSON, with the warning about the split."""
         document = super().to_document()
@@ -214,10 +220,9 @@ class Evaluation(SubsetResult[Scores]):
     def _repr_html_(self) -> str:
         titles = headlines_of(self.headline)
         rows = [
-            (title, *(scores.metrics[name].text(2) for scores in self.scores.values()))
-            for name, title in titles.items()
+            (title, *(scores.metrics[name].text(2) for scores in self.shown_scores)) for name, title in titles.items()
         ]
-        units = [f"by {unit_name(self, scores, 1)} ({scores.count})" for scores in self.scores.values()]
+        units = [f"by {unit_name(self, scores, 1)} ({scores.count})" for scores in self.shown_scores]
         title = f"Evaluation on the {subset_name(self.subset)}, {self.level:.0%} confidence intervals"
         return html_table(title, [("", *units), *rows], (*verdict(self), *limitations(self)))
 
@@ -316,7 +321,7 @@ def classification_report(evaluation: Evaluation, baselines: Baselines | None = 
     if evaluation.warning:
         lines.append(f"WARNING: {evaluation.warning}")
     lines += ["", *verdict(evaluation, baselines)]
-    for scores in evaluation.scores.values():
+    for scores in evaluation.shown_scores:
         title = f"By {unit_name(evaluation, scores)} ({scores.count:,} {unit_name(evaluation, scores, scores.count)})"
         lines += ["", title, "-" * len(title)]
         overall = [(name, scores.metrics[metric].text()) for metric, name in titles_of(scores).items()]
@@ -370,7 +375,7 @@ def interval_note(evaluation: AnyEvaluation) -> str:
 def score_notes(evaluation: Evaluation) -> tuple[str, ...]:
     """The notes of single scores: each note once, with the scores it applies to."""
     units: dict[str, list[str]] = {}
-    for scores in evaluation.scores.values():
+    for scores in evaluation.shown_scores:
         for note, about in _notes_of(scores).items():
             units.setdefault(f"{_first(about)}: {note}.", []).append(unit_name(evaluation, scores))
     return tuple(f"By {' and by '.join(names)}, {line}" for line, names in units.items())

@@ -21,6 +21,32 @@ Floats = npt.NDArray[np.float64]
 
 LEAST_PROBABILITY = 1e-12
 
+CheckedSubjects = Literal["held out", "training", "out-of-fold"]
+
+
+@dataclass(frozen=True)
+class HarmonisedSubjects:
+    """Subjects and the harmonisation that is checked on them.
+
+    Attributes:
+        harmonisation: As fitted on a training set.
+        values: The columns of N subjects (N, F), without missing values.
+        sites: Their sites.
+        covariates: Their kept features (N, P).
+    """
+
+    harmonisation: Harmonisation
+    values: Floats
+    sites: Sequence[str]
+    covariates: Floats
+
+    def without_kept(self) -> tuple[Floats, Floats]:
+        """The columns (N, F) before and after harmonisation, without the effect of kept columns."""
+        combat = self.harmonisation.combat
+        shape = self.covariates.shape[1], self.values.shape[1]
+        kept = self.covariates @ np.asarray(combat.coefficients).reshape(shape)
+        return self.values - kept, combat.apply(self.values, self.sites, self.covariates) - kept
+
 
 @dataclass(frozen=True)
 class SiteCheck(Saved):
@@ -30,7 +56,8 @@ class SiteCheck(Saved):
         text_of_columns: What was harmonised, in words.
         kept: Columns whose effect was kept, and removed for this check.
         count: The number of subjects.
-        subjects: Whether the fit of the harmonisation has seen them.
+        subjects: Whether the fit of the harmonisation has seen them; "out-of-fold": the harmonisation of each fold on
+            the subjects of its test set, over all folds.
         before: Cross-validated macro ROC AUC of the columns as they are; 0.5: the site cannot be read.
         after: That of the harmonised columns.
         level: Confidence level.
@@ -41,17 +68,22 @@ class SiteCheck(Saved):
     text_of_columns: str
     kept: tuple[str, ...]
     count: int
-    subjects: Literal["held out", "training"]
+    subjects: CheckedSubjects
     before: Estimate
     after: Estimate
     level: float
 
     def text(self) -> str:
         """The result in sentences."""
-        where = "outside the training set" if self.subjects == "held out" else "of the training set"
+        where = {
+            "held out": "outside the training set",
+            "training": "of the training set",
+            "out-of-fold": "each outside the training set of its fold",
+        }[self.subjects]
+        of_folds = " of each fold" if self.subjects == "out-of-fold" else ""
         beyond = f", beyond {listed(self.kept)}" if self.kept else ""
         return (
-            f"ComBat on {self.text_of_columns}, fitted on the training set. {self._verdict()} from these "
+            f"ComBat on {self.text_of_columns}, fitted on the training set{of_folds}. {self._verdict()} from these "
             f"columns{beyond}: ROC AUC {self.after.text(2)} after harmonisation, {self.before.text(2)} before "
             f"({self.count} subjects {where}; 0.5 or less if it cannot be read)."
         )
@@ -67,12 +99,9 @@ class SiteCheck(Saved):
 
 
 def check_site(
-    harmonisation: Harmonisation,
-    values: Floats,
-    sites: Sequence[str],
-    covariates: Floats,
+    parts: Sequence[HarmonisedSubjects],
     *,
-    subjects: Literal["held out", "training"],
+    subjects: CheckedSubjects,
     resamples: int = 2000,
     seed: int = 0,
     level: float = 0.95,
@@ -80,10 +109,7 @@ def check_site(
     """Read the site from columns with and without harmonisation; the effect of kept columns is removed before.
 
     Args:
-        harmonisation: As fitted on the training set.
-        values: The columns of N subjects (N, F), without missing values.
-        sites: Their sites.
-        covariates: Their kept features (N, P).
+        parts: The subjects of one harmonisation, or of that of each fold.
         subjects: Whether the fit has seen them.
         resamples: Bootstrap resamples of the subjects.
         seed: Seed of folds and resamples.
@@ -92,11 +118,13 @@ def check_site(
     Raises:
         DataError: There is one site only, or a site has one subject.
     """
-    combat = harmonisation.combat
-    kept = covariates @ np.asarray(combat.coefficients).reshape(covariates.shape[1], values.shape[1])
+    first = parts[0].harmonisation
+    both = [part.without_kept() for part in parts]
+    before, after = (np.concatenate([each[place] for each in both]) for place in (0, 1))
+    sites = [site for part in parts for site in part.sites]
 
     def area(features: Floats) -> Estimate:
-        names, codes, chances = site_probabilities(features - kept, sites, seed=seed)
+        names, codes, chances = site_probabilities(features, sites, seed=seed)
         people = [f"{number}" for number in range(len(codes))]
         found = Predictions.from_logits(
             people,
@@ -111,11 +139,11 @@ def check_site(
         return scores.metrics["macro_roc_auc"]
 
     return SiteCheck(
-        harmonisation.text,
-        tuple(column.name for column in harmonisation.kept),
-        len(values),
+        first.text,
+        tuple(column.name for column in first.kept),
+        len(before),
         subjects,
-        area(values),
-        area(combat.apply(values, sites, covariates)),
+        area(before),
+        area(after),
         level,
     )

@@ -23,15 +23,31 @@ class CumulativeLinkOutput(OrdinalOutput):
     """Proportional odds (McCullagh 1980): one score, and thresholds between the classes.
 
     ``P(class <= k) = sigmoid(threshold_k - score)``. The thresholds rise because the distances between them are the
-    softplus of the trained numbers. The first ones make all classes equally likely at a score of 0.
+    softplus of the trained numbers. A new layer makes all classes equally likely at a score of 0; training starts it at
+    the frequencies of the classes (:meth:`start_at`).
     """
 
     def __init__(self, in_features: int, num_classes: int) -> None:
         super().__init__(in_features, 1, bias=False)  # the thresholds are the bias
-        cuts = torch.logit(torch.arange(1, num_classes) / num_classes)
-        self.first_threshold = nn.Parameter(cuts[:1].clone())
-        gaps = cuts.diff() - LEAST_GAP
-        self.gaps = nn.Parameter(gaps + torch.log(-torch.expm1(-gaps)))  # the inverse of the softplus
+        self.first_threshold = nn.Parameter(torch.zeros(1))
+        self.gaps = nn.Parameter(torch.zeros(num_classes - 2))
+        self.start_at(torch.ones(num_classes))
+
+    @torch.no_grad()
+    def start_at(self, counts: Tensor) -> None:
+        """Set the thresholds so that a score of 0 gives the frequencies of the classes.
+
+        Between thresholds that are close, a class is hardly ever the most probable one, whatever the score; and
+        thresholds move slowly in a training of few steps.
+
+        Args:
+            counts: How many images of the training set each class has, ``(K,)``.
+        """
+        frequencies = (counts.double() + 0.5 * (counts == 0)) / counts.sum()
+        cuts = torch.logit((frequencies / frequencies.sum()).cumsum(0)[:-1])
+        gaps = (cuts.diff() - LEAST_GAP).clamp(min=LEAST_GAP)
+        self.first_threshold.copy_(cuts[:1])
+        self.gaps.copy_(gaps + torch.log(-torch.expm1(-gaps)))  # the inverse of the softplus
 
     @property
     def thresholds(self) -> Tensor:

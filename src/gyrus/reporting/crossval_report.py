@@ -23,6 +23,8 @@ from gyrus.reporting.evaluation_figures import draw_scores
 from gyrus.reporting.figures import COLOURS, COLUMN, INK, Drawing, figure_style, new_figure, save_drawings
 from gyrus.reporting.html import write_page
 from gyrus.reporting.report_content import Facts, ReportContent, command_text, data_facts, environment_facts
+from gyrus.reporting.run_report import site_facts
+from gyrus.runs.run_folder import Run
 
 SPREAD = 0.2
 """Vertical spread of the dots of the folds, in rows."""
@@ -136,7 +138,7 @@ def content_of_folds(
         "title": folder.resolve().name,
         "created": facts["created"],
         "folds": _fold_rows(evaluation, summary, titles),
-        "data": data_facts(manifest),
+        "data": (*data_facts(manifest), *site_facts(Run(folder))),
         "split": crossval_facts(facts, evaluation.split_unit),
         "config_text": (folder / "config.yaml").read_text(encoding="utf-8"),
         "command": command_text(facts["command"]),

@@ -47,8 +47,8 @@ SUBGROUP_METRIC = "accuracy"
 def draw_scores(predictions: Predictions, evaluation: Evaluation) -> tuple[Drawing, ...]:
     """Confusion matrix and ROC curves of each unit; ``evaluation`` was computed from ``predictions``."""
     drawings = []
-    for unit, scores in evaluation.scores.items():
-        word = unit_name(evaluation, scores)
+    for scores in evaluation.shown_scores:
+        unit, word = scores.unit, unit_name(evaluation, scores)
         drawings += [
             Drawing(
                 f"confusion_{unit}",

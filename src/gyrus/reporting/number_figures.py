@@ -36,8 +36,8 @@ def draw_number_scores(
 ) -> tuple[Drawing, ...]:
     """Scatter and Bland-Altman plot of each unit; ``evaluation`` was computed from ``predictions``."""
     drawings = []
-    for unit, scores in evaluation.scores.items():
-        word, name = unit_name(evaluation, scores), evaluation.target.name
+    for scores in evaluation.shown_scores:
+        unit, word, name = scores.unit, unit_name(evaluation, scores), evaluation.target.name
         own = rule if unit == evaluation.headline.unit else None
         band = f" Lines: prediction intervals with a target coverage of {100 * own.level:g} %." if own else ""
         drawings += [

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from gyrus.audit.findings import Findings
 from gyrus.evaluation.added_value import AddedValue
 from gyrus.evaluation.assessment import Assessment
+from gyrus.evaluation.matching import MatchedScores
 from gyrus.evaluation.result import Baselines, Evaluation
 from gyrus.evaluation.subgroups import SubgroupTable
 from gyrus.evaluation.visit_scores import VisitScores
@@ -86,6 +87,7 @@ class ReportContent(PageContent):
         subgroups: Scores of subgroups of subjects and images.
         added_value: What the image adds to the table; None where there is no table or no image.
         visit_scores: Scores by visit and by person; None where no subject has several visits.
+        matched_scores: Scores on subjects alike in some columns; None where they were not asked for.
     """
 
     evaluation: Evaluation
@@ -93,6 +95,7 @@ class ReportContent(PageContent):
     subgroups: tuple[SubgroupTable, ...] = ()
     added_value: AddedValue | None = None
     visit_scores: VisitScores | None = None
+    matched_scores: MatchedScores | None = None
 
 
 def data_facts(manifest: Manifest) -> Facts:

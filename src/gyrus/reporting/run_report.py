@@ -15,6 +15,7 @@ from gyrus.datasets.manifest import Manifest
 from gyrus.datasets.splits import Split
 from gyrus.evaluation.added_value import AddedValue
 from gyrus.evaluation.assessment import Assessment
+from gyrus.evaluation.matching import MatchedScores
 from gyrus.evaluation.result import Baselines, Evaluation
 from gyrus.evaluation.site_check import SiteCheck
 from gyrus.evaluation.subgroups import Subgroups
@@ -53,6 +54,7 @@ class RunResults:
         subgroups: Scores of subgroups; None in runs that lack them.
         added_value: What the image adds to the table; None for classifiers without a table or without images.
         visit_scores: Scores by visit and by person; None where no subject has several visits.
+        matched_scores: Scores on subjects alike in some columns; None where they were not asked for.
     """
 
     predictions: Predictions
@@ -65,6 +67,7 @@ class RunResults:
     subgroups: Subgroups | None = None
     added_value: AddedValue | None = None
     visit_scores: VisitScores | None = None
+    matched_scores: MatchedScores | None = None
 
     @classmethod
     def load(cls, run: Run) -> RunResults:
@@ -84,6 +87,7 @@ class RunResults:
             subgroups=Subgroups.load(run.subgroups) if run.subgroups.is_file() else None,
             added_value=AddedValue.load(run.added_value) if run.added_value.is_file() else None,
             visit_scores=VisitScores.load(run.visit_scores) if run.visit_scores.is_file() else None,
+            matched_scores=MatchedScores.load(run.matched_scores) if run.matched_scores.is_file() else None,
         )
 
 
@@ -122,6 +126,7 @@ def report_run(run: Run, results: RunResults | None = None) -> None:
         subgroups=subgroups,
         added_value=results.added_value,
         visit_scores=results.visit_scores,
+        matched_scores=results.matched_scores,
         score_pictures=save_drawings(draw_scores(predictions, evaluation), run.figures),
         assessment_pictures=save_drawings(draw_assessment(assessment), run.figures) if assessment else (),
         subgroup_pictures=save_drawings(draw_subgroups(subgroups, evaluation.warning), run.figures),
@@ -162,14 +167,14 @@ def content_of_run(run: Run, manifest: Manifest, split: Split, history: pd.DataF
         "split": split_facts(split),
         "findings": findings_of(run, manifest),
         "can_be_audited": True,
-        "training": (*training_facts(facts, run.description), *_site_facts(run)),
+        "training": (*training_facts(facts, run.description), *site_facts(run)),
         "config_text": run.config.read_text(encoding="utf-8"),
         "command": command_text(facts["command"]),
         "environment": environment_facts(run.environment),
     }
 
 
-def _site_facts(run: Run) -> Facts:
+def site_facts(run: Run) -> Facts:
     """Which columns were harmonised, and whether the site can still be read from them."""
     return (("Harmonised between sites", SiteCheck.load(run.site_check).text()),) if run.site_check.is_file() else ()
 

@@ -41,6 +41,7 @@ from gyrus.workflows.crossval_folder import (
 from gyrus.workflows.display import SILENT, Display, show_notes
 from gyrus.workflows.evaluate import evaluate_predictions, require_evaluable, score_own_visits
 from gyrus.workflows.experiment_config import ExperimentConfig, load_config
+from gyrus.workflows.harmonisation import check_sites_of_folds
 from gyrus.workflows.load_data import scan_to_train
 from gyrus.workflows.parallel_training import train_all
 from gyrus.workflows.table_fusion import PARTS, evaluate_added_value
@@ -238,6 +239,7 @@ def _evaluate_folds(
     )
     added = _added_value(folder, settings, manifest, [runs[0, fold] for fold in range(folds)])
     visits = score_own_visits(Run(folder), load_predictions(predictions_path(folder, 0)), manifest, settings)
+    check_sites_of_folds(Run(folder), manifest, [Split.load(runs[0, fold].split) for fold in range(folds)], settings)
     found = CrossValidation(folder, folds, tuple(pooled), scores, baselines, added, visits)
     for repeat, evaluation in enumerate(pooled):
         evaluation.save(metrics_path(folder, repeat))

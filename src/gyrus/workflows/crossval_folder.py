@@ -18,6 +18,7 @@ from gyrus.evaluation.number_folds import number_summary_text
 from gyrus.evaluation.number_result import NumberEvaluation, load_evaluation
 from gyrus.evaluation.out_of_fold import summarise_folds, summary_text
 from gyrus.evaluation.result import Baselines, Evaluation
+from gyrus.evaluation.site_check import SiteCheck
 from gyrus.evaluation.visit_scores import VisitScores
 from gyrus.files import make_folder, read_lines, reading, refuse_links, require_empty
 from gyrus.inference.number_predictions import AnyPredictions, load_predictions
@@ -114,7 +115,9 @@ class CrossValidation:
         saved = Run(self.folder).matched_scores
         matched = [MatchedScores.load(saved).text(), ""] if saved.is_file() else []
         report += f"\n{self.visit_scores.text()}\n" if self.visit_scores else ""
-        return "\n".join([*question, report, f"{folds}{repeats}", "", summary, "", *matched])
+        checked = Run(self.folder).site_check
+        sites = [one_per_line([SiteCheck.load(checked).text()]), ""] if checked.is_file() else []
+        return "\n".join([*question, report, f"{folds}{repeats}", "", summary, "", *matched, *sites])
 
     @classmethod
     def load(cls, folder: Path) -> CrossValidation:

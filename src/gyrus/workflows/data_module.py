@@ -26,6 +26,7 @@ from gyrus.inference.predictions import Predictions
 from gyrus.models.build import build
 from gyrus.models.classifier import Classifier
 from gyrus.models.freezing import FreezeConfig, apply_freezing
+from gyrus.models.ordinal_outputs import CumulativeLinkOutput
 from gyrus.training.config import ORDERED_LOSSES, NumberLoss
 from gyrus.training.loggers import RunLogger
 from gyrus.transforms.augmentation.config import AugmentationConfig
@@ -118,6 +119,12 @@ class DataModule:
         if not self.manifest.target.is_number:
             return UNSCALED
         return TargetScaling.fit(self._targets[self.rows("train")])
+
+    @property
+    def class_counts(self) -> torch.Tensor:
+        """How many images of the training set each class has, (K,)."""
+        targets = self._targets[self.rows("train")]
+        return torch.from_numpy(np.bincount(targets, minlength=len(self.manifest.classes)))
 
     @property
     def _targets(self) -> np.ndarray:
@@ -232,7 +239,9 @@ def fit_model(
     """Train on the training set and choose the best epoch by the validation set; see :func:`gyrus.training.fit.fit`."""
     from gyrus.training.fit import fit  # imports Lightning, which takes seconds
 
-    settings = data.settings
+    settings, last = data.settings, model.head.classify
+    if isinstance(last, CumulativeLinkOutput) and not resume:
+        last.start_at(data.class_counts)
     dropout = settings.data.channel_dropout if settings.data.missing_channel == "learn" else 0.0
     return fit(
         model,

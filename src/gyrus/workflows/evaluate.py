@@ -220,8 +220,9 @@ def evaluate_run(
     of_visits = [by_visit.text() + "\n"] if by_visit else []
     question = [one_per_line(added.text().splitlines()) + "\n"] if added else []
     files = [one_per_line([f"Files of the data: {manifest.files.summary}."]) + "\n"] if manifest.files else []
-    matched = [MatchedScores.load(run.matched_scores).text() + "\n"] if run.matched_scores.is_file() else []
-    texts = [*question, evaluation.text(baselines), *of_visits, *matched, *sites, assessment.text(), *files]
+    matched = MatchedScores.load(run.matched_scores) if run.matched_scores.is_file() else None
+    alike = [matched.text() + "\n"] if matched else []
+    texts = [*question, evaluation.text(baselines), *of_visits, *alike, *sites, assessment.text(), *files]
     write_text(run.classification_report, "\n".join(texts))
     results = RunResults(
         predictions=test,
@@ -234,6 +235,7 @@ def evaluate_run(
         subgroups=groups,
         added_value=added,
         visit_scores=by_visit,
+        matched_scores=matched,
     )
     report_run(run, results)
     return evaluation

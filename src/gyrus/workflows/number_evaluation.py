@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -51,7 +52,8 @@ def evaluate_number_run(
     evaluation = evaluate_number_table(test, config, seed=settings.seed)
     evaluation.save(run.metrics)
     baselines = evaluate_run_baselines(run, test, config, seed=settings.seed)
-    assessment = assess_numbers(val, test, resamples=config.resamples, seed=settings.seed, level=config.level)
+    sampled: dict[str, Any] = {"resamples": config.resamples, "seed": settings.seed, "level": config.level}
+    assessment = assess_numbers(val, test, **sampled, of_network=run.has_network)
     assessment.save(run.assessment)
     sampling = BootstrapConfig(config.resamples, settings.seed, config.level)
     subgroups = evaluate_number_subgroups(test, groups, sampling)

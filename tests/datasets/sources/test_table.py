@@ -58,6 +58,13 @@ def test_columns_can_be_named(root: Path) -> None:
     assert manifest.table["source_label"].to_list() == ["x"] * 3  # kept, but not under the manifest's own name
 
 
+def test_a_named_column_is_found_in_another_case_if_it_is_the_only_one():
+    assert find_columns(["path", "Age"], {"label": "age"})["label"] == "Age"
+    assert find_columns(["path", "Age", "age"], {"label": "age"})["label"] == "age"
+    with pytest.raises(ConfigError, match="no column 'AGE'"):
+        find_columns(["path", "Age", "age"], {"label": "AGE"})
+
+
 @pytest.mark.parametrize(
     ("columns", "words"),
     [

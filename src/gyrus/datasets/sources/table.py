@@ -181,7 +181,7 @@ def with_labels(files: Sequence[Path], request: ScanRequest) -> tuple[list[Path]
 
 def roles_present(names: Sequence[str], asked: Mapping[str, str]) -> dict[str, str]:
     """As :func:`find_columns`, in a table that may lack columns that the user names."""
-    return find_columns(list(names), {role: name for role, name in asked.items() if name in names})
+    return find_columns(list(names), {role: name for role, name in asked.items() if _in_its_case(name, names) in names})
 
 
 def has_paths(file: Path, asked: Mapping[str, str]) -> bool:
@@ -403,9 +403,12 @@ def current_roles(asked: Mapping[str, str]) -> dict[str, str]:
 def find_columns(present: Sequence[str], asked: Mapping[str, str]) -> dict[str, str]:
     """The column of each role that has one: the ``asked`` one, else the first with a name of :data:`COLUMN_NAMES`.
 
+    A column that is named in another case is found if no other has that name.
+
     Raises:
         ConfigError: A named column does not exist.
     """
+    asked = {role: _in_its_case(name, present) for role, name in asked.items()}
     for role, name in asked.items():
         if name not in present:
             raise ConfigError(f"There is no column '{name}' for the role '{role}'. Columns: {', '.join(present)}.")
@@ -416,6 +419,12 @@ def find_columns(present: Sequence[str], asked: Mapping[str, str]) -> dict[str, 
         if free:
             found.setdefault(role, free[0])
     return found
+
+
+def _in_its_case(name: str, present: Sequence[str]) -> str:
+    """The column of this name; else the only one with this name in another case; else the name itself."""
+    same = [column for column in present if column.casefold().strip() == name.casefold().strip()]
+    return same[0] if name not in present and len(same) == 1 else name
 
 
 def text_cells(cells: Iterable[Any]) -> list[str | None]:
