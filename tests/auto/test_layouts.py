@@ -1,10 +1,12 @@
-"""Images that are their own subjects, with a given test set."""
+"""Data and times that differ from those of test_auto.py."""
 
 from __future__ import annotations
 
 import numpy as np
 
 import gyrus
+from gyrus.auto import trainings
+from gyrus.auto.budget import Budget
 from gyrus.inference.predictions import Predictions
 
 QUICK = {
@@ -30,3 +32,28 @@ def test_a_set_of_medmnist_split_by_image(tmp_path):
     assert sorted(saved.table["sample"]) == [f"test/{number:06}.png" for number in range(10)]
     assert result.baselines is not None
     assert result.evaluation.warning
+
+
+def test_if_the_time_is_over_early_the_finished_folds_are_the_classifier(phantom_folder, tmp_path, monkeypatch):
+    train = trainings.train_on_split
+    done: list[str] = []
+
+    def slow(*args, out, **more):
+        done.append(out.name)
+        run = train(*args, out=out, **more)
+        if len(done) == 2:
+            monkeypatch.setattr(Budget, "left", -1.0)
+        return run
+
+    monkeypatch.setattr(trainings, "train_on_split", slow)
+    options = {
+        "candidates": ("linear-voxels", "svm-voxels"),
+        "folds": 3,
+        "overrides": {**QUICK, "split.unit": "subject"},
+    }
+    result = gyrus.auto(phantom_folder, out=tmp_path / "out", **options)
+    assert done == ["without-0", "without-1"]
+    assert result.choices.scored == "cross-validation"
+    assert 0 < result.evaluation.headline.count < 24
+    assert any("2 of 3 inner folds" in note for note in result.choices.notes)
+    assert len(gyrus.predict(result.classifier, [phantom_folder])) == 96

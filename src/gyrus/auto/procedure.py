@@ -83,13 +83,18 @@ class Procedure:
     # The trainings
 
     def _first_classifier(self, names: list[str]) -> str:
-        """Train the simplest candidate on all folds, so that there is a classifier early."""
+        """Train the simplest candidate on all folds, so that there is a classifier early.
+
+        If the time is over before, the folds that have finished are the classifier.
+        """
         for name in names:
             try:
                 done = all(self.trainings.train(name, (fold,)) for fold in range(self.plan.folds))
             except TimeOverError:
-                self.budget.leave_out(name, "the time was over")
-                break
+                done = any(self.trainings.is_done(name, (fold,)) for fold in range(self.plan.folds))
+                if not done:
+                    self.budget.leave_out(name, "the time was over")
+                    break
             if done:
                 if self.budget.sheet.first is None:
                     self.budget.update(first=self.budget.spent)
@@ -178,7 +183,8 @@ class Procedure:
             needed = sum(seconds for seconds in remaining.values())
             if needed <= max(self.budget.left, 0.0):  # what has been trained needs no time
                 return True
-            leaders = {race.leader for race in races.values()}
+            # Before the first fold the simplest candidate leads, which has been trained already.
+            leaders = {race.leader or next(iter(race.running), None) for race in races.values()}
             slow = [name for name in remaining if remaining[name] > 0 and name not in leaders]
             if not slow:
                 upcoming = {name: [folds[number]] for name, folds in contexts.items() if number < len(folds)}
@@ -273,8 +279,8 @@ class Procedure:
             singles = [(fold,) for fold in range(self.plan.folds)]
             return {GIVEN: self._mean(final, singles, GIVEN)}, ()
         if not outer:
-            found = {fold: self._mean(final, [(fold,)], fold) for fold in range(self.plan.folds)}
-            return {fold: each for fold, each in found.items() if each is not None}, ()
+            done = [fold for fold in range(self.plan.folds) if self._is_done(final, fold)]
+            return {fold: self._mean(final, [(fold,)], fold) for fold in done}, ()
         found, notes = {}, []
         for context, selection in outer.items():
             fold = int(context)
@@ -295,6 +301,10 @@ class Procedure:
                 tables.append(labelled_rows(found, "subject") if self._pools(found) else found)
                 weights.append(weight / len(done))
         return average_predictions(tables, weights)
+
+    def _is_done(self, selection: Selection, fold: int) -> bool:
+        """Whether all members have been trained without a fold."""
+        return all(self.trainings.is_done(name, (fold,)) for name in selection.members)
 
     def _pools(self, predictions: Predictions) -> bool:
         """Whether images of a subject are one row of the scores: not after a split by image."""
