@@ -6,7 +6,7 @@ import inspect
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -64,6 +64,7 @@ WORKERS = {"jobs", "cluster"}
 CONFIGS: dict[str, list[type]] = {
     "tune": [gyrus.StudyConfig],
     "explain": [gyrus.ExplainConfig, gyrus.MethodSettings],
+    "pretrain": [gyrus.Masking],
     "data split": [gyrus.SplitConfig],
 }
 """Commands whose options are, in Python, fields of a config that the function takes."""
@@ -84,6 +85,7 @@ EXCEPTIONS = {
         **dict.fromkeys(("space", "ranges", "trials", "inner_folds"), "choose=NestedTuning(StudyConfig(...))"),
     },
     "auto": {"dry_run": "plan_auto"},
+    "pretrain": {"seed": "a field of the config"},
     "tune": {"ranges": "read_space(space, ranges)", "on_duplicates": "a field of the config, split.on_duplicates"},
     "explain": {"region_names": "Atlas(labels, region_names)"},
     "data scan": {"out": "Manifest.save"},
@@ -109,6 +111,7 @@ EXCEPTIONS = {
 PYTHON_ONLY = {
     "config": "the settings, which are options of the command",
     "study": "the settings, which are options of the command",
+    "masking": "the settings, which are options of the command",
     "choose": "the settings of nested tuning, which are options of the command",
     "overrides": "fields of the config by name, as options or --set",
     "data": "DataConfig, whose fields are options",
@@ -145,10 +148,15 @@ def test_every_command_has_a_function(command):
     assert callable(getattr(gyrus, function_of(command)))
 
 
+def fields_of(config: type) -> Iterable[str]:
+    """The names of the fields of a config; those of pydantic are built late and have no signature before."""
+    return getattr(config, "model_fields", None) or inspect.signature(config).parameters
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_options_and_keywords_agree(command):
     keywords = set(inspect.signature(getattr(gyrus, function_of(command))).parameters)
-    settings = {name for config in CONFIGS.get(command, []) for name in inspect.signature(config).parameters}
+    settings = {name for config in CONFIGS.get(command, []) for name in fields_of(config)}
     options = {parameter.name for parameter in COMMANDS[command].params} - {"help"} - WORKERS
     exceptions = set(EXCEPTIONS.get(command, {}))
     assert exceptions <= options, "an exception that is none"

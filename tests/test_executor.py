@@ -216,11 +216,12 @@ def _require_same_files(folder: Path, expected: Path) -> None:
 
 def test_ctrl_c_ends_all_processes():
     script = """
+        import os
         import time
         from gyrus.executor import map_tasks, workers
 
         def work(seconds):
-            print("started", flush=True)
+            os.write(1, b"started\\n")  # in one piece: two processes write
             time.sleep(seconds)
 
         with workers(jobs=2):

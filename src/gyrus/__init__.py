@@ -42,6 +42,8 @@ _PUBLIC = {
     "crossval": "gyrus.workflows.crossval",
     "crossval_both": "gyrus.workflows.split_unit_comparison",
     "tune": "gyrus.tuning.tune",
+    "pretrain": "gyrus.workflows.pretrain",
+    "Masking": "gyrus.training.masked_reconstruction",
     "auto": "gyrus.auto.auto",
     "plan_auto": "gyrus.auto.auto",
     "demo": "gyrus.workflows.demo",

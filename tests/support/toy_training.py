@@ -14,7 +14,7 @@ from gyrus.training.config import TrainingConfig
 from gyrus.training.fit import Fitted, fit
 from tests.support.toy import CLASSES, ToyDataset, tiny_net
 
-CONFIG = TrainingConfig(epochs=4, batch_size=8, device="cpu")
+CONFIG = TrainingConfig(epochs=4, batch_size=8, device="cpu", precision="32-true")
 SEED = 3
 
 

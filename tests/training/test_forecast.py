@@ -18,7 +18,7 @@ WEIGHTS = 1000 * 1000 * 4
 
 def forecast(**settings: object) -> MemoryForecast:
     """For one linear layer of a million weights."""
-    config = TrainingConfig.model_validate({"batch_size": 8, "monitor": "val_loss", **settings})
+    config = TrainingConfig.model_validate({"batch_size": 8, "monitor": "val_loss", "precision": "32-true", **settings})
     return forecast_memory(lambda: nn.Linear(1000, 1000, bias=False), config, (1000,))
 
 
@@ -55,7 +55,7 @@ def test_activations_grow_with_the_batch_and_with_the_layers_that_keep_theirs():
         return nn.Sequential(nn.Conv2d(1, 16, 3, padding=1), nn.ReLU(), nn.Conv2d(16, 16, 3, padding=1), nn.Flatten())
 
     def of(batch_size: int) -> MemoryForecast:
-        config = TrainingConfig(batch_size=batch_size, monitor="val_loss")
+        config = TrainingConfig(batch_size=batch_size, monitor="val_loss", precision="32-true")
         return forecast_memory(network, config, (1, 64, 64))
 
     layer = 8 * 16 * 64 * 64 * 4

@@ -32,6 +32,7 @@ from gyrus.cli import (
     import_maps,
     models,
     predict,
+    pretrain,
     recipes,
     runs,
     serve,
@@ -46,7 +47,7 @@ from gyrus.redaction import without_secrets
 from gyrus.text import visible
 from gyrus.training.worker import run_command
 
-TRAINING = frozenset({"auto", "train", "crossval", "tune", "demo"})
+TRAINING = frozenset({"auto", "train", "crossval", "tune", "pretrain", "demo"})
 """Commands that train, which torchrun and SLURM may start in several processes."""
 
 ABOUT = "Train brain-MRI classifiers whose scores you can trust."
@@ -78,6 +79,7 @@ command(app, "auto")(auto.auto)
 command(app, "train")(train.train)
 command(app, "crossval")(crossval.crossval)
 command(app, "tune")(tune.tune)
+command(app, "pretrain")(pretrain.pretrain)
 command(app, "evaluate")(evaluate.evaluate)
 command(app, "compare")(compare.compare)
 command(app, "leaderboard")(compare.leaderboard)

@@ -24,7 +24,16 @@ from gyrus.models.options import (
     TimmOptions,
     TwoPathOptions,
 )
-from gyrus.models.pretrained_weights import WeightsRecord, download, fit_weights, licence_of, read_weights
+from gyrus.models.pretrained_weights import (
+    NOT_STATED,
+    WeightsMapping,
+    WeightsRecord,
+    download,
+    fit_weights,
+    licence_of,
+    read_mapping,
+    read_weights,
+)
 from gyrus.models.resnet_densenet import DenseNet, ResNet
 from gyrus.models.small_cnn import SmallCNN
 from gyrus.models.timm_backbone import TimmBackbone
@@ -109,14 +118,17 @@ def _load_pretrained(config: ModelConfig, backbone: Backbone) -> WeightsRecord:
             f"No weights are published for model '{config.name}'. Give the path of a file in `pretrained`, or start "
             "from random weights with `pretrained: false`. Most models named timm:... have published weights."
         )
-    weights = backbone.translate(read_weights(path))
+    mapping = read_mapping(config.pretrained_mapping) if config.pretrained_mapping else WeightsMapping()
+    weights = backbone.translate(mapping.apply(read_weights(path)))
     changes, left_out = fit_weights(
         weights, backbone.pretrained_part(), stem=config.stem_weights, head=backbone.pretrained_head
     )
     return WeightsRecord(
         source=published.repository if published else str(config.pretrained),
         digest=file_digest(path),
-        licence=published.licence if published else licence_of(path),
+        licence=published.licence
+        if published
+        else next((one for one in (mapping.licence, licence_of(path)) if one != NOT_STATED), NOT_STATED),
         changes=changes,
         left_out=left_out,
     )

@@ -17,6 +17,8 @@ class ModelConfig(NamedOptions):
         options: Fields of the model's options. Its defaults fill in the others, so that a saved config is complete.
         head: Replaces the model's own head.
         pretrained: True for the published weights of the model, or the path of a file.
+        pretrained_mapping: Path of a file that translates the tensor names of other software into those of the model;
+            see :class:`~gyrus.models.pretrained_weights.WeightsMapping`.
         stem_weights: How the pretrained kernels of the first layer are adapted to another number of channels.
         freezing: Which parameters are not trained.
         fusion: How a network is combined with the columns of a table (``data.table_columns``): ``late``, the answers
@@ -29,6 +31,7 @@ class ModelConfig(NamedOptions):
     name: str = "baseline-cnn"
     head: HeadConfig | None = None
     pretrained: bool | str = False
+    pretrained_mapping: str | None = None
     stem_weights: StemRule = "sum"
     freezing: FreezeConfig = FreezeConfig()
     fusion: Fusion = "late"

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import pickle
+import re
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
+from pydantic import Field, model_validator
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from gyrus.configuration import Section, parse, read_document
 from gyrus.errors import WeightsError
 from gyrus.models.options import StemRule
 
@@ -53,6 +56,69 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     if not weights:
         raise WeightsError(f"{path} contains no named tensors. Save the state_dict() of a model.")
     return weights
+
+
+class WeightsMapping(Section):
+    r"""How the weights of other software are read: the content of a mapping file, YAML.
+
+    Example::
+
+        rename:
+          '^module\.encoder\.': ''
+          '\.norm(\d)\.': '.bn\1.'
+        drop: ['^module\.decoder\.']
+        preprocessing: {intensity: {method: zscore}}
+        licence: Apache-2.0
+    """
+
+    rename: dict[str, str] = Field(
+        default_factory=dict, description="regular expressions of names and their replacements, applied in order"
+    )
+    drop: tuple[str, ...] = Field((), description="regular expressions of names that are left out, before renaming")
+    preprocessing: dict[str, Any] = Field(
+        default_factory=dict,
+        description="fields of `preprocessing` that the weights were trained with; a different config gets a warning",
+    )
+    licence: str = Field(NOT_STATED, description="licence of the weights")
+
+    @model_validator(mode="after")
+    def _patterns(self) -> Self:
+        for pattern in (*self.rename, *self.drop):
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise ValueError(f"'{pattern}' is not a regular expression: {error}") from error
+        return self
+
+    def apply(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The weights under the names of the model.
+
+        Raises:
+            WeightsError: No tensor is left, or two have the same new name.
+        """
+        found: dict[str, Tensor] = {}
+        for name, value in weights.items():
+            if any(re.search(pattern, name) for pattern in self.drop):
+                continue
+            new = name
+            for pattern, replacement in self.rename.items():
+                new = re.sub(pattern, replacement, new)
+            if new in found:
+                raise WeightsError(f"The mapping gives two tensors the name {new}; one of them is {name}.")
+            found[new] = value
+        if not found:
+            raise WeightsError("The mapping drops all tensors of the weights file. Change its `drop`.")
+        return found
+
+
+def read_mapping(path: str | Path) -> WeightsMapping:
+    """Read a mapping file.
+
+    Raises:
+        ConfigError: There is no such file, or its content is not a mapping.
+    """
+    file = Path(path).expanduser()
+    return parse(WeightsMapping, read_document(file), where=str(file))
 
 
 @dataclass(frozen=True)

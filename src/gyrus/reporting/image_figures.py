@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
@@ -134,3 +134,27 @@ def _show(axes: Axes, image: np.ndarray, predictions: Predictions, row: int, tit
         loc="center",
         color=INK if title == "Correct" else WARNING,
     )
+
+
+def reconstructions_figure(rows: Sequence[np.ndarray]) -> Figure:
+    """Images, what a network saw of them, and what it reconstructed.
+
+    Args:
+        rows: Three arrays (n, H, W); NaN where a pixel was hidden.
+    """
+    low, high = np.percentile(rows[0], (0.5, 99.5))
+    columns = len(rows[0])
+    with figure_style():
+        width = 2 * COLUMN * columns / 6
+        figure = new_figure(width + 0.3, width / columns * 3 + 0.2)
+        panels = figure.subplots(3, columns, squeeze=False)
+        for axes in panels.ravel():
+            axes.set(xticks=[], yticks=[])
+            axes.spines[:].set_visible(False)
+        titles = ("Image", "Seen by the network", "Hidden parts reconstructed")
+        for line, images, title in zip(panels, rows, titles, strict=True):
+            line[0].set_ylabel(title)
+            for axes, image in zip(line, images, strict=True):
+                axes.set_facecolor("#dbe3ea")
+                axes.imshow(image, cmap="gray", vmin=low, vmax=high)
+    return figure

@@ -50,6 +50,7 @@ from gyrus.workflows.saved_outputs import (
 )
 from gyrus.workflows.table_fusion import add_table, save_parts
 from gyrus.workflows.training_plan import data_to_train, require_memory
+from gyrus.workflows.weights_origin import require_unseen
 
 
 @by_process_0
@@ -94,6 +95,7 @@ def train_on_split(
         display: Where progress is shown.
     """
     require_loggers(settings.training.loggers)
+    require_unseen(settings, manifest, split, display)
     _require_memory(settings, manifest)
     run = Run.create(Path(out), settings, settings=lasting_fields(settings))
     with run.locked():
