@@ -56,6 +56,7 @@ TISSUE = {"tissue-fractions", "linear-tissue-maps", "trees-tissue-maps"}
         ({"subjects": 24, "classes": {"a": 12, "b": 12}}, ALWAYS | TISSUE),
         ({"table_columns": ("age",)}, ALWAYS | TISSUE | {"table", "fluid-cnn", "slice-cnn", "volume-cnn"}),
         (TABLE, {"table"}),
+        ({**WHOLE, "masks": True}, ALWAYS | {"shape", "volume-cnn"}),
     ],
 )
 def test_candidates_follow_the_data(facts, used):

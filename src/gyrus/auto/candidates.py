@@ -83,6 +83,12 @@ def _random_convolutions(fingerprint: Fingerprint) -> tuple[bool, str]:
     return True, "features that need neither registration nor training"
 
 
+def _shape(fingerprint: Fingerprint) -> tuple[bool, str]:
+    if not fingerprint.masks:
+        return False, "the images are no masks"
+    return True, "the volumes are masks: they differ in size and shape only"
+
+
 def _pretrained(fingerprint: Fingerprint) -> tuple[bool, str]:
     if fingerprint.kind == "table":
         return False, "there are no images"
@@ -174,14 +180,27 @@ CANDIDATES: dict[str, Candidate] = {
         _tissue_maps,
         _classical("linear-tissue-maps", {"model.name": "boosted-trees", "model.options.cells": 200}),
     ),
+    "shape": Candidate("Logistic regression on size and shape of masks", 8, False, _shape, _recipe("shape-masks")),
     "random-convolutions": Candidate(
-        "Logistic regression on random convolutions", 40, False, _random_convolutions, _classical("random-convolutions")
+        "Logistic regression on random convolutions",
+        40,
+        False,
+        _random_convolutions,
+        lambda fingerprint: (
+            ("random-convolutions-masks", {}) if fingerprint.masks else _classical("random-convolutions")(fingerprint)
+        ),
     ),
     "pretrained-features": Candidate(
         "Logistic regression on features of a pretrained network", 50, False, _pretrained, _pretrained_config
     ),
     "fluid-cnn": Candidate("Small 3D CNN on maps of fluid", 60, True, _fluid_cnn, _recipe("small-cnn3d", _FLUID)),
     "slice-cnn": Candidate("Small 2D CNN on slices", 65, True, _slice_cnn, _recipe("dementia-baseline")),
-    "volume-cnn": Candidate("Small 3D CNN", 70, True, _volume_cnn, _recipe("small-cnn3d")),
+    "volume-cnn": Candidate(
+        "Small 3D CNN",
+        70,
+        True,
+        _volume_cnn,
+        lambda fingerprint: ("small-cnn3d-masks" if fingerprint.masks else "small-cnn3d", {}),
+    ),
 }
 """The candidates by name."""

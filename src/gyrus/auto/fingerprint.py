@@ -29,6 +29,9 @@ MOST_IMAGES = 1000
 MOST_HEADS = 200
 """Heads whose position is measured, at most; drawn at random."""
 
+MOST_MASKS = 8
+"""Volumes in which gray values are looked for."""
+
 REGISTERED = 0.02
 """Spread of the borders of the heads, as a fraction of their size, up to which they lie in one space. 0.010 in the
 registered slices of OASIS, 0.043 in the heads of IXI as they were scanned."""
@@ -105,6 +108,7 @@ class Fingerprint(Saved):
         findings: Findings of the audit: check, severity and verdict.
         measured: Number of images that were measured.
         machine: The machine.
+        masks: Whether the volumes are masks: of the values 0 and 255 only.
     """
 
     SCHEMA: ClassVar[str] = "gyrus.fingerprint/1"
@@ -134,6 +138,7 @@ class Fingerprint(Saved):
     findings: tuple[tuple[str, str, str], ...]
     measured: int
     machine: Machine = field(default_factory=lambda: Machine(1, 0, None))
+    masks: bool = False
 
     @property
     def units(self) -> int:
@@ -296,7 +301,22 @@ def _measure(manifest: Manifest, units: pd.Series, seed: int, progress: Progress
         "findings": tuple((each.check, each.severity, each.verdict) for each in findings),
         "measured": len(few),
         "slices_per_scan": _slices_per_scan(manifest),
+        "masks": are_masks(few),
     }
+
+
+def are_masks(manifest: Manifest) -> bool:
+    """Whether the first volumes of a manifest have the values 0 and 255 only."""
+    if VOLUME_FILES not in manifest.table:
+        return False
+    from gyrus.datasets.reader import PreparedVolumes
+
+    volumes, found = PreparedVolumes(manifest, ()), set[float]()
+    for row in range(min(MOST_MASKS, len(manifest))):
+        found |= set(np.unique(volumes.volume(row).array).tolist())
+        if not found <= {0, 255}:
+            return False
+    return found == {0, 255}
 
 
 def border_spread(heads: npt.NDArray[np.uint8]) -> float:
