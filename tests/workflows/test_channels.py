@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 from sklearn.metrics import roc_auc_score
@@ -17,12 +19,15 @@ from gyrus.datasets.scan import scan
 from gyrus.datasets.splits import Split
 from gyrus.datasets.store import open_store
 from gyrus.errors import ConfigError, DataError
+from gyrus.export.manifest import write_checksums
 from gyrus.runs.run_folder import Run
+from gyrus.serving.app import create_app
 from gyrus.synthetic.phantom_layouts import phantom
 from gyrus.transforms.preprocessing import PreprocessingConfig
 from gyrus.transforms.volume_steps import Window
 from gyrus.workflows.experiment_config import DataConfig
 from gyrus.workflows.explain.config import ExplainConfig
+from tests.support.command_line import without_torch
 
 CHANNELS = {"t1": "*_T1w", "flair": "*_FLAIR"}
 
@@ -137,8 +142,6 @@ def test_the_explanation_names_the_sequence_that_decides(trained, tmp_path):
 
 def test_sessions_without_a_sequence_are_refused_unless_that_was_learned(trained, tmp_path):
     run, _ = trained
-    with pytest.raises(ConfigError, match="which bundles cannot read yet"):
-        gyrus.export(run.folder, out=tmp_path / "bundle")
     _write(tmp_path / "new", "P300", "A", bright=False)
     (tmp_path / "new" / "A" / "sub-P300_FLAIR.png").unlink()
     changed = Run(tmp_path / "strict")
@@ -153,3 +156,37 @@ def test_sessions_without_a_sequence_are_refused_unless_that_was_learned(trained
         gyrus.predict(changed.folder, [tmp_path / "new"])
     with pytest.raises(ConfigError, match="was trained on sessions with all channels"):
         gyrus.predict(changed.folder, [tmp_path / "new"], data=DataConfig(missing_channel="learn"))
+
+
+def test_a_bundle_reads_the_sequences_of_a_session_as_the_run(trained, tmp_path):
+    run, folder = trained
+    found = gyrus.export(run.folder, out=tmp_path / "bundle")
+    manifest = found.manifest
+    assert (dict(manifest.channels), manifest.missing_channel) == (CHANNELS, "learn")
+    assert manifest.proof.compared
+    assert manifest.proof.largest_difference < 1e-5
+    assert len(manifest.references) == 3
+    assert not gyrus.verify_bundle(tmp_path / "bundle").problems
+    ours, theirs = (
+        each.table.sort_values("sample", ignore_index=True)
+        for each in (
+            gyrus.predict_bundle(tmp_path / "bundle", [folder / "data"]).predictions(),
+            gyrus.predict(run, [folder / "data"], engine="torch", device="cpu"),
+        )
+    )
+    pd.testing.assert_frame_equal(ours, theirs, atol=1e-5, rtol=0)
+    _write(tmp_path, "P200", "x", bright=True)
+    files = sorted((tmp_path / "x").iterdir())
+    one, other = (gyrus.predict_bundle(tmp_path / "bundle", each) for each in (files, [tmp_path / "x"]))
+    assert len(one) == 1
+    assert np.allclose(one.logits, other.logits)
+    without_torch("predict", tmp_path / "bundle", *files, "--out", tmp_path / "p.csv", "-q")
+    with pytest.raises(ConfigError, match="this classifier has the channels t1, flair"):
+        gyrus.predict_bundle(tmp_path / "bundle", files, data=DataConfig(channels={"t2": "*"}))
+    with pytest.raises(ConfigError, match=r"several files of a session as channels \(t1, flair\)"):
+        create_app(tmp_path / "bundle")
+    # Swapped sequences are another classifier, and are noticed.
+    swapped = {"t1": CHANNELS["flair"], "flair": CHANNELS["t1"]}
+    replace(manifest, channels=swapped).save(tmp_path / "bundle" / "bundle.json")
+    write_checksums(tmp_path / "bundle")
+    assert "are not those of the runs" in gyrus.verify_bundle(tmp_path / "bundle").problems[0]

@@ -43,7 +43,7 @@ class LoadedMember:
 
     def prepare(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The pixels of an image after the steps, and their statistics, from decoded pixels uint8 (C, *spatial)."""
-        pixels = self.about.preprocessing.apply(image)
+        pixels = self.about.preprocessing.apply(image, sequences=self.about.normalisation.sequences)
         return pixels, image_statistics(pixels, self.about.preprocessing.intensity)
 
     def outputs(

@@ -29,7 +29,7 @@ from gyrus.inference.number_rule import NumberRule
 from gyrus.serialisation import Saved
 from gyrus.transforms.normalisation import Normalisation
 from gyrus.transforms.preprocessing import PreprocessingConfig
-from gyrus.types import SplitUnit
+from gyrus.types import MissingChannel, SplitUnit
 
 if TYPE_CHECKING:
     from gyrus.evaluation.assessment import Assessment
@@ -388,6 +388,9 @@ class BundleManifest(Saved):
         target: What is predicted; plain classes in bundles of earlier versions.
         levels: Levels of the quantiles that the networks predict of a number; none for one output.
         number: Interval and correction of a number; None for classes, and where nothing was measured.
+        channels: The pattern of the files of each channel, where several files of a session are one sample, in the
+            order of the channels; empty where each file is a sample.
+        missing_channel: What the networks do without a file of a channel, as in training.
     """
 
     SCHEMA: ClassVar[str] = "gyrus.bundle/1"
@@ -416,6 +419,8 @@ class BundleManifest(Saved):
     target: Target = CLASSES
     levels: tuple[float, ...] = ()
     number: NumberChoices | None = None
+    channels: Mapping[str, str] = field(default_factory=dict)
+    missing_channel: MissingChannel = "refuse"
 
     @property
     def number_sd(self) -> float:

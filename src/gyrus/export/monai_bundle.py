@@ -47,6 +47,8 @@ def why_not_monai(manifest: BundleManifest) -> str:
     """Why a classifier cannot be a bundle of MONAI without predicting other things than here; empty if it can."""
     if manifest.target.is_number:
         return f"it predicts the number '{manifest.target.name}', and the files of MONAI here are those of classes"
+    if manifest.channels:
+        return "it takes several files of a session as channels, and an item of MONAI's data sets here is one file"
     if manifest.table_columns:
         return "it takes columns of a table, and an item of MONAI's data sets here is one file"
     if len(manifest.members) > 1:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +11,7 @@ from PIL import Image
 
 from gyrus.datasets.table_features import TableEncoder
 from gyrus.export.manifest import Member
+from gyrus.imaging.volume_formats import extension_of
 from gyrus.synthetic.phantom import generate
 
 SUBJECTS = 3
@@ -20,7 +21,15 @@ SEED = 20_000
 """Subjects of this seed are in no data set that users generate with small seeds."""
 
 
-def write_references(folder: Path, attempt: int, *, inputs: str, member: Member, least_slices: int) -> None:
+def write_references(
+    folder: Path,
+    attempt: int,
+    *,
+    inputs: str,
+    member: Member,
+    least_slices: int,
+    channels: Mapping[str, str] | None = None,
+) -> None:
     """Write phantoms as PNG slices or NIfTI volumes.
 
     Args:
@@ -30,6 +39,7 @@ def write_references(folder: Path, attempt: int, *, inputs: str, member: Member,
         inputs: "images" or "volumes".
         member: A network, for the size of its input.
         least_slices: How many slices a stack or a slice with neighbours needs.
+        channels: The pattern of each channel, if several files of a session are one sample.
     """
     folder.mkdir()
     exact = attempt % 2 == 1
@@ -42,6 +52,17 @@ def write_references(folder: Path, attempt: int, *, inputs: str, member: Member,
         slices = max(slices, least_slices)
     volumes = generate(SUBJECTS, slices, 2, max(rows, columns, SMALLEST), SEED).volumes
     volumes = np.ascontiguousarray(_centre(_centre(volumes, 2, rows), 3, columns))
+    if channels:
+        for number in range(SUBJECTS):
+            for place, pattern in enumerate(channels.values()):
+                path = folder / _name_of_channel(pattern, f"sub-P{number + 1:03d}")
+                path.parent.mkdir(parents=True, exist_ok=True)
+                volume = volumes[(number + place) % SUBJECTS]  # so that no two channels are alike
+                if inputs == "images":
+                    Image.fromarray(volume[len(volume) // 2]).save(f"{path}.png")
+                else:
+                    _write_nifti(path, volume)
+        return
     write = _write_slices if inputs == "images" else _write_volume
     for number, volume in enumerate(volumes, 1):
         write(folder, f"sub-P{number:03d}", volume, colour=attempt >= 2)
@@ -117,7 +138,20 @@ def _write_slices(folder: Path, name: str, volume: np.ndarray, *, colour: bool) 
         (image.convert("RGB") if colour else image).save(folder / f"{name}_slice-{number:02d}.png")
 
 
+def _name_of_channel(pattern: str, subject: str) -> str:
+    """A path without extension that the pattern of a channel matches, such as sub-P001_T1w for ``*_T1w``."""
+    whole = pattern.removesuffix(extension_of(pattern))
+    if not any(sign in whole for sign in "*?["):
+        return f"{subject}_{whole}"  # the suffix of BIDS
+    return whole.replace("*", subject).replace("?", "x")
+
+
 def _write_volume(folder: Path, name: str, volume: np.ndarray, *, colour: bool) -> None:  # noqa: ARG001
+    _write_nifti(folder / f"{name}_T1w", volume)
+
+
+def _write_nifti(path: Path, volume: np.ndarray) -> None:
+    """Write a volume (slices, rows, columns) beside a path without extension."""
     import nibabel
 
     # From (slices, rows to the back, columns to the left) to (right, front, up).
@@ -126,7 +160,7 @@ def _write_volume(folder: Path, name: str, volume: np.ndarray, *, colour: bool) 
     image = nibabel.Nifti1Image(voxels, np.diag([*spacing, 1.0]))
     image.set_qform(image.affine, code="scanner")
     image.header.set_xyzt_units("mm")
-    nibabel.save(image, folder / f"{name}_T1w.nii.gz")
+    nibabel.save(image, f"{path}.nii.gz")
 
 
 def _centre(volumes: np.ndarray, axis: int, length: int) -> np.ndarray:

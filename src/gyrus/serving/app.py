@@ -187,6 +187,11 @@ def create_app(
     folder, limits = local_bundle(bundle, display.say)[0].absolute(), limits or ServingLimits()
     verify_bundle(folder, display=display).require_passed()
     manifest = read_manifest(folder)
+    if manifest.channels:
+        raise ConfigError(
+            f"This bundle takes several files of a session as channels ({', '.join(manifest.channels)}), which the "
+            "server does not group. Predict with gyrus predict."
+        )
     if manifest.table_columns:
         raise ConfigError(
             f"This bundle takes columns of a table ({', '.join(manifest.table_columns)}), which uploads do not carry. "

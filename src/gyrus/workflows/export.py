@@ -315,10 +315,11 @@ def export(
 
 def _require_exportable(source: Source, classifiers: Sequence[TrainedClassifier]) -> None:
     first = classifiers[0]
-    if first.settings.data.channels:
+    data = first.settings.data
+    if data.channels and not first.model.spatial_dims == 3 and (data.slices or data.stack):
         raise ConfigError(
-            f"{source.runs[0].folder} takes several files of a session as channels (data.channels), which bundles "
-            "cannot read yet. Predict with the run: gyrus predict."
+            f"{source.runs[0].folder} takes slices of several files of a session, for which bundles have no reference "
+            "inputs. Predict with the run: gyrus predict."
         )
     for run, one in zip(source.runs, classifiers, strict=True):
         if one.tta:
@@ -336,10 +337,10 @@ def _require_exportable(source: Source, classifiers: Sequence[TrainedClassifier]
                 f"{run.folder} has other classes, slices or stacks than {source.runs[0].folder}: one bundle cannot "
                 "hold both."
             )
-        if one.model.spatial_dims != first.model.spatial_dims or one.settings.data.window != first.settings.data.window:
+        if one.model.spatial_dims != first.model.spatial_dims or _reads(one) != _reads(first):
             raise ConfigError(
                 f"{run.folder} reads its inputs in another way than {source.runs[0].folder} (volumes or images, "
-                "data.window): one bundle cannot hold both."
+                "data.window, data.channels, data.missing_channel): one bundle cannot hold both."
             )
 
 
@@ -351,6 +352,12 @@ def _require_single_images(run: Run, manifest: Manifest) -> None:
             "Train with the slices of a scan as one sample (--set 'data.stack={slices: 32}'), or predict with the run: "
             "gyrus predict."
         )
+
+
+def _reads(one: TrainedClassifier) -> tuple[object, ...]:
+    """How files become samples, as far as a bundle has it once."""
+    data = one.settings.data
+    return data.window, dict(data.channels), data.missing_channel
 
 
 def _write_member(
@@ -439,6 +446,8 @@ def _describe(
         programs=_programs(members),
         versions={"training": source.runs[0].environment, "export": _versions()},
         internal_scores=INTERNAL_SCORES if source.evaluation else None,
+        channels=dict(settings.data.channels),
+        missing_channel=settings.data.missing_channel,
         merged={name: tuple(names) for name, names in settings.data.merge.items()},
     )
 
@@ -517,7 +526,14 @@ def _with_references(
     place, last = folder / REFERENCE, None
     for attempt in range(ATTEMPTS[manifest.inputs]):
         shutil.rmtree(place, ignore_errors=True)
-        write_references(place, attempt, inputs=manifest.inputs, member=manifest.members[0], least_slices=least)
+        write_references(
+            place,
+            attempt,
+            inputs=manifest.inputs,
+            member=manifest.members[0],
+            least_slices=least,
+            channels=manifest.channels,
+        )
         try:
             encoders = [one.encoder for one in classifiers if one.encoder]
             if encoders:

@@ -16,6 +16,7 @@ from gyrus.errors import ConfigError, DataError
 from gyrus.imaging.decoding import is_image
 from gyrus.imaging.volume_formats import is_volume
 from gyrus.text import counted, listed
+from gyrus.types import MissingChannel
 from gyrus.workflows.display import Display, show_notes
 from gyrus.workflows.experiment_config import DataConfig, ExperimentConfig
 
@@ -205,6 +206,24 @@ def channel_patterns(own: Mapping[str, str], given: Mapping[str, str]) -> dict[s
         has = f"the channels {', '.join(own)}" if own else "no channels: each file is a sample"
         raise ConfigError(f"--channel {strangers[0]}: this classifier has {has}.")
     return {name: given.get(name, pattern) for name, pattern in own.items()}
+
+
+def missing_channel_of(own: MissingChannel, given: MissingChannel) -> MissingChannel:
+    """What happens to new sessions without a file of a channel.
+
+    Args:
+        own: As in training.
+        given: What is asked for; "refuse" for what was done in training.
+
+    Raises:
+        ConfigError: They are to be predicted, and the network has not learned to do without.
+    """
+    if given == "learn" and own != "learn":
+        raise ConfigError(
+            "This network was trained on sessions with all channels, so its predictions for others would be arbitrary. "
+            "Use --missing-channel leave-out, or train with --missing-channel learn."
+        )
+    return own if given == "refuse" else given
 
 
 def view_of(config: DataConfig) -> dict[str, Any]:

@@ -54,7 +54,7 @@ from gyrus.registry import look_up
 from gyrus.runs.run_folder import Run
 from gyrus.training.config import NumberLoss
 from gyrus.transforms.normalisation import Normalisation
-from gyrus.types import MissingChannel, SplitUnit
+from gyrus.types import SplitUnit
 from gyrus.workflows.classical import ClassicalClassifier
 from gyrus.workflows.classical_network import network_of
 from gyrus.workflows.data_module import build_model
@@ -72,6 +72,7 @@ from gyrus.workflows.likeness import load_unlike_training, with_likeness
 from gyrus.workflows.load_data import (
     Input,
     input_text,
+    missing_channel_of,
     read_as_trained,
     require_table_columns,
     scan_unlabelled,
@@ -627,7 +628,8 @@ class TrainedClassifier:
             ConfigError: Patterns of other channels are given.
         """
         data = self.settings.data
-        return read_as_trained(data, config).model_copy(update={"missing_channel": _missing_channel(data, config)})
+        missing = missing_channel_of(data.missing_channel, config.missing_channel)
+        return read_as_trained(data, config).model_copy(update={"missing_channel": missing})
 
     def require_dimensions(self, manifest: Manifest) -> Manifest:
         """The manifest, if its samples have as many axes as the network's input.
@@ -692,20 +694,6 @@ class TrainedClassifier:
             table=table,
         )
         return PixelDataset(*arguments, table=table), augmented
-
-
-def _missing_channel(own: DataConfig, given: DataConfig) -> MissingChannel:
-    """What happens to new sessions without a file of a channel.
-
-    Raises:
-        ConfigError: They are to be predicted, and the network has not learned to do without.
-    """
-    if given.missing_channel == "learn" and own.missing_channel != "learn":
-        raise ConfigError(
-            "This network was trained on sessions with all channels, so its predictions for others would be arbitrary. "
-            "Use --missing-channel leave-out, or train with --missing-channel learn."
-        )
-    return own.missing_channel if given.missing_channel == "refuse" else given.missing_channel
 
 
 class _Member:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from gyrus.inference.number_predictions import AnyPredictions
     from gyrus.reporting.structured_report import ReportedClassifier
     from gyrus.workflows.experiment_config import DataConfig
+    from gyrus.workflows.load_data import Input
     from gyrus.workflows.structured_reports import StructuredReports
 
 TABLES = (".csv", ".parquet", ".json")
@@ -265,8 +266,18 @@ def refuse_options_of_runs(*, several: bool, tta: int | None, weights: str, devi
 
 
 def bundle_reading(manifest: BundleManifest, config: DataConfig) -> DataConfig:
-    """How new data are read: slices, stacks and, unless another is given, the window of the bundle."""
-    return config.model_copy(update={**manifest.view, "window": config.window or manifest.window})
+    """How new data are read: slices, stacks, channels and, unless others are given, window and patterns of the bundle.
+
+    Raises:
+        ConfigError: Patterns of other channels are given, or sessions without a channel are to be predicted by networks
+            that have not learned that.
+    """
+    from gyrus.workflows.load_data import channel_patterns, missing_channel_of
+
+    changes: dict[str, Any] = {**manifest.view, "window": config.window or manifest.window}
+    changes["channels"] = channel_patterns(manifest.channels, config.channels)
+    changes["missing_channel"] = missing_channel_of(manifest.missing_channel, config.missing_channel)
+    return config.model_copy(update=changes)
 
 
 def reference_config(folder: Path, manifest: BundleManifest) -> DataConfig:
@@ -395,17 +406,29 @@ def _answer_all(
         DataError: An input cannot be read, or nothing is left after skipping.
     """
 
-    def answer(path: str | Path) -> tuple[Answers, Sequence[Problem], Path]:
-        single = _answer_image(bundle, path) if config is None else None
+    def answer(path: Input) -> tuple[Answers, Sequence[Problem], Path]:
+        single = _answer_image(bundle, path) if config is None and not isinstance(path, tuple) else None
         return (single, (), Path()) if single is not None else _answer(bundle, path, config, display, reports)
 
-    found, skipped = for_each_input(inputs, answer, skip=config is not None and config.on_bad_file == "skip")
+    found, skipped = for_each_input(
+        _sessions(bundle.manifest, inputs, config), answer, skip=config is not None and config.on_bad_file == "skip"
+    )
     return Answers.joined(found), skipped
+
+
+def _sessions(manifest: BundleManifest, inputs: Sequence[str | Path], config: DataConfig | None) -> Sequence[Input]:
+    """The inputs; with channels, the files among them are those of sessions."""
+    if not manifest.channels:
+        return inputs
+    from gyrus.workflows.experiment_config import DataConfig
+    from gyrus.workflows.load_data import sessions_of
+
+    return sessions_of(inputs, bundle_reading(manifest, config or DataConfig()))
 
 
 def _answer(
     bundle: Bundle,
-    path: str | Path,
+    path: Input,
     config: DataConfig | None,
     display: Display,
     reports: StructuredReports | None = None,
@@ -414,7 +437,7 @@ def _answer(
     from gyrus.datasets.manifest import require_dimensions
     from gyrus.datasets.store import without_unusable
     from gyrus.workflows.experiment_config import DataConfig
-    from gyrus.workflows.load_data import scan_unlabelled
+    from gyrus.workflows.load_data import input_text, scan_unlabelled
 
     about = bundle.manifest
     reading = bundle_reading(about, config or DataConfig())
@@ -430,7 +453,7 @@ def _answer(
         found, distances = list[np.ndarray](), list[np.ndarray | None]()
         for number, member in enumerate(bundle.members, 1):
             which = f", network {number} of {len(bundle.members)}" if len(bundle.members) > 1 else ""
-            with display.progress(f"Predicting {path}{which}") as progress:
+            with display.progress(f"Predicting {input_text(path)}{which}") as progress:
                 logits, far = member_outputs(member, manifest, cache, progress)
                 found.append(logits)
                 distances.append(far)
@@ -476,7 +499,7 @@ def _answer_image(bundle: Bundle, path: str | Path) -> Answers | None:
 
     about = bundle.manifest
     place = Path(path).absolute()
-    if about.spatial_dims != 2 or about.stack or about.slices or about.table_columns:
+    if about.spatial_dims != 2 or about.stack or about.slices or about.table_columns or about.channels:
         return None
     if not is_image(place.name) or not place.is_file():
         return None
