@@ -189,7 +189,7 @@ def test_a_strong_classifier_beats_a_weak_baseline() -> None:
     strong, weak = classifiers()
     found = evaluate_baselines(strong, {"linear-svm": ("", weak)}, unit="subject", resamples=300)
     sentence, *_ = verdict(evaluate(strong, resamples=300), found)
-    assert sentence.startswith("Better than always predicting the majority class 'A' (0.50) and linear SVM")
+    assert sentence.startswith("Better than always predicting the majority class 'A' (accuracy 0.50) and linear SVM")
     assert sentence.endswith("on these 40 subjects.")
     gain = found.results["linear-svm"].gains["accuracy"]
     assert gain.low is not None
@@ -202,7 +202,7 @@ def test_the_verdict_starts_with_the_baselines_that_are_better() -> None:
     found = evaluate_baselines(weak, {"linear-svm": ("", strong)}, unit="subject", resamples=300)
     sentences = verdict(evaluate(weak, resamples=300), found)
     assert sentences[0].startswith("Worse than")
-    assert "linear SVM on raw pixels (1.00)" in sentences[0]
+    assert "linear SVM on raw pixels (accuracy 1.00)" in sentences[0]
 
 
 def test_a_baseline_that_is_not_beaten_is_named() -> None:

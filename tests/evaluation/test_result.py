@@ -33,7 +33,7 @@ def test_the_warning_of_the_split_comes_first(unit: str, tmp_path) -> None:
 )
 def test_the_verdict_compares_with_the_majority_class(skill: float, words: str) -> None:
     text = " ".join(verdict(evaluate(study((25, 15, 15, 15), skill=skill), resamples=300)))
-    assert "always predicting the majority class 'Non' (0.36) on these 70 subjects" in text
+    assert "always predicting the majority class 'Non' (accuracy 0.36) on these 70 subjects" in text
     assert words in text
 
 
@@ -60,7 +60,9 @@ def test_the_file_has_what_the_schema_says(tmp_path) -> None:
 
 def test_the_verdict_comes_first_and_is_blunt() -> None:
     lines = evaluate(study(), resamples=100).text().splitlines()
-    assert lines[2] == "Not better than always predicting the majority class 'Non' (0.48) on these 42 subjects."
+    assert (
+        lines[2] == "Not better than always predicting the majority class 'Non' (accuracy 0.48) on these 42 subjects."
+    )
     assert lines[3].startswith("Accuracy on 42 unseen subjects: 50 % (95 % CI ")
 
 

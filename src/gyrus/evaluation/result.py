@@ -416,11 +416,13 @@ def _baseline_sentences(evaluation: Evaluation, baselines: Baselines) -> tuple[s
     Next to the others, of those it beats only the majority class is named, and that only after a split by subject.
     """
     scores = evaluation.scores[baselines.unit]
-    majority = f"always predicting the majority class '{scores.majority_class}' ({scores.majority_fraction:.2f})"
+    majority = (
+        f"always predicting the majority class '{scores.majority_class}' (accuracy {scores.majority_fraction:.2f})"
+    )
     gains = {majority: scores.metrics["accuracy_gain"]}
     for name, baseline in baselines.results.items():
         accuracy = baseline.scores["accuracy"].text(2).split(" ")[0]
-        gains[f"{BASELINE_TITLES[name]} ({accuracy})"] = baseline.gains["accuracy"]
+        gains[f"{BASELINE_TITLES[name]} (accuracy {accuracy})"] = baseline.gains["accuracy"]
     on = f"on these {scores.count:,} {unit_name(evaluation, scores, scores.count)}"
     worse = [title for title, gain in gains.items() if gain.high is not None and gain.high < 0]
     better = [title for title, gain in gains.items() if gain.low is not None and gain.low > 0]
@@ -437,7 +439,7 @@ def _baseline_sentences(evaluation: Evaluation, baselines: Baselines) -> tuple[s
 def _gain_sentence(evaluation: Evaluation, scores: Scores) -> str:
     gain = scores.metrics["accuracy_gain"]
     baseline = (
-        f"always predicting the majority class '{scores.majority_class}' ({scores.majority_fraction:.2f}) on "
+        f"always predicting the majority class '{scores.majority_class}' (accuracy {scores.majority_fraction:.2f}) on "
         f"{'this' if scores.count == 1 else 'these'} {scores.count:,} {unit_name(evaluation, scores, scores.count)}"
     )
     if gain.low is None or gain.high is None:
