@@ -90,8 +90,18 @@ def tutorial(source: Path, out: Path) -> None:
     (out / f"{source.stem}.ipynb").write_text(as_notebook(notebook), encoding="utf-8")
 
 
+INSTALL = """\
+# Installs Gyrus where it is missing, for example in Google Colab
+import importlib.util
+
+if importlib.util.find_spec("gyrus") is None:
+    %pip install --quiet "gyrus-mri[export,tuning]\""""
+"""The first cell of code of every notebook."""
+
+
 def as_notebook(cells: list[tuple[bool, str]]) -> str:
-    """Cells as a notebook without outputs."""
+    """Cells as a notebook without outputs, with the installation after the title."""
+    cells = [*cells[:1], (False, INSTALL), *cells[1:]]
     made: list[dict[str, object]] = [
         {"cell_type": "markdown", "metadata": {}, "source": text}
         if prose

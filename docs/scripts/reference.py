@@ -240,13 +240,13 @@ def run_files() -> str:
     return "\n".join([MADE, "# Files of a run\n", about, table(("file", "content"), rows)])
 
 
-SYMBOLS = """\
-n samples (subjects or images) of K classes; C[i, j] is the number of samples of class i that are predicted as
-class j, so that the predicted class is the one with the highest probability. For one class, TP, FP and FN are its
-true positives, false positives and false negatives, and p its probability. Of ordered classes, t is the number of
-the true stage and s that of the predicted one, from 0. Of numbers, y is the true number, m its mean over the
-samples, and f the predicted one. A mean over classes leaves out classes without samples.
-"""
+SYMBOLS = (
+    ("n, K", "number of samples (subjects or images), and of classes"),
+    ("C[i, j]", "samples of class i that are predicted as class j, the class with the highest probability"),
+    ("TP, FP, FN, p", "of one class: true positives, false positives, false negatives, and its probability"),
+    ("t, s", "of ordered classes: number of the true stage and of the predicted one, from 0"),
+    ("y, f, m", "of numbers: the true and the predicted number, and the mean of y over the samples"),
+)
 
 FORMULAS = {
     "accuracy": "Σᵢ C[i, i] / n",
@@ -290,7 +290,8 @@ def metrics() -> str:
         "Names and formulas of the scores in `metrics.json`, by subject and by image. For intervals, ties, absent "
         "classes and references see [Evaluation](../evaluation.md#definitions) and "
         "[Predicting numbers](../numbers.md).\n",
-        SYMBOLS,
+        table(("symbol", "meaning"), list(SYMBOLS)),
+        "A mean over classes leaves out classes without samples.\n",
     ]
     for title, found in groups.items():
         rows = [(f"`{name}`", metric.title, FORMULAS[name]) for name, metric in found.items()]

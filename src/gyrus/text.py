@@ -64,7 +64,7 @@ def html_table(title: str, rows: Iterable[Sequence[object]], notes: Iterable[str
         data = "".join(f"<td>{_html(cell)}</td>" for cell in cells)
         lines.append(f'<tr><th scope="row" style="text-align: left">{_html(name)}</th>{data}</tr>')
     below = "".join(f"<p>{_html(note)}</p>" for note in notes if note)
-    caption = f'<caption style="text-align: left">{_html(title)}</caption>'
+    caption = f'<caption style="text-align: left; padding: 0.4em 0.8em">{_html(title)}</caption>'
     return f"<div><table>{caption}<tbody>{''.join(lines)}</tbody></table>{below}</div>"
 
 

@@ -45,7 +45,8 @@ def test_a_page_shows_prose_commands_output_tables_and_pictures(script, tmp_path
         assert part in page
     assert (out / "small-a.png").exists()
     cells = json.loads((out / "small.ipynb").read_text(encoding="utf-8"))["cells"]
-    assert [cell["cell_type"] for cell in cells] == ["markdown", "code", "code", "code", "markdown"]
+    assert [cell["cell_type"] for cell in cells] == ["markdown", "code", "code", "code", "code", "markdown"]
+    assert '%pip install --quiet "gyrus-mri[export,tuning]"' in cells[1]["source"]
 
 
 def test_a_command_that_fails_ends_the_build(script):
