@@ -239,9 +239,9 @@ def fit_model(
     """Train on the training set and choose the best epoch by the validation set; see :func:`gyrus.training.fit.fit`."""
     from gyrus.training.fit import fit  # imports Lightning, which takes seconds
 
-    settings, last = data.settings, model.head.classify
-    if isinstance(last, CumulativeLinkOutput) and not resume:
-        last.start_at(data.class_counts)
+    settings = data.settings
+    if settings.training.loss.name == "cumulative_link" and not resume:
+        cast(CumulativeLinkOutput, model.head.classify).start_at(data.class_counts)
     dropout = settings.data.channel_dropout if settings.data.missing_channel == "learn" else 0.0
     return fit(
         model,
