@@ -15,6 +15,8 @@ from gyrus.auto.trainings import assign_folds
 from gyrus.datasets.manifest import Manifest
 from gyrus.errors import ConfigError, RunError, SplitError
 from gyrus.inference.predictions import Predictions
+from gyrus.synthetic.phantom import generate
+from gyrus.synthetic.phantom_layouts import write
 from gyrus.workflows.ensemble import EnsembleMembers
 
 QUICK = {
@@ -98,6 +100,15 @@ def test_the_classifier_predicts_new_images(finished, phantom_folder):
     assert sum(about.weights) == pytest.approx(1)
     predictions = gyrus.predict(result.classifier, [phantom_folder])
     assert set(predictions.classes) == set(result.evaluation.classes)
+
+
+def test_the_classifier_is_validated_on_a_cohort(finished, tmp_path, monkeypatch):
+    result, _, _ = finished
+    monkeypatch.setattr("gyrus.reporting.external_report.report_external", lambda *_: None)
+    cohort = write(generate(subjects=8, slices=4, classes=2, size=32, seed=5), tmp_path / "cohort")
+    found = gyrus.external_validation(result.classifier, cohort, out=tmp_path / "test", same_ids="keep", resamples=20)
+    assert found.internal.headline.count == 24
+    assert found.external.headline.count == 8
 
 
 def test_the_page_and_the_files_say_what_was_done(finished):

@@ -157,6 +157,16 @@ def test_a_linear_classifier_is_explained_by_the_contributions_of_its_voxels_and
     assert min(each.map.min() for each in shown) < 0 < max(each.map.max() for each in shown)
 
 
+@pytest.mark.usefixtures("_no_page")
+def test_a_classifier_on_three_fractions_is_explained_voxel_by_voxel(phantom_folder, tmp_path):
+    options = {"features": ["tissue-maps"], "cells": 3, "C": 1.0}
+    settings = {**STACKS, "model.name": "logistic-regression", "model.options": options}
+    run = train(data=phantom_folder, out=tmp_path / "run", overrides=settings)
+    folder = explain(run, out=tmp_path / "maps", config=ExplainConfig(shown=2, images=2, checks=False))
+    assert folder.displayed.methods == ("integrated-gradients",)
+    assert all(np.ptp(each.map) > 0 for each in folder.attributions("integrated-gradients"))
+
+
 def test_occlusion_explains_any_classifier_on_images(of_stacks, tmp_path):
     settings = MethodSettings(window=0.5, stride=1.0)
     config = ExplainConfig(shown=2, images=2, checks=False, settings=settings)

@@ -16,16 +16,11 @@ from gyrus.datasets.manifest import Manifest, require_dimensions
 from gyrus.datasets.splits import Split
 from gyrus.datasets.store import open_store
 from gyrus.datasets.targets import Target
-from gyrus.errors import ConfigError, GyrusError
-from gyrus.evaluation.assessment import Assessment
+from gyrus.errors import ConfigError, DataError, GyrusError
 from gyrus.evaluation.external_validation import InternalScores, SetAside
-from gyrus.evaluation.number_assessment import NumberAssessment
 from gyrus.evaluation.number_external import NumberInternalScores
-from gyrus.evaluation.number_result import NumberEvaluation
-from gyrus.evaluation.result import Evaluation
 from gyrus.inference.decision_rule import softmax
 from gyrus.inference.predict import pick_device, predict_embeddings, predict_with_tta
-from gyrus.inference.predictions import Predictions
 from gyrus.inference.unlike_training import Columns, likeness_columns, measure_images, reference_count
 from gyrus.runs.run_folder import Run
 from gyrus.types import SUBSETS
@@ -66,7 +61,7 @@ class ValidatedRun(ValidatedClassifier):
         self._known, self._split = Manifest.load(run.manifest), Split.load(run.split)
         self.title, self.classes, self.target = run.title, classes, target
         self.merged = settings.data.merge
-        self.internal = _internal_scores(run, target)
+        self.internal = _internal_scores(run.folder)
         self.reference_count = 0
 
     def scan(self, config: DataConfig, display: Display) -> Manifest:
@@ -184,8 +179,6 @@ class ValidatedEnsemble(ValidatedRun):
         from gyrus.workflows.export import Source
 
         source = Source.open(folder)
-        internal = source.internal_scores()
-        assert internal is not None
         self._members = [validated_run(run, device) for run in source.runs]
         self._weights = source.weights
         first = self._members[0]
@@ -196,7 +189,7 @@ class ValidatedEnsemble(ValidatedRun):
                     f"{member.title} predicts other classes or another number than {first.title}. Test them one by one."
                 )
         self._known = first._known
-        self.internal, self.levels = internal, first.levels
+        self.internal, self.levels = _internal_scores(folder), first.levels
         self.reference_count = 0
 
     def scan(self, config: DataConfig, display: Display) -> Manifest:
@@ -239,13 +232,18 @@ def validated_run(run: Run, device: str) -> ValidatedRun:
     return ValidatedRun(run, device) if run.has_network else ValidatedClassical(run)
 
 
-def _internal_scores(run: Run, target: Target) -> InternalScores | NumberInternalScores:
-    """The scores of a run on its own test set."""
-    if target.is_number:
-        return NumberInternalScores(NumberEvaluation.load(run.metrics), NumberAssessment.load(run.assessment))
-    return InternalScores.measure(
-        Evaluation.load(run.metrics), Predictions.load(run.predictions("test")), Assessment.load(run.assessment)
-    )
+def _internal_scores(folder: Path) -> InternalScores | NumberInternalScores:
+    """The scores of a run, an ensemble or a cross-validation on its own test set.
+
+    Raises:
+        DataError: There are none.
+    """
+    from gyrus.workflows.export import Source
+
+    scores = Source.open(folder).internal_scores()
+    if scores is None:
+        raise DataError(f"{folder} has no scores to compare a cohort with. Evaluate it with: gyrus evaluate {folder}")
+    return scores
 
 
 def _same_pixels(cohort: Manifest, known: Manifest, display: Display) -> tuple[list[tuple[int, int]], bool]:

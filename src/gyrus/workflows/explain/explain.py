@@ -137,7 +137,8 @@ def explain(
         )
     left_out: list[str] = []
     config = replace(config, methods=suitable_methods(config.methods, classifier))
-    if isinstance(classifier.model.backbone, FeatureBackbone) and classifier.model.backbone.cells:
+    by_layer = any(METHODS[method].needs_layer for method in config.methods)
+    if by_layer and isinstance(classifier.model.backbone, FeatureBackbone) and classifier.model.backbone.cells:
         config = replace(config, layer=config.layer or classifier.model.explain_layer())
     if classifier.target.is_number:
         _require_of_numbers(config, classifier, dicom_sc=dicom_sc is not None)
