@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -39,3 +41,17 @@ def test_every_hint_in_code_and_docs_names_it_and_a_declared_extra():
         for extra in PROJECT["optional-dependencies"]:
             text = text.replace(f"gyrus-mri[{extra}]", "")
         assert "gyrus-mri[" not in text.replace("gyrus-mri[...]", "").replace("}[{extra}]", ""), path
+
+
+def test_tuning_without_optuna_says_what_to_install(tmp_path):
+    """In a process of its own, in which optuna seems not to be installed."""
+    code = (
+        "import sys; sys.modules['optuna'] = None\n"
+        "from gyrus.cli.app import main\n"
+        f"sys.argv = ['gyrus', 'tune', '--data', 'slices', '--out', {str(tmp_path / 'study')!r}]\n"
+        "main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "Tuning requires an optional dependency" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import optuna
 from filelock import FileLock
 
 from gyrus.configuration import differences, parse, read_document, stored_document, write_document
@@ -16,9 +15,16 @@ from gyrus.datasets import splits
 from gyrus.datasets.manifest import Manifest
 from gyrus.datasets.splits import Split
 from gyrus.errors import ConfigError
+from gyrus.extras import missing_dependency
 from gyrus.files import digest, make_folder, refuse_links
 from gyrus.redaction import without_secrets
 from gyrus.training.worker import by_process_0
+
+try:
+    import optuna
+except ImportError as error:
+    raise missing_dependency("Tuning", "tuning") from error
+
 from gyrus.tuning.final_training import train_best
 from gyrus.tuning.samplers_and_pruners import grid_size, make_pruner, make_sampler
 from gyrus.tuning.search_space import SearchSpace
