@@ -112,6 +112,7 @@ PYTHON_ONLY = {
     "config": "the settings, which are options of the command",
     "study": "the settings, which are options of the command",
     "masking": "the settings, which are options of the command",
+    "begun": "the command counts the time since it was started",
     "choose": "the settings of nested tuning, which are options of the command",
     "overrides": "fields of the config by name, as options or --set",
     "data": "DataConfig, whose fields are options",
