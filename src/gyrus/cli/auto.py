@@ -43,7 +43,7 @@ def auto(
     workers: WorkerOptions,
     quiet: Quiet = False,
 ) -> None:
-    """Find the best classifier for your data within a time.
+    """Find the best classifier of your data within a time.
 
     Measures the data, makes a plan with reasons, trains the candidates that suit them, and chooses one without the
     subjects that it is scored on. The end is one classifier for `gyrus predict`, an honest score, and what it beats.

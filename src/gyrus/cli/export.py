@@ -26,7 +26,7 @@ class _WithDefault(TyperGroup):
 
 
 app = group(
-    "Export a trained classifier as a bundle, or verify one; write predictions as BIDS derivatives.",
+    "Export a classifier as a bundle, or predictions to BIDS.",
     cls=_WithDefault,
 )
 

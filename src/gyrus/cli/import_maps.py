@@ -18,7 +18,7 @@ def import_maps(
         typer.Option("--labels", help="TSV with participant_id, session_id and labels, added to the splits."),
     ] = None,
 ) -> None:
-    """Import the results of ClinicaDL: its splits, and its predictions evaluated by subject.
+    """Import splits and predictions of ClinicaDL.
 
     Each split becomes a table that --data takes beside the CAPS. Predictions are of version 1.6 only: version 2.0 saves
     none.

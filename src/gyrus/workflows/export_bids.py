@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from gyrus.datasets.sources.bids import entities_of
+from gyrus.datasets.text_tables import write_csv
 from gyrus.errors import DataError
 from gyrus.extras import DISTRIBUTION
 from gyrus.files import new_folder, write_json
@@ -60,7 +61,7 @@ def export_bids(table: str | Path, out: str | Path, *, sources: str | Path | Non
             names = str(place).split("/")
             file = folder.joinpath(*names, f"{'_'.join(names)}_{SUFFIX}.tsv")
             file.parent.mkdir(parents=True, exist_ok=True)
-            part.to_csv(file, sep="\t", index=False, na_rep="n/a")
+            write_csv(part, file, separator="\t", missing="n/a")
             written.append(file.relative_to(folder))
     return [Path(out) / file for file in sorted(written)]
 

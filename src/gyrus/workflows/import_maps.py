@@ -30,6 +30,7 @@ import pandas as pd
 
 from gyrus.datasets.sources.caps import PARTICIPANT, SESSION
 from gyrus.datasets.sources.table import read_table
+from gyrus.datasets.text_tables import write_csv
 from gyrus.errors import ConfigError, DataError, LeakageError
 from gyrus.evaluation.evaluate import evaluate
 from gyrus.evaluation.metrics import headline_metrics
@@ -121,7 +122,7 @@ def import_maps(maps: str | Path, *, out: str | Path, labels: str | Path | None 
     notes = [*found.notes, *([f"validation: {_SELECTED.format(', '.join(selections))}"] if selections else [])]
     with new_folder(Path(out)) as place:
         for name, table in tables.items():
-            table.to_csv(place / f"{name}.tsv", sep="\t", index=False)
+            write_csv(table, place / f"{name}.tsv", separator="\t")
         for name, predictions in evaluated.items():
             (place / "predictions").mkdir(exist_ok=True)
             (place / "metrics").mkdir(exist_ok=True)

@@ -8,7 +8,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
 from gyrus.inference.features.base import FeatureMaker, FitSettings, Floats, Samples
 from gyrus.models.options import FeatureKind
@@ -87,6 +86,8 @@ class Shape(FeatureMaker):
 
 def describe_mask(mask: npt.NDArray[np.bool_]) -> dict[str, float]:
     """Measures of a mask (*spatial) by name; all NaN if fewer voxels than axes are inside."""
+    from scipy import ndimage  # takes time to import, which other predictions do not need
+
     dims = range(mask.ndim)
     padded = np.pad(mask, 1)
     places = np.argwhere(padded).astype(np.float64)
