@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
 import gyrus
@@ -15,7 +17,7 @@ from gyrus.datasets.manifest import Manifest
 from gyrus.datasets.splits import Split
 from gyrus.errors import ConfigError, DataError, GyrusError, LeakageError, RunError, WeightsError
 from gyrus.runs.run_folder import Run
-from gyrus.workflows.pretrain import PretrainedWeights, pretrain
+from gyrus.workflows.pretrain import PretrainedWeights, _HeldOut, _without, pretrain
 from gyrus.workflows.train import train
 from gyrus.workflows.weights_origin import WeightsOrigin
 from tests.conftest import SMALL
@@ -86,6 +88,32 @@ def test_copies_of_seen_files_under_other_names_are_found(pretrained, phantom_fo
     assert not origin.subjects.seen_subjects(found.table["subject"])
     seen = {name.replace("Q", "P") for subset in split.samples for name in origin.seen(found, split, subset)}
     assert seen == {*origin.subjects.seen_subjects(known.table["subject"])} != set()
+
+
+def test_images_of_unknown_subjects_are_not_taken_for_those_of_one(phantom_folder):
+    manifest = gyrus.scan(phantom_folder)
+    nobody = manifest.table["subject"].astype("string").where(manifest.table["sample"].isna())
+    nameless = replace(manifest, table=manifest.table.assign(subject=nobody))
+    held_out = _HeldOut(phantom_folder, frozenset(), frozenset(manifest.table["digest"].iloc[:3]))
+    left = _without(nameless, [held_out], gyrus.SILENT)
+    assert left.table["sample"].tolist() == manifest.table["sample"].iloc[3:].tolist()
+
+
+def test_images_that_cannot_be_prepared_are_skipped_in_words(tmp_path):
+    gyrus.phantom(tmp_path / "data", subjects=6, slices=2, classes=2, size=32)
+    larger = next((tmp_path / "data").rglob("*.png"))
+    with Image.open(larger) as image:
+        image.resize((40, 40)).save(larger)
+    said: list[str] = []
+
+    class Heard(type(gyrus.SILENT)):
+        def say(self, text: str) -> None:
+            said.append(text)
+
+    overrides = {"preprocessing.steps": [{"step": "grayscale"}], "data.on_bad_file": "skip", "training.device": "cpu"}
+    overrides |= {"training.epochs": 1}
+    pretrain("dementia-baseline", data=tmp_path / "data", out=tmp_path / "out", overrides=overrides, display=Heard())
+    assert [text for text in said if "Skipped" in text and larger.name in text]
 
 
 def test_a_split_by_image_is_warned_of(pretrained, phantom_folder, tmp_path):

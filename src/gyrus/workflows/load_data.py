@@ -31,10 +31,9 @@ def scan_data(config: DataConfig, display: Display) -> Manifest:
         ConfigError: The config names no data.
         DataError: The data cannot be read, or contain unusable files.
     """
-    if config.path is None:
-        raise ConfigError("No data: name a folder, a table or hf:owner/name with --data, or as data.path.")
+    path = data_path(config)
     with display.progress("Reading files") as progress:
-        manifest = _scan(config.path, config, progress)
+        manifest = _scan(path, config, progress)
     if config.merge:
         manifest = _merged(manifest, config)
     if config.subjects == "inferred":
@@ -43,6 +42,17 @@ def scan_data(config: DataConfig, display: Display) -> Manifest:
         with display.progress("Finding subjects") as progress:
             manifest = with_inferred_subjects(manifest, progress=progress)
     return _as_samples(manifest, config, display)
+
+
+def data_path(config: DataConfig) -> str:
+    """The data that a config names.
+
+    Raises:
+        ConfigError: It names none.
+    """
+    if config.path is None:
+        raise ConfigError("No data: name a folder, a table or hf:owner/name with --data, or as data.path.")
+    return config.path
 
 
 def scan_to_train(settings: ExperimentConfig, display: Display, *, cache: Path | None = None) -> Manifest:
@@ -59,6 +69,13 @@ def scan_to_train(settings: ExperimentConfig, display: Display, *, cache: Path |
     """
     manifest = scan_data(_reading(settings), display)
     _require_inputs(manifest, settings)
+    return without_unprepared(manifest, settings, display, cache=cache)
+
+
+def without_unprepared(
+    manifest: Manifest, settings: ExperimentConfig, display: Display, *, cache: Path | None = None
+) -> Manifest:
+    """With ``on_bad_file: skip``, the manifest without samples that cannot be prepared, which are shown."""
     if settings.data.on_bad_file == "fail" or not manifest.has_images:
         return manifest
     with display.progress("Preparing images") as progress:

@@ -15,13 +15,13 @@ from gyrus.configuration import parse, write_document
 from gyrus.datasets.identifiers import comparable
 from gyrus.datasets.manifest import Manifest
 from gyrus.datasets.splits import Split
-from gyrus.datasets.store import open_store, without_unusable
+from gyrus.datasets.store import open_store
 from gyrus.datasets.targets import UNSCALED
 from gyrus.errors import ConfigError, DataError, RunError
 from gyrus.export.training_subjects import TrainingSubjects, file_digests
 from gyrus.extras import DISTRIBUTION
-from gyrus.files import atomic_path, make_folder, refuse_links, require_empty, write_json
-from gyrus.inference.predict import IMAGES_AT_ONCE
+from gyrus.files import make_folder, refuse_links, require_empty, write_json
+from gyrus.inference.engines import images_at_once
 from gyrus.reporting.figures import save_png
 from gyrus.reporting.image_figures import reconstructions_figure
 from gyrus.runs.run_folder import Run, installed_version
@@ -33,7 +33,8 @@ from gyrus.training.worker import by_process_0
 from gyrus.transforms.normalisation import Normalisation
 from gyrus.workflows.display import SILENT, Display, Silent, show_warnings
 from gyrus.workflows.experiment_config import ExperimentConfig, changed_fields, lasting_fields, load_config
-from gyrus.workflows.load_data import scan_unlabelled
+from gyrus.workflows.load_data import data_path, scan_unlabelled, without_unprepared
+from gyrus.workflows.saved_outputs import write_weights
 from gyrus.workflows.weights_origin import PRETRAINING_KEY, SUBJECTS_KEY
 
 if TYPE_CHECKING:
@@ -246,15 +247,10 @@ def _settings(settings: ExperimentConfig) -> ExperimentConfig:
 
 
 def _scan(settings: ExperimentConfig, display: Display) -> Manifest:
-    if settings.data.path is None:
-        raise ConfigError("No data: name a folder, a table or hf:owner/name with --data, or as data.path.")
-    manifest = scan_unlabelled(settings.data.path, settings.data, display)
+    manifest = scan_unlabelled(data_path(settings.data), settings.data, display)
     if not manifest.has_images:
         raise DataError(f"{settings.data.path} has no images to pretrain on.")
-    if settings.data.on_bad_file == "skip":
-        with display.progress("Preparing images") as progress:
-            manifest = without_unusable(manifest, settings.preprocessing, progress=progress)
-    return manifest
+    return without_unprepared(manifest, settings, display)
 
 
 @dataclass(frozen=True)
@@ -295,7 +291,7 @@ class _HeldOut:
 def _without(manifest: Manifest, held_out: Iterable[_HeldOut], display: Display) -> Manifest:
     """The manifest without all images of excluded subjects."""
     for each in held_out:
-        names = [comparable(str(name)) if name is not None else "" for name in manifest.table["subject"]]
+        names = [comparable(name) for name in manifest.table["subject"].fillna("").astype(str)]
         pairs = zip(names, file_digests(manifest.table), strict=True)
         found = np.array([name in each.subjects or bool(files & each.files) for name, files in pairs])
         subjects = {name for name, out in zip(names, found, strict=True) if out and name}
@@ -366,8 +362,9 @@ def _record(
 def _error_of_mean(network: MaskedReconstruction, dataset: PixelDataset) -> float:
     import torch
 
-    positions = range(0, len(dataset), IMAGES_AT_ONCE)
-    batches = (dataset.__getitems__([*range(at, min(at + IMAGES_AT_ONCE, len(dataset)))]) for at in positions)
+    step = images_at_once(dataset[0].images.shape)
+    positions = range(0, len(dataset), step)
+    batches = (dataset.__getitems__([*range(at, min(at + step, len(dataset)))]) for at in positions)
     return float(torch.cat([network.error_of_mean(batch.images) for batch in batches]).mean())
 
 
@@ -388,11 +385,7 @@ def _draw(path: Path, network: MaskedReconstruction, dataset: PixelDataset) -> N
 
 def _save_weights(path: Path, classifier: Classifier, record: Pretraining, manifest: Manifest) -> None:
     """Write the weights of the backbone, with their record and digests of the subjects in their metadata."""
-    from safetensors.torch import save_file
-
     subjects = TrainingSubjects.from_rows([manifest.table])
     metadata = {"format": "pt", PRETRAINING_KEY: json.dumps(record.to_document())}
     metadata[SUBJECTS_KEY] = json.dumps(subjects.to_document())
-    state = classifier.backbone.pretrained_part().state_dict()
-    with atomic_path(path) as temporary:
-        save_file({name: value.cpu().contiguous().clone() for name, value in state.items()}, temporary, metadata)
+    write_weights(path, classifier.backbone.pretrained_part(), metadata)

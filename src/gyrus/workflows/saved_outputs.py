@@ -25,6 +25,10 @@ from gyrus.transforms.normalisation import Normalisation
 from gyrus.types import SplitUnit
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from torch import nn
+
     from gyrus.datasets.torch_dataset import PixelDataset
     from gyrus.models.classifier import Classifier
 
@@ -71,13 +75,24 @@ def save_model_description(
 
 def save_weights(run: Run, model: Classifier) -> None:
     """Write ``model.safetensors``."""
+    write_weights(run.weights, model)
+
+
+def write_weights(path: Path, module: nn.Module, metadata: dict[str, str] | None = None) -> None:
+    """Write the state of a module as safetensors, atomically.
+
+    Args:
+        path: The file.
+        module: The module.
+        metadata: Texts that are kept in the file.
+    """
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    weights = {name: value.detach().cpu().contiguous().clone() for name, value in model.state_dict().items()}
-    with atomic_path(run.weights) as temporary:
+    weights = {name: value.detach().cpu().contiguous().clone() for name, value in module.state_dict().items()}
+    with atomic_path(path) as temporary:
         try:
-            save_file(weights, temporary)
+            save_file(weights, temporary, metadata)
         except SafetensorError as error:
             raise OSError(str(error)) from error
 
