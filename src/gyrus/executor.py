@@ -19,6 +19,7 @@ import signal
 import sys
 import tempfile
 import threading
+import warnings
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
@@ -134,6 +135,8 @@ class Processes:
         if self._pool is None or self._pool._flags.broken:
             from joblib.externals.loky import ProcessPoolExecutor
 
+            # loky replaces a worker whose memory has grown, between tasks, and warns: nothing is lost.
+            warnings.filterwarnings("ignore", "A worker stopped while some jobs", UserWarning)
             self._pool = ProcessPoolExecutor(self.places, timeout=_IDLE, initializer=_heed_signals)
             self._submitted = WeakSet()
         try:

@@ -41,17 +41,24 @@ WHOLE = {"kind": "volumes", "shows": "head", "registered": False, "slices_per_sc
 FLAT = {"slices_per_scan": 0, "shows": None, "registered": None}
 TABLE = {"kind": "table", "slices_per_scan": 0, "shows": None, "registered": None, "table_columns": ("age",)}
 
+
+@pytest.fixture
+def volumetry(monkeypatch):
+    monkeypatch.setattr("gyrus.auto.candidates.volumetry_installed", lambda: True)
+
+
 ALWAYS = {"linear-voxels", "svm-voxels", "random-convolutions"}
 TISSUE = {"tissue-fractions", "linear-tissue-maps", "trees-tissue-maps"}
 
 
+@pytest.mark.usefixtures("volumetry")
 @pytest.mark.parametrize(
     ("facts", "used"),
     [
         ({}, ALWAYS | TISSUE | {"fluid-cnn", "slice-cnn", "volume-cnn"}),
         ({"registered": False}, ALWAYS | TISSUE | {"slice-cnn", "volume-cnn"}),
         ({"shows": "head"}, ALWAYS | {"slice-cnn", "volume-cnn"}),
-        (WHOLE, ALWAYS | {"volume-cnn"}),
+        (WHOLE, ALWAYS | {"region-volumes", "volume-cnn"}),
         (FLAT, ALWAYS | {"slice-cnn"}),
         ({"subjects": 24, "classes": {"a": 12, "b": 12}}, ALWAYS | TISSUE),
         ({"table_columns": ("age",)}, ALWAYS | TISSUE | {"table", "fluid-cnn", "slice-cnn", "volume-cnn"}),
@@ -88,6 +95,21 @@ def test_candidates_follow_the_data(facts, used):
 def test_folds_follow_the_rarest_class(classes, folds):
     plan = make_plan(replace(HEADS, classes=classes, subjects=sum(classes.values())), AutoOptions())
     assert plan.folds == folds
+
+
+def test_subjects_with_images_of_both_classes_count_once():
+    """Whether a slice shows a lesion differs between the slices of a subject."""
+    plan = make_plan(replace(HEADS, **FLAT, subjects=17, classes={"lesion": 17, "none": 17}), AutoOptions())
+    assert not {"slice-cnn"} & {each.name for each in plan.used}
+    assert "17 subjects are too few for a network" in plan.text()
+    assert "class 'lesion' has 17 subjects: 5 or more a fold" in plan.text()
+
+
+def test_volumes_of_regions_need_the_dependencies_of_volumetry(monkeypatch):
+    monkeypatch.setattr("gyrus.auto.candidates.volumetry_installed", lambda: False)
+    plan = make_plan(replace(HEADS, **WHOLE), AutoOptions())
+    assert "region-volumes" not in {each.name for each in plan.used}
+    assert "[volumetry]'" in plan.text()
 
 
 def test_a_given_test_set_replaces_the_outer_folds():

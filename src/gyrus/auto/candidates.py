@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from gyrus.auto.fingerprint import Fingerprint
+from gyrus.extras import install_command
+from gyrus.volumetry.template import volumetry_installed
 
 Settings = tuple[str | None, Mapping[str, Any]]
 """The name of a recipe, and fields by dotted name."""
@@ -75,6 +77,16 @@ def _tissue_maps(fingerprint: Fingerprint) -> tuple[bool, str]:
     if not fingerprint.has_volumes:
         return False, _needs_volumes(fingerprint)
     return True, "brains without skull: atrophy shows in the fractions of fluid, gray and white matter"
+
+
+def _region_volumes(fingerprint: Fingerprint) -> tuple[bool, str]:
+    if fingerprint.kind != "volumes":
+        return False, "regions are measured in whole heads"
+    if fingerprint.masks or fingerprint.shows is None:
+        return False, "the volumes do not look like heads"
+    if not volumetry_installed():
+        return False, f"volumetry requires an optional dependency: {install_command('volumetry')}"
+    return True, "whole heads: where they are T1-weighted, atrophy shows in the volumes of tissues and regions"
 
 
 def _random_convolutions(fingerprint: Fingerprint) -> tuple[bool, str]:
@@ -151,6 +163,9 @@ _FLUID = {
     "training.optimiser.lr": 0.0001,
 }
 
+REGION_VOLUMES = "region-volumes"
+"""The candidate whose heads are measured before its first training."""
+
 CANDIDATES: dict[str, Candidate] = {
     "table": Candidate(
         "Logistic regression on the columns of the table", 0, False, _table, _recipe(None, {"model.name": LOGISTIC})
@@ -158,6 +173,13 @@ CANDIDATES: dict[str, Candidate] = {
     "linear-voxels": Candidate("Logistic regression on voxels", 10, False, _voxels, _classical("linear-voxels")),
     "svm-voxels": Candidate(
         "Linear SVM on voxels", 12, False, _voxels, _classical("linear-voxels", {"model.name": "linear-svm"})
+    ),
+    REGION_VOLUMES: Candidate(
+        "Logistic regression on volumes of tissues and brain regions",
+        6,
+        False,
+        _region_volumes,
+        _recipe("linear-voxels", {"model.options": {"features": ["volumes"]}}),
     ),
     "tissue-fractions": Candidate(
         "Logistic regression on the fractions of fluid, gray and white matter",

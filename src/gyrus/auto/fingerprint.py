@@ -143,7 +143,7 @@ class Fingerprint(Saved):
     @property
     def units(self) -> int:
         """Subjects, or images where subjects are unknown."""
-        return sum(self.classes.values())
+        return self.images if self.subjects is None else self.subjects
 
     @property
     def rarest(self) -> int:

@@ -280,10 +280,8 @@ def _folds(fingerprint: Fingerprint, options: AutoOptions) -> tuple[int, str]:
         return folds, (
             f"class '{rarest}' has only {counted(fingerprint.classes[rarest], unit)}; the other classes decide"
         )
-    return (
-        folds,
-        f"class '{rarest}' has {counted(fingerprint.classes[rarest], unit)}: about {SUBJECTS_OF_A_FOLD} or more a fold",
-    )
+    few = fingerprint.classes[rarest]
+    return folds, f"class '{rarest}' has {counted(few, unit)}: {few // folds} or more a fold"
 
 
 def planned_pieces(folds: int, outer: Outer, *, several: bool) -> list[tuple[int, ...]]:

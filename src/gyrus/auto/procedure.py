@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from gyrus.auto.budget import Budget
-from gyrus.auto.candidates import CANDIDATES
+from gyrus.auto.candidates import CANDIDATES, REGION_VOLUMES
 from gyrus.auto.fingerprint import Fingerprint
 from gyrus.auto.page import make_page
 from gyrus.auto.plan import Plan, planned_pieces
@@ -23,7 +23,9 @@ from gyrus.errors import ConfigError
 from gyrus.evaluation.comparison import labelled_rows
 from gyrus.evaluation.out_of_fold import join_folds
 from gyrus.evaluation.result import Evaluation
+from gyrus.executor import current_executor
 from gyrus.files import write_text
+from gyrus.inference.head_volumes import measure_heads
 from gyrus.inference.pooling import average_predictions
 from gyrus.inference.predictions import Predictions
 from gyrus.reporting.auto_report import write_auto_report
@@ -38,6 +40,9 @@ from gyrus.workflows.training_plan import forecast_seconds
 
 LONGEST_FORECAST = 0.8
 """Fraction of the time left that the networks may share by forecast."""
+
+LONGEST_MEASUREMENT = 0.4
+"""Fraction of the time left that the volumes of the heads may take by forecast from those measured so far."""
 
 FEWEST_EPOCHS = 1 / 3
 """A network is trained for this fraction of its epochs at least; if there is no time for that, it is left out."""
@@ -67,8 +72,10 @@ class Procedure:
             KeyboardInterrupt: It was interrupted.
         """
         names = members_first([each.name for each in self.plan.used])
-        first = self._first_classifier(names)
+        first = self._first_classifier(sorted(names, key=lambda name: name == REGION_VOLUMES))
         self._baselines(first)
+        if REGION_VOLUMES in names:
+            self._measure_heads()
         self._fit_epochs([name for name in names if name != first and CANDIDATES[name].network])
         names = [name for name in names if name not in self.budget.sheet.left_out]
         nested = self.plan.outer == "folds" and len(names) > 1
@@ -106,6 +113,29 @@ class Procedure:
             f"No candidate could be trained within {self.plan.minutes:g} minutes:\n{reasons}\nGive more --minutes in a "
             "new folder, or name faster candidates with --candidate."
         )
+
+    def _measure_heads(self) -> None:
+        """Measure the heads whose volumes are features, if that fits the time; what is measured stays in the cache."""
+        if REGION_VOLUMES in self.budget.sheet.left_out:
+            return
+        manifest = self.trainings.manifest(REGION_VOLUMES)
+        samples = manifest.table["sample"].tolist()
+        share, step = LONGEST_MEASUREMENT * self.budget.left, 2 * current_executor().places
+        began = self.budget.spent
+        with self.display.progress("Measure heads") as advance:
+            for done in range(0, len(samples), step):
+                measure_heads(manifest.select(samples[done : done + step]))
+                finished = min(done + step, len(samples))
+                advance(finished, len(samples))
+                needed = (self.budget.spent - began) * len(samples) / finished
+                if needed > share:
+                    reason = (
+                        f"measuring the volumes of {len(samples)} heads would take about {duration_text(needed)}, and "
+                        f"its share of the time is {duration_text(share)}"
+                    )
+                    self.budget.leave_out(REGION_VOLUMES, reason)
+                    self._say(f"{REGION_VOLUMES} is left out: {reason}")
+                    return
 
     def _fit_epochs(self, networks: list[str]) -> None:
         """Fit the epochs of networks to the time by a forecast from a few steps; leave out those that cannot fit."""

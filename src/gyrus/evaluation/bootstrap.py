@@ -39,8 +39,13 @@ Statistic = Callable[[Floats], Floats]
 """From sums of M columns (..., M) to T numbers (..., T), NaN where they are undefined."""
 
 RESAMPLES_AT_ONCE = 32
+"""Resamples that are scored at a time: so few that sums over many samples stay in the processor's cache."""
+
+CELLS_AT_ONCE = 2**13
+"""Of few clusters more resamples are scored at a time, up to this number of counts: each step costs time of Python."""
+
 COUNTS_AT_ONCE = 2**22
-"""Limits on what is in memory at a time: resamples, and their counts of clusters (32 MB)."""
+"""The most counts of clusters in memory at a time (32 MB)."""
 
 FEW_CLUSTERS = 1000
 """Counts of no more clusters than these are cached."""
@@ -257,7 +262,8 @@ def jackknife_metrics(samples: ClusteredSamples, reference: Reference) -> Metric
         One value of each metric per cluster or group.
     """
     groups = np.arange(samples.clusters) % JACKKNIFE_GROUPS
-    blocks = np.array_split(np.unique(groups), -(-min(samples.clusters, JACKKNIFE_GROUPS) // RESAMPLES_AT_ONCE))
+    numbers = np.unique(groups)
+    blocks = np.array_split(numbers, -(-len(numbers) // _resamples_at_once(samples.clusters)))
     return _concatenated(
         [_values(samples.weighted((groups[:, None] != block[None]).astype(np.float64)), reference) for block in blocks]
     )
@@ -265,9 +271,15 @@ def jackknife_metrics(samples: ClusteredSamples, reference: Reference) -> Metric
 
 def resample_blocks(clusters: int, resamples: int, seed: int) -> Iterator[Floats]:
     """Resamples in blocks that fit into memory: counts (clusters, b) of each; at least one block, maybe with b = 0."""
-    step = int(np.clip(COUNTS_AT_ONCE // max(clusters, 1), 1, RESAMPLES_AT_ONCE))
+    step = _resamples_at_once(clusters)
     for start in range(0, max(resamples, 1), step):
         yield resample_counts(clusters, range(start, min(start + step, resamples)), seed)
+
+
+def _resamples_at_once(clusters: int) -> int:
+    """How many resamples of clusters are scored at a time."""
+    many = min(max(RESAMPLES_AT_ONCE, CELLS_AT_ONCE // max(clusters, 1)), 8 * RESAMPLES_AT_ONCE)
+    return int(np.clip(COUNTS_AT_ONCE // max(clusters, 1), 1, many))
 
 
 def resample_counts(clusters: int, resamples: range, seed: int) -> Floats:
@@ -326,7 +338,7 @@ class Strata:
         """Resamples in blocks that fit into memory: how often each cluster counts, (S, b); b = 0 if ``mixed``."""
         resamples = 0 if self.mixed else resamples
         members = [np.flatnonzero(self.classes == index) for index in range(len(self.sizes))]
-        step = int(np.clip(COUNTS_AT_ONCE // len(self.classes), 1, RESAMPLES_AT_ONCE))
+        step = _resamples_at_once(len(self.classes))
         for start in range(0, max(resamples, 1), step):
             drawn = np.zeros((len(self.classes), min(step, resamples - start)))
             random = np.random.default_rng((seed, start, 0x57A7A))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -20,11 +21,12 @@ from gyrus.evaluation.bootstrap import (
     ClusteredSamples,
     Fallbacks,
     IntervalNotes,
+    MetricValues,
     Strata,
     cluster_indices,
     cluster_samples,
     estimate,
-    resample_counts,
+    resample_blocks,
     score_samples,
     stratify,
 )
@@ -41,7 +43,7 @@ LEAST_P = float(np.finfo(np.float64).eps)
 """P-values of approximations are not lower (2.2e-16): their tails mean nothing there, and no p-value is 0."""
 
 AT_ONCE = 64
-"""Resamples that are in memory at a time."""
+"""Permutations that are scored at a time."""
 
 
 @dataclass(frozen=True)
@@ -96,25 +98,49 @@ def compare(
         DataError: The samples, classes, true classes or split units differ.
         UnknownNameError: There is no such metric.
     """
-    look_up(metric, metrics_of(ordered=first.target.is_ordered), "metric")
+    return compare_metrics(first, second, metrics=(metric,), unit=unit, resamples=resamples, seed=seed, level=level)[
+        metric
+    ]
+
+
+def compare_metrics(
+    first: Predictions,
+    second: Predictions,
+    *,
+    metrics: Sequence[str],
+    unit: Unit | None = None,
+    resamples: int = 2000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> dict[str, Difference]:
+    """:func:`compare` by several metrics, on the same resamples and permutations; arguments and errors as there."""
+    for metric in metrics:
+        look_up(metric, metrics_of(ordered=first.target.is_ordered), "metric")
     chosen: Unit = unit or ("subject" if first.subjects_known else "image")
     rows = labelled_rows(first, chosen), labelled_rows(second, chosen)
     _require_same(*rows)
-    pair = _Pair.from_predictions(*rows, metric)
+    pair = _Pair.from_predictions(*rows, metrics)
     ones, zeros = np.ones((pair.clusters, 1)), np.zeros((pair.clusters, 1))
-    one, other = (float(scores[0]) for scores in pair.scores(ones, zeros))
-    value = one - other
-    notes = IntervalNotes(f"{ALL_METRICS[metric].title} is undefined here", "they lack a class")
-    return Difference(
-        metric,
-        chosen,
-        one,
-        other,
-        estimate(
-            value, pair.bootstrap(resamples, seed), level, notes, fallbacks=pair.fallbacks(resamples, seed, level)
-        ),
-        permutation_p(value, pair.permuted(resamples, seed)),
-    )
+    one, other = (scores[:, 0] for scores in pair.scores(ones, zeros))
+    resampled, permuted = pair.bootstrap(resamples, seed), pair.permuted(resamples, seed)
+    fallbacks = pair.fallbacks(resamples, seed, level)
+    return {
+        metric: Difference(
+            metric,
+            chosen,
+            float(one[place]),
+            float(other[place]),
+            estimate(
+                float(one[place] - other[place]),
+                resampled[place],
+                level,
+                IntervalNotes(f"{ALL_METRICS[metric].title} is undefined here", "they lack a class"),
+                fallbacks=fallbacks[metric],
+            ),
+            permutation_p(float(one[place] - other[place]), permuted[place]),
+        )
+        for place, metric in enumerate(metrics)
+    }
 
 
 def labelled_rows(predictions: Predictions, unit: Unit) -> Predictions:
@@ -318,13 +344,13 @@ class _Pair:
 
     samples: ClusteredSamples
     reference: Reference
-    metric: str
+    metrics: tuple[str, ...]
     clusters: int
     alone: tuple[ClusteredSamples, ClusteredSamples]
     strata: tuple[Strata, Strata]
 
     @classmethod
-    def from_predictions(cls, first: Predictions, second: Predictions, metric: str) -> _Pair:
+    def from_predictions(cls, first: Predictions, second: Predictions, metrics: Sequence[str]) -> _Pair:
         clusters = cluster_indices(first)
         count = int(clusters.max()) + 1
         ordered = first.target.is_ordered
@@ -348,21 +374,24 @@ class _Pair:
         )
         inputs = samples.weighted(np.concatenate([np.ones((count, 1)), np.zeros((count, 1))]))
         reference = Reference.from_confusion(inputs.confusion[0])
-        return cls(samples, reference, metric, count, (alone[0], alone[1]), (strata[0], strata[1]))
+        return cls(samples, reference, tuple(metrics), count, (alone[0], alone[1]), (strata[0], strata[1]))
 
-    def fallbacks(self, resamples: int, seed: int, level: float) -> Fallbacks:
-        """Intervals of the difference where the bootstrap has none."""
-        return Fallbacks(
-            lambda: self._constant_difference(level),
-            lambda: np.subtract(
-                *(
-                    each.metrics(self.reference, resamples=resamples, seed=seed).overall[self.metric]
-                    for each in self.strata
-                )
-            ),
-        )
+    def fallbacks(self, resamples: int, seed: int, level: float) -> dict[str, Fallbacks]:
+        """Intervals of the differences where the bootstrap has none, by metric."""
 
-    def _constant_difference(self, level: float) -> Estimate | None:
+        @cache
+        def within_classes() -> tuple[MetricValues, ...]:
+            return tuple(each.metrics(self.reference, resamples=resamples, seed=seed) for each in self.strata)
+
+        def of(metric: str) -> Fallbacks:
+            return Fallbacks(
+                lambda: self._constant_difference(metric, level),
+                lambda: np.subtract(*(values.overall[metric] for values in within_classes())),
+            )
+
+        return {metric: of(metric) for metric in self.metrics}
+
+    def _constant_difference(self, metric: str, level: float) -> Estimate | None:
         """The interval of a difference that is the same in every resample.
 
         The difference of two scores that are each 0 or 1 lies between the differences of their limits. Where the two
@@ -370,20 +399,20 @@ class _Pair:
         subjects on which they are not.
         """
         correct = [one.cells[np.arange(self._shape[0]) * (self._shape[0] + 1)].toarray() for one in self.alone]
-        if self.metric in {"accuracy", "accuracy_gain"}:
+        if metric in {"accuracy", "accuracy_gain"}:
             rows = self.alone[0].cells.sum(axis=0)
             gains = (correct[0] - correct[1]).sum(axis=0) / rows
             if (gains == gains[0]).all():
                 return bounded_mean(float(gains[0]), self.clusters, level, -1.0, 1.0)
         scores = [score_samples(one)[0] for one in self.alone]
-        if self.metric in {"balanced_accuracy", "macro_recall"} and (correct[0] == correct[1]).all():
+        if metric in {"balanced_accuracy", "macro_recall"} and (correct[0] == correct[1]).all():
             true = self.alone[0].constant_scores(scores[0], self.reference, level).true[self.reference.present]
             _, high = mean_limits([0.0] * len(true), true.tolist(), level)
             return Estimate(0.0, -high, high, BOUND_NOTE, "bound")
         ends = []
         for one, point in zip(self.alone, scores, strict=True):
-            value = float(point.overall[self.metric][0])
-            found = one.constant_scores(point, self.reference, level).overall(self.metric, value)
+            value = float(point.overall[metric][0])
+            found = one.constant_scores(point, self.reference, level).overall(metric, value)
             if value not in (0.0, 1.0) or found is None or found.low is None or found.high is None:
                 return None
             ends.append((found.low, found.high))
@@ -396,7 +425,7 @@ class _Pair:
         return classes, classes, -1
 
     def scores(self, first: Floats, second: Floats) -> tuple[Floats, Floats]:
-        """The scores of two mixtures of the classifiers, shape (B,) each.
+        """The scores of two mixtures of the classifiers by each of M metrics, shape (M, B) each.
 
         The first mixture counts each subject ``first`` times with the first classifier's predictions and ``second``
         times with the second's, shape (S, B) each; the second mixture has the two swapped.
@@ -404,29 +433,28 @@ class _Pair:
         return self._score(np.concatenate([first, second])), self._score(np.concatenate([second, first]))
 
     def bootstrap(self, resamples: int, seed: int) -> Floats:
-        """The difference in each resample of the subjects, shape (B,)."""
-        blocks = [range(start, min(start + AT_ONCE, resamples)) for start in range(0, resamples, AT_ONCE)]
-        draws = (resample_counts(self.clusters, block, seed) for block in blocks)
-        return _concatenated([np.subtract(*self.scores(counts, np.zeros_like(counts))) for counts in draws])
+        """The differences in each resample of the subjects, shape (M, B)."""
+        blocks = resample_blocks(self.clusters, resamples, seed)
+        return self._concatenated([np.subtract(*self.scores(counts, np.zeros_like(counts))) for counts in blocks])
 
     def permuted(self, permutations: int, seed: int) -> Floats:
-        """The difference when the predictions of randomly drawn subjects are swapped, shape (B,)."""
+        """The differences when the predictions of randomly drawn subjects are swapped, shape (M, B)."""
         random = np.random.default_rng((seed, 0x5EED))
         sizes = [min(AT_ONCE, permutations - start) for start in range(0, permutations, AT_ONCE)]
         draws = (random.integers(2, size=(self.clusters, size)).astype(np.float64) for size in sizes)
-        return _concatenated([np.subtract(*self.scores(1 - swapped, swapped)) for swapped in draws])
+        return self._concatenated([np.subtract(*self.scores(1 - swapped, swapped)) for swapped in draws])
 
     def _score(self, counts: Floats) -> Floats:
-        return ALL_METRICS[self.metric].compute(self.samples.weighted(counts), self.reference)
+        inputs = self.samples.weighted(counts)
+        return np.stack([ALL_METRICS[metric].compute(inputs, self.reference) for metric in self.metrics])
+
+    def _concatenated(self, blocks: Sequence[Floats]) -> Floats:
+        return np.concatenate([np.empty((len(self.metrics), 0)), *blocks], axis=1)
 
 
 def _ranks(scores: Floats) -> Floats:
     """Each column as ranks; ties share the mean rank."""
     return np.asarray(scipy.stats.rankdata(scores, axis=0), dtype=np.float64)
-
-
-def _concatenated(blocks: Sequence[Floats]) -> Floats:
-    return np.concatenate(blocks) if blocks else np.empty(0)
 
 
 def permutation_p(value: float, permuted: Floats) -> float | None:

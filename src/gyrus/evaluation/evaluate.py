@@ -24,7 +24,7 @@ from gyrus.evaluation.bootstrap import (
     score_samples,
     stratify,
 )
-from gyrus.evaluation.comparison import Difference, compare, labelled_rows
+from gyrus.evaluation.comparison import Difference, compare_metrics, labelled_rows
 from gyrus.evaluation.metrics import CLASS_METRICS, headline_metrics, metrics_of, stage_scores
 from gyrus.evaluation.result import (
     Baseline,
@@ -57,6 +57,7 @@ def evaluate(
     seed: int = 0,
     level: float = 0.95,
     interval: Interval = "bca",
+    unit: Unit | None = None,
 ) -> Evaluation:
     """Evaluate predictions by subject (slices pooled by mean probability) and by image, with confidence intervals.
 
@@ -70,9 +71,11 @@ def evaluate(
         level: Confidence level.
         interval: "bca", bias-corrected and accelerated (Efron 1987), which has the better coverage with few subjects
             (docs/evaluation.md); or "percentile".
+        unit: Only the scores by this unit; by default those by image, and by subject where subjects are known.
 
     Raises:
-        DataError: No row has a true class, or a subject has images of two classes.
+        DataError: No row has a true class, a subject has images of two classes, or ``unit`` is "subject" and the
+            subject of an image is unknown.
         ConfigError: ``level`` or ``resamples`` is out of range.
     """
     require_sampling(resamples, level, interval)
@@ -85,14 +88,11 @@ def evaluate(
         )
     known = labelled.subjects_known
     group: Group = predictions.subject_kind if known else "image"
-    rows: dict[Unit, tuple[Predictions, Integers]] = {}
-    if known:
-        pooled = pool_by_subject(labelled)
-        rows["subject"] = pooled, cluster_indices(pooled)
-    rows["image"] = labelled, cluster_indices(labelled)
+    units: tuple[Unit, ...] = (unit,) if unit else ("subject", "image") if known else ("image",)
+    rows = {each: pool_by_subject(labelled) if each == "subject" else labelled for each in units}
     bootstrap = BootstrapConfig(resamples, seed, level)
     return Evaluation(
-        scores={unit: _scores(unit, each, of, group, bootstrap, interval) for unit, (each, of) in rows.items()},
+        scores={unit: _scores(unit, of_unit, group, bootstrap, interval) for unit, of_unit in rows.items()},
         classes=predictions.classes,
         subset=predictions.subset,
         split_unit=predictions.split_unit,
@@ -149,11 +149,10 @@ def evaluate_baselines(
     headlines = headline_metrics(ordered=test.target.is_ordered)
     results = {}
     for name, (about, predictions) in answers.items():
-        scores = evaluate(predictions, resamples=resamples, seed=seed, level=level).scores[unit].metrics
-        differences = {
-            metric: compare(test, predictions, metric=metric, unit=unit, resamples=resamples, seed=seed, level=level)
-            for metric in headlines
-        }
+        scores = evaluate(predictions, resamples=resamples, seed=seed, level=level, unit=unit).scores[unit].metrics
+        differences = compare_metrics(
+            test, predictions, metrics=tuple(headlines), unit=unit, resamples=resamples, seed=seed, level=level
+        )
         results[name] = compared_baseline(about, scores, differences)
     return Baselines(unit, results, notes)
 
@@ -215,11 +214,11 @@ def _equal_answers(labelled: Predictions) -> tuple[str, ...]:
 def _scores(
     unit: Unit,
     predictions: Predictions,
-    clusters: Integers,
     group: Group,
     bootstrap: BootstrapConfig,
     interval: Interval,
 ) -> Scores:
+    clusters = cluster_indices(predictions)
     rows = predictions.targets, predictions.predicted, predictions.probabilities, clusters
     ordered = predictions.target.is_ordered
     samples = cluster_samples(*rows, stage_scores(predictions.probabilities) if ordered else None)

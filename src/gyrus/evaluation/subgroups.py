@@ -160,11 +160,12 @@ def evaluate_subgroups(
 def _groups(
     labelled: Predictions, names: pd.Series, metrics: Sequence[str], bootstrap: BootstrapConfig
 ) -> tuple[Subgroup, ...]:
+    unit: Unit = "subject" if labelled.subjects_known else "image"
     found = []
     for name in names.cat.categories:
         rows = labelled.select((names == name).to_numpy())
         if len(rows):
-            scores = evaluate(rows, **asdict(bootstrap)).headline
+            scores = evaluate(rows, **asdict(bootstrap), unit=unit).headline
             estimates = {metric: scores.metrics[metric] for metric in metrics}
             found.append(Subgroup(str(name), scores.count, len(rows), scores.class_counts, estimates))
     return tuple(found)

@@ -96,5 +96,5 @@ def _rebuilt(predictions: Predictions, table: pd.DataFrame) -> Predictions:
 
 
 def _headline(predictions: Predictions, resamples: int, seed: int, level: float) -> dict[str, Estimate]:
-    metrics = evaluate(predictions, resamples=resamples, seed=seed, level=level).scores["subject"].metrics
+    metrics = evaluate(predictions, resamples=resamples, seed=seed, level=level, unit="subject").headline.metrics
     return {name: metrics[name] for name in HEADLINE_METRICS}

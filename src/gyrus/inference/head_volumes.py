@@ -54,9 +54,13 @@ def _measure(manifest: Manifest) -> HeadVolumes:
         except GyrusError:  # damaged: measured again
             pass
     try:
-        found = HeadVolumes(measure_head(PreparedVolumes(manifest, ()).volume(0), load_template()).features)
-    except (GyrusError, np.linalg.LinAlgError) as error:
+        volume = PreparedVolumes(manifest, ()).volume(0)
+    except GyrusError as error:
         return HeadVolumes({}, str(error))  # may succeed another time
+    try:
+        found = HeadVolumes(measure_head(volume, load_template()).features)
+    except (GyrusError, np.linalg.LinAlgError) as error:
+        found = HeadVolumes({}, str(error))
     found.save(file)
     return found
 

