@@ -7,7 +7,7 @@ import re
 import threading
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache, cached_property, partial
 from itertools import cycle
@@ -136,6 +136,11 @@ class Drawing:
     figure: Figure
 
     @cached_property
+    def marks(self) -> dict[str, str]:
+        """:func:`names_without_glyphs` of the figure."""
+        return names_without_glyphs(self.figure)
+
+    @cached_property
     def svg(self) -> str:
         """The figure as an SVG document without a background."""
         return draw_svg(self.figure)
@@ -143,7 +148,7 @@ class Drawing:
     def save(self, folder: Path) -> tuple[Path, Path]:
         """Write as PNG and SVG."""
         png, svg = folder / f"{self.name}.png", folder / f"{self.name}.svg"
-        save_png(self.figure, png)
+        save_png(self.figure, png, self.marks)
         start = self.svg.index(">", self.svg.index("<svg")) + 1
         white = '\n <rect width="100%" height="100%" fill="#ffffff"/>'
         write_text(svg, self.svg[:start] + white + self.svg[start:])
@@ -171,23 +176,26 @@ def save_drawings(drawings: Iterable[Drawing], folder: Path, prefix: str = "") -
     drawings = tuple(drawings)
     for drawing in drawings:
         drawing.save(folder)
-    pictures = ((Picture.from_drawing(drawing, prefix), key_to_marks(drawing.figure)) for drawing in drawings)
+    pictures = ((Picture.from_drawing(drawing, prefix), key_to_marks(drawing.marks)) for drawing in drawings)
     return tuple(replace(picture, caption=f"{picture.caption} {key}".rstrip()) for picture, key in pictures)
 
 
-def save_png(figure: Figure, path: Path) -> None:
+def save_png(figure: Figure, path: Path, marks: Mapping[str, str] | None = None) -> None:
     """Write a figure at 150 dpi, atomically; the same figure gives the same bytes.
 
-    Its field Description explains marks that stand for characters without a glyph.
+    Its field Description explains marks that stand for characters without a glyph: :func:`names_without_glyphs`, where
+    they are known.
     """
+    marks = names_without_glyphs(figure) if marks is None else marks
+    about = {"Software": None, "Description": key_to_marks(marks) or None}
     with atomic_path(path) as temporary:
-        _draw(figure, temporary, dpi=150, metadata={"Software": None, "Description": key_to_marks(figure) or None})
+        _draw(figure, temporary, marks, dpi=150, metadata=about)
 
 
 def draw_svg(figure: Figure) -> str:
     """The figure as an SVG document without a background; the same figure gives the same text."""
     text = io.StringIO()
-    _draw(figure, text, format="svg", transparent=True, metadata={"Date": None})
+    _draw(figure, text, {}, format="svg", transparent=True, metadata={"Date": None})
     return text.getvalue()
 
 
@@ -219,9 +227,8 @@ def names_without_glyphs(figure: Figure) -> dict[str, str]:
     return {part: f"[{number}]" for number, part in enumerate(sorted(found), 1)}
 
 
-def key_to_marks(figure: Figure) -> str:
+def key_to_marks(marks: Mapping[str, str]) -> str:
     """What the marks in the PNG of a figure stand for; empty if the fonts contain all characters."""
-    marks = names_without_glyphs(figure)
     pairs = ", ".join(f"{mark} for {name}" for name, mark in marks.items())
     return f"The PNG file shows {pairs}: no installed font contains these characters." if marks else ""
 
@@ -252,12 +259,11 @@ def _without_glyphs() -> re.Pattern[str]:
 
 
 @contextmanager
-def _legible_texts(figure: Figure) -> Iterator[None]:
+def _legible_texts(figure: Figure, marks: Mapping[str, str]) -> Iterator[None]:
     """Texts of the figure with the marks of :func:`names_without_glyphs`, for the block.
 
     Tick labels are made anew by their formatter at each drawing.
     """
-    marks = names_without_glyphs(figure)
     texts = [(each, each.get_text()) for each in figure.findobj(Text)] if marks else []
     labels = [(axis, axis.get_major_formatter()) for axis in _axes(figure)] if marks else []
     try:
@@ -281,17 +287,14 @@ def _legible_tick(marks: Mapping[str, str], formatter: Formatter, value: float, 
     return _legible(marks, formatter(value, position))
 
 
-def _draw(figure: Figure, target: Path | IO[str], **how: Any) -> None:
+def _draw(figure: Figure, target: Path | IO[str], marks: Mapping[str, str], **how: Any) -> None:
     """Write a figure. In an SVG, names stay text, which the browser draws with its own fonts."""
-    vector = how.get("format") == "svg"
-    with (
-        figure_style(),
-        warnings.catch_warnings(),
-        nullcontext() if vector else _legible_texts(figure),
-    ):
+    with figure_style(), warnings.catch_warnings(), _legible_texts(figure, marks):
         # The layout of an SVG needs the width of every character, also of those that only the browser can draw.
         warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from font", UserWarning)
+        # The layout is computed once, and here: savefig would draw the figure an additional time for it.
+        if (layout := figure.get_layout_engine()) is not None:
+            figure.set_dpi(how.get("dpi", 72))  # of an SVG: 72
+            layout.execute(figure)
+            figure.set_layout_engine(None)  # not "none", for which savefig draws the figure an additional time too
         figure.savefig(target, **how)
-        # The layout is fixed after the first drawing; computing it again would take half of the time of each drawing.
-        # None, and not "none": for the latter matplotlib draws every figure once more without an output.
-        figure.set_layout_engine(None)
