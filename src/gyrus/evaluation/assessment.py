@@ -19,7 +19,7 @@ from gyrus.evaluation.calibrators import CALIBRATORS, Calibrator, fit_calibrator
 from gyrus.evaluation.comparison import labelled_rows
 from gyrus.evaluation.conformal import ConformalResult, evaluate_conformal_sets, fit_conformal_sets
 from gyrus.evaluation.decision_curve import DecisionCurve, decision_curve
-from gyrus.evaluation.result import Estimate, Group, Unit, percent, resampled_group, subset_name
+from gyrus.evaluation.result import Group, Unit, percent, resampled_group, subset_name
 from gyrus.evaluation.selective_prediction import SelectivePrediction, measure_selective_prediction
 from gyrus.evaluation.thresholds import GOALS, OperatingResult, choose_threshold, evaluate_threshold, from_stage_on
 from gyrus.inference.decision_rule import CONFORMAL
@@ -261,7 +261,7 @@ def _calibration_text(found: Calibration, level: float) -> str:
 
 def _point_sentence(result: OperatingResult) -> str:
     titles = {"sensitivity": "sensitivity", "specificity": "specificity", "ppv": "PPV", "npv": "NPV"}
-    rates = ", ".join(f"{title} {_percent(result.rates[name])}" for name, title in titles.items())
+    rates = ", ".join(f"{title} {result.rates[name].percent()}" for name, title in titles.items())
     return f"{result.point.text()}; {rates}."
 
 
@@ -280,7 +280,7 @@ def _curve_sentences(assessment: Assessment) -> list[str]:
 def _selective_sentence(assessment: Assessment) -> str:
     risks = assessment.selective_prediction.risks
     return (
-        f"Error rate: {_percent(risks[1.0])} on all {assessment.group}s, {_percent(risks[QUOTED_COVERAGE])} after "
+        f"Error rate: {risks[1.0].percent()} on all {assessment.group}s, {risks[QUOTED_COVERAGE].percent()} after "
         f"abstaining on the {percent(1 - QUOTED_COVERAGE)} least confident."
     )
 
@@ -289,17 +289,9 @@ def _set_sentences(assessment: Assessment) -> list[str]:
     chosen = " for one visit of a new subject, drawn at random" if assessment.group == "visit" else ""
     return [
         f"Conformal sets ({each.sets.method.upper()}) with a target coverage of {percent(each.sets.level)}{chosen}: "
-        f"coverage {_percent(each.coverage)}, mean size {each.size.text(1)} of {len(assessment.classes)} classes."
+        f"coverage {each.coverage.percent()}, mean size {each.size.text(1)} of {len(assessment.classes)} classes."
         for each in assessment.sets
     ]
-
-
-def _percent(estimate: Estimate) -> str:
-    if estimate.value is None:
-        return f"undefined ({estimate.note})"
-    if estimate.low is None or estimate.high is None:
-        return f"{100 * estimate.value:.0f} % (no interval)"
-    return f"{100 * estimate.value:.0f} % [{100 * estimate.low:.0f} %, {100 * estimate.high:.0f} %]"
 
 
 def _count(count: int, group: Group) -> str:

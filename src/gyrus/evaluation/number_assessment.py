@@ -365,7 +365,7 @@ def assessment_sentences(assessment: NumberAssessment) -> list[str]:
         width = each.width.text(1) if each.width.low is not None else f"{value:.1f}"
         sentences.append(
             f"Prediction intervals {INTERVAL_TITLES[each.rule.method]} with a target coverage of "
-            f"{100 * each.rule.level:g} %: coverage {_percent(each.coverage)}, mean width {width}."
+            f"{100 * each.rule.level:g} %: coverage {each.coverage.percent()}, mean width {width}."
         )
     sentences.append(f"Errors: {_trend_text(assessment.before, name)}.")
     if assessment.after:
@@ -381,14 +381,6 @@ def _trend_text(trend: ErrorTrend, name: str) -> str:
         f"mean absolute error {trend.mae.text(2)}, mean error {trend.bias.text(2)}, change of the error per unit of "
         f"{name} {trend.slope.text(2)}"
     )
-
-
-def _percent(estimate: Estimate) -> str:
-    if estimate.value is None:
-        return f"undefined ({estimate.note})"
-    if estimate.low is None or estimate.high is None:
-        return f"{100 * estimate.value:.0f} % (no interval)"
-    return f"{100 * estimate.value:.0f} % [{100 * estimate.low:.0f} %, {100 * estimate.high:.0f} %]"
 
 
 def measure_interval(rule: IntervalRule, tested: NumberPredictions, bootstrap: BootstrapConfig) -> IntervalResult:

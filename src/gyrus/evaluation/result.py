@@ -84,6 +84,14 @@ class Estimate:
             return f"{value} [no interval]"
         return f"{value} [{self.low:.{digits}f}, {self.high:.{digits}f}]"
 
+    def percent(self) -> str:
+        """``53 % [41 %, 64 %]``, or ``53 % (no interval)``, or ``undefined``, with the reason in brackets."""
+        if self.value is None:
+            return f"undefined ({self.note})" if self.note else "undefined"
+        if self.low is None or self.high is None:
+            return f"{percent(self.value)} (no interval)"
+        return f"{percent(self.value)} [{percent(self.low)}, {percent(self.high)}]"
+
 
 @dataclass(frozen=True)
 class Scores:

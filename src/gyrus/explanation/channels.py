@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from gyrus.evaluation.bootstrap import BootstrapConfig, estimate_mean
-from gyrus.evaluation.result import Estimate, percent
+from gyrus.evaluation.result import Estimate
 from gyrus.explanation.gradient_methods import score_function
 from gyrus.explanation.layers import evaluation_mode
 from gyrus.explanation.method_input import MethodSettings
@@ -102,7 +102,7 @@ class ChannelReport(Saved):
     @property
     def sentences(self) -> tuple[str, ...]:
         """The result, in words."""
-        shares = ", ".join(f"{one.channel} {_percent(one.share)}" for one in self.channels)
+        shares = ", ".join(f"{one.channel} {one.share.percent()}" for one in self.channels)
         lost = ", ".join(f"{one.channel} {one.decrease.text(2)}" for one in self.channels)
         doubt = "" if self.learned_without else " (the network was not trained without channels, so this says less)"
         return (
@@ -206,10 +206,3 @@ def measure_channels(
         )
         found.append(ChannelImportance(name, int(has.sum()), share, lost, other))
     return ChannelReport(tuple(found), len(np.unique(subjects)), learned_without)
-
-
-def _percent(share: Estimate) -> str:
-    if share.value is None:
-        return "unknown"
-    ends = f" [{percent(share.low)}, {percent(share.high)}]" if share.low is not None and share.high is not None else ""
-    return f"{percent(share.value)}{ends}"
