@@ -32,7 +32,7 @@ from gyrus.types import SplitUnit
 NUMBER_BASELINE_TITLES = {
     "mean": "always predicting the mean of the training set",
     "ridge": "ridge regression on raw voxels",
-    "volumes": "ridge regression on tissue and region volumes",
+    "volumes": "ridge regression on tissue volumes",
     "table": "ridge regression on the table",
     "shuffled-labels": "the same network trained with numbers shuffled across subjects",
 }

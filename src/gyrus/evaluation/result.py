@@ -40,7 +40,7 @@ BASELINE_TITLES = {
     "nearest-neighbour": "nearest neighbour on raw pixels",
     "linear-svm": "linear SVM on raw pixels",
     "ordinal-regression": "ordinal regression on raw pixels",
-    "volumes": "logistic regression on tissue and region volumes",
+    "volumes": "logistic regression on tissue volumes",
     "shuffled-labels": "the same network trained with labels shuffled across subjects",
 }
 """The title of each baseline, by its name."""
