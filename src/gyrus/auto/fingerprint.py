@@ -43,6 +43,17 @@ RIM = 0.85
 """Brightness of the darkest place between scalp and brain, relative to the darker of both, below which there is a
 skull."""
 
+BACKGROUND = 1.0
+"""Interquartile range of the gray values outside of a brain without skull, of 255, at most: median 0 in the slices of
+OASIS; 2 and 3 in heads with skull, whose background is noise."""
+
+CUT = 0.33
+"""Fraction of the border that a head touches at most: 0 to 0.26 in heads, 0.49 and more in ultrasound images, which
+fill the image."""
+
+ROUND = 0.9
+"""Area of a head relative to the ellipse of its second moments, at least."""
+
 FEWEST_HEADS = 8
 """Heads whose position is compared, at least."""
 
@@ -100,7 +111,7 @@ class Fingerprint(Saved):
         noise: Median ratio of the head to the noise.
         spread: How much position and size of the heads differ, see :func:`border_spread`; None for few heads.
         registered: Whether the heads lie in one space; None where that was not measured.
-        shows: "brain" for skull-stripped images, "head" with skull; None where that was not measured.
+        shows: "brain" for skull-stripped images, "head" with skull; None for masks and where neither was recognised.
         ages: Lowest, median and highest age; None where unknown.
         sites: Subjects of each site or scanner; empty where unknown.
         columns: Further columns of the data.
@@ -185,9 +196,11 @@ class Fingerprint(Saved):
                 f"{self.slices_per_scan} in each scan, order known" if self.slices_per_scan else "not in a known order"
             )
             facts["Gray values"] = _gray_text(self.contrast, self.noise)
-            facts["Shows"] = {"brain": "brain without skull", "head": "head with skull", None: "not measured"}[
-                self.shows
-            ]
+            facts["Shows"] = {
+                "brain": "brain without skull",
+                "head": "head with skull",
+                None: "masks (values 0 and 255 only)" if self.masks else "neither head nor brain was recognised",
+            }[self.shows]
             facts["Position"] = (
                 "not measured"
                 if self.spread is None
@@ -283,8 +296,9 @@ def _measure(manifest: Manifest, units: pd.Series, seed: int, progress: Progress
     rows = central_rows(manifest.table)
     rows = np.sort(np.random.default_rng(seed).permutation(rows)[:MOST_HEADS])
     heads = measure_images(manifest.select(manifest.table["sample"].iloc[rows].tolist())).thumbnails
-    spread: float | None = border_spread(heads)
-    spread = None if spread is None or np.isnan(spread) else spread
+    masks = are_masks(few)
+    shows = None if masks else what_is_shown(heads)
+    spread = border_spread(heads) if shows else None
     shapes = [tuple(map(int, shape)) for shape in manifest.table["shape"]]
     spacings = [tuple(map(float, each)) for each in manifest.table["spacing"] if isinstance(each, tuple | list)]
     spacing = None
@@ -297,11 +311,11 @@ def _measure(manifest: Manifest, units: pd.Series, seed: int, progress: Progress
         "noise": _median(quality["foreground SNR"]),
         "spread": spread,
         "registered": None if spread is None else spread <= REGISTERED,
-        "shows": what_is_shown(heads),
+        "shows": shows,
         "findings": tuple((each.check, each.severity, each.verdict) for each in findings),
         "measured": len(few),
         "slices_per_scan": _slices_per_scan(manifest),
-        "masks": are_masks(few),
+        "masks": masks,
     }
 
 
@@ -319,18 +333,19 @@ def are_masks(manifest: Manifest) -> bool:
     return found == {0, 255}
 
 
-def border_spread(heads: npt.NDArray[np.uint8]) -> float:
+def border_spread(heads: npt.NDArray[np.uint8]) -> float | None:
     """How much the position and size of heads differ: the spread of the four borders of the head over all heads.
 
     Args:
         heads: One gray image per head, uint8 (N, rows, columns).
 
     Returns:
-        The largest of four standard deviations (1.4826 median absolute deviations), as a fraction of the median size.
+        The largest of four standard deviations (1.4826 median absolute deviations), as a fraction of the median size;
+        None for few heads.
     """
     borders = np.array([found for each in heads if (found := _borders(each.astype(np.float64))) is not None])
     if len(borders) < FEWEST_HEADS:
-        return float("nan")
+        return None
     deviations = 1.4826 * np.median(np.abs(borders - np.median(borders, axis=0)), axis=0)
     size = np.median(borders[:, [1, 3]] - borders[:, [0, 2]], axis=0).repeat(2)
     return float((deviations / size).max())
@@ -363,13 +378,37 @@ def _head(image: Floats) -> npt.NDArray[np.bool_] | None:
 def what_is_shown(heads: npt.NDArray[np.uint8]) -> Literal["brain", "head"] | None:
     """Whether images show a head with skull or a brain: between scalp and brain lies a dark ring of bone.
 
+    Other images, such as ultrasound, are neither: what is bright in them is not round, or it fills the image.
+
     Args:
         heads: One axial gray image per head, uint8 (N, rows, columns).
     """
-    found = [value for each in heads if (value := _ring(each.astype(np.float64))) is not None]
-    if not found:
+    outlines = [found for each in heads if (found := _outline(each.astype(np.float64))) is not None]
+    rings = [value for each in heads if (value := _ring(each.astype(np.float64))) is not None]
+    if not outlines or not rings:
         return None
-    return "head" if float(np.median(found)) < RIM else "brain"
+    touching, roundness, background = np.median(outlines, axis=0)
+    if touching > CUT or roundness < ROUND:
+        return None
+    if float(np.median(rings)) < RIM:
+        return "head"
+    return "brain" if background <= BACKGROUND else None
+
+
+def _outline(image: Floats) -> tuple[float, float, float] | None:
+    """Measures of the head in an image; None where there is no head.
+
+    Returns:
+        The fraction of the border that it touches; its area relative to the ellipse of the same second moments; the
+        interquartile range of the gray values outside of it.
+    """
+    mask = _head(image)
+    if mask is None:
+        return None
+    border = np.concatenate([mask[0], mask[-1], mask[1:-1, 0], mask[1:-1, -1]])
+    ellipse = 4 * np.pi * np.sqrt(np.linalg.det(np.cov(np.argwhere(mask).T)))
+    outside = np.quantile(image[~mask], (0.25, 0.75)) if not mask.all() else np.zeros(2)
+    return float(border.mean()), float(mask.sum() / max(ellipse, 1.0)), float(np.ptp(outside))
 
 
 def _ring(image: Floats) -> float | None:
