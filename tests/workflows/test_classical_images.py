@@ -5,13 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 from safetensors import safe_open
 
 from gyrus.errors import ConfigError, DataError, RunError
 from gyrus.evaluation.result import Evaluation
 from gyrus.explanation.checks import ExplanationChecks
 from gyrus.explanation.method_input import MethodSettings
+from gyrus.export.bundle import Bundle
 from gyrus.inference.predictions import Predictions
+from gyrus.serving.heat_maps import why_not
 from gyrus.synthetic.phantom import generate
 from gyrus.synthetic.phantom_layouts import write
 from gyrus.workflows.classical import ClassicalClassifier
@@ -183,6 +186,27 @@ def test_a_bundle_of_trees_predicts_without_torch_what_the_run_predicts(of_stack
     by_bundle, by_run = (predict(each, [phantom_folder]) for each in (tmp_path / "bundle", of_stacks))
     assert by_bundle.table["sample"].tolist() == by_run.table["sample"].tolist()
     np.testing.assert_allclose(by_bundle.probabilities, by_run.probabilities, atol=1e-5)
+
+
+@pytest.mark.usefixtures("_no_page")
+@pytest.mark.parametrize("features", ["shape", "volumes"])
+def test_a_bundle_on_measures_of_images_predicts_without_torch_what_the_run_predicts(
+    features, phantom_folder, tmp_path
+):
+    options = {"features": [features], "C": 1.0}
+    settings = {**STACKS, "model.name": "logistic-regression", "model.options": options}
+    run = train(data=phantom_folder, out=tmp_path / "run", overrides=settings)
+    exported = export(run.folder, out=tmp_path / "bundle")
+    assert exported.manifest.members[0].measures == features
+    assert exported.manifest.proof.compared
+    assert exported.manifest.proof.saved_difference < 1e-5
+    dark = write(generate(subjects=2, slices=4, classes=2, size=32, seed=5), tmp_path / "dark")
+    for file in dark.rglob("*.png"):  # no mask, and too few gray values for a mixture
+        Image.fromarray(np.eye(32, dtype=np.uint8) * 60).save(file)
+    by_bundle, by_run = (predict(each, [phantom_folder, dark]) for each in (tmp_path / "bundle", run))
+    assert by_bundle.table["sample"].tolist() == by_run.table["sample"].tolist()
+    np.testing.assert_allclose(by_bundle.probabilities, by_run.probabilities, atol=1e-5)
+    assert "has no heat map" in why_not(Bundle.open(tmp_path / "bundle"))
 
 
 @pytest.mark.usefixtures("_no_page")

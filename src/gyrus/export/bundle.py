@@ -16,6 +16,7 @@ from gyrus.inference import engines, onnx_runtime
 from gyrus.inference.acquisition_facts import measure_facts
 from gyrus.inference.decision_rule import DecisionRule, softmax
 from gyrus.inference.engines import Engine, OpenVinoEngine, images_at_once
+from gyrus.inference.measures import MeasuringEngine
 from gyrus.inference.number_rule import NumberRule
 from gyrus.inference.patch_engine import PatchEngine
 from gyrus.inference.unlike_training import Measured, UnlikeTraining, reference_count
@@ -155,6 +156,7 @@ class Bundle:
             kind, name = _choose(about, manifest.spatial_dims, engine)
             loaded = _load(kind, folder / name)
             run = PatchEngine(loaded, about.patches) if about.patches else loaded
+            run = MeasuringEngine(run, about.measures) if about.measures else run
             columns = tuple(about.classes.index(label) for label in manifest.classes)
             if manifest.target.is_number:
                 columns = tuple(range(max(1, len(manifest.levels))))

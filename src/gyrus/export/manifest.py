@@ -26,6 +26,7 @@ from gyrus.files import file_digest, read_lines, reading, write_text
 from gyrus.inference.decision_rule import SHIPPED_SETS, ConformalLimit, DecisionRule, Threshold
 from gyrus.inference.late_fusion import LateFusion
 from gyrus.inference.number_rule import NumberRule
+from gyrus.models.options import Measure
 from gyrus.serialisation import Saved
 from gyrus.transforms.normalisation import Normalisation
 from gyrus.transforms.preprocessing import PreprocessingConfig
@@ -87,6 +88,8 @@ class Member:
             image that are constant over space; None where it takes none.
         fusion: What combines the answer of the network with that of a classifier on the columns of a table; None where
             there is none.
+        measures: What is measured in the prepared image, where the network takes measures float32 (images, measures,
+            1, ...) instead of the image; None for the image.
     """
 
     networks: Mapping[Format, str]
@@ -104,6 +107,7 @@ class Member:
     scaling: TargetScaling | None = None
     table: TableEncoder | None = None
     fusion: LateFusion | None = None
+    measures: Measure | None = None
 
     @property
     def encoder(self) -> TableEncoder | None:

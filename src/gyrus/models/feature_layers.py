@@ -7,7 +7,7 @@ that were fitted, in single precision.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,7 @@ from torch.nn import functional
 from gyrus.models.classifier import Backbone, Classifier, Signature
 from gyrus.models.heads import Head
 from gyrus.models.linear_model import LinearModel
-from gyrus.models.options import HeadOptions
+from gyrus.models.options import HeadOptions, Measure
 from gyrus.models.tree_ensemble import LEAF, TreeEnsemble
 
 Floats = npt.NDArray[np.float64]
@@ -32,9 +32,11 @@ class FeatureLayer(nn.Module, ABC):
 
     Attributes:
         differentiable: Whether all features have useful gradients.
+        may_be_missing: Whether features can be NaN.
     """
 
     differentiable = True
+    may_be_missing = False
 
     @abstractmethod
     def forward(self, images: Tensor) -> Tensor:
@@ -221,6 +223,37 @@ class FrozenFeatures(FeatureLayer):
         return found[(..., *[None] * (images.ndim - 2))]
 
 
+class Measured(FeatureLayer):
+    """Measures of a whole image, which are computed without PyTorch.
+
+    Args:
+        measure: What is measured.
+        compute: From pixels in 0..1 (B, C, *spatial) to measures (B, F).
+    """
+
+    differentiable = False
+
+    def __init__(self, measure: Measure, compute: Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]]) -> None:
+        super().__init__()
+        self.measure: Measure = measure
+        self.compute = compute
+
+    def forward(self, images: Tensor) -> Tensor:
+        """The measures as ``(B, F, 1, ...)`` of pixels in 0..1; NaN where something cannot be measured."""
+        found = torch.from_numpy(self.compute(images.detach().cpu().numpy())).to(images.device)
+        return found[(..., *[None] * (images.ndim - 2))]
+
+
+class AsTheyAre(FeatureLayer):
+    """Features that were computed before: ``(B, F, 1, ...)``."""
+
+    may_be_missing = True
+
+    def forward(self, images: Tensor) -> Tensor:
+        """The same."""
+        return images
+
+
 class FeatureBackbone(Backbone):
     """Standardised features of images.
 
@@ -277,7 +310,20 @@ class FeatureBackbone(Backbone):
     def pool(self, features: Tensor) -> Tensor:
         """The standardised features ``(B, F)``."""
         values = features.flatten(1) if self._alone is None else self._alone.features(features + self.centre)
+        if any(layer.may_be_missing for layer in self.layers):  # counts as average
+            values = torch.where(torch.isnan(values), self.mean, values)
         return (values - self.mean) / self.scale
+
+    @property
+    def measure(self) -> Measure | None:
+        """What is measured in an image, where the features are measures; else None."""
+        first = self.layers[0]
+        return first.measure if isinstance(first, Measured) else None
+
+    def of_measures(self) -> FeatureBackbone:
+        """The same for measures ``(B, F, 1, ...)`` instead of images: the part that is a network."""
+        size = (1,) * len(self.smallest)
+        return FeatureBackbone([AsTheyAre()], self.mean.cpu().numpy(), self.scale.cpu().numpy(), size)
 
     def stages(self) -> tuple[nn.Module, ...]:
         """The layers that have weights."""

@@ -205,6 +205,9 @@ def each(value: Item | tuple[Item, ...], count: int, name: str) -> tuple[Item, .
     return value
 
 
+Measure = Literal["shape", "volumes"]
+"""Features that are measured in a whole image without a network: size and shape of masks; fractions of the tissues."""
+
 FeatureKind = Literal["table", "voxels", "tissue-maps", "random-convolutions", "pretrained", "volumes", "shape"]
 """A kind of features of a subject, see :data:`gyrus.inference.features.subject_features.FEATURE_MAKERS`."""
 

@@ -65,6 +65,8 @@ def why_not(bundle: Bundle) -> str:
         return "Heat maps are of one network, and this classifier is an ensemble. Explain its runs with gyrus explain."
     if bundle.members[0].about.patches:
         return "This classifier averages patches, and has no heat map here. Explain its run with gyrus explain."
+    if bundle.members[0].about.measures:
+        return "This classifier takes measures of the whole image, and has no heat map. Use gyrus explain on its run."
     if about.slices:
         return "This classifier takes slices of volumes, and has no heat map here. Explain its run with gyrus explain."
     if about.stack and (about.inputs == "images" or first_slice(10 * about.stack.slices, about.stack) is None):

@@ -22,19 +22,27 @@ def features_in_words(classifier: ClassicalClassifier) -> str:
 
 
 def is_network(classifier: ClassicalClassifier) -> bool:
-    """Whether :func:`network_of` can make it a network."""
+    """Whether its features are layers of a network, so that heat maps apply."""
+    first = _input(classifier)
+    return first is not None and first.measure is None
+
+
+def _input(classifier: ClassicalClassifier) -> NetworkInput | None:
+    """How images become the input of :func:`network_of`; None where it cannot make a network."""
     inputs = [maker.network_input() for maker in classifier.features.makers]
-    return inputs[0] is not None and all(each == inputs[0] for each in inputs)
+    return inputs[0] if all(each == inputs[0] for each in inputs) else None
 
 
 def network_of(classifier: ClassicalClassifier) -> tuple[Classifier, NetworkInput]:
     """A classifier without a network as a network of single precision, and how stored images become its input.
 
+    Where the features are measures, such as the shape of a mask, its first layer computes them without PyTorch.
+
     Raises:
         ConfigError: Its features do not come from the pixels of one image, or by layers that need different input.
     """
-    first = classifier.features.makers[0].network_input()
-    if first is None or not is_network(classifier):
+    first = _input(classifier)
+    if first is None:
         raise ConfigError(
             f"The features of this classifier ({features_in_words(classifier)}) are not computed from one image "
             "by layers of a network."

@@ -371,7 +371,7 @@ def _write_member(
     networks: dict[Format, str] = {}
     make_folder(folder / "networks")
     onnx = folder / "networks" / f"{number}.onnx"
-    write_onnx(one.model, shape, onnx)
+    measures = write_onnx(one.model, shape, onnx)
     if "openvino" in formats:
         networks["openvino"] = f"networks/{number}.xml"
         write_openvino(onnx, folder / networks["openvino"])
@@ -398,6 +398,7 @@ def _write_member(
         scaling=TargetScaling(float(output.mean), float(output.scale)) if isinstance(output, NumberOutput) else None,
         table=None if one.fusion else one.encoder,
         fusion=one.fusion,
+        measures=measures,
     )
 
 

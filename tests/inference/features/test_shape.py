@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gyrus.inference.features.shape import describe_mask
+from gyrus.inference.mask_shape import describe_mask
 
 
 def ellipsoid(radii, size=28):

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from gyrus.datasets.manifest import Manifest
 from gyrus.datasets.table_features import ColumnKind, HarmoniseConfig
-from gyrus.models.options import FeatureKind, FeatureOptions, StemRule
+from gyrus.models.options import FeatureKind, FeatureOptions, Measure, StemRule
 from gyrus.transforms.normalisation import Normalisation
 from gyrus.transforms.preprocessing import AnyImageStep
 
@@ -117,10 +117,16 @@ class NetworkInput:
     Attributes:
         normalisation: The intensity scaling.
         steps: Steps that follow those of the preprocessing.
+        measure: What is measured in the image, where the features are no layer of a network; else None.
     """
 
     normalisation: Normalisation
     steps: tuple[AnyImageStep, ...] = ()
+    measure: Measure | None = None
+
+
+UNSCALED = Normalisation("fixed", (0.0,), (1.0,))
+"""Pixels in 0..1 as they are."""
 
 
 class FeatureMaker(ABC):
@@ -187,7 +193,7 @@ class FeatureMaker(ABC):
         return {}
 
     def network_input(self) -> NetworkInput | None:
-        """How images are prepared for :meth:`layer`; None if the features are not those of a layer of a network."""
+        """How images are prepared for :meth:`layer`; None if the features do not come from the pixels of one image."""
         return None
 
     def layer(self, image: Sequence[int]) -> FeatureLayer:

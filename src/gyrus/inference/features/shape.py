@@ -2,35 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import numpy.typing as npt
 
-from gyrus.inference.features.base import FeatureMaker, FitSettings, Floats, Samples
+from gyrus.inference.features.base import UNSCALED, FeatureMaker, FitSettings, Floats, NetworkInput, Samples
+from gyrus.inference.mask_shape import describe_mask, describe_masks
+from gyrus.inference.measures import measure_images
 from gyrus.models.options import FeatureKind
 
-INSIDE = 127
-"""Pixels above this gray value are inside of a mask."""
-
-PARTS = 8
-"""Parts of equal length along a principal axis."""
-
-EROSIONS = 3
-"""The mask is eroded up to so many times."""
-
-QUANTILES = (0.25, 0.5, 0.75, 0.9)
-"""Quantiles of the depth of the voxels below the surface."""
+if TYPE_CHECKING:
+    from gyrus.models.feature_layers import Measured
 
 
 @dataclass(frozen=True)
 class Shape(FeatureMaker):
     """Size and shape of a mask, such as that of an organ: volume, surface, axes, thickness and profile.
 
-    Elongation and flatness are those of Zwanenburg et al. 2020 (IBSI, https://doi.org/10.1148/radiol.2020191145).
-    Lengths are in voxels. Nothing is fitted.
+    See :func:`gyrus.inference.mask_shape.describe_mask`. Nothing is fitted.
 
     Attributes:
         axes: Axes of an image.
@@ -55,11 +47,7 @@ class Shape(FeatureMaker):
 
     def features(self, samples: Samples) -> Floats:
         """The features of each mask; NaN for empty ones."""
-        found = []
-        for image in samples.pixels:
-            parts = [list(describe_mask(channel > INSIDE).values()) for channel in image]
-            found.append([value for part in parts for value in part])
-        return np.array(found, dtype=np.float64)
+        return describe_masks(samples.pixels)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -68,6 +56,16 @@ class Shape(FeatureMaker):
         return tuple(
             f"{name}{f' in channel {number}' if number else ''}" for number in range(self.channels) for name in names
         )
+
+    def network_input(self) -> NetworkInput:
+        """The pixels as they are, which are measured."""
+        return NetworkInput(UNSCALED, measure="shape")
+
+    def layer(self, image: Sequence[int]) -> Measured:  # noqa: ARG002
+        """The measures."""
+        from gyrus.models.feature_layers import Measured
+
+        return Measured("shape", partial(measure_images, "shape"))
 
     @property
     def text(self) -> str:
@@ -82,65 +80,3 @@ class Shape(FeatureMaker):
     def from_saved(cls, saved: Mapping[str, Any]) -> Shape:
         """Load the sizes."""
         return cls(int(saved["axes"]), int(saved["channels"]))
-
-
-def describe_mask(mask: npt.NDArray[np.bool_]) -> dict[str, float]:
-    """Measures of a mask (*spatial) by name; all NaN if fewer voxels than axes are inside."""
-    from scipy import ndimage  # takes time to import, which other predictions do not need
-
-    dims = range(mask.ndim)
-    padded = np.pad(mask, 1)
-    places = np.argwhere(padded).astype(np.float64)
-    empty = len(places) <= mask.ndim
-    if empty:
-        padded = np.ones((3,) * mask.ndim, dtype=bool)
-        places = np.argwhere(padded).astype(np.float64)
-    volume, centre = len(places), places.mean(axis=0)
-    surface = sum(int(np.abs(np.diff(np.pad(padded, 1).astype(np.int8), axis=axis)).sum()) for axis in dims)
-    values, vectors = np.linalg.eigh(np.cov((places - centre).T))
-    lengths, vectors = np.sqrt(np.maximum(values[::-1], 1e-12)), vectors[:, ::-1]
-    along = (places - centre) @ vectors
-    moments = (along / lengths) ** 3
-    along = along * np.where(moments.mean(axis=0) < 0, -1, 1)  # the longer tail points forwards
-    extents, box = np.ptp(along, axis=0) + 1, np.ptp(places, axis=0) + 1
-    depth = ndimage.distance_transform_edt(np.pad(padded, 1))[np.pad(padded, 1)]
-    labels, parts = ndimage.label(padded)
-    areas = [padded.sum(axis=tuple(other for other in dims if other != axis)) for axis in dims]
-    found = {
-        "volume": float(volume),
-        "radius": volume ** (1 / mask.ndim),
-        "surface": float(surface),
-        "compactness": volume ** ((mask.ndim - 1) / mask.ndim) / surface,
-        "elongation": lengths[1] / lengths[0],
-        "flatness": lengths[-1] / lengths[0],
-        "fraction of the box": volume / box.prod(),
-        "fraction of the box of its axes": volume / extents.prod(),
-        "parts": float(parts),
-        "fraction of the largest part": np.bincount(labels.ravel())[1:].max() / volume,
-        "filled fraction": ndimage.binary_fill_holes(padded).sum() / volume,
-        "mean depth": depth.mean(),
-        "largest depth": depth.max(),
-        "spread of depth": depth.std(),
-        **{f"depth, quantile {level:g}": np.quantile(depth, level) for level in QUANTILES},
-    }
-    for axis in dims:
-        found |= {
-            f"length of principal axis {axis + 1}": lengths[axis],
-            f"extent of principal axis {axis + 1}": extents[axis],
-            f"skewness of principal axis {axis + 1}": abs(moments[:, axis].mean()),
-            f"kurtosis of principal axis {axis + 1}": ((along[:, axis] / lengths[axis]) ** 4).mean(),
-            f"extent of axis {axis + 1}": box[axis],
-            f"centre on axis {axis + 1}": centre[axis],
-            f"largest section of axis {axis + 1}": float(areas[axis].max()),
-            f"spread of sections of axis {axis + 1}": areas[axis].std(),
-            f"direction of the longest axis, {axis + 1}": abs(vectors[axis, 0]),
-            f"direction of the shortest axis, {axis + 1}": abs(vectors[axis, -1]),
-        }
-    for axis in (0, 1):
-        counts = np.histogram(along[:, axis], bins=PARTS)[0] / volume
-        found |= {f"part {part + 1} of principal axis {axis + 1}": counts[part] for part in range(PARTS)}
-    eroded = np.pad(padded, 1)
-    for number in range(1, EROSIONS + 1):
-        eroded = ndimage.binary_erosion(eroded)
-        found[f"fraction after erosion {number}"] = eroded.sum() / volume
-    return {name: float("nan") if empty else float(value) for name, value in found.items()}

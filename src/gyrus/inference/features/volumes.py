@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from gyrus.datasets.manifest import VOLUME_FILES
 from gyrus.errors import DataError
-from gyrus.inference.features.base import FeatureMaker, FitSettings, Floats, Samples
+from gyrus.inference.features.base import UNSCALED, FeatureMaker, FitSettings, Floats, NetworkInput, Samples
 from gyrus.inference.head_volumes import as_rows, measure_heads
+from gyrus.inference.measures import measure_images
 from gyrus.models.options import FeatureKind
 from gyrus.text import counted
 from gyrus.volumetry.measure import FEATURE_NAMES
 from gyrus.volumetry.tissue_mixture import PIXEL_FEATURES, pixel_features
+
+if TYPE_CHECKING:
+    from gyrus.models.feature_layers import Measured
 
 
 @dataclass(frozen=True)
@@ -67,6 +72,16 @@ class Volumes(FeatureMaker):
         names, codes = np.unique(samples.units, return_inverse=True)
         places = [np.flatnonzero(codes == code) for code in range(len(names))]
         return np.stack([pixel_features(samples.take(each).pixels) for each in places])
+
+    def network_input(self) -> NetworkInput | None:
+        """The pixels as they are, which are measured; None for whole heads, which are read from their files."""
+        return None if self.registered else NetworkInput(UNSCALED, measure="volumes")
+
+    def layer(self, image: Sequence[int]) -> Measured:  # noqa: ARG002
+        """The fractions of the tissues."""
+        from gyrus.models.feature_layers import Measured
+
+        return Measured("volumes", partial(measure_images, "volumes"))
 
     @property
     def names(self) -> tuple[str, ...]:
