@@ -124,6 +124,7 @@ def test_what_monai_cannot_hold_is_refused_in_words(made, tmp_path):
     for wrong, words in (
         (replace(manifest, members=(member, member)), "several networks"),
         (replace(manifest, members=(patches,)), "patches"),
+        (replace(manifest, members=(replace(member, model={"name": "linear-svm"}),)), "fitted without a network"),
         (replace(manifest, stack=StackConfig(slices=2)), "stacks"),
         (replace(manifest, classes=("$print(1)", "b")), "run .* as code"),
     ):

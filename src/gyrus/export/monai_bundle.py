@@ -28,6 +28,7 @@ from gyrus.inference.decision_rule import softmax
 from gyrus.models.build import build
 from gyrus.models.classifier import Classifier
 from gyrus.models.config import ModelConfig
+from gyrus.models.model_table import CLASSICAL_MODELS
 from gyrus.models.ordinal_outputs import ORDINAL_OUTPUTS
 from gyrus.text import for_spreadsheets
 from gyrus.transforms.normalisation import Normalisation, image_statistics
@@ -57,6 +58,8 @@ def why_not_monai(manifest: BundleManifest) -> str:
         return "it averages the logits of patches, and the inferers of MONAI average other outputs"
     if manifest.stack or manifest.slices:
         return "it takes stacks or slices of scans, and an item of MONAI's data sets here is one file"
+    if manifest.members[0].model["name"] in CLASSICAL_MODELS:
+        return "it was fitted without a network, and a bundle of MONAI here builds one of the networks of Gyrus"
     texts = [*manifest.classes, manifest.title, manifest.licence, manifest.intended_use]
     if strange := [text for text in texts if text.startswith(_EVALUATED)]:
         return f"MONAI would run '{strange[0]}' as code; change the name"
