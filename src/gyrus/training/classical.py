@@ -27,6 +27,12 @@ FeatureModel = LinearModel | TreeEnsemble
 C_VALUES = tuple(float(value) for value in 10.0 ** np.arange(-4, 3))
 """Values of C to choose from."""
 
+RISES = 2
+"""Larger values of C are not tried after the log loss was so many times higher than the lowest before."""
+
+CHOICE_TOLERANCE = 1e-5
+"""Largest gradient of a fit by which C is chosen; that of the model is fitted with 1e-8."""
+
 MOST_ITERATIONS = 5000
 
 MOST_TREES = 400
@@ -194,10 +200,15 @@ def fit_svm(
     from sklearn.svm import SVC
 
     def fit(rows: Floats, of_rows: Integers, c: float) -> tuple[Floats, Floats]:
-        present = np.unique(of_rows)
+        present, products = np.unique(of_rows), rows @ rows.T  # much faster at once than each when it is needed
         sides = [of_rows == each for each in (present[1:] if len(present) == 2 else present)]
-        machines = [SVC(C=c, kernel="linear", class_weight=_class_weight(options)).fit(rows, side) for side in sides]
-        return np.concatenate([each.coef_ for each in machines]), np.concatenate([each.intercept_ for each in machines])
+        machine = SVC(C=c, kernel="precomputed", class_weight=_class_weight(options))
+        weights, intercepts = [], []
+        for side in sides:
+            machine.fit(products, side)
+            weights.append(machine.dual_coef_ @ rows[machine.support_])
+            intercepts.append(machine.intercept_)
+        return np.concatenate(weights), np.concatenate(intercepts)
 
     return _calibrated(fit, features, targets, groups, names, options, classes, seed)
 
@@ -328,24 +339,35 @@ def _class_weight(options: ClassicalOptions) -> Literal["balanced"] | None:
 
 def _fit(features: Floats, targets: Integers, c: float, options: ClassicalOptions) -> tuple[Integers, Floats, Floats]:
     """The classes that are present, their weights and intercepts; of two classes those of the second."""
+    model = _logistic(options, tol=1e-8).set_params(C=c).fit(features, targets)
+    return model.classes_, model.coef_, model.intercept_
+
+
+def _logistic(options: ClassicalOptions, *, tol: float):  # type: ignore[no-untyped-def]
+    """A logistic regression of scikit-learn that starts each fit at the weights of the fit before."""
     from sklearn.linear_model import LogisticRegression
 
     weight = _class_weight(options)
-    model = LogisticRegression(C=c, class_weight=weight, max_iter=MOST_ITERATIONS, tol=1e-8).fit(features, targets)
-    return model.classes_, model.coef_, model.intercept_
+    return LogisticRegression(class_weight=weight, max_iter=MOST_ITERATIONS, tol=tol, warm_start=True)
 
 
 def _best_c(
     features: Floats, targets: Integers, groups: Sequence[object], options: ClassicalOptions, seed: int
 ) -> float:
-    losses = np.zeros(len(C_VALUES))
-    for train, held_out in inner_folds(targets, groups, seed):
-        for number, c in enumerate(C_VALUES):
-            present, weights, intercept = _fit(features[train], targets[train], c, options)
-            scores = features[held_out] @ weights.T + intercept
-            scores = np.column_stack([np.zeros(len(scores)), scores]) if len(present) == 2 else scores
-            losses[number] += _log_loss(scores, np.searchsorted(present, targets[held_out]))
-    return C_VALUES[_lowest(losses)]
+    folds = list(inner_folds(targets, groups, seed))
+    models = [_logistic(options, tol=CHOICE_TOLERANCE) for _ in folds]
+    losses: list[float] = []
+    for c in C_VALUES:
+        loss = 0.0
+        for (train, held_out), model in zip(folds, models, strict=True):
+            model.set_params(C=c).fit(features[train], targets[train])
+            scores = features[held_out] @ model.coef_.T + model.intercept_
+            scores = np.column_stack([np.zeros(len(scores)), scores]) if len(model.classes_) == 2 else scores
+            loss += _log_loss(scores, np.searchsorted(model.classes_, targets[held_out]))
+        losses.append(loss)
+        if len(losses) > RISES and min(losses[-RISES:]) > min(losses[:-RISES]):
+            break
+    return C_VALUES[_lowest(np.array(losses))]
 
 
 def _lowest(losses: Floats) -> int:
