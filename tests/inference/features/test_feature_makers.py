@@ -44,11 +44,13 @@ def weights(tmp_path_factory):
     return str(path)
 
 
-def samples_of(folder, dims, *, channels=1, seed=0) -> Samples:
-    """Three images of each of six subjects, in a store of their own."""
+def samples_of(folder, dims, *, channels=1, seed=0, background=False) -> Samples:
+    """Three images of each of six subjects, in a store of their own; half of an image may be background."""
     random = np.random.default_rng(seed)
     count = SUBJECTS * IMAGES
     pixels = random.integers(0, 256, (count, channels, *SIZES[dims])).astype(np.uint8)
+    if background:
+        pixels[..., SIZES[dims][-1] // 2 :] = 0
     intensity = IntensityScaling()
     folder.mkdir()
     np.save(folder / "pixels.npy", pixels)
@@ -117,7 +119,7 @@ def test_every_kind_of_features_is_fitted_on_the_training_set_saved_and_repeated
     np.testing.assert_allclose(loaded.of_units(alone)[1][0], expected[1], atol=1e-4)
 
 
-LAYERS = [case for case in CASES if case[0] in ("voxels", "tissue-maps", "random-convolutions", "pretrained")]
+LAYERS = [case for case in CASES if case[0] != "table"]
 
 
 @pytest.mark.parametrize(("kind", "dims", "channels"), LAYERS)
@@ -187,12 +189,15 @@ def test_tissue_maps_are_those_of_the_step_and_their_totals_the_fractions_of_the
         np.testing.assert_allclose(found[place, 3:], inside / inside.sum(), atol=1e-6)
 
 
+@pytest.mark.parametrize("background", [False, True])
 @pytest.mark.parametrize("dims", [2, 3])
-def test_random_convolutions_are_the_maximum_and_the_proportion_above_the_threshold(dims, tmp_path):
+def test_random_convolutions_are_the_maximum_and_the_proportion_above_the_threshold(dims, background, tmp_path):
+    """Also in double precision: no threshold is among the responses to a background, which are equal up to rounding."""
     from scipy.ndimage import correlate
 
-    samples = samples_of(tmp_path / "store", dims)
-    maker = FEATURE_MAKERS["random-convolutions"].fit(samples, settings_of("random-convolutions", samples, regions=1))
+    samples = samples_of(tmp_path / "store", dims, background=background)
+    settings = settings_of("random-convolutions", samples, regions=1, kernels=60 if background else 20)
+    maker = FEATURE_MAKERS["random-convolutions"].fit(samples, settings)
     image = samples.scaled(maker.normalisation)[5, 0].astype(float)
     found = maker.features(samples)[5].reshape(2, -1)
     for number, (kernel, dilation) in enumerate(zip(maker.kernels, maker.dilations, strict=True)):
@@ -203,7 +208,7 @@ def test_random_convolutions_are_the_maximum_and_the_proportion_above_the_thresh
         above = (response > maker.thresholds[number]).mean()
         assert found[1, number] == pytest.approx(above, abs=2 / image.size)
     assert len(set(maker.dilations)) > 1 or min(SIZES[dims]) < 10
-    assert 0.2 < found[1].mean() < 0.8
+    assert (0.1 if background else 0.2) < found[1].mean() < 0.8
 
 
 def test_pretrained_features_of_a_stack_are_those_of_its_slices_pooled(weights, tmp_path):

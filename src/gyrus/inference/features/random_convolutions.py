@@ -25,6 +25,11 @@ if TYPE_CHECKING:
 KERNELS_AT_ONCE = 32
 """Kernels whose responses to a few images are computed together."""
 
+CLEARANCE = 1e-3
+"""Thresholds are above the quantile by this fraction of the standard deviation of the responses. The responses to a
+background of one gray value are equal up to rounding, which differs between programs and processors: a threshold among
+them would count the background as above or not by chance."""
+
 LONGEST_SIDE = {2: 64, 3: 32}
 """Random convolutions see images of at most so many voxels along each axis, by number of axes."""
 
@@ -36,6 +41,7 @@ class RandomConvolutions(OnGrid):
     ROCKET (Dempster, Petitjean and Webb 2020, https://arxiv.org/abs/1910.13051) in two and three dimensions: kernels of
     3 voxels along each axis with normal, centred weights and a random dilation. As in MiniRocket (Dempster, Schmidt and
     Webb 2021, https://arxiv.org/abs/2012.08791) a threshold is a random quantile of the responses of a training image.
+    It is raised by :data:`CLEARANCE`, because many quantiles are the response to a constant background.
 
     Attributes:
         grid: Blocks of voxels that are averaged before the convolutions.
@@ -89,7 +95,8 @@ class RandomConvolutions(OnGrid):
             for numbers, responses in self._kernels.responses(torch.from_numpy(images)):
                 values = responses.flatten(2).numpy()  # (n, k, voxels)
                 for place, number in enumerate(numbers):
-                    found[number] = np.quantile(values[chosen[number], place], quantiles[number])
+                    of_one = values[chosen[number], place]
+                    found[number] = np.quantile(of_one, quantiles[number]) + CLEARANCE * of_one.std()
         return found
 
     def _images(self, samples: Samples) -> npt.NDArray[np.float32]:
