@@ -17,11 +17,13 @@ from gyrus.datasets.manifest import Manifest
 from gyrus.datasets.splits import Split
 from gyrus.errors import ConfigError, DataError, GyrusError, LeakageError, RunError, WeightsError
 from gyrus.runs.run_folder import Run
+from gyrus.tuning.tune import tune
 from gyrus.workflows.pretrain import PretrainedWeights, _HeldOut, _without, pretrain
 from gyrus.workflows.train import train
 from gyrus.workflows.weights_origin import WeightsOrigin
 from tests.conftest import SMALL
 from tests.support.command_line import refused, succeeded
+from tests.support.tiny_study import tiny_study
 
 PREPARED = {"preprocessing.steps.1.size": [32, 32], "training.device": "cpu"}
 QUICK = {**PREPARED, "training.epochs": 3}
@@ -66,6 +68,13 @@ def test_weights_that_have_seen_test_subjects_are_refused(pretrained, phantom_fo
     with pytest.raises(LeakageError, match=r"were trained on images of \d of \d test subjects .* --exclude"):
         train("dementia-baseline", data=phantom_folder, out=tmp_path / "run", overrides=overrides)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_study_refuses_weights_that_have_seen_test_subjects(pretrained, phantom_folder, tmp_path):
+    overrides = {**BARE, "model.pretrained": str(pretrained.weights), "seed": 4}
+    with pytest.raises(LeakageError, match="test subjects"):
+        tune("dementia-baseline", study=tiny_study(1), data=phantom_folder, out=tmp_path / "study", overrides=overrides)
+    assert not any((tmp_path / "study").glob("*.json"))
 
 
 def test_the_weights_of_a_run_are_not_tested_on_its_training_subjects(phantom_folder, finished_run, tmp_path):

@@ -36,6 +36,7 @@ from gyrus.workflows.display import SILENT, Display, show_notes
 from gyrus.workflows.experiment_config import ExperimentConfig, load_config
 from gyrus.workflows.load_data import scan_to_train
 from gyrus.workflows.training_plan import require_classes, require_order
+from gyrus.workflows.weights_origin import require_unseen
 
 IRRELEVANT = (("data", "path"), ("training", "device"), ("training", "workers"))
 """Fields of the config in which the calls of one study may differ."""
@@ -176,6 +177,7 @@ def _prepare_folder(
             _require_same_settings(folder, study, settings)
             return Manifest.load(folder.manifest), Split.load(folder.split)
         manifest, split = load_data()
+        require_unseen(settings, manifest, split, display)
         show_notes(display, [split.warning, *split.notes])
         outside_test = without_test(manifest, split)
         write_document(folder.config, settings)
