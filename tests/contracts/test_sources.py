@@ -18,6 +18,7 @@ from gyrus.datasets.manifest import Manifest
 from gyrus.datasets.reader import Reader
 from gyrus.datasets.scan import SOURCES, scan
 from gyrus.imaging.decoding import decode, inspect
+from tests.datasets.sources.test_class_folders import AXIAL
 from tests.datasets.sources.test_class_folders import LAYOUTS as VOLUME_LAYOUTS
 from tests.support import images
 from tests.support.hub import Hub, scan_in_new_process
@@ -233,7 +234,8 @@ def test_every_file_is_used_or_a_problem_or_left_aside(write: Callable[[Path], M
         used.write_bytes(used.read_bytes()[:-30])  # of a DICOM series all files are those of the problem
 
     for labelled in (True, False):
-        manifest = scan(tmp_path, labelled=labelled, source="dicom" if write.__name__.startswith("dicom") else None)
+        source = "dicom" if write.__name__.startswith("dicom") else None
+        manifest = scan(tmp_path, labelled=labelled, source=source, orientation=AXIAL)
 
         assert manifest.files is not None
         assert manifest.files.total == _files_on_disk(tmp_path)

@@ -146,6 +146,10 @@ class ReadingOptions:
         str | None,
         typer.Option("--spacing", help="Voxel size in mm of volumes whose header lacks it (for example 1,1,1)."),
     ] = None
+    hdf5_dataset: Annotated[
+        str | None,
+        typer.Option("--hdf5-dataset", help="Dataset with the image in HDF5 files (for example reconstruction_esc)."),
+    ] = None
     window: Annotated[
         str | None,
         typer.Option(
@@ -175,6 +179,7 @@ class ReadingOptions:
             "bids": assignments(self.bids, "--bids", "ENTITY=VALUE, for example suffix=T1w"),
             "orientation": self.orientation,
             "spacing": lengths(self.spacing),
+            "hdf5_dataset": self.hdf5_dataset,
             "window": two_numbers(self.window, "--window"),
         }
         return {name: value for name, value in fields.items() if value}

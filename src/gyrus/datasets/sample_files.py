@@ -13,6 +13,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from itertools import accumulate
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -40,7 +41,7 @@ IMAGE_COLUMN = "image_column"
 
 ASSUMED = "assumed"
 """Additional column of a manifest: what the user stated about files whose headers lack it, as JSON: orientation and
-spacing of volumes, window of images with more than 8 bits."""
+spacing of volumes, the dataset of HDF5 files, window of images with more than 8 bits."""
 
 IMAGE_COLUMN_NAMES = ("image", "img", "image_bytes", "bytes", "jpeg", "png", "scan")
 """Names by which a parquet column of encoded images is recognised; the first one present is used."""
@@ -342,14 +343,17 @@ def assumed_to_json(geometry: AssumedGeometry, window: GrayWindow | None = None)
     """What is assumed where headers lack it, as JSON; None if nothing is assumed."""
     if geometry == AssumedGeometry() and window is None:
         return None
-    stated = {"orientation": geometry.orientation, "spacing": geometry.spacing}
+    stated: dict[str, Any] = {"orientation": geometry.orientation, "spacing": geometry.spacing}
+    if geometry.dataset is not None:
+        stated["dataset"] = geometry.dataset
     return json.dumps(stated if window is None else {**stated, "window": [window.low, window.high]})
 
 
 def geometry_from_json(text: str | None) -> AssumedGeometry:
     """The geometry that :func:`assumed_to_json` wrote."""
     values = json.loads(text) if isinstance(text, str) else {}
-    return AssumedGeometry(values.get("orientation"), values.get("spacing") and tuple(values["spacing"]))
+    spacing = values.get("spacing") and tuple(values["spacing"])
+    return AssumedGeometry(values.get("orientation"), spacing, values.get("dataset"))
 
 
 def window_from_json(text: str | None) -> GrayWindow | None:

@@ -41,7 +41,7 @@ from gyrus.datasets.sample_files import (
     assumed_to_json,
     may_be_dicom,
 )
-from gyrus.datasets.sources import bids, caps, datalist, huggingface, id_table, medmnist, parquet, table
+from gyrus.datasets.sources import bids, caps, datalist, hdf5, huggingface, id_table, medmnist, parquet, table
 from gyrus.datasets.sources import dicom_series as dicom
 from gyrus.datasets.sources.accounting import count_files
 from gyrus.datasets.sources.channels import group_channels, list_given_files
@@ -106,6 +106,10 @@ SOURCES: dict[str, Source] = {
         caps.list_samples,
         "a CAPS of Clinica (subjects/sub-*/ses-*) or tensors of ClinicaDL, with a TSV of labels",
     ),
+    "hdf5": Source(
+        hdf5.list_samples,
+        "a folder of HDF5 files of one scan each, as those of fastMRI, one folder per class, or one file",
+    ),
     "dicom": Source(dicom.list_samples, "a folder of DICOM series, one folder per class, or one DICOM file"),
     "huggingface": Source(huggingface.list_samples, "hf:owner/name or hf:owner/name:config"),
     "datalist": Source(datalist.list_samples, "a datalist of MONAI: JSON with training, validation and testing"),
@@ -126,6 +130,7 @@ def scan(
     bids: Mapping[str, str] | None = None,
     orientation: str | None = None,
     spacing: Sequence[float] | None = None,
+    hdf5_dataset: str | None = None,
     files: str | Sequence[str] = (),
     ordered: Order = None,
     label_changes: LabelChanges = "refuse",
@@ -158,6 +163,7 @@ def scan(
             :func:`gyrus.datasets.sources.bids.list_samples`.
         orientation: Orientation of volumes whose header lacks it, such as "RAS".
         spacing: Spacing in mm along each axis of volumes whose header lacks it.
+        hdf5_dataset: The dataset with the image in HDF5 files; by default it is recognised.
         files: Patterns such as "*_t1.nii.gz"; a file is used if its name matches one of them, or its path below the
             root if the pattern has a slash. DICOM series may match by their description or protocol instead.
         ordered: Whether the classes are ordered (stages), see :meth:`gyrus.datasets.manifest.Manifest.with_order`; by
@@ -193,7 +199,7 @@ def scan(
         progress=progress,
         source=source,
         bids=dict(bids or {}),
-        assumed=AssumedGeometry(orientation, _three(spacing)),
+        assumed=AssumedGeometry(orientation, _three(spacing), hdf5_dataset),
         files=(files,) if isinstance(files, str) else tuple(files),
         # Numbers such as the age differ between visits, and each visit is right.
         # A conversion is about the baseline. Its own labels replace those of the visits.
@@ -255,7 +261,7 @@ def _list_samples(layout: Source, location: str | Path, request: ScanRequest, *,
     Raises:
         DataError: As in :func:`scan`; or a table was not used, and the folders alone give no classes.
     """
-    of_folders = layout in (SOURCES["folder"], SOURCES["volumes"], SOURCES["dicom"])
+    of_folders = layout in [SOURCES[name] for name in ("folder", "volumes", "hdf5", "dicom")]
     unused: dict[str, str] = {}
     if of_folders and isinstance(location, Path) and location.is_dir():
         unused = id_table.unused_tables(location, request)
@@ -324,7 +330,7 @@ def _recognise(path: str | Path, request: ScanRequest) -> str:
     if medmnist.is_medmnist(place):
         return "medmnist"
     if is_volume(place.name):
-        return "volumes"
+        return "hdf5" if hdf5.is_hdf5(place.name) else "volumes"
     if datalist.is_datalist(place):
         return "datalist"
     if place.suffix.lower() in DICOM_EXTENSIONS or is_dicom(place):
@@ -363,7 +369,7 @@ def _recognise_folder(path: Path, request: ScanRequest) -> str:
 
 
 def _kind_of_files(path: Path, request: ScanRequest) -> str:
-    """Recognise the layout by the files of a folder: images, volumes or DICOM.
+    """Recognise the layout by the files of a folder: images, volumes, HDF5 or DICOM.
 
     Raises:
         DataError: There is more than one of these.
@@ -371,14 +377,17 @@ def _kind_of_files(path: Path, request: ScanRequest) -> str:
     names = list(walk(path))
     found = {
         "folder": [name for name in names if is_image(name)],
-        "volumes": [name for name in names if is_volume(name) and not name.lower().endswith(_ARRAYS)],
+        "volumes": [
+            name for name in names if is_volume(name) and not (hdf5.is_hdf5(name) or name.lower().endswith(_ARRAYS))
+        ],
+        "hdf5": [name for name in names if hdf5.is_hdf5(name)],
         "dicom": [name for name in names if may_be_dicom(path / name) and is_dicom(path / name)],
     }
     # A pattern that no name matches may be the description of a DICOM series.
     asked = {kind: [name for name in files if request.wants(name)] for kind, files in found.items()}
     present = {kind: files for kind, files in (asked if any(asked.values()) else found).items() if files}
     if len(present) > 1:
-        nouns = {"folder": "images", "volumes": "volumes", "dicom": "DICOM files"}
+        nouns = {"folder": "images", "volumes": "volumes", "hdf5": "HDF5 files", "dicom": "DICOM files"}
         counts = " and ".join(f"{len(files)} {nouns[name]} (such as {files[0]})" for name, files in present.items())
         choices = ", or ".join(f"--source {name} for the {nouns[name]}" for name in present)
         raise DataError(f"{path} has {counts}. Use {choices}. The other files are then left aside.")

@@ -73,10 +73,12 @@ class AssumedGeometry:
     Attributes:
         orientation: Directions of the axes of the array, such as "RAS" or "LPS".
         spacing: Millimetres along each axis of the array.
+        dataset: The array, where a file of HDF5 has several.
     """
 
     orientation: str | None = None
     spacing: tuple[float, float, float] | None = None
+    dataset: str | None = None
 
     def __post_init__(self) -> None:
         letters = self.orientation or "RAS"

@@ -1,4 +1,4 @@
-"""Read volumes from NIfTI, Analyze, MGH, MINC, NRRD, MetaImage, NumPy and PyTorch files; write them as NIfTI."""
+"""Read volumes from NIfTI, Analyze, MGH, MINC, NRRD, MetaImage, NumPy, PyTorch and HDF5 files; write them as NIfTI."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ import numpy as np
 from gyrus.errors import MissingDependencyError, UnusableImageError
 from gyrus.extras import missing_dependency
 from gyrus.files import atomic_path
+from gyrus.imaging.hdf5 import EXTENSIONS as HDF5_EXTENSIONS
+from gyrus.imaging.hdf5 import image_dataset
 from gyrus.imaging.orientation import AssumedGeometry
 from gyrus.imaging.quiet_libraries import quiet_libraries, silent_stderr
 from gyrus.imaging.volume import Volume
@@ -169,7 +171,7 @@ def _nibabel_image(path: Path) -> Iterator[Any]:
         start = file.read(8)
     named, compressed = path.name.lower().endswith((".gz", ".mgz")), start.startswith(b"\x1f\x8b")
     if start.startswith(b"\x89HDF") and find_spec("h5py") is None:
-        raise UnusableImageError("unreadable", "MINC 2 requires h5py (pip install h5py); or convert it with mnc2nii")
+        raise missing_dependency("Reading MINC 2 files", "hdf5")
     if named == compressed or extension_of(path.name) == ".hdr":
         yield nibabel.load(path)
         return
@@ -422,6 +424,17 @@ def _read_npz(path: Path, assumed: AssumedGeometry) -> Volume:
         raise UnusableImageError("unreadable", "the archive is damaged; copy the file again") from error
 
 
+def _read_hdf5(path: Path, assumed: AssumedGeometry) -> Volume:
+    """The dataset of the image of an HDF5 file; its header, if it has one, states the spacing and no orientation."""
+    with image_dataset(path, assumed.dataset) as (dataset, spacing):
+        shape = _three_axes(dataset.shape)
+        if dataset.dtype.kind not in "biuf":
+            words = f"the values of {dataset.name} are of type {dataset.dtype}; save one gray value per voxel"
+            raise UnusableImageError("voxel type", words)
+        with _reserve(shape, dataset.dtype.itemsize):
+            return Volume.from_array(dataset[()].reshape(shape), assumed.affine(shape, spacing))
+
+
 def _array_header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype]:
     """Shape, with three axes, and type of an array, before any of its values is read."""
     version = np.lib.format.read_magic(file)
@@ -475,5 +488,6 @@ FORMATS: dict[str, Format] = {
     ".npy": Format(_read_npy, _alone),
     ".pt": Format(_read_tensor, _alone),
     ".npz": Format(_read_npz, _alone),
+    **dict.fromkeys(HDF5_EXTENSIONS, Format(_read_hdf5, _alone)),
 }
 """The formats by extension."""

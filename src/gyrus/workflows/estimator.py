@@ -39,7 +39,7 @@ from gyrus.workflows.training_plan import require_memory
 COLOURS = 3
 """Arrays of four axes whose last one has this length, or 1, are images with channels; others are volumes."""
 
-_KEPT = ("stack", "slices", "patches", "orientation", "spacing", "window")
+_KEPT = ("stack", "slices", "patches", "orientation", "spacing", "hdf5_dataset", "window")
 """Fields of the data config that hold for the images given to :meth:`GyrusClassifier.fit`; X, y and groups replace the
 others."""
 

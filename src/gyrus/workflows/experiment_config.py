@@ -111,6 +111,9 @@ class DataConfig(Section):
     spacing: tuple[float, float, float] | None = Field(
         None, description="their voxel spacing, mm along each array axis"
     )
+    hdf5_dataset: str | None = Field(
+        None, description="dataset with the image in HDF5 files, for example reconstruction_esc; null: recognised"
+    )
     window: tuple[float, float] | None = Field(
         None,
         description="gray values that become 0 and 255 in gray images with more than 8 bits, for example [0, 4095]",

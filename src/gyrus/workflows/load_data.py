@@ -292,6 +292,7 @@ def _scan(path: Input, config: DataConfig, progress: Callable[[int, int], None],
         bids=config.bids,
         orientation=config.orientation,
         spacing=config.spacing,
+        hdf5_dataset=config.hdf5_dataset,
         files=config.files,
         # With merged classes, the order is that of the classes after the merge.
         ordered=False if config.merge else config.ordered,

@@ -18,6 +18,7 @@ from gyrus.imaging.decoding import IMAGE_EXTENSIONS, READABLE_FORMATS
 from gyrus.imaging.orientation import affine_from_slices, array_from_slices
 from tests.support import images
 from tests.support.dicoms import write_series
+from tests.support.hdf5_scans import write_scan
 from tests.support.heads import nifti, noise
 from tests.support.sources import write_images
 
@@ -258,7 +259,17 @@ def dicom_in_one_folder(root: Path) -> Manifest:
     return scan(root, source="dicom")
 
 
+def hdf5(root: Path) -> Manifest:
+    for number, (subject, label) in enumerate(SUBJECTS.items()):
+        write_scan(root / label / f"{number}.h5", _slices(subject), spacing=(3.0, 2.0, 1.5), patient_id=subject)
+    return scan(root, orientation=AXIAL)
+
+
+AXIAL = "SPL"
+"""The orientation of :func:`_slices`, for files that state none."""
+
 LAYOUTS: dict[str, list[Callable[[Path], Manifest]]] = {
+    "hdf5": [hdf5],
     "volumes": [folder_per_class, folder_per_subset_and_class, table_of_files],
     "dicom": [dicom, dicom_in_one_folder, table_of_dicom_folders],
     "bids": [bids],
@@ -298,7 +309,7 @@ def test_pixels_and_a_saved_manifest_are_the_same(layout, tmp_path):
 
 def test_without_labels_only_the_labels_are_missing(layout):
     source = "dicom" if layout.root.name.startswith("dicom_in") else None
-    unlabelled = scan(layout.root, labelled=False, source=source)
+    unlabelled = scan(layout.root, labelled=False, source=source, orientation=AXIAL)
     assert unlabelled.table["label"].isna().all()
     assert unlabelled.table["digest"].to_list() == layout.table["digest"].to_list()
 

@@ -21,9 +21,13 @@ from gyrus.datasets.sources.side_by_side import label_maps, require_one_sequence
 from gyrus.datasets.sources.wrapper_folders import require_classes_at_the_top
 from gyrus.errors import DataError, UnusableImageError
 from gyrus.imaging.decoding import IMAGE_EXTENSIONS, decode
+from gyrus.imaging.hdf5 import EXTENSIONS as HDF5_EXTENSIONS
 from gyrus.imaging.volume_formats import FORMATS, is_volume, read_volume
 from gyrus.text import counted
 from gyrus.types import Subset
+
+VOLUME_EXTENSIONS = tuple(extension for extension in FORMATS if extension not in HDF5_EXTENSIONS)
+"""Those of volumes without subjects of their own."""
 
 
 def list_images(path: Path, request: ScanRequest) -> Listing:
@@ -183,15 +187,13 @@ def _require_same_classes(root: Path, rows: pd.DataFrame, request: ScanRequest) 
         )
 
 
-def list_volumes(path: Path, request: ScanRequest) -> Listing:
+def list_volumes(path: Path, request: ScanRequest, extensions: Sequence[str] = VOLUME_EXTENSIONS) -> Listing:
     """List the volumes of a folder as :func:`list_images` does, with the geometry to assume where headers lack it.
 
     Raises:
         DataError: There is no volume, no class folder, or the subsets have different classes.
     """
-    listing = _list_files(
-        path, request, tuple(FORMATS), "volume", lambda file: read_volume(file, request.assumed).array
-    )
+    listing = _list_files(path, request, extensions, "volume", lambda file: read_volume(file, request.assumed).array)
     return replace(listing, rows=with_files(listing.root, listing.rows, request))
 
 

@@ -18,6 +18,7 @@ from gyrus.datasets.manifest import COLUMNS
 from gyrus.datasets.parquet_columns import read_columns
 from gyrus.datasets.sample_files import IMAGE_COLUMN, IMAGE_COLUMN_NAMES
 from gyrus.datasets.sources.class_folders import walk, with_files
+from gyrus.datasets.sources.hdf5 import is_hdf5, with_attributes
 from gyrus.datasets.sources.listing import NOT_ASKED_FOR, SUBSET_NAMES, Listing, ScanRequest, subset_named
 from gyrus.datasets.text_tables import TEXT_EXTENSIONS, read_text_table
 from gyrus.errors import ConfigError, DataError
@@ -88,7 +89,8 @@ def listing_of_rows(
     base = path if path.is_dir() else path.parent
     full, completed = _complete(base.absolute(), rows["path"].to_list())
     root, below = _below_one_root(base.absolute(), full)
-    chosen_rows = [request.wants(name) for name in below]
+    only_hdf5 = all(map(is_hdf5, below))
+    chosen_rows = [only_hdf5 or request.wants(name) for name in below]
     if not any(chosen_rows):
         raise DataError(
             f"None of the {len(below)} paths of {path} matches {request.patterns_text}; the first is {below[0]}."
@@ -96,7 +98,7 @@ def listing_of_rows(
     left_aside = {name: NOT_ASKED_FOR for name, wanted in zip(below, chosen_rows, strict=True) if not wanted}
     rows = rows.assign(sample=below, path=below)[chosen_rows].reset_index(drop=True)
     below = rows["path"].to_list()
-    return Listing(
+    listing = Listing(
         root,
         with_files(root, rows, request),
         tuple(below),
@@ -105,6 +107,7 @@ def listing_of_rows(
         tables=tuple(tables),
         left_aside=left_aside,
     )
+    return with_attributes(listing, request) if only_hdf5 else listing
 
 
 def path_tables(folder: Path, asked: Mapping[str, str]) -> list[Path]:
