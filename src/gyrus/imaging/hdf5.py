@@ -162,4 +162,4 @@ def _spacing(header: Any) -> tuple[float, float, float] | None:
 def _text(value: Any) -> str:
     if isinstance(value, bytes):
         return value.decode("utf-8", "replace").strip()
-    return "" if value is None or getattr(value, "ndim", 0) else str(value).strip()
+    return str(value).strip() if isinstance(value, str) else ""
