@@ -34,6 +34,17 @@ def test_a_subject_does_not_depend_on_the_number_of_subjects():
     assert np.array_equal(generate_lesions(4, 3, 32, seed=3).volumes[:2], generate_lesions(2, 3, 32, seed=3).volumes)
 
 
+def test_number_size_and_contrast_of_the_lesions_can_be_chosen():
+    chosen = {"counts": ((0, 0), (1, 1)), "radius": (10.0, 10.0), "brighter": 30.0}
+    made, healthy = (generate_lesions(6, 1, 64, seed=1, **{**chosen, "counts": ((0, 0), (n, n))}) for n in (1, 0))
+    for number, (image, lesion) in enumerate(zip(made.volumes[:, 0], made.structures[:, 0] == 1, strict=True)):
+        assert ndimage.label(lesion)[1] == number % 2
+        if lesion.any():
+            added = image.astype(int) - healthy.volumes[number, 0]
+            assert np.median(added[lesion]) == pytest.approx(30, abs=1)
+            assert 250 < lesion.sum() * made.spacing[1] ** 2 < 350  # pi (10 mm)^2, less what lies in the ventricles
+
+
 def test_the_files_are_class_folders(tmp_path):
     phantom(tmp_path / "data", subjects=4, slices=3, size=32, layout="lesions")
     manifest = scan(tmp_path / "data")

@@ -30,14 +30,31 @@ _FLAIR = (0.12, 0.72, 0.58)
 """Gray values of CSF, gray matter and white matter in a FLAIR image, as fractions of the white matter in T1."""
 
 _COUNTS = ((0, 7), (15, 30))
-"""Fewest and most lesions of a subject of each class."""
-_RADIUS = (4.0, 6.0)  # mm
-_BRIGHTER = 110.0  # gray values
+_RADIUS = (4.0, 6.0)
+_BRIGHTER = 110.0
 _BELOW_SURFACE = 7.0  # mm from the surface of the brain and from the ventricles
 
 
-def generate_lesions(subjects: int = 60, slices: int = 16, size: int = 128, seed: int = 0) -> Phantom:
-    """Generate synthetic subjects with lesions; arguments as for :func:`gyrus.synthetic.phantom.generate`.
+def generate_lesions(
+    subjects: int = 60,
+    slices: int = 16,
+    size: int = 128,
+    seed: int = 0,
+    *,
+    counts: tuple[tuple[int, int], tuple[int, int]] = _COUNTS,
+    radius: tuple[float, float] = _RADIUS,
+    brighter: float = _BRIGHTER,
+) -> Phantom:
+    """Generate synthetic subjects with lesions.
+
+    Args:
+        subjects: Number of subjects.
+        slices: Axial slices of each subject, evenly spaced over 40 mm. A single slice cuts all lesions.
+        size: Rows and columns of a slice.
+        seed: Seed of the random numbers.
+        counts: Fewest and most lesions of a subject of each class.
+        radius: Smallest and largest radius, mm.
+        brighter: Gray values of a lesion above its surroundings. Gray matter is about 30 brighter than white matter.
 
     Returns:
         FLAIR slices. ``structures`` marks the lesions with 1. Controls and subjects with lesions alternate.
@@ -53,9 +70,9 @@ def generate_lesions(subjects: int = 60, slices: int = 16, size: int = 128, seed
         flair, anatomy = render(subject, generator, slices, size)
         tissue = (flair > 0) & (anatomy != VENTRICLE)
         inner = ndimage.distance_transform_edt(tissue, sampling=made.spacing) > _BELOW_SURFACE
-        count = int(generator.integers(*_COUNTS[label], endpoint=True))
-        field = tissue * draw_lesions(inner, count, _RADIUS, made.spacing, generator, edge=made.spacing[1])
-        made.volumes[number] = np.clip(flair + _BRIGHTER * field, 0, 255).astype(np.uint8)
+        count = int(generator.integers(*counts[label], endpoint=True))
+        field = tissue * draw_lesions(inner, count, radius, made.spacing, generator, edge=made.spacing[1])
+        made.volumes[number] = np.clip(flair + brighter * field, 0, 255).astype(np.uint8)
         made.structures[number] = field > 0.5
         drawn.append(subject)
     return described(made, drawn)
