@@ -43,6 +43,7 @@ def test_every_method_at_once(finished_run, phantom_folder, tmp_path):
         (("--eraser", "white"), "`eraser` must be one of"),
         (("--colours", "rainbow"), "There is no colour map 'rainbow'"),
         (("--atlas", "none.nii.gz"), "does not exist"),
+        (("--truth", "masks/{sample}.png"), "images for the checks has a mask with something in it"),
         (("--shown", 0), "`shown` must be at least 1"),
     ],
 )

@@ -74,6 +74,13 @@ def explain(
     region_names: Annotated[
         Path | None, typer.Option("--region-names", help="Table of the atlas regions: numbers, then names.")
     ] = None,
+    truth: Annotated[
+        str | None,
+        typer.Option(
+            "--truth",
+            help="Masks of what the heat maps should find, such as masks/{sample}.png, to measure the maps against.",
+        ),
+    ] = None,
     eraser: Annotated[
         str, typer.Option("--eraser", help="What replaces the pixels that are taken out: blur, black or mean.")
     ] = "blur",
@@ -104,6 +111,7 @@ def explain(
         emphasis=parse_emphasis(emphasis),
         colours=colours,
         atlas=gyrus.Atlas(atlas, region_names) if atlas else None,
+        truth=truth,
         settings=gyrus.MethodSettings(seed=seed, eraser=eraser),
         device=device,
         engine=engine,

@@ -10,6 +10,7 @@ from gyrus.errors import DataError
 from gyrus.explanation.attribution import Attribution
 from gyrus.explanation.channels import ChannelReport
 from gyrus.explanation.checks import ExplanationChecks
+from gyrus.explanation.localisation import Localisation
 from gyrus.serialisation import Saved
 from gyrus.text import one_per_line
 
@@ -66,6 +67,16 @@ class ExplanationFolder:
     def regions(self) -> Path:
         """The attribution by region, CSV."""
         return self.folder / "regions.csv"
+
+    @property
+    def localisation(self) -> Path:
+        """The maps against truth, JSON; see :class:`gyrus.explanation.localisation.Localisation`."""
+        return self.folder / "localisation.json"
+
+    @property
+    def localisation_by_image(self) -> Path:
+        """The same for each image, CSV; see :func:`gyrus.explanation.localisation.localisation_table`."""
+        return self.folder / "localisation.csv"
 
     @property
     def channels(self) -> Path:
@@ -131,8 +142,9 @@ class ExplanationFolder:
         return any(path.is_file() for path in self._descriptions)
 
     def text(self) -> str:
-        """The findings of the checks, the notes, and where the maps and the report are."""
+        """The findings, the notes, and where the maps and the report are."""
         lines = list(ExplanationChecks.load(self.checks).sentences) if self.checks.is_file() else []
+        lines += Localisation.load(self.localisation).sentences if self.localisation.is_file() else ()
         lines += ChannelReport.load(self.channels).sentences if self.channels.is_file() else ()
         lines += [f"Note: {note}" for note in self.displayed.notes]
         return one_per_line([*lines, f"Maps: {self.maps}", f"Report: {self.report}"])

@@ -173,6 +173,10 @@ class Atlas:
     path: str
     names: Path | None = None
 
+    def file(self, sample: str, subject: str | None) -> Path:
+        """The file of an image, which may be missing."""
+        return Path(self.path.replace("{sample}", Path(sample).stem).replace("{subject}", subject or ""))
+
     def labels(
         self, sample: str, subject: str | None, placement: Placement, network: tuple[int, ...], affine: Matrix | None
     ) -> np.ndarray:
@@ -188,7 +192,7 @@ class Atlas:
         Raises:
             DataError: The file is missing, or its grid does not fit the image.
         """
-        path = Path(self.path.replace("{sample}", Path(sample).stem).replace("{subject}", subject or ""))
+        path = self.file(sample, subject)
         if not path.is_file():
             raise DataError(f"No regions for {sample}: {path} does not exist.")
         if is_volume(path.name):

@@ -15,6 +15,7 @@ from gyrus.explanation.attribution import Attribution, MeanMaps
 from gyrus.explanation.channels import ChannelMaps, ChannelReport
 from gyrus.explanation.checks import SAME_MAP, STABLE, ExplanationChecks, MethodReport
 from gyrus.explanation.explanation_folder import DisplayedMaps, ExplanationFolder
+from gyrus.explanation.localisation import REFERENCES, Localisation
 from gyrus.explanation.methods import METHODS, MethodSpec
 from gyrus.reporting.figures import (
     COLOURS,
@@ -74,6 +75,7 @@ class ExplanationContent:
         volume_pictures: Planes and montages of volumes.
         check_pictures: Figures of the checks.
         regions: Rows of the table of regions: method, region, and fractions as text.
+        localisation: The maps against truth; None where it is not known.
         channels: The importance of the channels; None where samples have one file.
         channel_pictures: The attribution by channel.
     """
@@ -86,6 +88,7 @@ class ExplanationContent:
     volume_pictures: tuple[Picture, ...] = ()
     check_pictures: tuple[Picture, ...] = ()
     regions: tuple[tuple[str, ...], ...] = ()
+    localisation: Localisation | None = None
     channels: ChannelReport | None = None
     channel_pictures: tuple[Picture, ...] = ()
 
@@ -93,6 +96,11 @@ class ExplanationContent:
     def methods(self) -> Mapping[str, MethodSpec]:
         """The table of methods, for their titles."""
         return METHODS
+
+    @property
+    def references(self) -> Mapping[str, str]:
+        """Titles of the maps that need no network."""
+        return REFERENCES
 
     @property
     def title(self) -> str:
@@ -122,6 +130,7 @@ def write_explanation(folder: ExplanationFolder) -> Path:
         volume_pictures=save_drawings(draw_volumes(maps, colours), folder.figures),
         check_pictures=save_drawings(draw_checks(checks), folder.figures) if checks else (),
         regions=_regions(folder.regions),
+        localisation=Localisation.load(folder.localisation) if folder.localisation.is_file() else None,
         channels=ChannelReport.load(folder.channels) if folder.channels.is_file() else None,
         channel_pictures=save_drawings(draw_channels(folder, colours), folder.figures),
     )

@@ -29,6 +29,7 @@ from gyrus.explanation import perturbation_methods as perturbation
 from gyrus.explanation.attribution import Attribution, MeanMaps
 from gyrus.explanation.checks import ExplanationChecks
 from gyrus.explanation.explanation_folder import ExplanationFolder
+from gyrus.explanation.localisation import REFERENCES, Localisation
 from gyrus.explanation.method_input import MethodInput
 from gyrus.explanation.methods import METHODS
 from gyrus.explanation.regions import Atlas
@@ -189,6 +190,7 @@ def test_a_mistake_leaves_an_earlier_explanation_unchanged(finished_run: Path, t
         {"target": "Nobody"},
         {"emphasis": {"Nobody": 2.0}},
         {"atlas": Atlas(str(tmp_path / "none.png"))},
+        {"truth": str(tmp_path / "{sample}.png")},
     ):
         with pytest.raises(GyrusError):
             explain(finished_run, config=replace(FEW, **wrong), out=folder.folder)  # type: ignore[arg-type]
@@ -344,6 +346,45 @@ def test_an_atlas_of_other_voxels_is_placed_by_its_header(volume_run: Run, tmp_p
     assert table.loc[next(name for name in table.index if "7" in str(name)), "image_fraction"] == pytest.approx(
         0.25, abs=0.04
     )
+
+
+def test_maps_are_measured_against_masks_of_what_they_should_find(finished_run: Path, tmp_path: Path) -> None:
+    samples = Manifest.load(Run(finished_run).manifest).table["sample"]
+    left = np.zeros((32, 32), np.uint8)
+    left[:, :16] = 255
+    for number, sample in enumerate(samples):  # every third image has an empty mask, and every other third none
+        if number % 3:
+            Image.fromarray(left * (number % 3 - 1)).save(tmp_path / f"{Path(sample).stem}.png")
+    config = replace(FEW, images=12, methods=("grad-cam", "occlusion"), truth=str(tmp_path / "{sample}.png"))
+    folder = explain(finished_run, config=config, out=tmp_path / "e")
+
+    found, table = Localisation.load(folder.localisation), pd.read_csv(folder.localisation_by_image)
+    assert {score.map for score in found.methods} == {"grad-cam", "occlusion"}
+    assert {score.map for score in found.references} == set(REFERENCES)
+    assert found.unit == "subject"
+    assert found.images + found.without_truth == 12
+    assert found.images == table["sample"].nunique() < 12
+    assert set(table["sample"]) <= {sample for number, sample in enumerate(samples) if number % 3 == 2}
+    np.testing.assert_allclose(table["area"], 0.5)
+    np.testing.assert_allclose(table.loc[table["map"] == "uniform", "energy"], 0.5)
+    maps = {
+        each.sample: each
+        for each in explain(
+            finished_run, config=replace(config, truth=None, shown=24, images=2), out=tmp_path / "f"
+        ).attributions("occlusion")
+    }
+    occlusion = table[table["map"] == "occlusion"].set_index("sample")["energy"]
+    both = sorted(maps.keys() & set(occlusion.index))
+    assert both
+    for sample in both:
+        positive = maps[sample].map.clip(min=0)
+        assert occlusion[sample] == pytest.approx(positive[:, :16].sum() / positive.sum(), abs=1e-4)
+    assert all(sentence in folder.text() for sentence in found.sentences)
+    assert "Image itself" in folder.report.read_text(encoding="utf-8")
+
+    again = explain(finished_run, config=replace(config, truth=None), out=tmp_path / "e")
+    assert not again.localisation.exists()
+    assert "Against truth" not in again.report.read_text(encoding="utf-8")
 
 
 def test_the_maps_of_other_runs_are_compared(finished_run: Path, shortcut_run: Run, tmp_path: Path) -> None:

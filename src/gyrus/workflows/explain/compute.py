@@ -13,13 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from gyrus.datasets.manifest import VOLUME_FILES
-from gyrus.errors import ConfigError
+from gyrus.errors import ConfigError, DataError
 from gyrus.evaluation.bootstrap import BootstrapConfig
 from gyrus.explanation.channels import ChannelReport, channel_attributions, measure_channels
 from gyrus.explanation.checks import CheckRunner, MethodReport
 from gyrus.explanation.deletion_insertion import PASSES
 from gyrus.explanation.explanation_folder import ExplanationFolder
 from gyrus.explanation.layers import choose_layer, evaluation_mode
+from gyrus.explanation.localisation import localisation_table, reference_maps
 from gyrus.explanation.methods import METHODS, compute_heat_maps, predict_logits
 from gyrus.explanation.regions import Atlas, estimate_brain
 from gyrus.explanation.targets import ClassContrast, Target
@@ -191,6 +192,41 @@ class ExplanationTask:
             return None
         labels = [self._labels(atlas, number) for number in range(self.displayed, len(self.indices))]
         return Regions(np.stack(labels), atlas.read_names())
+
+    @cached_property
+    def truths(self) -> np.ndarray | None:
+        """Bool (N, *spatial), what the maps should find in the images that the checks use; None if it is not known.
+
+        Raises:
+            DataError: No image has a mask with something to find, or a mask does not fit its image.
+        """
+        if self.config.truth is None:
+            return None
+        masks = Atlas(self.config.truth)
+        truths = np.zeros((len(self.indices) - self.displayed, *self.selected.gray.shape[1:]), bool)
+        for row, number in enumerate(range(self.displayed, len(self.indices))):
+            if masks.file(*self._sample_and_subject(number)).is_file():
+                truths[row] = self._labels(masks, number) > 0
+        if not truths.any():
+            example = masks.file(*self._sample_and_subject(self.displayed))
+            raise DataError(
+                f"No truth: none of the {len(truths)} images for the checks has a mask with something in it, for "
+                f"example {example}. Use {{sample}} or {{subject}} in --truth for the name of the image, or more "
+                "--images."
+            )
+        return truths
+
+    def localisation_table(self, maps: Mapping[str, np.ndarray], truths: np.ndarray) -> pd.DataFrame:
+        """The localisation of maps and references in each image that has a truth.
+
+        Args:
+            maps: Maps of all selected images, by method.
+            truths: From :attr:`truths`.
+        """
+        checked = {method: values[self.checked] for method, values in maps.items()}
+        references = reference_maps(self.selected.gray[self.checked], self.brains)
+        names, subjects = self.selected.names[self.checked], self.selected.subjects[self.checked]
+        return localisation_table(checked | references, truths, names, subjects)
 
     def heat_maps(self, method: str) -> np.ndarray:
         """The maps of all selected images by one method, float32 (M, *spatial); computed once.
@@ -374,11 +410,14 @@ class ExplanationTask:
         return estimate_brain(gray, None if original.affine is None else original.affine @ original.placement.matrix)
 
     def _labels(self, atlas: Atlas, number: int) -> np.ndarray:
-        row, original = self.selected.manifests[number].table.iloc[0], self.selected.original(number)
-        subject = None if pd.isna(row["subject"]) else str(row["subject"])
+        original = self.selected.original(number)
         affine = original.affine if original.affine_is_known else None
         grid = tuple(self.selected.gray.shape[1:])
-        return atlas.labels(str(row["sample"]), subject, original.placement, grid, affine)
+        return atlas.labels(*self._sample_and_subject(number), original.placement, grid, affine)
+
+    def _sample_and_subject(self, number: int) -> tuple[str, str | None]:
+        row = self.selected.manifests[number].table.iloc[0]
+        return str(row["sample"]), None if pd.isna(row["subject"]) else str(row["subject"])
 
     def _key(self, method: str, folds: Sequence[str] = ()) -> str:
         """Digest of everything that decides a result: its name in the folder of work."""

@@ -47,6 +47,8 @@ class ExplainConfig:
         emphasis: Power that the displayed maps of each class are raised to; {"dementia-stages": 1} is a preset.
         colours: Colour map.
         atlas: Regions by which the attribution is summarised.
+        truth: Masks of what the maps should find, with values above 0 there: a file or pattern as that of an
+            :class:`Atlas`. The maps of the images that have one are measured against it.
         settings: Numerical settings of the methods.
         device: "auto", "cpu", "cuda" or "mps".
         engine: What runs the network where no gradients are needed: "torch", "openvino" (on the CPU), or "auto".
@@ -66,6 +68,7 @@ class ExplainConfig:
     emphasis: Mapping[str, float] = field(default_factory=dict)
     colours: str = "inferno"
     atlas: Atlas | None = None
+    truth: str | None = None
     settings: MethodSettings = field(default_factory=MethodSettings)
     device: str = "auto"
     engine: EngineName = "auto"

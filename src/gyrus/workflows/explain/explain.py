@@ -1,6 +1,6 @@
 """Which pixels a classifier's predictions depend on, and how far the heat maps can be relied on: :func:`explain`.
 
-The output: maps on the original pixel grids, mean maps, regions, checks and the report.
+The output: maps on the original pixel grids, mean maps, regions, localisation, checks and the report.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import torch
 from gyrus.datasets.targets import refuse_number
 from gyrus.datasets.text_tables import write_csv
 from gyrus.errors import ConfigError, GyrusError
+from gyrus.evaluation.bootstrap import BootstrapConfig
 from gyrus.explanation.attribution import Attribution, MeanMaps, scaled
 from gyrus.explanation.background_reliance import swap_backgrounds
 from gyrus.explanation.channels import ChannelMaps
@@ -24,6 +25,7 @@ from gyrus.explanation.checks import ExplanationChecks, MethodReport
 from gyrus.explanation.explanation_folder import DisplayedMaps, ExplanationFolder
 from gyrus.explanation.heat_map_coordinates import to_volume
 from gyrus.explanation.layers import MIN_CELLS
+from gyrus.explanation.localisation import Localisation
 from gyrus.explanation.methods import METHODS, MethodSpec
 from gyrus.explanation.randomisation_and_stability import agreement
 from gyrus.explanation.regions import region_table
@@ -64,6 +66,8 @@ PARTS = frozenset(
         "explanation.json",
         "album.json",
         "regions.csv",
+        "localisation.json",
+        "localisation.csv",
         "channels.json",
         "channels.npz",
         "contributions.csv",
@@ -120,6 +124,8 @@ def explain(
     if not first.has_network and not is_network(ClassicalClassifier.load(first)):
         if dicom_sc is not None:
             raise ConfigError("--dicom-sc writes heat maps, and this classifier has none: its features are no pixels.")
+        if config.truth is not None:
+            raise ConfigError("--truth measures heat maps, and this classifier has none: its features are no pixels.")
         from gyrus.workflows.explain.feature_contributions import explain_features
 
         return explain_features(first, inputs, config, folder.folder, data or DataConfig(), display)
@@ -156,7 +162,7 @@ def explain(
             require_usable(candidates.manifests[0])
 
     task = ExplanationTask.prepare(config, first, classifier, candidates, target, folder, device, display, budget)
-    regions = task.regions
+    regions, _ = task.regions, task.truths  # their mistakes are found before the maps are computed
     maps = _in_time(lambda method: task.heat_maps(method), config.methods, left_out)
     checked = maps if config.checks else ()
     of_channels = {}
@@ -285,6 +291,8 @@ def save_explanation(
         _mean_maps(task, METHODS[method], values[task.checked]).save(folder.means(method))
     if regions:
         _write_regions(task, regions, maps)
+    if task.truths is not None:
+        _write_localisation(task, task.truths, maps)
     if channels is not None:
         _write_channels(task, channels)
     if reports:
@@ -312,7 +320,8 @@ def _remove_earlier(folder: ExplanationFolder) -> None:
     folder.remove_displayed()
     for path in (folder.maps, folder.folder / "means", folder.figures):
         remove_files(path, (".npz", ".png", ".svg", ".nii", ".nii.gz"))
-    for path in (folder.report, folder.checks, folder.regions, folder.channels, folder.channel_maps):
+    tables = (folder.regions, folder.localisation, folder.localisation_by_image, folder.channels)
+    for path in (folder.report, folder.checks, *tables, folder.channel_maps):
         path.unlink(missing_ok=True)
 
 
@@ -390,6 +399,19 @@ def _write_regions(task: ExplanationTask, regions: Regions, maps: Mapping[str, n
     table = pd.concat(tables, ignore_index=True)
     columns = ["method", *[name for name in table.columns if name != "method"]]
     write_csv(table[columns], task.folder.regions, float_format="%.6g")
+
+
+def _write_localisation(task: ExplanationTask, truths: np.ndarray, maps: Mapping[str, np.ndarray]) -> None:
+    table = task.localisation_table(maps, truths)
+    write_csv(table, task.folder.localisation_by_image, float_format="%.6g")
+    subjects = [manifest.table["subject"].iloc[0] for manifest in task.selected.manifests[task.checked]]
+    Localisation.from_table(
+        table,
+        target=str(task.target),
+        without_truth=len(truths) - table["sample"].nunique(),
+        unit="image" if pd.isna(subjects).any() else "subject",
+        bootstrap=BootstrapConfig(seed=task.config.settings.seed),
+    ).save(task.folder.localisation)
 
 
 def _write_channels(task: ExplanationTask, attributions: np.ndarray) -> None:
