@@ -153,7 +153,13 @@ CASES = {
         truth="{subject}.npy",
     ),
     "tumours": Case(tumours, "true", 96, {"training.epochs": 20, "split.unit": "image", "split.test": 0.15}),
-    "glioma": Case(glioma, LESION, 64, {"training.epochs": 40}, folds=3),
+    "glioma": Case(
+        glioma,
+        LESION,
+        64,
+        {"training.epochs": 40, "data.columns.session": "slice", "data.label_changes": "each"},
+        folds=3,
+    ),
 }
 
 
