@@ -58,7 +58,7 @@ YARDSTICKS = {
         0.731,
     ),
     "adrenalmnist3d": Yardstick(
-        ("shape-masks", "random-convolutions-masks", "small-cnn3d-masks"),
+        ("shape-masks", "shape-convolutions-masks", "small-cnn3d-masks"),
         (
             ("ResNet-18, 3D", 0.827, 0.721),
             ("ResNet-18, ACS", 0.839, 0.754),

@@ -8,7 +8,7 @@ from gyrus.auto.candidates import CANDIDATES
 from gyrus.auto.fingerprint import Fingerprint, Machine
 from gyrus.auto.plan import AutoOptions, Plan, make_plan, planned_pieces
 from gyrus.errors import ConfigError, DataError, UnknownNameError
-from gyrus.workflows.experiment_config import ExperimentConfig
+from gyrus.workflows.experiment_config import ExperimentConfig, load_config
 
 HEADS = Fingerprint(
     data="heads",
@@ -47,6 +47,8 @@ def volumetry(monkeypatch):
     monkeypatch.setattr("gyrus.auto.candidates.volumetry_installed", lambda: True)
 
 
+MASKS = {**WHOLE, "shows": None, "registered": None, "masks": True}
+
 ALWAYS = {"linear-voxels", "svm-voxels", "random-convolutions"}
 TISSUE = {"tissue-fractions", "linear-tissue-maps", "trees-tissue-maps"}
 
@@ -63,7 +65,7 @@ TISSUE = {"tissue-fractions", "linear-tissue-maps", "trees-tissue-maps"}
         ({"subjects": 24, "classes": {"a": 12, "b": 12}}, ALWAYS | TISSUE),
         ({"table_columns": ("age",)}, ALWAYS | TISSUE | {"table", "fluid-cnn", "slice-cnn", "volume-cnn"}),
         (TABLE, {"table"}),
-        ({**WHOLE, "masks": True}, ALWAYS | {"shape", "volume-cnn"}),
+        (MASKS, {"linear-voxels", "svm-voxels", "shape", "shape-convolutions", "volume-cnn"}),
     ],
 )
 def test_candidates_follow_the_data(facts, used):
@@ -79,6 +81,15 @@ def test_candidates_follow_the_data(facts, used):
         )
         if each.name in ALWAYS and facts is FLAT:
             assert each.settings.data.stack is None
+
+
+@pytest.mark.parametrize(("side", "network"), [(28, "small-cnn2d"), (224, "dementia-baseline")])
+def test_single_images_get_recipes_for_single_images(side, network):
+    single = {"images_per_subject": (1, 1.0, 1), "sizes": ((28, 28), (side, side))}
+    plan = make_plan(replace(HEADS, **FLAT, **single), AutoOptions())
+    found = {each.name: each.settings.model for each in plan.used}
+    assert found["random-convolutions"] == load_config("random-convolutions-images").model
+    assert found["slice-cnn"] == load_config(network).model
 
 
 @pytest.mark.parametrize(

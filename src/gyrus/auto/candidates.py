@@ -21,6 +21,9 @@ LOGISTIC = "logistic-regression"
 FEW_PEOPLE = 30
 """Subjects below which no network is trained."""
 
+SMALL_IMAGE = 64
+"""Rows and columns of a small image, at most."""
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -53,6 +56,16 @@ def _enough_for_network(fingerprint: Fingerprint) -> str:
     if fingerprint.units >= FEW_PEOPLE:
         return ""
     return f"{fingerprint.units} subjects are too few for a network; {FEW_PEOPLE} are needed"
+
+
+def _single_images(fingerprint: Fingerprint) -> bool:
+    """Whether there is one image of each subject."""
+    return fingerprint.kind == "slices" and fingerprint.images_per_subject[-1] == 1
+
+
+def _small_images(fingerprint: Fingerprint) -> bool:
+    """Whether there is one small image of each subject."""
+    return _single_images(fingerprint) and max(fingerprint.sizes[-1]) <= SMALL_IMAGE
 
 
 def _table(fingerprint: Fingerprint) -> tuple[bool, str]:
@@ -92,6 +105,8 @@ def _region_volumes(fingerprint: Fingerprint) -> tuple[bool, str]:
 def _random_convolutions(fingerprint: Fingerprint) -> tuple[bool, str]:
     if fingerprint.kind == "table":
         return False, "there are no images"
+    if fingerprint.masks:
+        return False, "used together with shape (shape-convolutions)"
     return True, "features that need neither registration nor training"
 
 
@@ -99,6 +114,11 @@ def _shape(fingerprint: Fingerprint) -> tuple[bool, str]:
     if not fingerprint.masks:
         return False, "the images are no masks"
     return True, "the volumes are masks: they differ in size and shape only"
+
+
+def _shape_convolutions(fingerprint: Fingerprint) -> tuple[bool, str]:
+    used, reason = _shape(fingerprint)
+    return used, "random kernels find details that measures of shape miss" if used else reason
 
 
 def _pretrained(fingerprint: Fingerprint) -> tuple[bool, str]:
@@ -111,6 +131,8 @@ def _slice_cnn(fingerprint: Fingerprint) -> tuple[bool, str]:
     if fingerprint.kind != "slices":
         return False, "the data are volumes" if fingerprint.kind == "volumes" else "there are no images"
     why_not = _enough_for_network(fingerprint)
+    if _small_images(fingerprint):
+        return not why_not, why_not or "single small images, which a small network with augmentation suits"
     return not why_not, why_not or "each slice is a sample; slices are pooled by subject"
 
 
@@ -118,7 +140,8 @@ def _volume_cnn(fingerprint: Fingerprint) -> tuple[bool, str]:
     if fingerprint.kind == "table":
         return False, "there are no images"
     why_not = _needs_volumes(fingerprint) or _enough_for_network(fingerprint)
-    return not why_not, why_not or "32 slices of each scan as one small volume"
+    suits = "each mask as one small volume" if fingerprint.masks else "32 slices of each scan as one small volume"
+    return not why_not, why_not or suits
 
 
 def _fluid_cnn(fingerprint: Fingerprint) -> tuple[bool, str]:
@@ -209,14 +232,29 @@ CANDIDATES: dict[str, Candidate] = {
         False,
         _random_convolutions,
         lambda fingerprint: (
-            ("random-convolutions-masks", {}) if fingerprint.masks else _classical("random-convolutions")(fingerprint)
+            ("random-convolutions-images", {})
+            if _single_images(fingerprint)
+            else _classical("random-convolutions")(fingerprint)
         ),
+    ),
+    "shape-convolutions": Candidate(
+        "Logistic regression on shape and random convolutions of masks",
+        42,
+        False,
+        _shape_convolutions,
+        _recipe("shape-convolutions-masks"),
     ),
     "pretrained-features": Candidate(
         "Logistic regression on features of a pretrained network", 50, False, _pretrained, _pretrained_config
     ),
     "fluid-cnn": Candidate("Small 3D CNN on maps of fluid", 60, True, _fluid_cnn, _recipe("small-cnn3d", _FLUID)),
-    "slice-cnn": Candidate("Small 2D CNN on slices", 65, True, _slice_cnn, _recipe("dementia-baseline")),
+    "slice-cnn": Candidate(
+        "Small 2D CNN on slices",
+        65,
+        True,
+        _slice_cnn,
+        lambda fingerprint: ("small-cnn2d" if _small_images(fingerprint) else "dementia-baseline", {}),
+    ),
     "volume-cnn": Candidate(
         "Small 3D CNN",
         70,

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gyrus.errors import ConfigError
-from gyrus.inference.features.base import BLOCK, FitSettings, Floats, NetworkInput, Samples
+from gyrus.inference.features.base import FitSettings, Floats, NetworkInput, Samples
 from gyrus.inference.features.grid import Grid, OnGrid
 from gyrus.models.options import FeatureKind
 from gyrus.text import counted
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 KERNELS_AT_ONCE = 32
 """Kernels whose responses to a few images are computed together."""
+
+RESPONSES_AT_ONCE = 2**21
+"""Voxels of the responses that are computed together: few enough for the cache of a processor."""
 
 CLEARANCE = 1e-3
 """Thresholds are above the quantile by this fraction of the standard deviation of the responses. The responses to a
@@ -105,7 +108,7 @@ class RandomConvolutions(OnGrid):
     def features(self, samples: Samples) -> Floats:
         """Maximum and proportion above the threshold, for each region and kernel."""
         images = self._images(samples)
-        step = max(1, BLOCK // (KERNELS_AT_ONCE * int(np.prod(self.grid.cells))))
+        step = max(1, RESPONSES_AT_ONCE // (KERNELS_AT_ONCE * int(np.prod(self.grid.cells))))
         return np.concatenate([self._summaries(images[start : start + step]) for start in range(0, len(images), step)])
 
     def _summaries(self, images: npt.NDArray[np.float32]) -> Floats:
