@@ -20,7 +20,7 @@ manifest = gyrus.scan("slices")
 manifest
 
 # %%
-gyrus.split(manifest)
+gyrus.split(manifest, gyrus.SplitConfig(test=0.35))
 
 # %% [markdown]
 # ## Train

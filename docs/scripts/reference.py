@@ -55,14 +55,14 @@ def all_commands(command: Any, name: str) -> Iterator[tuple[str, Any]]:
 
 
 def option_row(parameter: Any) -> tuple[object, ...]:
-    """Names, type, default and meaning of an option."""
+    """Names, meaning, type and default of an option; the meaning comes second, so that a phone shows it."""
     names = ", ".join(f"`{name}`" for name in (*parameter.opts, *parameter.secondary_opts))
     kind = "" if parameter.is_flag else kind_of(parameter.type_descriptor.annotation)
     if parameter.multiple:
         kind = kind.removeprefix("1 x ") + ", repeatable"
     default = parameter.default
     has_default = default is not None and default not in ((), []) and not callable(default) and not parameter.is_flag
-    return names, kind, f"`{default}`" if has_default else "", parameter.help or ""
+    return names, parameter.help or "", kind, f"`{default}`" if has_default else ""
 
 
 def commands() -> str:
@@ -79,7 +79,7 @@ def commands() -> str:
             rows = [(f"`{each.name}`", getattr(each, "help", "") or "") for each in arguments]
             parts.append(table(("argument", "meaning"), rows))
         if options:
-            parts.append(table(("option", "value", "default", "meaning"), [option_row(each) for each in options]))
+            parts.append(table(("option", "meaning", "value", "default"), [option_row(each) for each in options]))
     return "\n".join(parts)
 
 
@@ -195,7 +195,7 @@ def config_rows(section: type[BaseModel], prefix: str) -> Iterator[tuple[str, st
         path = f"{prefix}{name}"
         found = sections_of(field.annotation)
         kind, meaning = kind_of(field.annotation) + limits_of(field), meaning_of(section, name, field, found)
-        rows.append((f"`{path}`", kind, default_of(field), meaning))
+        rows.append((f"`{path}`", meaning, kind, default_of(field)))
         inside += [(path, each, choice_of(each, found)) for each in found]
     yield prefix.rstrip("."), first_line(section), rows
     for path, each, choice in inside:
@@ -217,7 +217,7 @@ def config() -> str:
         if heading in seen:
             continue
         seen.add(heading)
-        parts += [f"## {heading or 'Top level'}\n", f"{text}\n", table(("field", "type", "default", "meaning"), rows)]
+        parts += [f"## {heading or 'Top level'}\n", f"{text}\n", table(("field", "meaning", "type", "default"), rows)]
     return "\n".join(parts)
 
 

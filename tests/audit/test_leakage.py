@@ -199,6 +199,7 @@ def test_a_given_split_leaks_where_subjects_are_in_both_subsets() -> None:
     [finding] = leakage_module.check(context_of("tttttteeeeee", subjects))
     assert (finding.check, finding.severity) == ("leakage", "error")
     assert finding.verdict.startswith("The split leaks: 2 of the 4 subjects in the test set are also in the training")
+    assert finding.verdict.endswith("Make a new split by subject: --set split.method=holdout --subjects inferred.")
     assert finding.numbers["subjects in train and test"] == 2
     assert finding.numbers["subjects in test"] == 4
     assert finding.numbers["fraction of test images of these subjects"] == pytest.approx(4 / 6)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 import yaml
 
@@ -42,6 +44,32 @@ def test_what_the_run_does_not_have_is_not_claimed(finished_run) -> None:
     for number in ("15", "18", "27", "33", "34", "44"):  # only people, or another analysis, can answer these
         assert not items[number].answer
     assert any("no audit" in risk for risk in gyrus.checklist(finished_run).risks)
+
+
+def test_updating_hyperparameters_and_groups_are_claimed_as_far_as_the_run_shows_them(finished_run) -> None:
+    items = {item.number: item for item in gyrus.checklist(finished_run).items}
+    for number in ("12f", "24"):
+        assert items[number].answer.startswith("The model was not updated after its evaluation.")
+        assert "threshold" not in items[number].answer
+    assert "learning rate" in items["12c"].answer
+    assert items["23a"].status == "partly from the run"
+
+
+def test_a_page_that_was_not_written_is_not_claimed(finished_run, tmp_path) -> None:
+    shutil.copytree(finished_run, tmp_path / "run", ignore=shutil.ignore_patterns("report.html"))
+    for run, shown in ((finished_run, True), (tmp_path / "run", False)):
+        items = {item.number: item for item in gyrus.checklist(run, "claim").items}
+        assert ("report.html" in items["39"].answer) == shown
+
+
+def test_subjects_inferred_from_pixels_are_named_at_the_partitions(finished_run, tmp_path) -> None:
+    shutil.copytree(finished_run, tmp_path / "run")
+    config = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text(encoding="utf-8"))
+    config["data"]["subjects"] = "inferred"
+    (tmp_path / "run" / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+    items = {item.number: item for item in gyrus.checklist(tmp_path / "run", "claim").items}
+    for number in ("19", "20"):
+        assert "inferred from the pixels, so one person may be several" in items[number].answer
 
 
 def test_a_word_document_holds_the_same_items(finished_run, tmp_path) -> None:

@@ -128,12 +128,14 @@ def _given_split(context: AuditContext, train: Rows, test: Rows) -> Finding:
         return Finding("leakage", "ok", verdict, numbers)
     samples = context.manifest.table["sample"].to_numpy()
     flags = tuple(Flag(str(samples[row]), "its subject is also in the training set") for row in concerned)
+    known = context.manifest.subject_kind in ("subject", "scan")
+    way = "--set split.method=holdout" + ("" if known else " --subjects inferred")
     verdict = (
         f"The split leaks: {len(shared):,} of the {counted(tested, 'subject')} in the test set "
         f"{'is' if len(shared) == 1 else 'are'} also in the training set ({_percent(len(concerned) / len(test))} of "
         f"the test images). Accuracy of a nearest-neighbour classifier on raw pixels: {_percent(scored.accuracy)}; "
-        f"without training images of the same subject: {_percent(scored.other_subjects)}. Split by subject "
-        "(--split-unit subject, without the given subsets)."
+        f"without training images of the same subject: {_percent(scored.other_subjects)}. Make a new "
+        f"split by subject: {way}."
     )
     return Finding("leakage", "error", verdict, numbers, flags)
 

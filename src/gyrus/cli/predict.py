@@ -54,7 +54,10 @@ def predict(
     from gyrus.text import counted
 
     if out is None and dicom_sr is None:
-        raise ConfigError("Give --out FILE for a table, --dicom-sr FOLDER for DICOM Structured Reports, or both.")
+        raise ConfigError(
+            "Give --out FILE for a table, for example --out predictions.csv; --dicom-sr FOLDER for DICOM Structured "
+            "Reports; or both."
+        )
     written = f": {out}" if out else ""
     if is_bundle(run):
         from gyrus.workflows.predict_bundle import refuse_options_of_runs

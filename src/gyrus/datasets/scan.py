@@ -45,7 +45,7 @@ from gyrus.datasets.sources import bids, caps, datalist, hdf5, huggingface, id_t
 from gyrus.datasets.sources import dicom_series as dicom
 from gyrus.datasets.sources.accounting import count_files
 from gyrus.datasets.sources.channels import group_channels, list_given_files
-from gyrus.datasets.sources.class_folders import list_images, list_volumes, walk
+from gyrus.datasets.sources.class_folders import is_archive, list_images, list_volumes, walk
 from gyrus.datasets.sources.listing import Listing, Progress, ScanRequest
 from gyrus.datasets.sources.people_table import ROW_DIGEST, list_people
 from gyrus.datasets.sources.scan_evidence import reason_to_doubt
@@ -341,6 +341,8 @@ def _recognise(path: str | Path, request: ScanRequest) -> str:
         if caps.is_table_of_caps(place):
             return "caps"
         return "ids" if id_table.has_ids(place, request) else "table"
+    if is_archive(place.name):
+        raise DataError(f"{place} is an archive. Unpack it, and give the path of the folder.")
     known = {
         "images": IMAGE_EXTENSIONS,
         "volumes": FORMATS,

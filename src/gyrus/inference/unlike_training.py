@@ -452,7 +452,7 @@ class LikenessSummary(Saved):
         of = counted(self.count, "subject" if self.by_subject else "image")
         chance = f"p up to {self.alarm:.2g}; about {self.alarm * self.count:.1f} expected by chance"
         found = f"Unlike the training data: {self.unlike} of {of} ({chance})."
-        where = [f"{PARTS[name]} {number}" for name, number in self.parts.items() if number]
+        where = [f"{PARTS[name]} ({number})" for name, number in self.parts.items() if number]
         found += f" They differ most in: {', '.join(where)}." if where else ""
         smallest = smallest_p_value(self.reference_count)
         if smallest > ALARM:

@@ -310,7 +310,12 @@ def missing_words(facts: Facts) -> str:
 
 
 def _partitions(facts: Facts) -> str:
-    return f"{_lines(split_facts(facts.results.split))}."
+    return f"{_lines(split_facts(facts.results.split))}.{_inferred(facts)}"
+
+
+def _inferred(facts: Facts) -> str:
+    inferred = facts.section("data").get("subjects") == "inferred"
+    return " Subjects were inferred from the pixels, so one person may be several of them." if inferred else ""
 
 
 def _disjoint(facts: Facts) -> str:
@@ -322,13 +327,16 @@ def _disjoint(facts: Facts) -> str:
         for number, one in enumerate(SUBSETS)
         for other in SUBSETS[number + 1 :]
     }
-    inferred = facts.section("data").get("subjects") == "inferred"
-    source = " Subjects were inferred from the pixels." if inferred else ""
-    return f"Subjects in two subsets: {', '.join(f'{names}: {count}' for names, count in shared.items())}.{source}"
+    counts = ", ".join(f"{names}: {count}" for names, count in shared.items())
+    return f"Subjects in two subsets: {counts}.{_inferred(facts)}"
 
 
 def _model(facts: Facts) -> str:
     return f"{_lines(training_facts(facts.run.facts, facts.run.description))}."
+
+
+def _development(facts: Facts) -> str:
+    return f"{_model(facts)} {_training(facts)}"
 
 
 def _clusters(facts: Facts) -> str:
@@ -356,7 +364,12 @@ def _uncertainty(facts: Facts) -> str:
 
 def _calibration(facts: Facts) -> str:
     assessment = facts.results.assessment
-    return " ".join(assessment_sentences(assessment)[:3]) if assessment else ""
+    if not assessment:
+        return ""
+    count = 3 if assessment.after else 2
+    without = [note for note in assessment.notes if note.startswith("No calibration")]
+    sentences = ["The model was not updated after its evaluation.", *assessment_sentences(assessment)[:count], *without]
+    return " ".join(sentences)
 
 
 def _prediction(facts: Facts) -> str:
@@ -390,6 +403,9 @@ def _output(facts: Facts) -> str:
 
 
 def _differences(facts: Facts) -> str:
+    group = facts.section("split").get("group")
+    if facts.results.split.method == "leave-one-group-out":
+        return f"The test set is one group of the column {group}; no image of this group was used in training."
     if facts.results.split.method == "given":
         return "The training and test sets are those that came with the data."
     return "Training and test set are random parts of one data set, read and prepared in the same way."
@@ -459,9 +475,12 @@ def _unlike(facts: Facts) -> str:
     if not facts.run.likeness.is_file():
         return ""
     found = LikenessSummary.load(facts.run.likeness)
+    skipped = facts.section("data").get("on_bad_file") == "skip"
+    tested = "test subjects" if found.by_subject else "test images"
     return (
-        "Unreadable files are refused with a reason. Each prediction carries a p-value of being unlike the training "
-        f"data; {found.unlike} of {found.count} test subjects have one of at most {found.alarm:g}."
+        f"Unreadable files are {'left out and listed' if skipped else 'refused'} with a reason. Each prediction has a "
+        f"p-value of being unlike the training data; {found.unlike} of {found.count} {tested} have one of at most "
+        f"{found.alarm:.2g}."
     )
 
 
@@ -528,8 +547,8 @@ def _explanation(facts: Facts) -> str:
 def _failures(facts: Facts) -> str:
     scores = facts.results.evaluation.headline
     wrong = sum(sum(row) - row[index] for index, row in enumerate(scores.confusion))
-    where = "confusion matrix and the most confident wrong predictions are in report.html"
-    return f"{wrong} of {scores.count} wrong; {where}."
+    page = "; report.html shows the most confident wrong predictions" if facts.run.report.is_file() else ""
+    return f"{wrong} of {scores.count} wrong; the confusion matrix is in metrics.json{page}."
 
 
 def _nothing(facts: Facts) -> str:  # noqa: ARG001
@@ -543,6 +562,7 @@ ANSWERS: dict[str, Callable[[Facts], str]] = {
     "clusters": _clusters,
     "code": _code,
     "data": _data,
+    "development": _development,
     "differences": _differences,
     "disjoint": _disjoint,
     "ensemble": _nothing,

@@ -135,6 +135,15 @@ def test_a_folder_without_images_is_refused_with_its_contents(tmp_path: Path) ->
         scan(tmp_path)
 
 
+def test_archives_are_to_be_unpacked(tmp_path: Path) -> None:
+    (tmp_path / "Archive.ZIP").write_bytes(b"PK")
+
+    with pytest.raises(DataError, match=r"no image in .*\(but 1 x \.zip\)\. Unpack the archives first"):
+        scan(tmp_path)
+    with pytest.raises(DataError, match=r"Archive\.ZIP is an archive\. Unpack it, and give the path of the folder"):
+        scan(tmp_path / "Archive.ZIP")
+
+
 def test_a_flat_folder_has_no_labels(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no folders of classes"):
         scan(write_images(tmp_path, "x.png", "y.png"))

@@ -71,7 +71,8 @@ def _list_files(
         others = Counter(PurePosixPath(name).suffix.lower() or "no extension" for name in found)
         counts = ", ".join(f"{count} x {extension}" for extension, count in others.most_common(3))
         but = f" (but {counts})" if counts else ""
-        raise DataError(f"There is no {noun} in {path}{but}. Extensions: {', '.join(extensions)}.")
+        unpack = " Unpack the archives first." if any(is_archive(name) for name in found) else ""
+        raise DataError(f"There is no {noun} in {path}{but}.{unpack} Extensions: {', '.join(extensions)}.")
     chosen = [name for name in wanted if request.wants(name)]
     if not chosen:
         raise DataError(
@@ -137,6 +138,11 @@ def walk(root: Path, *, hidden: bool = False) -> Iterator[str]:
                 continue
             below = PurePosixPath(Path(folder).relative_to(root).as_posix())
             yield from (str(below / name) for name in files)
+
+
+def is_archive(name: str) -> bool:
+    """Whether the extension is that of an archive of files."""
+    return name.lower().endswith((".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".7z", ".rar"))
 
 
 def is_text(name: str) -> bool:
