@@ -28,10 +28,10 @@ KERNELS_AT_ONCE = 32
 RESPONSES_AT_ONCE = 2**21
 """Voxels of the responses that are computed together: few enough for the cache of a processor."""
 
-CLEARANCE = 1e-3
-"""Thresholds are above the quantile by this fraction of the standard deviation of the responses. The responses to a
-background of one gray value are equal up to rounding, which differs between programs and processors: a threshold among
-them would count the background as above or not by chance."""
+MARGIN = 1e-4
+"""Thresholds are above the quantile by this fraction of the largest response. The responses to a background of one gray
+value are equal up to rounding, which differs between programs and processors: a threshold among them would count the
+background as above or not by chance."""
 
 LONGEST_SIDE = {2: 64, 3: 32}
 """Random convolutions see images of at most so many voxels along each axis, by number of axes."""
@@ -44,7 +44,7 @@ class RandomConvolutions(OnGrid):
     ROCKET (Dempster, Petitjean and Webb 2020, https://arxiv.org/abs/1910.13051) in two and three dimensions: kernels of
     3 voxels along each axis with normal, centred weights and a random dilation. As in MiniRocket (Dempster, Schmidt and
     Webb 2021, https://arxiv.org/abs/2012.08791) a threshold is a random quantile of the responses of a training image.
-    It is raised by :data:`CLEARANCE`, because many quantiles are the response to a constant background.
+    It is raised by :data:`MARGIN`, because many quantiles are the response to a constant background.
 
     Attributes:
         grid: Blocks of voxels that are averaged before the convolutions.
@@ -99,7 +99,7 @@ class RandomConvolutions(OnGrid):
                 values = responses.flatten(2).numpy()  # (n, k, voxels)
                 for place, number in enumerate(numbers):
                     of_one = values[chosen[number], place]
-                    found[number] = np.quantile(of_one, quantiles[number]) + CLEARANCE * of_one.std()
+                    found[number] = np.quantile(of_one, quantiles[number]) + MARGIN * np.abs(of_one).max()
         return found
 
     def _images(self, samples: Samples) -> npt.NDArray[np.float32]:
