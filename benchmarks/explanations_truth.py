@@ -1,7 +1,7 @@
 """Which heat maps find a lesion or tumour whose place is known, and whether the verdict of the checks predicts it.
 
     python benchmarks/explanations_truth.py --out runs/truth [--data phantom-bright,phantom-faint,tumours,glioma]
-        [--tumours DIR] [--glioma DIR] [--methods grad-cam,occlusion,...] [--images 40] [--seed 0]
+        [--tumours DIR] [--glioma DIR] [--methods grad-cam,occlusion,...] [--images 40] [--minutes 10] [--seed 0]
 
 Each data set trains the recipe ``small-cnn2d`` (three convolutions, averaged over the image) and explains images that
 it was not trained on:
@@ -194,6 +194,7 @@ def explain(run: Run, case: Case, folder: Path, options: argparse.Namespace, out
         truth=str(folder / "truth" / case.truth),
         settings=gyrus.MethodSettings(seed=options.seed),
         device="cpu",
+        minutes=options.minutes,
     )
     fresh = folder / "fresh"
     found = gyrus.explain(run, [fresh] if fresh.exists() else (), config=config, out=out, display=gyrus.Terminal())
@@ -257,10 +258,12 @@ def show(rows: Sequence[Mapping[str, Any]]) -> None:
         is_method = one["map"] in METHODS
         cells = [METHODS[one["map"]].title if is_method else REFERENCES[one["map"]], interval(one, "energy")]
         cells += [interval(one, "energy_gain"), interval(one, "pointing"), interval(one, "pointing_gain")]
-        print("| " + " | ".join([*cells, one.get("verdict", ""), f"{one['score']:.2f}" if is_method else ""]) + " |")
-    methods = pd.DataFrame([one for one in rows if one["map"] in METHODS])
+        print(
+            "| " + " | ".join([*cells, one.get("verdict", ""), f"{one['score']:.2f}" if "score" in one else ""]) + " |"
+        )
+    methods = pd.DataFrame([one for one in rows if "score" in one])
     if len(methods) > 2:
-        print(f"\nRank correlation over the {len(methods)} methods with energy inside, and with the pointing game:")
+        print(f"\nRank correlation over {len(methods)} checked methods with energy inside, and with the pointing game:")
         for check in ("score", "over_edges", "weights", "stability"):
             found = [stats.spearmanr(methods[check], methods[measure])[0] for measure in ("energy", "pointing")]
             print(f"- {check}: {found[0]:.2f}, {found[1]:.2f}")
@@ -281,6 +284,7 @@ def main() -> None:
     parser.add_argument("--glioma", type=Path, help="folder of the glioma slices")
     parser.add_argument("--methods", default=QUICK)
     parser.add_argument("--images", type=int, default=40, help="images to explain, of each run")
+    parser.add_argument("--minutes", type=float, help="limit of each explanation; checks that exceed it are left out")
     parser.add_argument("--per-class", type=int, default=300, help="tumour slices of each class")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
