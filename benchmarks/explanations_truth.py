@@ -6,8 +6,8 @@
 Each data set trains the recipe ``small-cnn2d`` (three convolutions, averaged over the image) and explains images that
 it was not trained on:
 
-- ``phantom-bright``, ``phantom-faint``: heads without lesions against heads with one to three, brighter than all other
-  tissue, or no brighter than gray matter. The truth comes from the generator. Fresh heads with lesions are explained.
+- ``phantom-bright``, ``phantom-faint``: heads without lesions against heads with one to three, by 110 or 35 gray values
+  brighter than their surroundings. The truth comes from the generator. Fresh heads with lesions are explained.
 - ``phantom-3d``: the same as volumes.
 - ``tumours``: 2D slices with a box around each tumour, ``labels.csv`` with path, label, box_left, box_top, box_right,
   box_bottom; the classes are the kinds of tumour. Some of the slices; the test set of the split by image is explained.
