@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import gyrus
 from gyrus.cli.terminal import Terminal, console, display_of, table
 
@@ -24,6 +26,12 @@ def test_progress_goes_to_standard_error(capsys):
     assert captured.out == ""
     assert captured.err.startswith("Reading [x]\n")
     assert display_of(quiet=True) is gyrus.SILENT
+
+
+def test_in_a_notebook_messages_are_no_errors(capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ipykernel", object())
+    Terminal().say("Reading")
+    assert capsys.readouterr() == ("Reading\n", "")
 
 
 def test_hostile_names_do_not_reach_the_terminal_as_markup_or_escapes(capsys):

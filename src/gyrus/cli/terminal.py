@@ -38,11 +38,15 @@ console = Output()
 
 
 class Terminal:
-    """Shows progress on standard error, so that standard output holds results only."""
+    """Shows progress on standard error, so that standard output holds results only; in a notebook on standard output.
+
+    Jupyter shows standard error on red, as an error.
+    """
 
     def say(self, text: str) -> None:
         """Show a line, above the bar where there is one: rich redirects standard error while it shows a bar."""
-        print(visible(text, keep="\n\t"), file=sys.stderr, flush=True)
+        stream = sys.stdout if "ipykernel" in sys.modules else sys.stderr
+        print(visible(text, keep="\n\t"), file=stream, flush=True)
 
     @contextmanager
     def progress(self, title: str) -> Iterator[Callable[[int, int], None]]:
