@@ -115,6 +115,7 @@ class RandomKernels(FeatureLayer):
         dilations: Of each kernel.
         thresholds: Of each kernel.
         regions: Regions along each axis.
+        ramp: Width of the step at a threshold, as a fraction of the norm of the kernel; 0 for a hard threshold.
     """
 
     differentiable = False
@@ -126,6 +127,7 @@ class RandomKernels(FeatureLayer):
         dilations: npt.NDArray[np.int64],
         thresholds: npt.NDArray[np.float32],
         regions: int,
+        ramp: float = 0.0,
     ) -> None:
         super().__init__()
         self.means = means
@@ -139,6 +141,10 @@ class RandomKernels(FeatureLayer):
         self.kernels = nn.ParameterList([nn.Parameter(torch.from_numpy(kernels[group])) for group in places])
         self.register_buffer("thresholds", torch.from_numpy(thresholds.copy()))
         self.thresholds: Tensor
+        norms = np.sqrt((kernels.reshape(len(kernels), -1) ** 2).sum(axis=1))
+        self.register_buffer("widths", torch.from_numpy((ramp * norms).astype(np.float32)))
+        self.widths: Tensor
+        self.is_hard = not ramp
         # Regions are those of adaptive pooling.
         self.regions = [
             [(number * length // regions, -(-(number + 1) * length // regions)) for number in range(regions)]
@@ -162,8 +168,12 @@ class RandomKernels(FeatureLayer):
         dims = tuple(range(2, cells.ndim))
         largest, proportions = [], []
         for numbers, responses in self.responses(cells):
-            thresholds = self.thresholds[numbers.start : numbers.stop].reshape(-1, *[1] * len(dims))
-            above = (responses > thresholds).to(responses.dtype)
+            thresholds, widths = (
+                each[numbers.start : numbers.stop].reshape(-1, *[1] * len(dims))
+                for each in (self.thresholds, self.widths)
+            )
+            over = responses - thresholds
+            above = (over > 0).to(responses.dtype) if self.is_hard else (over / widths + 0.5).clamp(0, 1)
             largest.append(torch.stack([each.amax(dims) for each in self._parts(responses)], 2))
             proportions.append(torch.stack([each.mean(dims) for each in self._parts(above)], 2))
         return torch.cat([torch.cat(largest, 1).flatten(1), torch.cat(proportions, 1).flatten(1)], 1)

@@ -28,10 +28,10 @@ KERNELS_AT_ONCE = 32
 RESPONSES_AT_ONCE = 2**21
 """Voxels of the responses that are computed together: few enough for the cache of a processor."""
 
-MARGIN = 1e-4
-"""Thresholds are above the quantile by this fraction of the largest response. The responses to a background of one gray
-value are equal up to rounding, which differs between programs and processors: a threshold among them would count the
-background as above or not by chance."""
+RAMP = 0.01
+"""Width of the step at a threshold, as a fraction of the norm of the kernel: a voxel within it counts in part. Rounding
+differs between programs and processors, and would decide about voxels at a hard threshold, such as all of a background
+of one gray value."""
 
 LONGEST_SIDE = {2: 64, 3: 32}
 """Random convolutions see images of at most so many voxels along each axis, by number of axes."""
@@ -44,7 +44,7 @@ class RandomConvolutions(OnGrid):
     ROCKET (Dempster, Petitjean and Webb 2020, https://arxiv.org/abs/1910.13051) in two and three dimensions: kernels of
     3 voxels along each axis with normal, centred weights and a random dilation. As in MiniRocket (Dempster, Schmidt and
     Webb 2021, https://arxiv.org/abs/2012.08791) a threshold is a random quantile of the responses of a training image.
-    It is raised by :data:`MARGIN`, because many quantiles are the response to a constant background.
+    The step at the threshold is a ramp.
 
     Attributes:
         grid: Blocks of voxels that are averaged before the convolutions.
@@ -53,6 +53,7 @@ class RandomConvolutions(OnGrid):
         kernels: float32 (kernels, C, 3, ...), in order of dilation.
         dilations: Of each kernel, (kernels,).
         thresholds: Of each kernel, float32 (kernels,).
+        ramp: Width of the step at a threshold, as a fraction of the norm of the kernel; 0 in runs of earlier versions.
     """
 
     kind: ClassVar[FeatureKind] = "random-convolutions"
@@ -63,6 +64,7 @@ class RandomConvolutions(OnGrid):
     kernels: npt.NDArray[np.float32]
     dilations: npt.NDArray[np.int64]
     thresholds: npt.NDArray[np.float32]
+    ramp: float = RAMP
 
     @classmethod
     def fit(cls, samples: Samples, settings: FitSettings) -> RandomConvolutions:
@@ -98,8 +100,7 @@ class RandomConvolutions(OnGrid):
             for numbers, responses in self._kernels.responses(torch.from_numpy(images)):
                 values = responses.flatten(2).numpy()  # (n, k, voxels)
                 for place, number in enumerate(numbers):
-                    of_one = values[chosen[number], place]
-                    found[number] = np.quantile(of_one, quantiles[number]) + MARGIN * np.abs(of_one).max()
+                    found[number] = np.quantile(values[chosen[number], place], quantiles[number])
         return found
 
     def _images(self, samples: Samples) -> npt.NDArray[np.float32]:
@@ -122,7 +123,7 @@ class RandomConvolutions(OnGrid):
         from gyrus.models.feature_layers import BlockMeans, RandomKernels
 
         means = BlockMeans(self.grid.image, self.grid.cells)
-        return RandomKernels(means, self.kernels, self.dilations, self.thresholds, self.regions)
+        return RandomKernels(means, self.kernels, self.dilations, self.thresholds, self.regions, self.ramp)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -147,6 +148,7 @@ class RandomConvolutions(OnGrid):
             "grid": asdict(self.grid),
             "normalisation": asdict(self.normalisation),
             "regions": self.regions,
+            "ramp": self.ramp,
         }
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
@@ -174,4 +176,5 @@ class RandomConvolutions(OnGrid):
             kernels,
             dilations,
             thresholds,
+            float(saved.get("ramp", 0.0)),
         )
