@@ -32,6 +32,8 @@ def test_a_set_of_medmnist_split_by_image(tmp_path):
     assert sorted(saved.table["sample"]) == [f"test/{number:06}.png" for number in range(10)]
     assert result.baselines is not None
     assert result.evaluation.warning
+    assert "neither holds for unseen subjects" in result.text()
+    assert "honest" not in result.text()
 
 
 def test_if_the_time_is_over_early_the_finished_folds_are_the_classifier(phantom_folder, tmp_path, monkeypatch):

@@ -75,13 +75,17 @@ class AutoResult:
         score = self.evaluation.headline.metrics[metric]
         parts = ", ".join(f"{name} ({weight:.2f})" for name, weight in final.members.items())
         what = title_of(final.chosen) + (f": {parts}" if final.chosen == STACK else f" ({final.chosen})")
-        curse = final.scores[final.chosen]
+        curse = f"{METRICS[metric].title} in the choice: {final.scores[final.chosen]:.2f}."
+        quote = (
+            f"The score of the whole procedure is {score.text(2)}; neither holds for unseen subjects."
+            if self.evaluation.warning
+            else f"Quote the honest score, {score.text(2)}: a score that chose is too high."
+        )
         return (
             *against_best_baseline(self.evaluation, self.baselines, metric),
             *verdict(self.evaluation, self.baselines),
             f"Classifier: {what}; {final.reason}.",
-            f"{METRICS[metric].title} in the choice: {curse:.2f}. Quote the honest score, {score.text(2)}: a score "
-            "that chose is too high.",
+            f"{curse} {quote}",
         )
 
     def text(self) -> str:

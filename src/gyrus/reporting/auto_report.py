@@ -100,9 +100,9 @@ def draw_auto(
         return drawings
     first = Drawing(
         "candidates",
-        "Candidates and the honest score",
+        "Candidates and the whole procedure",
         f"Grey: {metric} of each candidate in the choice of the classifier, on subjects that it was not trained on. "
-        "The best of several scores is too high. Blue: the honest score of the whole procedure, with its interval.",
+        "The best of several scores is too high. Blue: the score of the whole procedure, with its interval.",
         candidates_figure(scored, honest, metric),
     )
     return [first, *drawings]
@@ -122,7 +122,7 @@ def candidates_figure(candidates: Sequence[CandidateRow], honest: Estimate, metr
             chosen = each.state in ("chosen", "member")
             axes.plot([each.score or 0.0], [height], "o", color=INK if chosen else MUTED, markersize=5 if chosen else 4)
         names = [f"{each.name} (chosen)" if each.state == "chosen" else each.name for each in candidates]
-        axes.set_yticks(range(len(candidates) + 1), ["honest score", *names])
+        axes.set_yticks(range(len(candidates) + 1), ["whole procedure", *names])
         values = [each.score for each in candidates if each.score is not None]
         values += [value for value in (honest.low, honest.high, honest.value) if value is not None]
         low, high = min(values, default=0.0), max(values, default=1.0)
