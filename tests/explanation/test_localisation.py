@@ -102,8 +102,8 @@ def test_gains_are_over_the_best_reference_of_each_measure() -> None:
     gains = {name: (scores[name].pointing_gain, scores[name].energy_gain) for name in ("occlusion", "grad-cam")}
     assert [gain.value for gain in gains["occlusion"] if gain] == pytest.approx([0, 1 - best])
     assert [gain.value for gain in gains["grad-cam"] if gain] == pytest.approx([-1, -best])
-    assert found.sentences[0].endswith("than for any map that needs no network: Occlusion.")
-    assert found.sentences[1].endswith("for no method.")
+    assert found.sentences[0].endswith("than every map that needs no network: Occlusion.")
+    assert found.sentences[1].endswith(": none.")
     assert Localisation.from_document(found.to_document()) == found
 
 

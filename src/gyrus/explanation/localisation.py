@@ -233,9 +233,10 @@ class Localisation(Saved):
         energy = [METHODS[score.map].title for score in self.methods if _above(score.energy_gain)]
         pointing = [METHODS[score.map].title for score in self.methods if _above(score.pointing_gain)]
         return (
-            f"Against the truth of {self.images} images ({100 * self.area:.1f} % of the image): more of the "
-            f"attribution lies inside than for any map that needs no network: {', '.join(energy) or 'for no method'}.",
-            f"The maximum lies inside more often than for any such map: {', '.join(pointing) or 'for no method'}.",
+            f"Methods with more attribution inside the truth ({100 * self.area:.1f} % of the image, {self.images} "
+            f"images) than every map that needs no network: {', '.join(energy) or 'none'}.",
+            "Methods whose maximum lies inside more often than that of every such map: "
+            f"{', '.join(pointing) or 'none'}.",
         )
 
 
