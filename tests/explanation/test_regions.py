@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from gyrus.errors import DataError
+from gyrus.explanation.heat_map_coordinates import Placement
 from gyrus.explanation.regions import Atlas, estimate_brain, fraction_inside, region_table
 from gyrus.imaging.volume_formats import read_volume
 from gyrus.synthetic.phantom import generate
@@ -76,6 +77,14 @@ def test_regions_add_up() -> None:
 def test_regions_on_another_grid_are_refused() -> None:
     with pytest.raises(DataError, match=r"the shape \(3, 3\), but the maps have \(4, 4\)"):
         region_table(np.zeros((2, 4, 4)), np.zeros((3, 3), int))
+
+
+def test_an_array_of_regions_is_on_the_grid_of_the_images(tmp_path: Path) -> None:
+    labels = np.arange(24).reshape(2, 3, 4)
+    np.save(tmp_path / "s1.npy", labels)
+    placement = Placement(np.eye(4), labels.shape)
+    read = Atlas(str(tmp_path / "{sample}.npy")).labels("s1.png", None, placement, labels.shape, None)
+    np.testing.assert_array_equal(read, labels)
 
 
 @pytest.mark.parametrize(

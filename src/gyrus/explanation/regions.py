@@ -195,7 +195,7 @@ class Atlas:
         path = self.file(sample, subject)
         if not path.is_file():
             raise DataError(f"No regions for {sample}: {path} does not exist.")
-        if is_volume(path.name):
+        if is_volume(path.name) and path.suffix != ".npy":  # an array has no position in the scanner
             return _from_volume(path, placement, network, affine)
         labels = np.load(path, allow_pickle=False) if path.suffix == ".npy" else np.asarray(Image.open(path))
         if labels.shape != placement.shape:
