@@ -26,6 +26,13 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 MADE = "<!-- Written by docs/scripts/examples.py. -->\n"
+VIEWER = """## A volume in the viewer
+
+![The axial, coronal and sagittal plane of a synthetic head, with a slider for each](../images/viewer.png)
+
+The page of [gyrus serve](../serving.md) shows a volume in three planes. `docs/scripts/viewer.py` made the picture
+with a browser; it is not run with this page.
+"""
 PICTURE = re.compile(r"!\[([^\]]*)\]\(([^)]+)\)")
 
 
@@ -123,6 +130,7 @@ def gallery(sources: list[Path], out: Path) -> None:
         code = text.split('"""', 2)[2].strip()
         alt = title.rstrip(".")
         parts += [f"## {alt}\n", f"![{alt}]({picture})\n", f"{caption}\n", f"```python\n{code}\n```\n"]
+    parts += [VIEWER]
     (out / "index.md").write_text("\n".join(parts), encoding="utf-8")
 
 

@@ -89,6 +89,10 @@ def _number(manifest: BundleManifest) -> dict[str, Any]:
     }
 
 
+_OTHER_RANGES = ("quadratic_kappa", "stage_error")
+"""Scores of ordered classes that may be below 0 or above 1, so that no bar from 0 to 1 shows them."""
+
+
 def _headline(evaluation: Evaluation | NumberEvaluation) -> list[dict[str, Any]]:
     scores = evaluation.headline
     about = {
@@ -98,11 +102,11 @@ def _headline(evaluation: Evaluation | NumberEvaluation) -> list[dict[str, Any]]
         "measured_on": subset_name(evaluation.subset),
     }
     if isinstance(scores, NumberScores):
-        titles, from_0_to_1 = number_headlines(), False
+        titles, other = number_headlines(), (*number_headlines(),)
     else:
-        titles, from_0_to_1 = headlines_of(scores), True
+        titles, other = headlines_of(scores), _OTHER_RANGES
     return [
-        {"title": title, **_estimate(scores.metrics[name]), **about, "from_0_to_1": from_0_to_1}
+        {"title": title, **_estimate(scores.metrics[name]), **about, "from_0_to_1": name not in other}
         for name, title in titles.items()
     ]
 
