@@ -85,7 +85,7 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     return root, "".join(printed)
 
 
-def _draw_nothing(_: object, target: Path | IO[str], **__: object) -> None:
+def _draw_nothing(_: object, target: Path | IO[str], *__: object, **___: object) -> None:
     nothing = '<svg xmlns="http://www.w3.org/2000/svg"></svg>'
     target.write_text(nothing) if isinstance(target, Path) else target.write(nothing)
 
