@@ -133,8 +133,7 @@ class Procedure:
                         f"measuring the volumes of {len(samples)} heads would take about {duration_text(needed)}, and "
                         f"its share of the time is {duration_text(share)}"
                     )
-                    self.budget.leave_out(REGION_VOLUMES, reason)
-                    self._say(f"{REGION_VOLUMES} is left out: {reason}")
+                    self.trainings.leave_out(REGION_VOLUMES, reason)
                     return
 
     def _fit_epochs(self, networks: list[str]) -> None:
@@ -157,8 +156,7 @@ class Procedure:
                     f"{pieces} trainings would take about {duration_text(needed)}, and its share of the time is "
                     f"{duration_text(share)}"
                 )
-                self.budget.leave_out(name, reason)
-                self._say(f"{name} is left out: {reason}")
+                self.trainings.leave_out(name, reason)
                 continue
             self.budget.update(epochs={**self.budget.sheet.epochs, name: epochs})
             self._say(f"{name} is trained for {epochs} of {settings.training.epochs} epochs, to fit the time")
@@ -224,8 +222,7 @@ class Procedure:
                 f"its remaining trainings would take about {duration_text(remaining[slowest])}, and "
                 f"{duration_text(max(1.0, self.budget.left))} are left"
             )
-            self.budget.leave_out(slowest, reason)
-            self._say(f"{slowest} is left out: {reason}")
+            self.trainings.leave_out(slowest, reason)
             for race in races.values():
                 race.withdraw(slowest)
 

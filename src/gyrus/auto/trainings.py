@@ -135,10 +135,10 @@ class Trainings:
             if not is_first:
                 raise TimeOverError from None
             took = duration_text(limit)
-            self._leave_out(name, f"its first training took longer than {took}, and {trainings} would not fit the time")
+            self.leave_out(name, f"its first training took longer than {took}, and {trainings} would not fit the time")
             return None
         except GyrusError as error:
-            self._leave_out(name, f"it cannot be trained: {first_line(error)}")
+            self.leave_out(name, f"it cannot be trained: {first_line(error)}")
             return None
         self._budget.record(name, "-".join(map(str, left_out)), time.monotonic() - began)
         return run
@@ -167,7 +167,8 @@ class Trainings:
         settings = settings.model_copy(update={"evaluation": settings.evaluation.model_copy(update=changes)})
         return train_on_split(self.manifest(name), self.split(name, left_out), settings, out=folder, display=SILENT)
 
-    def _leave_out(self, name: str, reason: str) -> None:
+    def leave_out(self, name: str, reason: str) -> None:
+        """Leave a candidate out, and show why."""
         self._budget.leave_out(name, reason)
         self._display.say(f"{self.clock()} {name} is left out: {reason}")
 

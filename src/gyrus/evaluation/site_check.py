@@ -135,7 +135,7 @@ def check_site(
             targets=[names[code] for code in codes],
             subjects=people,
         )
-        scores = evaluate(found, resamples=resamples, seed=seed, level=level).headline
+        scores = evaluate(found, resamples=resamples, seed=seed, level=level, unit="subject").headline
         return scores.metrics["macro_roc_auc"]
 
     return SiteCheck(

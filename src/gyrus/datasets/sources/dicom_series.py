@@ -8,24 +8,20 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
-from functools import partial
 from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
 from gyrus.datasets.file_counts import LABEL_MAP, LOCALISER
 from gyrus.datasets.identifiers import DIFFERENCES, unify_spellings
-from gyrus.datasets.manifest import VOLUME_FILES, Problem, describe_reasons
+from gyrus.datasets.manifest import VOLUME_FILES, describe_reasons
 from gyrus.datasets.sample_files import may_be_dicom
 from gyrus.datasets.sources.class_folders import is_text, walk, with_labels_and_subsets
+from gyrus.datasets.sources.file_headers import read_headers
 from gyrus.datasets.sources.listing import NOT_ASKED_FOR, SUBSET_NAMES, Listing, ScanRequest
 from gyrus.datasets.sources.side_by_side import refuse_several, require_one_sequence
 from gyrus.errors import DataError, UnusableImageError
-from gyrus.executor import map_tasks
 from gyrus.imaging.dicom import DICOM_EXTENSIONS, Header, is_dicom, read_header
-
-_CHUNK = 64
-"""Files whose headers one task reads."""
 
 _SUBJECT_COLUMN = "PatientID of the headers, replaced by the name of a folder"
 
@@ -47,7 +43,7 @@ def list_samples(path: Path, request: ScanRequest) -> Listing:
     """
     root = path.parent if path.is_file() else path
     names = [path.name] if path.is_file() else [name for name in sorted(walk(path)) if _is_wanted(path / name)]
-    found, problems = _headers(root, names, request)
+    found, problems = read_headers(read_header, root, names, request.progress)
     found, spellings = _one_spelling_per_patient(found)
     series, left_aside = _image_series(found)
     chosen = [group for group in series if _is_asked_for(group, request)]
@@ -124,31 +120,6 @@ def _require_one_sequence(path: Path, series: Sequence[Found], request: ScanRequ
 
 def _is_wanted(path: Path) -> bool:
     return is_text(str(path)) and may_be_dicom(path) and (path.suffix.lower() in DICOM_EXTENSIONS or is_dicom(path))
-
-
-def _headers(root: Path, names: Sequence[str], request: ScanRequest) -> tuple[Found, tuple[Problem, ...]]:
-    found: Found = []
-    problems: list[Problem] = []
-    chunks = [names[start : start + _CHUNK] for start in range(0, len(names), _CHUNK)]
-    for chunk, headers in zip(chunks, map_tasks(partial(_read_headers, root), chunks), strict=True):
-        for name, result in zip(chunk, headers, strict=True):
-            if isinstance(result, Problem):
-                problems.append(result)
-            else:
-                found.append((name, result))
-        if request.progress is not None:
-            request.progress(len(found) + len(problems), len(names))
-    return found, tuple(problems)
-
-
-def _read_headers(root: Path, names: Sequence[str]) -> list[Header | Problem]:
-    headers: list[Header | Problem] = []
-    for name in names:
-        try:
-            headers.append(read_header(root / name))
-        except UnusableImageError as error:
-            headers.append(Problem(name, error.kind, error.message))
-    return headers
 
 
 def _one_spelling_per_patient(found: Found) -> tuple[Found, tuple[str, ...]]:

@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
-from gyrus.datasets.manifest import Problem
 from gyrus.datasets.sources.class_folders import list_volumes
+from gyrus.datasets.sources.file_headers import read_headers
 from gyrus.datasets.sources.listing import NOT_ASKED_FOR, Listing, ScanRequest
-from gyrus.errors import DataError, UnusableImageError
-from gyrus.executor import map_tasks
-from gyrus.imaging.hdf5 import EXTENSIONS, ScanAttributes, read_attributes
-
-_CHUNK = 64
-"""Files whose attributes one task reads."""
+from gyrus.errors import DataError
+from gyrus.imaging.hdf5 import EXTENSIONS, read_attributes
 
 
 def is_hdf5(name: str) -> bool:
@@ -48,9 +42,8 @@ def with_attributes(listing: Listing, request: ScanRequest) -> Listing:
         MissingDependencyError: h5py is not installed.
     """
     names = list(dict.fromkeys(listing.rows["path"]))
-    chunks = [names[start : start + _CHUNK] for start in range(0, len(names), _CHUNK)]
-    found = [one for chunk in map_tasks(partial(_read_chunk, listing.root), chunks) for one in chunk]
-    scans = {name: one for name, one in zip(names, found, strict=True) if isinstance(one, ScanAttributes)}
+    found, problems = read_headers(read_attributes, listing.root, names, request.progress)
+    scans = dict(found)
     wanted = {name: one for name, one in scans.items() if request.wants(name, one.acquisition)}
     counts = Counter(one.acquisition for one in scans.values() if one.acquisition)
     kinds = ", ".join(f"{count} x {name}" for name, count in sorted(counts.items()))
@@ -73,20 +66,10 @@ def with_attributes(listing: Listing, request: ScanRequest) -> Listing:
         rows=rows,
         names=tuple(rows["path"]),
         subject_column="patient_id of the files" if named else listing.subject_column,
-        problems=(*listing.problems, *(one for one in found if isinstance(one, Problem))),
+        problems=(*listing.problems, *problems),
         notes=(*listing.notes, note) if note else listing.notes,
         left_aside={**listing.left_aside, **dict.fromkeys(scans.keys() - wanted.keys(), NOT_ASKED_FOR)},
         header_ids=tuple(one.patient or None for one in chosen),
         described=tuple((one.acquisition,) for one in chosen),
         sessions=tuple((one.patient,) for one in chosen) if named else (),
     )
-
-
-def _read_chunk(root: Path, names: Sequence[str]) -> list[ScanAttributes | Problem]:
-    found: list[ScanAttributes | Problem] = []
-    for name in names:
-        try:
-            found.append(read_attributes(root / name))
-        except UnusableImageError as error:
-            found.append(Problem(name, error.kind, error.message))
-    return found
