@@ -50,6 +50,7 @@ def volumetry(monkeypatch):
 MASKS = {**WHOLE, "shows": None, "registered": None, "masks": True}
 
 ALWAYS = {"linear-voxels", "svm-voxels", "random-convolutions"}
+REGIONS = {"region-volumes", "svm-region-volumes", "trees-region-volumes"}
 TISSUE = {"tissue-fractions", "linear-tissue-maps", "trees-tissue-maps"}
 
 
@@ -59,8 +60,8 @@ TISSUE = {"tissue-fractions", "linear-tissue-maps", "trees-tissue-maps"}
     [
         ({}, ALWAYS | TISSUE | {"fluid-cnn", "slice-cnn", "volume-cnn"}),
         ({"registered": False}, ALWAYS | TISSUE | {"slice-cnn", "volume-cnn"}),
-        ({"shows": "head"}, ALWAYS | {"slice-cnn", "volume-cnn"}),
-        (WHOLE, ALWAYS | {"region-volumes", "volume-cnn"}),
+        ({"shows": "head"}, ALWAYS | {"tissue-fractions", "slice-cnn", "volume-cnn"}),
+        (WHOLE, ALWAYS | REGIONS | {"tissue-fractions", "volume-cnn"}),
         (FLAT, ALWAYS | {"slice-cnn"}),
         ({"subjects": 24, "classes": {"a": 12, "b": 12}}, ALWAYS | TISSUE),
         ({"table_columns": ("age",)}, ALWAYS | TISSUE | {"table", "fluid-cnn", "slice-cnn", "volume-cnn"}),
@@ -92,6 +93,13 @@ def test_single_images_get_recipes_for_single_images(side, network):
     assert found["slice-cnn"] == load_config(network).model
 
 
+@pytest.mark.parametrize(("facts", "features"), [({}, "tissue-maps"), (WHOLE, "tissue-fractions")])
+def test_fractions_of_tissues_are_by_thresholds_in_brains_and_by_a_mixture_in_heads_with_skull(facts, features):
+    plan = make_plan(replace(HEADS, **facts), AutoOptions())
+    (found,) = [each.settings for each in plan.used if each.name == "tissue-fractions"]
+    assert found.model.options["features"] == [features]
+
+
 @pytest.mark.parametrize(
     ("classes", "folds"),
     [
@@ -119,7 +127,7 @@ def test_subjects_with_images_of_both_classes_count_once():
 def test_volumes_of_regions_need_the_dependencies_of_volumetry(monkeypatch):
     monkeypatch.setattr("gyrus.auto.candidates.volumetry_installed", lambda: False)
     plan = make_plan(replace(HEADS, **WHOLE), AutoOptions())
-    assert "region-volumes" not in {each.name for each in plan.used}
+    assert not REGIONS & {each.name for each in plan.used}
     assert "[volumetry]'" in plan.text()
 
 

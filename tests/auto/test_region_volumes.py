@@ -14,12 +14,13 @@ from gyrus.synthetic.phantom_nifti import save_volume, write_tables
 from gyrus.volumetry.measure import FEATURE_NAMES
 
 OPTIONS = {
-    "candidates": ("region-volumes", "linear-voxels"),
+    "candidates": ("region-volumes", "svm-region-volumes", "linear-voxels"),
     "folds": 3,
     "overrides": {
         "evaluation.resamples": 20,
         "linear-voxels.model.options": {"features": ["voxels"], "cells": 60, "C": 1e-3},
         "region-volumes.model.options": {"features": ["volumes"], "C": 1.0},
+        "svm-region-volumes.model.options": {"features": ["volumes"], "C": 1.0},
     },
 }
 
@@ -60,5 +61,6 @@ def test_heads_that_would_take_too_long_to_measure_are_left_out(measured, tmp_pa
     monkeypatch.setattr("gyrus.auto.procedure.LONGEST_MEASUREMENT", 0.0)
     gyrus.auto(tmp_path / "bids", out=tmp_path / "out", **OPTIONS)
     assert 0 < len(measured) < 18
-    reason = TimeSheet.load(tmp_path / "out" / "time.json").left_out["region-volumes"]
-    assert reason.startswith("measuring the volumes of 18 heads would take about")
+    left_out = TimeSheet.load(tmp_path / "out" / "time.json").left_out
+    assert set(left_out) == {"region-volumes", "svm-region-volumes"}
+    assert all(reason.startswith("measuring the volumes of 18 heads would take") for reason in left_out.values())

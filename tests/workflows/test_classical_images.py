@@ -189,15 +189,15 @@ def test_a_bundle_of_trees_predicts_without_torch_what_the_run_predicts(of_stack
 
 
 @pytest.mark.usefixtures("_no_page")
-@pytest.mark.parametrize("features", ["shape", "volumes"])
+@pytest.mark.parametrize(("features", "measures"), [("shape", "shape"), ("tissue-fractions", "volumes")])
 def test_a_bundle_on_measures_of_images_predicts_without_torch_what_the_run_predicts(
-    features, phantom_folder, tmp_path
+    features, measures, phantom_folder, tmp_path
 ):
     options = {"features": [features], "C": 1.0}
     settings = {**STACKS, "model.name": "logistic-regression", "model.options": options}
     run = train(data=phantom_folder, out=tmp_path / "run", overrides=settings)
     exported = export(run.folder, out=tmp_path / "bundle")
-    assert exported.manifest.members[0].measures == features
+    assert exported.manifest.members[0].measures == measures
     assert exported.manifest.proof.compared
     assert exported.manifest.proof.saved_difference < 1e-5
     dark = write(generate(subjects=2, slices=4, classes=2, size=32, seed=5), tmp_path / "dark")

@@ -102,6 +102,22 @@ def _region_volumes(fingerprint: Fingerprint) -> tuple[bool, str]:
     return True, "whole heads: where they are T1-weighted, atrophy shows in the volumes of tissues and regions"
 
 
+def _svm_region_volumes(fingerprint: Fingerprint) -> tuple[bool, str]:
+    used, reason = _region_volumes(fingerprint)
+    return used, "the same volumes by another loss: subjects near the border of the classes decide" if used else reason
+
+
+def _trees_region_volumes(fingerprint: Fingerprint) -> tuple[bool, str]:
+    used, reason = _region_volumes(fingerprint)
+    return used, "trees find thresholds, and volumes that matter only together" if used else reason
+
+
+def _tissue_fractions(fingerprint: Fingerprint) -> tuple[bool, str]:
+    if fingerprint.shows != "head" or not fingerprint.has_volumes:
+        return _tissue_maps(fingerprint)
+    return True, "heads with skull: fractions of dark, medium and bright pixels, which the baseline uses too"
+
+
 def _random_convolutions(fingerprint: Fingerprint) -> tuple[bool, str]:
     if fingerprint.kind == "table":
         return False, "there are no images"
@@ -170,6 +186,11 @@ def _classical(name: str, fields: Mapping[str, Any] | None = None) -> Callable[[
     return config
 
 
+def _volumes(fields: Mapping[str, Any] | None = None) -> Callable[[Fingerprint], Settings]:
+    """A model on volumes of tissues and regions."""
+    return _recipe("linear-voxels", {"model.options": {"features": ["volumes"]}, **(fields or {})})
+
+
 def _pretrained_config(fingerprint: Fingerprint) -> Settings:
     """Features of slices, pooled by subject."""
     slices = {"data.slices": {"every": 2}} if fingerprint.kind == "volumes" else {}
@@ -186,9 +207,6 @@ _FLUID = {
     "training.optimiser.lr": 0.0001,
 }
 
-REGION_VOLUMES = "region-volumes"
-"""The candidate whose heads are measured before its first training."""
-
 CANDIDATES: dict[str, Candidate] = {
     "table": Candidate(
         "Logistic regression on the columns of the table", 0, False, _table, _recipe(None, {"model.name": LOGISTIC})
@@ -197,19 +215,37 @@ CANDIDATES: dict[str, Candidate] = {
     "svm-voxels": Candidate(
         "Linear SVM on voxels", 12, False, _voxels, _classical("linear-voxels", {"model.name": "linear-svm"})
     ),
-    REGION_VOLUMES: Candidate(
+    "region-volumes": Candidate(
         "Logistic regression on volumes of tissues and brain regions",
         6,
         False,
         _region_volumes,
-        _recipe("linear-voxels", {"model.options": {"features": ["volumes"]}}),
+        _volumes(),
+    ),
+    "svm-region-volumes": Candidate(
+        "Linear SVM on volumes of tissues and brain regions",
+        7,
+        False,
+        _svm_region_volumes,
+        _volumes({"model.name": "linear-svm"}),
+    ),
+    "trees-region-volumes": Candidate(
+        "Boosted trees on volumes of tissues and brain regions",
+        28,
+        False,
+        _trees_region_volumes,
+        _volumes({"model.name": "boosted-trees"}),
     ),
     "tissue-fractions": Candidate(
         "Logistic regression on the fractions of fluid, gray and white matter",
         5,
         False,
-        _tissue_maps,
-        _classical("linear-tissue-fractions"),
+        _tissue_fractions,
+        lambda fingerprint: (
+            _classical("linear-tissue-fractions")(fingerprint)
+            if fingerprint.shows == "brain"
+            else _classical("linear-voxels", {"model.options": {"features": ["tissue-fractions"]}})(fingerprint)
+        ),
     ),
     "linear-tissue-maps": Candidate(
         "Logistic regression on maps of fluid, gray and white matter",

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from gyrus.auto.budget import Budget
-from gyrus.auto.candidates import CANDIDATES, REGION_VOLUMES
+from gyrus.auto.candidates import CANDIDATES
 from gyrus.auto.fingerprint import Fingerprint
 from gyrus.auto.page import make_page
 from gyrus.auto.plan import Plan, planned_pieces
@@ -72,10 +72,10 @@ class Procedure:
             KeyboardInterrupt: It was interrupted.
         """
         names = members_first([each.name for each in self.plan.used])
-        first = self._first_classifier(sorted(names, key=lambda name: name == REGION_VOLUMES))
+        measuring = [name for name in names if self.trainings.measures_heads(name)]
+        first = self._first_classifier([name for name in names if name not in measuring] + measuring)
         self._baselines(first)
-        if REGION_VOLUMES in names:
-            self._measure_heads()
+        self._measure_heads(measuring)
         self._fit_epochs([name for name in names if name != first and CANDIDATES[name].network])
         names = [name for name in names if name not in self.budget.sheet.left_out]
         nested = self.plan.outer == "folds" and len(names) > 1
@@ -114,11 +114,16 @@ class Procedure:
             "new folder, or name faster candidates with --candidate."
         )
 
-    def _measure_heads(self) -> None:
-        """Measure the heads whose volumes are features, if that fits the time; what is measured stays in the cache."""
-        if REGION_VOLUMES in self.budget.sheet.left_out:
+    def _measure_heads(self, names: list[str]) -> None:
+        """Measure the heads whose volumes are features, if that fits the time; what is measured stays in the cache.
+
+        Args:
+            names: The candidates on these volumes, which are left out together.
+        """
+        waiting = [name for name in names if name not in self.budget.sheet.left_out]
+        if not waiting:
             return
-        manifest = self.trainings.manifest(REGION_VOLUMES)
+        manifest = self.trainings.manifest(waiting[0])
         samples = manifest.table["sample"].tolist()
         share, step = LONGEST_MEASUREMENT * self.budget.left, 2 * current_executor().places
         began = self.budget.spent
@@ -133,7 +138,8 @@ class Procedure:
                         f"measuring the volumes of {len(samples)} heads would take about {duration_text(needed)}, and "
                         f"its share of the time is {duration_text(share)}"
                     )
-                    self.trainings.leave_out(REGION_VOLUMES, reason)
+                    for name in waiting:
+                        self.trainings.leave_out(name, reason)
                     return
 
     def _fit_epochs(self, networks: list[str]) -> None:

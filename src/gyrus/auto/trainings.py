@@ -11,7 +11,7 @@ import numpy as np
 from gyrus.auto.budget import Budget, Deadline
 from gyrus.auto.candidates import CANDIDATES
 from gyrus.auto.plan import Plan
-from gyrus.datasets.manifest import Manifest
+from gyrus.datasets.manifest import VOLUME_FILES, Manifest
 from gyrus.datasets.splits import Split, SplitConfig, kfold, split_off
 from gyrus.errors import GyrusError
 from gyrus.inference.predictions import Predictions
@@ -74,6 +74,11 @@ class Trainings:
         if key not in self._manifests:
             self._manifests[key] = scan_to_train(settings, SILENT)
         return self._manifests[key]
+
+    def measures_heads(self, name: str) -> bool:
+        """Whether a candidate uses volumes of whole heads, which are measured once for all trainings."""
+        options = self.settings(name).model.classical
+        return options is not None and "volumes" in options.features and VOLUME_FILES in self.manifest(name).table
 
     def split(self, name: str, left_out: Folds) -> Split:
         """The split of a candidate's data whose test set is some folds, and the given test set."""

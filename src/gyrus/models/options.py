@@ -208,7 +208,9 @@ def each(value: Item | tuple[Item, ...], count: int, name: str) -> tuple[Item, .
 Measure = Literal["shape", "volumes"]
 """Features that are measured in a whole image without a network: size and shape of masks; fractions of the tissues."""
 
-FeatureKind = Literal["table", "voxels", "tissue-maps", "random-convolutions", "pretrained", "volumes", "shape"]
+FeatureKind = Literal[
+    "table", "voxels", "tissue-maps", "tissue-fractions", "random-convolutions", "pretrained", "volumes", "shape"
+]
 """A kind of features of a subject, see :data:`gyrus.inference.features.subject_features.FEATURE_MAKERS`."""
 
 
@@ -217,9 +219,10 @@ class FeatureOptions(ModelOptions):
 
     Attributes:
         features: Kinds of features: ``table``, the columns of ``data.table_columns``; ``voxels``, the preprocessed
-            pixels; ``tissue-maps``, where fluid, gray and white matter are; ``random-convolutions``, the responses to
-            random kernels; ``pretrained``, the features of a frozen network of timm, whose weights ``model.pretrained``
-            names; ``volumes``, the volumes of tissues and regions; ``shape``, size and shape of a mask.
+            pixels; ``tissue-maps``, where fluid, gray and white matter are; ``tissue-fractions``, their fractions in
+            the pixels; ``random-convolutions``, the responses to random kernels; ``pretrained``, the features of a
+            frozen network of timm, whose weights ``model.pretrained`` names; ``volumes``, the volumes of tissues and
+            regions; ``shape``, size and shape of a mask.
         cells: With ``voxels`` and ``tissue-maps``, each image becomes means over blocks of voxels, at most so many.
         kernels: The number of random kernels.
         regions: The responses to random kernels are summarised in so many regions along each axis.

@@ -247,6 +247,15 @@ def test_blocks_of_features_weigh_the_same_and_constant_features_stay_out(tmp_pa
     assert (fitted.of_units(test)[1][:, :cells][:, constant] == 0).all()
 
 
+def test_volumes_of_stacks_are_fractions_of_tissues_also_in_runs_of_earlier_versions(tmp_path):
+    samples = samples_of(tmp_path / "store", 3)
+    fractions, expected = SubjectFeatures.fit(samples, settings_of("tissue-fractions", samples))
+    np.testing.assert_array_equal(SubjectFeatures.fit(samples, settings_of("volumes", samples))[1], expected)
+    saved = {"kind": "volumes", "registered": False, "columns": list(fractions.names), "failed": []}
+    earlier = SubjectFeatures.from_saved([saved], fractions.arrays())
+    np.testing.assert_array_equal(earlier.of_units(samples)[1], expected)
+
+
 def test_what_does_not_fit_is_refused_in_words(tmp_path):
     samples = samples_of(tmp_path / "store", 2)
     with pytest.raises(ConfigError, match=r"need the weights of a network: model\.pretrained=PATH"):

@@ -15,6 +15,7 @@ from gyrus.inference.features.pretrained_network import PretrainedNetwork
 from gyrus.inference.features.random_convolutions import RandomConvolutions
 from gyrus.inference.features.shape import Shape
 from gyrus.inference.features.table_columns import TableColumns
+from gyrus.inference.features.tissue_fractions import TissueFractions
 from gyrus.inference.features.tissue_maps import TissueMaps
 from gyrus.inference.features.volumes import Volumes
 from gyrus.inference.features.voxels import Voxels
@@ -22,7 +23,16 @@ from gyrus.registry import look_up
 
 FEATURE_MAKERS: dict[str, type[FeatureMaker]] = {
     maker.kind: maker
-    for maker in (TableColumns, Voxels, TissueMaps, RandomConvolutions, PretrainedNetwork, Volumes, Shape)
+    for maker in (
+        TableColumns,
+        Voxels,
+        TissueMaps,
+        TissueFractions,
+        RandomConvolutions,
+        PretrainedNetwork,
+        Volumes,
+        Shape,
+    )
 }
 """The kinds of features by name; a new one is also a :data:`gyrus.models.options.FeatureKind`."""
 

@@ -27,7 +27,7 @@ from gyrus.workflows.experiment_config import DataConfig, ExperimentConfig, load
 from gyrus.workflows.explain.config import DEFAULT, ExplainConfig
 from gyrus.workflows.load_data import is_people_table, read_as_trained, require_table_columns, scan_unlabelled
 
-NAMED = ("table", "volumes", "shape")
+NAMED = ("table", "tissue-fractions", "volumes", "shape")
 """Kinds of features that are shown one by one; of others the whole kind is one row."""
 
 SHOWN = 5
