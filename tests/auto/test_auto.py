@@ -71,7 +71,10 @@ def test_each_piece_is_trained_once_and_an_interrupted_call_continues(finished):
     assert sorted(trained) == sorted(f"{name}/{piece}" for name in OPTIONS["candidates"] for piece in pieces)
     assert any("a first classifier can be used: linear-voxels" in line for line in said)
     assert any(line.startswith("Continuing in") for line in said)
-    assert json.loads((result.folder / "time.json").read_text())["first"] < result.spent
+    sheet = json.loads((result.folder / "time.json").read_text())
+    assert 0 < sheet["first"] < result.spent
+    assert sheet["closing"] > 0
+    assert sum("linear-voxels by cross-validation: " in line and "the best baseline" in line for line in said) == 1
 
 
 def test_the_score_is_of_subjects_that_no_choice_saw(finished):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import _thread
+import math
+import statistics
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -19,6 +21,12 @@ RESERVE = 0.06
 LEAST_RESERVE = 10.0
 """Seconds that are kept for them at least."""
 
+STANDARD_DEVIATIONS = 2.0
+"""How much longer than its mean the forecast of trainings is, in standard deviations of their sum."""
+
+UNKNOWN_SPREAD = 0.25
+"""Standard deviation of trainings as a fraction of their mean, until there are two to compare."""
+
 
 @dataclass(frozen=True)
 class TimeSheet(Saved):
@@ -30,6 +38,7 @@ class TimeSheet(Saved):
         left_out: Candidates that were left out for another reason than their score.
         epochs: Epochs of networks that were shortened to fit the time.
         first: Seconds until the first classifier could be used; None before.
+        closing: Seconds that choice, scores and report take by forecast; 0 before that is known.
     """
 
     SCHEMA: ClassVar[str] = "gyrus.auto_time/1"
@@ -39,6 +48,7 @@ class TimeSheet(Saved):
     left_out: Mapping[str, str] = field(default_factory=dict)
     epochs: Mapping[str, int] = field(default_factory=dict)
     first: float | None = None
+    closing: float = 0.0
 
 
 class Budget:
@@ -67,8 +77,9 @@ class Budget:
 
     @property
     def left(self) -> float:
-        """Seconds left for trainings: all but those for the scores and the report."""
-        return self.total - max(RESERVE * self.total, min(LEAST_RESERVE, self.total / 2)) - self.spent
+        """Seconds left for trainings: all but those for the choice, the scores and the report."""
+        closing = max(RESERVE * self.total, min(max(LEAST_RESERVE, self.sheet.closing), self.total / 2))
+        return self.total - closing - self.spent
 
     def update(self, **changes: object) -> None:
         """Change the time sheet and save it."""
@@ -90,9 +101,26 @@ class Budget:
 
         The first one also decodes the images, so that it counts only while it is alone.
         """
+        known = self._known(name)
+        return statistics.fmean(known) if known else None
+
+    def forecast(self, trainings: Mapping[str, int]) -> float:
+        """Seconds that so many further trainings of each candidate take at most, very probably.
+
+        The sum of their means and :data:`STANDARD_DEVIATIONS` of it, as far as the candidates have been trained.
+        """
+        mean = variance = 0.0
+        for name, count in trainings.items():
+            known = self._known(name)
+            if known:
+                each = statistics.fmean(known)
+                spread = statistics.stdev(known) if len(known) > 1 else UNKNOWN_SPREAD * each
+                mean, variance = mean + count * each, variance + count * spread**2
+        return mean + STANDARD_DEVIATIONS * math.sqrt(variance)
+
+    def _known(self, name: str) -> list[float]:
         found = list(self.sheet.seconds.get(name, {}).values())
-        rest = found[1:] or found
-        return sum(rest) / len(rest) if rest else None
+        return found[1:] or found
 
 
 class Deadline:

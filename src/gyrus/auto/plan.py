@@ -6,7 +6,7 @@ plan. docs/auto.md lists the rules.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
@@ -298,8 +298,3 @@ def planned_pieces(folds: int, outer: Outer, *, several: bool) -> list[tuple[int
     if outer == "given" or not several:
         return single
     return single + [(one, other) for one in range(folds) for other in range(one + 1, folds)]
-
-
-def candidate_names(names: Sequence[str] | None) -> tuple[str, ...]:
-    """Names of candidates from the command line, where commas may separate them."""
-    return tuple(name.strip() for text in names or () for name in text.split(",") if name.strip())

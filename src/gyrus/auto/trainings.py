@@ -116,7 +116,7 @@ class Trainings:
             The run; None if the candidate has to be left out: it fails, or takes too long.
 
         Raises:
-            TimeOverError: The time is over.
+            TimeOverError: The time is over, or would probably be before the training ends.
             KeyboardInterrupt: The user interrupted it.
         """
         place = self.place(name, left_out)
@@ -124,7 +124,7 @@ class Trainings:
             return place
         if name in self._budget.sheet.left_out:
             return None
-        if self._budget.left <= 0:
+        if self._budget.left <= 0 or self._budget.forecast({name: 1}) > self._budget.left:
             raise TimeOverError
         is_first = self._budget.expected(name) is None and trainings > 1
         limit = SLACK * self._budget.left / trainings if is_first else self._budget.left
