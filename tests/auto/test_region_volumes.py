@@ -9,6 +9,7 @@ import pytest
 
 import gyrus
 from gyrus.auto.budget import TimeSheet
+from gyrus.errors import ConfigError
 from gyrus.inference import head_volumes
 from gyrus.synthetic.phantom_nifti import save_volume, write_tables
 from gyrus.volumetry.measure import FEATURE_NAMES
@@ -25,6 +26,9 @@ OPTIONS = {
 }
 
 
+FAST = {"evaluation.resamples": 0, "evaluation.baselines": False}
+
+
 @pytest.fixture
 def measured(monkeypatch, tmp_path) -> list[float]:
     """Eighteen heads in tmp_path/bids, and the means of those that are measured: the class is their mean."""
@@ -34,7 +38,8 @@ def measured(monkeypatch, tmp_path) -> list[float]:
         low = 40 + 100 * (number % 2)
         voxels = generator.integers(low, low + 60, (12, 12, 12)).astype(np.uint8)
         save_volume(voxels, np.eye(4), tmp_path / "bids" / name / "anat" / f"{name}_T1w.nii.gz")
-    write_tables(tmp_path / "bids", {"participant_id": names, "diagnosis": list("ab" * 9)})
+    ages = [60 + number for number in range(18)]
+    write_tables(tmp_path / "bids", {"participant_id": names, "diagnosis": list("ab" * 9), "age": ages})
     calls: list[float] = []
 
     def measure(volume, _):
@@ -55,6 +60,41 @@ def test_heads_are_measured_once_for_all_trainings(measured, tmp_path):
     assert result.evaluation.headline.metrics["macro_roc_auc"].value == 1.0
     assert len(gyrus.predict(result.classifier, [tmp_path / "bids"])) == 18
     assert len(measured) == 18
+
+
+@pytest.mark.parametrize("more", [(), ("table",)])
+def test_a_bundle_on_volumes_of_heads_measures_new_heads(more, measured, tmp_path):
+    data = {"data.table_columns": ["age"]} if more else {}
+    run = gyrus.train(
+        "linear-voxels",
+        data=tmp_path / "bids",
+        out=tmp_path / "run",
+        overrides={**data, "model.options": {"features": ["volumes", *more], "C": 1.0}, **FAST},
+    )
+    about = gyrus.export(run.folder, out=tmp_path / "bundle").manifest
+    assert about.members[0].head_volumes == FEATURE_NAMES
+    assert about.members[0].in_channels == 0
+    assert about.proof.compared
+    assert about.proof.saved_difference < 1e-5
+    assert "Python package SimpleITK" in about.programs
+    gyrus.verify_bundle(tmp_path / "bundle").require_passed()
+    before = len(measured)
+    by_bundle, by_run = (gyrus.predict(each, [tmp_path / "bids"]) for each in (tmp_path / "bundle", run.folder))
+    assert len(measured) == before
+    np.testing.assert_allclose(by_bundle.probabilities, by_run.probabilities, atol=1e-5)
+
+
+@pytest.mark.usefixtures("measured")
+def test_volumes_of_heads_together_with_voxels_are_no_bundle(tmp_path):
+    run = gyrus.train(
+        "linear-voxels",
+        data=tmp_path / "bids",
+        out=tmp_path / "run",
+        overrides={"model.options": {"features": ["volumes", "voxels"], "C": 1.0}, **FAST},
+    )
+    with pytest.raises(ConfigError, match=r"features of this classifier \(volumes, voxels\) need different input"):
+        gyrus.export(run.folder, out=tmp_path / "bundle")
+    assert not (tmp_path / "bundle").exists()
 
 
 def test_heads_that_would_take_too_long_to_measure_are_left_out(measured, tmp_path, monkeypatch):

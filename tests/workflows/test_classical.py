@@ -10,10 +10,11 @@ import pytest
 
 from gyrus.datasets.manifest import Manifest
 from gyrus.datasets.splits import Split
-from gyrus.errors import ConfigError, DataError
+from gyrus.errors import ConfigError, DataError, GyrusError
 from gyrus.evaluation.matching import MatchedScores
 from gyrus.evaluation.number_external import NumberExternalValidation
 from gyrus.evaluation.site_check import SiteCheck
+from gyrus.export.manifest import write_checksums
 from gyrus.inference.number_predictions import NumberPredictions
 from gyrus.inference.predictions import Predictions
 from gyrus.runs.run_folder import Run
@@ -26,11 +27,13 @@ from gyrus.workflows.experiment_config import load_config
 from gyrus.workflows.explain.config import ExplainConfig
 from gyrus.workflows.explain.explain import explain
 from gyrus.workflows.export import export
+from gyrus.workflows.external_validation import external_validation
 from gyrus.workflows.harmonisation import require_harmonisable
 from gyrus.workflows.predict import predict
 from gyrus.workflows.train import resume, train
 from gyrus.workflows.training_plan import data_to_train, plan_training
-from tests.support.command_line import gyrus, refused, succeeded
+from gyrus.workflows.verify_bundle import verify_bundle
+from tests.support.command_line import gyrus, refused, succeeded, without_torch
 
 SETTINGS = {
     "model.name": "logistic-regression",
@@ -150,6 +153,58 @@ def test_a_missing_column_is_named(run, people, tmp_path):
     words = refused("predict", run.folder, tmp_path / "new.csv", "--out", out)
     assert "needs the column 'age', which the table lacks. It has: sex" in " ".join(words.split())
     assert not out.exists()
+
+
+@pytest.mark.parametrize("kind", ["classes", "trees", "number"])
+def test_a_bundle_on_a_table_predicts_without_torch_what_the_run_predicts(kind, run, people, ages, tmp_path):
+    data = ages if kind == "number" else people
+    if kind != "classes":
+        trees = {**SETTINGS, "model.name": "boosted-trees", "model.options": {"features": ["table"], "trees": 5}}
+        settings = NUMBER if kind == "number" else trees
+        run = train(data=data, out=tmp_path / "run", overrides={**settings, "evaluation.baselines": False})
+    bundle = export(run.folder, out=tmp_path / "bundle")
+    assert bundle.manifest.inputs == "table"
+    assert bundle.manifest.proof.compared
+    assert max(bundle.manifest.proof.largest_difference, bundle.manifest.proof.saved_difference) < 1e-5
+    assert "rows of a table" in (tmp_path / "bundle" / "model_card.md").read_text()
+    verify_bundle(tmp_path / "bundle").require_passed()
+    columns = ["diagnosis", "age"] if kind == "number" else ["diagnosis"]
+    pd.read_csv(data).drop(columns=columns).to_csv(tmp_path / "new.csv", index=False)
+    by_bundle = predict(tmp_path / "bundle", [tmp_path / "new.csv"]).table
+    modules = without_torch(
+        "predict", tmp_path / "bundle", "--table", tmp_path / "new.csv", "--out", tmp_path / "p.csv"
+    )
+    assert "torch" not in modules
+    written = pd.read_csv(tmp_path / "p.csv")
+    by_run = predict(run.folder, [tmp_path / "new.csv"]).table
+    answers = [name for name in by_run if name.startswith(("logit:", "prediction"))]
+    for found in (by_bundle, written):
+        assert found["sample"].tolist() == by_run["sample"].tolist()
+    np.testing.assert_allclose(by_bundle[answers], by_run[answers], atol=1e-4)
+    for name in ("probability:AD", "subject_interval_high"):
+        if name in written and name in by_run:
+            np.testing.assert_allclose(written[name], by_run[name], atol=1e-4)
+
+
+def test_a_bundle_on_a_table_is_validated_on_a_cohort_and_a_changed_mean_is_found(run, people, tmp_path):
+    export(run.folder, out=tmp_path / "bundle")
+    cohort = pd.read_csv(people)
+    cohort.loc[10:, "subject"] = "x" + cohort.loc[10:, "subject"]
+    cohort.to_csv(tmp_path / "cohort.csv", index=False)
+    found = [
+        external_validation(each, tmp_path / "cohort.csv", out=tmp_path / f"{number}", resamples=20)
+        for number, each in enumerate((run.folder, tmp_path / "bundle"))
+    ]
+    ours, theirs = (each.external.headline for each in found)
+    assert ours.count == theirs.count == 70
+    assert ours.metrics["macro_roc_auc"].value == pytest.approx(theirs.metrics["macro_roc_auc"].value, abs=1e-6)
+    path = tmp_path / "bundle" / "bundle.json"
+    document = json.loads(path.read_text())
+    document["members"][0]["table"]["columns"][0]["mean"] = [60.0]
+    path.write_text(json.dumps(document))
+    write_checksums(tmp_path / "bundle")
+    with pytest.raises(GyrusError, match="are not those of the runs"):
+        verify_bundle(tmp_path / "bundle").require_passed()
 
 
 NUMBER = {
@@ -352,8 +407,6 @@ def test_what_needs_a_network_says_so(run, people, tmp_path):
         plan_training(data=people, overrides=SETTINGS)
     with pytest.raises(ConfigError, match="no pixels of one image, so there are no heat maps"):
         explain(run.folder, out=tmp_path / "maps", config=ExplainConfig(methods=("occlusion",)))
-    with pytest.raises(ConfigError, match=r"the columns of a table\) are not computed from one image"):
-        export(run.folder, out=tmp_path / "bundle")
     with pytest.raises(ConfigError, match="--tta need a network"):
         predict(run, [people], tta=2)
 

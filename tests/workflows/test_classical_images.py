@@ -20,6 +20,7 @@ from gyrus.synthetic.phantom_layouts import write
 from gyrus.workflows.classical import ClassicalClassifier
 from gyrus.workflows.compare import compare
 from gyrus.workflows.crossval import crossval
+from gyrus.workflows.experiment_config import DataConfig
 from gyrus.workflows.explain.config import ExplainConfig
 from gyrus.workflows.explain.explain import explain
 from gyrus.workflows.export import export
@@ -133,6 +134,8 @@ def test_a_table_and_voxels_are_one_classifier(phantom_folder, tmp_path):
     out = tmp_path / "out.csv"
     told = gyrus("predict", run.folder, phantom_folder, "--table", tmp_path / "people.csv", "--out", out)
     assert "96 predictions by a linear model" in told.stdout
+    with pytest.raises(ConfigError, match="predicts a subject from all its images together"):
+        export(run.folder, out=tmp_path / "bundle")
     with pytest.raises(ConfigError, match="does not use them: add 'table' to"):
         train(
             data=phantom_folder,
@@ -207,6 +210,32 @@ def test_a_bundle_on_measures_of_images_predicts_without_torch_what_the_run_pred
     assert by_bundle.table["sample"].tolist() == by_run.table["sample"].tolist()
     np.testing.assert_allclose(by_bundle.probabilities, by_run.probabilities, atol=1e-5)
     assert "has no heat map" in why_not(Bundle.open(tmp_path / "bundle"))
+
+
+@pytest.mark.usefixtures("_no_page")
+@pytest.mark.parametrize("features", ["voxels", "random-convolutions", "shape"])
+def test_a_bundle_on_images_and_a_table_predicts_what_the_run_predicts(features, phantom_folder, tmp_path):
+    subjects = sorted({image.stem.rpartition("_")[0] for image in phantom_folder.rglob("*.png")})
+    people = tmp_path / "people.csv"
+    ages = [None, *np.random.default_rng(0).normal(70, 8, len(subjects) - 1)]
+    pd.DataFrame({"subject": subjects, "age": ages}).to_csv(people, index=False)
+    settings = {
+        **STACKS,
+        "model.name": "logistic-regression",
+        "model.options": {"features": ["table", features], "C": 1.0, "kernels": 10, "cells": 200},
+        "data.table": str(people),
+        "data.table_columns": ["age"],
+    }
+    run = train(data=phantom_folder, out=tmp_path / "run", overrides=settings)
+    exported = export(run.folder, out=tmp_path / "bundle")
+    assert exported.manifest.proof.compared
+    assert exported.manifest.proof.saved_difference < 1e-5
+    data = DataConfig(table=str(people))
+    by_bundle, by_run = (predict(each, [phantom_folder], data=data) for each in (tmp_path / "bundle", run))
+    assert by_bundle.table["sample"].tolist() == by_run.table["sample"].tolist()
+    np.testing.assert_allclose(by_bundle.probabilities, by_run.probabilities, atol=1e-5)
+    with pytest.raises(DataError, match="Give the table of the subjects with --table"):
+        predict(tmp_path / "bundle", [phantom_folder])
 
 
 @pytest.mark.usefixtures("_no_page")

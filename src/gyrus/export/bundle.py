@@ -47,17 +47,21 @@ class LoadedMember:
         pixels = self.about.preprocessing.apply(image, sequences=self.about.normalisation.sequences)
         return pixels, image_statistics(pixels, self.about.preprocessing.intensity)
 
+    def without_image(self, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """What stands for the pixels and statistics of some samples, for a network that takes no image."""
+        return np.zeros((count, 0, *self.about.image_size), np.uint8), np.zeros((count, 0))
+
     def outputs(
-        self, pixels: np.ndarray, statistics: np.ndarray, table: np.ndarray | None = None
+        self, pixels: np.ndarray, statistics: np.ndarray, beside: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
         """The logits float32 (N, K), in the order of ``about.classes``, and the embeddings (N, F) of prepared pixels.
 
         Of a number the K outputs are the number, or its quantiles.
 
         Args:
-            pixels: uint8 (N, C, *spatial), from :meth:`prepare`.
+            pixels: uint8 (N, C, *spatial), from :meth:`prepare`; without channels for a network that takes no image.
             statistics: As :meth:`prepare` returns them.
-            table: float32 (N, T), the features of a table, for a network that takes them.
+            beside: float32 (N, T), the numbers beside the image, for a network that takes them.
 
         Raises:
             DataError: The network takes images of another size.
@@ -67,19 +71,20 @@ class LoadedMember:
         parts = (slice(start, start + step) for start in range(0, len(pixels), step))
         found = np.concatenate(
             [
-                self.engine(self.inputs(pixels[part], statistics[part], None if table is None else table[part]))
+                self.engine(self.inputs(pixels[part], statistics[part], None if beside is None else beside[part]))
                 for part in parts
             ]
         )
         return found[:, : len(self.columns)], found[:, len(self.columns) :]
 
-    def inputs(self, pixels: np.ndarray, statistics: np.ndarray, table: np.ndarray | None = None) -> np.ndarray:
-        """What the network gets (N, C, *spatial) of prepared pixels; arguments as for :meth:`outputs`."""
-        images = self.about.normalisation.apply(pixels, statistics)
-        if table is None:
+    def inputs(self, pixels: np.ndarray, statistics: np.ndarray, beside: np.ndarray | None = None) -> np.ndarray:
+        """What the network gets (N, C + T, *spatial) of prepared pixels; arguments as for :meth:`outputs`."""
+        takes_image = self.about.in_channels > 0
+        images = self.about.normalisation.apply(pixels, statistics) if takes_image else pixels.astype(np.float32)
+        if beside is None:
             return images
-        planes = table.reshape(*table.shape, *[1] * (images.ndim - 2))
-        planes = np.broadcast_to(planes, (*table.shape, *images.shape[2:]))
+        planes = beside.reshape(*beside.shape, *[1] * (images.ndim - 2))
+        planes = np.broadcast_to(planes, (*beside.shape, *images.shape[2:]))
         return np.concatenate([images, planes], axis=1, dtype=np.float32)
 
     def require_size(self, shape: tuple[int, ...]) -> None:
@@ -156,7 +161,7 @@ class Bundle:
             kind, name = _choose(about, manifest.spatial_dims, engine)
             loaded = _load(kind, folder / name)
             run = PatchEngine(loaded, about.patches) if about.patches else loaded
-            run = MeasuringEngine(run, about.measures) if about.measures else run
+            run = MeasuringEngine(run, about.measures, about.in_channels) if about.measures else run
             columns = tuple(about.classes.index(label) for label in manifest.classes)
             if manifest.target.is_number:
                 columns = tuple(range(max(1, len(manifest.levels))))

@@ -72,7 +72,7 @@ class Member:
             the last layer. With ``patches`` the images are patches.
         weight: Its weight in the mean of the probabilities; the weights of all members sum to 1.
         classes: The class names in the order of its outputs; none for a number.
-        in_channels: Channels of an image.
+        in_channels: Channels of an image; 0 where it takes no image.
         image_size: Pixels along each axis after the preprocessing: (rows, columns), or (slices, rows, columns).
         patches: Size and overlap of the patches whose mean logit is that of the image; None for whole images.
         preprocessing: The steps on volumes and on images, in order.
@@ -90,6 +90,8 @@ class Member:
             there is none.
         measures: What is measured in the prepared image, where the network takes measures float32 (images, measures,
             1, ...) instead of the image; None for the image.
+        head_volumes: The volumes of the whole head that the network takes after those of the table, in the same way;
+            they are measured in the files.
     """
 
     networks: Mapping[Format, str]
@@ -108,6 +110,7 @@ class Member:
     table: TableEncoder | None = None
     fusion: LateFusion | None = None
     measures: Measure | None = None
+    head_volumes: tuple[str, ...] = ()
 
     @property
     def encoder(self) -> TableEncoder | None:
@@ -374,7 +377,7 @@ class BundleManifest(Saved):
         intended_use: As stated by their author.
         classes: The class names; the columns of predictions. None for a number.
         split_unit: What was kept whole when the data were split; other than "subject", scores are too good.
-        inputs: Whether it was trained on image files or on volumes.
+        inputs: Whether it was trained on image files, on volumes or on the rows of a table without images.
         spatial_dims: 2 for networks of images, 3 for networks of volumes or stacks.
         stack: How slices become a stack; None for no stacks.
         slices: Which slices of a volume are samples; None for whole volumes.
@@ -406,7 +409,7 @@ class BundleManifest(Saved):
     intended_use: str
     classes: tuple[str, ...]
     split_unit: SplitUnit
-    inputs: Literal["images", "volumes"]
+    inputs: Literal["images", "volumes", "table"]
     spatial_dims: Literal[2, 3]
     stack: StackConfig | None
     slices: SliceConfig | None

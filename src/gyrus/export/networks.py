@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +15,6 @@ from torch import nn
 from gyrus.errors import GyrusError
 from gyrus.extras import missing_dependency
 from gyrus.models.classifier import Classifier
-from gyrus.models.feature_layers import FeatureBackbone
-from gyrus.models.options import Measure
 from gyrus.text import kind_and_first_line
 
 
@@ -36,18 +32,13 @@ class LogitsAndEmbedding(nn.Module):
         return self.model.head.classify(vectors), vectors
 
 
-def write_onnx(model: Classifier, shape: tuple[int, ...], path: Path) -> Measure | None:
+def write_onnx(model: Classifier, shape: tuple[int, ...], path: Path) -> None:
     """Write a network in the format ONNX, for any number of images: outputs ``logits`` and ``embedding``.
-
-    Of a classifier on measures of the image, the part that takes the measures is written.
 
     Args:
         model: The network; set to evaluation mode and moved to the CPU.
         shape: (C, *spatial).
         path: The file.
-
-    Returns:
-        What is measured in an image before the network; None if it takes the image.
 
     Raises:
         MissingDependencyError: ONNX is not installed.
@@ -58,14 +49,6 @@ def write_onnx(model: Classifier, shape: tuple[int, ...], path: Path) -> Measure
         import onnxscript  # noqa: F401  torch.onnx imports it late
     except ImportError as error:
         raise missing_dependency("Export", "export") from error
-    measure = None
-    if isinstance(model.backbone, FeatureBackbone) and (measure := model.backbone.measure):
-        of_measures = model.backbone.of_measures()
-        model, shape = copy.deepcopy(model), (of_measures.num_features, *[1] * (len(shape) - 1))
-        model.backbone, model.signature = (
-            of_measures,
-            replace(model.signature, in_channels=shape[0], image_size=shape[1:]),
-        )
     example = torch.rand(2, *shape)  # a batch of one would become a constant
     with warnings.catch_warnings(), torch.no_grad(), _quiet("torch.onnx"), _quiet("onnxscript"):
         warnings.simplefilter("ignore")
@@ -87,7 +70,6 @@ def write_onnx(model: Classifier, shape: tuple[int, ...], path: Path) -> Measure
             ) from error
     _forget_sources(network)
     path.write_bytes(network.SerializeToString())
-    return measure
 
 
 def write_openvino(onnx: Path, path: Path) -> None:

@@ -68,7 +68,7 @@ def write_references(
         write(folder, f"sub-P{number:03d}", volume, colour=attempt >= 2)
 
 
-ATTEMPTS = {"images": 4, "volumes": 2}
+ATTEMPTS = {"images": 4, "volumes": 2, "table": 1}
 
 
 def changed(images: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:

@@ -56,7 +56,7 @@ VOXELS_AT_ONCE = 1 << 21
 
 def images_at_once(image_shape: Sequence[int], most: int = IMAGES_AT_ONCE) -> int:
     """How many images of a shape are predicted in one batch: fewer of large volumes, at least one."""
-    return max(1, min(most, VOXELS_AT_ONCE // math.prod(image_shape)))
+    return max(1, min(most, VOXELS_AT_ONCE // max(1, math.prod(image_shape))))
 
 
 class Engine(Protocol):

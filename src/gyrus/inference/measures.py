@@ -1,8 +1,9 @@
-"""Classifiers that take measures of a whole image, such as the shape of a mask, instead of its pixels; no PyTorch."""
+"""Numbers that a network takes instead of the pixels of an image or beside them; computed without PyTorch."""
 
 from __future__ import annotations
 
-from typing import get_args
+import math
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +11,10 @@ import numpy.typing as npt
 from gyrus.inference.engines import Engine
 from gyrus.models.options import Measure
 from gyrus.registry import look_up
+
+if TYPE_CHECKING:
+    from gyrus.datasets.manifest import Manifest
+    from gyrus.datasets.table_features import TableEncoder
 
 
 def measure_images(measure: Measure, images: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
@@ -33,16 +38,44 @@ def measure_images(measure: Measure, images: npt.NDArray[np.floating]) -> npt.ND
     return np.stack([pixel_features(image[None]) for image in pixels]).astype(np.float32)
 
 
+def numbers_beside(
+    manifest: Manifest, table: TableEncoder | None, head_volumes: tuple[str, ...]
+) -> npt.NDArray[np.float32] | None:
+    """The numbers of each sample that do not come from its prepared image.
+
+    Args:
+        manifest: N samples.
+        table: From the columns of a table to features, which come first; None for no table.
+        head_volumes: Names of the volumes of the whole head, which is measured in its file; none for no volumes.
+
+    Returns:
+        float32 (N, T), NaN for heads that cannot be measured; None where there is neither.
+
+    Raises:
+        GyrusError: A column is missing, a cell is not what its column holds, or volumetry is not installed.
+    """
+    parts = [table.encode(manifest.table)] if table else []
+    if head_volumes:
+        from gyrus.inference.head_volumes import as_rows, measure_heads
+
+        parts.append(as_rows([*measure_heads(manifest).values()], head_volumes))
+    return np.concatenate(parts, axis=1).astype(np.float32) if parts else None
+
+
 class MeasuringEngine:
     """The engine of a network that takes measures, applied to images."""
 
-    def __init__(self, engine: Engine, measure: Measure) -> None:
-        """Wrap an engine for measures (B, F, 1, ...)."""
+    def __init__(self, engine: Engine, measure: Measure, channels: int) -> None:
+        """Wrap an engine for numbers (B, F, 1, ...): what is measured in the channels of the image, then the others."""
         self.name = engine.name
         self._engine = engine
         self._measure: Measure = measure
+        self._channels = channels
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
-        """The logits float32 (B, K) of images float32 (B, C, *spatial) in 0..1."""
-        measured = measure_images(self._measure, images)
-        return self._engine(measured.reshape(*measured.shape, *[1] * (images.ndim - 2)))
+        """The logits float32 (B, K) of images float32 (B, C + T, *spatial): pixels in 0..1, and T constant channels."""
+        measured = measure_images(self._measure, images[:, : self._channels])
+        voxels = math.prod(images.shape[2:])
+        others = images[:, self._channels :].reshape(len(images), images.shape[1] - self._channels, voxels)[..., 0]
+        numbers = np.concatenate([measured, others], axis=1)
+        return self._engine(numbers.reshape(*numbers.shape, *[1] * (images.ndim - 2)))

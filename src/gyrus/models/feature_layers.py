@@ -7,7 +7,7 @@ that were fitted, in single precision.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,7 @@ from torch.nn import functional
 from gyrus.models.classifier import Backbone, Classifier, Signature
 from gyrus.models.heads import Head
 from gyrus.models.linear_model import LinearModel
-from gyrus.models.options import HeadOptions, Measure
+from gyrus.models.options import HeadOptions
 from gyrus.models.tree_ensemble import LEAF, TreeEnsemble
 
 Floats = npt.NDArray[np.float64]
@@ -233,35 +233,23 @@ class FrozenFeatures(FeatureLayer):
         return found[(..., *[None] * (images.ndim - 2))]
 
 
-class Measured(FeatureLayer):
-    """Measures of a whole image, which are computed without PyTorch.
+class Numbers(FeatureLayer):
+    """Features that were computed before, without PyTorch: channels that are constant over space, NaN where missing.
 
     Args:
-        measure: What is measured.
-        compute: From pixels in 0..1 (B, C, *spatial) to measures (B, F).
+        channels: The channels that are meant.
     """
-
-    differentiable = False
-
-    def __init__(self, measure: Measure, compute: Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]]) -> None:
-        super().__init__()
-        self.measure: Measure = measure
-        self.compute = compute
-
-    def forward(self, images: Tensor) -> Tensor:
-        """The measures as ``(B, F, 1, ...)`` of pixels in 0..1; NaN where something cannot be measured."""
-        found = torch.from_numpy(self.compute(images.detach().cpu().numpy())).to(images.device)
-        return found[(..., *[None] * (images.ndim - 2))]
-
-
-class AsTheyAre(FeatureLayer):
-    """Features that were computed before: ``(B, F, 1, ...)``."""
 
     may_be_missing = True
 
+    def __init__(self, channels: range) -> None:
+        super().__init__()
+        self.channels = channels
+
     def forward(self, images: Tensor) -> Tensor:
-        """The same."""
-        return images
+        """The features as ``(B, F, 1, ...)``."""
+        first, last = self.channels.start, self.channels.stop
+        return images[(slice(None), slice(first, last), *[slice(1)] * (images.ndim - 2))]
 
 
 class FeatureBackbone(Backbone):
@@ -272,10 +260,14 @@ class FeatureBackbone(Backbone):
         mean: What is subtracted from each feature, (F,).
         scale: What it is divided by, (F,).
         image_size: Voxels along each axis.
+        channels: The channels of an image that are pixels; those after them are :class:`Numbers`.
     """
 
-    def __init__(self, layers: Sequence[FeatureLayer], mean: Floats, scale: Floats, image_size: Sequence[int]) -> None:
+    def __init__(
+        self, layers: Sequence[FeatureLayer], mean: Floats, scale: Floats, image_size: Sequence[int], channels: int
+    ) -> None:
         super().__init__()
+        self.channels = channels
         self.layers = nn.ModuleList(layers)
         self.num_features = len(mean)
         self.fixed_size = tuple(image_size)
@@ -314,7 +306,11 @@ class FeatureBackbone(Backbone):
         if self._alone is not None:
             maps: Tensor = self._alone(images)
             return maps - self.centre
-        found = [layer.features(layer(images)) for layer in self.layers]  # type: ignore[operator]
+        pixels = images[:, : self.channels]
+        found = [
+            layer.features(layer(images if isinstance(layer, Numbers) else pixels))  # type: ignore[operator]
+            for layer in self.layers
+        ]
         return torch.cat(found, 1)[(..., *[None] * (images.ndim - 2))]
 
     def pool(self, features: Tensor) -> Tensor:
@@ -323,17 +319,6 @@ class FeatureBackbone(Backbone):
         if any(layer.may_be_missing for layer in self.layers):  # counts as average
             values = torch.where(torch.isnan(values), self.mean, values)
         return (values - self.mean) / self.scale
-
-    @property
-    def measure(self) -> Measure | None:
-        """What is measured in an image, where the features are measures; else None."""
-        first = self.layers[0]
-        return first.measure if isinstance(first, Measured) else None
-
-    def of_measures(self) -> FeatureBackbone:
-        """The same for measures ``(B, F, 1, ...)`` instead of images: the part that is a network."""
-        size = (1,) * len(self.smallest)
-        return FeatureBackbone([AsTheyAre()], self.mean.cpu().numpy(), self.scale.cpu().numpy(), size)
 
     def stages(self) -> tuple[nn.Module, ...]:
         """The layers that have weights."""

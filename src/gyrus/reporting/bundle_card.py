@@ -29,12 +29,10 @@ def render_bundle_card(manifest: BundleManifest, evaluation: Evaluation | Number
         manifest: The bundle.
         evaluation: The scores of what was exported; None where there are none.
     """
-    size = " x ".join(map(str, manifest.members[0].image_size))
-    is_number = manifest.target.is_number
+    is_number, of_table = manifest.target.is_number, manifest.inputs == "table"
     parts = [
         f"# Model card: {markdown(manifest.title)}",
-        f"A {manifest.kind} of Gyrus as a bundle: {counted(len(manifest.members), 'network')} for "
-        f"{'volumes' if manifest.spatial_dims == 3 else 'images'} of {size} voxels after the preprocessing.",
+        f"A {manifest.kind} of Gyrus as a bundle: {counted(len(manifest.members), 'network')} for {_input(manifest)}.",
         "## Use",
         "\n".join(
             [
@@ -42,7 +40,7 @@ def render_bundle_card(manifest: BundleManifest, evaluation: Evaluation | Number
                 f"- Licence: {markdown(manifest.licence)}",
                 f"- {_predicted(manifest)}",
                 *([f"- Columns of a table (`--table`): {_columns(manifest)}"] if manifest.table_columns else []),
-                "- Predict: `gyrus predict BUNDLE images/ --out predictions.csv`",
+                f"- Predict: `gyrus predict BUNDLE {'people.csv' if of_table else 'images/'} --out predictions.csv`",
                 "- Check the installation: `gyrus export verify BUNDLE`",
                 *([VALIDATE] if manifest.internal_scores else []),
             ]
@@ -65,6 +63,17 @@ def render_bundle_card(manifest: BundleManifest, evaluation: Evaluation | Number
         ),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _input(manifest: BundleManifest) -> str:
+    """What the networks take."""
+    if manifest.inputs == "table":
+        return "rows of a table, without images"
+    shapes = [member.image_size for member in manifest.members if member.in_channels]
+    if not shapes:
+        return "whole heads, whose volumes are measured (docs/volumetry.md)"
+    size = " x ".join(map(str, shapes[0]))
+    return f"{'volumes' if manifest.spatial_dims == 3 else 'images'} of {size} voxels after the preprocessing"
 
 
 def render_hub_card(

@@ -78,7 +78,8 @@ class Answering:
         """
         opened = Bundle.open(bundle, engine)
         for member in opened.members:
-            shape = (1, member.about.in_channels, *member.about.image_size)
+            channels = member.about.in_channels + len(member.about.head_volumes)
+            shape = (1, channels, *member.about.image_size)
             member.engine(np.zeros(shape, np.float32))
         return cls(opened, Unpacking(files, unpacked), folder, seconds)
 
@@ -130,10 +131,10 @@ class Answering:
             shapes = [scan.members[number][0].shape[1:] for scan in scans]
             for shape in dict.fromkeys(shapes):  # those of patch networks may differ
                 rows = [row for row, each in enumerate(shapes) if each == shape]
-                pixels, statistics = (
-                    np.concatenate([scans[row].members[number][part] for row in rows]) for part in (0, 1)
+                pixels, statistics, numbers = (
+                    np.concatenate([scans[row].members[number][part] for row in rows]) for part in range(3)
                 )
-                logits, embeddings = member.outputs(pixels, statistics)
+                logits, embeddings = member.outputs(pixels, statistics, numbers)
                 ends = np.cumsum([len(scans[row]) for row in rows])[:-1]
                 for row, one, other in zip(rows, np.split(logits, ends), np.split(embeddings, ends), strict=True):
                     outputs[row].append((one, other))

@@ -65,7 +65,7 @@ def why_not(bundle: Bundle) -> str:
         return "Heat maps are of one network, and this classifier is an ensemble. Explain its runs with gyrus explain."
     if bundle.members[0].about.patches:
         return "This classifier averages patches, and has no heat map here. Explain its run with gyrus explain."
-    if bundle.members[0].about.measures:
+    if bundle.members[0].about.measures or not bundle.members[0].about.in_channels:
         return "This classifier takes measures of the whole image, and has no heat map. Use gyrus explain on its run."
     if about.slices:
         return "This classifier takes slices of volumes, and has no heat map here. Explain its run with gyrus explain."
@@ -108,7 +108,7 @@ def explain(bundle: Bundle, scan: Prepared, target: str | None, folder: Path, se
     if reason := why_not(bundle):
         raise RequestError(422, reason)
     classes, member = bundle.manifest.classes, bundle.members[0]
-    pixels, statistics = scan.members[0]
+    pixels, statistics, _ = scan.members[0]
     image = member.about.normalisation.apply(pixels, statistics)[0]
     network = _Network(member, len(classes))
     logits = network(image[None])[0]

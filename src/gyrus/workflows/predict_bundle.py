@@ -12,13 +12,15 @@ import numpy as np
 
 from gyrus.datasets.targets import CLASSES, Target, refuse_number
 from gyrus.errors import ConfigError, DataError
+from gyrus.executor import current_executor
 from gyrus.export.bundle import Bundle, LoadedMember
-from gyrus.export.manifest import CHECKSUMS, REFERENCE_TABLE, BundleManifest
+from gyrus.export.manifest import CHECKSUMS, REFERENCE, REFERENCE_TABLE, BundleManifest
 from gyrus.files import atomic_path, file_digest, temporary_folder
 from gyrus.inference.columns import exported_columns
 from gyrus.inference.decision_rule import softmax
 from gyrus.inference.engines import images_at_once
 from gyrus.inference.late_fusion import known_subjects
+from gyrus.inference.measures import numbers_beside
 from gyrus.inference.unlike_training import (
     NO_REFERENCE,
     combine_likeness,
@@ -179,6 +181,8 @@ def predict_bundle(
     require_suffix(out)
     reports = open_reports(dicom_sr)
     opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle, engine, say=display.say)
+    if not inputs and data and data.table and opened.manifest.inputs == "table":
+        inputs, data = [data.table], data.model_copy(update={"table": None})
     if not inputs:
         raise DataError("Nothing to predict: name at least one image, folder or table.")
     if reports:
@@ -280,11 +284,39 @@ def bundle_reading(manifest: BundleManifest, config: DataConfig) -> DataConfig:
     return config.model_copy(update=changes)
 
 
-def reference_config(folder: Path, manifest: BundleManifest) -> DataConfig:
-    """How the reference inputs of a bundle are read, beside what :func:`bundle_reading` adds: with their table."""
+def scan_samples(manifest: BundleManifest, path: Input, reading: DataConfig, display: Display) -> Manifest:
+    """The samples of an input that a bundle answers for: images, or rows of a table for one that takes no images.
+
+    Args:
+        manifest: Of the bundle.
+        path: The input.
+        reading: How it is read, from :func:`bundle_reading`.
+        display: Where notes are shown.
+
+    Raises:
+        DataError: They cannot be read, or are of another kind than the bundle takes.
+    """
+    from gyrus.datasets.manifest import require_dimensions
+    from gyrus.workflows.load_data import scan_unlabelled, without_images
+
+    if manifest.inputs == "table":
+        return scan_unlabelled(path, without_images(path, reading), display)
+    return require_dimensions(scan_unlabelled(path, reading, display), manifest.spatial_dims, "bundle")
+
+
+def scan_references(folder: Path, manifest: BundleManifest) -> Manifest:
+    """The reference inputs of a bundle.
+
+    Raises:
+        DataError: They cannot be read.
+    """
     from gyrus.workflows.experiment_config import DataConfig
 
-    return DataConfig(table=str(folder / REFERENCE_TABLE) if manifest.table_columns else None)
+    table = folder / REFERENCE_TABLE
+    if manifest.inputs == "table":
+        return scan_samples(manifest, table, DataConfig(), SILENT)
+    config = DataConfig(table=str(table) if manifest.table_columns else None)
+    return scan_samples(manifest, folder / REFERENCE, bundle_reading(manifest, config), SILENT)
 
 
 def member_outputs(
@@ -304,16 +336,19 @@ def member_outputs(
         cache: Folder of stores.
         progress: Called with the number of images done and in total.
     """
+    if not member.about.in_channels:
+        return _outputs_without_image(member, manifest, progress), None
+
     from gyrus.datasets.store import open_store
 
     store = open_store(manifest, member.about.preprocessing, cache=cache)
     step = images_at_once(store.pixels.shape[1:])
     found, vectors = list[np.ndarray](), list[np.ndarray]()
-    table = table_features(member, manifest)
+    beside = beside_image(member, manifest)
     for start in range(0, len(store), step):
         rows = slice(start, start + step)
-        of_table = None if table is None else table[rows]
-        logits, embeddings = member.outputs(np.asarray(store.pixels[rows]), store.statistics[rows], of_table)
+        numbers = None if beside is None else beside[rows]
+        logits, embeddings = member.outputs(np.asarray(store.pixels[rows]), store.statistics[rows], numbers)
         found.append(logits)
         vectors.append(embeddings)
         progress(min(start + step, len(store)), len(store))
@@ -326,9 +361,22 @@ def member_outputs(
     return together, member.unlike.distances(measured)
 
 
-def table_features(member: LoadedMember, manifest: Manifest) -> np.ndarray | None:
-    """The features float32 (N, T) of a table that a network takes beside the image; None if it takes none."""
-    return member.about.table.encode(manifest.table).astype(np.float32) if member.about.table else None
+def beside_image(member: LoadedMember, manifest: Manifest) -> np.ndarray | None:
+    """The numbers float32 (N, T) that a network takes beside the image, or without one; None if it takes none."""
+    return numbers_beside(manifest, member.about.table, member.about.head_volumes)
+
+
+def _outputs_without_image(
+    member: LoadedMember, manifest: Manifest, progress: Callable[[int, int], None]
+) -> np.ndarray:
+    """The logits (N, K) of a network that takes no image."""
+    step = 2 * current_executor().places if member.about.head_volumes else len(manifest)
+    found, samples = list[np.ndarray](), manifest.table["sample"].tolist()
+    for start in range(0, len(samples), step):
+        part = manifest.select(samples[start : start + step])
+        found.append(member.outputs(*member.without_image(len(part)), beside_image(member, part))[0])
+        progress(start + len(part), len(samples))
+    return np.concatenate(found)
 
 
 def require_columns(bundle: Bundle, manifest: Manifest, display: Display) -> None:
@@ -349,7 +397,7 @@ def member_inputs(member: LoadedMember, manifest: Manifest, cache: Path) -> np.n
     from gyrus.datasets.store import open_store
 
     store = open_store(manifest, member.about.preprocessing, cache=cache)
-    return member.inputs(np.asarray(store.pixels), store.statistics, table_features(member, manifest))
+    return member.inputs(np.asarray(store.pixels), store.statistics, beside_image(member, manifest))
 
 
 def _decided(bundle: Bundle, answers: Answers, display: Display) -> Answers:
@@ -434,20 +482,21 @@ def _answer(
     reports: StructuredReports | None = None,
 ) -> tuple[Answers, Sequence[Problem], Path]:
     """The answers to an input of any kind, what was skipped, and the folder of the names."""
-    from gyrus.datasets.manifest import require_dimensions
     from gyrus.datasets.store import without_unusable
     from gyrus.workflows.experiment_config import DataConfig
-    from gyrus.workflows.load_data import input_text, scan_unlabelled
+    from gyrus.workflows.load_data import input_text
 
     about = bundle.manifest
     reading = bundle_reading(about, config or DataConfig())
-    manifest = require_dimensions(scan_unlabelled(path, reading, display), about.spatial_dims, "bundle")
+    manifest = scan_samples(about, path, reading, display)
     require_columns(bundle, manifest, display)
     if reports:
         reports.add(manifest)
     with temporary_folder() as cache:
         if reading.on_bad_file == "skip":
             for member in bundle.members:
+                if not member.about.in_channels:
+                    continue
                 size = None if member.about.patches else (member.about.in_channels, *member.about.image_size)
                 manifest = without_unusable(manifest, member.about.preprocessing, cache=cache, size=size)
         found, distances = list[np.ndarray](), list[np.ndarray | None]()
@@ -458,7 +507,7 @@ def _answer(
                 found.append(logits)
                 distances.append(far)
     subjects = _subjects(manifest)
-    samples = [str(manifest.root / sample) for sample in manifest.table["sample"]]
+    samples = [str(manifest.root / name) if manifest.has_images else name for name in manifest.table["sample"]]
     columns = likeness_of(bundle, distances, subjects)
     return _as_answers(about, samples, subjects, bundle.combine(found), columns), manifest.problems, manifest.root
 
@@ -499,7 +548,7 @@ def _answer_image(bundle: Bundle, path: str | Path) -> Answers | None:
 
     about = bundle.manifest
     place = Path(path).absolute()
-    if about.spatial_dims != 2 or about.stack or about.slices or about.table_columns or about.channels:
+    if about.inputs != "images" or about.stack or about.slices or about.table_columns or about.channels:
         return None
     if not is_image(place.name) or not place.is_file():
         return None

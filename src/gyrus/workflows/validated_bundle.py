@@ -25,7 +25,7 @@ from gyrus.files import temporary_folder
 from gyrus.inference.unlike_training import Columns
 from gyrus.workflows.display import Display
 from gyrus.workflows.experiment_config import DataConfig
-from gyrus.workflows.load_data import scan_data
+from gyrus.workflows.load_data import scan_data, without_images
 from gyrus.workflows.predict_bundle import bundle_reading, likeness_of, member_outputs, require_columns
 from gyrus.workflows.validated_classifier import PeopleInBoth, SameIds, ValidatedClassifier, units_of
 
@@ -80,7 +80,11 @@ class ValidatedBundle(ValidatedClassifier):
     def scan(self, config: DataConfig, display: Display) -> Manifest:
         """As :meth:`ValidatedClassifier.scan`."""
         about = self._bundle.manifest
-        cohort = require_dimensions(scan_data(bundle_reading(about, config), display), about.spatial_dims, "bundle")
+        reading = bundle_reading(about, config)
+        if about.inputs == "table":
+            cohort = scan_data(without_images(config.path, reading), display)
+        else:
+            cohort = require_dimensions(scan_data(reading, display), about.spatial_dims, "bundle")
         require_columns(self._bundle, cohort, display)
         return cohort
 
@@ -111,7 +115,8 @@ class ValidatedBundle(ValidatedClassifier):
 
     def _pixel_digests(self, cohort: Manifest, display: Display) -> list[str | None]:
         """The digest of each image of a cohort; none where the bundle has none to compare with."""
-        if not self._training.pixels and not self._training.held_out_pixels:
+        known = self._training.pixels or self._training.held_out_pixels
+        if not known or not cohort.has_images:
             return [None] * len(cohort)
         preprocessing = self._bundle.members[0].about.preprocessing
         with temporary_folder() as cache, display.progress("Comparing with the images of the bundle") as progress:

@@ -27,7 +27,7 @@ from gyrus.types import SUBSETS
 from gyrus.workflows.classical import ClassicalClassifier
 from gyrus.workflows.display import Display
 from gyrus.workflows.experiment_config import DataConfig, ExperimentConfig, load_run_config
-from gyrus.workflows.load_data import is_people_table, read_as_trained, require_table_columns, scan_data
+from gyrus.workflows.load_data import read_as_trained, require_table_columns, scan_data, without_images
 from gyrus.workflows.predict import TrainedClassifier
 from gyrus.workflows.validated_classifier import PeopleInBoth, SameIds, ValidatedClassifier, units_of
 
@@ -141,8 +141,7 @@ class ValidatedClassical(ValidatedRun):
     def scan(self, config: DataConfig, display: Display) -> Manifest:
         """As :meth:`ValidatedClassifier.scan`."""
         if not self._settings.model.needs_images:
-            people = config.path is not None and is_people_table(config.path, config.columns)
-            cohort = scan_data(config.model_copy(update={"source": "people"}) if people else config, display)
+            cohort = scan_data(without_images(config.path, config), display)
         else:
             cohort = scan_data(read_as_trained(self._settings.data, config), display)
             cohort = require_dimensions(cohort, self._classifier.spatial_dims or cohort.spatial_dims, "run")

@@ -16,7 +16,6 @@ from gyrus.export.manifest import (
     BUNDLE,
     DISTANCE_TOLERANCE,
     INPUT_TOLERANCE,
-    REFERENCE,
     SCHEMA_FILE,
     TOLERANCE,
     TRAINING_SUBJECTS,
@@ -162,20 +161,20 @@ def _require_schema(folder: Path, manifest: BundleManifest) -> None:
 
 def _compare(folder: Path, manifest: BundleManifest, engine: BundleEngine) -> tuple[float, str]:
     """The largest difference of probabilities or numbers, and what is wrong; an empty text if nothing is."""
-    from gyrus.datasets.manifest import require_dimensions
-    from gyrus.workflows.load_data import scan_unlabelled
-    from gyrus.workflows.predict_bundle import bundle_reading, member_inputs, member_outputs, reference_config
+    from gyrus.workflows.predict_bundle import member_inputs, member_outputs, scan_references
 
     bundle = Bundle.from_manifest(folder, manifest, engine)
-    reading = bundle_reading(manifest, reference_config(folder, manifest))
-    found = require_dimensions(scan_unlabelled(folder / REFERENCE, reading, SILENT), manifest.spatial_dims, "bundle")
+    found = scan_references(folder, manifest)
     expected = {each.sample: each for each in manifest.references}
     samples = found.table["sample"].tolist()
     if not expected or sorted(expected) != sorted(samples):
         return 0.0, f"the samples are {samples}, not {sorted(expected)}"
     with temporary_folder() as cache:
         outputs = [member_outputs(member, found, cache) for member in bundle.members]
-        inputs = [describe_inputs(member_inputs(member, found, cache)) for member in bundle.members]
+        inputs = [
+            describe_inputs(member_inputs(member, found, cache)) if member.about.in_channels else None
+            for member in bundle.members
+        ]
     given = bundle.combine([logits for logits, _ in outputs])
     known_logits = [np.array([expected[name].logits[number] for name in samples]) for number in range(len(outputs))]
     if manifest.target.is_number:
@@ -196,9 +195,10 @@ def _compare(folder: Path, manifest: BundleManifest, engine: BundleEngine) -> tu
             far = float(np.maximum(far, np.abs(distances - np.array(known)).max()))
         elif distances is not None or any(known):  # the distances of the training data were left out or put in
             far = float("inf")
-        if all(expected[name].inputs for name in samples):  # not in bundles of earlier versions
+        prepared, has_inputs = inputs[number], all(expected[name].inputs for name in samples)
+        if prepared is not None and has_inputs:  # not in bundles of earlier versions
             known_inputs = np.array([expected[name].inputs[number] for name in samples])
-            apart = float(np.maximum(apart, inputs_apart(inputs[number], known_inputs)))
+            apart = float(np.maximum(apart, inputs_apart(prepared, known_inputs)))
     small = scaled <= LOGIT_TOLERANCE and far <= DISTANCE_TOLERANCE and apart <= INPUT_TOLERANCE
     if difference <= TOLERANCE and not other and small:
         return difference, ""

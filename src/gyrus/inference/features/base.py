@@ -192,8 +192,13 @@ class FeatureMaker(ABC):
         """The arrays that were fitted."""
         return {}
 
+    @property
+    def is_beside_image(self) -> bool:
+        """Whether the features do not come from the stored image: a network takes them as numbers beside it."""
+        return False
+
     def network_input(self) -> NetworkInput | None:
-        """How images are prepared for :meth:`layer`; None if the features do not come from the pixels of one image."""
+        """How images are prepared for :meth:`layer`, or what is measured in them; None if it is beside the image."""
         return None
 
     def layer(self, image: Sequence[int]) -> FeatureLayer:

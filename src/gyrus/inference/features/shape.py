@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
 from gyrus.inference.features.base import UNSCALED, FeatureMaker, FitSettings, Floats, NetworkInput, Samples
 from gyrus.inference.mask_shape import describe_mask, describe_masks
-from gyrus.inference.measures import measure_images
 from gyrus.models.options import FeatureKind
-
-if TYPE_CHECKING:
-    from gyrus.models.feature_layers import Measured
 
 
 @dataclass(frozen=True)
@@ -60,12 +55,6 @@ class Shape(FeatureMaker):
     def network_input(self) -> NetworkInput:
         """The pixels as they are, which are measured."""
         return NetworkInput(UNSCALED, measure="shape")
-
-    def layer(self, image: Sequence[int]) -> Measured:  # noqa: ARG002
-        """The measures."""
-        from gyrus.models.feature_layers import Measured
-
-        return Measured("shape", partial(measure_images, "shape"))
 
     @property
     def text(self) -> str:

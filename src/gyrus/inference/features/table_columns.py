@@ -32,6 +32,11 @@ class TableColumns(FeatureMaker):
         table = first_of_each(samples.table, samples.units.tolist())
         return cls(TableEncoder.fit(table, settings.columns, settings.harmonise))
 
+    @property
+    def is_beside_image(self) -> bool:
+        """The columns are."""
+        return True
+
     def features(self, samples: Samples) -> Floats:
         """The encoded columns."""
         return self.encoder.encode(samples.table, unknown="error" if samples.new else "missing")

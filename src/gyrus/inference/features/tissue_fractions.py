@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
 from gyrus.inference.features.base import UNSCALED, FeatureMaker, FitSettings, Floats, NetworkInput, Samples
-from gyrus.inference.measures import measure_images
 from gyrus.models.options import FeatureKind
 from gyrus.volumetry.tissue_mixture import PIXEL_FEATURES, pixel_features
-
-if TYPE_CHECKING:
-    from gyrus.models.feature_layers import Measured
 
 
 @dataclass(frozen=True)
@@ -50,12 +45,6 @@ class TissueFractions(FeatureMaker):
     def network_input(self) -> NetworkInput:
         """The pixels as they are, which are measured."""
         return NetworkInput(UNSCALED, measure="volumes")
-
-    def layer(self, image: Sequence[int]) -> Measured:  # noqa: ARG002
-        """The fractions."""
-        from gyrus.models.feature_layers import Measured
-
-        return Measured("volumes", partial(measure_images, "volumes"))
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -57,6 +57,11 @@ class Volumes(FeatureMaker):
         return as_rows([heads[sample] for sample in wanted], self.columns)
 
     @property
+    def is_beside_image(self) -> bool:
+        """Heads are measured in their files."""
+        return True
+
+    @property
     def names(self) -> tuple[str, ...]:
         """Names of the volumes."""
         return self.columns

@@ -25,7 +25,7 @@ from gyrus.workflows.classical import ClassicalClassifier
 from gyrus.workflows.display import Display
 from gyrus.workflows.experiment_config import DataConfig, ExperimentConfig, load_run_config
 from gyrus.workflows.explain.config import DEFAULT, ExplainConfig
-from gyrus.workflows.load_data import is_people_table, read_as_trained, require_table_columns, scan_unlabelled
+from gyrus.workflows.load_data import read_as_trained, require_table_columns, scan_unlabelled, without_images
 
 NAMED = ("table", "tissue-fractions", "volumes", "shape")
 """Kinds of features that are shown one by one; of others the whole kind is one row."""
@@ -175,9 +175,7 @@ def _read(
     if settings.model.needs_images:
         manifest = scan_unlabelled(path, read_as_trained(settings.data, data), display)
         return require_dimensions(manifest, classifier.spatial_dims or manifest.spatial_dims, "run")
-    if is_people_table(path, data.columns):
-        data = data.model_copy(update={"source": "people"})
-    return scan_unlabelled(path, data, display)
+    return scan_unlabelled(path, without_images(path, data), display)
 
 
 def _truths(run: Run, classifier: ClassicalClassifier, names: Sequence[str]) -> np.ndarray:
