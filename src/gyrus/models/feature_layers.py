@@ -260,11 +260,16 @@ class FeatureBackbone(Backbone):
         mean: What is subtracted from each feature, (F,).
         scale: What it is divided by, (F,).
         image_size: Voxels along each axis.
-        channels: The channels of an image that are pixels; those after them are :class:`Numbers`.
+        channels: The channels of an image that are pixels, if :class:`Numbers` follow; None for all.
     """
 
     def __init__(
-        self, layers: Sequence[FeatureLayer], mean: Floats, scale: Floats, image_size: Sequence[int], channels: int
+        self,
+        layers: Sequence[FeatureLayer],
+        mean: Floats,
+        scale: Floats,
+        image_size: Sequence[int],
+        channels: int | None = None,
     ) -> None:
         super().__init__()
         self.channels = channels

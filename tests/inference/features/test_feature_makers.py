@@ -17,7 +17,8 @@ from gyrus.inference.features.base import FitSettings, Samples
 from gyrus.inference.features.grid import Grid
 from gyrus.inference.features.random_convolutions import RAMP
 from gyrus.inference.features.subject_features import BLOCK_VARIANCE, FEATURE_MAKERS, SubjectFeatures
-from gyrus.models.feature_layers import FeatureBackbone
+from gyrus.inference.measures import measure_images
+from gyrus.models.feature_layers import FeatureBackbone, Numbers
 from gyrus.models.options import ClassicalOptions
 from gyrus.transforms.normalisation import IntensityScaling, Normalisation, image_statistics
 
@@ -137,7 +138,11 @@ def test_as_a_layer_of_a_network_the_features_are_the_same(kind, dims, channels,
     pixels = np.stack([apply_all(prepared.steps, image) for image in samples.pixels])
     statistics = np.stack([image_statistics(image, IntensityScaling()) for image in pixels])
     images = torch.from_numpy(prepared.normalisation.apply(pixels, statistics))
-    backbone = FeatureBackbone([maker.layer(samples.shape)], fitted.mean, fitted.scale, SIZES[dims])
+    layer = maker.layer(samples.shape) if prepared.measure is None else Numbers(range(len(maker.names)))
+    if prepared.measure is not None:
+        measured = torch.from_numpy(measure_images(prepared.measure, images.numpy()))
+        images = measured.reshape(*measured.shape, *[1] * dims)
+    backbone = FeatureBackbone([layer], fitted.mean, fitted.scale, images.shape[2:])
     with torch.inference_mode():
         found = backbone.pool(backbone(images)).numpy()
     np.testing.assert_allclose(found, of_images, atol=2e-3)
