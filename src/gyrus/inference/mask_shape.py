@@ -41,15 +41,18 @@ def describe_mask(mask: npt.NDArray[np.bool_]) -> dict[str, float]:
         padded = np.ones((3,) * mask.ndim, dtype=bool)
         places = np.argwhere(padded).astype(np.float64)
     volume, centre = len(places), places.mean(axis=0)
-    surface = sum(int(np.abs(np.diff(np.pad(padded, 1).astype(np.int8), axis=axis)).sum()) for axis in dims)
+    # What follows needs no more of the image than the mask and one voxel around it.
+    corners = zip(places.min(axis=0), places.max(axis=0), strict=True)
+    inside = np.pad(padded[tuple(slice(int(low), int(high) + 1) for low, high in corners)], 1)
+    surface = sum(int(np.abs(np.diff(inside.astype(np.int8), axis=axis)).sum()) for axis in dims)
     values, vectors = np.linalg.eigh(np.cov((places - centre).T))
     lengths, vectors = np.sqrt(np.maximum(values[::-1], 1e-12)), vectors[:, ::-1]
     along = (places - centre) @ vectors
     moments = (along / lengths) ** 3
     along = along * np.where(moments.mean(axis=0) < 0, -1, 1)  # the longer tail points forwards
     extents, box = np.ptp(along, axis=0) + 1, np.ptp(places, axis=0) + 1
-    depth = ndimage.distance_transform_edt(np.pad(padded, 1))[np.pad(padded, 1)]
-    labels, parts = ndimage.label(padded)
+    depth = ndimage.distance_transform_edt(inside)[inside]
+    labels, parts = ndimage.label(inside)
     areas = [padded.sum(axis=tuple(other for other in dims if other != axis)) for axis in dims]
     found = {
         "volume": float(volume),
@@ -62,7 +65,7 @@ def describe_mask(mask: npt.NDArray[np.bool_]) -> dict[str, float]:
         "fraction of the box of its axes": volume / extents.prod(),
         "parts": float(parts),
         "fraction of the largest part": np.bincount(labels.ravel())[1:].max() / volume,
-        "filled fraction": ndimage.binary_fill_holes(padded).sum() / volume,
+        "filled fraction": ndimage.binary_fill_holes(inside).sum() / volume,
         "mean depth": depth.mean(),
         "largest depth": depth.max(),
         "spread of depth": depth.std(),
@@ -84,7 +87,7 @@ def describe_mask(mask: npt.NDArray[np.bool_]) -> dict[str, float]:
     for axis in (0, 1):
         counts = np.histogram(along[:, axis], bins=PARTS)[0] / volume
         found |= {f"part {part + 1} of principal axis {axis + 1}": counts[part] for part in range(PARTS)}
-    eroded = np.pad(padded, 1)
+    eroded = inside
     for number in range(1, EROSIONS + 1):
         eroded = ndimage.binary_erosion(eroded)
         found[f"fraction after erosion {number}"] = eroded.sum() / volume

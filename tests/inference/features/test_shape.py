@@ -31,6 +31,13 @@ def test_turned_and_shifted_masks_have_the_same_shape():
     np.testing.assert_allclose([other[name] for name in names], [one[name] for name in names], rtol=1e-6)
 
 
+def test_background_changes_no_shape():
+    mask = ellipsoid((9.2, 6.1, 4.1))[5:23, 9:20]  # touches the border of the image
+    one, other = describe_mask(mask), describe_mask(np.pad(mask, ((3, 9), (0, 4), (7, 7))))
+    names = [name for name in one if "spread of sections" not in name and "centre" not in name]
+    np.testing.assert_allclose([other[name] for name in names], [one[name] for name in names], rtol=1e-9)
+
+
 @pytest.mark.parametrize("dims", [2, 3])
 def test_empty_masks_have_no_shape(dims):
     names = describe_mask(ellipsoid((8.0, 5.0, 4.0)[:dims]))
