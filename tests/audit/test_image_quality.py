@@ -94,7 +94,7 @@ def test_jpeg_quality_is_read_from_the_tables(quality: int, tmp_path: Path) -> N
 def test_images_of_other_formats_have_no_jpeg_quality(tmp_path: Path) -> None:
     Image.new("L", (20, 30), 9).save(tmp_path / "image.png")
     data = (tmp_path / "image.png").read_bytes()
-    thumbnail, _, around = measure_image(np.full((1, 30, 20), 9, np.uint8), data)
+    thumbnail, _, around = measure_image(np.full((30, 20), 9, np.uint8), data)
     assert thumbnail.shape == (64, 64)
     assert around["JPEG quality"] == 0.0
     assert (around["rows"], around["columns"], around["background"]) == (30, 20, 9)

@@ -138,6 +138,12 @@ def test_a_given_test_set_replaces_the_outer_folds():
     assert "98 test images" in plan.text()
 
 
+def test_copies_that_share_a_fold_are_named():
+    assert "copies:" not in make_plan(HEADS, AutoOptions()).text()
+    plan = make_plan(replace(HEADS, near_copies=(142, 67)), AutoOptions())
+    assert "142 images in 67 groups" in plan.text()
+
+
 def test_every_line_can_be_overridden():
     overrides = {"split.val": 0.25, "slice-cnn.training.epochs": 3, "evaluation.resamples": 99}
     options = AutoOptions(minutes=5, folds=3, metric="balanced_accuracy", seed=4)

@@ -162,8 +162,8 @@ def _across_subjects(manifest: Manifest, pairs: tuple[DuplicatePair, ...]) -> tu
         f"{counted(len(pairs), 'pair of duplicates has', 'pairs of duplicates have')} different subject names "
         f"({counted(names, 'pair')} of names). Each pair of names may be one person, whom a split by name may put into "
         "both the training and the test set. Give one person one name, or remove the copies with `gyrus data prepare`. "
-        "A new split keeps identical files in one subset; where the data define the subsets, --on-duplicates drop "
-        "leaves out the training copies."
+        "A new split keeps identical files in one subset, and all copies where each image is a subject of its own. "
+        "Where the data define the subsets, --on-duplicates drop leaves out identical training copies."
     )
     numbers: dict[str, Number] = {"duplicates under different names": len(pairs), "pairs of names": names}
     return (Finding("duplicates", "error", verdict, numbers, _flags(manifest, pairs)),)

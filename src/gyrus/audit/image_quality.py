@@ -288,6 +288,26 @@ def measure_images(manifest: Manifest, *, progress: Progress | None = None) -> I
     return ImageMeasurements(thumbnails, pd.DataFrame(quality), pd.DataFrame(nuisance))
 
 
+def read_thumbnails(manifest: Manifest, *, progress: Progress | None = None) -> NDArray[np.uint8]:
+    """Images in files of their own as :func:`make_thumbnail` makes them small, (N, 64, 64).
+
+    Args:
+        manifest: The images.
+        progress: Called with the number of images done and the total.
+
+    Raises:
+        DataError: An image can no longer be read.
+    """
+    read, thumbnails = _gray_reader(manifest), np.empty((len(manifest), THUMBNAIL_SIDE, THUMBNAIL_SIDE), np.uint8)
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        for start in range(0, len(manifest), CHUNK):
+            rows = range(start, min(start + CHUNK, len(manifest)))
+            thumbnails[rows.start : rows.stop] = list(pool.map(lambda row: make_thumbnail(read(row)[0]), rows))
+            if progress:
+                progress(rows.stop, len(manifest))
+    return thumbnails
+
+
 def _reader(manifest: Manifest) -> Callable[[int], _Measured]:
     return _read_volumes(manifest) if is_sliced(manifest) else _read_images(manifest)
 
@@ -334,18 +354,24 @@ _Measured = tuple[NDArray[np.uint8], dict[str, float], dict[str, float]]
 
 
 def _read_images(manifest: Manifest) -> Callable[[int], _Measured]:
+    read = _gray_reader(manifest)
+    return lambda position: measure_image(*read(position))
+
+
+def _gray_reader(manifest: Manifest) -> Callable[[int], tuple[NDArray[np.uint8], bytes]]:
+    """A function that reads the image at a position: gray (rows, columns), and its encoded bytes."""
     encoded = EncodedImages(manifest.root, manifest.table)
 
-    def measure(position: int) -> _Measured:
+    def read(position: int) -> tuple[NDArray[np.uint8], bytes]:
         try:
             with reading_memory.task():
                 data = encoded.read(position)
-                return measure_image(decode(data, encoded.windows[position]), data)
+                return Grayscale()(decode(data, encoded.windows[position]))[0], data
         except UnusableImageError as error:
             sample = manifest.table["sample"].iloc[position]
             raise DataError(f"{sample} below {manifest.root} cannot be read: {error.message}.") from error
 
-    return measure
+    return read
 
 
 def _read_volumes(manifest: Manifest) -> Callable[[int], _Measured]:
@@ -372,16 +398,13 @@ def _read_volumes(manifest: Manifest) -> Callable[[int], _Measured]:
     return measure
 
 
-def measure_image(
-    pixels: NDArray[np.uint8], data: bytes
-) -> tuple[NDArray[np.uint8], dict[str, float], dict[str, float]]:
+def measure_image(gray: NDArray[np.uint8], data: bytes) -> _Measured:
     """Thumbnail, quality measures and nuisance properties of one image.
 
     Args:
-        pixels: Decoded, (C, rows, columns).
+        gray: Gray values (rows, columns).
         data: Its encoded bytes.
     """
-    gray = Grayscale()(pixels)[0]
     return make_thumbnail(gray), measure_quality(gray), _nuisance(gray, data)
 
 

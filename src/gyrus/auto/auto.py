@@ -134,7 +134,8 @@ def _scan(settings: ExperimentConfig, display: Display) -> Manifest:
     require_order(manifest, settings)
     require_evaluable(manifest, settings.evaluation)
     if settings.split.unit == "subject":  # subjects that are unknown are refused, with advice, before anything else
-        found = split(manifest, settings.split.model_copy(update={"method": "holdout"}), seed=settings.seed)
+        config = settings.split.model_copy(update={"method": "holdout"})
+        found = split(replace(manifest, near_copies=()), config, seed=settings.seed)  # the plan names copies
         show_notes(display, [found.warning, *found.notes])
     return manifest
 

@@ -120,6 +120,7 @@ class Fingerprint(Saved):
         measured: Number of images that were measured.
         machine: The machine.
         masks: Whether the volumes are masks: of the values 0 and 255 only.
+        near_copies: Number of images that are altered copies of others, and of their groups.
     """
 
     SCHEMA: ClassVar[str] = "gyrus.fingerprint/1"
@@ -150,6 +151,7 @@ class Fingerprint(Saved):
     measured: int
     machine: Machine = field(default_factory=lambda: Machine(1, 0, None))
     masks: bool = False
+    near_copies: tuple[int, int] = (0, 0)
 
     @property
     def units(self) -> int:
@@ -279,6 +281,7 @@ def take_fingerprint(
         columns=columns,
         table_columns=tuple(table_columns),
         machine=Machine.measure(),
+        near_copies=(sum(map(len, manifest.near_copies)), len(manifest.near_copies)),
         **facts,  # type: ignore[arg-type]
     )
 

@@ -209,6 +209,7 @@ def make_plan(
                 if fingerprint.subjects is None
                 else "no subject is on two sides",
             ),
+            *_copies(fingerprint),
             Decision("folds", str(folds), why_folds),
             Decision(
                 "scored on",
@@ -238,6 +239,14 @@ def make_plan(
             Decision("device", fingerprint.machine.gpu or "cpu", f"{counted(fingerprint.machine.cores, 'core')} found"),
         ),
     )
+
+
+def _copies(fingerprint: Fingerprint) -> tuple[Decision, ...]:
+    images, groups = fingerprint.near_copies
+    if not images:
+        return ()
+    value = f"{images:,} images in {counted(groups, 'group')}"
+    return (Decision("copies", value, "found by their pixels; each group is in one fold (split.near_copies)"),)
 
 
 def split_overrides(overrides: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:

@@ -1,6 +1,7 @@
 """Copies: samples of the same bytes. They link the units that must stay in one subset, and must not be in two subsets.
 
-Copies that were changed (resized, compressed again, mirrored) are found by the audit, from the pixels.
+Copies that were changed (compressed again, shifted, mirrored) are found by the audit, from the pixels. Where they were
+searched for, the manifest has them, and they link units too.
 """
 
 from __future__ import annotations
@@ -10,13 +11,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from gyrus.datasets.manifest import MEMBERS, VIEW, Manifest
+from gyrus.datasets.manifest import MEMBERS, VIEW, VOLUME_FILES, Manifest
 from gyrus.types import SUBSET_TITLES, SUBSETS, Subset
 
 if TYPE_CHECKING:
     import pandas as pd
 
 _PAIRS_SHOWN = 3
+
+MOST_IMAGES = 50_000
+"""Near copies are searched for among at most so many images."""
 
 _IN_TWO: tuple[tuple[Subset, Subset], ...] = (("train", "test"), ("val", "test"), ("train", "val"))
 """Pairs of subsets: the one that is used first, and the one whose scores suffer."""
@@ -48,7 +52,7 @@ class CopiesBetween:
 
 
 def group_units(manifest: Manifest, units: pd.Series) -> pd.Series:
-    """The group of each sample: units that share a copy, directly or through other units, have one group.
+    """The group of each sample: units that share a copy or a near copy, directly or through others, have one group.
 
     Args:
         manifest: The samples.
@@ -65,10 +69,25 @@ def group_units(manifest: Manifest, units: pd.Series) -> pd.Series:
         return unit
 
     shared = shared_contents(manifest)
-    for _, sharing in units.loc[shared.index].groupby(shared.to_numpy(), sort=True):
-        first, *others = sorted({leader(unit) for unit in sharing})
+    sharing = [set(found) for _, found in units.loc[shared.index].groupby(shared.to_numpy(), sort=True)]
+    if manifest.near_copies:
+        unit_of = dict(zip(manifest.table["sample"], units, strict=True))
+        sharing += [{unit_of[sample] for sample in group if sample in unit_of} for group in manifest.near_copies]
+    for linked in filter(None, sharing):
+        first, *others = sorted({leader(unit) for unit in linked})
         leaders |= dict.fromkeys(others, first)
     return units.map(leader)
+
+
+def may_hide_copies(manifest: Manifest) -> bool:
+    """Whether a split by subject may separate near copies: subjects are unknown, or each image is one of its own.
+
+    Near copies are searched for among images in files of their own, at most :data:`MOST_IMAGES`.
+    """
+    table = manifest.table
+    alone = manifest.subject_kind == "unknown" or bool(table["subject"].isna().any()) or table["subject"].is_unique
+    in_files = manifest.has_images and MEMBERS not in table and VOLUME_FILES not in table
+    return alone and in_files and 2 <= len(table) <= MOST_IMAGES
 
 
 def copies_between(manifest: Manifest, subsets: pd.Series) -> tuple[CopiesBetween, ...]:

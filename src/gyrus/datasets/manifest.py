@@ -160,6 +160,8 @@ class Manifest:
         files: What became of every file below the root; None if that is not known.
         constant: Digests of the slices that have one value everywhere. They are no sign that two samples are copies.
         target: What is predicted: classes, or the number in the column of labels, which has no classes.
+        near_copies: Groups of samples that are altered copies of each other, where they were searched for: a split
+            keeps each in one subset.
     """
 
     table: pd.DataFrame
@@ -172,6 +174,7 @@ class Manifest:
     files: FileCounts | None = None
     constant: tuple[str, ...] = ()
     target: Target = CLASSES
+    near_copies: tuple[tuple[str, ...], ...] = ()
 
     @classmethod
     def from_rows(
@@ -478,6 +481,7 @@ class Manifest:
             "notes": list(self.notes),
             "files": self.files.to_document() if self.files else None,
             "constant": list(self.constant),
+            "near_copies": [list(group) for group in self.near_copies],
             **self.target.facts(),
         }
         frame = self.table.copy()
@@ -504,7 +508,7 @@ class Manifest:
 
     @classmethod
     def _from_saved(cls, table: pd.DataFrame, about: Mapping[str, Any]) -> Manifest:
-        return cls.from_rows(
+        found = cls.from_rows(
             table.rename(columns={"part": "subset"}),  # the column's name before version 0.2
             root=Path(about["root"]),
             classes=about["classes"],
@@ -516,6 +520,7 @@ class Manifest:
             constant=about.get("constant", ()),
             target=Target.from_facts(about),
         )
+        return replace(found, near_copies=tuple(map(tuple, about.get("near_copies", ()))))
 
 
 def nothing_usable(root: Path, problems: Sequence[Problem]) -> NothingUsableError:

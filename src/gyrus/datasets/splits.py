@@ -74,6 +74,11 @@ class SplitConfig(Section):
         description="at identical files in two given subsets: stop, drop (leave out the training copy), or keep; then "
         "every result carries a warning. New splits keep copies together",
     )
+    near_copies: Literal["together", "apart"] = Field(
+        "together",
+        description="where subjects are unknown or each image is a subject: a new split keeps images that gyrus audit "
+        "reports as duplicates in one subset, or takes each alone",
+    )
 
 
 @dataclass(frozen=True)
@@ -197,6 +202,7 @@ def _checked_split(
             *map(str, copies),
             *_dropped_notes(manifest, by_sample, config.unit),
             *_copy_notes(manifest, by_sample),
+            *_near_copy_notes(manifest),
             *_group_notes(manifest, config, method),
         ),
         fold=config.fold if method in ("kfold", "leave-one-group-out") else None,
@@ -612,6 +618,17 @@ def _dropped_notes(manifest: Manifest, subset_of_sample: pd.Series, unit: str) -
                 f"later subset has copies of {'images of these subjects' if whose else 'them'}"
             )
     return tuple(notes)
+
+
+def _near_copy_notes(manifest: Manifest) -> tuple[str, ...]:
+    known = set(manifest.table["sample"])
+    groups = [group for group in manifest.near_copies if len(known.intersection(group)) > 1]
+    if not groups:
+        return ()
+    return (
+        f"{sum(map(len, groups))} images are in {counted(len(groups), 'group')} of copies (found by their pixels), "
+        "each of which is in one subset; split.near_copies=apart takes each image alone",
+    )
 
 
 def _copy_notes(manifest: Manifest, subset_of_sample: pd.Series) -> tuple[str, ...]:

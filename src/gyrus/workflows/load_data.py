@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from gyrus.datasets.class_order import FEWEST
+from gyrus.datasets.copies import may_hide_copies
 from gyrus.datasets.manifest import VOLUME_FILES, Manifest, Problem
 from gyrus.datasets.scan import scan
 from gyrus.datasets.sources.table import TABLE_EXTENSIONS, has_paths
+from gyrus.datasets.splits import SplitConfig
 from gyrus.datasets.store import without_unusable
 from gyrus.datasets.table_features import TableEncoder, additional_columns, find_column
 from gyrus.errors import ConfigError, DataError
@@ -56,7 +58,7 @@ def data_path(config: DataConfig) -> str:
 
 
 def scan_to_train(settings: ExperimentConfig, display: Display, *, cache: Path | None = None) -> Manifest:
-    """As :func:`scan_data`; with ``on_bad_file: skip`` also without samples that the preprocessing cannot prepare.
+    """As :func:`scan_data`, with near copies; with ``on_bad_file: skip`` without samples that cannot be prepared.
 
     Args:
         settings: The config.
@@ -69,7 +71,25 @@ def scan_to_train(settings: ExperimentConfig, display: Display, *, cache: Path |
     """
     manifest = scan_data(_reading(settings), display)
     _require_inputs(manifest, settings)
-    return without_unprepared(manifest, settings, display, cache=cache)
+    return with_copies_together(without_unprepared(manifest, settings, display, cache=cache), settings.split, display)
+
+
+def with_copies_together(manifest: Manifest, split: SplitConfig, display: Display) -> Manifest:
+    """The manifest with the near copies that a new split keeps in one subset.
+
+    Nothing is searched for where subjects are known and have several images, of volumes and their slices, and where the
+    data define the test set.
+
+    Raises:
+        DataError: An image can no longer be read.
+    """
+    given = split.method in ("given", "leave-one-group-out") or (manifest.table["subset"] == "test").any()
+    if given or split.near_copies == "apart" or not may_hide_copies(manifest):
+        return manifest
+    from gyrus.audit.near_copies import with_near_copies
+
+    with display.progress("Finding copies") as progress:
+        return with_near_copies(manifest, progress=progress)
 
 
 def without_unprepared(

@@ -17,7 +17,7 @@ from gyrus.files import require_empty
 from gyrus.transforms.preprocessing import AnyImageStep
 from gyrus.workflows.display import SILENT, Display
 from gyrus.workflows.experiment_config import DataConfig
-from gyrus.workflows.load_data import scan_path
+from gyrus.workflows.load_data import scan_path, with_copies_together
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,7 +106,7 @@ def write_split(
         DataError: The data cannot be read or split.
     """
     config = split if isinstance(split, SplitConfig) else parse(SplitConfig, split or {}, where="The split")
-    manifest = scan_path(path, data, display)
+    manifest = with_copies_together(scan_path(path, data, display), config, display)
     result = split_manifest(manifest, config, seed=seed)
     result.save(Path(out))
     return manifest, result
