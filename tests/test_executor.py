@@ -12,6 +12,7 @@ import sys
 import textwrap
 import threading
 import time
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -212,6 +213,22 @@ def _require_same_files(folder: Path, expected: Path) -> None:
     assert sorted(path.name for path in folder.iterdir()) == sorted(path.name for path in expected.iterdir())
     for path in folder.iterdir():
         assert path.read_bytes() == (expected / path.name).read_bytes(), path.name
+
+
+def test_a_worker_that_is_replaced_because_its_memory_grew_is_no_warning():
+    def outgrow(_: int) -> int:  # within the test: the workers need not import this file
+        from joblib.externals.loky import process_executor
+
+        process_executor._MEMORY_LEAK_CHECK_DELAY = 0.0
+        process_executor._MAX_MEMORY_LEAK_SIZE = -(1 << 60)
+        return os.getpid()
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        with workers(jobs=2):
+            processes = set(map_tasks(outgrow, range(6)))
+    assert len(processes) > 2
+    assert [str(warning.message) for warning in caught] == []
 
 
 def test_ctrl_c_ends_all_processes():

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -63,13 +66,40 @@ def test_a_page_that_was_not_written_is_not_claimed(finished_run, tmp_path) -> N
 
 
 def test_subjects_inferred_from_pixels_are_named_at_the_partitions(finished_run, tmp_path) -> None:
-    shutil.copytree(finished_run, tmp_path / "run")
-    config = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text(encoding="utf-8"))
-    config["data"]["subjects"] = "inferred"
-    (tmp_path / "run" / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
-    items = {item.number: item for item in gyrus.checklist(tmp_path / "run", "claim").items}
+    run = _with_settings(finished_run, tmp_path / "run", "data", subjects="inferred")
+    items = {item.number: item for item in gyrus.checklist(run, "claim").items}
     for number in ("19", "20"):
         assert "inferred from the pixels, so one person may be several" in items[number].answer
+
+
+def test_a_held_out_group_is_not_called_a_random_part(finished_run, tmp_path) -> None:
+    run = _with_settings(finished_run, tmp_path / "run", "split", method="leave-one-group-out", group="scanner")
+    split = json.loads(Run(run).split.read_text(encoding="utf-8"))
+    Run(run).split.write_text(json.dumps({**split, "method": "leave-one-group-out"}), encoding="utf-8")
+    answers = {}
+    for folder in (finished_run, run):
+        answers[folder] = {item.number: item.answer for item in gyrus.checklist(folder).items}["16"]
+    assert "random parts of one data set" in answers[finished_run]
+    assert "one group of the column scanner; no image of this group was used in training" in answers[run]
+    assert "random" not in answers[run]
+
+
+@pytest.mark.parametrize(("on_bad_file", "answer"), [("error", "refused"), ("skip", "left out and listed")])
+def test_what_happens_to_unreadable_files_is_claimed_as_the_run_does_it(
+    on_bad_file, answer, finished_run, tmp_path
+) -> None:
+    run = _with_settings(finished_run, tmp_path / "run", "data", on_bad_file=on_bad_file)
+    items = {item.number: item for item in gyrus.checklist(run).items}
+    assert items["27a"].answer.startswith(f"Unreadable files are {answer} with a reason.")
+
+
+def _with_settings(run: Path, copy: Path, section: str, **settings: Any) -> Path:
+    """A copy of a run whose config has other settings."""
+    shutil.copytree(run, copy)
+    config = yaml.safe_load((copy / "config.yaml").read_text(encoding="utf-8"))
+    config.setdefault(section, {}).update(settings)
+    (copy / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+    return copy
 
 
 def test_a_word_document_holds_the_same_items(finished_run, tmp_path) -> None:
