@@ -6,6 +6,7 @@ import gc
 import json
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -67,6 +68,31 @@ def shared_data() -> Path:
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Keep the tests' stores out of the user's cache."""
     os.environ["GYRUS_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
+UNDRAWN = ("auto", "cli", "compatibility", "contracts", "inference", "training", "tuning", "workflows")
+"""Packages whose tests make reports only on the way, and leave their figures empty. ``tests/reporting`` draws them."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _figures(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Leave the figures of these packages empty; those of session fixtures, which come before, are drawn."""
+    if request.path.relative_to(Path(__file__).parent).parts[0] not in UNDRAWN:
+        yield
+        return
+    from tests.support.figures import undrawn
+
+    with undrawn():
+        yield
+
+
+@pytest.fixture
+def drawn_figures() -> Iterator[None]:
+    """Draw figures in a test about them, outside ``tests/reporting``."""
+    from tests.support.figures import drawn
+
+    with drawn():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,6 @@ import csv
 import io
 import re
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 import pytest
@@ -16,6 +15,7 @@ from gyrus.datasets.scan import scan
 from gyrus.datasets.text_tables import read_text_table
 from gyrus.inference.predictions import Predictions
 from tests.support.command_line import gyrus
+from tests.support.figures import undrawn
 
 CLASSES = ("[/b]\x1b[31m](x)|`c`", "=cmd()<script>alert(1)</script>", "+1", "@x\nb", "-1")
 NAMES = ("[/b]", "a\x1b[31m", "two\nlines", "=cmd()", "+1", "@x", "-1", "<script>alert(1)", "![x](y)|`c`", "\ra")
@@ -59,8 +59,7 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     fast = ["--set=evaluation.baselines=false", "--set=evaluation.unlike_training=false"]
     tune = ["--trials", 1, "--range", "training.optimiser.lr=0.001:0.01", "--final-seeds", "0"]
     printed = []
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("gyrus.reporting.figures._draw", _draw_nothing)
+    with undrawn():
         for command in (
             ["data", "scan", table],
             ["data", "split", good, "--out", out / "split.json"],
@@ -83,11 +82,6 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
             printed.append(result.stdout + result.stderr)
     Predictions.load(run / "predictions/test.parquet").export(out / "exported.csv")
     return root, "".join(printed)
-
-
-def _draw_nothing(_: object, target: Path | IO[str], *__: object, **___: object) -> None:
-    nothing = '<svg xmlns="http://www.w3.org/2000/svg"></svg>'
-    target.write_text(nothing) if isinstance(target, Path) else target.write(nothing)
 
 
 def _written(root: Path, *suffixes: str) -> dict[str, str]:

@@ -123,6 +123,7 @@ def test_quantiles_through_a_cross_validation_and_a_comparison(run: Run, heads: 
     assert (tmp_path / "comparison" / "leaderboard.csv").is_file()
 
 
+@pytest.mark.usefixtures("drawn_figures")
 def test_heat_maps_of_the_number_are_drawn_without_the_checks_of_classes(run: Run, tmp_path: Path) -> None:
     config = ExplainConfig(methods=("integrated-gradients", "occlusion"), shown=2, images=2, engine="torch")
     folder = explain(run, config=config, out=tmp_path / "maps")

@@ -48,14 +48,16 @@ def shrunk(name: str) -> dict[str, object]:
 
 
 WITH_PAGE = ("adni-convnext3d", "neuroflux-cnn", "dementia-exp8")
-"""Drawing takes much longer than the training, and depends on data and scores, not on the recipe."""
+"""Pages and baselines take longer than the training, and depend on data and scores, not on the recipe."""
 
 
 @pytest.mark.parametrize("name", recipes())
 def test_a_recipe_runs_from_files_to_a_report(name, few_slices, tmp_path, monkeypatch):
+    overrides = shrunk(name)
     if name not in WITH_PAGE:
         monkeypatch.setattr("gyrus.workflows.evaluate.report_run", lambda *_: None)
-    run = train(name, data=few_slices, out=tmp_path / "run", overrides=shrunk(name))
+        overrides["evaluation.baselines"] = False
+    run = train(name, data=few_slices, out=tmp_path / "run", overrides=overrides)
     assert run.status == "finished"
     evaluation = Evaluation.load(run.metrics)
     assert evaluation.split_unit == "subject"

@@ -87,6 +87,7 @@ def shortcut_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return trained_run(tmp_path_factory.mktemp("shortcut"), marked=True)
 
 
+@pytest.mark.usefixtures("drawn_figures")
 def test_the_report_of_a_run_includes_its_explanation(finished_run: Path, tmp_path: Path) -> None:
     run = Run(shutil.copytree(finished_run, tmp_path / "run"))
     folder = explain(run, config=replace(FEW, grid="best", checks=True))
@@ -197,6 +198,7 @@ def test_a_mistake_leaves_an_earlier_explanation_unchanged(finished_run: Path, t
     assert before == {path: path.read_bytes() for path in sorted(folder.folder.rglob("*")) if path.is_file()}
 
 
+@pytest.mark.usefixtures("drawn_figures")
 def test_emphasis_is_reported(finished_run: Path, tmp_path: Path) -> None:
     config = replace(FEW, emphasis={"Dementia": 1.5, "Control": 1.2})
     folder = explain(finished_run, config=config, out=tmp_path / "e")
