@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 
 import gyrus
 from gyrus.auto.budget import TimeSheet
-from gyrus.errors import ConfigError
+from gyrus.errors import ConfigError, DataError
 from gyrus.inference import head_volumes
 from gyrus.synthetic.phantom_nifti import save_volume, write_tables
 from gyrus.volumetry.measure import FEATURE_NAMES
@@ -27,6 +28,18 @@ OPTIONS = {
 
 
 FAST = {"evaluation.resamples": 0, "evaluation.baselines": False}
+
+
+class Remembering(gyrus.Display):
+    """Keeps what it is told."""
+
+    text = ""
+
+    def say(self, text):
+        self.text += text + "\n"
+
+    def progress(self, _):
+        return nullcontext(lambda *_: None)
 
 
 @pytest.fixture
@@ -63,7 +76,7 @@ def test_heads_are_measured_once_for_all_trainings(measured, tmp_path):
 
 
 @pytest.mark.parametrize("more", [(), ("table",)])
-def test_a_bundle_on_volumes_of_heads_measures_new_heads(more, measured, tmp_path):
+def test_a_bundle_on_volumes_of_heads_measures_new_heads(more, measured, tmp_path, monkeypatch):
     data = {"data.table_columns": ["age"]} if more else {}
     run = gyrus.train(
         "linear-voxels",
@@ -82,6 +95,20 @@ def test_a_bundle_on_volumes_of_heads_measures_new_heads(more, measured, tmp_pat
     by_bundle, by_run = (gyrus.predict(each, [tmp_path / "bids"]) for each in (tmp_path / "bundle", run.folder))
     assert len(measured) == before
     np.testing.assert_allclose(by_bundle.probabilities, by_run.probabilities, atol=1e-5)
+
+    if more:
+        return
+
+    def fail(*_):
+        raise DataError("no brain is found")
+
+    monkeypatch.setattr(head_volumes, "measure_head", fail)
+    voxels = np.random.default_rng(1).integers(0, 90, (12, 12, 12)).astype(np.uint8)
+    save_volume(voxels, np.eye(4), tmp_path / "new" / "sub-x_T1w.nii.gz")
+    for each in (tmp_path / "bundle", run.folder):
+        display = Remembering()
+        gyrus.predict(each, [tmp_path / "new"], display=display)
+        assert "Warning: 1 of 1 head could not be measured, so their volumes count as average" in display.text
 
 
 @pytest.mark.usefixtures("measured")

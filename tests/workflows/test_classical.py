@@ -164,6 +164,7 @@ def test_a_bundle_on_a_table_predicts_without_torch_what_the_run_predicts(kind, 
         run = train(data=data, out=tmp_path / "run", overrides={**settings, "evaluation.baselines": False})
     bundle = export(run.folder, out=tmp_path / "bundle")
     assert bundle.manifest.inputs == "table"
+    assert (bundle.manifest.members[0].scaling is not None) == (kind == "number")
     assert bundle.manifest.proof.compared
     assert max(bundle.manifest.proof.largest_difference, bundle.manifest.proof.saved_difference) < 1e-5
     assert "rows of a table" in (tmp_path / "bundle" / "model_card.md").read_text()
@@ -409,6 +410,13 @@ def test_what_needs_a_network_says_so(run, people, tmp_path):
         explain(run.folder, out=tmp_path / "maps", config=ExplainConfig(methods=("occlusion",)))
     with pytest.raises(ConfigError, match="--tta need a network"):
         predict(run, [people], tta=2)
+
+
+def test_a_run_without_a_report_prints_its_scores(people, tmp_path):
+    columns = ("--table-columns", "age,sex", "--set", "model.name=logistic-regression")
+    told = succeeded("train", "--data", people, *columns, "--set", "evaluation.report=false", "--out", tmp_path / "run")
+    assert f"Scores: {tmp_path / 'run' / 'metrics.json'}" in told
+    assert "Accuracy on" in told
 
 
 def test_models_and_data_must_fit_each_other(people, tmp_path):

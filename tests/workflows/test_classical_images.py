@@ -14,6 +14,7 @@ from gyrus.explanation.checks import ExplanationChecks
 from gyrus.explanation.method_input import MethodSettings
 from gyrus.export.bundle import Bundle
 from gyrus.inference.predictions import Predictions
+from gyrus.inference.unlike_training import LikenessSummary
 from gyrus.serving.heat_maps import why_not
 from gyrus.synthetic.phantom import generate
 from gyrus.synthetic.phantom_layouts import write
@@ -257,6 +258,25 @@ def test_runs_and_ensembles_without_a_network_are_validated_on_a_cohort(run, pha
     np.testing.assert_allclose(saved.probabilities, together.probabilities, atol=1e-9)
     with pytest.raises(DataError, match="nobody is left"):
         external_validation(tmp_path / "folds", phantom_folder, out=tmp_path / "none")
+
+
+def test_scans_unlike_the_training_data_are_recognised_by_runs_and_bundles(of_stacks, phantom_folder, tmp_path):
+    known = LikenessSummary.load(of_stacks.likeness)
+    assert known.reference_count > 0
+    noise = write(generate(subjects=3, slices=4, classes=2, size=32, seed=5), tmp_path / "noise")
+    random = np.random.default_rng(0)
+    for file in noise.rglob("*.png"):
+        Image.fromarray(random.integers(0, 256, (32, 32), dtype=np.uint8)).save(file)
+    export(of_stacks.folder, out=tmp_path / "bundle")
+    smallest = 1 / (known.reference_count + 1)
+    by_bundle, by_run = (
+        [predict(each, [folder]).table["p_like_training"].to_numpy() for folder in (noise, phantom_folder)]
+        for each in (tmp_path / "bundle", of_stacks)
+    )
+    for unlike, alike in (by_bundle, by_run):
+        np.testing.assert_allclose(unlike, smallest)
+        assert np.median(alike) > 0.3
+    np.testing.assert_allclose(by_bundle[1], by_run[1], atol=1e-9)
 
 
 def test_what_it_cannot_do_says_so(run, of_stacks, phantom_folder, tmp_path):

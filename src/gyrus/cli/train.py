@@ -19,6 +19,7 @@ from gyrus.cli.options import (
 )
 from gyrus.cli.terminal import console, display_of
 from gyrus.errors import ConfigError
+from gyrus.evaluation.number_result import load_evaluation
 
 if TYPE_CHECKING:
     from gyrus.runs.run_folder import Run
@@ -97,5 +98,9 @@ def _print_result(run: Run) -> None:
     if run.status == "interrupted":
         console.print(f"Interrupted. Continue with: gyrus train --resume {run.folder}")
         raise typer.Exit(130)
-    console.print(run.classification_report.read_text(encoding="utf-8"))
-    console.print(f"Report: {run.report}")
+    if run.report.is_file():
+        console.print(run.classification_report.read_text(encoding="utf-8"))
+        console.print(f"Report: {run.report}")
+    else:  # evaluation.report: false
+        console.print(load_evaluation(run.metrics).text())
+        console.print(f"Scores: {run.metrics}")

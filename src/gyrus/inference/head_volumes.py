@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -14,8 +15,12 @@ from gyrus.errors import GyrusError
 from gyrus.executor import map_tasks
 from gyrus.files import cache_folder
 from gyrus.serialisation import Saved
+from gyrus.text import counted
 from gyrus.volumetry.measure import VERSION, measure_head
 from gyrus.volumetry.template import load_template
+
+SHOWN = 3
+"""Heads whose reason is shown."""
 
 
 @dataclass(frozen=True)
@@ -33,8 +38,14 @@ class HeadVolumes(Saved):
     reason: str = ""
 
 
-def measure_heads(manifest: Manifest) -> dict[str, HeadVolumes]:
+def measure_heads(
+    manifest: Manifest, progress: Callable[[int, int], None] = lambda _done, _total: None
+) -> dict[str, HeadVolumes]:
     """Measure the whole heads of a manifest, by sample; see :func:`gyrus.volumetry.measure.measure_head`.
+
+    Args:
+        manifest: The heads.
+        progress: Called with the number of heads done and in total.
 
     Raises:
         MissingDependencyError: The optional dependencies ``volumetry`` are not installed.
@@ -42,8 +53,22 @@ def measure_heads(manifest: Manifest) -> dict[str, HeadVolumes]:
     """
     load_template()  # before any head is read, and in the cache for all workers
     samples = [str(sample) for sample in manifest.table["sample"]]
-    heads = map_tasks(_measure, [manifest.select([sample]) for sample in samples])
+    heads: list[HeadVolumes] = []
+    for head in map_tasks(_measure, [manifest.select([sample]) for sample in samples]):
+        heads.append(head)
+        progress(len(heads), len(samples))
     return dict(zip(samples, heads, strict=True))
+
+
+def unmeasured_text(heads: Mapping[str, HeadVolumes]) -> str:
+    """Which heads could not be measured and why, in a sentence; empty if all could."""
+    failed = {sample: head.reason for sample, head in heads.items() if head.reason}
+    if not failed:
+        return ""
+    reasons = "; ".join(f"{sample}: {reason}" for sample, reason in [*failed.items()][:SHOWN])
+    more = f"; and {len(failed) - SHOWN} more" if len(failed) > SHOWN else ""
+    which = f"{len(failed)} of {counted(len(heads), 'head')} could not be measured"
+    return f"Warning: {which}, so their volumes count as average ({reasons}{more})."
 
 
 def _measure(manifest: Manifest) -> HeadVolumes:

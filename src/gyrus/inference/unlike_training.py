@@ -14,7 +14,7 @@ Everything here is NumPy: a prediction with a bundle needs no torch and, for one
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -41,7 +41,7 @@ ALARM = 0.05
 """A scan is called unlike the training data up to this p-value, or up to the smallest one that is possible."""
 
 PARTS = {
-    "features": "features of the network",
+    "features": "features of the classifier",
     "picture": "coarse picture",
     "facts": "acquisition",
     "sides": "left and right",
@@ -543,7 +543,13 @@ def combine_likeness(members: Sequence[Columns]) -> Columns:
     return {**combined, MOST_UNLIKE: members[0][MOST_UNLIKE]}
 
 
-def measure_images(manifest: Manifest, store: Store, features: np.ndarray, rows: np.ndarray) -> Measured:
+def measure_images(
+    manifest: Manifest,
+    store: Store,
+    features: np.ndarray,
+    rows: np.ndarray,
+    steps: Sequence[Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.uint8]]] = (),
+) -> Measured:
     """What is compared with the training data, of some rows.
 
     Args:
@@ -551,10 +557,18 @@ def measure_images(manifest: Manifest, store: Store, features: np.ndarray, rows:
         store: Their prepared pixels.
         features: Embeddings of the chosen images (n, F).
         rows: Positions of these in the manifest and the store (n,).
+        steps: Applied to each stored image before it is compared.
     """
+
+    def pixels(places: np.ndarray) -> np.ndarray:
+        images = store.pixels[rows[places]]
+        for step in steps:
+            images = np.stack([step(image) for image in images])
+        return images
+
     names, facts = facts_of(manifest, rows.tolist())
     places = np.array_split(np.arange(len(rows)), max(1, -(-len(rows) // PIXELS_AT_ONCE)))
-    parts = [Measured.from_pixels(features[each], store.pixels[rows[each]], facts[each], names) for each in places]
+    parts = [Measured.from_pixels(features[each], pixels(each), facts[each], names) for each in places]
     joined = {
         name: np.concatenate([getattr(part, name) for part in parts])
         for name in ("features", "pictures", "facts", "sides", "places")

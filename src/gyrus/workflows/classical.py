@@ -145,6 +145,11 @@ class ClassicalClassifier:
         return next((maker.spatial_dims for maker in self.features.makers if maker.spatial_dims), None)
 
     @property
+    def takes_image(self) -> bool:
+        """Whether a kind of features comes from the stored image, not from a table or the file of a whole head."""
+        return any(not maker.is_beside_image for maker in self.features.makers)
+
+    @property
     def encoder(self) -> TableEncoder | None:
         """How the columns of a table become features; None if it uses none."""
         return next((maker.encoder for maker in self.features.makers if isinstance(maker, TableColumns)), None)

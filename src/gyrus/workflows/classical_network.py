@@ -13,6 +13,7 @@ from gyrus.text import listed
 
 if TYPE_CHECKING:
     from gyrus.models.classifier import Classifier
+    from gyrus.transforms.preprocessing import AnyImageStep
     from gyrus.workflows.classical import ClassicalClassifier
 
 FEATURE_WORDS = {"table": "the columns of a table", "pretrained": "features of a pretrained network"}
@@ -63,6 +64,12 @@ def _input(makers: tuple[FeatureMaker, ...]) -> NetworkInput | None:
     if any(each != inputs[0] for each in inputs):
         return None
     return inputs[0] if inputs else NetworkInput(UNSCALED)
+
+
+def network_steps(classifier: ClassicalClassifier) -> tuple[AnyImageStep, ...]:
+    """The steps that follow those of the preprocessing in the network of a classifier."""
+    first = _input(classifier.features.makers)
+    return first.steps if first else ()
 
 
 def network_of(classifier: ClassicalClassifier) -> FeatureNetwork:

@@ -83,6 +83,7 @@ from gyrus.workflows.classical import pools_images
 from gyrus.workflows.crossval_folder import CrossValidation, fold_runs, is_crossval
 from gyrus.workflows.display import SILENT, Display
 from gyrus.workflows.ensemble import Ensemble, is_ensemble, shared_assessment, shared_number_assessment
+from gyrus.workflows.likeness import measure_by_features
 from gyrus.workflows.load_data import scan_data, without_images
 from gyrus.workflows.predict import TrainedClassifier
 from gyrus.workflows.predict_bundle import beside_image, bundle_reading, member_outputs, scan_references
@@ -530,7 +531,10 @@ def _run_outputs(one: TrainedClassifier, manifest: Manifest, cache: Path) -> tup
         needs_pixels = one.without.features.needs_pixels
         store = open_store(manifest, one.settings.preprocessing, cache=cache) if needs_pixels else None
         alone = replace(manifest, table=manifest.table.assign(subject=None))  # as the bundle answers
-        return one.without.logits(alone, store), None
+        logits = one.without.logits(alone, store)
+        if one.unlike is None or store is None:
+            return logits, None
+        return logits, one.unlike.distances(measure_by_features(one.without, manifest, store)(np.arange(len(manifest))))
     dataset = _run_images(one, manifest, cache)
     both = predict_logits(WithEmbedding(one.model.float()), dataset, device=torch.device("cpu"))
     logits, embeddings = both[:, : one.outputs], both[:, one.outputs :]

@@ -236,6 +236,16 @@ def show_missing_cells(encoder: TableEncoder, manifest: Manifest, display: Displ
         display.say(f"Note: '{name}' is missing in {count} of {whole}: the mean of the training set is used.")
 
 
+def measure_and_show_heads(manifest: Manifest, display: Display) -> None:
+    """Measure the volumes of whole heads, which are kept in the cache, and show which could not be measured."""
+    from gyrus.inference.head_volumes import measure_heads, unmeasured_text
+
+    with display.progress("Measuring heads") as progress:
+        sentence = unmeasured_text(measure_heads(manifest, progress))
+    if sentence:
+        display.say(sentence)
+
+
 def channel_patterns(own: Mapping[str, str], given: Mapping[str, str]) -> dict[str, str]:
     """The pattern of each channel of a classifier, in its order: the one that is given for new data, else its own.
 

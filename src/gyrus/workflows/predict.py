@@ -536,7 +536,8 @@ class TrainedClassifier:
             GyrusError: A file of the run is missing, damaged or of another run.
         """
         if not run.has_network:
-            return cls.without_network(ClassicalClassifier.load(run), load_run_config(run))
+            found = cls.without_network(ClassicalClassifier.load(run), load_run_config(run))
+            return replace(found, unlike=load_unlike_training(run))
         about, settings = run.description, load_run_config(run)
         channels = about["in_channels"]
         with reading(run.model, f"the description of the network in {run.config.name}"):

@@ -414,8 +414,9 @@ def _decided(bundle: Bundle, answers: Answers, display: Display) -> Answers:
         answers = replace(answers, columns={**answers.columns, **intervals})
         if number_rule.text:
             display.say(number_rule.text)
-    summary = count_unlike(dict(answers.columns), *units, bundle.reference_count)
-    display.say(summary.text() if summary else NO_REFERENCE)
+    if any(member.about.in_channels for member in bundle.members):
+        summary = count_unlike(dict(answers.columns), *units, bundle.reference_count)
+        display.say(summary.text() if summary else NO_REFERENCE)
     return answers
 
 
@@ -484,7 +485,7 @@ def _answer(
     """The answers to an input of any kind, what was skipped, and the folder of the names."""
     from gyrus.datasets.store import without_unusable
     from gyrus.workflows.experiment_config import DataConfig
-    from gyrus.workflows.load_data import input_text
+    from gyrus.workflows.load_data import input_text, measure_and_show_heads
 
     about = bundle.manifest
     reading = bundle_reading(about, config or DataConfig())
@@ -492,6 +493,8 @@ def _answer(
     require_columns(bundle, manifest, display)
     if reports:
         reports.add(manifest)
+    if any(member.about.head_volumes for member in bundle.members):
+        measure_and_show_heads(manifest, display)
     with temporary_folder() as cache:
         if reading.on_bad_file == "skip":
             for member in bundle.members:

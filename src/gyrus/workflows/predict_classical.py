@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from gyrus.datasets.manifest import Manifest, Problem, require_dimensions
@@ -16,18 +17,29 @@ from gyrus.errors import ConfigError, DataError
 from gyrus.evaluation.number_assessment import NumberAssessment
 from gyrus.executor import folder_for_temporary_files
 from gyrus.files import temporary_folder
+from gyrus.inference.features.volumes import Volumes
 from gyrus.inference.number_predictions import AnyPredictions, NumberPredictions, average
 from gyrus.inference.predictions import Predictions
+from gyrus.inference.unlike_training import (
+    NO_REFERENCE,
+    Columns,
+    UnlikeTraining,
+    likeness_columns,
+    reference_count,
+    summarise_likeness,
+)
 from gyrus.models.tree_ensemble import TreeEnsemble
 from gyrus.runs.run_folder import Run
 from gyrus.workflows.classical import ClassicalClassifier
 from gyrus.workflows.display import Display
 from gyrus.workflows.ensemble import Weighting, member_weights, shared_choices
 from gyrus.workflows.experiment_config import DataConfig, ExperimentConfig, load_run_config
+from gyrus.workflows.likeness import load_unlike_training, measure_by_features, with_likeness
 from gyrus.workflows.load_data import (
     Input,
     input_text,
     is_people_table,
+    measure_and_show_heads,
     read_as_trained,
     scan_unlabelled,
     sessions_of,
@@ -60,7 +72,9 @@ def predict_without_network(
         ConfigError: The classifiers cannot be combined.
         DataError: An input cannot be read, a column is missing, or a cell is not what its column holds.
     """
-    members = [_Member(ClassicalClassifier.load(run), load_run_config(run), run) for run in runs]
+    members = [
+        _Member(ClassicalClassifier.load(run), load_run_config(run), run, load_unlike_training(run)) for run in runs
+    ]
     if not inputs and data.table and not any(member.needs_images for member in members):
         inputs, data = [data.table], data.model_copy(update={"table": None})
     if not inputs:
@@ -78,6 +92,9 @@ def predict_without_network(
         predictions = _with_intervals(first, runs, display)
     else:
         predictions = _decided(first, runs, factors, display)
+    if any(member.classifier.takes_image for member in members):
+        summary = summarise_likeness(predictions, reference_count([member.unlike for member in members]))
+        display.say(summary.text() if summary else NO_REFERENCE)
     if out is not None:
         predictions.export(out)
         write_skipped(skipped, out, display)
@@ -86,11 +103,12 @@ def predict_without_network(
 
 @dataclass(frozen=True)
 class _Member:
-    """A classifier and the config of its run."""
+    """A classifier, the config of its run, and the distances of its training data, where it has any."""
 
     classifier: ClassicalClassifier
     settings: ExperimentConfig
     run: Run
+    unlike: UnlikeTraining | None
 
     @property
     def needs_images(self) -> bool:
@@ -159,6 +177,8 @@ def _predict_input(
     for member in members:
         if member.classifier.encoder:
             show_missing_cells(member.classifier.encoder, manifest, display)
+    if any(isinstance(maker, Volumes) for member in members for maker in member.classifier.features.makers):
+        measure_and_show_heads(manifest, display)
     with temporary_folder(folder_for_temporary_files()) as cache:
         if data.on_bad_file == "skip" and manifest.has_images:
             for member in members:
@@ -167,14 +187,22 @@ def _predict_input(
                         manifest = without_unusable(
                             manifest, member.settings.preprocessing, cache=cache, progress=progress
                         )
-        found = [_predictions(member, manifest, cache, display) for member in members]
+        found, alike = list[AnyPredictions](), list[Columns]()
+        for member in members:
+            store = member.store(manifest, cache, display)
+            found.append(_predictions(member, manifest, store, display))
+            if member.unlike and store is not None:
+                measured = measure_by_features(member.classifier, manifest, store)(np.arange(len(manifest)))
+                distances = member.unlike.distances(measured)
+                alike.append(likeness_columns(member.unlike, distances, manifest.table["subject"].tolist()))
     together: AnyPredictions = average(found, weights) if len(found) > 1 else found[0]  # type: ignore[type-var]
+    together = with_likeness(together, alike) if alike else together
     return together, manifest.problems, manifest.root
 
 
-def _predictions(member: _Member, manifest: Manifest, cache: Path, display: Display) -> AnyPredictions:
+def _predictions(member: _Member, manifest: Manifest, store: Store | None, display: Display) -> AnyPredictions:
     classifier = member.classifier
-    outputs = classifier.logits(manifest, member.store(manifest, cache, display), display)
+    outputs = classifier.logits(manifest, store, display)
     about: dict[str, Any] = {
         "split_unit": classifier.split_unit,
         "subset": "new",

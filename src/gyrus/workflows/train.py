@@ -37,7 +37,7 @@ from gyrus.workflows.experiment_config import (
     load_run_config,
     require_same_settings,
 )
-from gyrus.workflows.likeness import save_unlike_training
+from gyrus.workflows.likeness import measure_by_features, measure_by_network, save_unlike_training
 from gyrus.workflows.load_data import scan_to_train
 from gyrus.workflows.number_baselines import predict_mean, predict_number_baselines
 from gyrus.workflows.saved_outputs import (
@@ -267,7 +267,7 @@ def _train(
         save_embeddings(run, model, data.dataset("test"), seed=settings.seed)
         _save_quality(run, settings, manifest, split, store)
     if settings.evaluation.unlike_training:
-        save_unlike_training(run, model, data, test, display)
+        save_unlike_training(run, manifest, split, measure_by_network(model, data), test, settings.seed, display)
     if settings.evaluation.baselines:
         _save_baselines(run, settings, manifest, split, store, display)
     run.mark("started", best_epoch=fitted.best_epoch, **{fitted.monitor: fitted.best_score})
@@ -302,6 +302,9 @@ def _fit_without_network(
                 rows = np.flatnonzero(manifest.table["sample"].isin(split.samples["test"]))
                 save_examples(run, test, store, rows)
             _save_quality(run, settings, manifest, split, store)
+        if settings.evaluation.unlike_training and classifier.takes_image:
+            measure = measure_by_features(classifier, manifest, store)
+            save_unlike_training(run, manifest, split, measure, test, settings.seed, display)
         if settings.evaluation.baselines:
             _save_baselines(run, settings, manifest, split, store, display)
         if settings.evaluation.shuffled_labels and not _train_on_shuffled_labels(

@@ -27,6 +27,7 @@ from gyrus.types import SUBSETS
 from gyrus.workflows.classical import ClassicalClassifier
 from gyrus.workflows.display import Display
 from gyrus.workflows.experiment_config import DataConfig, ExperimentConfig, load_run_config
+from gyrus.workflows.likeness import load_unlike_training, measure_by_features
 from gyrus.workflows.load_data import read_as_trained, require_table_columns, scan_data, without_images
 from gyrus.workflows.predict import TrainedClassifier
 from gyrus.workflows.validated_classifier import PeopleInBoth, SameIds, ValidatedClassifier, units_of
@@ -137,6 +138,8 @@ class ValidatedClassical(ValidatedRun):
         """
         self._classifier, self._settings = ClassicalClassifier.load(run), load_run_config(run)
         self._describe(run, self._settings, self._classifier.classes, self._classifier.target)
+        self._unlike = load_unlike_training(run)
+        self.reference_count = reference_count([self._unlike])
 
     def scan(self, config: DataConfig, display: Display) -> Manifest:
         """As :meth:`ValidatedClassifier.scan`."""
@@ -159,11 +162,14 @@ class ValidatedClassical(ValidatedRun):
     def _outputs(
         self, cohort: Manifest, units: Sequence[object], cache: Path, progress: Callable[[int, int], None]
     ) -> tuple[np.ndarray, Columns]:
-        del units
         store = None
         if self._classifier.features.needs_pixels:
             store = open_store(cohort, self._settings.preprocessing, cache=cache, progress=progress)
-        return self._classifier.logits(cohort, store), {}
+        logits = self._classifier.logits(cohort, store)
+        if self._unlike is None or store is None:
+            return logits, {}
+        distances = self._unlike.distances(measure_by_features(self._classifier, cohort, store)(np.arange(len(cohort))))
+        return logits, likeness_columns(self._unlike, distances, units)
 
 
 class ValidatedEnsemble(ValidatedRun):
