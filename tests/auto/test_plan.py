@@ -154,8 +154,11 @@ def test_every_line_can_be_overridden():
     assert all(one.split.val == 0.25 and one.seed == 4 and one.data.path == "slices" for one in settings.values())
     named = make_plan(HEADS, AutoOptions(candidates=("linear-voxels",)))
     assert [each.name for each in named.used] == ["linear-voxels"]
-    weights = make_plan(HEADS, AutoOptions(), {"pretrained-features.model.pretrained": "weights.safetensors"})
-    assert "pretrained-features" in {each.name for each in weights.used}
+    names = ("pretrained-features", "fine-tuned")
+    weights = make_plan(HEADS, AutoOptions(), {f"{name}.model.pretrained": "weights.safetensors" for name in names})
+    assert {*names} <= {each.name for each in weights.used}
+    tuned = next(each.settings for each in weights.used if each.name == "fine-tuned")
+    assert (tuned.model.pretrained, tuned.model.name) == ("weights.safetensors", "timm:resnet18")
 
 
 def test_the_plan_is_a_function_of_its_inputs_and_is_saved(tmp_path):

@@ -14,7 +14,7 @@ from gyrus.imaging.volume_formats import write_nifti
 from gyrus.serving import heat_maps
 from gyrus.serving.errors import RequestError
 from gyrus.serving.heat_maps import explain
-from gyrus.serving.prepare import Prepared, prepare
+from gyrus.serving.prepare import NO_NUMBERS, Prepared, prepare
 from gyrus.serving.scans import Scan
 from tests.support.bundles import SIDE, as_volume, volume
 
@@ -105,7 +105,8 @@ def test_a_map_that_is_no_better_than_chance_is_not_to_be_trusted(image_bundle, 
         return np.stack([-for_dementia, for_dementia, *np.zeros((3, len(images)))], axis=1)
 
     pixels = (128 + 60 * texture).astype(np.uint8)[None]
-    members = tuple((each[None], statistics[None]) for each, statistics in [member.prepare(pixels)])
+    each, statistics = member.prepare(pixels)
+    members = ((each[None], statistics[None], NO_NUMBERS),)
     path = _saved(pixels, tmp_path)
     scan = Prepared(Scan(path.name, "image", path), members, (), np.zeros((1, 0)), ())
     network = replace(member, engine=Network(logits, clock, 0.0))

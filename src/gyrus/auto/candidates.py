@@ -143,6 +143,14 @@ def _pretrained(fingerprint: Fingerprint) -> tuple[bool, str]:
     return False, "no weights were named (--set pretrained-features.model.pretrained=FILE)"
 
 
+def _fine_tuned(fingerprint: Fingerprint) -> tuple[bool, str]:
+    if fingerprint.kind == "table":
+        return False, "there are no images"
+    return False, _enough_for_network(fingerprint) or (
+        "no weights were named (--set fine-tuned.model.pretrained=FILE); without a GPU it needs much time"
+    )
+
+
 def _slice_cnn(fingerprint: Fingerprint) -> tuple[bool, str]:
     if fingerprint.kind != "slices":
         return False, "the data are volumes" if fingerprint.kind == "volumes" else "there are no images"
@@ -195,6 +203,12 @@ def _pretrained_config(fingerprint: Fingerprint) -> Settings:
     """Features of slices, pooled by subject."""
     slices = {"data.slices": {"every": 2}} if fingerprint.kind == "volumes" else {}
     return "linear-voxels", {"data.stack": None, **slices, "model.options": {"features": ["pretrained"]}}
+
+
+def _fine_tuned_config(fingerprint: Fingerprint) -> Settings:
+    """A pretrained network of slices, all of whose layers are trained at a low rate; pooled by subject."""
+    slices = {"data.slices": {"every": 2}} if fingerprint.kind == "volumes" else {}
+    return "dementia-baseline", {**slices, "model.name": "timm:resnet18", "training.optimiser.lr": 0.0001}
 
 
 _FLUID = {
@@ -298,5 +312,6 @@ CANDIDATES: dict[str, Candidate] = {
         _volume_cnn,
         lambda fingerprint: ("small-cnn3d-masks" if fingerprint.masks else "small-cnn3d", {}),
     ),
+    "fine-tuned": Candidate("Fine-tuned pretrained network on slices", 75, True, _fine_tuned, _fine_tuned_config),
 }
 """The candidates by name."""
