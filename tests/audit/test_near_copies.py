@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
+import gyrus
 from gyrus.audit import near_copies
 from gyrus.audit.near_copies import with_near_copies
 from gyrus.auto.trainings import assign_folds
@@ -93,6 +94,19 @@ def test_every_new_split_keeps_copies_in_one_subset(folder, tmp_path):
         folder, tmp_path / "split.json", split=settings.split, data=settings.data.model_copy(update={"path": None})
     )
     assert written.samples == split(manifest, settings.split).samples
+
+
+def test_a_cross_validation_says_so(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("gyrus.workflows.crossval._report", lambda *_: None)
+    quick = {
+        **BY_IMAGE,
+        "data.stack": None,
+        "preprocessing.steps.1.size": [16, 16],
+        "model.options": {"features": ["voxels"], "cells": 60, "C": 1e-3},
+        "evaluation": {"baselines": False, "report": False, "resamples": 20, "unlike_training": False},
+    }
+    found = gyrus.crossval("linear-voxels", data=folder, out=tmp_path / "folds", folds=2, overrides=quick)
+    assert any("5 images are in 2 groups of copies" in note for note in found.pooled[0].notes)
 
 
 def test_each_image_alone_on_request(folder):

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from gyrus.datasets.manifest import MEMBERS, VIEW, VOLUME_FILES, Manifest
+from gyrus.text import counted
 from gyrus.types import SUBSET_TITLES, SUBSETS, Subset
 
 if TYPE_CHECKING:
@@ -88,6 +89,18 @@ def may_hide_copies(manifest: Manifest) -> bool:
     alone = manifest.subject_kind == "unknown" or bool(table["subject"].isna().any()) or table["subject"].is_unique
     in_files = manifest.has_images and MEMBERS not in table and VOLUME_FILES not in table
     return alone and in_files and 2 <= len(table) <= MOST_IMAGES
+
+
+def near_copy_notes(manifest: Manifest) -> tuple[str, ...]:
+    """How many samples are in groups of near copies that a new split keeps in one subset; nothing without any."""
+    known = set(manifest.table["sample"])
+    groups = [group for group in manifest.near_copies if len(known.intersection(group)) > 1]
+    if not groups:
+        return ()
+    return (
+        f"{sum(map(len, groups))} images are in {counted(len(groups), 'group')} of copies (found by their pixels), "
+        "each of which is in one subset; split.near_copies=apart takes each image alone",
+    )
 
 
 def copies_between(manifest: Manifest, subsets: pd.Series) -> tuple[CopiesBetween, ...]:

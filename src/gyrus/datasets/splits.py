@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field
 
 from gyrus.configuration import Section
-from gyrus.datasets.copies import CopiesBetween, copies_between, group_units, shared_contents
+from gyrus.datasets.copies import CopiesBetween, copies_between, group_units, near_copy_notes, shared_contents
 from gyrus.errors import ConfigError, LeakageError, SplitError
 from gyrus.serialisation import Saved
 from gyrus.text import counted, html_table, listed
@@ -202,7 +202,7 @@ def _checked_split(
             *map(str, copies),
             *_dropped_notes(manifest, by_sample, config.unit),
             *_copy_notes(manifest, by_sample),
-            *_near_copy_notes(manifest),
+            *near_copy_notes(manifest),
             *_group_notes(manifest, config, method),
         ),
         fold=config.fold if method in ("kfold", "leave-one-group-out") else None,
@@ -618,17 +618,6 @@ def _dropped_notes(manifest: Manifest, subset_of_sample: pd.Series, unit: str) -
                 f"later subset has copies of {'images of these subjects' if whose else 'them'}"
             )
     return tuple(notes)
-
-
-def _near_copy_notes(manifest: Manifest) -> tuple[str, ...]:
-    known = set(manifest.table["sample"])
-    groups = [group for group in manifest.near_copies if len(known.intersection(group)) > 1]
-    if not groups:
-        return ()
-    return (
-        f"{sum(map(len, groups))} images are in {counted(len(groups), 'group')} of copies (found by their pixels), "
-        "each of which is in one subset; split.near_copies=apart takes each image alone",
-    )
 
 
 def _copy_notes(manifest: Manifest, subset_of_sample: pd.Series) -> tuple[str, ...]:

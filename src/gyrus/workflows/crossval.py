@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from gyrus.configuration import write_document
+from gyrus.datasets.copies import near_copy_notes
 from gyrus.datasets.manifest import Manifest
 from gyrus.datasets.splits import Split, group_names, kfold, leave_one_group_out
 from gyrus.datasets.table_features import require_same_columns
@@ -229,7 +230,7 @@ def _evaluate_folds(
         pooled.append(evaluate_predictions(tested, settings.evaluation, seed=settings.seed))
     summary, first = summarise_folds(scores, pooled), pooled[0]
     notes = number_fold_notes(summary) if isinstance(first, NumberEvaluation) else fold_notes(summary, first, folds)
-    pooled = [replace(each, notes=(*each.notes, *notes)) for each in pooled]
+    pooled = [replace(each, notes=(*each.notes, *near_copy_notes(manifest), *notes)) for each in pooled]
     baselines = evaluate_fold_baselines(
         [runs[0, fold] for fold in range(folds)],
         Run(folder),
