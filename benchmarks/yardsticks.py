@@ -1,9 +1,10 @@
 """Candidates on public data sets with published scores; see docs/candidates.md.
 
-    python benchmarks/yardsticks.py FOLDER --out yardsticks [--sets breastmnist adrenalmnist3d] [--recipes NAME ...]
+    python benchmarks/yardsticks.py FOLDER --out yardsticks [--sets NAME ...] [--recipes NAME ...]
         [--part val] [--folds 5] [--minutes 30]
 
-FOLDER holds the .npz files of MedMNIST. Each candidate is cross-validated within the training part, and the one with
+FOLDER holds the .npz files of MedMNIST. A candidate is a recipe, or the mean of the probabilities of several
+("shape-masks+small-cnn3d-masks"). Each candidate is cross-validated within the training part, and the one with
 the highest mean area under the ROC curve is chosen. Only then the scored part is read: the ensemble of the folds of the
 chosen candidate predicts it once. The same is done with the labels of the training part shuffled, whose score must be
 that of chance. ``--part test`` scores the test part, which published scores are of. With ``--minutes`` `gyrus auto`,
@@ -25,6 +26,7 @@ import gyrus
 from gyrus.datasets.scan import scan
 from gyrus.evaluation.evaluate import evaluate
 from gyrus.evaluation.result import Evaluation
+from gyrus.inference.pooling import average_predictions
 from gyrus.inference.predictions import Predictions
 from gyrus.workflows.crossval_folder import CrossValidation
 
@@ -34,9 +36,9 @@ class Yardstick:
     """A public data set.
 
     Attributes:
-        candidates: Recipes by default.
+        candidates: Recipes, and means of recipes, by default.
         published: Name of the classifier, AUC and accuracy on the official test part, of MedMNIST v2 (Yang et al. 2023,
-            https://doi.org/10.1038/s41597-022-01721-8), Tables 3 and 4.
+            https://doi.org/10.1038/s41597-022-01721-8), Tables 3 and 4; empty for images of more pixels.
         majority: Accuracy of always predicting the more frequent class of the official test part.
     """
 
@@ -58,7 +60,7 @@ YARDSTICKS = {
         0.731,
     ),
     "adrenalmnist3d": Yardstick(
-        ("shape-masks", "shape-convolutions-masks", "small-cnn3d-masks"),
+        ("shape-masks", "shape-convolutions-masks", "small-cnn3d-masks", "shape-masks+small-cnn3d-masks"),
         (
             ("ResNet-18, 3D", 0.827, 0.721),
             ("ResNet-18, ACS", 0.839, 0.754),
@@ -68,6 +70,7 @@ YARDSTICKS = {
         ),
         0.768,
     ),
+    "adrenalmnist3d_64": Yardstick(("shape-masks", "shape-convolutions-masks"), (), 0.768),
 }
 
 
@@ -92,33 +95,50 @@ def write_part(source: Path, target: Path, parts: Sequence[str], *, shuffled: bo
     return target
 
 
-def cross_validate(recipe: str, data: Path, out: Path, folds: int) -> CrossValidation:
-    """The cross-validation of a recipe, which is continued if it was started before."""
+def cross_validate(candidate: str, data: Path, out: Path, folds: int) -> list[CrossValidation]:
+    """The cross-validations of the recipes of a candidate, which are continued if they were started before.
+
+    Args:
+        candidate: A recipe, or several joined by "+".
+        data: The training part.
+        out: Folder of the cross-validations, each of which gets the name of its recipe.
+        folds: Their number.
+    """
     settings = {"evaluation.baselines": False, "evaluation.unlike_training": False}
-    return gyrus.crossval(recipe, data=data, out=out, folds=folds, overrides=settings)
+    return [
+        gyrus.crossval(recipe, data=data, out=out / recipe, folds=folds, overrides=settings)
+        for recipe in candidate.split("+")
+    ]
 
 
-def score(run: Path, data: Path) -> Evaluation:
-    """The evaluation of a classifier on all images of a file."""
+def score(runs: Sequence[Path], data: Path) -> Evaluation:
+    """The evaluation of a classifier, or the mean of several, on all images of a file."""
     manifest = scan(data)
     labels = {str(manifest.root / row.sample): row.label for row in manifest.table.itertuples()}
-    found = gyrus.predict(run, [data])
-    samples = found.table["sample"].tolist()
-    predictions = Predictions.from_logits(
-        samples,
-        np.log(np.maximum(found.probabilities, 1e-30)),
-        classes=found.classes,
-        targets=[labels[sample] for sample in samples],
-        split_unit=found.split_unit,
-        subset="test",
-        subjects=samples,
-    )
-    return evaluate(predictions)
+    members = []
+    for run in runs:
+        found = gyrus.predict(run, [data])
+        samples = found.table["sample"].tolist()
+        members.append(
+            Predictions.from_logits(
+                samples,
+                np.log(np.maximum(found.probabilities, 1e-30)),
+                classes=found.classes,
+                targets=[labels[sample] for sample in samples],
+                split_unit=found.split_unit,
+                subset="test",
+                subjects=samples,
+            )
+        )
+    return evaluate(average_predictions(members))
 
 
-def fold_auc(found: CrossValidation) -> float:
-    """The mean over the folds of the area under the ROC curve."""
-    scores = [Evaluation.load(run.metrics).headline.metrics["macro_roc_auc"].value for run in found.runs]
+def fold_auc(members: Sequence[CrossValidation]) -> float:
+    """The mean over the folds of the area under the ROC curve, of the mean of the members."""
+    scores = []
+    for runs in zip(*(member.runs for member in members), strict=True):
+        mean = average_predictions([Predictions.load(run.predictions("test")) for run in runs])
+        scores.append(evaluate(mean).headline.metrics["macro_roc_auc"].value)
     return float(np.mean(scores))
 
 
@@ -127,36 +147,40 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--sets", nargs="+", default=list(YARDSTICKS), choices=list(YARDSTICKS))
+    parser.add_argument("--sets", nargs="+", choices=list(YARDSTICKS), help="by default those in FOLDER")
     parser.add_argument("--recipes", nargs="+")
     parser.add_argument("--part", choices=["val", "test"], default="val")
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--minutes", type=float, help="also run gyrus auto for so long")
     options = parser.parse_args()
-    for name in options.sets:
+    present = [name for name in YARDSTICKS if (options.folder / f"{name}.npz").is_file()]
+    for name in options.sets or present:
         yardstick, source, out = YARDSTICKS[name], options.folder / f"{name}.npz", options.out / name
         known = ["train"] if options.part == "val" else ["train", "val"]
         train = write_part(source, out / f"{'-'.join(known)}.npz", known)
         shuffled = write_part(source, out / f"{'-'.join(known)}-shuffled.npz", known, shuffled=True)
         scored = write_part(source, out / f"scored-{options.part}.npz", [options.part])
-        folders = {recipe: out / options.part / recipe for recipe in options.recipes or yardstick.candidates}
-        aucs = {
-            recipe: fold_auc(cross_validate(recipe, train, folder, options.folds)) for recipe, folder in folders.items()
+        found = {
+            candidate: cross_validate(candidate, train, out / options.part, options.folds)
+            for candidate in options.recipes or yardstick.candidates
         }
-        best = max(aucs, key=lambda recipe: aucs[recipe])
-        control = out / options.part / f"{best}-shuffled"
-        cross_validate(best, shuffled, control, options.folds)
-        rows = {f"{best}, ensemble of {options.folds} folds": folders[best], "the same, labels shuffled": control}
+        aucs = {candidate: fold_auc(members) for candidate, members in found.items()}
+        best = max(aucs, key=lambda candidate: aucs[candidate])
+        control = cross_validate(best, shuffled, out / f"{options.part}-shuffled", options.folds)
+        rows = {
+            f"{best}, ensemble of {options.folds} folds": [member.folder for member in found[best]],
+            "the same, labels shuffled": [member.folder for member in control],
+        }
         if options.minutes and hasattr(gyrus, "auto"):
             automatic = out / options.part / "auto"
             gyrus.auto(train, out=automatic, minutes=options.minutes)
-            rows[f"gyrus auto, {options.minutes:g} minutes"] = automatic / "classifier"
+            rows[f"gyrus auto, {options.minutes:g} minutes"] = [automatic / "classifier"]
         print(f"\n{name}: cross-validated AUC within the training part")
-        for recipe, auc in aucs.items():
-            print(f"  {recipe:45} {auc:.3f}{'  (chosen)' if recipe == best else ''}")
+        for candidate, auc in aucs.items():
+            print(f"  {candidate:45} {auc:.3f}{'  (chosen)' if candidate == best else ''}")
         print(f"{name}: the {options.part} part, predicted once (95 % confidence interval)")
-        for title, run in rows.items():
-            metrics = score(run, scored).headline.metrics
+        for title, runs in rows.items():
+            metrics = score(runs, scored).headline.metrics
             print(f"  {title:45} AUC {metrics['macro_roc_auc'].text()}, accuracy {metrics['accuracy'].text()}")
         print(f"{name}: published, on the official test part (majority class: accuracy {yardstick.majority})")
         for title, auc, accuracy in yardstick.published:

@@ -47,7 +47,7 @@ def volumetry(monkeypatch):
     monkeypatch.setattr("gyrus.auto.candidates.volumetry_installed", lambda: True)
 
 
-MASKS = {**WHOLE, "shows": None, "registered": None, "masks": True}
+MASKS = {**WHOLE, "shows": None, "registered": None, "masks": True, "sizes": ((28, 28, 28), (28, 40, 28))}
 
 ALWAYS = {"linear-voxels", "svm-voxels", "random-convolutions"}
 REGIONS = {"region-volumes", "svm-region-volumes", "trees-region-volumes"}
@@ -91,6 +91,13 @@ def test_single_images_get_recipes_for_single_images(side, network):
     found = {each.name: each.settings.model for each in plan.used}
     assert found["random-convolutions"] == load_config("random-convolutions-images").model
     assert found["slice-cnn"] == load_config(network).model
+
+
+def test_the_network_for_masks_crops_none_of_them():
+    plan = make_plan(replace(HEADS, **MASKS), AutoOptions())
+    (found,) = [each.settings for each in plan.used if each.name == "volume-cnn"]
+    assert found.model == load_config("small-cnn3d-masks").model
+    assert found.preprocessing.volume[-1].size == (32, 40, 32)
 
 
 @pytest.mark.parametrize(("facts", "features"), [({}, "tissue-maps"), (WHOLE, "tissue-fractions")])

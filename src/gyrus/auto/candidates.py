@@ -25,6 +25,10 @@ SMALL_IMAGE = 64
 """Rows and columns of a small image, at most."""
 
 
+MASK_SIDE = 32
+"""Voxels along each axis that the network for masks needs."""
+
+
 @dataclass(frozen=True)
 class Candidate:
     """A candidate.
@@ -211,6 +215,13 @@ def _fine_tuned_config(fingerprint: Fingerprint) -> Settings:
     return "dementia-baseline", {**slices, "model.name": "timm:resnet18", "training.optimiser.lr": 0.0001}
 
 
+def _mask_cnn_config(fingerprint: Fingerprint) -> Settings:
+    """The network for masks, which are padded to one size that crops none of them."""
+    size = [max(MASK_SIDE, *sides) for sides in zip(*fingerprint.sizes, strict=True)]
+    window = {"step": "window", "low": 0, "high": 255}
+    return "small-cnn3d-masks", {"preprocessing.volume": [window, {"step": "shape", "size": size}]}
+
+
 _FLUID = {
     # Fluid is found before slices are made smaller, so that a pixel holds a fraction of fluid.
     "preprocessing.steps": [
@@ -310,7 +321,7 @@ CANDIDATES: dict[str, Candidate] = {
         70,
         True,
         _volume_cnn,
-        lambda fingerprint: ("small-cnn3d-masks" if fingerprint.masks else "small-cnn3d", {}),
+        lambda fingerprint: _mask_cnn_config(fingerprint) if fingerprint.masks else ("small-cnn3d", {}),
     ),
     "fine-tuned": Candidate("Fine-tuned pretrained network on slices", 75, True, _fine_tuned, _fine_tuned_config),
 }
