@@ -17,11 +17,12 @@ demo: .venv/.ready  ## train on built-in phantom data and print where the report
 	rm -rf $(DEMO)
 	$(BIN)/gyrus demo --out $(DEMO)
 
+# Tests start many processes; without bytecode each of them, and each run, would compile the package and the tests anew.
 test: .venv/.ready-dev  ## run the quick tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadscope -m "not slow"
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadscope -m "not slow"
 
 test-slow: .venv/.ready-dev  ## run all tests
-	$(BIN)/python -m pytest
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest
 
 bench: .venv/.ready-dev  ## measure speed against other libraries and write benchmarks/results/peers.json (BENCH=--quick: 5 minutes)
 	$(BIN)/python benchmarks/peers.py $(BENCH) --out benchmarks/results/peers.json --picture docs/images/speed.png
