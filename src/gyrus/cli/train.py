@@ -19,7 +19,6 @@ from gyrus.cli.options import (
 )
 from gyrus.cli.terminal import console, display_of
 from gyrus.errors import ConfigError
-from gyrus.evaluation.number_result import load_evaluation
 
 if TYPE_CHECKING:
     from gyrus.runs.run_folder import Run
@@ -102,5 +101,7 @@ def _print_result(run: Run) -> None:
         console.print(run.classification_report.read_text(encoding="utf-8"))
         console.print(f"Report: {run.report}")
     else:  # evaluation.report: false
+        from gyrus.evaluation.number_result import load_evaluation
+
         console.print(load_evaluation(run.metrics).text())
         console.print(f"Scores: {run.metrics}")
