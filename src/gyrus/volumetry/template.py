@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, distribution
 from importlib.util import find_spec
@@ -30,6 +30,9 @@ from gyrus.imaging.brain_masks import largest_component
 
 _VERSION = 1
 """Raised when regions change, so that a template of an earlier version in the cache is not used."""
+
+_STORED = np.float16
+"""Precision of the maps in the cache."""
 
 Tissue = Literal["csf", "gray_matter"]
 
@@ -157,7 +160,7 @@ def load_template() -> Template:
     file = cache_folder() / "volumetry" / f"template-{_VERSION}-{versions}.npz"
     with suppress(OSError, ValueError, KeyError, EOFError, BadZipFile):
         return _load(file)
-    template = _assemble_packages()
+    template = _rounded(_assemble_packages())
     with suppress(GyrusError, OSError):  # a full disk costs time, not the result
         _save(template, file)
     return template
@@ -182,15 +185,23 @@ def _assemble_packages() -> Template:
     return assemble(gray_values, gray, white, parcels, structures, average.affine)
 
 
+def _rounded(template: Template) -> Template:
+    """The template in the precision of its file, so that the first heads get the same volumes as later ones."""
+    gray_values, gray, white = (
+        each.astype(_STORED).astype(np.float32) for each in (template.gray_values, template.gray, template.white)
+    )
+    return replace(template, gray_values=gray_values, gray=gray, white=white)
+
+
 def _save(template: Template, file: Path) -> None:
     about = json.dumps([[region.name, region.tissue] for region in template.regions])
     with atomic_path(file) as temporary, temporary.open("wb") as opened:
         np.savez_compressed(
             opened,
-            gray_values=template.gray_values.astype(np.float16),
+            gray_values=template.gray_values.astype(_STORED),
             brain=template.brain,
-            gray=template.gray.astype(np.float16),
-            white=template.white.astype(np.float16),
+            gray=template.gray.astype(_STORED),
+            white=template.white.astype(_STORED),
             affine=template.affine,
             regions=np.array(about),
             labels_gray_matter=template.labels["gray_matter"],
