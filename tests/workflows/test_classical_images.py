@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+import timm
+import torch
 from PIL import Image
 from safetensors import safe_open
 
@@ -15,6 +17,7 @@ from gyrus.explanation.method_input import MethodSettings
 from gyrus.export.bundle import Bundle
 from gyrus.inference.predictions import Predictions
 from gyrus.inference.unlike_training import LikenessSummary
+from gyrus.serving.app import create_app
 from gyrus.serving.heat_maps import why_not
 from gyrus.synthetic.phantom import generate
 from gyrus.synthetic.phantom_layouts import write
@@ -28,6 +31,7 @@ from gyrus.workflows.export import export
 from gyrus.workflows.external_validation import external_validation
 from gyrus.workflows.predict import Predictor, predict
 from gyrus.workflows.train import train
+from gyrus.workflows.verify_bundle import verify_bundle
 from tests.support.command_line import gyrus
 
 SLICES = {
@@ -135,7 +139,7 @@ def test_a_table_and_voxels_are_one_classifier(phantom_folder, tmp_path):
     out = tmp_path / "out.csv"
     told = gyrus("predict", run.folder, phantom_folder, "--table", tmp_path / "people.csv", "--out", out)
     assert "96 predictions by a linear model" in told.stdout
-    with pytest.raises(ConfigError, match="predicts a subject from all its images together"):
+    with pytest.raises(ConfigError, match="all images of a subject together by table, which a bundle does not"):
         export(run.folder, out=tmp_path / "bundle")
     with pytest.raises(ConfigError, match="does not use them: add 'table' to"):
         train(
@@ -260,6 +264,33 @@ def test_runs_and_ensembles_without_a_network_are_validated_on_a_cohort(run, pha
         external_validation(tmp_path / "folds", phantom_folder, out=tmp_path / "none")
 
 
+@pytest.mark.usefixtures("_no_page")
+@pytest.mark.parametrize("features", ["voxels and kernels", "tissue-maps", "pretrained"])
+def test_a_bundle_answers_for_all_images_of_a_subject_together_as_the_run_does(features, run, phantom_folder, tmp_path):
+    if features != "voxels and kernels":
+        options = {"features": [features], "cells": 60, "trees": 5}
+        quick = {**SLICES, "evaluation.baselines": False, "model.name": "boosted-trees"}
+        if features == "pretrained":
+            torch.manual_seed(0)
+            torch.save(timm.create_model("test_resnet", num_classes=0).state_dict(), tmp_path / "weights.pt")
+            quick |= {"model.name": "logistic-regression", "model.pretrained": str(tmp_path / "weights.pt")}
+            options = {"features": [features], "backbone": "test_resnet", "C": 1.0}
+        run = train(data=phantom_folder, out=tmp_path / "run", overrides={**quick, "model.options": options})
+    about = export(run.folder, out=tmp_path / "bundle", formats=("onnx", "openvino")).manifest
+    assert about.proof.compared
+    assert about.proof.saved_difference < 1e-5
+    assert bool(about.members[0].subject_model.maxima) == (features == "pretrained")
+    verify_bundle(tmp_path / "bundle").require_passed()
+    one = next(phantom_folder.rglob("*.png"))
+    for inputs in ([phantom_folder], [one]):
+        by_bundle, by_run = (predict(each, inputs) for each in (tmp_path / "bundle", run))
+        assert by_bundle.table["sample"].tolist() == by_run.table["sample"].tolist()
+        np.testing.assert_allclose(by_bundle.probabilities, by_run.probabilities, atol=1e-5)
+    assert len(by_bundle) == 1
+    with pytest.raises(ConfigError, match="for all images of a subject together, and the server for each scan alone"):
+        create_app(tmp_path / "bundle")
+
+
 def test_scans_unlike_the_training_data_are_recognised_by_runs_and_bundles(of_stacks, phantom_folder, tmp_path):
     known = LikenessSummary.load(of_stacks.likeness)
     assert known.reference_count > 0
@@ -280,8 +311,6 @@ def test_scans_unlike_the_training_data_are_recognised_by_runs_and_bundles(of_st
 
 
 def test_what_it_cannot_do_says_so(run, of_stacks, phantom_folder, tmp_path):
-    with pytest.raises(ConfigError, match="predicts a subject from all its images together"):
-        export(run.folder, out=tmp_path / "bundle")
     with pytest.raises(ConfigError, match=r"Heat maps by grad-cam need gradients .* Use --method occlusion or rise"):
         explain(of_stacks, out=tmp_path / "maps", config=ExplainConfig(methods=("grad-cam",)))
     with pytest.raises(RunError, match=r"no network, which a Predictor needs\. Predict with gyrus\.predict"):

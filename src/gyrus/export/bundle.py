@@ -11,7 +11,7 @@ import numpy as np
 
 from gyrus.errors import ConfigError, DataError
 from gyrus.export.hub import local_bundle
-from gyrus.export.manifest import BUNDLE, BundleManifest, Member, require_unchanged
+from gyrus.export.manifest import BUNDLE, BundleManifest, Member, SubjectModel, require_unchanged
 from gyrus.inference import engines, onnx_runtime
 from gyrus.inference.acquisition_facts import measure_facts
 from gyrus.inference.decision_rule import DecisionRule, softmax
@@ -35,12 +35,15 @@ class LoadedMember:
         columns: For each class of the bundle, the output that stands for it; of a number all outputs.
         engine: From images (B, C, *spatial) to logits (B, K) in the order of ``about.classes``, then embeddings (B, F).
         unlike: The distances of its training data; None where it has none.
+        of_subject: From the pooled embeddings (S, F, 1, 1) of subjects to their logits; None where each image is
+            answered alone.
     """
 
     about: Member
     columns: tuple[int, ...]
     engine: Engine
     unlike: UnlikeTraining | None
+    of_subject: Engine | None = None
 
     def prepare(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The pixels of an image after the steps, and their statistics, from decoded pixels uint8 (C, *spatial)."""
@@ -76,6 +79,27 @@ class LoadedMember:
             ]
         )
         return found[:, : len(self.columns)], found[:, len(self.columns) :]
+
+    def of_all_images(self, embeddings: np.ndarray, subjects: Sequence[str | None]) -> np.ndarray:
+        """The logits (N, K) of the subject of each image, by all of its images together.
+
+        Args:
+            embeddings: Of N images (N, F).
+            subjects: The subject of each; None where unknown, which counts as a subject of its own.
+        """
+        model = self.about.subject_model
+        assert model is not None
+        assert self.of_subject is not None
+        units = [f"image {place}" if name is None else f"subject {name}" for place, name in enumerate(subjects)]
+        names, codes = np.unique(units, return_inverse=True)
+        pooled = np.zeros((len(names), embeddings.shape[1]))
+        np.add.at(pooled, codes, embeddings)
+        pooled /= np.bincount(codes)[:, None]
+        for first, last in model.maxima:
+            pooled[:, first:last] = -np.inf
+            np.maximum.at(pooled[:, first:last], codes, embeddings[:, first:last])
+        logits = self.of_subject(pooled[..., None, None].astype(np.float32))[:, : len(self.columns)]
+        return np.asarray(logits[codes])
 
     def inputs(self, pixels: np.ndarray, statistics: np.ndarray, beside: np.ndarray | None = None) -> np.ndarray:
         """What the network gets (N, C + T, *spatial) of prepared pixels; arguments as for :meth:`outputs`."""
@@ -144,6 +168,7 @@ class Bundle:
         manifest = read_manifest(folder)
         chosen = [_choose(member, manifest.spatial_dims, engine) for member in manifest.members]
         names = [name for _, name in chosen]
+        names += [_choose(each.subject_model, 2, engine)[1] for each in manifest.members if each.subject_model]
         weights = [str(Path(name).with_suffix(".bin").as_posix()) for name in names if name.endswith(".xml")]
         references = [each.unlike_training for each in manifest.members if each.unlike_training]
         require_unchanged(folder, [BUNDLE, *names, *weights, *references])
@@ -158,15 +183,16 @@ class Bundle:
         """
         members = []
         for about in manifest.members:
-            kind, name = _choose(about, manifest.spatial_dims, engine)
-            loaded = _load(kind, folder / name)
+            loaded = _load_chosen(folder, _choose(about, manifest.spatial_dims, engine))
             run = PatchEngine(loaded, about.patches) if about.patches else loaded
             run = MeasuringEngine(run, about.measures, about.in_channels) if about.measures else run
             columns = tuple(about.classes.index(label) for label in manifest.classes)
             if manifest.target.is_number:
                 columns = tuple(range(max(1, len(manifest.levels))))
             unlike = UnlikeTraining.load(folder / about.unlike_training) if about.unlike_training else None
-            members.append(LoadedMember(about, columns, run, unlike))
+            pooled = about.subject_model
+            of_subject = _load_chosen(folder, _choose(pooled, 2, engine)) if pooled else None
+            members.append(LoadedMember(about, columns, run, unlike, of_subject))
         return cls(folder, manifest, tuple(members))
 
     @property
@@ -254,13 +280,14 @@ def read_manifest(folder: Path) -> BundleManifest:
                 f"{list(manifest.classes)}."
             )
         named |= {*member.networks.values(), member.unlike_training or BUNDLE}
+        named |= {*member.subject_model.networks.values()} if member.subject_model else set()
     for name in sorted(named):
         if not (folder / name).resolve().is_relative_to(folder.resolve()):
             raise DataError(f"{folder / BUNDLE} names a file outside of the bundle: {name}.")
     return manifest
 
 
-def _choose(member: Member, spatial_dims: int, engine: str) -> tuple[str, str]:
+def _choose(member: Member | SubjectModel, spatial_dims: int, engine: str) -> tuple[str, str]:
     """The engine and the file of the network."""
     if engine == "torch":
         raise ConfigError("A bundle runs without PyTorch. Use --engine auto, onnxruntime or openvino.")
@@ -281,7 +308,9 @@ def _choose(member: Member, spatial_dims: int, engine: str) -> tuple[str, str]:
     return best, able[best]
 
 
-def _load(kind: str, path: Path) -> Engine:
+def _load_chosen(folder: Path, chosen: tuple[str, str]) -> Engine:
+    kind, name = chosen
+    path = folder / name
     if kind == "onnxruntime":
         return onnx_runtime.OnnxRuntimeEngine(path)
     return OpenVinoEngine.from_file(path)

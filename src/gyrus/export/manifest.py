@@ -63,6 +63,21 @@ INPUT_TOLERANCE = 2e-3
 
 
 @dataclass(frozen=True)
+class SubjectModel:
+    """What answers for all images of a subject together, where a classifier does so.
+
+    Attributes:
+        networks: The file of the model by format. Input: the pooled embeddings float32 (subjects, features, 1, 1);
+            outputs as those of the network.
+        maxima: The features that are the maximum over the images of a subject, as first and last + 1; all others are
+            their mean.
+    """
+
+    networks: Mapping[Format, str]
+    maxima: tuple[tuple[int, int], ...] = ()
+
+
+@dataclass(frozen=True)
 class Member:
     """One network of a bundle.
 
@@ -92,6 +107,7 @@ class Member:
             1, ...) instead of the image; None for the image.
         head_volumes: The volumes of the whole head that the network takes after those of the table, in the same way;
             they are measured in the files.
+        subject_model: What answers for all images of a subject together; None where each image is answered alone.
     """
 
     networks: Mapping[Format, str]
@@ -111,6 +127,7 @@ class Member:
     fusion: LateFusion | None = None
     measures: Measure | None = None
     head_volumes: tuple[str, ...] = ()
+    subject_model: SubjectModel | None = None
 
     @property
     def encoder(self) -> TableEncoder | None:

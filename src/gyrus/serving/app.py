@@ -197,6 +197,11 @@ def create_app(
             f"This bundle takes columns of a table ({', '.join(manifest.table_columns)}), which uploads do not carry. "
             "Predict with gyrus predict --table."
         )
+    if any(member.subject_model for member in manifest.members):
+        raise ConfigError(
+            "This bundle answers for all images of a subject together, and the server for each scan alone. Predict "
+            "with gyrus predict."
+        )
     compares = any(member.unlike_training for member in manifest.members)
     scores = manifest.internal_scores
     internal = load_internal_scores(folder / scores, manifest.target) if scores else None

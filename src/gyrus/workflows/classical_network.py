@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from gyrus.errors import ConfigError
 from gyrus.inference.features.base import UNSCALED, FeatureMaker, NetworkInput
 from gyrus.inference.features.table_columns import TableColumns
@@ -105,6 +107,41 @@ def network_of(classifier: ClassicalClassifier) -> FeatureNetwork:
     inputs = max(channels, *(place.stop for place in places.values())) if places else channels
     signature = Signature(inputs, size, outputs, numbers=classifier.target.is_number)
     return FeatureNetwork(feature_network(backbone, classifier.model, signature), first, image, heads)
+
+
+def network_of_subjects(classifier: ClassicalClassifier) -> Classifier:
+    """The model of a classifier as a network of the pooled, standardised features of a subject (subjects, F, 1, 1).
+
+    Raises:
+        ConfigError: A kind of features is no pooling over images of a subject, or visits are answered.
+    """
+    features = classifier.features
+    others = [maker.kind for maker in features.makers if maker.is_beside_image or maker.network_input() is None]
+    others += [maker.kind for maker in features.makers if (one := maker.network_input()) and one.measure]
+    if others or classifier.by_visit:
+        raise ConfigError(
+            f"The classifier answers for all images of a subject together by {listed(others) or 'visit'}, which a "
+            "bundle does not. Predict with the run: gyrus predict."
+        )
+
+    from gyrus.models.classifier import Signature
+    from gyrus.models.feature_layers import FeatureBackbone, Numbers, feature_network
+
+    count = len(features.mean)
+    backbone = FeatureBackbone([Numbers(range(count))], np.zeros(count), np.ones(count), (1, 1), 0)
+    outputs = 1 if classifier.target.is_number else len(classifier.classes)
+    signature = Signature(count, (1, 1), outputs, numbers=classifier.target.is_number)
+    return feature_network(backbone, classifier.model, signature)
+
+
+def maxima_of(classifier: ClassicalClassifier) -> tuple[tuple[int, int], ...]:
+    """The features that are maxima over the images of a subject, as first and last + 1."""
+    found, done = list[tuple[int, int]](), 0
+    for maker in classifier.features.makers:
+        for pooling in maker.poolings:
+            found += [(done, done + len(maker.names))] if pooling == "max" else []
+            done += len(maker.names)
+    return tuple(found)
 
 
 def _places(makers: tuple[FeatureMaker, ...], channels: int) -> dict[str, range]:

@@ -49,6 +49,7 @@ from gyrus.export.manifest import (
     NumberChoices,
     Proof,
     Reference,
+    SubjectModel,
     shipped_schema,
     write_checksums,
 )
@@ -67,11 +68,13 @@ from gyrus.export.training_subjects import TrainingSubjects, pixel_digests
 from gyrus.extras import DISTRIBUTION, missing_dependency
 from gyrus.files import make_folder, new_folder, require_empty, temporary_folder, write_text
 from gyrus.inference.decision_rule import softmax
+from gyrus.inference.late_fusion import known_subjects
 from gyrus.inference.number_predictions import AnyPredictions, NumberPredictions, load_predictions
 from gyrus.inference.pooling import average_predictions
 from gyrus.inference.predict import WithEmbedding, predict_logits
 from gyrus.inference.predictions import Predictions
 from gyrus.inference.unlike_training import measure_images
+from gyrus.models.classifier import Classifier
 from gyrus.models.heads import NumberOutput
 from gyrus.registry import look_up
 from gyrus.reporting.bundle_card import render_bundle_card
@@ -80,6 +83,7 @@ from gyrus.text import counted, one_per_line
 from gyrus.transforms.preprocessing import PreprocessingConfig
 from gyrus.transforms.volume_steps import FindMask
 from gyrus.workflows.classical import pools_images
+from gyrus.workflows.classical_network import maxima_of, network_of_subjects
 from gyrus.workflows.crossval_folder import CrossValidation, fold_runs, is_crossval
 from gyrus.workflows.display import SILENT, Display
 from gyrus.workflows.ensemble import Ensemble, is_ensemble, shared_assessment, shared_number_assessment
@@ -282,8 +286,7 @@ def export(
     _require_exportable(source, classifiers)
     manifests = [Manifest.load(each.manifest) for each in source.runs]
     splits = [Split.load(each.split) for each in source.runs]
-    for each, one, known in zip(source.runs, classifiers, manifests, strict=True):
-        _require_single_images(each, one, known)
+    classifiers = [_pooling_images(one, known) for one, known in zip(classifiers, manifests, strict=True)]
 
     with new_folder(folder) as partial:
         members = []
@@ -358,14 +361,21 @@ def _require_exportable(source: Source, classifiers: Sequence[TrainedClassifier]
             )
 
 
-def _require_single_images(run: Run, one: TrainedClassifier, manifest: Manifest) -> None:
-    """Refuse classifiers that pool the features of several images of a subject, which a bundle does not."""
-    if one.without and one.reads_files and pools_images(manifest, one.split_unit):
+def _pooling_images(one: TrainedClassifier, manifest: Manifest) -> TrainedClassifier:
+    """The classifier, with what answers for all images of a subject together if it does so.
+
+    Raises:
+        ConfigError: It does, in a way that a bundle does not have.
+    """
+    if one.without is None or not one.reads_files or not pools_images(manifest, one.split_unit):
+        return one
+    if one.takes_numbers:
         raise ConfigError(
-            f"{run.folder} predicts a subject from all its images together, and a bundle predicts each image alone. "
-            "Train with the slices of a scan as one sample (--set 'data.stack={slices: 32}'), or predict with the run: "
-            "gyrus predict."
+            "The classifier measures all images of a subject together, and a bundle measures each image alone. Train "
+            "with the slices of a scan as one sample (--set 'data.stack={slices: 32}'), or predict with the run: gyrus "
+            "predict."
         )
+    return replace(one, of_subjects=network_of_subjects(one.without))
 
 
 def _reads(one: TrainedClassifier) -> tuple[object, ...]:
@@ -383,21 +393,12 @@ def _write_member(
     network = one.of_features
     of_table = len(one.encoder.names) if one.encoder and not one.fusion and not network else 0
     shape = (signature.in_channels + of_table, *(patches.size if patches else signature.image_size))
-    networks: dict[Format, str] = {}
     make_folder(folder / "networks")
-    onnx = folder / "networks" / f"{number}.onnx"
-    write_onnx(one.model, shape, onnx)
-    if "openvino" in formats:
-        networks["openvino"] = f"networks/{number}.xml"
-        write_openvino(onnx, folder / networks["openvino"])
-    if "onnx" in formats:
-        networks["onnx"] = f"networks/{number}.onnx"
-    else:
-        onnx.unlink()
+    pooled = one.of_subjects
     described = run.description["model"]
     output = one.model.head.classify
     return Member(
-        networks=networks,
+        networks=_write_network(folder, str(number), one.model, shape, formats),
         weight=weight,
         classes=one.classes,
         in_channels=one.image_shape[0],
@@ -415,7 +416,30 @@ def _write_member(
         fusion=one.fusion,
         measures=network.prepared.measure if network else None,
         head_volumes=one.head_volumes,
+        subject_model=SubjectModel(
+            _write_network(folder, f"{number}-subject", pooled, (pooled.signature.in_channels, 1, 1), formats),
+            maxima_of(one.without),
+        )
+        if pooled and one.without
+        else None,
     )
+
+
+def _write_network(
+    folder: Path, name: str, model: Classifier, shape: tuple[int, ...], formats: Sequence[Format]
+) -> dict[Format, str]:
+    """Write a network in each format, and name its files."""
+    networks: dict[Format, str] = {}
+    onnx = folder / "networks" / f"{name}.onnx"
+    write_onnx(model, shape, onnx)
+    if "openvino" in formats:
+        networks["openvino"] = f"networks/{name}.xml"
+        write_openvino(onnx, folder / networks["openvino"])
+    if "onnx" in formats:
+        networks["onnx"] = f"networks/{name}.onnx"
+    else:
+        onnx.unlink()
+    return networks
 
 
 def _copy_reference(folder: Path, one: TrainedClassifier, run: Run, number: int) -> str | None:
@@ -527,11 +551,11 @@ def _run_outputs(one: TrainedClassifier, manifest: Manifest, cache: Path) -> tup
     By PyTorch on the CPU in single precision, from the raw files; by the classifier itself where it has no network and
     takes numbers instead of images. Late fusion with a table has not been applied.
     """
-    if one.without and one.takes_numbers:
+    if one.without and (one.takes_numbers or one.of_subjects):
         needs_pixels = one.without.features.needs_pixels
-        store = open_store(manifest, one.settings.preprocessing, cache=cache) if needs_pixels else None
+        store = open_store(manifest, one.stored_preprocessing, cache=cache) if needs_pixels else None
         alone = replace(manifest, table=manifest.table.assign(subject=None))  # as the bundle answers
-        logits = one.without.logits(alone, store)
+        logits = one.without.logits(manifest if one.of_subjects else alone, store)
         if one.unlike is None or store is None:
             return logits, None
         return logits, one.unlike.distances(measure_by_features(one.without, manifest, store)(np.arange(len(manifest))))
@@ -632,6 +656,8 @@ def _insensitive(
         for name, images in changed(decoded):
             pixels, statistics = map(np.stack, zip(*(member.prepare(image) for image in images), strict=True))
             logits, embeddings = member.outputs(pixels, statistics, beside)
+            if member.about.subject_model:
+                logits = member.of_all_images(embeddings, known_subjects(found.table["subject"]))
             scale = member.about.scaling.scale if member.about.scaling else 1.0
             moved = float(np.abs(logits - expected).max() / scale)
             if member.unlike and distances is not None:

@@ -55,6 +55,7 @@ from gyrus.registry import look_up
 from gyrus.runs.run_folder import Run
 from gyrus.training.config import NumberLoss
 from gyrus.transforms.normalisation import Normalisation
+from gyrus.transforms.preprocessing import PreprocessingConfig
 from gyrus.types import SplitUnit
 from gyrus.workflows.classical import ClassicalClassifier
 from gyrus.workflows.classical_network import FeatureNetwork, network_of
@@ -509,6 +510,8 @@ class TrainedClassifier:
         encoder: From the columns of a table to features; None for images alone.
         without: The classifier without a network that it was made of; None where it was trained as a network.
         of_features: The same as a network; None where it was trained as one.
+        of_subjects: What answers for all images of a subject by their pooled embeddings, in bundles; None where each
+            image is answered alone.
     """
 
     model: Classifier
@@ -523,6 +526,7 @@ class TrainedClassifier:
     encoder: TableEncoder | None = None
     without: ClassicalClassifier | None = None
     of_features: FeatureNetwork | None = None
+    of_subjects: Classifier | None = None
 
     @classmethod
     def load(cls, run: Run, tta: int | None = None) -> TrainedClassifier:
@@ -610,6 +614,13 @@ class TrainedClassifier:
     def takes_image(self) -> bool:
         """Whether it takes images at all, or only a table or volumes that are measured in the files of whole heads."""
         return self.image_shape[0] > 0
+
+    @property
+    def stored_preprocessing(self) -> PreprocessingConfig:
+        """The preprocessing of the run, without the steps that belong to the network of its features."""
+        preprocessing = self.settings.preprocessing
+        steps = len(self.of_features.prepared.steps) if self.of_features else 0
+        return preprocessing.model_copy(update={"steps": preprocessing.steps[: len(preprocessing.steps) - steps]})
 
     @property
     def takes_numbers(self) -> bool:

@@ -353,6 +353,8 @@ def member_outputs(
         vectors.append(embeddings)
         progress(min(start + step, len(store)), len(store))
     together = np.concatenate(found)
+    if member.about.subject_model:
+        together = member.of_all_images(np.concatenate(vectors), known_subjects(manifest.table["subject"]))
     if fusion := member.about.fusion:
         together = fusion.combine(together, manifest.table, known_subjects(manifest.table["subject"]), "error")
     if member.unlike is None:
