@@ -76,7 +76,7 @@ UNDRAWN = ("auto", "cli", "compatibility", "contracts", "inference", "training",
 
 @pytest.fixture(scope="module", autouse=True)
 def _figures(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Leave the figures of these packages empty; those of session fixtures, which come before, are drawn."""
+    """Leave the figures of these packages empty; session fixtures draw theirs."""
     if request.path.relative_to(Path(__file__).parent).parts[0] not in UNDRAWN:
         yield
         return
@@ -118,9 +118,11 @@ SMALL = {
 def finished_run(phantom_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a finished training on the small phantom; not to be written into."""
     from gyrus.workflows.train import train
+    from tests.support.figures import drawn
 
     out = tmp_path_factory.mktemp("runs") / "run"
-    return train("dementia-baseline", data=phantom_folder, out=out, overrides=SMALL).folder
+    with drawn():
+        return train("dementia-baseline", data=phantom_folder, out=out, overrides=SMALL).folder
 
 
 @pytest.fixture(scope="session")

@@ -17,13 +17,15 @@ from pathlib import Path
 import pytest
 
 from gyrus.tuning.study import StudyResult
+from tests.support.figures import drawn
 from tests.support.tiny_study import run_study
 
 
 @pytest.fixture(scope="session")
 def tuned(phantom_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> StudyResult:
     """A finished study of the whole space; not to be changed."""
-    return run_study(phantom_folder, tmp_path_factory.mktemp("studies") / "study", 6, seed=4)
+    with drawn():
+        return run_study(phantom_folder, tmp_path_factory.mktemp("studies") / "study", 6, seed=4)
 
 
 def _program(name: str) -> str | None:

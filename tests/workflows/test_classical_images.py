@@ -24,7 +24,8 @@ from gyrus.synthetic.phantom_layouts import write
 from gyrus.workflows.classical import ClassicalClassifier
 from gyrus.workflows.compare import compare
 from gyrus.workflows.crossval import crossval
-from gyrus.workflows.experiment_config import DataConfig
+from gyrus.workflows.ensemble import ensemble
+from gyrus.workflows.experiment_config import DataConfig, EvaluationConfig
 from gyrus.workflows.explain.config import ExplainConfig
 from gyrus.workflows.explain.explain import explain
 from gyrus.workflows.export import export
@@ -147,6 +148,27 @@ def test_a_table_and_voxels_are_one_classifier(phantom_folder, tmp_path):
             out=tmp_path / "none",
             overrides={**settings, "model.options": {"features": ["voxels"]}},
         )
+
+
+@pytest.mark.usefixtures("_no_page")
+def test_a_classifier_on_a_table_and_one_on_images_are_averaged_and_exported(of_stacks, phantom_folder, tmp_path):
+    subjects = sorted({image.stem.rpartition("_")[0] for image in phantom_folder.rglob("*.png")})
+    people = tmp_path / "people.csv"
+    pd.DataFrame({"subject": subjects, "age": range(60, 60 + len(subjects))}).to_csv(people, index=False)
+    table = {"model.name": "logistic-regression", "data.table": str(people), "data.table_columns": ["age"]}
+    settings = {**table, "data.stack": STACKS["data.stack"], "evaluation.resamples": 0}
+    run = train(data=phantom_folder, out=tmp_path / "table", overrides=settings)
+    ensemble([run, of_stacks], out=tmp_path / "both", config=EvaluationConfig(resamples=20))
+    assert export(tmp_path / "both", out=tmp_path / "bundle").manifest.proof.compared
+    data = DataConfig(table=str(people))
+    by_table, by_image = predict(run, [people]), predict(of_stacks, [phantom_folder])
+    rows = [by_table.table["subject"].tolist().index(name) for name in by_image.table["subject"]]
+    mean = (by_table.probabilities[rows] + by_image.probabilities) / 2
+    for each in (tmp_path / "both", tmp_path / "bundle"):
+        together = predict(each, [phantom_folder], data=data)
+        np.testing.assert_allclose(together.probabilities, mean, atol=1e-5)
+    with pytest.raises(DataError, match="is a table without paths of images, and the classifier needs images"):
+        predict(tmp_path / "both", [people])
 
 
 @pytest.fixture(scope="module")

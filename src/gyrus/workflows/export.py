@@ -684,7 +684,7 @@ def _prove(
         GyrusError: A probability or number differs by more than :data:`TOLERANCE`, or a predicted class differs.
     """
     try:
-        fresh = _scan_again(manifest, _first_of_files(classifiers), data)
+        fresh = _scan_again(manifest, classifiers, data)
     except GyrusError as error:
         if data is not None:
             raise
@@ -757,19 +757,29 @@ def _answers(outputs: np.ndarray, scaling: TargetScaling | None) -> np.ndarray:
     return np.asarray(np.sort(outputs.astype(np.float64), axis=1) / scaling.scale)
 
 
-def _scan_again(manifest: BundleManifest, one: TrainedClassifier, data: str | Path | None) -> Manifest:
+def _scan_again(
+    manifest: BundleManifest, classifiers: Sequence[TrainedClassifier], data: str | Path | None
+) -> Manifest:
     """The data of a run, read again as the bundle reads them.
 
     Raises:
         DataError: They are not at hand, or cannot be read.
     """
-    known = one.settings.data
+    known = _first_of_files(classifiers).settings.data
+    with_table = next((one.settings.data for one in classifiers if one.encoder), known)
     path = str(data) if data is not None else known.path  # where they were when it was trained
     if path is None or not Path(path).exists():
         raise DataError(f"The data are not at hand at {path}.")
     # Slices, stacks and window are those of the bundle alone.
-    config = one.settings.data.model_copy(
-        update={"path": path, "on_bad_file": "skip", "stack": None, "slices": None, "window": None}
+    config = known.model_copy(
+        update={
+            "path": path,
+            "table": with_table.table,
+            "on_bad_file": "skip",
+            "stack": None,
+            "slices": None,
+            "window": None,
+        }
     )
     reading = bundle_reading(manifest, config)
     return scan_data(without_images(path, reading) if manifest.inputs == "table" else reading, SILENT)

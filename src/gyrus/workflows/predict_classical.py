@@ -80,7 +80,7 @@ def predict_without_network(
     if not inputs:
         raise DataError("Nothing to predict: name at least one image, folder or table.")
     _require_compatible(members)
-    data = members[0].reading(data)
+    data = _first_of_images(members).reading(data)
     factors = member_weights(runs, weights)
     one = partial(_predict_input, members=members, weights=factors, data=data, display=display)
     found, skipped = for_each_input(sessions_of(inputs, data), one, skip=data.on_bad_file == "skip")
@@ -136,24 +136,24 @@ class _Member:
             return open_store(manifest, self.settings.preprocessing, cache=cache, progress=progress)
 
 
+def _first_of_images(members: Sequence[_Member]) -> _Member:
+    """The first that needs images; the first of all where a table is enough."""
+    return next((member for member in members if member.needs_images), members[0])
+
+
 def _require_compatible(members: Sequence[_Member]) -> None:
-    first = members[0]
-    for member in members[1:]:
+    first = _first_of_images(members)
+    for member in members:
         if member.classifier.target != first.classifier.target:
             raise ConfigError("The models predict different things, classes and numbers: they cannot be combined.")
         if set(member.classifier.classes) != set(first.classifier.classes):
             raise ConfigError(
                 f"The classifiers have other classes than {list(first.classifier.classes)}: they cannot be combined."
             )
-        if member.needs_images and first.needs_images and member.view != first.view:
+        if member.needs_images and member.view != first.view:
             raise ConfigError(
                 "The classifiers use other slices, stacks or channels of a scan (data.slices, data.stack, "
                 "data.channels): they cannot be combined."
-            )
-        if member.needs_images != first.needs_images:
-            raise ConfigError(
-                "A classifier on images and a classifier on a table alone cannot be averaged. Train one on both: "
-                "--set 'model.options={features: [table, voxels]}'."
             )
 
 
@@ -164,7 +164,7 @@ def _predict_input(
     data: DataConfig,
     display: Display,
 ) -> tuple[AnyPredictions, tuple[Problem, ...], Path]:
-    first = members[0]
+    first = _first_of_images(members)
     people = not isinstance(path, tuple) and data.source is None and is_people_table(path, data.columns)
     if people and first.needs_images:
         raise DataError(
