@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -153,6 +152,7 @@ def test_an_interrupted_pretraining_continues_to_the_same_weights(
     pretrained, phantom_folder, finished_run, tmp_path, monkeypatch
 ):
     from gyrus.training.lightning_module import TrainingModule
+    from gyrus.training.lightning_trainer import InterruptedTraining
 
     arguments = {"data": phantom_folder, "out": tmp_path / "out", "exclude": [finished_run], "overrides": QUICK}
     with monkeypatch.context() as patched:
@@ -160,7 +160,7 @@ def test_an_interrupted_pretraining_continues_to_the_same_weights(
 
         def interrupted(self: TrainingModule) -> None:
             if len(self.history) == 1:
-                signal.raise_signal(signal.SIGINT)
+                raise InterruptedTraining  # as after a signal; a real one would reach the process of the tests
             start(self)
 
         patched.setattr(TrainingModule, "on_train_epoch_start", interrupted)
