@@ -13,6 +13,8 @@ from gyrus.models.options import Measure
 from gyrus.registry import look_up
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from gyrus.datasets.manifest import Manifest
     from gyrus.datasets.table_features import TableEncoder
 
@@ -39,7 +41,10 @@ def measure_images(measure: Measure, images: npt.NDArray[np.floating]) -> npt.ND
 
 
 def numbers_beside(
-    manifest: Manifest, table: TableEncoder | None, head_volumes: tuple[str, ...]
+    manifest: Manifest,
+    table: TableEncoder | None,
+    head_volumes: tuple[str, ...],
+    progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> npt.NDArray[np.float32] | None:
     """The numbers of each sample that do not come from its prepared image.
 
@@ -47,6 +52,7 @@ def numbers_beside(
         manifest: N samples.
         table: From the columns of a table to features, which come first; None for no table.
         head_volumes: Names of the volumes of the whole head, which is measured in its file; none for no volumes.
+        progress: Called with the number of heads that are measured and of all.
 
     Returns:
         float32 (N, T), NaN for heads that cannot be measured; None where there is neither.
@@ -58,7 +64,7 @@ def numbers_beside(
     if head_volumes:
         from gyrus.inference.head_volumes import as_rows, measure_heads
 
-        parts.append(as_rows([*measure_heads(manifest).values()], head_volumes))
+        parts.append(as_rows([*measure_heads(manifest, progress).values()], head_volumes))
     return np.concatenate(parts, axis=1).astype(np.float32) if parts else None
 
 

@@ -12,7 +12,6 @@ import numpy as np
 
 from gyrus.datasets.targets import CLASSES, Target, refuse_number
 from gyrus.errors import ConfigError, DataError
-from gyrus.executor import current_executor
 from gyrus.export.bundle import Bundle, LoadedMember
 from gyrus.export.manifest import CHECKSUMS, REFERENCE, REFERENCE_TABLE, BundleManifest
 from gyrus.files import atomic_path, file_digest, temporary_folder
@@ -363,22 +362,19 @@ def member_outputs(
     return together, member.unlike.distances(measured)
 
 
-def beside_image(member: LoadedMember, manifest: Manifest) -> np.ndarray | None:
+def beside_image(
+    member: LoadedMember, manifest: Manifest, progress: Callable[[int, int], None] = lambda _done, _total: None
+) -> np.ndarray | None:
     """The numbers float32 (N, T) that a network takes beside the image, or without one; None if it takes none."""
-    return numbers_beside(manifest, member.about.table, member.about.head_volumes)
+    return numbers_beside(manifest, member.about.table, member.about.head_volumes, progress)
 
 
 def _outputs_without_image(
     member: LoadedMember, manifest: Manifest, progress: Callable[[int, int], None]
 ) -> np.ndarray:
     """The logits (N, K) of a network that takes no image."""
-    step = 2 * current_executor().places if member.about.head_volumes else len(manifest)
-    found, samples = list[np.ndarray](), manifest.table["sample"].tolist()
-    for start in range(0, len(samples), step):
-        part = manifest.select(samples[start : start + step])
-        found.append(member.outputs(*member.without_image(len(part)), beside_image(member, part))[0])
-        progress(start + len(part), len(samples))
-    return np.concatenate(found)
+    numbers = beside_image(member, manifest, progress)
+    return member.outputs(*member.without_image(len(manifest)), numbers)[0]
 
 
 def require_columns(bundle: Bundle, manifest: Manifest, display: Display) -> None:
