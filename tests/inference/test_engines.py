@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -103,6 +104,26 @@ print(*logits.ravel())
     assert done.returncode == 0, done.stderr
     found = np.array(done.stdout.split(), float).reshape(2, 2)
     np.testing.assert_allclose(found, np.arange(32).reshape(2, 16) @ weights, rtol=1e-5)
+
+
+def test_a_signal_after_several_networks_were_released_ends_no_process(tmp_path):
+    network = write_linear(tmp_path / "network.onnx", np.ones((16, 2), np.float32), (1, 4, 4))
+    script = """
+        import gc, signal, sys
+        from pathlib import Path
+        from gyrus.inference.engines import OpenVinoEngine
+
+        signal.signal(signal.SIGINT, lambda *_: print("heard"))
+        first, second = (OpenVinoEngine.from_file(Path(sys.argv[1])) for _ in range(2))
+        del first
+        gc.collect()
+        del second
+        gc.collect()
+        signal.raise_signal(signal.SIGINT)
+    """
+    command = [sys.executable, "-c", textwrap.dedent(script), str(network)]
+    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (found.returncode, found.stdout) == (0, "heard\n"), found.stderr
 
 
 def test_files_that_are_no_such_network_are_refused(tmp_path):

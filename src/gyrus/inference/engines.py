@@ -15,6 +15,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -104,7 +105,7 @@ class OpenVinoEngine:
         threads = threads or wanted_threads()
         # Processors with bfloat16 would use it by default, and the logits would differ in the third digit.
         options = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads}
-        self._compiled = openvino_library().Core().compile_model(network, "CPU", options)
+        self._compiled = _core().compile_model(network, "CPU", options)
         self._request = self._compiled.create_infer_request()
 
     @classmethod
@@ -118,9 +119,9 @@ class OpenVinoEngine:
         Raises:
             DataError: The file is missing, damaged, or holds another kind of network.
         """
-        openvino = openvino_library()
+        core = _core()
         with reading(path, "a network from images (B, C, ...) to logits (B, K) in the format of OpenVINO or ONNX"):
-            network = openvino.Core().read_model(path)
+            network = core.read_model(path)
             require_classifier([len(port.get_partial_shape()) for port in (*network.inputs, *network.outputs)])
             return cls(network, threads)
 
@@ -334,6 +335,16 @@ def _seconds(engine: Callable[[np.ndarray], np.ndarray], images: np.ndarray) -> 
         engine(images)
         seconds.append(time.perf_counter() - start)
     return min(seconds)
+
+
+@lru_cache(maxsize=1)
+def _core() -> Any:
+    """The one core of OpenVINO in this process, which is never released.
+
+    A core gives the main thread a stack for signals, and takes it back when it is released. Of two that are released in
+    the order of their making the second leaves a stack that is gone: the next Ctrl-C would be a segmentation fault.
+    """
+    return openvino_library().Core()
 
 
 def openvino_library() -> Any:
